@@ -1,0 +1,48 @@
+//! What a server says of itself in INFO and HELLO.
+
+/// Who answers: filled in by the loop, thread or process that owns it, and
+/// shown by INFO and HELLO.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// The crate's name, `multiplexing-epoll` for example.
+    pub model: &'static str,
+    /// The variant chosen on the command line; empty where there is one only.
+    pub variant: &'static str,
+    /// Process that answers, as getpid(2) tells.
+    pub pid: u32,
+    /// Thread that answers, as gettid(2) tells: equal to `pid` in the first.
+    pub tid: u32,
+    /// What the answering loop, thread or process has counted so far.
+    pub counters: Counters,
+}
+
+/// Counts since start, of one loop, thread or process: nothing is shared, so
+/// nothing is locked.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    /// Clients connected now.
+    pub clients: u64,
+    /// Connections accepted and served.
+    pub accepted: u64,
+    /// Newcomers turned away: no room, no descriptor, no process, no thread.
+    pub refused: u64,
+    /// Requests answered over streams.
+    pub requests: u64,
+    /// Datagrams answered.
+    pub datagrams: u64,
+    /// Datagram replies given up because the socket's buffer was full.
+    pub datagrams_dropped: u64,
+}
+
+impl About {
+    /// About the calling process and thread, with nothing counted yet.
+    pub fn new(model: &'static str, variant: &'static str) -> Self {
+        Self {
+            model,
+            variant,
+            pid: nix::unistd::getpid().as_raw().unsigned_abs(),
+            tid: nix::unistd::gettid().as_raw().unsigned_abs(),
+            counters: Counters::default(),
+        }
+    }
+}
