@@ -1,0 +1,27 @@
+//! Builds models with cargo and says where the binaries are.
+
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::model::{Model, Workspace};
+
+/// Builds the models' release binaries; cargo's own progress and errors go to
+/// standard error.
+pub fn release(workspace: &Workspace, models: &[Model]) -> Result<()> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--release", "--locked"]);
+    for model in models {
+        cargo.args(["--package", &model.name]);
+    }
+    cargo.current_dir(&workspace.root);
+    let status = cargo.status().context("cannot start cargo")?;
+    ensure!(status.success(), "cargo build failed: {status}");
+    Ok(())
+}
+
+/// Where cargo puts a model's release binary.
+pub fn binary(workspace: &Workspace, model: &Model) -> PathBuf {
+    workspace.target.join("release").join(&model.name).into()
+}

@@ -1,0 +1,52 @@
+//! `cargo xtask`: builds, runs, checks and compares the models.
+
+mod build;
+mod diff;
+mod list;
+mod model;
+mod run;
+mod suite;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Builds, runs, checks and compares the models.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Flags {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show two models side by side, what they share folded away.
+    Diff(diff::Flags),
+    /// List the models, their variants and what each can do here.
+    List(list::Flags),
+    /// Build one model and run it.
+    Run(run::Flags),
+    /// Run the shared suite on the named models.
+    Test(suite::Flags),
+    /// Build everything, run the unit tests and the suite on every model.
+    TestAll(suite::AllFlags),
+    /// Check the repository's rules.
+    Tidy(tidy::Flags),
+}
+
+fn main() -> ExitCode {
+    let result = match Flags::parse().command {
+        Command::Diff(flags) => diff::run(&flags),
+        Command::List(flags) => list::run(&flags),
+        Command::Run(flags) => run::run(&flags),
+        Command::Test(flags) => suite::test(&flags),
+        Command::TestAll(flags) => suite::test_all(&flags),
+        Command::Tidy(flags) => tidy::run(&flags),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
