@@ -14,12 +14,14 @@ pub enum Cause {
     Accept,
     /// fork(2), or the creation of a thread, failed.
     Spawn,
+    /// A conversation failed in a way that no client can cause.
+    Conversation,
     /// A datagram could not be received.
     Datagram,
 }
 
 /// The second of each cause's last line.
-static LAST: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
+static LAST: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];
 
 /// Says `what` happened unless something of the same cause was said within
 /// this second.

@@ -105,9 +105,13 @@ fn discard(fd: i32, most: usize) {
     }
 }
 
-/// A descriptor held for the moment when there is none left: released, it lets
-/// one newcomer in, to be refused rather than left to wait (and the server
-/// rather than spin on an accept that fails at once).
+/// A descriptor held for the moment when there is none left.
+///
+/// accept(2) takes a descriptor before it looks for a newcomer, so without one
+/// it fails at once, even when nobody waits: a server that just tries again
+/// spins. Released, the reserve lets the next newcomer in; and whoever comes
+/// in while it [cannot be retaken](Self::retake) has the last descriptor and
+/// is refused.
 #[derive(Debug)]
 pub struct Reserve {
     held: Option<File>,
@@ -125,12 +129,13 @@ impl Reserve {
         Ok(Self { held: Some(held) })
     }
 
-    /// Makes the descriptor available.
-    pub fn release(&mut self) {
-        self.held = None;
+    /// Makes the descriptor available; false where it was already.
+    pub fn release(&mut self) -> bool {
+        self.held.take().is_some()
     }
 
-    /// Takes one into reserve again; false where somebody else was faster.
+    /// Takes one into reserve again, if it was released; false where there is
+    /// none.
     pub fn retake(&mut self) -> bool {
         if self.held.is_none() {
             self.held = File::open("/dev/null").ok();
