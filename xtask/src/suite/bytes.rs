@@ -84,3 +84,18 @@ pub fn payload(number: usize, size: usize) -> Vec<u8> {
     payload.resize_with(size.max(payload.len()), || random.u8(..));
     payload
 }
+
+/// Short requests, and the long replies to them: names that no command has,
+/// every one different. They multiply what a client sends by eleven.
+pub fn unknowns(count: usize) -> (Vec<u8>, Vec<u8>) {
+    let (mut requests, mut replies) = (Vec::new(), Vec::new());
+    for number in 0..count {
+        let name = format!("x{number:04x}");
+        requests.extend_from_slice(format!("{name}\n").as_bytes());
+        let reply = format!(
+            "-ERR unknown command '{name}', with args beginning with: \r\n"
+        );
+        replies.extend_from_slice(reply.as_bytes());
+    }
+    (requests, replies)
+}

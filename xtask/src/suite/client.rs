@@ -7,10 +7,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::poll::PollFlags;
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::PATIENCE;
 use super::bytes::{difference, show};
+use super::process;
 use super::reply::{Info, Reply};
 
 /// One connection to a server.
@@ -144,6 +146,32 @@ impl Client {
         }
     }
 
+    /// The same connection for another thread.
+    pub fn twin(&self) -> Result<Self> {
+        let stream = self.stream.try_clone().context("dup")?;
+        Ok(Self { stream })
+    }
+
+    /// Whether the kernel takes nothing more for so long.
+    pub fn is_stuck(&self, patience: Duration) -> Result<bool> {
+        process::wait_for(
+            &self.stream,
+            PollFlags::POLLOUT,
+            Instant::now() + patience,
+        )
+        .map(|writable| !writable)
+    }
+
+    /// Checks that for a while the server says nothing and closes nothing.
+    pub fn expect_silence(&mut self, time: Duration) -> Result<&mut Self> {
+        if process::wait_readable(&self.stream, Instant::now() + time)? {
+            let mut seen = [0; 64];
+            let count = self.stream.read(&mut seen)?;
+            bail!("expected silence, seen {}", show(&seen[..count]));
+        }
+        Ok(self)
+    }
+
     /// Sends `request` and reads `expected` at the same time: what a client
     /// must do that asks for more than the buffers on the way hold.
     pub fn exchange(
@@ -182,7 +210,8 @@ impl Client {
         Ok(())
     }
 
-    /// Breaks the connection: the server gets ECONNRESET.
+    /// Breaks the connection: the server gets ECONNRESET. Closing with
+    /// SO_LINGER of zero is what sends the reset.
     pub fn reset(self) -> Result<()> {
         SockRef::from(&self.stream)
             .set_linger(Some(Duration::ZERO))

@@ -151,11 +151,20 @@ pub fn pidfd(pid: Pid) -> Result<OwnedFd> {
 /// Waits until a descriptor is readable, ended or broken; false at the
 /// deadline.
 pub fn wait_readable(fd: &impl AsFd, deadline: Instant) -> Result<bool> {
+    wait_for(fd, PollFlags::POLLIN, deadline)
+}
+
+/// The same for any event.
+pub fn wait_for(
+    fd: &impl AsFd,
+    events: PollFlags,
+    deadline: Instant,
+) -> Result<bool> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let left = PollTimeout::try_from(left + Duration::from_millis(1))
             .context("a deadline within poll(2)'s range")?;
-        let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+        let mut fds = [PollFd::new(fd.as_fd(), events)];
         match nix::poll::poll(&mut fds, left) {
             Ok(0) => return Ok(false),
             Ok(_) => return Ok(true),
