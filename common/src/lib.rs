@@ -25,7 +25,7 @@ pub use about::{About, Counters};
 pub use admission::{Admission, Cost};
 pub use command_line::{Clients, Config, Model};
 pub use deadline::{Deadline, Deadlines};
-pub use notice::{Cause, notice};
+pub use notice::{Cause, notice, report_cut_off};
 pub use outcome::{Unsupported, announce, conclude};
 pub use pressure::BackPressure;
 pub use session::{Session, answer_datagram};
