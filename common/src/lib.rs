@@ -11,7 +11,10 @@
 compile_error!("these programs show Linux system calls: build them on Linux");
 
 mod about;
+mod datagram;
+pub mod protocol;
 mod session;
 
 pub use about::{About, Counters};
-pub use session::{Session, answer_datagram};
+pub use datagram::answer_datagram;
+pub use session::Session;
