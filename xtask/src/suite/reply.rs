@@ -105,7 +105,8 @@ fn read_bulk(stream: &mut impl Read, length: usize) -> Result<Vec<u8>> {
     Ok(bulk)
 }
 
-/// What INFO says: `key:value` lines.
+/// What INFO says: `key:value` lines, in sections as Redis has them, which
+/// begin with `# Name` and have an empty line between them.
 #[derive(Clone, Debug)]
 pub struct Info {
     values: BTreeMap<String, String>,
@@ -132,6 +133,9 @@ impl Info {
         let text = text.strip_suffix("\r\n").context("no line end")?;
         let mut values = BTreeMap::new();
         for line in text.split("\r\n") {
+            if line.is_empty() || line.starts_with("# ") {
+                continue;
+            }
             let (key, value) = line
                 .split_once(':')
                 .with_context(|| format!("not key:value: {line:?}"))?;

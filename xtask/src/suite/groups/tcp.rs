@@ -208,7 +208,7 @@ fn reset_after_quit(trial: &Trial) -> Result<()> {
 }
 
 /// Waits until the server counts one client: it that asks.
-fn alone_again(server: &Server, witness: Witness) -> Result<()> {
+fn alone_again(server: &Server, witness: Witness<'_>) -> Result<()> {
     drop(witness);
     poll_until("all but one client to be forgotten", PATIENCE, || {
         Ok(server.connect()?.info()?.number("clients")? == 1)
