@@ -2,12 +2,14 @@
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use socket2::SockRef;
 
 use super::PATIENCE;
 use super::bytes::{difference, show};
+use super::process::wait_readable;
 
 /// One socket, which notices where replies come from: it is not connected.
 #[derive(Debug)]
@@ -45,6 +47,12 @@ impl Peer {
         let (expected, seen) = (expected.as_ref(), self.receive()?);
         ensure!(seen == expected, "{}", difference(expected, &seen));
         Ok(self)
+    }
+
+    /// Whether a datagram comes within a moment.
+    pub fn has_answer(&self) -> Result<bool> {
+        let moment = Instant::now() + Duration::from_millis(100);
+        wait_readable(&self.socket, moment)
     }
 
     pub fn receive(&self) -> Result<Vec<u8>> {

@@ -3,20 +3,24 @@
 mod protocol;
 mod rows;
 mod tcp;
+mod udp;
 
 use anyhow::{Context, Result};
 
-use super::case::{Case, Trial};
+use super::PATIENCE;
+use super::case::{Case, Trial, skip};
 use super::client::Client;
+use super::process::poll_until;
 use super::reply::Info;
 use super::server::Server;
 
 /// The groups, in the order of the matrix.
-pub const NAMES: [&str; 2] = ["protocol", "tcp"];
+pub const NAMES: [&str; 3] = ["protocol", "tcp", "udp"];
 
 /// All cases, group by group.
 pub fn all() -> Vec<(&'static str, Vec<Case>)> {
-    NAMES.into_iter().zip([protocol::cases(), tcp::cases()]).collect()
+    let cases = [protocol::cases(), tcp::cases(), udp::cases()];
+    NAMES.into_iter().zip(cases).collect()
 }
 
 /// Whoever must not notice what others suffer. A server of many serves it all
@@ -59,4 +63,42 @@ fn bound_for_one(max_request: u64) -> u64 {
     const ALLOCATOR: u64 = 1 << 20;
     let multiplied = CHUNK / "INFO\r\n".len() as u64 * Info::MAX as u64;
     2 * max_request + PENDING + multiplied + ALLOCATOR
+}
+
+/// What a server holds.
+#[derive(Debug, PartialEq, Eq)]
+struct Left {
+    descriptors: usize,
+    threads: usize,
+    processes: usize,
+}
+
+impl Left {
+    fn of(server: &Server) -> Result<Self> {
+        let process = server.process()?;
+        Ok(Self {
+            descriptors: process.descriptors(),
+            threads: process.threads,
+            processes: server.group().len(),
+        })
+    }
+
+    /// Waits until the server holds as much as it did: its side of an end is
+    /// no event for anybody.
+    fn again(&self, server: &Server) -> Result<()> {
+        let mut seen = Self::of(server)?;
+        poll_until("everything to be given back", PATIENCE, || {
+            seen = Self::of(server)?;
+            Ok(seen == *self)
+        })
+        .with_context(|| format!("before {self:?}, now {:?}", Self::of(server)))
+    }
+}
+
+/// Skips a case where the machine has no IPv6.
+fn needs_ipv6() -> Result<()> {
+    match std::net::TcpListener::bind("[::1]:0") {
+        Ok(_) => Ok(()),
+        Err(error) => Err(skip(format!("no IPv6 here: {error}"))),
+    }
 }
