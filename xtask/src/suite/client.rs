@@ -3,6 +3,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -107,6 +108,12 @@ impl Client {
         Ok(self)
     }
 
+    pub fn read_exactly(&mut self, buffer: &mut [u8]) -> Result<()> {
+        self.stream.read_exact(buffer).map_err(|error| {
+            anyhow::anyhow!("expected a reply: {}", told(&error))
+        })
+    }
+
     /// Checks that the server has nothing more to say and has closed its
     /// side in order; a reset is no end.
     pub fn expect_end(&mut self) -> Result<&mut Self> {
@@ -150,6 +157,18 @@ impl Client {
     pub fn twin(&self) -> Result<Self> {
         let stream = self.stream.try_clone().context("dup")?;
         Ok(Self { stream })
+    }
+
+    /// Waits until the other side's kernel has everything that was sent.
+    pub fn wait_until_arrived(&mut self) -> Result<&mut Self> {
+        process::poll_until("the requests to arrive", PATIENCE, || {
+            let mut unsent = 0;
+            let socket = self.stream.as_raw_fd();
+            // SAFETY: an open socket, and an integer that outlives the call.
+            unsafe { unacknowledged(socket, &raw mut unsent) }?;
+            Ok(unsent == 0)
+        })?;
+        Ok(self)
     }
 
     /// Whether the kernel takes nothing more for so long.
@@ -259,6 +278,13 @@ impl Client {
         Ok(total)
     }
 }
+
+nix::ioctl_read_bad!(
+    /// Bytes that the other side has not acknowledged, see tcp(7).
+    unacknowledged,
+    libc::TIOCOUTQ,
+    libc::c_int
+);
 
 fn is_reset(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)

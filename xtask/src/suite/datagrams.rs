@@ -10,6 +10,7 @@ use socket2::SockRef;
 use super::PATIENCE;
 use super::bytes::{difference, show};
 use super::process::wait_readable;
+use super::reply::{Info, Reply};
 
 /// One socket, which notices where replies come from: it is not connected.
 #[derive(Debug)]
@@ -47,6 +48,12 @@ impl Peer {
         let (expected, seen) = (expected.as_ref(), self.receive()?);
         ensure!(seen == expected, "{}", difference(expected, &seen));
         Ok(self)
+    }
+
+    /// Asks for INFO and checks its form.
+    pub fn info(&self) -> Result<Info> {
+        let datagram = self.send("INFO\r\n")?.receive()?;
+        Info::from_reply(&Reply::read(&mut &datagram[..])?)
     }
 
     /// Whether a datagram comes within a moment.

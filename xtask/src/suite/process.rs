@@ -57,6 +57,30 @@ impl Process {
         numbers_in(&format!("/proc/{}/fd", self.pid)).len()
     }
 
+    /// Its limits on open files, soft and hard.
+    pub fn descriptor_limit(&self) -> Result<(u64, u64)> {
+        let limits = fs::read_to_string(format!("/proc/{}/limits", self.pid))?;
+        let line =
+            limits.lines().find_map(|l| l.strip_prefix("Max open files"));
+        let mut numbers =
+            line.unwrap_or_default().split_whitespace().map(str::parse);
+        match (numbers.next(), numbers.next()) {
+            (Some(Ok(soft)), Some(Ok(hard))) => Ok((soft, hard)),
+            _ => bail!("no limits on open files in:\n{limits}"),
+        }
+    }
+
+    /// Whether a signal to the process has been sent and not yet taken.
+    pub fn has_pending(&self, signal: Signal) -> Result<bool> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid))?;
+        let mask = status
+            .lines()
+            .find_map(|line| line.strip_prefix("ShdPnd:"))
+            .context("no ShdPnd in /proc/PID/status")?;
+        let mask = u64::from_str_radix(mask.trim(), 16).context("ShdPnd")?;
+        Ok(mask & (1 << (signal as i32 - 1)) != 0)
+    }
+
     /// Its share of the memory that is resident, in bytes: a page that a fork
     /// shares with its parent counts once.
     fn memory(&self) -> u64 {
@@ -146,6 +170,31 @@ pub fn pidfd(pid: Pid) -> Result<OwnedFd> {
     // SAFETY: the kernel has just given us this descriptor, and nobody else
     // knows of it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Sets the soft limit on a running process's address space, to what it has
+/// now if no number is given, and returns what the limit was.
+pub fn limit_address_space(pid: Pid, limit: Option<u64>) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let size = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
+    let kilobytes = size.and_then(|size| size.split_whitespace().next());
+    let size = kilobytes.context("no VmSize")?.parse::<u64>()? * 1024;
+    let wanted = libc::rlimit {
+        rlim_cur: limit.unwrap_or(size),
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    let mut before = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both structs outlive the call, which fills the second.
+    let result = unsafe {
+        libc::prlimit(
+            pid.as_raw(),
+            libc::RLIMIT_AS,
+            &raw const wanted,
+            &raw mut before,
+        )
+    };
+    Errno::result(result).context("prlimit RLIMIT_AS")?;
+    Ok(before.rlim_cur)
 }
 
 /// Waits until a descriptor is readable, ended or broken; false at the

@@ -10,7 +10,6 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
 use nix::unistd::Pid;
@@ -31,8 +30,10 @@ pub struct Launch<'a> {
     tcp: Option<String>,
     udp: Option<String>,
     flags: Vec<String>,
-    limits: Vec<(Resource, u64)>,
+    limits: Vec<(Resource, u64, u64)>,
     fault: Option<&'a Fault>,
+    /// Leaves the addresses to the model.
+    bare: bool,
 }
 
 impl<'a> Launch<'a> {
@@ -44,6 +45,7 @@ impl<'a> Launch<'a> {
             flags: Vec::new(),
             limits: Vec::new(),
             fault: None,
+            bare: false,
         }
     }
 
@@ -62,15 +64,22 @@ impl<'a> Launch<'a> {
         self
     }
 
+    /// No address, no flag but those that choose the variant.
+    pub fn no_flags(mut self) -> Self {
+        self.tcp = None;
+        self.bare = true;
+        self
+    }
+
     /// Further flags, blanks between them.
     pub fn flags(mut self, flags: &str) -> Self {
         self.flags.extend(flags.split_whitespace().map(str::to_owned));
         self
     }
 
-    /// A resource limit, soft and hard.
-    pub fn limit(mut self, resource: Resource, value: u64) -> Self {
-        self.limits.push((resource, value));
+    /// The limits on open files, soft and hard: servers raise the soft one.
+    pub fn descriptors(mut self, soft: u64, hard: u64) -> Self {
+        self.limits.push((Resource::RLIMIT_NOFILE, soft, hard));
         self
     }
 
@@ -84,7 +93,8 @@ impl<'a> Launch<'a> {
     /// when the case is over.
     pub fn start(self) -> Result<Rc<Server>> {
         let trial = self.trial;
-        let (tcp, udp) = (self.tcp.is_some(), self.udp.is_some());
+        let tcp = self.tcp.is_some() || self.bare;
+        let udp = self.udp.is_some();
         // Kept at once, so that a failure shows what it said.
         let server = trial.keep(self.spawn()?);
         let line = server.ready_line()?;
@@ -118,8 +128,8 @@ impl<'a> Launch<'a> {
         let (mut filter, judge) =
             self.fault.map(Fault::prepare).transpose()?.unzip();
         let before_exec = move || {
-            for (resource, value) in &limits {
-                setrlimit(*resource, *value, *value)?;
+            for (resource, soft, hard) in &limits {
+                setrlimit(*resource, *soft, *hard)?;
             }
             if let Some(filter) = &mut filter {
                 filter.install()?;
@@ -371,14 +381,23 @@ impl Server {
         Ok(())
     }
 
+    /// What came behind the ready line. The end may take a moment: a process
+    /// that the suite is about to start elsewhere holds a copy of the pipe
+    /// between its fork and its exec.
     fn unread_stdout(&self) -> Result<String> {
+        let deadline = Instant::now() + PATIENCE;
         let mut stdout = self.stdout.borrow_mut();
-        fcntl(&*stdout, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        let mut text = String::new();
-        stdout
-            .read_to_string(&mut text)
-            .context("reading the rest of standard output")?;
-        Ok(text)
+        let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
+        loop {
+            ensure!(
+                process::wait_readable(&*stdout, deadline)?,
+                "standard output is still open: somebody is left"
+            );
+            match stdout.read(&mut buffer).context("standard output")? {
+                0 => return Ok(String::from_utf8_lossy(&text).into_owned()),
+                count => text.extend_from_slice(&buffer[..count]),
+            }
+        }
     }
 
     /// Asks the server to stop, unless it has ended already. It must exit

@@ -1,5 +1,8 @@
 //! The cases, one file a group.
 
+mod lifecycle;
+mod limits;
+mod model;
 mod protocol;
 mod rows;
 mod tcp;
@@ -15,11 +18,19 @@ use super::reply::Info;
 use super::server::Server;
 
 /// The groups, in the order of the matrix.
-pub const NAMES: [&str; 3] = ["protocol", "tcp", "udp"];
+pub const NAMES: [&str; 6] =
+    ["protocol", "tcp", "udp", "limits", "lifecycle", "model"];
 
 /// All cases, group by group.
 pub fn all() -> Vec<(&'static str, Vec<Case>)> {
-    let cases = [protocol::cases(), tcp::cases(), udp::cases()];
+    let cases = [
+        protocol::cases(),
+        tcp::cases(),
+        udp::cases(),
+        limits::cases(),
+        lifecycle::cases(),
+        model::cases(),
+    ];
     NAMES.into_iter().zip(cases).collect()
 }
 
@@ -44,10 +55,16 @@ impl<'a> Witness<'a> {
         Ok(Self { server, first })
     }
 
-    fn is_served(&mut self) -> Result<()> {
+    /// Without a newcomer, which may have to wait.
+    fn first_is_served(&mut self) -> Result<()> {
         if let Some(first) = &mut self.first {
             first.ping().context("the client that was there first")?;
         }
+        Ok(())
+    }
+
+    fn is_served(&mut self) -> Result<()> {
+        self.first_is_served()?;
         self.server.connect()?.ping().context("a client that came later")?;
         Ok(())
     }
@@ -101,4 +118,14 @@ fn needs_ipv6() -> Result<()> {
         Ok(_) => Ok(()),
         Err(error) => Err(skip(format!("no IPv6 here: {error}"))),
     }
+}
+
+/// Whether an error says that the connection was broken off.
+fn is_reset(error: &anyhow::Error) -> bool {
+    use std::io::{Error, ErrorKind};
+
+    error.downcast_ref::<Error>().is_some_and(|error| {
+        let kind = error.kind();
+        matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
+    })
 }
