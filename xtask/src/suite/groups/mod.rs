@@ -1,10 +1,12 @@
 //! The cases, one file a group.
 
+mod clients;
 mod lifecycle;
 mod limits;
 mod model;
 mod protocol;
 mod rows;
+mod streams;
 mod tcp;
 mod udp;
 
@@ -18,8 +20,8 @@ use super::reply::Info;
 use super::server::Server;
 
 /// The groups, in the order of the matrix.
-pub const NAMES: [&str; 6] =
-    ["protocol", "tcp", "udp", "limits", "lifecycle", "model"];
+pub const NAMES: [&str; 7] =
+    ["protocol", "tcp", "udp", "limits", "clients", "lifecycle", "model"];
 
 /// All cases, group by group.
 pub fn all() -> Vec<(&'static str, Vec<Case>)> {
@@ -28,6 +30,7 @@ pub fn all() -> Vec<(&'static str, Vec<Case>)> {
         tcp::cases(),
         udp::cases(),
         limits::cases(),
+        clients::cases(),
         lifecycle::cases(),
         model::cases(),
     ];
