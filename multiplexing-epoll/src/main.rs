@@ -63,33 +63,30 @@
 mod accept;
 mod connection;
 mod datagrams;
+mod newcomers;
+mod stop;
 
 use std::mem;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::{
     Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout,
 };
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::socket::SockFlag;
+use nix::sys::signalfd::SignalFd;
 use slotmap::{DefaultKey, Key as _, KeyData, SecondaryMap, SlotMap};
 
-use common::limits::{
-    ACCEPT_PAUSE, ACCEPTS_PER_ROUND, INPUT_CHUNK, READ_BUDGET,
-};
+use common::limits::{INPUT_CHUNK, READ_BUDGET};
 use common::{
     About, Admission, Cause, Clients, Config, Cost, Deadline, Deadlines, Model,
     Reserve, Session, notice, refuse,
 };
 
-use accept::{accept, broke_off, is_shortage};
 use connection::{Connection, Progress, Scratch};
 use datagrams::Datagrams;
 
@@ -196,7 +193,7 @@ impl<'a> Server<'a> {
     ) -> Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
             .context("epoll_create1")?;
-        let signals = stop_signals()?;
+        let signals = stop::signals()?;
         let watch = |fd: &OwnedFd, key| {
             fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
             epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, key))
@@ -251,42 +248,6 @@ impl<'a> Server<'a> {
         let moments =
             [self.deadlines.next(), self.paused_until, self.drain_until];
         milliseconds(moments.into_iter().flatten().min())
-    }
-
-    /// Takes the newcomers, up to a round's worth of them.
-    fn on_connected(&mut self) -> Result<()> {
-        for _ in 0..ACCEPTS_PER_ROUND {
-            let Some(listener) = &self.listener else { return Ok(()) };
-            let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-            match accept(listener, flags) {
-                Ok(stream) if self.has_room() => self.welcome(stream)?,
-                Ok(newcomer) => {
-                    refuse(newcomer);
-                    self.about.counters.refused += 1;
-                    if !self.reserve.retake() {
-                        return self.pause_accepting(Errno::EMFILE);
-                    }
-                }
-                Err(Errno::EAGAIN) => {
-                    self.reserve.retake();
-                    return Ok(());
-                }
-                Err(Errno::EINTR) => {}
-                Err(errno) if broke_off(errno) => {}
-                // With the reserve's descriptor the next accept4 succeeds.
-                Err(Errno::EMFILE | Errno::ENFILE)
-                    if self.reserve.release() => {}
-                Err(errno) if is_shortage(errno) => {
-                    return self.pause_accepting(errno);
-                }
-                Err(errno) => return Err(errno).context("accept4"),
-            }
-        }
-        Ok(())
-    }
-
-    fn has_room(&mut self) -> bool {
-        self.reserve.retake() && self.admission.admits(self.connections.len())
     }
 
     fn welcome(&mut self, stream: OwnedFd) -> Result<()> {
@@ -407,24 +368,6 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// The first signal stops: no newcomers, what was received is answered,
-    /// every conversation comes to its end. A second one is a failure.
-    fn on_signal(&mut self) -> Result<()> {
-        while self.signals.read_signal().context("signalfd")?.is_some() {
-            if self.drain_until.is_some() {
-                bail!("stopped by a second signal");
-            }
-            self.drain_until = Some(self.now + self.config.drain_timeout);
-            self.listener = None;
-            self.on_datagrams();
-            self.datagrams = None;
-            for connection in self.connections.values() {
-                connection.stop();
-            }
-        }
-        Ok(())
-    }
-
     /// Closes those whose time is up, silently.
     fn close_overdue(&mut self) {
         while let Some(key) = self.deadlines.pop(self.now) {
@@ -445,25 +388,6 @@ impl<'a> Server<'a> {
             // There may be a descriptor for a newcomer now.
             self.paused_until = self.paused_until.map(|_| self.now);
         }
-    }
-
-    /// Leaves newcomers in the backlog until a client leaves, or for a moment,
-    /// rather than spin on a listener that stays readable.
-    fn pause_accepting(&mut self, errno: Errno) -> Result<()> {
-        notice(
-            Cause::Accept,
-            format_args!("cannot accept for a moment: {}", errno.desc()),
-        );
-        self.paused_until = Some(self.now + ACCEPT_PAUSE);
-        self.watch_listener(EpollFlags::empty())
-    }
-
-    fn resume_accepting(&mut self) -> Result<()> {
-        if self.paused_until.is_some_and(|until| until <= self.now) {
-            self.paused_until = None;
-            self.watch_listener(EpollFlags::EPOLLIN)?;
-        }
-        Ok(())
     }
 
     fn watch_listener(&self, interest: EpollFlags) -> Result<()> {
@@ -515,17 +439,6 @@ impl Trigger {
             Self::Edge => READ_BUDGET,
         }
     }
-}
-
-/// SIGTERM and SIGINT as a descriptor to wait for along with all others: no
-/// handler, and no moment between a check and a wait.
-fn stop_signals() -> Result<SignalFd> {
-    let mut mask = SigSet::empty();
-    mask.add(Signal::SIGTERM);
-    mask.add(Signal::SIGINT);
-    mask.thread_block().context("cannot block signals")?;
-    SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-        .context("signalfd")
 }
 
 /// The time until then in epoll's unit, rounded up: a wait that ends early
