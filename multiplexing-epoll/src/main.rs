@@ -65,6 +65,7 @@ mod connection;
 mod datagrams;
 mod newcomers;
 mod stop;
+mod trigger;
 
 use std::mem;
 use std::os::fd::OwnedFd;
@@ -72,7 +73,6 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
-use clap::ValueEnum;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::{
@@ -81,7 +81,6 @@ use nix::sys::epoll::{
 use nix::sys::signalfd::SignalFd;
 use slotmap::{DefaultKey, Key as _, KeyData, SecondaryMap, SlotMap};
 
-use common::limits::{INPUT_CHUNK, READ_BUDGET};
 use common::{
     About, Admission, Cause, Clients, Config, Cost, Deadline, Deadlines, Model,
     Reserve, Session, notice, refuse,
@@ -89,6 +88,7 @@ use common::{
 
 use connection::{Connection, Progress, Scratch};
 use datagrams::Datagrams;
+use trigger::{Flags, Trigger};
 
 const MODEL: Model = Model {
     name: env!("CARGO_PKG_NAME"),
@@ -104,23 +104,6 @@ const EVENTS_PER_WAIT: usize = 1024;
 const LISTENER: u64 = 0;
 const SIGNALS: u64 = 1;
 const DATAGRAMS: u64 = 2;
-
-#[derive(Clone, Copy, Debug, clap::Args)]
-struct Flags {
-    /// When epoll reports a socket.
-    #[arg(long, value_enum, default_value_t = Trigger::Level)]
-    trigger: Trigger,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Trigger {
-    /// Whenever it is ready.
-    Level,
-    /// When something new has happened.
-    Edge,
-    /// Once, until it is armed again.
-    Oneshot,
-}
 
 fn main() -> ExitCode {
     let (config, flags) = Config::with_flags::<Flags>(&MODEL);
@@ -335,19 +318,18 @@ impl<'a> Server<'a> {
                 );
                 return self.close(key);
             }
-            Ok(Progress::More) if self.trigger == Trigger::Edge => {
+            Ok(Progress::More) if self.trigger.reports_once() => {
                 if !registration.listed {
                     registration.listed = true;
                     self.ready.push(key);
                 }
             }
-            // Level and oneshot: epoll will report it again.
             Ok(Progress::More | Progress::Drained) => {}
         }
         self.deadlines.watch(key, &mut connection.deadline);
         let interest = self.trigger.interest(connection);
         let changed = interest != registration.interest;
-        if changed || self.trigger == Trigger::Oneshot {
+        if changed || self.trigger.is_disarmed_by_a_report() {
             registration.interest = interest;
             let mut event = EpollEvent::new(interest, key.data().as_ffi());
             if let Err(errno) =
@@ -402,43 +384,6 @@ struct Registration {
     interest: EpollFlags,
     /// True while the connection is on the ready list, where it is once.
     listed: bool,
-}
-
-impl Trigger {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Level => "level",
-            Self::Edge => "edge",
-            Self::Oneshot => "oneshot",
-        }
-    }
-
-    /// What to be told of a connection.
-    fn interest(self, connection: &Connection) -> EpollFlags {
-        let mut interest = EpollFlags::empty();
-        interest.set(EpollFlags::EPOLLIN, connection.wants_input());
-        interest.set(EpollFlags::EPOLLOUT, connection.has_output());
-        match self {
-            Self::Level => interest,
-            // Everything, once and for all: an edge comes only once, and is
-            // of no use to those who were not listening.
-            Self::Edge => {
-                EpollFlags::EPOLLET | EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT
-            }
-            // Disarmed by each report: settle arms it anew.
-            Self::Oneshot => EpollFlags::EPOLLONESHOT | interest,
-        }
-    }
-
-    /// Bytes to take in one visit. An edge must be followed to EAGAIN, which
-    /// may take a visit or more; where readiness is reported again one call
-    /// is enough, and saves the call that would only say EAGAIN.
-    fn budget(self) -> usize {
-        match self {
-            Self::Level | Self::Oneshot => INPUT_CHUNK,
-            Self::Edge => READ_BUDGET,
-        }
-    }
 }
 
 /// The time until then in epoll's unit, rounded up: a wait that ends early
