@@ -288,17 +288,10 @@ impl<'a> Server<'a> {
     /// each once, so that a busy client and the others take turns.
     fn visit_ready(&mut self) {
         for key in mem::take(&mut self.ready) {
-            let Some(connection) = self.connections.get_mut(key) else {
-                continue;
-            };
-            self.registrations[key].listed = false;
-            let progress = connection.on_readable(
-                self.trigger.budget(),
-                &mut self.scratch,
-                &mut self.about,
-                self.now,
-            );
-            self.settle(key, progress);
+            if let Some(registration) = self.registrations.get_mut(key) {
+                registration.listed = false;
+                self.on_event(key.data().as_ffi(), EpollFlags::EPOLLIN);
+            }
         }
     }
 
@@ -366,6 +359,7 @@ impl<'a> Server<'a> {
     fn close(&mut self, key: DefaultKey) {
         if let Some(connection) = self.connections.remove(key) {
             self.deadlines.forget(key, &connection.deadline);
+            self.registrations.remove(key);
             self.about.counters.clients -= 1;
             // There may be a descriptor for a newcomer now.
             self.paused_until = self.paused_until.map(|_| self.now);
