@@ -37,12 +37,17 @@ pub struct Counters {
 impl About {
     /// About the calling process and thread, with nothing counted yet.
     pub fn new(model: &'static str, variant: &'static str) -> Self {
+        let counters = Counters::default();
+        Self { model, variant, pid: 0, tid: 0, counters }.here()
+    }
+
+    /// The same, answered by the calling process and thread from here on.
+    #[must_use]
+    pub fn here(self) -> Self {
         Self {
-            model,
-            variant,
             pid: nix::unistd::getpid().as_raw().unsigned_abs(),
             tid: nix::unistd::gettid().as_raw().unsigned_abs(),
-            counters: Counters::default(),
+            ..self
         }
     }
 }

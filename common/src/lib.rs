@@ -11,7 +11,22 @@
 compile_error!("these programs show Linux system calls: build them on Linux");
 
 mod about;
+mod admission;
+mod command_line;
+mod deadline;
+pub mod limits;
+mod notice;
+mod outcome;
+mod pressure;
 mod session;
+mod socket;
 
 pub use about::{About, Counters};
+pub use admission::{Admission, Cost};
+pub use command_line::{Clients, Config, Model};
+pub use deadline::{Deadline, Deadlines};
+pub use notice::{Cause, notice};
+pub use outcome::{Unsupported, announce, conclude};
+pub use pressure::BackPressure;
 pub use session::{Session, answer_datagram};
+pub use socket::{Reserve, bind_datagrams, listen, refuse};

@@ -1,0 +1,102 @@
+//! Stopping a program that waits inside a system call.
+//!
+//! A flag set by a handler is not enough: the signal may arrive after the
+//! check of the flag and before the call that waits. A socket that is shut
+//! down stays so: accept(2) returns EINVAL, recv(2) what is left and then end
+//! of file, recvfrom(2) the queued datagrams and then nothing, whether the
+//! call had begun or begins later.
+
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::signal::{
+    SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction,
+};
+use nix::sys::socket::{Shutdown, shutdown};
+
+/// The socket on which a call waits, or will wait next.
+static WAITED_ON: AtomicI32 = AtomicI32::new(-1);
+static REQUESTED: AtomicBool = AtomicBool::new(false);
+static CUT_OFF: AtomicBool = AtomicBool::new(false);
+/// What the handler needs of the command line, in microseconds.
+static DRAIN_US: AtomicI64 = AtomicI64::new(0);
+
+/// From here on SIGTERM and SIGINT stop the program, and a second one ends it
+/// at once.
+pub fn on_signals(drain_timeout: Duration) -> Result<()> {
+    // Zero would disarm the timer instead of letting it expire at once.
+    let drain_us = drain_timeout.as_micros().max(1) as i64;
+    DRAIN_US.store(drain_us, Ordering::SeqCst);
+    for (signal, handler) in [
+        (Signal::SIGTERM, on_stop as extern "C" fn(i32)),
+        (Signal::SIGINT, on_stop),
+        (Signal::SIGALRM, on_drain_deadline),
+    ] {
+        // No SA_RESTART: a call that a signal interrupts says EINTR.
+        let action = SigAction::new(
+            SigHandler::Handler(handler),
+            SaFlags::empty(),
+            SigSet::all(),
+        );
+        // SAFETY: the handlers make async-signal-safe calls only.
+        unsafe { sigaction(signal, &action) }
+            .with_context(|| format!("cannot handle {signal}"))?;
+    }
+    Ok(())
+}
+
+/// A stop is to wake the calls that wait on `socket`, from here to the next
+/// call of this function, which must come before the number of a closed socket
+/// can be given to a new one.
+pub fn wakes(socket: BorrowedFd<'_>) {
+    WAITED_ON.store(socket.as_raw_fd(), Ordering::SeqCst);
+    if requested() {
+        let _ = shutdown(socket.as_raw_fd(), Shutdown::Read);
+    }
+}
+
+/// True once a stop was asked for.
+pub fn requested() -> bool {
+    REQUESTED.load(Ordering::SeqCst)
+}
+
+/// Says how many clients the drain timeout has cut off, if any.
+pub fn report() {
+    if CUT_OFF.load(Ordering::SeqCst) {
+        eprintln!("drain timeout: 1 client cut off");
+    }
+}
+
+extern "C" fn on_stop(_: i32) {
+    let errno = Errno::last_raw();
+    if REQUESTED.swap(true, Ordering::SeqCst) {
+        // SAFETY: _exit is async-signal-safe and does not return.
+        unsafe { libc::_exit(1) }
+    }
+    let _ = shutdown(WAITED_ON.load(Ordering::SeqCst), Shutdown::Read);
+    let drain_us = DRAIN_US.load(Ordering::SeqCst);
+    let once = libc::itimerval {
+        it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 },
+        it_value: libc::timeval {
+            tv_sec: drain_us / 1_000_000,
+            tv_usec: drain_us % 1_000_000,
+        },
+    };
+    // SAFETY: `once` outlives the call, and a null pointer is allowed for the
+    // old value. setitimer is a bare system call in glibc and musl.
+    unsafe { libc::setitimer(libc::ITIMER_REAL, &once, std::ptr::null_mut()) };
+    Errno::set_raw(errno);
+}
+
+/// The client did not take its replies in time: the call that waits for it
+/// fails with EPIPE now.
+extern "C" fn on_drain_deadline(_: i32) {
+    let errno = Errno::last_raw();
+    CUT_OFF.store(true, Ordering::SeqCst);
+    let _ = shutdown(WAITED_ON.load(Ordering::SeqCst), Shutdown::Both);
+    Errno::set_raw(errno);
+}

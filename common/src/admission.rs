@@ -1,0 +1,94 @@
+//! Admission: how many clients there may be at a time.
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::limits::{CONNECTIONS, DESCRIPTORS_SPARE};
+use crate::{Config, notice};
+
+/// How many clients there may be, decided once at start.
+#[derive(Clone, Copy, Debug)]
+pub struct Admission {
+    limit: usize,
+}
+
+/// What one more client costs the process that accepts it.
+#[derive(Clone, Copy, Debug)]
+pub struct Cost {
+    /// Most clients the model can have, whatever the limits; `None`: any.
+    pub ceiling: Option<usize>,
+    /// Descriptors a client keeps open in the accepting process.
+    pub descriptors: usize,
+}
+
+impl Admission {
+    /// Raises the limit of descriptors as far as the process may, then takes
+    /// `--max-connections` at its word, with a warning where the
+    /// process's limits are lower; otherwise the least of the model's ceiling,
+    /// the descriptors left, and 65,536. Call it when everything is bound.
+    pub fn new(config: &Config, cost: Cost) -> Self {
+        raise_descriptor_limit();
+        let possible = possible(cost);
+        let limit = match config.max_connections {
+            None => possible.min(CONNECTIONS),
+            Some(asked) => {
+                if asked > possible {
+                    notice::warning(&format!(
+                        "--max-connections {asked} is more than the \
+                         {possible} clients this process has room for; those \
+                         it cannot serve are refused (see ulimit -Hn)"
+                    ));
+                }
+                asked
+            }
+        };
+        Self { limit }
+    }
+
+    /// Whether one more may come when there are `clients` already.
+    pub fn admits(self, clients: usize) -> bool {
+        clients < self.limit
+    }
+}
+
+/// How many clients the limits leave room for, one at least.
+fn possible(cost: Cost) -> usize {
+    let ceiling = cost.ceiling.unwrap_or(usize::MAX);
+    if cost.descriptors == 0 {
+        return ceiling;
+    }
+    let (soft, _) = descriptor_limit();
+    let free = soft.saturating_sub(open_descriptors() + DESCRIPTORS_SPARE);
+    ceiling.min(free / cost.descriptors).max(1)
+}
+
+/// Raises the soft limit of descriptors to the hard one: select(2) is the only
+/// reason for the low default, and no model here needs that protection.
+fn raise_descriptor_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(errno) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        notice::warning(&format!(
+            "cannot raise the limit of open files from {soft} to {hard}: \
+             {}; going on with {soft}",
+            errno.desc()
+        ));
+    }
+}
+
+fn descriptor_limit() -> (usize, usize) {
+    // POSIX promises 20 descriptors at least, should the question fail.
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((20, 20));
+    let bounded = |limit| usize::try_from(limit).unwrap_or(usize::MAX);
+    (bounded(soft), bounded(hard))
+}
+
+/// Descriptors open now; a guess where /proc is not mounted.
+fn open_descriptors() -> usize {
+    const GUESS: usize = 16;
+    match std::fs::read_dir("/proc/self/fd") {
+        // One of the entries is the descriptor that reads the folder.
+        Ok(entries) => entries.count().saturating_sub(1),
+        Err(_) => GUESS,
+    }
+}

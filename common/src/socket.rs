@@ -1,0 +1,145 @@
+//! Sockets before a model gets them, and newcomers it cannot take: what no
+//! model is about.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+
+use anyhow::{Context as _, Result};
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::Config;
+use crate::limits::REFUSED_INPUT;
+
+/// What a newcomer is told when there is no room: Redis's own words.
+const REFUSAL: &[u8] = b"-ERR max number of clients reached\r\n";
+
+/// A listening socket, if the command line asks for one, and its address.
+///
+/// SO_REUSEADDR, because a server that restarts must not wait for connections
+/// in TIME_WAIT; TCP_NODELAY, which accepted sockets inherit, because replies
+/// are sent whole; IPV6_V6ONLY, so that an address means what it says.
+///
+/// # Errors
+///
+/// The address cannot be bound: the message names it.
+pub fn listen(config: &Config) -> Result<Option<(OwnedFd, SocketAddr)>> {
+    let Some(address) = config.tcp else { return Ok(None) };
+    let bound = bind(address, Type::STREAM, Protocol::TCP)
+        .and_then(|socket| {
+            socket.set_tcp_nodelay(true)?;
+            socket.listen(config.backlog)?;
+            named(socket)
+        })
+        .with_context(|| format!("cannot listen on tcp {address}"))?;
+    Ok(Some(bound))
+}
+
+/// A datagram socket, if the command line asks for one, and its address.
+///
+/// # Errors
+///
+/// The address cannot be bound: the message names it.
+pub fn bind_datagrams(
+    config: &Config,
+) -> Result<Option<(OwnedFd, SocketAddr)>> {
+    let Some(address) = config.udp else { return Ok(None) };
+    let bound = bind(address, Type::DGRAM, Protocol::UDP)
+        .and_then(named)
+        .with_context(|| format!("cannot receive on udp {address}"))?;
+    Ok(Some(bound))
+}
+
+fn bind(
+    address: SocketAddr,
+    kind: Type,
+    protocol: Protocol,
+) -> std::io::Result<Socket> {
+    let domain = Domain::for_address(address);
+    // SOCK_CLOEXEC is socket2's default.
+    let socket = Socket::new(domain, kind, Some(protocol))?;
+    if kind == Type::STREAM {
+        socket.set_reuse_address(true)?;
+    }
+    if domain == Domain::IPV6 {
+        socket.set_only_v6(true)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+fn named(socket: Socket) -> std::io::Result<(OwnedFd, SocketAddr)> {
+    let address = socket
+        .local_addr()?
+        .as_socket()
+        .ok_or_else(|| std::io::Error::from(Errno::EAFNOSUPPORT))?;
+    Ok((socket.into(), address))
+}
+
+/// Turns a newcomer away with a word, and keeps nothing of it. Never waits:
+/// those who are being served notice nothing.
+pub fn refuse(newcomer: OwnedFd) {
+    let fd = newcomer.as_raw_fd();
+    discard(fd, REFUSED_INPUT);
+    // An empty send buffer takes it whole; if the client is gone already,
+    // nobody misses it.
+    let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+    let _ = send(fd, REFUSAL, flags);
+    let _ = shutdown(fd, Shutdown::Write);
+}
+
+/// Takes what has arrived, `most` bytes of it, and drops it: closing a socket
+/// with input unread sends a reset, which destroys the refusal on its way.
+fn discard(fd: i32, most: usize) {
+    let mut scrap = [0; 4096];
+    let mut taken = 0;
+    while taken < most {
+        match recv(fd, &mut scrap, MsgFlags::MSG_DONTWAIT) {
+            Ok(0) => return,
+            Ok(received) => taken += received,
+            Err(Errno::EINTR) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// A descriptor held for the moment when there is none left.
+///
+/// accept(2) takes a descriptor before it looks for a newcomer, so without one
+/// it fails at once, even when nobody waits: a server that just tries again
+/// spins. Released, the reserve lets the next newcomer in; and whoever comes
+/// in while it [cannot be retaken](Self::retake) has the last descriptor and
+/// is refused.
+#[derive(Debug)]
+pub struct Reserve {
+    held: Option<File>,
+}
+
+impl Reserve {
+    /// Takes a descriptor into reserve.
+    ///
+    /// # Errors
+    ///
+    /// There is none, at start already.
+    pub fn hold() -> Result<Self> {
+        let held = File::open("/dev/null")
+            .context("cannot hold a descriptor in reserve")?;
+        Ok(Self { held: Some(held) })
+    }
+
+    /// Makes the descriptor available; false where it was already.
+    pub fn release(&mut self) -> bool {
+        self.held.take().is_some()
+    }
+
+    /// Takes one into reserve again, if it was released; false where there is
+    /// none.
+    pub fn retake(&mut self) -> bool {
+        if self.held.is_none() {
+            self.held = File::open("/dev/null").ok();
+        }
+        self.held.is_some()
+    }
+}
