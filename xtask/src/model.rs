@@ -123,23 +123,13 @@ impl Workspace {
     }
 
     /// The model and variant that `model` or `model/variant` names; a model
-    /// alone means its first variant. The error lists what there is.
-    pub fn variant(&self, title: &str) -> Result<(&Model, &Variant)> {
+    /// alone means its first variant.
+    pub fn variant(&self, title: &str) -> Option<(&Model, &Variant)> {
         let (name, variant) = title.split_once('/').unwrap_or((title, ""));
-        let model = self.model(name)?;
-        if variant.is_empty() {
-            return Ok((model, &model.variants[0]));
-        }
-        let found = model.variants.iter().find(|v| v.name == variant);
-        let found = found.with_context(|| {
-            let titles: Vec<_> =
-                model.variants.iter().map(|v| model.title(v)).collect();
-            format!(
-                "{name} has no variant {variant}; there are: {}",
-                titles.join(", ")
-            )
-        })?;
-        Ok((model, found))
+        let model = self.models.iter().find(|m| m.name == name)?;
+        let named = model.variants.iter().find(|v| v.name == variant);
+        let first = variant.is_empty().then_some(&model.variants[0]);
+        Some((model, named.or(first)?))
     }
 }
 

@@ -29,13 +29,10 @@ pub struct Flags {
 /// signal ended it, as shells say it.
 pub fn run(flags: &Flags) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
-    let (model, variant) = match workspace.variant(&flags.title) {
-        Ok(found) => found,
-        Err(unknown) => {
-            eprintln!("error: {unknown:#}\n");
-            eprint!("{}", list::catalogue(&workspace));
-            return Ok(ExitCode::from(2));
-        }
+    let Some((model, variant)) = workspace.variant(&flags.title) else {
+        eprintln!("error: no model is called {}\n", flags.title);
+        eprint!("{}", list::catalogue(&workspace));
+        return Ok(ExitCode::from(2));
     };
     build::release(&workspace, std::slice::from_ref(model))?;
     let mut command = Command::new(build::binary(&workspace, model));
