@@ -101,7 +101,11 @@ fn serve(config: &Config) -> Result<()> {
         }
         match accepted {
             Ok(stream) if reserve.retake() => {
+                stop::wakes(stream.as_fd());
+                about.counters.accepted += 1;
+                about.counters.clients = 1;
                 converse(&stream, config, &mut about);
+                about.counters.clients = 0;
             }
             Ok(newcomer) => {
                 refuse(newcomer);
@@ -124,9 +128,6 @@ fn serve(config: &Config) -> Result<()> {
 
 /// Serves one client from its first byte to its last.
 fn converse(stream: &OwnedFd, config: &Config, about: &mut About) {
-    stop::wakes(stream.as_fd());
-    about.counters.accepted += 1;
-    about.counters.clients = 1;
     let ended = Conversation {
         stream,
         session: Session::new(about.counters.accepted, config.max_request),
@@ -134,7 +135,6 @@ fn converse(stream: &OwnedFd, config: &Config, about: &mut About) {
         bound: TimeVal::zero(),
     }
     .converse(about);
-    about.counters.clients = 0;
     match ended {
         // It left, it broke off, or its time was up: its own affair.
         Ok(()) | Err(Errno::ECONNRESET | Errno::EPIPE | Errno::ETIMEDOUT) => {}

@@ -66,9 +66,7 @@ pub fn requested() -> bool {
 
 /// Says how many clients the drain timeout has cut off, if any.
 pub fn report() {
-    if CUT_OFF.load(Ordering::SeqCst) {
-        eprintln!("drain timeout: 1 client cut off");
-    }
+    common::report_cut_off(CUT_OFF.load(Ordering::SeqCst).into());
 }
 
 extern "C" fn on_stop(_: i32) {

@@ -1,5 +1,9 @@
 //! What a server says of itself in INFO and HELLO.
 
+use std::sync::OnceLock;
+
+use nix::sys::utsname;
+
 /// Who answers: filled in by the loop, thread or process that owns it, and
 /// shown by INFO and HELLO.
 #[derive(Clone, Debug)]
@@ -12,6 +16,8 @@ pub struct About {
     pub pid: u32,
     /// Thread that answers, as gettid(2) tells: equal to `pid` in the first.
     pub tid: u32,
+    /// The kernel's release, as uname(2) tells; empty if it won't.
+    pub kernel: &'static str,
     /// What the answering loop, thread or process has counted so far.
     pub counters: Counters,
 }
@@ -38,7 +44,8 @@ impl About {
     /// About the calling process and thread, with nothing counted yet.
     pub fn new(model: &'static str, variant: &'static str) -> Self {
         let counters = Counters::default();
-        Self { model, variant, pid: 0, tid: 0, counters }.here()
+        let kernel = kernel();
+        Self { model, variant, pid: 0, tid: 0, kernel, counters }.here()
     }
 
     /// The same, answered by the calling process and thread from here on.
@@ -50,4 +57,14 @@ impl About {
             ..self
         }
     }
+}
+
+/// Found once and kept: whoever answers may be unable to ask or allocate.
+fn kernel() -> &'static str {
+    static RELEASE: OnceLock<String> = OnceLock::new();
+    RELEASE.get_or_init(|| {
+        utsname::uname()
+            .map(|name| name.release().to_string_lossy().into_owned())
+            .unwrap_or_default()
+    })
 }

@@ -50,6 +50,13 @@ pub fn warning(what: &str) {
     say(format_args!("warning: {what}"));
 }
 
+/// Says how many clients the drain timeout has cut off, if any.
+pub fn report_cut_off(clients: usize) {
+    if clients > 0 {
+        say(format_args!("drain timeout: {clients} client(s) cut off"));
+    }
+}
+
 /// A standard error that cannot be written to is no reason to stop serving.
 fn say(what: std::fmt::Arguments<'_>) {
     let _ = writeln!(std::io::stderr(), "{what}");

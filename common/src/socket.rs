@@ -3,15 +3,15 @@
 
 use std::fs::File;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::Config;
 use crate::limits::REFUSED_INPUT;
+use crate::{Cause, Config, notice};
 
 /// What a newcomer is told when there is no room: Redis's own words.
 const REFUSAL: &[u8] = b"-ERR max number of clients reached\r\n";
@@ -80,8 +80,12 @@ fn named(socket: Socket) -> std::io::Result<(OwnedFd, SocketAddr)> {
 
 /// Turns a newcomer away with a word, and keeps nothing of it. Never waits:
 /// those who are being served notice nothing.
-pub fn refuse(newcomer: OwnedFd) {
-    let fd = newcomer.as_raw_fd();
+pub fn refuse(newcomer: impl AsFd) {
+    notice(
+        Cause::Refused,
+        format_args!("max number of clients reached: a newcomer was refused"),
+    );
+    let fd = newcomer.as_fd().as_raw_fd();
     discard(fd, REFUSED_INPUT);
     // An empty send buffer takes it whole; if the client is gone already,
     // nobody misses it.

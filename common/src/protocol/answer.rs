@@ -1,0 +1,154 @@
+//! From a request to its reply.
+
+use super::argument::{Argument, Arguments};
+use super::command::{self, Command, Does};
+use super::conversation::Conversation;
+use super::reply::Reply;
+use super::{client, config, info, introspection};
+use crate::About;
+
+/// Answers a complete request; one without arguments gets no reply.
+pub(crate) fn answer(
+    request: Arguments<'_>,
+    about: &About,
+    conversation: &mut Conversation,
+    reply: &mut impl Reply,
+) {
+    let mut arguments = request.clone();
+    let Some(name) = arguments.next() else {
+        return;
+    };
+    let Some(mut command) = command::find(name) else {
+        return refuse_unknown(name, arguments, conversation, reply);
+    };
+    if command.contains() {
+        let mut inner_arguments = arguments.clone();
+        if let Some(inner) = inner_arguments.next() {
+            let Some(found) = command::find_within(command, inner) else {
+                return refuse_unknown_within(command, inner, reply);
+            };
+            command = found;
+            arguments = inner_arguments;
+        }
+    }
+    if command.takes(request.left()) {
+        run(command, arguments, about, conversation, reply);
+    } else {
+        refuse_arity(command, reply);
+    }
+}
+
+/// `arguments` is what follows the command's name, and as many as it takes.
+fn run(
+    command: &Command,
+    arguments: Arguments<'_>,
+    about: &About,
+    conversation: &mut Conversation,
+    reply: &mut impl Reply,
+) {
+    let version = conversation.version;
+    match command.does {
+        Does::Ping => ping(command, arguments, reply),
+        Does::Echo => arguments.for_each(|message| reply.argument(message)),
+        Does::Quit => {
+            conversation.open = false;
+            reply.status("OK");
+        }
+        Does::Hello => client::hello(arguments, conversation, reply),
+        Does::Info => info::info(arguments, about, version, reply),
+        Does::ClientGetName => client::name(conversation, reply),
+        Does::ClientHelp => help("CLIENT", &client::HELP, reply),
+        Does::ClientId => reply.head(b':', conversation.id),
+        Does::ClientOnOff => client::on_or_off(arguments, reply),
+        Does::ClientSetInfo => client::set_info(arguments, reply),
+        Does::ClientSetName => {
+            client::set_name(arguments, conversation, reply);
+        }
+        Does::Command => introspection::details(arguments, version, reply),
+        Does::CommandCount => introspection::count(reply),
+        Does::CommandDocs => reply.map(0, version),
+        Does::CommandGetKeys => introspection::keys(arguments, reply),
+        Does::CommandHelp => help("COMMAND", &introspection::HELP, reply),
+        Does::CommandList => introspection::list(arguments, reply),
+        Does::ConfigGet => config::settings(arguments, version, reply),
+        Does::ConfigHelp => help("CONFIG", &config::HELP, reply),
+        Does::Contain => refuse_arity(command, reply),
+    }
+}
+
+fn ping(
+    command: &Command,
+    mut arguments: Arguments<'_>,
+    reply: &mut impl Reply,
+) {
+    match (arguments.next(), arguments.next()) {
+        (None, _) => reply.put(b"+PONG\r\n"),
+        (Some(message), None) => reply.argument(message),
+        _ => refuse_arity(command, reply),
+    }
+}
+
+/// One line for each thing that a command with others within it can do.
+fn help(outer: &str, lines: &[&str], reply: &mut impl Reply) {
+    reply.array(lines.len() + 3);
+    reply.put(b"+");
+    reply.put(outer.as_bytes());
+    reply.status(" <subcommand> [<arg> [value] [opt] ...]. Subcommands are:");
+    for line in lines {
+        reply.status(line);
+    }
+    reply.status("HELP");
+    reply.status("    Prints this help.");
+}
+
+fn refuse_arity(command: &Command, reply: &mut impl Reply) {
+    reply.put(b"-ERR wrong number of arguments for '");
+    reply.put(command.name.as_bytes());
+    reply.put(b"' command\r\n");
+}
+
+/// As many bytes of the client's as an error shows.
+const SHOWN_MOST: usize = 128;
+
+fn refuse_unknown(
+    name: Argument<'_>,
+    arguments: Arguments<'_>,
+    conversation: &mut Conversation,
+    reply: &mut impl Reply,
+) {
+    // A web page can make a browser talk to a port of its owner's machine. It
+    // can't keep the browser from starting as HTTP does, so that's the end,
+    // before the body with its requests is looked at.
+    if name.starts_as("post") || name.starts_as("host:") {
+        conversation.open = false;
+        return;
+    }
+    reply.put(b"-ERR unknown command '");
+    reply.shown(name.text().take(SHOWN_MOST));
+    reply.put(b"', with args beginning with: ");
+    let mut shown = 0;
+    for argument in arguments {
+        // Redis counts the quotes and the space, but cuts only what is quoted.
+        let text = argument.text().take(SHOWN_MOST - shown);
+        shown += text.clone().count() + "'' ".len();
+        reply.put(b"'");
+        reply.shown(text);
+        reply.put(b"' ");
+        if shown >= SHOWN_MOST {
+            break;
+        }
+    }
+    reply.put(b"\r\n");
+}
+
+fn refuse_unknown_within(
+    outer: &Command,
+    name: Argument<'_>,
+    reply: &mut impl Reply,
+) {
+    reply.put(b"-ERR unknown subcommand '");
+    reply.shown(name.text().take(SHOWN_MOST));
+    reply.put(b"'. Try ");
+    reply.put_each(outer.name.bytes().map(|byte| byte.to_ascii_uppercase()));
+    reply.put(b" HELP.\r\n");
+}

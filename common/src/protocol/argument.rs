@@ -1,0 +1,137 @@
+//! The arguments of a complete request, borrowed from the bytes that arrived.
+
+use std::iter::Copied;
+use std::slice;
+
+use super::inline::{Unquoted, Words};
+
+/// One argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Argument<'a> {
+    /// The bytes themselves.
+    Plain(&'a [u8]),
+    /// A word of an inline request, still in its quotes.
+    Quoted(&'a [u8]),
+}
+
+impl<'a> Argument<'a> {
+    pub(crate) fn bytes(self) -> Bytes<'a> {
+        match self {
+            Argument::Plain(bytes) => Bytes::Plain(bytes.iter().copied()),
+            Argument::Quoted(word) => Bytes::Quoted(Unquoted::of(word)),
+        }
+    }
+
+    /// The bytes up to the first NUL: what C's string functions see, and with
+    /// them Redis in many places.
+    pub(crate) fn text(self) -> impl Iterator<Item = u8> + Clone + use<'a> {
+        self.bytes().take_while(|byte| *byte != 0)
+    }
+
+    /// Whether all of it spells `word`, in whatever case.
+    pub(crate) fn is(self, word: &str) -> bool {
+        match self {
+            Argument::Plain(bytes) => {
+                bytes.eq_ignore_ascii_case(word.as_bytes())
+            }
+            Argument::Quoted(_) => spells(self.bytes(), word),
+        }
+    }
+
+    /// The same up to the first NUL, as strcasecmp(3) compares.
+    pub(crate) fn starts_as(self, word: &str) -> bool {
+        spells(self.text(), word)
+    }
+}
+
+fn spells(bytes: impl Iterator<Item = u8>, word: &str) -> bool {
+    let lower = |byte: u8| byte.to_ascii_lowercase();
+    bytes.map(lower).eq(word.bytes().map(lower))
+}
+
+/// The bytes of an argument.
+#[derive(Clone, Debug)]
+pub(crate) enum Bytes<'a> {
+    Plain(Copied<slice::Iter<'a, u8>>),
+    Quoted(Unquoted<'a>),
+}
+
+impl Iterator for Bytes<'_> {
+    type Item = u8;
+
+    fn next(&mut self) -> Option<u8> {
+        match self {
+            Bytes::Plain(bytes) => bytes.next(),
+            Bytes::Quoted(bytes) => bytes.next(),
+        }
+    }
+}
+
+/// The arguments of one request, in order; the first is the command's name.
+///
+/// Walks over the request's own bytes, so that any number of arguments needs
+/// no table. `Progress` has found the request complete and well formed, which
+/// is what the plain slicing here relies on.
+#[derive(Clone, Debug)]
+pub(crate) enum Arguments<'a> {
+    Multibulk { left: usize, rest: &'a [u8] },
+    Inline(Words<'a>),
+}
+
+impl<'a> Arguments<'a> {
+    /// Of a complete request, from its first byte to its last.
+    pub(crate) fn of(request: &'a [u8]) -> Self {
+        if request.first() == Some(&b'*') {
+            let (count, rest) = header(request);
+            return Arguments::Multibulk { left: count, rest };
+        }
+        let line = request.strip_suffix(b"\n").unwrap_or(request);
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        Arguments::Inline(Words::of(line))
+    }
+
+    /// Whether none is left.
+    pub(crate) fn is_empty(&self) -> bool {
+        match self {
+            Arguments::Multibulk { left, .. } => *left == 0,
+            Arguments::Inline(words) => words.clone().next() == Ok(None),
+        }
+    }
+
+    /// How many are left.
+    pub(crate) fn left(&self) -> usize {
+        match self {
+            Arguments::Multibulk { left, .. } => *left,
+            Arguments::Inline(_) => self.clone().count(),
+        }
+    }
+}
+
+impl<'a> Iterator for Arguments<'a> {
+    type Item = Argument<'a>;
+
+    fn next(&mut self) -> Option<Argument<'a>> {
+        match self {
+            Arguments::Multibulk { left, rest } => {
+                *left = left.checked_sub(1)?;
+                let (length, after) = header(rest);
+                let (argument, after) = after.split_at(length);
+                *rest = &after[2..];
+                Some(Argument::Plain(argument))
+            }
+            Arguments::Inline(words) => words.next().ok().flatten(),
+        }
+    }
+}
+
+/// The number on a header line, and what follows the line. A count below
+/// zero, which announces nothing, passes for zero.
+fn header(bytes: &[u8]) -> (usize, &[u8]) {
+    let mut number = 0;
+    let mut end = 1;
+    while bytes[end].is_ascii_digit() {
+        number = number * 10 + usize::from(bytes[end] - b'0');
+        end += 1;
+    }
+    (number, &bytes[end + 2..])
+}

@@ -1,0 +1,116 @@
+//! The commands: which there are, and how one is found.
+
+use super::argument::Argument;
+
+/// A command, or one of the commands within a command.
+#[derive(Debug)]
+pub(crate) struct Command {
+    /// In lower case; `client|id` is the ID within CLIENT.
+    pub(crate) name: &'static str,
+    /// How many arguments it takes, names included; if negative, at least as
+    /// many as its absolute value.
+    pub(crate) arity: i64,
+    /// What Redis says of it in COMMAND INFO.
+    pub(crate) flags: &'static str,
+    pub(crate) does: Does,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Does {
+    Ping,
+    Echo,
+    Quit,
+    Hello,
+    Info,
+    ClientGetName,
+    ClientHelp,
+    ClientId,
+    ClientOnOff,
+    ClientSetInfo,
+    ClientSetName,
+    Command,
+    CommandCount,
+    CommandDocs,
+    CommandGetKeys,
+    CommandHelp,
+    CommandList,
+    ConfigGet,
+    ConfigHelp,
+    /// Nothing without a second name: its arity asks for one.
+    Contain,
+}
+
+const fn command(
+    name: &'static str,
+    arity: i64,
+    flags: &'static str,
+    does: Does,
+) -> Command {
+    Command { name, arity, flags, does }
+}
+
+/// What is asked for most stands first.
+#[rustfmt::skip]
+pub(crate) static COMMANDS: [Command; 23] = [
+    command("ping", -1, "fast", Does::Ping),
+    command("echo", 2, "loading stale fast", Does::Echo),
+    command("quit", -1, "noscript loading stale fast no_auth allow_busy",
+            Does::Quit),
+    command("hello", -1, "noscript loading stale fast no_auth allow_busy",
+            Does::Hello),
+    command("info", -1, "loading stale", Does::Info),
+    command("client", -2, "", Does::Contain),
+    command("client|getname", 2, "noscript loading stale",
+            Does::ClientGetName),
+    command("client|help", 2, "loading stale", Does::ClientHelp),
+    command("client|id", 2, "noscript loading stale", Does::ClientId),
+    command("client|no-evict", 3, "admin noscript loading stale",
+            Does::ClientOnOff),
+    command("client|no-touch", 3, "noscript loading stale",
+            Does::ClientOnOff),
+    command("client|setinfo", 4, "noscript loading stale",
+            Does::ClientSetInfo),
+    command("client|setname", 3, "noscript loading stale",
+            Does::ClientSetName),
+    command("command", -1, "loading stale", Does::Command),
+    command("command|count", 2, "loading stale", Does::CommandCount),
+    command("command|docs", -2, "loading stale", Does::CommandDocs),
+    command("command|getkeys", -4, "loading stale", Does::CommandGetKeys),
+    command("command|help", 2, "loading stale", Does::CommandHelp),
+    command("command|info", -2, "loading stale", Does::Command),
+    command("command|list", -2, "loading stale", Does::CommandList),
+    command("config", -2, "", Does::Contain),
+    command("config|get", -3, "admin noscript loading stale",
+            Does::ConfigGet),
+    command("config|help", 2, "loading stale", Does::ConfigHelp),
+];
+
+impl Command {
+    /// Whether other commands are found within it.
+    pub(crate) fn contains(&self) -> bool {
+        matches!(self.does, Does::Contain | Does::Command)
+    }
+
+    pub(crate) fn takes(&self, arguments: usize) -> bool {
+        let wanted = self.arity.unsigned_abs();
+        let arguments = arguments as u64;
+        arguments == wanted || (self.arity < 0 && arguments > wanted)
+    }
+}
+
+/// The command with this full name.
+pub(crate) fn find(name: Argument<'_>) -> Option<&'static Command> {
+    COMMANDS.iter().find(|command| name.is(command.name))
+}
+
+/// The command that is called `name` within `outer`.
+pub(crate) fn find_within(
+    outer: &Command,
+    name: Argument<'_>,
+) -> Option<&'static Command> {
+    COMMANDS.iter().find(|command| {
+        let inner = command.name.strip_prefix(outer.name);
+        let inner = inner.and_then(|inner| inner.strip_prefix('|'));
+        inner.is_some_and(|inner| name.is(inner))
+    })
+}

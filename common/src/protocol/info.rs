@@ -1,0 +1,94 @@
+//! INFO: who answers, and what it has counted.
+
+use super::argument::Arguments;
+use super::reply::{Fixed, Reply, Version};
+use crate::About;
+
+/// The Redis whose protocol this is: clients look before they ask for more.
+pub(crate) const REDIS_VERSION: &str = "7.0.0";
+
+/// One reply, head and end included, is no longer, in bytes: what a request
+/// can multiply to is part of the bound on a connection's memory.
+const REPLY_MOST: usize = 512;
+
+/// A model's or variant's name is shown up to this length, a kernel's release
+/// up to as much as uname(2) can hold.
+const NAME_MOST: usize = 32;
+const RELEASE_MOST: usize = 64;
+
+/// INFO [section ...].
+pub(crate) fn info(
+    arguments: Arguments<'_>,
+    about: &About,
+    version: Version,
+    reply: &mut impl Reply,
+) {
+    let mut space = [0; REPLY_MOST];
+    let mut text = Fixed::new(&mut space);
+    if wanted(arguments.clone(), "server") {
+        server(about, &mut text);
+    }
+    let counters = &about.counters;
+    if wanted(arguments.clone(), "clients") {
+        title("Clients", &mut text);
+        count("clients", counters.clients, &mut text);
+        count("accepted", counters.accepted, &mut text);
+        count("refused", counters.refused, &mut text);
+    }
+    if wanted(arguments, "stats") {
+        title("Stats", &mut text);
+        count("requests", counters.requests, &mut text);
+        count("datagrams", counters.datagrams, &mut text);
+        count("datagrams_dropped", counters.datagrams_dropped, &mut text);
+    }
+    reply.verbatim(text.written(), version);
+}
+
+fn server(about: &About, text: &mut Fixed<'_>) {
+    title("Server", text);
+    line("redis_version", REDIS_VERSION, text);
+    line("model", cut(about.model, NAME_MOST), text);
+    line("variant", cut(about.variant, NAME_MOST), text);
+    count("pid", u64::from(about.pid), text);
+    count("tid", u64::from(about.tid), text);
+    line("build", env!("CARGO_PKG_VERSION"), text);
+    line("kernel", cut(about.kernel, RELEASE_MOST), text);
+}
+
+/// Whether a section was asked for, by name or with all others.
+fn wanted(mut arguments: Arguments<'_>, section: &str) -> bool {
+    let Some(first) = arguments.next() else {
+        return true;
+    };
+    std::iter::once(first).chain(arguments).any(|argument| {
+        [section, "default", "all", "everything"]
+            .iter()
+            .any(|name| argument.starts_as(name))
+    })
+}
+
+fn title(name: &str, text: &mut Fixed<'_>) {
+    if !text.written().is_empty() {
+        text.put(b"\r\n");
+    }
+    text.put(b"# ");
+    text.put(name.as_bytes());
+    text.put(b"\r\n");
+}
+
+fn line(key: &str, value: &str, text: &mut Fixed<'_>) {
+    text.put(key.as_bytes());
+    text.put(b":");
+    text.put(value.as_bytes());
+    text.put(b"\r\n");
+}
+
+fn count(key: &str, value: u64, text: &mut Fixed<'_>) {
+    text.put(key.as_bytes());
+    text.head(b':', value);
+}
+
+/// As much of the start of `text` as fits, in bytes.
+fn cut(text: &str, most: usize) -> &str {
+    &text[..text.floor_char_boundary(most)]
+}

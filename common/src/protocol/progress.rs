@@ -1,0 +1,157 @@
+//! Finds where a request ends, going on where it stopped when more arrives.
+//!
+//! A request is either a line of words or, if it starts with an asterisk, a
+//! count and as many arguments, each behind a header with its length:
+//!
+//! ```text
+//!     PING hello\r\n
+//!
+//!     *2\r\n  $4\r\n  PING\r\n  $5\r\n  hello\r\n
+//!     count   header  argument  header  argument
+//! ```
+//!
+//! Nothing is copied here and nothing kept but a few numbers: the bytes stay
+//! wherever the caller has them, from the request's first byte on.
+
+use super::inline::Words;
+use super::malformed::Malformed;
+use super::number::integer;
+
+/// The longest line, without its end, in bytes. Redis's own limit.
+pub const LINE_MOST: usize = 64 * 1024;
+
+/// How far one request has been understood.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Progress {
+    /// Where the line or argument that is looked at starts.
+    start: usize,
+    /// A line: how far its end was looked for, so that no byte is looked at
+    /// twice. An argument: where it ends, the two bytes behind it included.
+    end: usize,
+    /// Bytes in arguments, as announced so far.
+    argument_bytes: usize,
+    /// Arguments still to come; 0 until the count is known.
+    left: u32,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum Stage {
+    #[default]
+    Line,
+    Argument,
+}
+
+impl Progress {
+    /// The length of the request that `bytes` begins with, once all of it is
+    /// there.
+    ///
+    /// The next call wants the same bytes again, with more behind them: they
+    /// are not looked at again. `most` limits the arguments' bytes and, apart
+    /// from them, all the others.
+    pub(crate) fn advance(
+        &mut self,
+        bytes: &[u8],
+        most: usize,
+    ) -> Result<Option<usize>, Malformed> {
+        if self.left == 0 {
+            if bytes.first() != Some(&b'*') {
+                return self.words(bytes);
+            }
+            let Some(line) = self.line(bytes, b'\r', Malformed::LongCount)?
+            else {
+                return Ok(None);
+            };
+            self.left = count(line)?;
+        }
+        while self.left > 0 {
+            if let Stage::Line = self.stage {
+                let Some(line) =
+                    self.line(bytes, b'\r', Malformed::LongLength)?
+                else {
+                    return Ok(None);
+                };
+                self.announce(line, most)?;
+            }
+            if bytes.len() < self.end {
+                return Ok(None);
+            }
+            self.start = self.end;
+            self.stage = Stage::Line;
+            self.left -= 1;
+        }
+        Ok(Some(self.start))
+    }
+
+    /// The same for a request that is a line of words.
+    fn words(&mut self, bytes: &[u8]) -> Result<Option<usize>, Malformed> {
+        let Some(line) = self.line(bytes, b'\n', Malformed::LongWords)? else {
+            return Ok(None);
+        };
+        let mut words = Words::of(line.strip_suffix(b"\r").unwrap_or(line));
+        while words.next().map_err(|_| Malformed::Unbalanced)?.is_some() {}
+        Ok(Some(self.start))
+    }
+
+    /// The line that starts at `start`, once its end is there; `start` is then
+    /// behind it.
+    ///
+    /// A line of words ends with `\n`, a header with `\r` and whatever byte
+    /// follows. A NUL ends no line but hides its end: Redis looks for it with
+    /// strchr(3), which stops there, so that only the limit ends the wait.
+    #[inline]
+    fn line<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        last: u8,
+        too_long: Malformed,
+    ) -> Result<Option<&'a [u8]>, Malformed> {
+        let unseen = &bytes[self.end..];
+        let found = unseen.iter().position(|byte| *byte == last || *byte == 0);
+        self.end += found.unwrap_or(unseen.len());
+        let length = self.end - self.start;
+        let ended = bytes.get(self.end) == Some(&last);
+        let known = if ended { length } else { bytes.len() - self.start };
+        if known > LINE_MOST {
+            return Err(too_long);
+        }
+        let after = self.end + if last == b'\r' { 2 } else { 1 };
+        if !ended || bytes.len() < after {
+            return Ok(None);
+        }
+        let line = &bytes[self.start..self.end];
+        (self.start, self.end) = (after, after);
+        Ok(Some(line))
+    }
+
+    /// Takes in the header of the argument that now starts.
+    #[inline]
+    fn announce(&mut self, line: &[u8], most: usize) -> Result<(), Malformed> {
+        let Some((b'$', digits)) = line.split_first() else {
+            // An empty line shows the first byte of its end.
+            let found = line.first().copied().unwrap_or(b'\r');
+            return Err(Malformed::NoHeader(found));
+        };
+        let length = integer(digits.iter().copied())
+            .and_then(|length| usize::try_from(length).ok())
+            .ok_or(Malformed::Length)?;
+        self.argument_bytes = self.argument_bytes.saturating_add(length);
+        if self.argument_bytes > most {
+            return Err(Malformed::Length);
+        }
+        self.end = self.start.saturating_add(length).saturating_add(2);
+        if self.end - self.argument_bytes > most {
+            return Err(Malformed::Count);
+        }
+        self.stage = Stage::Argument;
+        Ok(())
+    }
+}
+
+/// How many arguments a first line announces; none if it says less than none.
+fn count(line: &[u8]) -> Result<u32, Malformed> {
+    let number = integer(line[1..].iter().copied()).ok_or(Malformed::Count)?;
+    // Redis takes any negative number, but none over a C int's range.
+    let count = i32::try_from(number.max(0)).map_err(|_| Malformed::Count)?;
+    Ok(count.unsigned_abs())
+}

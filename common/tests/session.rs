@@ -1,0 +1,138 @@
+//! Every row of the table, cut into pieces in every way.
+
+mod table;
+
+use common::Session;
+use table::{End, MAX_REQUEST, Row, about, rows};
+
+/// What came of some input, fed in pieces.
+#[derive(Debug, PartialEq, Eq)]
+struct Outcome {
+    output: Vec<u8>,
+    completed: usize,
+    open: bool,
+}
+
+fn feed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
+    let about = about();
+    let mut session = Session::new(7, MAX_REQUEST);
+    let mut output = Vec::new();
+    let completed = pieces
+        .into_iter()
+        .map(|piece| session.receive(piece, &about, &mut output))
+        .sum();
+    Outcome { output, completed, open: session.wants_input() }
+}
+
+fn assert_row(row: &Row, found: &Outcome, how: &str) {
+    assert_eq!(
+        found.output.escape_ascii().to_string(),
+        row.output.escape_ascii().to_string(),
+        "{}: output {how}",
+        row.name,
+    );
+    assert_eq!(found.open, row.end != End::Ended, "{}: open {how}", row.name);
+}
+
+#[test]
+fn whole() {
+    for row in rows() {
+        assert_row(row, &feed([row.input]), "fed whole");
+    }
+}
+
+#[test]
+fn byte_by_byte() {
+    for row in rows() {
+        assert_row(row, &feed(row.input.chunks(1)), "fed byte by byte");
+    }
+}
+
+#[test]
+fn split_at_every_point() {
+    for row in rows() {
+        let whole = feed([row.input]);
+        for at in 0..=row.input.len() {
+            let (first, second) = row.input.split_at(at);
+            let found = feed([first, second]);
+            assert_row(row, &found, &format!("split at {at}"));
+            assert_eq!(found, whole, "{}: split at {at}", row.name);
+        }
+    }
+}
+
+#[test]
+fn with_the_next_row_trailing() {
+    for pair in rows().windows(2) {
+        let (row, next) = (pair[0], pair[1]);
+        if row.end == End::Incomplete {
+            continue;
+        }
+        let both = [row.input, next.input].concat();
+        let mut output = row.output.to_vec();
+        if row.end == End::Open {
+            output.extend_from_slice(next.output);
+        }
+        let whole = feed([&both[..]]);
+        assert_eq!(
+            whole.output.escape_ascii().to_string(),
+            output.escape_ascii().to_string(),
+            "{} and {}",
+            row.name,
+            next.name,
+        );
+        assert_eq!(feed(both.chunks(1)), whole, "{}", row.name);
+        for at in 0..=both.len() {
+            let (first, second) = both.split_at(at);
+            assert_eq!(feed([first, second]), whole, "{}", row.name);
+        }
+    }
+}
+
+#[test]
+fn counts_completed_requests() {
+    let cases: &[(&[u8], usize)] = &[
+        (b"", 0),
+        (b"\r\n\n*0\r\n*-1\r\n", 0),
+        (b"PING\r\nPING\r\n*1\r\n$4\r\nPING\r\n", 3),
+        (b"PING\r\n*1\r\n$4\r\nPIN", 1),
+        (b"nonsense\r\n*1\r\nx\r\n", 1),
+        (b"QUIT\r\nPING\r\n", 1),
+    ];
+    for (input, completed) in cases {
+        let found = feed([*input]);
+        assert_eq!(found.completed, *completed, "{}", input.escape_ascii());
+    }
+}
+
+#[test]
+fn lines_end_or_are_too_long() {
+    let most = common::protocol::LINE_MOST;
+    let long = vec![b'x'; most + 1];
+    let cases: [(&[u8], &[u8], &str); 3] = [
+        (b"", b"\n", "too big inline request"),
+        (b"*", b"\r\n", "too big mbulk count string"),
+        (b"*1\r\n", b"\r\n", "too big bulk count string"),
+    ];
+    for (before, after, text) in cases {
+        let start = before.len() % 4;
+        let too_long = [before, &long[start..], after].concat();
+        let error = format!("-ERR Protocol error: {text}\r\n");
+        for size in [1, 7, 16 * 1024, too_long.len()] {
+            let found = feed(too_long.chunks(size));
+            assert_eq!(found.output, error.as_bytes(), "{size} at a time");
+            assert!(!found.open);
+        }
+        let fits = [before, &long[start + 1..], after].concat();
+        for size in [1, 7, 16 * 1024, fits.len()] {
+            let found = feed(fits.chunks(size));
+            assert_ne!(found.output, error.as_bytes(), "{size} at a time");
+            assert!(!found.output.is_empty(), "{size} at a time");
+        }
+    }
+}
+
+#[test]
+fn idle_sessions_are_small() {
+    assert!(size_of::<Session>() <= 96, "{} bytes", size_of::<Session>());
+}

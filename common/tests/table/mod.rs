@@ -1,0 +1,61 @@
+//! Requests and their replies, as Redis 7.0 gives them.
+
+#![allow(dead_code, reason = "each test file uses its own part of it")]
+
+mod commands;
+mod forms;
+
+use common::{About, Counters};
+
+/// One request's argument bytes: few, so that rows can go over them.
+pub(crate) const MAX_REQUEST: usize = 256;
+
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) input: &'static [u8],
+    pub(crate) output: &'static [u8],
+    pub(crate) end: End,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Ready for the next request, and in RESP2.
+    Open,
+    /// In the middle of a request.
+    Incomplete,
+    /// Over.
+    Ended,
+}
+
+const fn row(
+    name: &'static str,
+    input: &'static [u8],
+    output: &'static [u8],
+    end: End,
+) -> Row {
+    Row { name, input, output, end }
+}
+
+/// All rows. One that ends `Open` leaves the client in RESP2, without a name.
+pub(crate) fn rows() -> Vec<&'static Row> {
+    forms::ROWS.iter().chain(commands::ROWS).collect()
+}
+
+/// Counters as large as they get: INFO's length is what matters.
+pub(crate) fn about() -> About {
+    About {
+        model: "multiplexing-epoll",
+        variant: "edge",
+        pid: 42,
+        tid: 43,
+        kernel: "6.1.0-test",
+        counters: Counters {
+            clients: 1,
+            accepted: 2,
+            refused: 3,
+            requests: 4,
+            datagrams: 5,
+            datagrams_dropped: u64::MAX,
+        },
+    }
+}

@@ -1,0 +1,64 @@
+//! Stopping a program whose threads wait inside system calls.
+//!
+//! A flag set by a handler is not enough: the signal may arrive after the
+//! check of the flag and before the call that waits. A socket that is shut
+//! down stays so: accept(2) returns EINVAL, recvfrom(2) the queued datagrams
+//! and then nothing, whether the call had begun or begins later. The streams
+//! are the registry's to shut down.
+
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+
+use anyhow::{Context as _, Result};
+use nix::errno::Errno;
+use nix::sys::signal::{
+    SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction,
+};
+use nix::sys::socket::{Shutdown, shutdown};
+
+static LISTENER: AtomicI32 = AtomicI32::new(-1);
+static DATAGRAMS: AtomicI32 = AtomicI32::new(-1);
+static REQUESTED: AtomicBool = AtomicBool::new(false);
+
+/// From here on SIGTERM and SIGINT wake the calls that wait on these sockets,
+/// and a second one ends the process at once.
+pub fn on_signals(
+    listener: Option<&OwnedFd>,
+    datagrams: Option<&OwnedFd>,
+) -> Result<()> {
+    for (place, socket) in [(&LISTENER, listener), (&DATAGRAMS, datagrams)] {
+        if let Some(socket) = socket {
+            place.store(socket.as_raw_fd(), Ordering::SeqCst);
+        }
+    }
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        // No SA_RESTART: a call that a signal interrupts says EINTR.
+        let action = SigAction::new(
+            SigHandler::Handler(on_stop),
+            SaFlags::empty(),
+            SigSet::all(),
+        );
+        // SAFETY: the handler makes async-signal-safe calls only.
+        unsafe { sigaction(signal, &action) }
+            .with_context(|| format!("cannot handle {signal}"))?;
+    }
+    Ok(())
+}
+
+/// True once a stop was asked for.
+pub fn requested() -> bool {
+    REQUESTED.load(Ordering::SeqCst)
+}
+
+/// Runs on whichever thread the kernel picks. The sockets stay open until the
+/// first stop has been noticed, so their numbers are theirs.
+extern "C" fn on_stop(_: i32) {
+    let errno = Errno::last_raw();
+    if REQUESTED.swap(true, Ordering::SeqCst) {
+        // SAFETY: _exit is async-signal-safe and does not return.
+        unsafe { libc::_exit(1) }
+    }
+    let _ = shutdown(LISTENER.load(Ordering::SeqCst), Shutdown::Read);
+    let _ = shutdown(DATAGRAMS.load(Ordering::SeqCst), Shutdown::Read);
+    Errno::set_raw(errno);
+}
