@@ -119,7 +119,7 @@ fn row<'a>(left: Option<&Line<'a>>, right: Option<&Line<'a>>) -> Row<'a> {
 }
 
 /// Less alike than this, two lines are no versions of one.
-const ALIKE_PERCENT: usize = 50;
+const ALIKE_PERCENT: usize = 60;
 
 /// More pairs than this are not worth comparing one by one.
 const PAIRS: usize = 10_000;

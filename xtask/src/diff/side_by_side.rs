@@ -80,55 +80,54 @@ fn cell(
 ) -> Vec<String> {
     let Some(line) = line else { return Vec::new() };
     let width = column - NUMBER;
+    let hang = hang(line.text, width);
     let emphasis = colour.clone().reverse();
-    let mut lines = vec![String::new()];
-    let mut used = 0;
-    for (differs, text) in stretches {
+    let number = style(format!("{:>4} ", line.number)).dim();
+    let mut text = number.to_string();
+    let mut breaks = breaks(line.text, width, hang).into_iter().peekable();
+    let mut at = 0;
+    for (differs, stretch) in stretches {
         let paint = if *differs { &emphasis } else { colour };
-        for part in cut(text, width, &mut used) {
-            match part {
-                Part::Text(text) => {
-                    let last = lines.last_mut().expect("never empty");
-                    *last += &paint.apply_to(text).to_string();
-                }
-                Part::Break => lines.push(String::new()),
-            }
+        let end = at + stretch.len();
+        while let Some(cut) = breaks.next_if(|cut| *cut < end) {
+            text += &paint.apply_to(&line.text[at..cut]).to_string();
+            text += &format!("\n{}", " ".repeat(NUMBER + hang));
+            at = cut;
         }
+        text += &paint.apply_to(&line.text[at..end]).to_string();
+        at = end;
     }
-    let number = format!("{:>4} ", line.number);
-    let mut starts = std::iter::once(style(number).dim().to_string())
-        .chain(std::iter::repeat(" ".repeat(NUMBER)));
-    let padded = |text: String| starts.next().unwrap_or_default() + &text;
-    let lines: Vec<_> = lines.into_iter().map(padded).collect();
-    lines.iter().map(|line| pad(line, column)).collect()
+    // A tab in the text would break the columns.
+    text.lines().map(|line| pad(&line.replace('\t', " "), column)).collect()
 }
 
-enum Part {
-    Text(String),
-    Break,
+/// How far the rest of a broken line is indented: a step more than the line.
+fn hang(text: &str, width: usize) -> usize {
+    let indent = text.len() - text.trim_start().len();
+    (indent + 4).min(width / 2)
 }
 
-/// Cuts a text where a line of the column is full; `used` columns are taken.
-fn cut(text: &str, width: usize, used: &mut usize) -> Vec<Part> {
-    let mut parts = Vec::new();
-    let mut part = String::new();
-    for letter in text.chars() {
-        // A tab is as wide as rustfmt would make it.
-        let letter = match letter {
-            '\t' => "    ".to_owned(),
-            letter => letter.to_string(),
-        };
-        let columns = measure_text_width(&letter);
-        if *used + columns > width {
-            parts.push(Part::Text(std::mem::take(&mut part)));
-            parts.push(Part::Break);
-            *used = 0;
+/// Where to break the text so that its first line fits `width` columns and
+/// the others, indented by `hang`, do too: behind a space if there is one in
+/// the second half, otherwise anywhere.
+fn breaks(text: &str, width: usize, hang: usize) -> Vec<usize> {
+    let mut breaks = Vec::new();
+    let (mut used, mut start, mut space) = (0, 0, None);
+    for (at, letter) in text.char_indices() {
+        let columns = measure_text_width(letter.encode_utf8(&mut [0; 4]));
+        if used + columns > width && at > start {
+            let half = start + (at - start) / 2;
+            let cut = space.filter(|space| *space > half).unwrap_or(at);
+            breaks.push(cut);
+            used = hang + measure_text_width(&text[cut..at]);
+            start = cut;
         }
-        part += &letter;
-        *used += columns;
+        used += columns;
+        if letter == ' ' {
+            space = Some(at + 1);
+        }
     }
-    parts.push(Part::Text(part));
-    parts
+    breaks
 }
 
 /// Fills up with spaces, escape sequences not counted.
@@ -169,11 +168,14 @@ a/src/main.rs                    b/src/main.rs
 
     #[test]
     fn long_lines_go_on_in_their_column() {
-        let long = "0123456789".repeat(4);
-        let text = rendered(&format!("{long}\n"), "", 63);
-        assert_eq!(text.lines().count(), 3);
-        assert!(text.contains("   1 0123456789012345678901234"));
-        assert!(text.contains("     567890123456789"));
+        let text = rendered("  accept(listener, flags, more)\n", "", 63);
+        let rest = text.lines().skip(1).collect::<Vec<_>>();
+        let expected = [
+            "   1   accept(listener,        <",
+            "           flags, more)        <",
+        ];
+        assert_eq!(rest, expected);
+        assert_eq!(breaks(&"0123456789".repeat(4), 25, 5), [25]);
     }
 
     #[test]
