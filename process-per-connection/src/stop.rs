@@ -1,0 +1,70 @@
+//! Stopping: the parent is told by a descriptor, a child by a handler.
+
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+
+use anyhow::{Context as _, Result};
+use nix::errno::Errno;
+use nix::sys::signal::{
+    SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction,
+};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{Shutdown, shutdown};
+
+/// The socket on which a child's call waits, or will wait next.
+static WAITED_ON: AtomicI32 = AtomicI32::new(-1);
+static REQUESTED: AtomicBool = AtomicBool::new(false);
+
+/// From here on the parent's signals wait until they are read.
+pub fn signals() -> Result<SignalFd> {
+    let mut mask = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD] {
+        mask.add(signal);
+    }
+    mask.thread_block().context("cannot block signals")?;
+    SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .context("signalfd")
+}
+
+/// A child inherits the parent's blocked signals, so one that was sent before
+/// this moment is delivered now, and none is lost.
+pub fn in_child() -> nix::Result<()> {
+    let mut mask = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        // No SA_RESTART: a call that a signal interrupts says EINTR.
+        let action = SigAction::new(
+            SigHandler::Handler(on_stop),
+            SaFlags::empty(),
+            SigSet::empty(),
+        );
+        // SAFETY: the handler makes async-signal-safe calls only.
+        unsafe { sigaction(signal, &action) }?;
+        mask.add(signal);
+    }
+    mask.thread_unblock()
+}
+
+/// A stop is to wake the calls that wait on `socket`, the one that this child
+/// serves.
+pub fn wakes(socket: BorrowedFd<'_>) {
+    WAITED_ON.store(socket.as_raw_fd(), Ordering::SeqCst);
+    if requested() {
+        let _ = shutdown(socket.as_raw_fd(), Shutdown::Read);
+    }
+}
+
+/// True once a stop was asked for.
+pub fn requested() -> bool {
+    REQUESTED.load(Ordering::SeqCst)
+}
+
+/// A socket that is shut down stays so: recv(2) returns what is left and then
+/// end of file, whether the call had begun or begins later. A terminal sends
+/// SIGINT to the child too, so a second signal means nothing: the parent ends
+/// those who take too long.
+extern "C" fn on_stop(_: i32) {
+    let errno = Errno::last_raw();
+    REQUESTED.store(true, Ordering::SeqCst);
+    let _ = shutdown(WAITED_ON.load(Ordering::SeqCst), Shutdown::Read);
+    Errno::set_raw(errno);
+}
