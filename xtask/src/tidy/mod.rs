@@ -5,6 +5,7 @@
 
 mod chapter;
 mod code;
+mod links;
 mod manifest;
 mod readme;
 mod same;
@@ -128,10 +129,26 @@ fn fix(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
+/// What people look for first.
+const EXPECTED: [&str; 7] = [
+    ".ci/run",
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "LICENSE-APACHE",
+    "LICENSE-MIT",
+    "README.md",
+];
+
 /// The rules for the workspace's own files.
 fn root(workspace: &Workspace, sources: &[Source]) -> Result<Vec<Problem>> {
-    let mut problems = Vec::new();
+    let lookup = |path: &Utf8Path| match workspace.root.join(path) {
+        path if path.is_dir() => Some(String::new()),
+        path => fs::read_to_string(path).ok(),
+    };
+    let mut problems = expected_files(&lookup);
     for source in sources {
+        problems.extend(links::check(source, &lookup));
         match source.path.as_str() {
             "README.md" => {
                 let table = readme::table(&workspace.models);
@@ -142,6 +159,18 @@ fn root(workspace: &Workspace, sources: &[Source]) -> Result<Vec<Problem>> {
         }
     }
     Ok(problems)
+}
+
+fn expected_files(lookup: links::Lookup<'_>) -> Vec<Problem> {
+    let missing =
+        EXPECTED.iter().filter(|path| lookup(Utf8Path::new(path)).is_none());
+    let problem = |path: &&str| Problem {
+        file: (*path).to_owned(),
+        line: 1,
+        wrong: "the file is missing".to_owned(),
+        remedy: "write it".to_owned(),
+    };
+    missing.map(problem).collect()
 }
 
 /// The rules for manifests and Rust code, member by member.
@@ -256,4 +285,30 @@ fn is_edited(path: &Utf8Path) -> bool {
     in_ci
         || path.file_name() == Some(".editorconfig")
         || path.extension().is_some_and(|e| edited.contains(&e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_files_are_named() {
+        let all = |_: &Utf8Path| Some(String::new());
+        assert_eq!(expected_files(&all), []);
+        let most =
+            |path: &Utf8Path| (path != "README.md").then(|| "text".to_owned());
+        let missing = expected_files(&most);
+        assert_eq!(
+            missing.iter().map(Problem::to_string).collect::<Vec<_>>(),
+            ["README.md:1: the file is missing; write it"]
+        );
+    }
+
+    #[test]
+    fn the_summary_counts() {
+        let problem =
+            Problem::new(&Source::sample("a", ""), 1, "wrong", "right");
+        assert_eq!(summary(&[], 9, 4), "tidy: no problem in 9 files, 4 models");
+        assert!(summary(&[problem], 9, 4).starts_with("tidy: 1 problem in"));
+    }
 }
