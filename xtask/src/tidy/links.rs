@@ -106,7 +106,7 @@ mod tests {
 
     #[test]
     fn links_that_lead_somewhere_pass() {
-        let text = "[`serve`](a/src/main.rs) and [`Loop::serve()`](a/src/main.rs)\n\
+        let text = "[`serve`](a/src/main.rs), [`A::serve()`](a/src/main.rs)\n\
                     [a folder](./a), [the web](https://a.example/b), [here](#x)\n\
                     ```text\n[not a link](b)\n```\n";
         assert_eq!(wrongs("README.md", text), [""; 0]);

@@ -142,6 +142,43 @@ fn description(
     })
 }
 
+/// Each of the workspace's dependencies has a user and a reason: `reasons` is
+/// the text that names it as code.
+pub fn check_dependencies(
+    root: &Source,
+    members: &[&Source],
+    reasons: &str,
+) -> Result<Vec<Problem>> {
+    let manifest = parse(root)?;
+    let listed = manifest
+        .get("workspace")
+        .and_then(|workspace| workspace.get("dependencies")?.as_table());
+    let mut problems = Vec::new();
+    for name in listed.into_iter().flat_map(Table::keys) {
+        let line = line_of(root, &format!("{name} "));
+        let used = |member: &&Source| {
+            let starts = |line: &str| {
+                let rest = line.strip_prefix(name.as_str());
+                rest.is_some_and(|rest| rest.starts_with([' ', '.', '=']))
+            };
+            member.text.lines().any(starts)
+        };
+        if !members.iter().any(used) {
+            let wrong = format!("no crate depends on {name}");
+            problems.push(Problem::new(root, line, wrong, "take it out"));
+        }
+        if !reasons.contains(&format!("`{name}`")) {
+            problems.push(Problem::new(
+                root,
+                line,
+                format!("ARCHITECTURE.md does not say why {name} is here"),
+                "add it to the table of dependencies",
+            ));
+        }
+    }
+    Ok(problems)
+}
+
 /// Works on lines: a parsed table has lost its order.
 fn alphabetical(source: &Source) -> Vec<Problem> {
     let mut problems = Vec::new();
@@ -261,6 +298,26 @@ workspace = true
         let check = |summary| description(&source, &manifest, summary);
         assert_eq!(check("one conversation at a time"), None);
         assert_eq!(check("one at a time").map(|p| p.line), Some(3));
+    }
+
+    #[test]
+    fn dependencies_have_users_and_reasons() {
+        let root = Source::sample(
+            "Cargo.toml",
+            "[workspace.dependencies]\nnix = \"1\"\nnixon = \"1\"\n",
+        );
+        let member = Source::sample("a/Cargo.toml", "nix.workspace = true\n");
+        let check = |reasons| {
+            let problems = check_dependencies(&root, &[&member], reasons);
+            let text = |p: Problem| format!("{}: {}", p.line, p.wrong);
+            problems.unwrap().into_iter().map(text).collect::<Vec<_>>()
+        };
+        let unused = "3: no crate depends on nixon";
+        assert_eq!(check("`nix`, `nixon`"), [unused]);
+        assert_eq!(
+            check("`nixon`"),
+            ["2: ARCHITECTURE.md does not say why nix is here", unused]
+        );
     }
 
     #[test]

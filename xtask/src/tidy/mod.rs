@@ -154,11 +154,29 @@ fn root(workspace: &Workspace, sources: &[Source]) -> Result<Vec<Problem>> {
                 let table = readme::table(&workspace.models);
                 problems.extend(readme::check(source, &table));
             }
-            "Cargo.toml" => problems.extend(manifest::check_root(source)?),
+            "Cargo.toml" => {
+                let reasons = lookup(Utf8Path::new("ARCHITECTURE.md"));
+                problems.extend(manifest::check_root(source)?);
+                problems.extend(manifest::check_dependencies(
+                    source,
+                    &manifests(workspace, sources),
+                    &reasons.unwrap_or_default(),
+                )?);
+            }
             _ => {}
         }
     }
     Ok(problems)
+}
+
+fn manifests<'a>(
+    workspace: &Workspace,
+    sources: &'a [Source],
+) -> Vec<&'a Source> {
+    let paths = workspace.members.iter();
+    let paths = paths.map(|m| relative(workspace, m).join("Cargo.toml"));
+    let find = |path| sources.iter().find(|source| source.path == path);
+    paths.filter_map(find).collect()
 }
 
 fn expected_files(lookup: links::Lookup<'_>) -> Vec<Problem> {
