@@ -20,7 +20,8 @@ pub struct Flags {
     /// Which model, and which variant of it unless the first.
     #[arg(value_name = "MODEL[/VARIANT]")]
     title: String,
-    /// Passed on to the model: `--tcp 127.0.0.1:0`, or `--help` for its list.
+    /// Passed on to the model: `--tcp 127.0.0.1:0`, or `-- --help` for its
+    /// list.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<String>,
 }
@@ -78,8 +79,8 @@ fn advice(title: &str, ready: &Ready) -> String {
         let (host, port) = reachable(address);
         text += &format!("  printf 'PING\\r\\n' | nc -u -w 1 {host} {port}\n");
     }
-    text += "\nCtrl-C ends it once its clients have their replies; a second ";
-    text += "one ends it at once.\n";
+    text += "\nCtrl-C ends it when its clients have their replies; a second ";
+    text += "one, at once.\n";
     text
 }
 
