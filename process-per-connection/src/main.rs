@@ -55,11 +55,12 @@
 //! `blocking`, whose conversation this is; `thread-per-connection`, where the
 //! clients share one memory.
 
+mod accept;
 mod children;
 mod datagrams;
 mod stop;
 
-use std::os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -70,8 +71,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use nix::sys::socket::{
-    MsgFlags, Shutdown, SockFlag, accept4, recv, send, setsockopt, shutdown,
-    sockopt,
+    MsgFlags, Shutdown, SockFlag, recv, send, setsockopt, shutdown, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike as _};
 
@@ -83,6 +83,7 @@ use common::{
     Session, notice, refuse,
 };
 
+use accept::{accept, broke_off, is_shortage};
 use children::Children;
 
 const MODEL: Model = Model {
@@ -299,7 +300,13 @@ fn converse(stream: &OwnedFd, config: &Config, about: &mut About) {
     .converse(about);
     match ended {
         // It left, it broke off, or its time was up: its own affair.
-        Ok(()) | Err(Errno::ECONNRESET | Errno::EPIPE | Errno::ETIMEDOUT) => {}
+        Ok(())
+        | Err(
+            Errno::ECONNRESET
+            | Errno::ENOTCONN
+            | Errno::EPIPE
+            | Errno::ETIMEDOUT,
+        ) => {}
         Err(errno) => notice(
             Cause::Conversation,
             format_args!("a conversation failed: {}", errno.desc()),
@@ -396,39 +403,6 @@ impl Conversation<'_> {
         }
         Ok(())
     }
-}
-
-/// True for errors of the newcomer's connection, which accept4 hands over
-/// (accept(2), "Error handling"): it is gone, the next one may be well.
-fn broke_off(errno: Errno) -> bool {
-    matches!(
-        errno,
-        Errno::ECONNABORTED
-            | Errno::EHOSTDOWN
-            | Errno::EHOSTUNREACH
-            | Errno::ENETDOWN
-            | Errno::ENETUNREACH
-            | Errno::ENONET
-            | Errno::ENOPROTOOPT
-            | Errno::EOPNOTSUPP
-            | Errno::EPERM
-            | Errno::EPROTO
-    )
-}
-
-/// True where the process or the system has no more to give for now.
-fn is_shortage(errno: Errno) -> bool {
-    matches!(
-        errno,
-        Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM
-    )
-}
-
-/// accept4(2): waits for a connection and takes it.
-fn accept(listener: &OwnedFd, flags: SockFlag) -> nix::Result<OwnedFd> {
-    let fd = accept4(listener.as_raw_fd(), flags)?;
-    // SAFETY: accept4 returned a new descriptor, which nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// The time until then in poll's unit, rounded up: a wait that ends early
