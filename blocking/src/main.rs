@@ -48,18 +48,18 @@
 //! `process-per-connection` and `thread-per-connection`, which keep this
 //! conversation, line for line, and give each client one of its own.
 
+mod accept;
 mod datagrams;
 mod stop;
 
-use std::os::fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
 use nix::sys::socket::{
-    MsgFlags, Shutdown, SockFlag, accept4, recv, send, setsockopt, shutdown,
-    sockopt,
+    MsgFlags, Shutdown, SockFlag, recv, send, setsockopt, shutdown, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike as _};
 
@@ -68,6 +68,8 @@ use common::{
     About, Cause, Clients, Config, Deadline, Model, Reserve, Session, notice,
     refuse,
 };
+
+use accept::{accept, broke_off, is_shortage};
 
 const MODEL: Model = Model {
     name: env!("CARGO_PKG_NAME"),
@@ -137,7 +139,13 @@ fn converse(stream: &OwnedFd, config: &Config, about: &mut About) {
     .converse(about);
     match ended {
         // It left, it broke off, or its time was up: its own affair.
-        Ok(()) | Err(Errno::ECONNRESET | Errno::EPIPE | Errno::ETIMEDOUT) => {}
+        Ok(())
+        | Err(
+            Errno::ECONNRESET
+            | Errno::ENOTCONN
+            | Errno::EPIPE
+            | Errno::ETIMEDOUT,
+        ) => {}
         Err(errno) => notice(
             Cause::Conversation,
             format_args!("a conversation failed: {}", errno.desc()),
@@ -243,37 +251,4 @@ fn pause_accepting(errno: Errno) {
         format_args!("cannot accept for a moment: {}", errno.desc()),
     );
     std::thread::sleep(ACCEPT_PAUSE);
-}
-
-/// True for errors of the newcomer's connection, which accept4 hands over
-/// (accept(2), "Error handling"): it is gone, the next one may be well.
-fn broke_off(errno: Errno) -> bool {
-    matches!(
-        errno,
-        Errno::ECONNABORTED
-            | Errno::EHOSTDOWN
-            | Errno::EHOSTUNREACH
-            | Errno::ENETDOWN
-            | Errno::ENETUNREACH
-            | Errno::ENONET
-            | Errno::ENOPROTOOPT
-            | Errno::EOPNOTSUPP
-            | Errno::EPERM
-            | Errno::EPROTO
-    )
-}
-
-/// True where the process or the system has no more to give for now.
-fn is_shortage(errno: Errno) -> bool {
-    matches!(
-        errno,
-        Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM
-    )
-}
-
-/// accept4(2): waits for a connection and takes it.
-fn accept(listener: &OwnedFd, flags: SockFlag) -> nix::Result<OwnedFd> {
-    let fd = accept4(listener.as_raw_fd(), flags)?;
-    // SAFETY: accept4 returned a new descriptor, which nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

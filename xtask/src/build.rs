@@ -9,11 +9,15 @@ use crate::model::{Model, Workspace};
 
 /// Builds the models' release binaries; cargo's own progress and errors go to
 /// standard error.
+///
+/// The whole workspace is named although only some binaries are wanted: cargo
+/// unites the features of a dependency over the packages that are named, so
+/// each selection of models would build its own nix and its own common.
 pub fn release(workspace: &Workspace, models: &[Model]) -> Result<()> {
     let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--release", "--locked"]);
+    cargo.args(["build", "--release", "--locked", "--workspace"]);
     for model in models {
-        cargo.args(["--package", &model.name]);
+        cargo.args(["--bin", &model.name]);
     }
     cargo.current_dir(&workspace.root);
     let status = cargo.status().context("cannot start cargo")?;

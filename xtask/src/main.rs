@@ -5,6 +5,8 @@ mod diff;
 mod list;
 mod model;
 mod run;
+mod screen;
+mod server;
 mod suite;
 mod tidy;
 

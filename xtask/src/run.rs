@@ -1,11 +1,150 @@
-//! Builds one model and runs it.
+//! `cargo xtask run`: builds one model, says how to talk to it, runs it until
+//! it is stopped.
 
-use std::process::ExitCode;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+
+use anyhow::{Context, Result};
+use nix::sys::signal::{self, SigSet, Signal};
+use nix::unistd::Pid;
+
+use crate::model::Workspace;
+use crate::server::{self, Ready};
+use crate::{build, list};
 
 /// Flags of `cargo xtask run`.
 #[derive(Debug, clap::Args)]
-pub struct Flags {}
+pub struct Flags {
+    /// Which model, and which variant of it unless the first.
+    #[arg(value_name = "MODEL[/VARIANT]")]
+    title: String,
+    /// Passed on to the model: `--tcp 127.0.0.1:0`, or `-- --help` for its
+    /// list.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    args: Vec<String>,
+}
 
-pub fn run(_flags: &Flags) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not there yet")
+/// Ends with the model's own exit code; 128 and the signal's number if a
+/// signal ended it, as shells say it.
+pub fn run(flags: &Flags) -> Result<ExitCode> {
+    let workspace = Workspace::load()?;
+    let Some((model, variant)) = workspace.variant(&flags.title) else {
+        eprintln!("error: no model is called {}\n", flags.title);
+        eprint!("{}", list::catalogue(&workspace));
+        return Ok(ExitCode::from(2));
+    };
+    build::release(&workspace, std::slice::from_ref(model))?;
+    let mut command = Command::new(build::binary(&workspace, model));
+    command.args(&variant.args).args(&flags.args).stdout(Stdio::piped());
+    let held = hold_signals()?;
+    let mut child = server::tie(&mut command)
+        .spawn()
+        .with_context(|| format!("cannot start {}", model.name))?;
+    pass_on_signals(held, server::pid(&child));
+    let output = pass_output(&mut child, &model.title(variant));
+    if output.is_err() {
+        server::send(&child, Signal::SIGTERM);
+    }
+    let status = child.wait().context("cannot wait for the model")?;
+    output?;
+    Ok(exit_code(status))
+}
+
+/// Copies the model's output, with the advice behind its ready line.
+fn pass_output(child: &mut Child, title: &str) -> Result<()> {
+    let stdout = child.stdout.take().context("the model has no output")?;
+    let (line, mut rest) = server::first_line(stdout)?;
+    let mut stdout = io::stdout();
+    stdout.write_all(line.as_bytes())?;
+    stdout.flush()?;
+    if let Ok(ready) = line.parse::<Ready>() {
+        eprint!("{}", advice(title, &ready));
+    }
+    io::copy(&mut rest, &mut stdout)?;
+    Ok(())
+}
+
+/// How to talk to a server, in lines to copy.
+fn advice(title: &str, ready: &Ready) -> String {
+    let mut text = format!("\n{title} is running. Talk to it from another ");
+    text += "terminal:\n\n";
+    if let Some(address) = ready.tcp {
+        let (host, port) = reachable(address);
+        text += &format!("  redis-cli -h {host} -p {port} PING\n");
+        text += &format!("  printf 'PING\\r\\n' | nc -N {host} {port}\n");
+    }
+    if let Some(address) = ready.udp {
+        let (host, port) = reachable(address);
+        text += &format!("  printf 'PING\\r\\n' | nc -u -w 1 {host} {port}\n");
+    }
+    text += "\nCtrl-C ends it when its clients have their replies; a second ";
+    text += "one, at once.\n";
+    text
+}
+
+/// The address to connect to: a wildcard is reached through the loopback.
+fn reachable(address: SocketAddr) -> (String, u16) {
+    let host = match address {
+        SocketAddr::V4(v4) if v4.ip().is_unspecified() => "127.0.0.1".into(),
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => "::1".into(),
+        other => other.ip().to_string(),
+    };
+    (host, address.port())
+}
+
+/// What would end us goes to the model instead, which decides how to end. The
+/// hang-up of a terminal means "stop" too.
+const STOPPING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+
+/// Blocks the stop signals, so that none is lost before the model has started
+/// and every one can be waited for afterwards.
+fn hold_signals() -> Result<SigSet> {
+    let held: SigSet = STOPPING.into_iter().collect();
+    held.thread_block().context("cannot block signals")?;
+    Ok(held)
+}
+
+/// Passes the held signals on, from a thread that ends with this process.
+fn pass_on_signals(held: SigSet, model: Pid) {
+    std::thread::spawn(move || {
+        while let Ok(signal) = held.wait() {
+            let signal = match signal {
+                Signal::SIGHUP => Signal::SIGTERM,
+                other => other,
+            };
+            let _ = signal::kill(model, signal);
+        }
+    });
+}
+
+fn exit_code(status: ExitStatus) -> ExitCode {
+    let code = status.code().or_else(|| Some(128 + status.signal()?));
+    ExitCode::from(code.and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn advice_names_the_actual_addresses() {
+        let ready = "ready tcp=0.0.0.0:7379 udp=[::1]:7380".parse().unwrap();
+        let advice = advice("blocking", &ready);
+        for line in [
+            "redis-cli -h 127.0.0.1 -p 7379 PING\n",
+            "nc -N 127.0.0.1 7379\n",
+            "nc -u -w 1 ::1 7380\n",
+        ] {
+            assert!(advice.contains(line), "no {line:?} in {advice}");
+        }
+    }
+
+    #[test]
+    fn the_exit_code_is_the_models() {
+        let text = |raw| format!("{:?}", exit_code(ExitStatus::from_raw(raw)));
+        assert_eq!(text(77 << 8), format!("{:?}", ExitCode::from(77)));
+        assert_eq!(text(9), format!("{:?}", ExitCode::from(137)));
+    }
 }

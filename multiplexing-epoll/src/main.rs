@@ -1,0 +1,389 @@
+//! **I/O multiplexing with epoll**: one thread waits for many sockets at once,
+//! and the kernel keeps the list of those that are ready.
+//!
+//! # How it works
+//!
+//! ```text
+//!      application                         kernel
+//!           |    epoll_ctl(ADD, stream)      |
+//!           |------------------------------->|  once: stream joins the set
+//!           |    epoll_wait                  |
+//!           |------------------------------->|  nothing has arrived
+//!        asleep, for all sockets at once     |  phase 1: waiting for data
+//!           :                                |  a segment arrives: its socket
+//!           :                                |  goes on the ready list
+//!           |<-------------------------------|
+//!           |    the sockets that are ready  |
+//!           |    recv(stream)                |
+//!           |------------------------------->|  phase 2: copying it
+//!           |<-------------------------------|
+//!           |    the number of bytes         |
+//!        answers, sends, and waits again
+//! ```
+//!
+//! select(2) and poll(2) are told the whole set at each call and look at each
+//! member; epoll is told of changes only, and a socket reports itself when
+//! something arrives. The cost of a wait grows with the sockets that are
+//! ready, not with those that are idle.
+//!
+//! The variants differ in when epoll reports a socket:
+//!
+//! - `level`: whenever it is ready. What is left unread is reported again.
+//! - `edge`: when something new has happened. What is left unread is not
+//!   reported again, so a socket is read until EAGAIN; one that has more than
+//!   its share goes on a list of our own, and is visited before the next wait.
+//!   A socket is registered once, and never changed.
+//! - `oneshot`: once, and then not until it is armed again. Several threads
+//!   could wait on one set without two of them serving the same client.
+//!
+//! # System calls
+//!
+//! epoll_create1(2), epoll_ctl(2), epoll_wait(2), accept4(2), recv(2),
+//! send(2), shutdown(2), signalfd(2); for datagrams recvfrom(2) and sendto(2).
+//!
+//! # Limits
+//!
+//! A descriptor a client (EMFILE at RLIMIT_NOFILE), and about 160 bytes of
+//! kernel memory a socket for its place in the set, up to
+//! fs.epoll.max_user_watches (ENOSPC). One thread: a request that takes long
+//! delays all the others.
+//!
+//! # When to use it
+//!
+//! For many clients of which few are active at a time, on Linux. For few
+//! clients, or connections so short that each costs more epoll_ctl than
+//! epoll_wait, poll(2) does as well.
+//!
+//! # Compare with
+//!
+//! `blocking`, where the wait is inside recv; `process-per-connection` and
+//! `thread-per-connection`, where the scheduler keeps the list of who is
+//! ready.
+
+mod accept;
+mod connection;
+mod datagrams;
+mod newcomers;
+mod stop;
+mod trigger;
+
+use std::mem;
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::epoll::{
+    Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout,
+};
+use nix::sys::signalfd::SignalFd;
+use slotmap::{DefaultKey, Key as _, KeyData, SecondaryMap, SlotMap};
+
+use common::{
+    About, Admission, Cause, Clients, Config, Cost, Deadline, Deadlines, Model,
+    Reserve, Session, notice, refuse,
+};
+
+use connection::{Connection, Progress, Scratch};
+use datagrams::Datagrams;
+use trigger::{Flags, Trigger};
+
+const MODEL: Model = Model {
+    name: env!("CARGO_PKG_NAME"),
+    summary: env!("CARGO_PKG_DESCRIPTION"),
+    clients: Clients::Many,
+};
+
+/// Sockets reported by one wait, 12 bytes each; the others come with the next.
+const EVENTS_PER_WAIT: usize = 1024;
+
+/// What epoll hands back for the descriptors that are no connection. A key of
+/// a connection is larger: its upper half, the version, is never zero.
+const LISTENER: u64 = 0;
+const SIGNALS: u64 = 1;
+const DATAGRAMS: u64 = 2;
+
+fn main() -> ExitCode {
+    let (config, flags) = Config::with_flags::<Flags>(&MODEL);
+    common::conclude(serve(&config, flags.trigger))
+}
+
+fn serve(config: &Config, trigger: Trigger) -> Result<()> {
+    let (listener, tcp) = common::listen(config)?.unzip();
+    let (socket, udp) = common::bind_datagrams(config)?.unzip();
+    let mut server = Server::new(config, trigger, listener, socket)?;
+    common::announce(tcp, udp)?;
+
+    let mut events = [EpollEvent::empty(); EVENTS_PER_WAIT];
+    while !server.has_finished() {
+        let ready = match server.epoll.wait(&mut events, server.timeout()) {
+            Ok(ready) => ready,
+            Err(Errno::EINTR) => 0,
+            Err(errno) => return Err(errno).context("epoll_wait"),
+        };
+        server.now = Instant::now();
+        for event in &events[..ready] {
+            match event.data() {
+                LISTENER => server.on_connected()?,
+                SIGNALS => server.on_signal()?,
+                DATAGRAMS => server.on_datagrams(),
+                key => server.on_event(key, event.events()),
+            }
+        }
+        server.visit_ready();
+        server.close_overdue();
+        server.resume_accepting()?;
+    }
+    common::report_cut_off(server.connections.len());
+    Ok(())
+}
+
+/// The loop's state. One thread has it, so nothing is locked.
+struct Server<'a> {
+    config: &'a Config,
+    trigger: Trigger,
+    epoll: Epoll,
+    signals: SignalFd,
+    /// `None` once a stop was asked for.
+    listener: Option<OwnedFd>,
+    datagrams: Option<Datagrams>,
+    reserve: Reserve,
+    admission: Admission,
+    /// A key is never used twice, so an event that comes late finds nothing.
+    connections: SlotMap<DefaultKey, Connection>,
+    deadlines: Deadlines<DefaultKey>,
+    /// What epoll knows of each connection.
+    registrations: SecondaryMap<DefaultKey, Registration>,
+    /// Connections that may have more to read, which no edge will tell.
+    ready: Vec<DefaultKey>,
+    scratch: Scratch,
+    about: About,
+    now: Instant,
+    /// No descriptor or memory for a newcomer until then.
+    paused_until: Option<Instant>,
+    /// Set by a stop: conversations have so long.
+    drain_until: Option<Instant>,
+}
+
+impl<'a> Server<'a> {
+    fn new(
+        config: &'a Config,
+        trigger: Trigger,
+        listener: Option<OwnedFd>,
+        socket: Option<OwnedFd>,
+    ) -> Result<Self> {
+        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
+            .context("epoll_create1")?;
+        let signals = stop::signals()?;
+        let watch = |fd: &OwnedFd, key| {
+            fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+            epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, key))
+        };
+        // These three are level-triggered in every variant: they are emptied
+        // by rounds, in turn with the connections.
+        epoll
+            .add(&signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS))
+            .context("epoll_ctl")?;
+        if let Some(listener) = &listener {
+            watch(listener, LISTENER).context("epoll_ctl")?;
+        }
+        if let Some(socket) = &socket {
+            watch(socket, DATAGRAMS).context("epoll_ctl")?;
+        }
+        Ok(Self {
+            config,
+            trigger,
+            epoll,
+            signals,
+            listener,
+            datagrams: socket.map(Datagrams::new),
+            reserve: Reserve::hold()?,
+            admission: Admission::new(
+                config,
+                Cost { ceiling: None, descriptors: 1 },
+            ),
+            connections: SlotMap::new(),
+            registrations: SecondaryMap::new(),
+            deadlines: Deadlines::new(),
+            ready: Vec::new(),
+            scratch: Scratch::new(),
+            about: About::new(MODEL.name, trigger.name()),
+            now: Instant::now(),
+            paused_until: None,
+            drain_until: None,
+        })
+    }
+
+    /// True when a stop was asked for and nobody is left, or time is up.
+    fn has_finished(&self) -> bool {
+        self.drain_until.is_some_and(|until| {
+            self.connections.is_empty() || until <= self.now
+        })
+    }
+
+    /// How long to wait: not at all while a connection is known to have more.
+    fn timeout(&self) -> EpollTimeout {
+        if !self.ready.is_empty() {
+            return EpollTimeout::ZERO;
+        }
+        let moments =
+            [self.deadlines.next(), self.paused_until, self.drain_until];
+        milliseconds(moments.into_iter().flatten().min())
+    }
+
+    fn welcome(&mut self, stream: OwnedFd) -> Result<()> {
+        self.about.counters.accepted += 1;
+        let id = self.about.counters.accepted;
+        let session = Session::new(id, self.config.max_request);
+        let mut deadline = Deadline::new(self.config.idle_timeout, self.now);
+        let key = self.connections.insert_with_key(|key| {
+            self.deadlines.watch(key, &mut deadline);
+            Connection::new(stream, session, deadline)
+        });
+        let interest = self.trigger.interest(&self.connections[key]);
+        self.registrations
+            .insert(key, Registration { interest, listed: false });
+        self.about.counters.clients += 1;
+        let stream = &self.connections[key].stream;
+        let event = EpollEvent::new(interest, key.data().as_ffi());
+        match self.epoll.add(stream, event) {
+            Ok(()) => Ok(()),
+            // fs.epoll.max_user_watches is reached, or memory is short.
+            Err(Errno::ENOSPC | Errno::ENOMEM) => {
+                refuse(stream);
+                self.about.counters.refused += 1;
+                self.close(key);
+                Ok(())
+            }
+            Err(errno) => Err(errno).context("epoll_ctl"),
+        }
+    }
+
+    /// Visits a connection that epoll reports. One that was closed since is
+    /// not found. An error or a hang-up counts as both: the next call says
+    /// which it is.
+    fn on_event(&mut self, data: u64, events: EpollFlags) {
+        let both = EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP;
+        let key = DefaultKey::from(KeyData::from_ffi(data));
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let mut progress = Ok(Progress::Drained);
+        if events.intersects(EpollFlags::EPOLLOUT | both) {
+            progress = connection.on_writable(self.now);
+        }
+        let over = matches!(progress, Ok(Progress::Ended) | Err(_));
+        if !over && events.intersects(EpollFlags::EPOLLIN | both) {
+            progress = connection.on_readable(
+                self.trigger.budget(),
+                &mut self.scratch,
+                &mut self.about,
+                self.now,
+            );
+        }
+        self.settle(key, progress);
+    }
+
+    /// Edge only: what is known to have more is visited before the next wait,
+    /// each once, so that a busy client and the others take turns.
+    fn visit_ready(&mut self) {
+        for key in mem::take(&mut self.ready) {
+            if let Some(registration) = self.registrations.get_mut(key) {
+                registration.listed = false;
+                self.on_event(key.data().as_ffi(), EpollFlags::EPOLLIN);
+            }
+        }
+    }
+
+    /// Draws the consequences of a visit.
+    fn settle(&mut self, key: DefaultKey, progress: nix::Result<Progress>) {
+        let connection = &mut self.connections[key];
+        let registration = &mut self.registrations[key];
+        match progress {
+            Ok(Progress::Ended)
+            | Err(Errno::ECONNRESET | Errno::ENOTCONN | Errno::EPIPE) => {
+                return self.close(key);
+            }
+            Err(errno) => {
+                notice(
+                    Cause::Conversation,
+                    format_args!("a conversation failed: {}", errno.desc()),
+                );
+                return self.close(key);
+            }
+            Ok(Progress::More) if self.trigger.reports_once() => {
+                if !registration.listed {
+                    registration.listed = true;
+                    self.ready.push(key);
+                }
+            }
+            Ok(Progress::More | Progress::Drained) => {}
+        }
+        self.deadlines.watch(key, &mut connection.deadline);
+        let interest = self.trigger.interest(connection);
+        let changed = interest != registration.interest;
+        if changed || self.trigger.is_disarmed_by_a_report() {
+            registration.interest = interest;
+            let mut event = EpollEvent::new(interest, key.data().as_ffi());
+            if let Err(errno) =
+                self.epoll.modify(&connection.stream, &mut event)
+            {
+                notice(
+                    Cause::Conversation,
+                    format_args!("epoll_ctl(MOD): {}", errno.desc()),
+                );
+                self.close(key);
+            }
+        }
+    }
+
+    fn on_datagrams(&mut self) {
+        if let Some(datagrams) = &mut self.datagrams {
+            datagrams.on_readable(&mut self.about);
+        }
+    }
+
+    /// Closes those whose time is up, silently.
+    fn close_overdue(&mut self) {
+        while let Some(key) = self.deadlines.pop(self.now) {
+            let deadline = &mut self.connections[key].deadline;
+            if deadline.has_passed(self.now) {
+                self.close(key);
+            } else {
+                self.deadlines.rewatch(key, deadline);
+            }
+        }
+    }
+
+    /// Closing the only descriptor of a socket takes it out of the set too.
+    fn close(&mut self, key: DefaultKey) {
+        if let Some(connection) = self.connections.remove(key) {
+            self.deadlines.forget(key, &connection.deadline);
+            self.registrations.remove(key);
+            self.about.counters.clients -= 1;
+            // There may be a descriptor for a newcomer now.
+            self.paused_until = self.paused_until.map(|_| self.now);
+        }
+    }
+
+    fn watch_listener(&self, interest: EpollFlags) -> Result<()> {
+        let Some(listener) = &self.listener else { return Ok(()) };
+        let mut event = EpollEvent::new(interest, LISTENER);
+        self.epoll.modify(listener, &mut event).context("epoll_ctl(MOD)")
+    }
+}
+
+/// What epoll was told of a connection.
+struct Registration {
+    interest: EpollFlags,
+    /// True while the connection is on the ready list, where it is once.
+    listed: bool,
+}
+
+/// The time until then in epoll's unit, rounded up: a wait that ends early
+/// would begin again at once, and again.
+fn milliseconds(until: Option<Instant>) -> EpollTimeout {
+    let Some(until) = until else { return EpollTimeout::NONE };
+    let left = until.saturating_duration_since(Instant::now()).as_micros();
+    EpollTimeout::try_from(left.div_ceil(1000)).unwrap_or(EpollTimeout::MAX)
+}

@@ -1,0 +1,170 @@
+//! `cargo xtask diff`: two models side by side, what they share folded away.
+
+mod rows;
+mod side_by_side;
+mod unified;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{self, ErrorKind, Write};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+use console::style;
+
+use crate::model::{Model, Workspace};
+use crate::screen;
+
+use rows::{Count, Row, Text};
+
+/// Columns below which two files side by side can't be read.
+const SIDE_BY_SIDE_MIN: usize = 100;
+
+/// Flags of `cargo xtask diff`.
+#[derive(Debug, clap::Args)]
+pub struct Flags {
+    /// The model on the left.
+    left: String,
+    /// The model on the right.
+    right: String,
+    /// Compare only this file of both, main.rs for example.
+    #[arg(long, value_name = "NAME")]
+    file: Option<String>,
+    /// Compare the chapter openings (the `//!` docs) too.
+    #[arg(long)]
+    docs: bool,
+    /// How many lines to show around what differs.
+    #[arg(long, value_name = "LINES", default_value_t = 3)]
+    context: usize,
+    /// Side by side, or one below the other [default: what fits].
+    #[arg(long, value_enum)]
+    layout: Option<Layout>,
+    /// Colours; "always" is for `| less -R`.
+    #[arg(long, value_enum, default_value_t = Colour::Auto)]
+    color: Colour,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Layout {
+    SideBySide,
+    Unified,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Colour {
+    /// In a terminal, unless NO_COLOR is set.
+    Auto,
+    Always,
+    Never,
+}
+
+pub fn run(flags: &Flags) -> Result<ExitCode> {
+    match flags.color {
+        Colour::Auto => {}
+        Colour::Always => console::set_colors_enabled(true),
+        Colour::Never => console::set_colors_enabled(false),
+    }
+    let workspace = Workspace::load()?;
+    let left = workspace.model(&flags.left)?;
+    let right = workspace.model(&flags.right)?;
+    let text = compare(flags, left, right)?;
+    match io::stdout().write_all(text.as_bytes()) {
+        // A pager that was left early has seen enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+        result => result.context("cannot write the comparison")?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn compare(flags: &Flags, left: &Model, right: &Model) -> Result<String> {
+    let files = match &flags.file {
+        Some(name) => vec![name.clone()],
+        None => file_names([left, right])?,
+    };
+    let mut text = String::new();
+    let mut total = Count::default();
+    for file in &files {
+        let texts = [read(flags, left, file)?, read(flags, right, file)?];
+        let titles =
+            [left, right].map(|model| format!("{}/src/{file}", model.name));
+        let [Some(left), Some(right)] = &texts else {
+            text += &alone(&titles, &texts)?;
+            continue;
+        };
+        let rows = rows::align(left, right);
+        total.add(&rows);
+        text += &render(flags, &titles, &rows);
+        text.push('\n');
+    }
+    text += &format!(
+        "{}: {total}\n",
+        style(format!("{} | {}", left.name, right.name)).bold()
+    );
+    Ok(text)
+}
+
+fn render(flags: &Flags, titles: &[String; 2], rows: &[Row<'_>]) -> String {
+    let width = screen::width();
+    let fits = width.filter(|width| *width >= SIDE_BY_SIDE_MIN);
+    let pieces = rows::fold(rows, flags.context);
+    match (flags.layout, fits) {
+        (None, Some(width)) => side_by_side::render(titles, &pieces, width),
+        (Some(Layout::SideBySide), _) => {
+            let width = width.unwrap_or(SIDE_BY_SIDE_MIN);
+            side_by_side::render(titles, &pieces, width)
+        }
+        (Some(Layout::Unified), _) | (None, None) => {
+            unified::render(titles, &pieces)
+        }
+    }
+}
+
+/// Says that only one of the two has the file.
+fn alone(titles: &[String; 2], texts: &[Option<Text>; 2]) -> Result<String> {
+    let mut both = titles.iter().zip(texts);
+    let (title, text) = both
+        .find_map(|(title, text)| Some((title, text.as_ref()?)))
+        .with_context(|| format!("neither model has {}", titles[0]))?;
+    let lines = text.body.lines().count();
+    let title = style(title).bold();
+    Ok(format!("{title}: {lines} lines, only in this model\n\n"))
+}
+
+/// The source files of both models, main.rs first.
+fn file_names(models: [&Model; 2]) -> Result<Vec<String>> {
+    let mut names = BTreeSet::new();
+    for model in models {
+        let folder = model.folder.join("src");
+        let entries = folder
+            .read_dir_utf8()
+            .with_context(|| format!("cannot list {folder}"))?;
+        for entry in entries {
+            let name = entry?.file_name().to_owned();
+            if name.ends_with(".rs") {
+                names.insert((name != "main.rs", name));
+            }
+        }
+    }
+    Ok(names.into_iter().map(|(_, name)| name).collect())
+}
+
+/// The file's text, without its opening unless asked for; None if the model
+/// does not have it.
+fn read(flags: &Flags, model: &Model, name: &str) -> Result<Option<Text>> {
+    let path = model.folder.join("src").join(name);
+    let body = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        body => body.with_context(|| format!("cannot read {path}"))?,
+    };
+    let whole = Text { first: 1, body };
+    Ok(Some(if flags.docs { whole } else { whole.without_opening() }))
+}
+
+/// Stands for lines that are the same on both sides.
+fn folded(count: usize, item: Option<&str>) -> String {
+    let item = item.map(|item| format!(", now in {item}"));
+    let text =
+        format!("... {count} lines the same{}", item.unwrap_or_default());
+    format!("{}\n", style(text).dim())
+}

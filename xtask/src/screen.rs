@@ -1,0 +1,56 @@
+//! What standard output can show: its width.
+
+use console::Term;
+
+/// Columns to lay text out in: `COLUMNS` where it is exported, otherwise the
+/// terminal's. None in a pipe or a file, where lines may have any length.
+pub fn width() -> Option<usize> {
+    let exported = std::env::var("COLUMNS").ok();
+    exported
+        .and_then(|columns| columns.parse().ok())
+        .filter(|columns| *columns > 0)
+        .or_else(|| {
+            let (_, columns) = Term::stdout().size_checked()?;
+            Some(usize::from(columns))
+        })
+}
+
+/// Breaks `text` between words into lines of at most `width` columns. A longer
+/// word has a line of its own.
+pub fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        let line = lines.last_mut().expect("there is always a line");
+        let used = console::measure_text_width(line);
+        if used == 0 {
+            line.push_str(word);
+        } else if used + 1 + console::measure_text_width(word) <= width {
+            line.push(' ');
+            line.push_str(word);
+        } else {
+            lines.push(word.to_owned());
+        }
+    }
+    lines
+}
+
+/// The same as one text.
+pub fn fill(text: &str, width: usize) -> String {
+    wrap(text, width).join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::wrap;
+
+    #[test]
+    fn wrapping_breaks_between_words() {
+        assert_eq!(wrap("", 10), [""]);
+        assert_eq!(wrap("one two", 7), ["one two"]);
+        assert_eq!(wrap("one two", 6), ["one", "two"]);
+        assert_eq!(
+            wrap("a considerably longer", 4),
+            ["a", "considerably", "longer"]
+        );
+    }
+}

@@ -1,0 +1,111 @@
+//! A model's process as a person starts it: the ready line, and the signals
+//! that stop it.
+
+use std::io::{self, BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStdout, Command};
+use std::str::FromStr;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::prctl;
+use nix::sys::signal::{self, SigSet, Signal};
+use nix::unistd::Pid;
+
+/// What a model says on standard output once everything is bound.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ready {
+    pub tcp: Option<SocketAddr>,
+    pub udp: Option<SocketAddr>,
+}
+
+impl FromStr for Ready {
+    type Err = anyhow::Error;
+
+    /// Parses `ready tcp=127.0.0.1:40001 udp=127.0.0.1:40002`, each part of
+    /// which is there only when that socket is bound.
+    fn from_str(line: &str) -> Result<Self> {
+        let mut words = line.split_whitespace();
+        if words.next() != Some("ready") {
+            bail!("expected a ready line, got {line:?}");
+        }
+        let mut ready = Self::default();
+        for word in words {
+            let place = match word.split_once('=') {
+                Some(("tcp", address)) => (&mut ready.tcp, address),
+                Some(("udp", address)) => (&mut ready.udp, address),
+                _ => bail!("the ready line has a strange part {word:?}"),
+            };
+            let address = place.1.parse();
+            *place.0 = Some(address.with_context(|| {
+                format!("the ready line has a strange address {word:?}")
+            })?);
+        }
+        Ok(ready)
+    }
+}
+
+/// Makes the process end when this one does, however it ends, and gives it an
+/// empty signal mask and a process group of its own: Ctrl-C then reaches it
+/// through us, once.
+pub fn tie(command: &mut Command) -> &mut Command {
+    let parent = nix::unistd::getpid();
+    let die_with_parent = move || {
+        SigSet::empty().thread_set_mask()?;
+        prctl::set_pdeathsig(Signal::SIGTERM)?;
+        // The parent may have ended before the line above.
+        if nix::unistd::getppid() != parent {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok(())
+    };
+    command.process_group(0);
+    // SAFETY: between fork and exec only sigprocmask(2), prctl(2) and
+    // getppid(2) are called: they allocate nothing and take no lock.
+    unsafe { command.pre_exec(die_with_parent) }
+}
+
+/// Reads the first line; what follows stays in the reader. An empty line means
+/// that the process closed its output.
+pub fn first_line(
+    stdout: ChildStdout,
+) -> io::Result<(String, impl Read + use<>)> {
+    let mut stdout = BufReader::new(stdout);
+    let mut line = String::new();
+    stdout.read_line(&mut line)?;
+    Ok((line, stdout))
+}
+
+/// Asks the process to stop. One that has ended already is not an error: it
+/// is still ours to wait for, so its id can't belong to another.
+pub fn send(child: &Child, signal: Signal) {
+    let _ = signal::kill(pid(child), signal);
+}
+
+/// The process id in the type that nix takes.
+pub fn pid(child: &Child) -> Pid {
+    Pid::from_raw(child.id().cast_signed())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ready_lines_parse() {
+        let ready: Ready =
+            "ready tcp=127.0.0.1:1 udp=[::1]:2\n".parse().unwrap();
+        assert_eq!(ready.tcp, Some(([127, 0, 0, 1], 1).into()));
+        assert_eq!(ready.udp, Some("[::1]:2".parse().unwrap()));
+        let ready: Ready = "ready udp=127.0.0.1:9".parse().unwrap();
+        assert_eq!(ready.tcp, None);
+    }
+
+    #[test]
+    fn other_lines_do_not() {
+        for line in ["", "listening", "ready tcp=here", "ready sctp=1.2.3.4:5"]
+        {
+            assert!(line.parse::<Ready>().is_err(), "{line:?} parsed");
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Rules for the chapter opening: the `//!` doc at the top of a model's
+//! main.rs, whose headings are the same everywhere so that docs diff too.
+
+use super::{Problem, Source};
+
+/// In this order, and no others.
+const HEADINGS: [&str; 5] = [
+    "How it works",
+    "System calls",
+    "Limits",
+    "When to use it",
+    "Compare with",
+];
+
+/// A heading with what stands below it.
+struct Section<'a> {
+    line: usize,
+    title: &'a str,
+    body: Vec<&'a str>,
+}
+
+pub fn check(source: &Source) -> Vec<Problem> {
+    let sections = sections(&source.text);
+    let mut problems = order(source, &sections);
+    for section in &sections {
+        let empty = section.body.iter().all(|line| line.is_empty());
+        if empty {
+            problems.push(Problem::new(
+                source,
+                section.line,
+                match section.title {
+                    "" => "the chapter opening is missing".to_owned(),
+                    title => format!("nothing stands below {title:?}"),
+                },
+                match section.title {
+                    "" => "say in one `//!` sentence what the model is",
+                    _ => "write it",
+                },
+            ));
+        }
+    }
+    problems.extend(sections.iter().filter_map(|s| timeline(source, s)));
+    problems
+}
+
+fn order(source: &Source, sections: &[Section<'_>]) -> Vec<Problem> {
+    let titles: Vec<_> = sections[1..].iter().map(|s| s.title).collect();
+    if titles == HEADINGS {
+        return Vec::new();
+    }
+    let remedy =
+        format!("the headings are, in this order: {}", HEADINGS.join(", "));
+    let mut problems = Vec::new();
+    for heading in HEADINGS.iter().filter(|h| !titles.contains(h)) {
+        let wrong = format!("the chapter opening has no `# {heading}`");
+        problems.push(Problem::new(source, 1, wrong, &remedy));
+    }
+    for section in &sections[1..] {
+        if !HEADINGS.contains(&section.title) {
+            let wrong = format!("strange heading {:?}", section.title);
+            problems.push(Problem::new(source, section.line, wrong, &remedy));
+        }
+    }
+    if problems.is_empty() {
+        let moved = sections[1..]
+            .iter()
+            .zip(HEADINGS)
+            .find(|(section, heading)| section.title != *heading);
+        let line = moved.map_or(sections.last(), |(section, _)| Some(section));
+        let line = line.map_or(1, |section| section.line);
+        let wrong = "the headings are out of order or repeated";
+        problems.push(Problem::new(source, line, wrong, remedy));
+    }
+    problems
+}
+
+/// How it works is drawn: one request, the application in one column, the
+/// kernel in the other.
+fn timeline(source: &Source, section: &Section<'_>) -> Option<Problem> {
+    if section.title != HEADINGS[0] {
+        return None;
+    }
+    let mut fenced = false;
+    let drawn = section.body.iter().any(|line| {
+        fenced ^= line.starts_with("```");
+        fenced && line.contains("application") && line.contains("kernel")
+    });
+    (!drawn).then(|| {
+        Problem::new(
+            source,
+            section.line,
+            "no timeline of one request",
+            "draw it in a fenced block headed `application` and `kernel`",
+        )
+    })
+}
+
+/// The doc cut at its headings. The first section has no title; `#` inside a
+/// fenced block is no heading.
+fn sections(text: &str) -> Vec<Section<'_>> {
+    let mut sections = vec![Section { line: 1, title: "", body: Vec::new() }];
+    let mut fenced = false;
+    for (line, text) in (1..).zip(text.lines()) {
+        let Some(text) = text.strip_prefix("//!") else { break };
+        let text = text.trim();
+        fenced ^= text.starts_with("```");
+        match text.strip_prefix("# ") {
+            Some(title) if !fenced => {
+                sections.push(Section { line, title, body: Vec::new() });
+            }
+            _ => sections.last_mut().expect("not empty").body.push(text),
+        }
+    }
+    sections
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "\
+//! Blocking I/O: asks and sleeps.
+//!
+//! # How it works
+//!
+//! ```text
+//!   application          kernel
+//! # recv |----------------->|
+//! ```
+//!
+//! # System calls
+//!
+//! recv(2)
+//!
+//! # Limits
+//!
+//! One client.
+//!
+//! # When to use it
+//!
+//! Seldom.
+//!
+//! # Compare with
+//!
+//! nonblocking
+
+fn main() {}
+";
+
+    fn wrongs(text: &str) -> Vec<(usize, String)> {
+        let problems = check(&Source::sample("a/src/main.rs", text));
+        problems.into_iter().map(|p| (p.line, p.wrong)).collect()
+    }
+
+    #[test]
+    fn a_full_opening_passes() {
+        assert_eq!(wrongs(GOOD), []);
+    }
+
+    #[test]
+    fn no_opening_is_found() {
+        let wrongs = wrongs("fn main() {}\n");
+        assert_eq!(wrongs[HEADINGS.len()].1, "the chapter opening is missing");
+    }
+
+    #[test]
+    fn a_missing_heading_is_named() {
+        let expected =
+            [(1, "the chapter opening has no `# Limits`".to_owned())];
+        assert_eq!(wrongs(&GOOD.replace("# Limits", "")), expected);
+    }
+
+    #[test]
+    fn a_strange_heading_is_named() {
+        let text = GOOD.replace("//! One client.", "//! One.\n//!\n//! # Bugs");
+        let found = wrongs(&text);
+        assert_eq!(found[0], (18, "strange heading \"Bugs\"".to_owned()));
+    }
+
+    #[test]
+    fn the_order_counts() {
+        let text = GOOD
+            .replace("# Limits", "# !")
+            .replace("# System calls", "# Limits")
+            .replace("# !", "# System calls");
+        let wrong = "the headings are out of order or repeated".to_owned();
+        assert_eq!(wrongs(&text), [(10, wrong)]);
+    }
+
+    #[test]
+    fn a_heading_needs_text() {
+        let text = GOOD.replace("//! Seldom.", "//!");
+        let expected =
+            [(18, "nothing stands below \"When to use it\"".to_owned())];
+        assert_eq!(wrongs(&text), expected);
+    }
+
+    #[test]
+    fn a_timeline_is_drawn() {
+        let text = GOOD.replace("kernel", "network");
+        assert_eq!(
+            wrongs(&text),
+            [(3, "no timeline of one request".to_owned())]
+        );
+    }
+}
