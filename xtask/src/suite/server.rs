@@ -376,7 +376,8 @@ impl Server {
             });
         }
         if process::group_exists(self.pid) {
-            bail!("the server has ended and left behind {:?}", self.group());
+            let left = process::list(&self.group());
+            bail!("the server has ended and left behind {left}");
         }
         Ok(())
     }

@@ -63,7 +63,7 @@ fn run(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     tie_to_us(&mut command);
-    let mut child = command.spawn().with_context(|| format!("{name}"))?;
+    let mut child = command.spawn().with_context(|| name.to_owned())?;
     let group = Pid::from_raw(child.id().cast_signed());
     let _guard = Group::new(group);
     let mut stdin = child.stdin.take().context("no standard input")?;

@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 
 use super::super::PATIENCE;
 use super::super::case::{Case, For, Trial, skip};
-use super::super::process::poll_until;
+use super::super::process::{list, poll_until};
 use super::Left;
 
 /// Who answers a client.
@@ -107,7 +107,7 @@ fn fifty(trial: &Trial) -> Result<()> {
     ensure!(now.processes == processes, "{} processes", now.processes);
     for process in server.group() {
         let single = answer == Answer::OwnThread || process.threads == 1;
-        ensure!(single, "{process:?} has more than one thread");
+        ensure!(single, "{process} has more than one");
     }
     if answer == Answer::OneThread {
         ensure!(counted == CLIENTS as u64, "INFO counts {counted} clients");
@@ -168,7 +168,7 @@ fn no_zombie(trial: &Trial) -> Result<()> {
         poll_until("all children but one to be reaped", PATIENCE, || {
             Ok(server.group().len() == 2)
         })
-        .with_context(|| format!("left: {:?}", server.group()))?;
+        .with_context(|| format!("left: {}", list(&server.group())))?;
     }
     stays.ping()?;
     Ok(())

@@ -110,6 +110,11 @@ fn wait_for_place(server: &Server) -> Result<Client> {
 fn is_served(client: &mut Client) -> Result<bool> {
     // A refusal may be followed by a reset, if it crosses this.
     let _ = client.send("PING\r\n");
+    was_served(client)
+}
+
+/// The same for one who has asked already.
+fn was_served(client: &mut Client) -> Result<bool> {
     let mut first = [0];
     client.read_exactly(&mut first)?;
     match first[0] {
