@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use nix::unistd::Pid;
 
 use super::bytes::show;
-use super::server::tie_to_us;
+use super::launch::tie_to_us;
 use super::{PATIENCE, interrupt, process};
 
 /// The version whose texts the models repeat.

@@ -1,165 +1,24 @@
 //! A server under test, and the guard that none outlives its case.
 
 use std::cell::{Cell, RefCell};
-use std::io::{self, Read};
+use std::io::Read;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::rc::Rc;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ChildStdout, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::PATIENCE;
-use super::case::Trial;
 use super::client::Client;
 use super::datagrams::Peer;
-use super::fault::Fault;
 use super::interrupt;
+use super::launch::tie_to_us;
 use super::process::{self, Process};
 use super::tail::Tail;
-
-/// How a server will be started.
-#[derive(Debug)]
-pub struct Launch<'a> {
-    trial: &'a Trial,
-    tcp: Option<String>,
-    udp: Option<String>,
-    flags: Vec<String>,
-    limits: Vec<(Resource, u64, u64)>,
-    fault: Option<&'a Fault>,
-    /// Leaves the addresses to the model.
-    bare: bool,
-}
-
-impl<'a> Launch<'a> {
-    pub fn new(trial: &'a Trial) -> Self {
-        Self {
-            trial,
-            tcp: Some("127.0.0.1:0".to_owned()),
-            udp: None,
-            flags: Vec::new(),
-            limits: Vec::new(),
-            fault: None,
-            bare: false,
-        }
-    }
-
-    pub fn tcp(mut self, address: impl ToString) -> Self {
-        self.tcp = Some(address.to_string());
-        self
-    }
-
-    pub fn no_tcp(mut self) -> Self {
-        self.tcp = None;
-        self
-    }
-
-    pub fn udp(mut self, address: impl ToString) -> Self {
-        self.udp = Some(address.to_string());
-        self
-    }
-
-    /// No address, no flag but those that choose the variant.
-    pub fn no_flags(mut self) -> Self {
-        self.tcp = None;
-        self.bare = true;
-        self
-    }
-
-    /// Further flags, blanks between them.
-    pub fn flags(mut self, flags: &str) -> Self {
-        self.flags.extend(flags.split_whitespace().map(str::to_owned));
-        self
-    }
-
-    /// The limits on open files, soft and hard: servers raise the soft one.
-    pub fn descriptors(mut self, soft: u64, hard: u64) -> Self {
-        self.limits.push((Resource::RLIMIT_NOFILE, soft, hard));
-        self
-    }
-
-    /// System calls that fail once the fault is switched on.
-    pub fn fault(mut self, fault: &'a Fault) -> Self {
-        self.fault = Some(fault);
-        self
-    }
-
-    /// Starts the server, which must say that it is ready. The trial stops it
-    /// when the case is over.
-    pub fn start(self) -> Result<Rc<Server>> {
-        let trial = self.trial;
-        let tcp = self.tcp.is_some() || self.bare;
-        let udp = self.udp.is_some();
-        // Kept at once, so that a failure shows what it said.
-        let server = trial.keep(self.spawn()?);
-        let line = server.ready_line()?;
-        let ready = Ready::parse(&line, tcp, udp)
-            .with_context(|| format!("the ready line was {line:?}"))?;
-        *server.ready.borrow_mut() = ready;
-        Ok(server)
-    }
-
-    /// Starts a program that must not serve but end by itself.
-    pub fn run(self) -> Result<Ended> {
-        let server = self.trial.keep(self.spawn()?);
-        server.wait()
-    }
-
-    fn spawn(self) -> Result<Server> {
-        let subject = &self.trial.subject;
-        let mut command = Command::new(&subject.program);
-        command.args(&subject.variant.args);
-        for (flag, address) in [("--tcp", &self.tcp), ("--udp", &self.udp)] {
-            if let Some(address) = address {
-                command.args([flag, address]);
-            }
-        }
-        command.args(&self.flags);
-        command.process_group(0);
-        command.stdin(Stdio::null());
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-
-        let limits = self.limits;
-        let (mut filter, judge) =
-            self.fault.map(Fault::prepare).transpose()?.unzip();
-        let before_exec = move || {
-            for (resource, soft, hard) in &limits {
-                setrlimit(*resource, *soft, *hard)?;
-            }
-            if let Some(filter) = &mut filter {
-                filter.install()?;
-            }
-            Ok(())
-        };
-        // SAFETY: system calls only, on values made before the fork.
-        unsafe { command.pre_exec(before_exec) };
-        let server = Server::spawn(command)?;
-        judge.map(super::fault::Judge::start).transpose()?;
-        Ok(server)
-    }
-}
-
-/// Lets `command`'s process die with this one, and start with no signal
-/// blocked.
-pub fn tie_to_us(command: &mut Command) {
-    let parent = nix::unistd::getpid();
-    let before_exec = move || {
-        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-        if nix::unistd::getppid() != parent {
-            // It died before it could be asked to take us along.
-            return Err(io::Error::from(nix::errno::Errno::ESRCH));
-        }
-        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
-        Ok(())
-    };
-    // SAFETY: async-signal-safe calls only, see signal-safety(7).
-    unsafe { command.pre_exec(before_exec) };
-}
 
 /// What a program said and how it ended.
 #[derive(Debug)]
@@ -248,9 +107,8 @@ pub struct Server {
 }
 
 impl Server {
-    fn spawn(mut command: Command) -> Result<Self> {
+    pub fn spawn(mut command: Command, command_line: String) -> Result<Self> {
         tie_to_us(&mut command);
-        let command_line = command_line(&command);
         let mut child = command
             .spawn()
             .with_context(|| format!("cannot start {command_line}"))?;
@@ -269,6 +127,16 @@ impl Server {
             gone: Cell::default(),
             ready: RefCell::default(),
         })
+    }
+
+    /// Waits for the ready line, which must name the services that were asked
+    /// for.
+    pub fn wait_until_ready(&self, tcp: bool, udp: bool) -> Result<()> {
+        let line = self.ready_line()?;
+        let ready = Ready::parse(&line, tcp, udp)
+            .with_context(|| format!("the ready line was {line:?}"))?;
+        *self.ready.borrow_mut() = ready;
+        Ok(())
     }
 
     fn ready_line(&self) -> Result<String> {
@@ -435,13 +303,4 @@ impl Drop for Server {
         let _ = self.child.get_mut().wait();
         interrupt::forget(self.pid);
     }
-}
-
-fn command_line(command: &Command) -> String {
-    let mut line = command.get_program().to_string_lossy().into_owned();
-    for argument in command.get_args() {
-        line.push(' ');
-        line.push_str(&argument.to_string_lossy());
-    }
-    line
 }

@@ -12,9 +12,10 @@ use super::super::bytes::{difference, request, show};
 use super::super::case::{Case, Trial, skip};
 use super::super::interrupt;
 use super::super::judge::{Redis, converse, which};
+use super::super::launch::tie_to_us;
 use super::super::process::{end_group, poll_until};
 use super::super::reply::Info;
-use super::super::server::{Server, tie_to_us};
+use super::super::server::Server;
 use super::rows::rows;
 use super::streams;
 
