@@ -107,7 +107,6 @@ impl<'a> Launch<'a> {
             }
         }
         command.args(&self.flags);
-        command.process_group(0);
         command.stdin(Stdio::null());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
 

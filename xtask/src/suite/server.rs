@@ -109,11 +109,8 @@ pub struct Server {
 impl Server {
     pub fn spawn(mut command: Command, command_line: String) -> Result<Self> {
         tie_to_us(&mut command);
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("cannot start {command_line}"))?;
-        let pid = Pid::from_raw(child.id().try_into()?);
-        interrupt::register(pid);
+        let mut child = interrupt::spawn(&mut command)?;
+        let pid = Pid::from_raw(child.id().cast_signed());
         let stdout = child.stdout.take().context("no standard output")?;
         let stderr = child.stderr.take().context("no standard error")?;
         Ok(Self {

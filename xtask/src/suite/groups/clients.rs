@@ -2,7 +2,6 @@
 
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
-use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -59,14 +58,12 @@ fn run(
     let mut command = Command::new(program);
     command
         .args(arguments.split_whitespace())
-        .process_group(0)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     tie_to_us(&mut command);
-    let mut child = command.spawn().with_context(|| name.to_owned())?;
-    let group = Pid::from_raw(child.id().cast_signed());
-    let _guard = Group::new(group);
+    let mut child = interrupt::spawn(&mut command)?;
+    let _guard = Group(Pid::from_raw(child.id().cast_signed()));
     let mut stdin = child.stdin.take().context("no standard input")?;
     let input = input.to_owned();
     // On a thread: it may not be read before the replies are.
@@ -90,13 +87,6 @@ fn run(
 
 /// Kills a program that does not end by itself.
 struct Group(Pid);
-
-impl Group {
-    fn new(leader: Pid) -> Self {
-        interrupt::register(leader);
-        Self(leader)
-    }
-}
 
 impl Drop for Group {
     fn drop(&mut self) {
