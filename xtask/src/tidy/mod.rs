@@ -96,7 +96,9 @@ pub fn run(flags: &Flags) -> Result<ExitCode> {
     let mut problems = Vec::new();
     problems.extend(sources.iter().flat_map(text::check));
     problems.extend(members(&workspace, &sources)?);
-    problems.extend(same::check(&copies(&workspace, &sources)));
+    let copies = copies(&workspace, &sources);
+    problems.extend(same::check(&copies));
+    problems.extend(same::check_unnamed(&copies));
     problems.extend(root(&workspace, &sources)?);
     problems.sort();
     problems.dedup();
