@@ -63,35 +63,32 @@
 mod accept;
 mod connection;
 mod datagrams;
+mod newcomers;
+mod stop;
+mod trigger;
 
 use std::mem;
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail};
-use clap::ValueEnum;
+use anyhow::{Context as _, Result};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::epoll::{
     Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout,
 };
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::socket::SockFlag;
+use nix::sys::signalfd::SignalFd;
 use slotmap::{DefaultKey, Key as _, KeyData, SecondaryMap, SlotMap};
 
-use common::limits::{
-    ACCEPT_PAUSE, ACCEPTS_PER_ROUND, INPUT_CHUNK, READ_BUDGET,
-};
 use common::{
     About, Admission, Cause, Clients, Config, Cost, Deadline, Deadlines, Model,
     Reserve, Session, notice, refuse,
 };
 
-use accept::{accept, broke_off, is_shortage};
 use connection::{Connection, Progress, Scratch};
 use datagrams::Datagrams;
+use trigger::{Flags, Trigger};
 
 const MODEL: Model = Model {
     name: env!("CARGO_PKG_NAME"),
@@ -107,23 +104,6 @@ const EVENTS_PER_WAIT: usize = 1024;
 const LISTENER: u64 = 0;
 const SIGNALS: u64 = 1;
 const DATAGRAMS: u64 = 2;
-
-#[derive(Clone, Copy, Debug, clap::Args)]
-struct Flags {
-    /// When epoll reports a socket.
-    #[arg(long, value_enum, default_value_t = Trigger::Level)]
-    trigger: Trigger,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Trigger {
-    /// Whenever it is ready.
-    Level,
-    /// When something new has happened.
-    Edge,
-    /// Once, until it is armed again.
-    Oneshot,
-}
 
 fn main() -> ExitCode {
     let (config, flags) = Config::with_flags::<Flags>(&MODEL);
@@ -196,7 +176,7 @@ impl<'a> Server<'a> {
     ) -> Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
             .context("epoll_create1")?;
-        let signals = stop_signals()?;
+        let signals = stop::signals()?;
         let watch = |fd: &OwnedFd, key| {
             fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
             epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, key))
@@ -251,42 +231,6 @@ impl<'a> Server<'a> {
         let moments =
             [self.deadlines.next(), self.paused_until, self.drain_until];
         milliseconds(moments.into_iter().flatten().min())
-    }
-
-    /// Takes the newcomers, up to a round's worth of them.
-    fn on_connected(&mut self) -> Result<()> {
-        for _ in 0..ACCEPTS_PER_ROUND {
-            let Some(listener) = &self.listener else { return Ok(()) };
-            let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-            match accept(listener, flags) {
-                Ok(stream) if self.has_room() => self.welcome(stream)?,
-                Ok(newcomer) => {
-                    refuse(newcomer);
-                    self.about.counters.refused += 1;
-                    if !self.reserve.retake() {
-                        return self.pause_accepting(Errno::EMFILE);
-                    }
-                }
-                Err(Errno::EAGAIN) => {
-                    self.reserve.retake();
-                    return Ok(());
-                }
-                Err(Errno::EINTR) => {}
-                Err(errno) if broke_off(errno) => {}
-                // With the reserve's descriptor the next accept4 succeeds.
-                Err(Errno::EMFILE | Errno::ENFILE)
-                    if self.reserve.release() => {}
-                Err(errno) if is_shortage(errno) => {
-                    return self.pause_accepting(errno);
-                }
-                Err(errno) => return Err(errno).context("accept4"),
-            }
-        }
-        Ok(())
-    }
-
-    fn has_room(&mut self) -> bool {
-        self.reserve.retake() && self.admission.admits(self.connections.len())
     }
 
     fn welcome(&mut self, stream: OwnedFd) -> Result<()> {
@@ -344,17 +288,10 @@ impl<'a> Server<'a> {
     /// each once, so that a busy client and the others take turns.
     fn visit_ready(&mut self) {
         for key in mem::take(&mut self.ready) {
-            let Some(connection) = self.connections.get_mut(key) else {
-                continue;
-            };
-            self.registrations[key].listed = false;
-            let progress = connection.on_readable(
-                self.trigger.budget(),
-                &mut self.scratch,
-                &mut self.about,
-                self.now,
-            );
-            self.settle(key, progress);
+            if let Some(registration) = self.registrations.get_mut(key) {
+                registration.listed = false;
+                self.on_event(key.data().as_ffi(), EpollFlags::EPOLLIN);
+            }
         }
     }
 
@@ -374,19 +311,18 @@ impl<'a> Server<'a> {
                 );
                 return self.close(key);
             }
-            Ok(Progress::More) if self.trigger == Trigger::Edge => {
+            Ok(Progress::More) if self.trigger.reports_once() => {
                 if !registration.listed {
                     registration.listed = true;
                     self.ready.push(key);
                 }
             }
-            // Level and oneshot: epoll will report it again.
             Ok(Progress::More | Progress::Drained) => {}
         }
         self.deadlines.watch(key, &mut connection.deadline);
         let interest = self.trigger.interest(connection);
         let changed = interest != registration.interest;
-        if changed || self.trigger == Trigger::Oneshot {
+        if changed || self.trigger.is_disarmed_by_a_report() {
             registration.interest = interest;
             let mut event = EpollEvent::new(interest, key.data().as_ffi());
             if let Err(errno) =
@@ -407,24 +343,6 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// The first signal stops: no newcomers, what was received is answered,
-    /// every conversation comes to its end. A second one is a failure.
-    fn on_signal(&mut self) -> Result<()> {
-        while self.signals.read_signal().context("signalfd")?.is_some() {
-            if self.drain_until.is_some() {
-                bail!("stopped by a second signal");
-            }
-            self.drain_until = Some(self.now + self.config.drain_timeout);
-            self.listener = None;
-            self.on_datagrams();
-            self.datagrams = None;
-            for connection in self.connections.values() {
-                connection.stop();
-            }
-        }
-        Ok(())
-    }
-
     /// Closes those whose time is up, silently.
     fn close_overdue(&mut self) {
         while let Some(key) = self.deadlines.pop(self.now) {
@@ -441,29 +359,11 @@ impl<'a> Server<'a> {
     fn close(&mut self, key: DefaultKey) {
         if let Some(connection) = self.connections.remove(key) {
             self.deadlines.forget(key, &connection.deadline);
+            self.registrations.remove(key);
             self.about.counters.clients -= 1;
             // There may be a descriptor for a newcomer now.
             self.paused_until = self.paused_until.map(|_| self.now);
         }
-    }
-
-    /// Leaves newcomers in the backlog until a client leaves, or for a moment,
-    /// rather than spin on a listener that stays readable.
-    fn pause_accepting(&mut self, errno: Errno) -> Result<()> {
-        notice(
-            Cause::Accept,
-            format_args!("cannot accept for a moment: {}", errno.desc()),
-        );
-        self.paused_until = Some(self.now + ACCEPT_PAUSE);
-        self.watch_listener(EpollFlags::empty())
-    }
-
-    fn resume_accepting(&mut self) -> Result<()> {
-        if self.paused_until.is_some_and(|until| until <= self.now) {
-            self.paused_until = None;
-            self.watch_listener(EpollFlags::EPOLLIN)?;
-        }
-        Ok(())
     }
 
     fn watch_listener(&self, interest: EpollFlags) -> Result<()> {
@@ -478,54 +378,6 @@ struct Registration {
     interest: EpollFlags,
     /// True while the connection is on the ready list, where it is once.
     listed: bool,
-}
-
-impl Trigger {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Level => "level",
-            Self::Edge => "edge",
-            Self::Oneshot => "oneshot",
-        }
-    }
-
-    /// What to be told of a connection.
-    fn interest(self, connection: &Connection) -> EpollFlags {
-        let mut interest = EpollFlags::empty();
-        interest.set(EpollFlags::EPOLLIN, connection.wants_input());
-        interest.set(EpollFlags::EPOLLOUT, connection.has_output());
-        match self {
-            Self::Level => interest,
-            // Everything, once and for all: an edge comes only once, and is
-            // of no use to those who were not listening.
-            Self::Edge => {
-                EpollFlags::EPOLLET | EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT
-            }
-            // Disarmed by each report: settle arms it anew.
-            Self::Oneshot => EpollFlags::EPOLLONESHOT | interest,
-        }
-    }
-
-    /// Bytes to take in one visit. An edge must be followed to EAGAIN, which
-    /// may take a visit or more; where readiness is reported again one call
-    /// is enough, and saves the call that would only say EAGAIN.
-    fn budget(self) -> usize {
-        match self {
-            Self::Level | Self::Oneshot => INPUT_CHUNK,
-            Self::Edge => READ_BUDGET,
-        }
-    }
-}
-
-/// SIGTERM and SIGINT as a descriptor to wait for along with all others: no
-/// handler, and no moment between a check and a wait.
-fn stop_signals() -> Result<SignalFd> {
-    let mut mask = SigSet::empty();
-    mask.add(Signal::SIGTERM);
-    mask.add(Signal::SIGINT);
-    mask.thread_block().context("cannot block signals")?;
-    SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-        .context("signalfd")
 }
 
 /// The time until then in epoll's unit, rounded up: a wait that ends early

@@ -9,7 +9,8 @@ use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
 
 use common::About;
 
-use crate::{Parent, stop};
+use crate::parent::Parent;
+use crate::stop;
 
 impl Parent<'_> {
     /// Does `work` in a child, which ends after it. In the parent: who it is.

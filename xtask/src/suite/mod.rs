@@ -1,27 +1,152 @@
-//! The shared suite: one set of cases for every model and variant.
+//! The shared suite: what every model promises, checked from outside.
+//!
+//! It knows models only through the process contract: command line, ready
+//! line, sockets, signals, exit codes, and what /proc shows. A case's name says
+//! where it belongs: `multiplexing-epoll/edge::pipelining::...`.
+
+mod bytes;
+mod case;
+mod client;
+mod datagrams;
+mod fault;
+mod groups;
+mod interrupt;
+mod judge;
+mod process;
+mod progress;
+mod reply;
+mod report;
+mod runner;
+mod server;
+mod tail;
+mod units;
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
 
-/// What to test.
+use anyhow::{Context, Result, bail};
+
+use crate::build;
+use crate::model::{Model, Workspace};
+use case::Subject;
+use runner::Plan;
+
+/// How long anything may take that a case waits for. Generous, because a
+/// wait that ends well ends early: only a failure takes this long.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Flags of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
 pub struct Flags {
-    /// Models to test, all of them when none is named.
+    /// Which models: `multiplexing-epoll`, or one variant,
+    /// `multiplexing-epoll/edge`; all of them if none is named.
     models: Vec<String>,
-    /// Run only cases whose name contains this text.
-    #[arg(long, value_name = "FILTER")]
-    case: Option<String>,
-}
-
-/// `cargo xtask test`.
-pub fn test(_flags: &Flags) -> anyhow::Result<ExitCode> {
-    Ok(ExitCode::SUCCESS)
+    #[command(flatten)]
+    options: Options,
 }
 
 /// Flags of `cargo xtask test-all`.
 #[derive(Debug, clap::Args)]
-pub struct AllFlags {}
+pub struct AllFlags {
+    #[command(flatten)]
+    options: Options,
+}
 
-/// `cargo xtask test-all`.
-pub fn test_all(_flags: &AllFlags) -> anyhow::Result<ExitCode> {
-    Ok(ExitCode::SUCCESS)
+#[derive(Clone, Debug, clap::Args)]
+struct Options {
+    /// Run only the cases whose whole name contains this.
+    #[arg(long, value_name = "FILTER")]
+    case: Option<String>,
+    /// List the cases and run none.
+    #[arg(long)]
+    list: bool,
+    /// How many cases run side by side. They mostly wait.
+    #[arg(long, value_name = "N", default_value_t = default_jobs())]
+    jobs: usize,
+    /// Where random streams start: the same seed gives the same streams.
+    #[arg(long, value_name = "N", default_value_t = 7379)]
+    seed: u64,
+}
+
+fn default_jobs() -> usize {
+    4 * std::thread::available_parallelism().map_or(2, usize::from)
+}
+
+/// Builds some models and runs the suite on them.
+pub fn test(flags: &Flags) -> Result<ExitCode> {
+    let workspace = Workspace::load()?;
+    let subjects = subjects(&workspace, &flags.models)?;
+    let models: Vec<Model> = workspace
+        .models
+        .iter()
+        .filter(|model| subjects.iter().any(|s| s.model.name == model.name))
+        .cloned()
+        .collect();
+    let plan = Plan::new(&subjects, flags.options.case.as_deref());
+    if flags.options.list {
+        return Ok(plan.list());
+    }
+    build::release(&workspace, &models)?;
+    let report = run(&plan, &flags.options)?;
+    Ok(report.print(&[]))
+}
+
+/// Builds everything, runs the unit tests, then the suite on every model.
+pub fn test_all(flags: &AllFlags) -> Result<ExitCode> {
+    let workspace = Workspace::load()?;
+    let subjects = subjects(&workspace, &[])?;
+    let plan = Plan::new(&subjects, flags.options.case.as_deref());
+    if flags.options.list {
+        return Ok(plan.list());
+    }
+    build::release(&workspace, &workspace.models)?;
+    let units = units::run(&workspace)?;
+    let report = run(&plan, &flags.options)?;
+    Ok(report.print(&[units]))
+}
+
+fn run(plan: &Plan, options: &Options) -> Result<report::Report> {
+    interrupt::prepare()?;
+    raise_descriptor_limit()?;
+    runner::run(plan, options.jobs, options.seed)
+}
+
+/// What `names` choose, in reading order; everything if there are none.
+fn subjects(
+    workspace: &Workspace,
+    names: &[String],
+) -> Result<Vec<Arc<Subject>>> {
+    let mut unknown: Vec<_> = names.iter().collect();
+    let mut subjects = Vec::new();
+    for model in &workspace.models {
+        for variant in &model.variants {
+            let title = model.title(variant);
+            let chosen = |name: &String| *name == model.name || *name == title;
+            if names.is_empty() || names.iter().any(chosen) {
+                subjects.push(Arc::new(Subject {
+                    model: model.clone(),
+                    variant: variant.clone(),
+                    program: build::binary(workspace, model),
+                }));
+            }
+            unknown.retain(|name| !chosen(name));
+        }
+    }
+    if let Some(name) = unknown.first() {
+        // Says which there are.
+        let model = name.split('/').next().unwrap_or(name);
+        workspace.model(model)?;
+        bail!("{model} has no variant called {name}");
+    }
+    Ok(subjects)
+}
+
+/// Hundreds of clients at a time need descriptors.
+fn raise_descriptor_limit() -> Result<()> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+        .context("raising the limit on open files")
 }

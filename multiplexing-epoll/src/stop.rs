@@ -1,0 +1,38 @@
+//! Stopping a program that waits for descriptors: the signals become one.
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use crate::Server;
+
+/// SIGTERM and SIGINT as a descriptor to wait for along with all others: no
+/// handler, and no moment between a check and a wait.
+pub fn signals() -> Result<SignalFd> {
+    let mut mask = SigSet::empty();
+    mask.add(Signal::SIGTERM);
+    mask.add(Signal::SIGINT);
+    mask.thread_block().context("cannot block signals")?;
+    SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .context("signalfd")
+}
+
+impl Server<'_> {
+    /// The first signal stops: no newcomers, what was received is answered,
+    /// every conversation comes to its end. A second one is a failure.
+    pub fn on_signal(&mut self) -> Result<()> {
+        while self.signals.read_signal().context("signalfd")?.is_some() {
+            if self.drain_until.is_some() {
+                bail!("stopped by a second signal");
+            }
+            self.drain_until = Some(self.now + self.config.drain_timeout);
+            self.listener = None;
+            self.on_datagrams();
+            self.datagrams = None;
+            for connection in self.connections.values() {
+                connection.stop();
+            }
+        }
+        Ok(())
+    }
+}

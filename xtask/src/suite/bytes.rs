@@ -1,0 +1,101 @@
+//! Bytes for people to read, and for cases to send.
+
+/// How much of a long string is shown.
+const SHOWN: usize = 64;
+
+/// Bytes in ASCII, long ones cut.
+pub fn show(bytes: &[u8]) -> String {
+    if bytes.len() <= 2 * SHOWN {
+        return format!("\"{}\"", bytes.escape_ascii());
+    }
+    let (head, tail) = (&bytes[..SHOWN], &bytes[bytes.len() - SHOWN..]);
+    format!(
+        "\"{}\" ... \"{}\" ({} bytes)",
+        head.escape_ascii(),
+        tail.escape_ascii(),
+        bytes.len()
+    )
+}
+
+/// Where two strings part, and what each has there.
+pub fn difference(expected: &[u8], seen: &[u8]) -> String {
+    let same = expected.iter().zip(seen).take_while(|(a, b)| a == b).count();
+    let from = same.saturating_sub(16);
+    let part = |bytes: &[u8]| {
+        let end = bytes.len().min(same + SHOWN);
+        format!(
+            "\"{}\"{}",
+            bytes[from..end].escape_ascii(),
+            if end < bytes.len() { " ..." } else { "" }
+        )
+    };
+    format!(
+        "same up to byte {same}; from byte {from} on\n  \
+         expected ({} bytes) {}\n  \
+         seen     ({} bytes) {}",
+        expected.len(),
+        part(expected),
+        seen.len(),
+        part(seen)
+    )
+}
+
+/// A request as clients send it: an array of bulk strings.
+pub fn request<A: AsRef<[u8]>>(arguments: &[A]) -> Vec<u8> {
+    let mut request = format!("*{}\r\n", arguments.len()).into_bytes();
+    for argument in arguments {
+        request.extend(bulk(argument));
+    }
+    request
+}
+
+/// A bulk string.
+pub fn bulk(bytes: impl AsRef<[u8]>) -> Vec<u8> {
+    let bytes = bytes.as_ref();
+    let mut bulk = format!("${}\r\n", bytes.len()).into_bytes();
+    bulk.extend_from_slice(bytes);
+    bulk.extend_from_slice(b"\r\n");
+    bulk
+}
+
+/// `ECHO payload`, and its reply.
+pub fn echo(payload: impl AsRef<[u8]>) -> (Vec<u8>, Vec<u8>) {
+    let payload = payload.as_ref();
+    (request(&[b"ECHO".as_slice(), payload]), bulk(payload))
+}
+
+/// Many ECHO requests in one string, and their replies, every one different:
+/// a lost, doubled or swapped piece shows.
+pub fn echoes(count: usize, size: usize) -> (Vec<u8>, Vec<u8>) {
+    let (mut requests, mut replies) = (Vec::new(), Vec::new());
+    for number in 0..count {
+        let (request, reply) = echo(payload(number, size));
+        requests.extend(request);
+        replies.extend(reply);
+    }
+    (requests, replies)
+}
+
+/// A payload of `size` bytes that no other `number` has, with no period that
+/// a buffer's size could hide.
+pub fn payload(number: usize, size: usize) -> Vec<u8> {
+    let mut random = fastrand::Rng::with_seed(number as u64);
+    let mut payload = format!("{number}:").into_bytes();
+    payload.resize_with(size.max(payload.len()), || random.u8(..));
+    payload
+}
+
+/// Short requests, and the long replies to them: names that no command has,
+/// every one different. They multiply what a client sends by eleven.
+pub fn unknowns(count: usize) -> (Vec<u8>, Vec<u8>) {
+    let (mut requests, mut replies) = (Vec::new(), Vec::new());
+    for number in 0..count {
+        let name = format!("x{number:04x}");
+        requests.extend_from_slice(format!("{name}\n").as_bytes());
+        let reply = format!(
+            "-ERR unknown command '{name}', with args beginning with: \r\n"
+        );
+        replies.extend_from_slice(reply.as_bytes());
+    }
+    (requests, replies)
+}

@@ -1,0 +1,385 @@
+//! From start to stop: the command line, the ready line, signals, exit codes,
+//! and nobody left behind.
+
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+
+use super::super::PATIENCE;
+use super::super::bytes::unknowns;
+use super::super::case::{Case, For, Trial, skip};
+use super::super::client::Client;
+use super::super::process::poll_until;
+use super::super::server::Server;
+use super::Left;
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::new("start::ready_line", ready_line),
+        Case::new("start::both_services", both_services).only(For::Many),
+        Case::new("start::default_address", default_address).alone(),
+        Case::new("start::ipv6", ipv6),
+        Case::new("start::same_port_again", same_port_again),
+        Case::new("start::tcp_address_in_use", tcp_in_use),
+        Case::new("start::udp_address_in_use", udp_in_use),
+        Case::new("start::bad_flags", bad_flags),
+        Case::new("start::datagrams_from_anywhere", wildcard),
+        Case::new("start::flags_for_many", flags_for_many).only(For::One),
+        Case::new("start::help", help),
+        Case::new("start::raises_descriptor_limit", raises_limit),
+        Case::new("stop::sigterm", |t| stops_idle(t, Signal::SIGTERM)),
+        Case::new("stop::sigint", |t| stops_idle(t, Signal::SIGINT)),
+        Case::new("stop::datagrams", stops_datagrams),
+        Case::new("stop::idle_clients_at_once", idle_clients),
+        Case::new("stop::replies_in_flight", replies_in_flight),
+        Case::new("stop::drain_timeout", drain_timeout),
+        Case::new("stop::second_signal", second_signal),
+        Case::new("stop::under_load", under_load),
+        Case::new("stop::at_any_moment", at_any_moment),
+        Case::new("stop::killed", killed),
+    ]
+}
+
+/// Once the line is there, everything is: the first try connects.
+fn ready_line(trial: &Trial) -> Result<()> {
+    let first = trial.serve()?;
+    let second = trial.serve()?;
+    for server in [&first, &second] {
+        let address = server.tcp()?;
+        ensure!(address.ip().to_string() == "127.0.0.1", "it is {address}");
+        server.connect()?.ping()?;
+    }
+    ensure!(first.tcp()? != second.tcp()?, "two servers, one address");
+    Ok(())
+}
+
+fn both_services(trial: &Trial) -> Result<()> {
+    trial.needs_datagrams()?;
+    let server = trial.launch().udp("127.0.0.1:0").start()?;
+    server.connect()?.ping()?;
+    server.peer()?.send("PING\r\n")?.expect("+PONG\r\n")?;
+    Ok(())
+}
+
+fn default_address(trial: &Trial) -> Result<()> {
+    let default: SocketAddr = "127.0.0.1:7379".parse()?;
+    if let Err(error) = TcpListener::bind(default) {
+        return Err(skip(format!("{default} is not free: {error}")));
+    }
+    let server = trial.launch().no_flags().start()?;
+    ensure!(server.tcp()? == default, "it is {}", server.tcp()?);
+    server.connect()?.ping()?;
+    Ok(())
+}
+
+fn ipv6(trial: &Trial) -> Result<()> {
+    super::needs_ipv6()?;
+    let server = trial.launch().tcp("[::1]:0").start()?;
+    let address = server.tcp()?;
+    ensure!(address.ip().to_string() == "::1", "it is {address}");
+    server.connect()?.ping()?;
+    // An address means what it says: IPv6 takes no IPv4 port.
+    let both = trial.launch().tcp("[::]:0").start()?;
+    let port = both.tcp()?.port();
+    let v4 = SocketAddr::from(([127, 0, 0, 1], port));
+    let refused = Client::connect(v4).is_err();
+    ensure!(refused, "{} answers on {v4} too", both.tcp()?);
+    Ok(())
+}
+
+/// Connections that the server closed first are in TIME_WAIT, which must not
+/// keep it from starting again.
+fn same_port_again(trial: &Trial) -> Result<()> {
+    let first = trial.serve()?;
+    first.connect()?.send("QUIT\r\n")?.expect("+OK\r\n")?.expect_end()?;
+    let address = first.tcp()?;
+    first.stop()?;
+    let second = trial.launch().tcp(address).start()?;
+    ensure!(second.tcp()? == address, "it is {}", second.tcp()?);
+    second.connect()?.ping()?;
+    Ok(())
+}
+
+fn tcp_in_use(trial: &Trial) -> Result<()> {
+    let taken = TcpListener::bind("127.0.0.1:0")?;
+    let address = taken.local_addr()?.to_string();
+    let ended = trial.launch().tcp(&address).run()?;
+    ended.expect(1)?.says(&[&address, "in use"])?;
+    Ok(())
+}
+
+fn udp_in_use(trial: &Trial) -> Result<()> {
+    trial.needs_datagrams()?;
+    let taken = UdpSocket::bind("127.0.0.1:0")?;
+    let address = taken.local_addr()?.to_string();
+    let ended = trial.launch().no_tcp().udp(&address).run()?;
+    ended.expect(1)?.says(&[&address, "in use"])?;
+    Ok(())
+}
+
+fn bad_flags(trial: &Trial) -> Result<()> {
+    for (flags, said) in [
+        ("--bogus", "--bogus"),
+        ("surplus", "surplus"),
+        ("--tcp nowhere", "--tcp"),
+        ("--tcp 127.0.0.1", "--tcp"),
+        ("--udp 127.0.0.1:99999", "--udp"),
+        ("--idle-timeout soon", "--idle-timeout"),
+        ("--drain-timeout -1", "--drain-timeout"),
+        ("--max-request many", "--max-request"),
+        ("--max-connections 1.5", "--max-connections"),
+    ] {
+        trial
+            .launch()
+            .no_flags()
+            .flags(flags)
+            .run()
+            .and_then(|ended| ended.expect(2)?.says(&[said]))
+            .with_context(|| format!("with {flags}"))?;
+    }
+    Ok(())
+}
+
+/// A reply from a wildcard socket leaves from another address than was asked.
+fn wildcard(trial: &Trial) -> Result<()> {
+    trial.needs_datagrams()?;
+    for address in ["0.0.0.0:0", "[::]:0"] {
+        let ended = trial.launch().no_tcp().udp(address).run()?;
+        ended.expect(2)?.says(&["--udp", address])?;
+    }
+    Ok(())
+}
+
+/// A server of one cannot wait for two sockets, and has no use for a number
+/// of clients.
+fn flags_for_many(trial: &Trial) -> Result<()> {
+    let both = trial.launch().udp("127.0.0.1:0").run()?;
+    both.expect(2)?.says(&["--tcp", "--udp"])?;
+    let number = trial.launch().flags("--max-connections 5").run()?;
+    number.expect(2)?.says(&["--max-connections"])?;
+    Ok(())
+}
+
+fn help(trial: &Trial) -> Result<()> {
+    let ended = trial.launch().no_flags().flags("--help").run()?;
+    ensure!(ended.status.code() == Some(0), "{}", ended.status);
+    for flag in ["--tcp", "--udp", "--max-request", "--drain-timeout"] {
+        ensure!(ended.stdout.contains(flag), "--help does not tell {flag}");
+    }
+    Ok(())
+}
+
+fn raises_limit(trial: &Trial) -> Result<()> {
+    let server = trial.launch().descriptors(64, 512).start()?;
+    server.connect()?.ping()?;
+    let (soft, hard) = server.process()?.descriptor_limit()?;
+    ensure!((soft, hard) == (512, 512), "soft {soft}, hard {hard}");
+    Ok(())
+}
+
+fn stops_idle(trial: &Trial, signal: Signal) -> Result<()> {
+    let fresh = trial.serve()?;
+    fresh.signal(signal)?;
+    fresh.wait()?.expect(0)?;
+    let used = trial.serve()?;
+    used.connect()?.ping()?;
+    used.signal(signal)?;
+    used.wait()?.expect(0)?;
+    Ok(())
+}
+
+fn stops_datagrams(trial: &Trial) -> Result<()> {
+    trial.needs_datagrams()?;
+    let server = trial.launch().no_tcp().udp("127.0.0.1:0").start()?;
+    server.peer()?.send("PING\r\n")?.expect("+PONG\r\n")?;
+    // What is queued when the server is asked to stop is answered.
+    server.freeze()?;
+    let peer = server.peer()?;
+    for _ in 0..20 {
+        peer.send("PING\r\n")?;
+    }
+    server.signal(Signal::SIGTERM)?;
+    server.thaw()?;
+    for number in 0..20 {
+        let queued = || format!("queued datagram {number}");
+        peer.expect("+PONG\r\n").with_context(queued)?;
+    }
+    server.wait()?.expect(0)?;
+    Ok(())
+}
+
+/// Who waits for nothing is not waited for: neither a client that is silent
+/// nor one in the middle of a request.
+fn idle_clients(trial: &Trial) -> Result<()> {
+    let server = trial.launch().flags("--drain-timeout 60").start()?;
+    let count = if trial.subject.serves_one() { 1 } else { 10 };
+    let mut clients = Vec::new();
+    for number in 0..count {
+        let mut client = server.connect()?;
+        client.ping()?;
+        if number % 2 == 1 {
+            client.send("*2\r\n$4\r\nECHO\r\n$5\r\nhe")?;
+        }
+        clients.push(client);
+    }
+    // A server of one has this one in its backlog.
+    let mut late = server.connect()?;
+    server.signal(Signal::SIGTERM)?;
+    for mut client in clients {
+        client.expect_end()?;
+    }
+    late.expect_gone()?;
+    server.wait()?.expect(0)?;
+    Ok(())
+}
+
+/// What was asked before the signal is answered after it, though the client
+/// takes its time.
+fn replies_in_flight(trial: &Trial) -> Result<()> {
+    let server = trial.launch().flags("--drain-timeout 60").start()?;
+    let (requests, replies) = unknowns(10_500);
+    let count = if trial.subject.serves_one() { 1 } else { 5 };
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        let mut client = Client::with_small_window(server.tcp()?)?;
+        client.ping()?.send(&requests)?.wait_until_arrived()?;
+        clients.push(client);
+    }
+    server.signal(Signal::SIGTERM)?;
+    for (number, mut client) in clients.into_iter().enumerate() {
+        client
+            .expect(&replies)
+            .and_then(Client::expect_end)
+            .with_context(|| format!("client {number}"))?;
+    }
+    server.wait()?.expect(0)?;
+    Ok(())
+}
+
+/// Clients that never read are waited for as long as was said, and counted.
+fn drain_timeout(trial: &Trial) -> Result<()> {
+    let server = trial.launch().flags("--drain-timeout 0.5").start()?;
+    let count = if trial.subject.serves_one() { 1 } else { 3 };
+    let clients = deaf_clients(&server, count)?;
+    let asked = Instant::now();
+    server.signal(Signal::SIGTERM)?;
+    let ended = server.wait()?.expect(0)?;
+    let took = asked.elapsed().as_secs_f64();
+    ensure!((0.4..2.5).contains(&took), "stopped after {took:.1} s, not 0.5");
+    let told = ended.stderr.lines().any(|line| {
+        line.contains("cut off")
+            && line.split(' ').any(|word| word == count.to_string())
+    });
+    ensure!(told, "standard error does not say that {count} were cut off");
+    drop(clients);
+    Ok(())
+}
+
+/// Clients that wait for nothing and take nothing: the server has more for
+/// each than the buffers on the way hold.
+fn deaf_clients(server: &Server, count: usize) -> Result<Vec<Client>> {
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        let mut client = Client::with_small_window(server.tcp()?)?;
+        client.ping()?.stuff(b"INFO\r\n", |_| Ok(()))?;
+        clients.push(client);
+    }
+    Ok(clients)
+}
+
+/// Who is asked twice does not wait any more.
+fn second_signal(trial: &Trial) -> Result<()> {
+    let server = trial.launch().flags("--drain-timeout 60").start()?;
+    let count = if trial.subject.serves_one() { 1 } else { 3 };
+    let clients = deaf_clients(&server, count)?;
+    server.signal(Signal::SIGTERM)?;
+    // Two signals at once would be one.
+    poll_until("the first signal to be taken", PATIENCE, || {
+        Ok(!server.process()?.has_pending(Signal::SIGTERM)?)
+    })?;
+    let asked = Instant::now();
+    server.signal(Signal::SIGTERM)?;
+    server.wait()?.expect(1)?;
+    let took = asked.elapsed();
+    ensure!(took < Duration::from_secs(2), "it took {took:?}");
+    drop(clients);
+    Ok(())
+}
+
+/// Clients that never stop asking get whole replies up to the end, and the
+/// server does not wait until they are tired.
+fn under_load(trial: &Trial) -> Result<()> {
+    let server = trial.launch().flags("--drain-timeout 60").start()?;
+    let address = server.tcp()?;
+    let count = if trial.subject.serves_one() { 1 } else { 8 };
+    let talk = move || -> Result<()> {
+        let mut client = Client::connect(address)?;
+        client.ping()?;
+        while client.send("PING\r\nPING\r\n").is_ok() {
+            // Both, one or none, but nothing else.
+            if client.expect("+PONG\r\n").is_err() {
+                return client.expect_gone().map(drop);
+            }
+            if client.expect("+PONG\r\n").is_err() {
+                return client.expect_gone().map(drop);
+            }
+        }
+        Ok(())
+    };
+    let mut threads = Vec::new();
+    for _ in 0..count {
+        threads.push(thread::spawn(talk));
+    }
+    // So that it happens in the middle.
+    thread::sleep(Duration::from_millis(100));
+    server.signal(Signal::SIGTERM)?;
+    server.wait()?.expect(0)?;
+    for thread in threads {
+        thread.join().unwrap_or_else(|_| anyhow::bail!("it panicked"))?;
+    }
+    Ok(())
+}
+
+/// A signal that arrives between a check and a wait is a signal too.
+fn at_any_moment(trial: &Trial) -> Result<()> {
+    let mut random = trial.random();
+    for round in 0..25 {
+        let server = trial.launch().flags("--drain-timeout 60").start()?;
+        let (pid, after) = (server.pid, random.u64(0..3_000));
+        let mut client = server.connect()?;
+        let stopper = thread::spawn(move || {
+            thread::sleep(Duration::from_micros(after));
+            kill(pid, Signal::SIGTERM)
+        });
+        while client.ping().is_ok() {}
+        let _ = stopper.join();
+        server
+            .wait()
+            .and_then(|ended| ended.expect(0))
+            .with_context(|| format!("round {round}, after {after} us"))?;
+    }
+    Ok(())
+}
+
+/// Nothing can be done about SIGKILL, except by the kernel.
+fn killed(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let count = if trial.subject.serves_one() { 1 } else { 10 };
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        let mut client = server.connect()?;
+        client.ping()?;
+        clients.push(client);
+    }
+    let held = Left::of(&server)?;
+    server.signal(Signal::SIGKILL)?;
+    let ended = server.wait().with_context(|| format!("it had {held:?}"))?;
+    ensure!(ended.status.code().is_none(), "{}", ended.status);
+    for mut client in clients {
+        client.expect_gone()?;
+    }
+    Ok(())
+}

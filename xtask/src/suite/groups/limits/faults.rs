@@ -1,0 +1,185 @@
+//! Faults that no client can cause: calls that the kernel refuses or breaks
+//! off.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, killpg};
+
+use super::super::super::PATIENCE;
+use super::super::super::bytes::{echoes, unknowns};
+use super::super::super::case::{Case, For, Trial, skip};
+use super::super::super::client::Client;
+use super::super::super::fault::{self, Fault};
+use super::super::super::process::{limit_address_space, poll_until};
+use super::super::{Left, Witness};
+use super::{REFUSAL, is_served, wait_for_place};
+
+pub fn cases() -> Vec<Case> {
+    let again = |name: &'static str, calls, errno| {
+        Case::new(name, move |trial| tries_again(trial, calls, errno))
+    };
+    vec![
+        Case::new("faults::nobody_to_serve_newcomers", nobody_to_serve)
+            .only(For::Many),
+        Case::new("faults::no_memory_for_a_thread", no_memory_for_a_thread)
+            .only(For::Model("thread-per-connection")),
+        Case::new("faults::accept_out_of_memory", |trial| {
+            accept_fails(trial, Errno::ENOMEM)
+        }),
+        Case::new("faults::accept_out_of_buffers", |trial| {
+            accept_fails(trial, Errno::ENOBUFS)
+        }),
+        Case::new("faults::accept_out_of_files", |trial| {
+            accept_fails(trial, Errno::ENFILE)
+        }),
+        Case::new("faults::accept_out_of_descriptors", |trial| {
+            accept_fails(trial, Errno::EMFILE)
+        }),
+        again("faults::accept_aborted", fault::ACCEPT, Errno::ECONNABORTED),
+        again("faults::accept_interrupted", fault::ACCEPT, Errno::EINTR),
+        again("faults::receive_interrupted", fault::RECEIVE, Errno::EINTR),
+        again("faults::send_interrupted", fault::SEND, Errno::EINTR),
+        again("faults::wait_interrupted", fault::WAIT, Errno::EINTR),
+        Case::new("faults::stopped_and_continued", stopped_and_continued),
+    ]
+}
+
+/// Where fork or the creation of a thread fails, the newcomer is refused and
+/// nobody else.
+fn nobody_to_serve(trial: &Trial) -> Result<()> {
+    let fault = Fault::new(fault::CLONE, Errno::EAGAIN);
+    let server = trial.launch().fault(&fault).start()?;
+    let mut first = server.connect()?;
+    first.ping()?;
+    fault.on();
+    let held = Left::of(&server)?;
+    let mut newcomer = server.connect()?;
+    let served = is_served(&mut newcomer).context("the newcomer")?;
+    if fault.failed() == 0 {
+        return Err(skip("starts no process and no thread for a client"));
+    }
+    ensure!(!served, "served, though nobody could be started to serve it");
+    newcomer.expect_end()?;
+    for _ in 0..20 {
+        server.connect()?.expect(REFUSAL)?.expect_end()?;
+        first.ping().context("the client that was there")?;
+    }
+    held.again(&server)?;
+    fault.off();
+    wait_for_place(&server)?;
+    first.ping()?;
+    Ok(())
+}
+
+/// The same without a filter: a thread's stack needs address space.
+fn no_memory_for_a_thread(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let mut first = server.connect()?;
+    first.ping()?;
+    let before = limit_address_space(server.pid, None)?;
+    let mut served = Vec::new();
+    // Stacks of those who have left are used again, then there is no more.
+    let refused = (0..100).find_map(|_| {
+        let mut client = server.connect().ok()?;
+        match is_served(&mut client) {
+            Ok(true) => {
+                served.push(client);
+                None
+            }
+            other => Some(other),
+        }
+    });
+    refused.context("100 threads without address space")??;
+    first.ping().context("the client that was there")?;
+    limit_address_space(server.pid, Some(before))?;
+    wait_for_place(&server)?;
+    first.ping()?;
+    Ok(())
+}
+
+/// While accept fails nothing spins and nothing ends; afterwards newcomers
+/// are served, those who waited included.
+fn accept_fails(trial: &Trial, errno: Errno) -> Result<()> {
+    let fault = Fault::new(fault::ACCEPT, errno);
+    let server = trial.launch().fault(&fault).start()?;
+    let mut first = Witness::beside(trial, &server)?;
+    first.is_served()?;
+    fault.on();
+    let mut waiting = server.connect()?;
+    let enough = || fault.failed() >= 2;
+    poll_until("accept to fail twice", PATIENCE, || Ok(enough()))?;
+    let (before, window) = (fault.failed(), Duration::from_millis(500));
+    std::thread::sleep(window);
+    let tried = fault.failed() - before;
+    // Twice every 100 ms: with the reserve descriptor and without.
+    ensure!(tried <= 20, "tried {tried} times within {window:?}: it spins");
+    first.first_is_served()?;
+    fault.off();
+    // Served or refused, as the last failure may have been met.
+    is_served(&mut waiting).context("the newcomer that had to wait")?;
+    drop(waiting);
+    wait_for_place(&server)?;
+    first.is_served()
+}
+
+/// Calls that fail now and then, for no fault of the client's: they are made
+/// again and nobody notices.
+fn tries_again(
+    trial: &Trial,
+    calls: &'static [i64],
+    errno: Errno,
+) -> Result<()> {
+    let fault = Fault::new(calls, errno);
+    let server = trial.launch().fault(&fault).start()?;
+    let (requests, replies) = echoes(5, 100);
+    let mut client = server.connect()?;
+    for failures in 0..5 {
+        fault.fail_next(failures);
+        client.send(&requests)?.expect(&replies)?;
+    }
+    drop(client);
+    for failures in 0..5 {
+        fault.fail_next(failures);
+        server.connect()?.send(&requests)?.expect(&replies)?;
+    }
+    if fault.failed() == 0 {
+        return Err(skip(format!("makes no call that {errno} could meet")));
+    }
+    fault.off();
+    Ok(())
+}
+
+/// A process that is stopped and continued gets EINTR from calls that wait
+/// (signal(7)), in the middle of everything.
+fn stopped_and_continued(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let mut client = Client::with_small_window(server.tcp()?)?;
+    let (requests, replies) = unknowns(20_000);
+    let sent = client.send_what_fits(&requests)?;
+    std::thread::scope(|scope| {
+        let (over, is_over) = std::sync::mpsc::channel::<()>();
+        let group = server.pid;
+        scope.spawn(move || {
+            let pause = Duration::from_micros(500);
+            // Until the other side is dropped.
+            while is_over.recv_timeout(pause)
+                == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
+            {
+                let _ = killpg(group, Signal::SIGSTOP);
+                let _ = killpg(group, Signal::SIGCONT);
+            }
+        });
+        client.exchange(&requests[sent..], replies)?;
+        for _ in 0..100 {
+            client.ping()?;
+        }
+        drop(client);
+        for _ in 0..50 {
+            server.connect()?.ping()?;
+        }
+        drop(over);
+        Ok(())
+    })
+}

@@ -1,0 +1,133 @@
+//! Who says nothing, or says it too slowly, or does not listen.
+//!
+//! These cases wait for time to pass: that is what they are about.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::super::super::PATIENCE;
+use super::super::super::case::{Case, For, Trial};
+use super::super::super::client::Client;
+use super::super::Left;
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::new("idle::silent_client", silent_client),
+        Case::new("idle::after_a_request", after_a_request),
+        Case::new("idle::dribbled_request", dribbled_request),
+        Case::new("idle::complete_requests_count", complete_requests),
+        Case::new("idle::client_that_does_not_read", deaf_client),
+        Case::new("idle::many", many).only(For::Many),
+        Case::new("idle::zero_is_never", zero_is_never),
+    ]
+}
+
+const HALF_A_SECOND: &str = "--idle-timeout 0.5";
+
+/// Checks that half a second has passed, and not much more.
+fn expect_half_a_second(since: Instant) -> Result<()> {
+    let took = since.elapsed().as_secs_f64();
+    ensure!((0.4..2.0).contains(&took), "it took {took:.2} s, not 0.5");
+    Ok(())
+}
+
+/// Closed silently: without a word, and without a reset.
+fn silent_client(trial: &Trial) -> Result<()> {
+    let server = trial.launch().flags(HALF_A_SECOND).start()?;
+    let before = Left::of(&server)?;
+    let started = Instant::now();
+    server.connect()?.expect_end()?;
+    expect_half_a_second(started)?;
+    before.again(&server)?;
+    server.connect()?.ping()?;
+    Ok(())
+}
+
+fn after_a_request(trial: &Trial) -> Result<()> {
+    let server = trial.launch().flags(HALF_A_SECOND).start()?;
+    let mut client = server.connect()?;
+    thread::sleep(Duration::from_millis(250));
+    let started = Instant::now();
+    client.ping()?.expect_end()?;
+    expect_half_a_second(started)
+}
+
+/// A byte now and then is no request: the deadline stands.
+fn dribbled_request(trial: &Trial) -> Result<()> {
+    let server = trial.launch().flags(HALF_A_SECOND).start()?;
+    let mut client = server.connect()?;
+    let started = Instant::now();
+    client.send("*2\r\n$4\r\nECHO\r\n$100\r\n")?;
+    while client.send("x").is_ok() {
+        let waited = started.elapsed();
+        ensure!(waited < PATIENCE, "after {waited:?} it is still served");
+        thread::sleep(Duration::from_millis(50));
+    }
+    expect_half_a_second(started)
+}
+
+/// Whoever completes a request in time may stay as long as it likes.
+fn complete_requests(trial: &Trial) -> Result<()> {
+    let server = trial.launch().flags(HALF_A_SECOND).start()?;
+    let mut client = server.connect()?;
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_millis(1300) {
+        client.ping().context("a client that goes on asking")?;
+        thread::sleep(Duration::from_millis(100));
+    }
+    client.ping()?;
+    Ok(())
+}
+
+/// The deadline holds while the client is being written to, too.
+fn deaf_client(trial: &Trial) -> Result<()> {
+    let server = trial.launch().flags(HALF_A_SECOND).start()?;
+    let before = Left::of(&server)?;
+    let started = Instant::now();
+    let mut deaf = Client::with_small_window(server.tcp()?)?;
+    // Until the server resets it, which has input that nobody will read.
+    let told = deaf.stuff(b"INFO\r\n", |_| Ok(()));
+    before.again(&server).with_context(|| format!("sending: {told:?}"))?;
+    let took = started.elapsed();
+    ensure!(took < Duration::from_secs(4), "closed after {took:?}");
+    server.connect()?.ping()?;
+    Ok(())
+}
+
+/// Deadlines of many clients, which come in another order than the clients.
+fn many(trial: &Trial) -> Result<()> {
+    let server = trial.launch().flags(HALF_A_SECOND).start()?;
+    let before = Left::of(&server)?;
+    let mut clients =
+        (0..50).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    thread::sleep(Duration::from_millis(250));
+    // Every second one restarts its deadline.
+    for client in clients.iter_mut().step_by(2) {
+        client.ping()?;
+    }
+    let started = Instant::now();
+    for client in clients.iter_mut().skip(1).step_by(2) {
+        client.expect_end()?;
+    }
+    let first = started.elapsed();
+    for client in clients.iter_mut().step_by(2) {
+        client.expect_end()?;
+    }
+    expect_half_a_second(started)?;
+    let second = started.elapsed();
+    ensure!(
+        second.saturating_sub(first) > Duration::from_millis(100),
+        "the silent ones left after {first:?}, the others after {second:?}"
+    );
+    before.again(&server)
+}
+
+fn zero_is_never(trial: &Trial) -> Result<()> {
+    let server = trial.launch().flags("--idle-timeout 0").start()?;
+    let mut client = server.connect()?;
+    client.expect_silence(Duration::from_millis(300))?.ping()?;
+    client.expect_silence(Duration::from_millis(300))?.ping()?;
+    Ok(())
+}

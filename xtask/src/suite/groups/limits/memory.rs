@@ -1,0 +1,61 @@
+//! What one hostile client can make a server hold.
+
+use anyhow::{Result, ensure};
+
+use super::super::super::case::{Case, Trial};
+use super::super::{Witness, bound_for_one};
+
+const MAX_REQUEST: u64 = 1 << 20;
+
+pub fn cases() -> Vec<Case> {
+    let hostile = |name: &'static str, opening: &'static str, flood| {
+        Case::new(name, move |trial| bounded(trial, opening, flood))
+    };
+    vec![
+        hostile("memory::endless_array", "*2147483647\r\n", "$1\r\nx\r\n"),
+        hostile("memory::empty_arguments", "*2147483647\r\n", "$0\r\n\r\n"),
+        hostile("memory::largest_bulk", "*2\r\n$1048576\r\n", "x"),
+        hostile("memory::endless_line", "", "x"),
+        hostile("memory::many_words", "", "x "),
+        hostile("memory::endless_header", "*", "1"),
+        hostile("memory::unread_echoes", "", "*2\r\n$4\r\nECHO\r\n$1\r\nx\r\n"),
+        hostile("memory::unread_errors", "", "x\n"),
+        hostile("memory::unread_pings", "", "PING\n"),
+    ]
+}
+
+/// Sends the opening and then the same again and again, reading nothing, until
+/// the server has had enough; what it holds then is within the stated bound.
+fn bounded(trial: &Trial, opening: &str, flood: &str) -> Result<()> {
+    let server = trial.serve()?;
+    let mut witness = Witness::beside(trial, &server)?;
+    witness.is_served()?;
+    let mut client = server.connect()?;
+    client.ping()?;
+    let before = server.memory();
+    let most = bound_for_one(MAX_REQUEST);
+    let mut checked = 0;
+    let mut check = |sent: usize, step: usize| {
+        if sent < checked + step {
+            return Ok(());
+        }
+        checked = sent;
+        let more = server.memory().saturating_sub(before);
+        ensure!(
+            more <= most,
+            "{sent} bytes cost {more} bytes of memory, not {most}"
+        );
+        Ok(())
+    };
+    client.send(opening)?;
+    // A server that ends the conversation instead has had enough too.
+    let outcome = client.stuff(flood.as_bytes(), |sent| check(sent, 1 << 20));
+    if let Err(error) = outcome
+        && !super::super::is_reset(&error)
+    {
+        return Err(error);
+    }
+    check(usize::MAX, 0)?;
+    drop(client);
+    witness.is_served()
+}

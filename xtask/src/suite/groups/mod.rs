@@ -1,0 +1,131 @@
+//! The cases, one file a group.
+
+mod lifecycle;
+mod limits;
+mod model;
+mod protocol;
+mod rows;
+mod tcp;
+mod udp;
+
+use anyhow::{Context, Result};
+
+use super::PATIENCE;
+use super::case::{Case, Trial, skip};
+use super::client::Client;
+use super::process::poll_until;
+use super::reply::Info;
+use super::server::Server;
+
+/// The groups, in the order of the matrix.
+pub const NAMES: [&str; 6] =
+    ["protocol", "tcp", "udp", "limits", "lifecycle", "model"];
+
+/// All cases, group by group.
+pub fn all() -> Vec<(&'static str, Vec<Case>)> {
+    let cases = [
+        protocol::cases(),
+        tcp::cases(),
+        udp::cases(),
+        limits::cases(),
+        lifecycle::cases(),
+        model::cases(),
+    ];
+    NAMES.into_iter().zip(cases).collect()
+}
+
+/// Whoever must not notice what others suffer. A server of many serves it all
+/// the time; a server of one, whenever the others have left.
+#[derive(Debug)]
+struct Witness<'a> {
+    server: &'a Server,
+    /// Connected before the others, unless the server serves one.
+    first: Option<Client>,
+}
+
+impl<'a> Witness<'a> {
+    fn beside(trial: &Trial, server: &'a Server) -> Result<Self> {
+        let first = if trial.subject.serves_one() {
+            None
+        } else {
+            let mut first = server.connect()?;
+            first.ping()?;
+            Some(first)
+        };
+        Ok(Self { server, first })
+    }
+
+    /// Without a newcomer, which may have to wait.
+    fn first_is_served(&mut self) -> Result<()> {
+        if let Some(first) = &mut self.first {
+            first.ping().context("the client that was there first")?;
+        }
+        Ok(())
+    }
+
+    fn is_served(&mut self) -> Result<()> {
+        self.first_is_served()?;
+        self.server.connect()?.ping().context("a client that came later")?;
+        Ok(())
+    }
+}
+
+/// What one client may cost a server, in bytes: twice the largest request, the
+/// replies at which the server stops to listen, and what one chunk of input
+/// can multiply to. Besides, an allocator does not give back at once all that
+/// it got.
+fn bound_for_one(max_request: u64) -> u64 {
+    const PENDING: u64 = 256 << 10;
+    const CHUNK: u64 = 16 << 10;
+    const ALLOCATOR: u64 = 1 << 20;
+    let multiplied = CHUNK / "INFO\r\n".len() as u64 * Info::MAX as u64;
+    2 * max_request + PENDING + multiplied + ALLOCATOR
+}
+
+/// What a server holds.
+#[derive(Debug, PartialEq, Eq)]
+struct Left {
+    descriptors: usize,
+    threads: usize,
+    processes: usize,
+}
+
+impl Left {
+    fn of(server: &Server) -> Result<Self> {
+        let process = server.process()?;
+        Ok(Self {
+            descriptors: process.descriptors(),
+            threads: process.threads,
+            processes: server.group().len(),
+        })
+    }
+
+    /// Waits until the server holds as much as it did: its side of an end is
+    /// no event for anybody.
+    fn again(&self, server: &Server) -> Result<()> {
+        let mut seen = Self::of(server)?;
+        poll_until("everything to be given back", PATIENCE, || {
+            seen = Self::of(server)?;
+            Ok(seen == *self)
+        })
+        .with_context(|| format!("before {self:?}, now {:?}", Self::of(server)))
+    }
+}
+
+/// Skips a case where the machine has no IPv6.
+fn needs_ipv6() -> Result<()> {
+    match std::net::TcpListener::bind("[::1]:0") {
+        Ok(_) => Ok(()),
+        Err(error) => Err(skip(format!("no IPv6 here: {error}"))),
+    }
+}
+
+/// Whether an error says that the connection was broken off.
+fn is_reset(error: &anyhow::Error) -> bool {
+    use std::io::{Error, ErrorKind};
+
+    error.downcast_ref::<Error>().is_some_and(|error| {
+        let kind = error.kind();
+        matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
+    })
+}

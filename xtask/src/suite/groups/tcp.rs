@@ -1,0 +1,387 @@
+//! Streams: how conversations begin, go on and end, and what one client's
+//! end or slowness does to the others.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::super::PATIENCE;
+use super::super::bytes::{echo, echoes, payload, unknowns};
+use super::super::case::{Case, For, Trial};
+use super::super::client::Client;
+use super::{Left, Witness, bound_for_one};
+
+/// Requests behind which replies of 600,000 bytes wait.
+const MANY_REPLIES: usize = 10_500;
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::new("order_of_closing", order_of_closing),
+        Case::new("silent_client", silent_client),
+        Case::new("ending::quit_delivers_every_byte", |trial| {
+            ending_delivers(trial, b"QUIT\r\n", b"+OK\r\n")
+        }),
+        Case::new("ending::error_delivers_every_byte", |trial| {
+            let error = b"-ERR Protocol error: invalid bulk length\r\n";
+            ending_delivers(trial, b"*1\r\n$x\r\n", error)
+        }),
+        Case::new("ending::half_close_delivers_every_byte", half_close),
+        Case::new("ending::half_close_at_once", half_close_at_once),
+        Case::new("ending::half_close_in_mid_request", half_close_in_request),
+        Case::new("ending::waits_two_seconds", waits_two_seconds),
+        Case::new("reset::in_mid_request", reset_in_mid_request),
+        Case::new("reset::in_mid_reply", reset_in_mid_reply),
+        Case::new("reset::before_accept", reset_before_accept),
+        Case::new("reset::after_quit", reset_after_quit),
+        Case::new("slow::reader_gets_every_byte", slow_reader),
+        Case::new("slow::reader_costs_bounded_memory", slow_reader_memory),
+        Case::new("slow::reader_goes_on", slow_reader_goes_on),
+        Case::new("slow::writer", slow_writer),
+        Case::new("slow::large_request_in_pieces", large_request_in_pieces),
+        Case::new("many::interleaved", interleaved).only(For::Many),
+        Case::new("many::in_turn", in_turn).only(For::One),
+        Case::new("many::busy_one_starves_nobody", busy_one).only(For::Many),
+        Case::new("many::short_connections", short_connections),
+    ]
+}
+
+/// Connect, request, reply, close; and the server keeps nothing.
+fn order_of_closing(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let before = Left::of(&server)?;
+    let mut client = server.connect()?;
+    client.send("PING\r\n")?.expect("+PONG\r\n")?;
+    client.half_close()?.expect_end()?;
+    before.again(&server)
+}
+
+/// Who connects and says nothing is neither answered nor sent away, and is
+/// served when it speaks.
+fn silent_client(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let mut silent = server.connect()?;
+    if !trial.subject.serves_one() {
+        server.connect()?.ping().context("beside a silent client")?;
+    }
+    silent.ping()?.expect_silence(Duration::from_millis(100))?;
+    silent.ping()?;
+    drop(silent);
+    let silent = server.connect()?;
+    drop(silent);
+    server.connect()?.ping().context("after a silent client")?;
+    Ok(())
+}
+
+/// Replies of 600,000 bytes are on their way when the conversation ends, and
+/// there is input that the server will never read: a plain close would reset
+/// the connection and destroy the replies.
+fn ending_delivers(trial: &Trial, end: &[u8], last: &[u8]) -> Result<()> {
+    let server = trial.serve()?;
+    let (mut requests, mut replies) = unknowns(MANY_REPLIES);
+    requests.extend_from_slice(end);
+    requests.resize(requests.len() + 100_000, b'x');
+    replies.extend_from_slice(last);
+    for mut client in
+        [server.connect()?, Client::with_small_window(server.tcp()?)?]
+    {
+        // Until neither side can go on: the server's buffers are full.
+        let sent = client.send_what_fits(&requests)?;
+        client.exchange(&requests[sent..], &replies)?.expect_end()?;
+    }
+    Ok(())
+}
+
+fn half_close(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let (requests, replies) = unknowns(MANY_REPLIES);
+    for mut client in
+        [server.connect()?, Client::with_small_window(server.tcp()?)?]
+    {
+        let sent = client.send_what_fits(&requests)?;
+        thread::scope(|scope| {
+            let mut writer = client.twin()?;
+            let rest = &requests[sent..];
+            scope.spawn(move || writer.send(rest)?.half_close().map(drop));
+            client.expect(&replies)?.expect_end().map(drop)
+        })?;
+    }
+    Ok(())
+}
+
+/// The end of file arrives together with the request.
+fn half_close_at_once(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    for _ in 0..20 {
+        let mut client = server.connect()?;
+        client.send("PING\r\n")?.half_close()?;
+        client.expect("+PONG\r\n")?.expect_end()?;
+    }
+    server.connect()?.half_close()?.expect_end()?;
+    Ok(())
+}
+
+/// What was asked in full is answered, what was not is dropped.
+fn half_close_in_request(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let mut client = server.connect()?;
+    client.send("PING\r\n*2\r\n$4\r\nECHO\r\n$5\r\nhel")?.half_close()?;
+    client.expect("+PONG\r\n")?.expect_end()?;
+    Ok(())
+}
+
+/// A client that is told goodbye and does not leave is listened to for two
+/// seconds, then closed.
+fn waits_two_seconds(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let mut client = server.connect()?;
+    client.send("QUIT\r\n")?.expect("+OK\r\n")?.expect_end()?;
+    let started = Instant::now();
+    while client.send("x").is_ok() {
+        let waited = started.elapsed();
+        ensure!(waited < PATIENCE, "after {waited:?} it is still open");
+        // So often: a lingering client need not be a busy one.
+        thread::sleep(Duration::from_millis(50));
+    }
+    let took = started.elapsed().as_secs_f64();
+    ensure!((1.5..5.0).contains(&took), "closed after {took:.1} s, not 2");
+    server.connect()?.ping()?;
+    Ok(())
+}
+
+fn reset_in_mid_request(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let before = Left::of(&server)?;
+    let mut witness = Witness::beside(trial, &server)?;
+    for part in ["*2\r\n$4\r\nECHO\r\n$10", "PING\r\nPI", "*"] {
+        for _ in 0..10 {
+            let mut client = server.connect()?;
+            client.send(part)?;
+            client.reset()?;
+        }
+        witness.is_served()?;
+    }
+    drop(witness);
+    before.again(&server)
+}
+
+fn reset_in_mid_reply(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let before = Left::of(&server)?;
+    let mut witness = Witness::beside(trial, &server)?;
+    let (requests, _) = unknowns(MANY_REPLIES);
+    for _ in 0..10 {
+        let mut client = Client::with_small_window(server.tcp()?)?;
+        client.send_what_fits(&requests)?;
+        // It answers: the rest of its replies meets the reset.
+        client.expect("-ERR unknown command 'x0000'")?;
+        client.reset()?;
+        witness.is_served()?;
+    }
+    drop(witness);
+    before.again(&server)
+}
+
+/// The connection is broken before the server could accept it.
+fn reset_before_accept(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    server.freeze()?;
+    for _ in 0..10 {
+        server.connect()?.reset()?;
+        let mut client = server.connect()?;
+        client.send("PING\r\n")?;
+        client.reset()?;
+    }
+    server.thaw()?;
+    server.connect()?.ping()?;
+    Ok(())
+}
+
+fn reset_after_quit(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let before = Left::of(&server)?;
+    let mut witness = Witness::beside(trial, &server)?;
+    for _ in 0..10 {
+        let mut client = server.connect()?;
+        client.send("QUIT\r\n")?.expect("+OK\r\n")?;
+        client.reset()?;
+        witness.is_served()?;
+    }
+    drop(witness);
+    before.again(&server)
+}
+
+/// Two million bytes through a window of some thousand: all sends are short.
+fn slow_reader(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let (requests, replies) = echoes(200, 10_000);
+    let mut client = Client::with_small_window(server.tcp()?)?;
+    let sent = client.send_what_fits(&requests)?;
+    client.exchange(&requests[sent..], replies)?.ping()?;
+    Ok(())
+}
+
+/// A client asks and asks and never reads. The server must stop to listen.
+fn slow_reader_memory(trial: &Trial) -> Result<()> {
+    let server = trial.launch().flags("--max-request 65536").start()?;
+    let mut client = Client::with_small_window(server.tcp()?)?;
+    client.ping()?;
+    let before = server.memory();
+    let most = bound_for_one(65_536);
+    let mut checked = 0;
+    let taken = client.stuff(b"INFO\r\n", |taken| {
+        if taken < checked + 65_536 {
+            return Ok(());
+        }
+        checked = taken;
+        let more = server.memory().saturating_sub(before);
+        ensure!(
+            more <= most,
+            "{taken} bytes of INFO cost {more} bytes of memory, not {most}"
+        );
+        Ok(())
+    })?;
+    let more = server.memory().saturating_sub(before);
+    ensure!(more <= most, "{taken} bytes cost {more} bytes, not {most}");
+    client.reset()
+}
+
+/// A client that did not read for a while gets all when it does.
+fn slow_reader_goes_on(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    // More than both sides' buffers, and several times the mark at which
+    // the server stops to listen and the mark at which it goes on.
+    let (requests, replies) = unknowns(65_536);
+    let requests = requests.repeat(3);
+    let replies = replies.repeat(3);
+    let mut client = Client::with_small_window(server.tcp()?)?;
+    let mut sent = 0;
+    loop {
+        let count = client.send_what_fits(&requests[sent..])?;
+        sent += count;
+        if count == 0 && client.is_stuck(Duration::from_millis(100))? {
+            break;
+        }
+        if sent == requests.len() {
+            break;
+        }
+    }
+    client.exchange(&requests[sent..], replies)?.ping()?;
+    Ok(())
+}
+
+/// A request that comes byte by byte holds up nobody else.
+fn slow_writer(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let mut witness = Witness::beside(trial, &server)?;
+    let (request, reply) = echo(payload(1, 40));
+    let mut slow = server.connect()?;
+    for piece in request.chunks(3) {
+        slow.send(piece)?;
+        if !trial.subject.serves_one() {
+            witness.is_served()?;
+        }
+    }
+    slow.expect(reply)?.ping()?;
+    drop(slow);
+    witness.is_served()
+}
+
+fn large_request_in_pieces(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let (request, reply) = echo(payload(2, 300_000));
+    let mut random = trial.random();
+    let mut client = server.connect()?;
+    let mut rest = &request[..];
+    while !rest.is_empty() {
+        let length = random.usize(1..=5000).min(rest.len());
+        client.send(&rest[..length])?;
+        rest = &rest[length..];
+    }
+    client.expect(reply)?.ping()?;
+    Ok(())
+}
+
+/// 200 clients, each with words of its own, in pieces that come in turn.
+fn interleaved(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let mut random = trial.random();
+    let mut clients =
+        (0..200).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    for round in 0..3 {
+        let echoes: Vec<_> = (0..clients.len())
+            .map(|i| echo(payload(1000 * round + i, 50 + 7 * i)))
+            .collect();
+        for part in 0..3 {
+            for (client, (request, _)) in clients.iter_mut().zip(&echoes) {
+                let size = request.len().div_ceil(3);
+                client.send(request.chunks(size).nth(part).unwrap_or(b""))?;
+            }
+        }
+        let mut order: Vec<_> = (0..clients.len()).collect();
+        random.shuffle(&mut order);
+        for i in order {
+            let expected = &echoes[i].1;
+            clients[i]
+                .expect(expected)
+                .with_context(|| format!("client {i}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// The same for a server of one: 200 wait in the backlog, each is served when
+/// those before it have left, and nobody is lost.
+fn in_turn(trial: &Trial) -> Result<()> {
+    let server = trial.launch().flags("--backlog 256").start()?;
+    let mut clients =
+        (0..200).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    let echoes: Vec<_> =
+        (0..clients.len()).map(|i| echo(payload(i, 50 + 7 * i))).collect();
+    for (client, (request, _)) in clients.iter_mut().zip(&echoes) {
+        client.send(request)?;
+    }
+    for (i, mut client) in clients.into_iter().enumerate() {
+        let expected = &echoes[i].1;
+        client.expect(expected).with_context(|| format!("client {i}"))?;
+    }
+    Ok(())
+}
+
+/// While one client sends and reads as fast as it can, another is answered.
+fn busy_one(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let mut busy = server.connect()?;
+    let mut other = server.connect()?;
+    let (requests, replies) = echoes(40_000, 100);
+    thread::scope(|scope| {
+        let busy = scope.spawn(move || -> Result<()> {
+            busy.exchange(requests, replies)?.ping().map(drop)
+        });
+        for _ in 0..100 {
+            let asked = Instant::now();
+            other.ping()?;
+            let waited = asked.elapsed();
+            ensure!(waited < Duration::from_secs(1), "waited {waited:?}");
+        }
+        busy.join().unwrap_or_else(|_| anyhow::bail!("it panicked"))
+    })
+}
+
+/// 2,000 come and go, in three ways: nothing of them may stay.
+fn short_connections(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let before = Left::of(&server)?;
+    for number in 0..2_000 {
+        let mut client = server.connect()?;
+        client.ping().with_context(|| format!("client {number}"))?;
+        match number % 3 {
+            0 => client.leave()?,
+            1 => drop(client),
+            _ => client.reset()?,
+        }
+    }
+    before.again(&server)?;
+    server.connect()?.ping()?;
+    Ok(())
+}

@@ -1,0 +1,233 @@
+//! What the kernel says of processes: who is left, what they cost, when they
+//! end. A server and its children share one process group, led by the server.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+/// One process, as /proc/PID/stat shows it.
+#[derive(Clone, Debug)]
+pub struct Process {
+    pub pid: Pid,
+    pub name: String,
+    /// `R`, `S`, `D`, `T`, `Z`: see proc_pid_stat(5).
+    pub state: char,
+    pub group: Pid,
+    /// User and system time of all its threads, in clock ticks.
+    pub ticks: u64,
+    pub threads: usize,
+}
+
+impl Process {
+    /// None once the process has gone.
+    pub fn read(pid: Pid) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name may hold anything, blanks and brackets included: the last
+        // bracket ends it.
+        let (head, tail) = stat.rsplit_once(") ")?;
+        let name = head.split_once('(')?.1.to_owned();
+        let fields: Vec<_> = tail.split(' ').collect();
+        let number =
+            |field: usize| -> Option<u64> { fields.get(field)?.parse().ok() };
+        Some(Self {
+            pid,
+            name,
+            state: fields.first()?.chars().next()?,
+            group: Pid::from_raw(fields.get(2)?.parse().ok()?),
+            ticks: number(11)? + number(12)?,
+            threads: usize::try_from(number(17)?).ok()?,
+        })
+    }
+
+    /// The identities of its threads.
+    pub fn thread_ids(&self) -> Vec<u64> {
+        numbers_in(&format!("/proc/{}/task", self.pid))
+    }
+
+    /// How many descriptors it holds.
+    pub fn descriptors(&self) -> usize {
+        numbers_in(&format!("/proc/{}/fd", self.pid)).len()
+    }
+
+    /// Its limits on open files, soft and hard.
+    pub fn descriptor_limit(&self) -> Result<(u64, u64)> {
+        let limits = fs::read_to_string(format!("/proc/{}/limits", self.pid))?;
+        let line =
+            limits.lines().find_map(|l| l.strip_prefix("Max open files"));
+        let mut numbers =
+            line.unwrap_or_default().split_whitespace().map(str::parse);
+        match (numbers.next(), numbers.next()) {
+            (Some(Ok(soft)), Some(Ok(hard))) => Ok((soft, hard)),
+            _ => bail!("no limits on open files in:\n{limits}"),
+        }
+    }
+
+    /// Whether a signal to the process has been sent and not yet taken.
+    pub fn has_pending(&self, signal: Signal) -> Result<bool> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid))?;
+        let mask = status
+            .lines()
+            .find_map(|line| line.strip_prefix("ShdPnd:"))
+            .context("no ShdPnd in /proc/PID/status")?;
+        let mask = u64::from_str_radix(mask.trim(), 16).context("ShdPnd")?;
+        Ok(mask & (1 << (signal as i32 - 1)) != 0)
+    }
+
+    /// Its share of the memory that is resident, in bytes: a page that a fork
+    /// shares with its parent counts once.
+    fn memory(&self) -> u64 {
+        let path = format!("/proc/{}/smaps_rollup", self.pid);
+        let Ok(rollup) = fs::read_to_string(path) else { return 0 };
+        let field = |name: &str| -> Option<u64> {
+            let line = rollup.lines().find(|line| line.starts_with(name))?;
+            line.split_whitespace().nth(1)?.parse().ok()
+        };
+        field("Pss:").unwrap_or(0) * 1024
+    }
+}
+
+/// A process group, zombies included.
+pub fn group(leader: Pid) -> Vec<Process> {
+    numbers_in("/proc")
+        .into_iter()
+        .filter_map(|pid| Process::read(Pid::from_raw(pid.try_into().ok()?)))
+        .filter(|process| process.group == leader)
+        .collect()
+}
+
+/// The resident memory of a whole group, in bytes.
+pub fn group_memory(leader: Pid) -> u64 {
+    group(leader).iter().map(Process::memory).sum()
+}
+
+/// The CPU time that a group's living processes have used.
+pub fn group_cpu_time(leader: Pid) -> Duration {
+    let ticks: u64 = group(leader).iter().map(|p| p.ticks).sum();
+    // USER_HZ is 100 on every architecture that Linux still supports but
+    // alpha, see time(7).
+    Duration::from_millis(ticks * 10)
+}
+
+/// Whether anything is left of a group; a zombie is.
+pub fn group_exists(leader: Pid) -> bool {
+    killpg(leader, None::<Signal>) != Err(Errno::ESRCH)
+}
+
+/// Kills a group and reaps what falls to this process of it: its leader, and
+/// those orphans that PR_SET_CHILD_SUBREAPER hands over.
+pub fn end_group(leader: Pid) {
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while killpg(leader, Signal::SIGKILL).is_ok() && Instant::now() < deadline {
+        reap_group(leader);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Reaps what has ended of a group.
+pub fn reap_group(leader: Pid) {
+    let ended = Pid::from_raw(-leader.as_raw());
+    while let Ok(status) = waitpid(ended, Some(WaitPidFlag::WNOHANG)) {
+        if status == WaitStatus::StillAlive {
+            break;
+        }
+    }
+}
+
+/// Looks at something that has no event to wait for until it is as wished.
+pub fn poll_until(
+    awaited: &str,
+    patience: Duration,
+    mut look: impl FnMut() -> Result<bool>,
+) -> Result<()> {
+    let deadline = Instant::now() + patience;
+    while !look().with_context(|| format!("while waiting for {awaited}"))? {
+        ensure!(
+            Instant::now() < deadline,
+            "waited {patience:?} in vain for {awaited}"
+        );
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
+}
+
+/// A descriptor that turns readable when the process ends, see
+/// pidfd_open(2).
+pub fn pidfd(pid: Pid) -> Result<OwnedFd> {
+    // SAFETY: the call takes two integers and touches no memory of ours.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error()).context("pidfd_open");
+    }
+    let fd = i32::try_from(fd).context("pidfd_open")?;
+    // SAFETY: the kernel has just given us this descriptor, and nobody else
+    // knows of it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Sets the soft limit on a running process's address space, to what it has
+/// now if no number is given, and returns what the limit was.
+pub fn limit_address_space(pid: Pid, limit: Option<u64>) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let size = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
+    let kilobytes = size.and_then(|size| size.split_whitespace().next());
+    let size = kilobytes.context("no VmSize")?.parse::<u64>()? * 1024;
+    let wanted = libc::rlimit {
+        rlim_cur: limit.unwrap_or(size),
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    let mut before = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: both structs outlive the call, which fills the second.
+    let result = unsafe {
+        libc::prlimit(
+            pid.as_raw(),
+            libc::RLIMIT_AS,
+            &raw const wanted,
+            &raw mut before,
+        )
+    };
+    Errno::result(result).context("prlimit RLIMIT_AS")?;
+    Ok(before.rlim_cur)
+}
+
+/// Waits until a descriptor is readable, ended or broken; false at the
+/// deadline.
+pub fn wait_readable(fd: &impl AsFd, deadline: Instant) -> Result<bool> {
+    wait_for(fd, PollFlags::POLLIN, deadline)
+}
+
+/// The same for any event.
+pub fn wait_for(
+    fd: &impl AsFd,
+    events: PollFlags,
+    deadline: Instant,
+) -> Result<bool> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = PollTimeout::try_from(left + Duration::from_millis(1))
+            .context("a deadline within poll(2)'s range")?;
+        let mut fds = [PollFd::new(fd.as_fd(), events)];
+        match nix::poll::poll(&mut fds, left) {
+            Ok(0) => return Ok(false),
+            Ok(_) => return Ok(true),
+            Err(Errno::EINTR) => continue,
+            Err(error) => bail!("poll {}: {error}", fd.as_fd().as_raw_fd()),
+        }
+    }
+}
+
+/// A folder's entries that are numbers: how /proc lists processes, threads
+/// and descriptors.
+fn numbers_in(folder: &str) -> Vec<u64> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect()
+}

@@ -1,0 +1,183 @@
+//! How a run ended: a matrix of models and groups, why cases were skipped,
+//! and the total.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use console::Term;
+
+use super::case::Outcome;
+use super::groups;
+use super::runner::{Plan, Step};
+
+/// Numbers of cases.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    pub passed: usize,
+    pub failed: usize,
+    pub skipped: usize,
+}
+
+impl Count {
+    pub fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+
+    fn of(outcome: &Outcome) -> Self {
+        let mut count = Self::default();
+        match outcome {
+            Outcome::Passed => count.passed = 1,
+            Outcome::Failed(_) => count.failed = 1,
+            Outcome::Skipped(_) => count.skipped = 1,
+        }
+        count
+    }
+
+    /// A cell of the matrix: passed, and what is not as it should be.
+    fn cell(self) -> String {
+        let mut cell = match self {
+            Self { passed: 0, failed: 0, skipped: 0 } => return "-".to_owned(),
+            Self { passed, .. } => passed.to_string(),
+        };
+        if self.failed > 0 {
+            cell += &format!(" {}F", self.failed);
+        }
+        if self.skipped > 0 {
+            cell += &format!(" {}s", self.skipped);
+        }
+        cell
+    }
+}
+
+/// One step and how it ended.
+#[derive(Debug)]
+pub struct Row {
+    pub step: Step,
+    pub outcome: Outcome,
+    pub took: Duration,
+}
+
+/// All that has ended.
+#[derive(Debug)]
+pub struct Report {
+    /// Subjects in reading order.
+    titles: Vec<String>,
+    rows: Vec<Row>,
+    pub took: Duration,
+}
+
+impl Report {
+    pub fn new(plan: &Plan) -> Self {
+        let mut titles: Vec<_> =
+            plan.steps.iter().map(|step| step.subject.title()).collect();
+        titles.dedup();
+        Self { titles, rows: Vec::new(), took: Duration::ZERO }
+    }
+
+    pub fn add(&mut self, row: Row) {
+        self.rows.push(row);
+    }
+
+    /// Prints everything; `units` are the unit tests, if they were run.
+    pub fn print(&self, units: &[Count]) -> ExitCode {
+        let width = Term::stdout().size_checked().map_or(100, |(_, w)| w);
+        println!("{}", self.matrix(width.into()));
+        self.print_skips();
+        self.print_slowest();
+        let mut total = Count::default();
+        for row in &self.rows {
+            total.add(Count::of(&row.outcome));
+        }
+        for count in units {
+            println!("unit tests: {}", sentence(*count));
+            total.add(*count);
+        }
+        println!("the suite took {:.1} s\n", self.took.as_secs_f64());
+        println!("{}", sentence(total));
+        if total.failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    }
+
+    /// One line a subject where the terminal is wide enough; else one line a
+    /// subject and group.
+    fn matrix(&self, width: usize) -> String {
+        let names = groups::NAMES;
+        let cells = |title: &String| -> Vec<String> {
+            names.iter().map(|group| self.count(title, group).cell()).collect()
+        };
+        let first = self.titles.iter().map(String::len).max().unwrap_or(0);
+        let mut widths: Vec<_> = names.iter().map(|n| n.len()).collect();
+        for title in &self.titles {
+            for (width, cell) in widths.iter_mut().zip(cells(title)) {
+                *width = cell.len().max(*width);
+            }
+        }
+        let mut text = "passed, F failed, s skipped\n".to_owned();
+        if first + widths.iter().map(|w| w + 2).sum::<usize>() <= width {
+            text += &line("", first, &names.map(str::to_owned), &widths);
+            for title in &self.titles {
+                text += &line(title, first, &cells(title), &widths);
+            }
+            return text;
+        }
+        for title in &self.titles {
+            text += &format!("{title}\n");
+            for (name, cell) in names.iter().zip(cells(title)) {
+                text += &format!("  {name:<10}{cell}\n");
+            }
+        }
+        text
+    }
+
+    fn count(&self, title: &str, group: &str) -> Count {
+        let mut count = Count::default();
+        for row in &self.rows {
+            if row.step.subject.title() == title && row.step.group == group {
+                count.add(Count::of(&row.outcome));
+            }
+        }
+        count
+    }
+
+    /// Each reason once, with how many cases it kept from running.
+    fn print_skips(&self) {
+        let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+        for row in &self.rows {
+            if let Outcome::Skipped(reason) = &row.outcome {
+                *reasons.entry(reason).or_default() += 1;
+            }
+        }
+        for (reason, count) in reasons {
+            println!("{count} skipped: {reason}");
+        }
+    }
+
+    /// Where the time went, when a case took long.
+    fn print_slowest(&self) {
+        let long = Duration::from_secs(5);
+        for row in self.rows.iter().filter(|row| row.took > long) {
+            let took = row.took.as_secs_f64();
+            println!("slow: {} took {took:.1} s", row.step.name());
+        }
+    }
+}
+
+fn line(
+    title: &str,
+    first: usize,
+    cells: &[String],
+    widths: &[usize],
+) -> String {
+    let mut line = format!("{title:first$}");
+    for (cell, width) in cells.iter().zip(widths) {
+        line += &format!("  {cell:>width$}");
+    }
+    line + "\n"
+}
+
+fn sentence(count: Count) -> String {
+    let Count { passed, failed, skipped } = count;
+    format!("{passed} passed, {failed} failed, {skipped} skipped")
+}

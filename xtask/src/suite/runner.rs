@@ -1,0 +1,157 @@
+//! Runs cases on threads, several at a time, and gathers how they ended.
+
+use std::collections::VecDeque;
+use std::panic::{self, AssertUnwindSafe};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+
+use super::case::{Case, Outcome, Phase, Skip, Subject, Surroundings, Trial};
+use super::groups;
+use super::judge::Redis;
+use super::progress::Progress;
+use super::report::{Report, Row};
+
+/// One case on one subject.
+#[derive(Clone, Debug)]
+pub struct Step {
+    pub subject: Arc<Subject>,
+    pub group: &'static str,
+    case: Case,
+}
+
+impl Step {
+    /// `multiplexing-epoll/edge::tcp::half_close`.
+    pub fn name(&self) -> String {
+        let title = self.subject.title();
+        format!("{title}::{}::{}", self.group, self.case.name)
+    }
+
+    /// What repeats it.
+    pub fn command_line(&self) -> String {
+        format!(
+            "cargo xtask test {} --case {}::{}",
+            self.subject.title(),
+            self.group,
+            self.case.name
+        )
+    }
+}
+
+/// Everything to be run.
+#[derive(Debug)]
+pub struct Plan {
+    pub steps: Vec<Step>,
+}
+
+impl Plan {
+    /// All cases of all subjects whose names contain `filter`.
+    pub fn new(subjects: &[Arc<Subject>], filter: Option<&str>) -> Self {
+        let mut steps = Vec::new();
+        for subject in subjects {
+            for (group, cases) in groups::all() {
+                let cases = cases.into_iter().filter(|c| c.is_for(subject));
+                steps.extend(cases.map(|case| Step {
+                    subject: Arc::clone(subject),
+                    group,
+                    case,
+                }));
+            }
+        }
+        let chosen =
+            |step: &Step| filter.is_none_or(|f| step.name().contains(f));
+        steps.retain(chosen);
+        Self { steps }
+    }
+
+    pub fn list(&self) -> ExitCode {
+        for step in &self.steps {
+            println!("{}", step.name());
+        }
+        ExitCode::SUCCESS
+    }
+
+    fn of_phase(&self, phase: Phase) -> VecDeque<&Step> {
+        self.steps.iter().filter(|s| s.case.phase == phase).collect()
+    }
+}
+
+/// Runs the plan on `jobs` threads.
+pub fn run(plan: &Plan, jobs: usize, seed: u64) -> Result<Report> {
+    // Started here, because it would end with the thread that started it.
+    let around = Arc::new(Surroundings { seed, redis: Redis::start() });
+    let progress = Progress::new(plan.steps.len());
+    let started = Instant::now();
+    let mut report = Report::new(plan);
+    for (phase, jobs) in [(Phase::Together, jobs), (Phase::Alone, 1)] {
+        let queue = Mutex::new(plan.of_phase(phase));
+        let (sender, ended) = mpsc::channel();
+        thread::scope(|scope| {
+            for _ in 0..jobs.max(1) {
+                let sender = sender.clone();
+                scope.spawn(|| work(&queue, &around, &progress, sender));
+            }
+            drop(sender);
+            for row in ended {
+                progress.ended(&row);
+                report.add(row);
+            }
+        });
+    }
+    progress.close();
+    report.took = started.elapsed();
+    Ok(report)
+}
+
+fn work(
+    queue: &Mutex<VecDeque<&Step>>,
+    around: &Arc<Surroundings>,
+    progress: &Progress,
+    sender: mpsc::Sender<Row>,
+) {
+    let next =
+        || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    while let Some(step) = next() {
+        progress.started(step);
+        let started = Instant::now();
+        let outcome = attempt(step, around);
+        let took = started.elapsed();
+        if sender.send(Row { step: step.clone(), outcome, took }).is_err() {
+            return;
+        }
+    }
+}
+
+/// Runs one step. Whatever happens in it, its servers are gone afterwards.
+fn attempt(step: &Step, around: &Arc<Surroundings>) -> Outcome {
+    let trial = Trial::new(&step.subject, around);
+    let result =
+        panic::catch_unwind(AssertUnwindSafe(|| step.case.run(&trial)));
+    let error = match result {
+        Ok(Ok(())) => return Outcome::Passed,
+        Ok(Err(error)) => error,
+        Err(_) => anyhow::anyhow!("the case itself panicked"),
+    };
+    if let Some(Skip(reason)) = error.downcast_ref() {
+        return Outcome::Skipped(reason.clone());
+    }
+    Outcome::Failed(story(step, &trial, &error))
+}
+
+/// What a person needs to understand a failure and to see it again.
+fn story(step: &Step, trial: &Trial, error: &anyhow::Error) -> String {
+    let mut story = format!("{error:#}\n");
+    for server in trial.servers() {
+        // What it is about to say belongs to the story.
+        thread::sleep(Duration::from_millis(20));
+        story += &format!("server: {}\n", server.command_line);
+        story += &format!("        {}\n", server.fate());
+        for line in server.stderr().text().lines() {
+            story += &format!("stderr: {line}\n");
+        }
+    }
+    story + &format!("again:  {}", step.command_line())
+}

@@ -1,0 +1,446 @@
+//! A server under test, and the guard that none outlives its case.
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
+use nix::unistd::Pid;
+
+use super::PATIENCE;
+use super::case::Trial;
+use super::client::Client;
+use super::datagrams::Peer;
+use super::fault::Fault;
+use super::interrupt;
+use super::process::{self, Process};
+use super::tail::Tail;
+
+/// How a server will be started.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    trial: &'a Trial,
+    tcp: Option<String>,
+    udp: Option<String>,
+    flags: Vec<String>,
+    limits: Vec<(Resource, u64, u64)>,
+    fault: Option<&'a Fault>,
+    /// Leaves the addresses to the model.
+    bare: bool,
+}
+
+impl<'a> Launch<'a> {
+    pub fn new(trial: &'a Trial) -> Self {
+        Self {
+            trial,
+            tcp: Some("127.0.0.1:0".to_owned()),
+            udp: None,
+            flags: Vec::new(),
+            limits: Vec::new(),
+            fault: None,
+            bare: false,
+        }
+    }
+
+    pub fn tcp(mut self, address: impl ToString) -> Self {
+        self.tcp = Some(address.to_string());
+        self
+    }
+
+    pub fn no_tcp(mut self) -> Self {
+        self.tcp = None;
+        self
+    }
+
+    pub fn udp(mut self, address: impl ToString) -> Self {
+        self.udp = Some(address.to_string());
+        self
+    }
+
+    /// No address, no flag but those that choose the variant.
+    pub fn no_flags(mut self) -> Self {
+        self.tcp = None;
+        self.bare = true;
+        self
+    }
+
+    /// Further flags, blanks between them.
+    pub fn flags(mut self, flags: &str) -> Self {
+        self.flags.extend(flags.split_whitespace().map(str::to_owned));
+        self
+    }
+
+    /// The limits on open files, soft and hard: servers raise the soft one.
+    pub fn descriptors(mut self, soft: u64, hard: u64) -> Self {
+        self.limits.push((Resource::RLIMIT_NOFILE, soft, hard));
+        self
+    }
+
+    /// System calls that fail once the fault is switched on.
+    pub fn fault(mut self, fault: &'a Fault) -> Self {
+        self.fault = Some(fault);
+        self
+    }
+
+    /// Starts the server, which must say that it is ready. The trial stops it
+    /// when the case is over.
+    pub fn start(self) -> Result<Rc<Server>> {
+        let trial = self.trial;
+        let tcp = self.tcp.is_some() || self.bare;
+        let udp = self.udp.is_some();
+        // Kept at once, so that a failure shows what it said.
+        let server = trial.keep(self.spawn()?);
+        let line = server.ready_line()?;
+        let ready = Ready::parse(&line, tcp, udp)
+            .with_context(|| format!("the ready line was {line:?}"))?;
+        *server.ready.borrow_mut() = ready;
+        Ok(server)
+    }
+
+    /// Starts a program that must not serve but end by itself.
+    pub fn run(self) -> Result<Ended> {
+        let server = self.trial.keep(self.spawn()?);
+        server.wait()
+    }
+
+    fn spawn(self) -> Result<Server> {
+        let subject = &self.trial.subject;
+        let mut command = Command::new(&subject.program);
+        command.args(&subject.variant.args);
+        for (flag, address) in [("--tcp", &self.tcp), ("--udp", &self.udp)] {
+            if let Some(address) = address {
+                command.args([flag, address]);
+            }
+        }
+        command.args(&self.flags);
+        command.process_group(0);
+        command.stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+
+        let limits = self.limits;
+        let (mut filter, judge) =
+            self.fault.map(Fault::prepare).transpose()?.unzip();
+        let before_exec = move || {
+            for (resource, soft, hard) in &limits {
+                setrlimit(*resource, *soft, *hard)?;
+            }
+            if let Some(filter) = &mut filter {
+                filter.install()?;
+            }
+            Ok(())
+        };
+        // SAFETY: system calls only, on values made before the fork.
+        unsafe { command.pre_exec(before_exec) };
+        let server = Server::spawn(command)?;
+        judge.map(super::fault::Judge::start).transpose()?;
+        Ok(server)
+    }
+}
+
+/// Lets `command`'s process die with this one, and start with no signal
+/// blocked.
+pub fn tie_to_us(command: &mut Command) {
+    let parent = nix::unistd::getpid();
+    let before_exec = move || {
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+        if nix::unistd::getppid() != parent {
+            // It died before it could be asked to take us along.
+            return Err(io::Error::from(nix::errno::Errno::ESRCH));
+        }
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+        Ok(())
+    };
+    // SAFETY: async-signal-safe calls only, see signal-safety(7).
+    unsafe { command.pre_exec(before_exec) };
+}
+
+/// What a program said and how it ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub status: ExitStatus,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ended {
+    /// Checks the exit code, and that nothing was said on standard output.
+    pub fn expect(self, code: i32) -> Result<Self> {
+        ensure!(
+            self.status.code() == Some(code),
+            "expected exit code {code}, seen {}",
+            self.status
+        );
+        ensure!(
+            self.stdout.is_empty(),
+            "expected nothing more on standard output, seen {:?}",
+            self.stdout
+        );
+        Ok(self)
+    }
+
+    /// Checks that standard error names each of `words`.
+    pub fn says(self, words: &[&str]) -> Result<Self> {
+        for word in words {
+            ensure!(
+                self.stderr.contains(word),
+                "expected {word:?} on standard error, seen:\n{}",
+                self.stderr
+            );
+        }
+        Ok(self)
+    }
+}
+
+/// Where a server listens, as its ready line says.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ready {
+    tcp: Option<SocketAddr>,
+    udp: Option<SocketAddr>,
+}
+
+impl Ready {
+    /// `ready tcp=ADDRESS udp=ADDRESS`, with those that were asked for, in
+    /// this order, and nothing else.
+    fn parse(line: &str, tcp: bool, udp: bool) -> Result<Self> {
+        let mut words = line.strip_suffix('\n').context("no end")?.split(' ');
+        ensure!(words.next() == Some("ready"), "it must begin with ready");
+        let mut address = |name: &str| -> Result<Option<SocketAddr>> {
+            let word = words.next().with_context(|| format!("no {name}"))?;
+            let address: SocketAddr = word
+                .strip_prefix(name)
+                .with_context(|| format!("expected {name}, seen {word}"))?
+                .parse()
+                .with_context(|| format!("not an address: {word}"))?;
+            ensure!(address.port() != 0, "port 0 is nobody's: {word}");
+            Ok(Some(address))
+        };
+        let ready = Self {
+            tcp: if tcp { address("tcp=")? } else { None },
+            udp: if udp { address("udp=")? } else { None },
+        };
+        ensure!(words.next().is_none(), "it must end there");
+        Ok(ready)
+    }
+}
+
+/// A running server. Dropped, it is killed with all its children.
+#[derive(Debug)]
+pub struct Server {
+    pub pid: Pid,
+    /// How it was started, for people to repeat.
+    pub command_line: String,
+    child: RefCell<Child>,
+    stdout: RefCell<ChildStdout>,
+    stderr: Tail,
+    /// Readable once the process has ended.
+    end: OwnedFd,
+    status: RefCell<Option<ExitStatus>>,
+    /// Nothing is left of its group, whose number may be another's by now.
+    gone: Cell<bool>,
+    ready: RefCell<Ready>,
+}
+
+impl Server {
+    fn spawn(mut command: Command) -> Result<Self> {
+        tie_to_us(&mut command);
+        let command_line = command_line(&command);
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("cannot start {command_line}"))?;
+        let pid = Pid::from_raw(child.id().try_into()?);
+        interrupt::register(pid);
+        let stdout = child.stdout.take().context("no standard output")?;
+        let stderr = child.stderr.take().context("no standard error")?;
+        Ok(Self {
+            pid,
+            command_line,
+            child: RefCell::new(child),
+            stdout: RefCell::new(stdout),
+            stderr: Tail::follow(stderr)?,
+            end: process::pidfd(pid)?,
+            status: RefCell::default(),
+            gone: Cell::default(),
+            ready: RefCell::default(),
+        })
+    }
+
+    fn ready_line(&self) -> Result<String> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut stdout = self.stdout.borrow_mut();
+        let mut line = Vec::new();
+        // Byte by byte: what follows the line stays unread.
+        while line.last() != Some(&b'\n') {
+            ensure!(
+                process::wait_readable(&*stdout, deadline)?,
+                "waited {PATIENCE:?} in vain for the ready line"
+            );
+            let mut byte = [0];
+            if stdout.read(&mut byte).context("reading the ready line")? == 0 {
+                bail!(
+                    "standard output ended before the ready line, at {:?}",
+                    String::from_utf8_lossy(&line)
+                );
+            }
+            line.push(byte[0]);
+        }
+        String::from_utf8(line).context("the ready line")
+    }
+
+    pub fn tcp(&self) -> Result<SocketAddr> {
+        self.ready.borrow().tcp.context("the server has no tcp address")
+    }
+
+    pub fn udp(&self) -> Result<SocketAddr> {
+        self.ready.borrow().udp.context("the server has no udp address")
+    }
+
+    pub fn connect(&self) -> Result<Client> {
+        Client::connect(self.tcp()?)
+    }
+
+    /// A datagram socket that talks to the server.
+    pub fn peer(&self) -> Result<Peer> {
+        Peer::new(self.udp()?)
+    }
+
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        kill(self.pid, signal).with_context(|| format!("sending {signal}"))
+    }
+
+    /// Stops the process, and comes back when it has stopped.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(Signal::SIGSTOP)?;
+        process::poll_until("the server to stop", PATIENCE, || {
+            Ok(Process::read(self.pid).is_some_and(|p| p.state == 'T'))
+        })
+    }
+
+    pub fn thaw(&self) -> Result<()> {
+        self.signal(Signal::SIGCONT)
+    }
+
+    /// The server's own process.
+    pub fn process(&self) -> Result<Process> {
+        Process::read(self.pid).context("the server has gone")
+    }
+
+    /// The server and its children, zombies included.
+    pub fn group(&self) -> Vec<Process> {
+        process::group(self.pid)
+    }
+
+    pub fn memory(&self) -> u64 {
+        process::group_memory(self.pid)
+    }
+
+    pub fn cpu_time(&self) -> Duration {
+        process::group_cpu_time(self.pid)
+    }
+
+    /// What it has said on standard error so far.
+    pub fn stderr(&self) -> &Tail {
+        &self.stderr
+    }
+
+    /// Waits for the process to end and checks that it left nobody behind:
+    /// no child, no zombie.
+    pub fn wait(&self) -> Result<Ended> {
+        ensure!(
+            process::wait_readable(&self.end, Instant::now() + PATIENCE)?,
+            "waited {PATIENCE:?} in vain for the server to end"
+        );
+        let status = self.child.borrow_mut().wait().context("wait")?;
+        *self.status.borrow_mut() = Some(status);
+        self.expect_nobody_left(status)?;
+        self.gone.set(true);
+        self.stderr.wait_for_end()?;
+        let stdout = self.unread_stdout()?;
+        Ok(Ended { status, stdout, stderr: self.stderr.text() })
+    }
+
+    /// A server that ends in order has waited for its children. One that was
+    /// told twice has not; they die with it, but the kernel takes its time.
+    fn expect_nobody_left(&self, status: ExitStatus) -> Result<()> {
+        if status.code() != Some(0) {
+            let patience = Duration::from_secs(2);
+            return process::poll_until("its children's end", patience, || {
+                process::reap_group(self.pid);
+                Ok(!process::group_exists(self.pid))
+            });
+        }
+        if process::group_exists(self.pid) {
+            bail!("the server has ended and left behind {:?}", self.group());
+        }
+        Ok(())
+    }
+
+    /// What came behind the ready line. The end may take a moment: a process
+    /// that the suite is about to start elsewhere holds a copy of the pipe
+    /// between its fork and its exec.
+    fn unread_stdout(&self) -> Result<String> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut stdout = self.stdout.borrow_mut();
+        let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
+        loop {
+            ensure!(
+                process::wait_readable(&*stdout, deadline)?,
+                "standard output is still open: somebody is left"
+            );
+            match stdout.read(&mut buffer).context("standard output")? {
+                0 => return Ok(String::from_utf8_lossy(&text).into_owned()),
+                count => text.extend_from_slice(&buffer[..count]),
+            }
+        }
+    }
+
+    /// Asks the server to stop, unless it has ended already. It must exit
+    /// with 0 and leave nothing behind.
+    pub fn stop(&self) -> Result<()> {
+        if self.status.borrow().is_some() {
+            return Ok(());
+        }
+        self.signal(Signal::SIGTERM)?;
+        self.wait()?.expect(0)?;
+        Ok(())
+    }
+
+    /// How it ended, for a report.
+    pub fn fate(&self) -> String {
+        match *self.status.borrow() {
+            Some(status) => match status.signal() {
+                Some(signal) => format!("killed by signal {signal}"),
+                None => status.to_string(),
+            },
+            None => match process::wait_readable(&self.end, Instant::now()) {
+                Ok(true) => "ended by itself".to_owned(),
+                _ => "running".to_owned(),
+            },
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if !self.gone.get() {
+            process::end_group(self.pid);
+        }
+        let _ = self.child.get_mut().wait();
+        interrupt::forget(self.pid);
+    }
+}
+
+fn command_line(command: &Command) -> String {
+    let mut line = command.get_program().to_string_lossy().into_owned();
+    for argument in command.get_args() {
+        line.push(' ');
+        line.push_str(&argument.to_string_lossy());
+    }
+    line
+}
