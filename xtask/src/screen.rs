@@ -1,6 +1,19 @@
-//! What standard output can show: its width.
+//! Standard output: how wide it is, and that its reader may leave.
 
+use std::io::{self, ErrorKind, Write};
+
+use anyhow::{Context, Result};
 use console::Term;
+
+/// Prints a text. A reader that leaves early, as `head` and pagers do, has
+/// seen enough.
+pub fn print(text: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("cannot write to standard output"),
+    }
+}
 
 /// Columns to lay text out in: `COLUMNS` where it is exported, otherwise the
 /// terminal's. None in a pipe or a file, where lines may have any length.

@@ -6,7 +6,7 @@ mod unified;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, ErrorKind, Write};
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -68,12 +68,7 @@ pub fn run(flags: &Flags) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
     let left = workspace.model(&flags.left)?;
     let right = workspace.model(&flags.right)?;
-    let text = compare(flags, left, right)?;
-    match io::stdout().write_all(text.as_bytes()) {
-        // A pager that was left early has seen enough.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
-        result => result.context("cannot write the comparison")?,
-    }
+    screen::print(&compare(flags, left, right)?)?;
     Ok(ExitCode::SUCCESS)
 }
 
