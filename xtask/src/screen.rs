@@ -28,6 +28,15 @@ pub fn width() -> Option<usize> {
         })
 }
 
+/// The same where somebody wants columns although standard output is a pipe,
+/// to a pager most likely: then the terminal is still on standard error.
+pub fn width_behind_a_pipe() -> Option<usize> {
+    width().or_else(|| {
+        let (_, columns) = Term::stderr().size_checked()?;
+        Some(usize::from(columns))
+    })
+}
+
 /// Breaks `text` between words into lines of at most `width` columns. A longer
 /// word has a line of its own.
 pub fn wrap(text: &str, width: usize) -> Vec<String> {

@@ -106,6 +106,7 @@ fn render(flags: &Flags, titles: &[String; 2], rows: &[Row<'_>]) -> String {
     match (flags.layout, fits) {
         (None, Some(width)) => side_by_side::render(titles, &pieces, width),
         (Some(Layout::SideBySide), _) => {
+            let width = screen::width_behind_a_pipe();
             let width = width.unwrap_or(SIDE_BY_SIDE_MIN);
             side_by_side::render(titles, &pieces, width)
         }
