@@ -21,12 +21,10 @@ pub struct Cost {
 }
 
 impl Admission {
-    /// Raises the limit of descriptors as far as the process may, then takes
-    /// `--max-connections` at its word, with a warning where the
+    /// Takes `--max-connections` at its word, with a warning where the
     /// process's limits are lower; otherwise the least of the model's ceiling,
     /// the descriptors left, and 65,536. Call it when everything is bound.
     pub fn new(config: &Config, cost: Cost) -> Self {
-        raise_descriptor_limit();
         let possible = possible(cost);
         let limit = match config.max_connections {
             None => possible.min(CONNECTIONS),
@@ -63,7 +61,7 @@ fn possible(cost: Cost) -> usize {
 
 /// Raises the soft limit of descriptors to the hard one: select(2) is the only
 /// reason for the low default, and no model here needs that protection.
-fn raise_descriptor_limit() {
+pub(crate) fn raise_descriptor_limit() {
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < hard
         && let Err(errno) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)

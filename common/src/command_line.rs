@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser};
 
+use crate::admission::raise_descriptor_limit;
+
 /// Where a server listens if it is not told: every model's default.
 const DEFAULT_TCP: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7379);
@@ -61,8 +63,8 @@ struct CommandLine<F: Args> {
 #[derive(Args, Debug)]
 #[command(next_line_help = true)]
 struct SharedFlags {
-    /// Serve streams here; port 0 lets the kernel choose
-    /// [default: 127.0.0.1:7379, unless --udp is given].
+    /// Serve streams here; port 0 lets the kernel choose [default:
+    /// 127.0.0.1:7379, unless --udp is given].
     #[arg(long, value_name = "ADDR:PORT")]
     tcp: Option<SocketAddr>,
     /// Serve datagrams here; a concrete address, not a wildcard.
@@ -86,7 +88,8 @@ struct SharedFlags {
     drain_timeout: Duration,
     /// Connections that may wait to be accepted.
     #[arg(long, value_name = "N", default_value_t = 4096,
-          allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(1..))]
+          allow_negative_numbers = true,
+          value_parser = clap::value_parser!(i32).range(1..))]
     backlog: i32,
 }
 
@@ -95,8 +98,9 @@ struct SharedFlags {
 struct NoFlags {}
 
 impl Config {
-    /// Reads the command line. Prints help, or what is wrong with a flag, and
-    /// ends the process (exit code 0 or 2) where that is all there is to do.
+    /// Reads the command line, and raises the limit of descriptors as far as
+    /// the process may. Prints help, or what is wrong with a flag, and ends the
+    /// process (exit code 0 or 2) where that is all there is to do.
     pub fn from_command_line(model: &Model) -> Self {
         Self::with_flags::<NoFlags>(model).0
     }
@@ -118,6 +122,7 @@ impl Config {
                 .error(clap::error::ErrorKind::ValueValidation, problem)
                 .exit()
         }
+        raise_descriptor_limit();
         (line.shared.into(), line.own)
     }
 }

@@ -1,8 +1,9 @@
 //! Stopping a program that waits for descriptors: the signals become one.
 
 use anyhow::{Context as _, Result, bail};
+use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 
 use crate::Server;
 
@@ -17,11 +18,21 @@ pub fn signals() -> Result<SignalFd> {
         .context("signalfd")
 }
 
+/// The next signal that has arrived, if any.
+fn next(signals: &SignalFd) -> Result<Option<siginfo>> {
+    loop {
+        match signals.read_signal() {
+            Err(Errno::EINTR) => {}
+            signal => return signal.context("signalfd"),
+        }
+    }
+}
+
 impl Server<'_> {
     /// The first signal stops: no newcomers, what was received is answered,
     /// every conversation comes to its end. A second one is a failure.
     pub fn on_signal(&mut self) -> Result<()> {
-        while self.signals.read_signal().context("signalfd")?.is_some() {
+        while let Some(_signal) = next(&self.signals)? {
             if self.drain_until.is_some() {
                 bail!("stopped by a second signal");
             }

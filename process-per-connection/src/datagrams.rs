@@ -1,5 +1,5 @@
-//! The datagram service, blocking, in a child of its own: recvfrom(2) waits for a datagram and copies
-//! it, sendto(2) sends the reply.
+//! The datagram service, blocking, in a child of its own: recvfrom(2) waits
+//! for a datagram and copies it, sendto(2) sends the reply.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 

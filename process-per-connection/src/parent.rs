@@ -71,7 +71,7 @@ impl Parent<'_> {
 
     pub fn on_signal(&mut self) -> Result<()> {
         let signals = self.signals.as_ref().context("a child in the parent")?;
-        while let Some(info) = signals.read_signal().context("signalfd")? {
+        while let Some(info) = stop::next(signals)? {
             if info.ssi_signo == Signal::SIGCHLD as u32 {
                 // A place is free again.
                 self.paused_until = None;

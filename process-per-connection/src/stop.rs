@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{
     SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction,
 };
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 use nix::sys::socket::{Shutdown, shutdown};
 
 /// The socket on which a child's call waits, or will wait next.
@@ -24,6 +24,16 @@ pub fn signals() -> Result<SignalFd> {
     mask.thread_block().context("cannot block signals")?;
     SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
         .context("signalfd")
+}
+
+/// The next signal that has arrived, if any.
+pub fn next(signals: &SignalFd) -> Result<Option<siginfo>> {
+    loop {
+        match signals.read_signal() {
+            Err(Errno::EINTR) => {}
+            signal => return signal.context("signalfd"),
+        }
+    }
 }
 
 /// A child inherits the parent's blocked signals, so one that was sent before
