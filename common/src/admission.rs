@@ -11,21 +11,13 @@ pub struct Admission {
     limit: usize,
 }
 
-/// What one more client costs the process that accepts it.
-#[derive(Clone, Copy, Debug)]
-pub struct Cost {
-    /// Most clients the model can have, whatever the limits; `None`: any.
-    pub ceiling: Option<usize>,
-    /// Descriptors a client keeps open in the accepting process.
-    pub descriptors: usize,
-}
-
 impl Admission {
     /// Takes `--max-connections` at its word, with a warning where the
-    /// process's limits are lower; otherwise the least of the model's ceiling,
-    /// the descriptors left, and 65,536. Call it when everything is bound.
-    pub fn new(config: &Config, cost: Cost) -> Self {
-        let possible = possible(cost);
+    /// process's limits are lower; otherwise the lesser of what the
+    /// descriptors left allow, at so many `descriptors` that a client keeps
+    /// open in this process, and 65,536. Call it when everything is bound.
+    pub fn new(config: &Config, descriptors: usize) -> Self {
+        let possible = possible(descriptors);
         let limit = match config.max_connections {
             None => possible.min(CONNECTIONS),
             Some(asked) => {
@@ -49,14 +41,10 @@ impl Admission {
 }
 
 /// How many clients the limits leave room for, one at least.
-fn possible(cost: Cost) -> usize {
-    let ceiling = cost.ceiling.unwrap_or(usize::MAX);
-    if cost.descriptors == 0 {
-        return ceiling;
-    }
+fn possible(descriptors: usize) -> usize {
     let (soft, _) = descriptor_limit();
     let free = soft.saturating_sub(open_descriptors() + DESCRIPTORS_SPARE);
-    ceiling.min(free / cost.descriptors).max(1)
+    free.checked_div(descriptors).unwrap_or(usize::MAX).max(1)
 }
 
 /// Raises the soft limit of descriptors to the hard one: select(2) is the only

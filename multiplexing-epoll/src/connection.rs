@@ -90,8 +90,8 @@ impl Connection {
         !self.output.is_empty()
     }
 
-    /// Takes what has arrived, `budget` bytes or a little more, so that the
-    /// others have their turn; answers it.
+    /// Takes what has arrived, and answers it. Ends after the call that makes
+    /// it `budget` bytes, so that the others have their turn.
     pub fn on_readable(
         &mut self,
         budget: usize,

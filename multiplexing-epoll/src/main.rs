@@ -82,8 +82,7 @@ use nix::sys::signalfd::SignalFd;
 use slotmap::{DefaultKey, Key as _, KeyData, SecondaryMap, SlotMap};
 
 use common::{
-    About, Admission, Cause, Clients, Config, Cost, Deadline, Deadlines, Model,
-    Reserve, Session, notice, refuse,
+    About, Admission, Cause, Clients, Config, Deadlines, Model, Reserve, notice,
 };
 
 use connection::{Connection, Progress, Scratch};
@@ -200,10 +199,7 @@ impl<'a> Server<'a> {
             listener,
             datagrams: socket.map(Datagrams::new),
             reserve: Reserve::hold()?,
-            admission: Admission::new(
-                config,
-                Cost { ceiling: None, descriptors: 1 },
-            ),
+            admission: Admission::new(config, 1),
             connections: SlotMap::new(),
             registrations: SecondaryMap::new(),
             deadlines: Deadlines::new(),
@@ -233,32 +229,14 @@ impl<'a> Server<'a> {
         milliseconds(moments.into_iter().flatten().min())
     }
 
-    fn welcome(&mut self, stream: OwnedFd) -> Result<()> {
-        self.about.counters.accepted += 1;
-        let id = self.about.counters.accepted;
-        let session = Session::new(id, self.config.max_request);
-        let mut deadline = Deadline::new(self.config.idle_timeout, self.now);
-        let key = self.connections.insert_with_key(|key| {
-            self.deadlines.watch(key, &mut deadline);
-            Connection::new(stream, session, deadline)
-        });
-        let interest = self.trigger.interest(&self.connections[key]);
+    /// Has epoll watch a connection: edge never tells it anything again.
+    fn register(&mut self, key: DefaultKey) -> nix::Result<()> {
+        let connection = &self.connections[key];
+        let interest = self.trigger.interest(connection);
         self.registrations
             .insert(key, Registration { interest, listed: false });
-        self.about.counters.clients += 1;
-        let stream = &self.connections[key].stream;
         let event = EpollEvent::new(interest, key.data().as_ffi());
-        match self.epoll.add(stream, event) {
-            Ok(()) => Ok(()),
-            // fs.epoll.max_user_watches is reached, or memory is short.
-            Err(Errno::ENOSPC | Errno::ENOMEM) => {
-                refuse(stream);
-                self.about.counters.refused += 1;
-                self.close(key);
-                Ok(())
-            }
-            Err(errno) => Err(errno).context("epoll_ctl"),
-        }
+        self.epoll.add(&connection.stream, event)
     }
 
     /// Visits a connection that epoll reports. One that was closed since is
@@ -304,13 +282,7 @@ impl<'a> Server<'a> {
             | Err(Errno::ECONNRESET | Errno::ENOTCONN | Errno::EPIPE) => {
                 return self.close(key);
             }
-            Err(errno) => {
-                notice(
-                    Cause::Conversation,
-                    format_args!("a conversation failed: {}", errno.desc()),
-                );
-                return self.close(key);
-            }
+            Err(errno) => return self.fail(key, errno),
             Ok(Progress::More) if self.trigger.reports_once() => {
                 if !registration.listed {
                     registration.listed = true;
@@ -325,14 +297,9 @@ impl<'a> Server<'a> {
         if changed || self.trigger.is_disarmed_by_a_report() {
             registration.interest = interest;
             let mut event = EpollEvent::new(interest, key.data().as_ffi());
-            if let Err(errno) =
-                self.epoll.modify(&connection.stream, &mut event)
-            {
-                notice(
-                    Cause::Conversation,
-                    format_args!("epoll_ctl(MOD): {}", errno.desc()),
-                );
-                self.close(key);
+            let told = self.epoll.modify(&connection.stream, &mut event);
+            if let Err(errno) = told {
+                self.fail(key, errno);
             }
         }
     }
@@ -355,6 +322,15 @@ impl<'a> Server<'a> {
         }
     }
 
+    /// Ends a conversation that failed in a way no client can cause.
+    fn fail(&mut self, key: DefaultKey, errno: Errno) {
+        notice(
+            Cause::Conversation,
+            format_args!("a conversation failed: {}", errno.desc()),
+        );
+        self.close(key);
+    }
+
     /// Closing the only descriptor of a socket takes it out of the set too.
     fn close(&mut self, key: DefaultKey) {
         if let Some(connection) = self.connections.remove(key) {
@@ -364,12 +340,6 @@ impl<'a> Server<'a> {
             // There may be a descriptor for a newcomer now.
             self.paused_until = self.paused_until.map(|_| self.now);
         }
-    }
-
-    fn watch_listener(&self, interest: EpollFlags) -> Result<()> {
-        let Some(listener) = &self.listener else { return Ok(()) };
-        let mut event = EpollEvent::new(interest, LISTENER);
-        self.epoll.modify(listener, &mut event).context("epoll_ctl(MOD)")
     }
 }
 

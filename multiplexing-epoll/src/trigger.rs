@@ -4,7 +4,7 @@
 use clap::ValueEnum;
 use nix::sys::epoll::EpollFlags;
 
-use common::limits::{INPUT_CHUNK, READ_BUDGET};
+use common::limits::READ_BUDGET;
 
 use crate::connection::Connection;
 
@@ -65,12 +65,13 @@ impl Trigger {
         self == Self::Oneshot
     }
 
-    /// Bytes to take in one visit. An edge is followed to EAGAIN, for a share
-    /// of the loop's time; where readiness is reported again one call is
-    /// enough, and saves the call that would only say EAGAIN.
+    /// Bytes after which a visit ends. An edge is followed to EAGAIN, for a
+    /// share of the loop's time. Where readiness is reported again, one call
+    /// that brings something is enough, and saves the call that would only
+    /// say EAGAIN.
     pub fn budget(self) -> usize {
         match self {
-            Self::Level | Self::Oneshot => INPUT_CHUNK,
+            Self::Level | Self::Oneshot => 1,
             Self::Edge => READ_BUDGET,
         }
     }

@@ -75,7 +75,7 @@ use nix::sys::time::{TimeVal, TimeValLike as _};
 
 use common::limits::{INPUT_CHUNK, LINGER, OUTPUT_KEPT};
 use common::{
-    About, Admission, Cause, Clients, Config, Cost, Deadline, Model, Reserve,
+    About, Admission, Cause, Clients, Config, Deadline, Model, Reserve,
     Session, notice,
 };
 
@@ -100,8 +100,7 @@ fn serve(config: &Config) -> Result<()> {
         fcntl(listener, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
             .context("O_NONBLOCK on the listener")?;
     }
-    let admission =
-        Admission::new(config, Cost { ceiling: None, descriptors: 0 });
+    let admission = Admission::new(config, 0);
     let mut parent = Parent {
         config,
         admission,

@@ -73,7 +73,7 @@ use nix::sys::time::{TimeVal, TimeValLike as _};
 
 use common::limits::{ACCEPT_PAUSE, INPUT_CHUNK, LINGER, OUTPUT_KEPT};
 use common::{
-    About, Admission, Cause, Clients, Config, Cost, Deadline, Model, Reserve,
+    About, Admission, Cause, Clients, Config, Deadline, Model, Reserve,
     Session, notice, refuse,
 };
 
@@ -95,8 +95,7 @@ fn serve(config: &Config) -> Result<()> {
     let (listener, tcp) = common::listen(config)?.unzip();
     let (socket, udp) = common::bind_datagrams(config)?.unzip();
     let mut reserve = Reserve::hold()?;
-    let admission =
-        Admission::new(config, Cost { ceiling: None, descriptors: 1 });
+    let admission = Admission::new(config, 1);
     stop::on_signals(listener.as_ref(), socket.as_ref())?;
     let mut about = About::new(MODEL.name, "");
     let datagrams = socket

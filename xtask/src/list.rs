@@ -72,9 +72,9 @@ pub fn run(flags: &Flags) -> Result<ExitCode> {
         try_to_run(&binary, variant, model.transports_of(variant))
     });
     if flags.json {
-        println!("{}", serde_json::to_string_pretty(&entries)?);
+        screen::print(&(serde_json::to_string_pretty(&entries)? + "\n"))?;
     } else {
-        print!("{}", render(&entries, screen::width()));
+        screen::print(&render(&entries, screen::width()))?;
     }
     let fails = entries.iter().any(|e| matches!(e.here, Here::Fails(_)));
     Ok(if fails { ExitCode::FAILURE } else { ExitCode::SUCCESS })

@@ -1,6 +1,19 @@
-//! What standard output can show: its width.
+//! Standard output: how wide it is, and that its reader may leave.
 
+use std::io::{self, ErrorKind, Write};
+
+use anyhow::{Context, Result};
 use console::Term;
+
+/// Prints a text. A reader that leaves early, as `head` and pagers do, has
+/// seen enough.
+pub fn print(text: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("cannot write to standard output"),
+    }
+}
 
 /// Columns to lay text out in: `COLUMNS` where it is exported, otherwise the
 /// terminal's. None in a pipe or a file, where lines may have any length.
@@ -13,6 +26,15 @@ pub fn width() -> Option<usize> {
             let (_, columns) = Term::stdout().size_checked()?;
             Some(usize::from(columns))
         })
+}
+
+/// The same where somebody wants columns although standard output is a pipe,
+/// to a pager most likely: then the terminal is still on standard error.
+pub fn width_behind_a_pipe() -> Option<usize> {
+    width().or_else(|| {
+        let (_, columns) = Term::stderr().size_checked()?;
+        Some(usize::from(columns))
+    })
 }
 
 /// Breaks `text` between words into lines of at most `width` columns. A longer

@@ -6,7 +6,7 @@ mod unified;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, ErrorKind, Write};
+use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -68,12 +68,7 @@ pub fn run(flags: &Flags) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
     let left = workspace.model(&flags.left)?;
     let right = workspace.model(&flags.right)?;
-    let text = compare(flags, left, right)?;
-    match io::stdout().write_all(text.as_bytes()) {
-        // A pager that was left early has seen enough.
-        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
-        result => result.context("cannot write the comparison")?,
-    }
+    screen::print(&compare(flags, left, right)?)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -111,6 +106,7 @@ fn render(flags: &Flags, titles: &[String; 2], rows: &[Row<'_>]) -> String {
     match (flags.layout, fits) {
         (None, Some(width)) => side_by_side::render(titles, &pieces, width),
         (Some(Layout::SideBySide), _) => {
+            let width = screen::width_behind_a_pipe();
             let width = width.unwrap_or(SIDE_BY_SIDE_MIN);
             side_by_side::render(titles, &pieces, width)
         }

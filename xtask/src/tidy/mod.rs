@@ -19,6 +19,7 @@ use anyhow::{Context, Result};
 use cargo_metadata::camino::{Utf8Path, Utf8PathBuf};
 
 use crate::model::{Model, Workspace};
+use crate::screen;
 
 /// Flags of `cargo xtask tidy`.
 #[derive(Debug, clap::Args)]
@@ -96,14 +97,16 @@ pub fn run(flags: &Flags) -> Result<ExitCode> {
     let mut problems = Vec::new();
     problems.extend(sources.iter().flat_map(text::check));
     problems.extend(members(&workspace, &sources)?);
-    problems.extend(same::check(&copies(&workspace, &sources)));
+    let copies = copies(&workspace, &sources);
+    problems.extend(same::check(&copies));
+    problems.extend(same::check_unnamed(&copies));
     problems.extend(root(&workspace, &sources)?);
     problems.sort();
     problems.dedup();
-    for problem in &problems {
-        println!("{problem}");
-    }
-    println!("{}", summary(&problems, sources.len(), workspace.models.len()));
+    let mut text: String =
+        problems.iter().map(|problem| format!("{problem}\n")).collect();
+    text += &summary(&problems, sources.len(), workspace.models.len());
+    screen::print(&(text + "\n"))?;
     Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -124,7 +127,7 @@ fn fix(workspace: &Workspace) -> Result<()> {
     if after != before {
         fs::write(&path, after)
             .with_context(|| format!("cannot write {path}"))?;
-        println!("README.md: wrote the table of models");
+        screen::print("README.md: wrote the table of models\n")?;
     }
     Ok(())
 }

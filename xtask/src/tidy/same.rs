@@ -1,8 +1,11 @@
 //! Copies that must not drift. Models keep the code that readers came for in
 //! each crate, even where it is the same; `same = [...]` in a crate's metadata
-//! names those items, and here their copies are compared token by token.
+//! names those items, and here their copies are compared token by token. What
+//! is a copy and is not named is found too: it could drift unseen.
 
-use proc_macro2::Span;
+use std::collections::BTreeMap;
+
+use proc_macro2::{Span, TokenStream, TokenTree};
 use quote::ToTokens;
 use similar::TextDiff;
 use syn::spanned::Spanned;
@@ -13,7 +16,8 @@ use super::{Problem, Source};
 /// Where a crate's copies are.
 #[derive(Debug)]
 pub struct Crate<'a> {
-    /// `item`, `Type::method`, or `file::item` for one outside main.rs.
+    /// `item`, `Type::method`, `file::item` for one outside main.rs, or
+    /// `file.rs` for all of it.
     pub names: &'a [String],
     pub manifest: &'a Source,
     /// The files below src.
@@ -94,10 +98,12 @@ fn line_of(manifest: &Source, name: &str) -> usize {
 /// Looks in the file that the name begins with; without one in main.rs, then
 /// in the others.
 fn find<'a>(holder: &Crate<'a>, name: &str) -> Option<Found<'a>> {
-    let stem = |source: &Source| {
-        let file = source.path.rsplit('/').next().unwrap_or_default();
-        file.trim_end_matches(".rs").to_owned()
-    };
+    if name.ends_with(".rs") {
+        let named = |source: &&&Source| file_name(source) == name;
+        return holder.sources.iter().find(named).and_then(|s| whole(s));
+    }
+    let stem =
+        |source: &Source| file_name(source).trim_end_matches(".rs").to_owned();
     if let Some((file, item)) = name.split_once("::") {
         let named = holder.sources.iter().find(|s| stem(s) == file);
         if let Some(source) = named {
@@ -107,6 +113,21 @@ fn find<'a>(holder: &Crate<'a>, name: &str) -> Option<Found<'a>> {
     let mut sources = holder.sources.clone();
     sources.sort_by_key(|source| stem(source) != "main");
     sources.into_iter().find_map(|source| find_in(source, name))
+}
+
+fn file_name(source: &Source) -> &str {
+    source.path.rsplit('/').next().unwrap_or_default()
+}
+
+/// A file as one item.
+fn whole(source: &Source) -> Option<Found<'_>> {
+    let file = syn::parse_file(&source.text).ok()?;
+    Some(Found {
+        source,
+        line: 1,
+        tokens: file.to_token_stream().to_string(),
+        text: source.text.clone(),
+    })
 }
 
 fn find_in<'a>(source: &'a Source, name: &str) -> Option<Found<'a>> {
@@ -138,8 +159,12 @@ fn found<'a>(
 }
 
 fn is_type(block: &syn::ItemImpl, name: &str) -> bool {
-    let Type::Path(path) = &*block.self_ty else { return false };
-    path.path.segments.last().is_some_and(|last| last.ident == name)
+    type_name(block).is_some_and(|of| of == name)
+}
+
+fn type_name(block: &syn::ItemImpl) -> Option<String> {
+    let Type::Path(path) = &*block.self_ty else { return None };
+    path.path.segments.last().map(|last| last.ident.to_string())
 }
 
 fn member_name(item: &ImplItem) -> Option<String> {
@@ -164,6 +189,82 @@ fn item_name(item: &Item) -> Option<String> {
         _ => return None,
     };
     Some(ident.to_string())
+}
+
+/// Fewer tokens than this may be equal by chance, or because there is only one
+/// way to say it.
+const COPY_TOKENS: usize = 40;
+
+/// Items that are equal in two crates and not named in both.
+pub fn check_unnamed(crates: &[Crate<'_>]) -> Vec<Problem> {
+    let mut copies: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for (index, holder) in crates.iter().enumerate() {
+        for source in &holder.sources {
+            for (name, item) in items(source) {
+                let group = copies.entry((name, item.tokens.clone()));
+                group.or_default().push((index, item));
+            }
+        }
+    }
+    let mut problems = Vec::new();
+    for ((name, _), group) in &copies {
+        for (index, item) in group {
+            let other = group.iter().find(|(other, _)| other != index);
+            let Some((_, other)) = other else { continue };
+            if !is_named(crates[*index].names, item.source, name) {
+                problems.push(Problem::new(
+                    item.source,
+                    item.line,
+                    format!(
+                        "{name} is a copy of the one in {}",
+                        other.source.path
+                    ),
+                    "name it in `same` of both crates, or its whole file",
+                ));
+            }
+        }
+    }
+    problems
+}
+
+fn is_named(names: &[String], source: &Source, name: &str) -> bool {
+    let file = file_name(source);
+    let with_file = format!("{}::{name}", file.trim_end_matches(".rs"));
+    [name, file, &with_file].iter().any(|n| names.iter().any(|m| m == n))
+}
+
+/// The items and methods of a file that are long enough to be copies.
+fn items(source: &Source) -> Vec<(String, Found<'_>)> {
+    let Ok(file) = syn::parse_file(&source.text) else { return Vec::new() };
+    let mut items = Vec::new();
+    for item in &file.items {
+        if let Item::Impl(block) = item
+            && let Some(of) = type_name(block)
+        {
+            let members = block.items.iter().filter(is_long);
+            items.extend(members.filter_map(|item| {
+                let name = format!("{of}::{}", member_name(item)?);
+                Some((name, found(source, item)))
+            }));
+        } else if let Some(name) = item_name(item)
+            && is_long(item)
+        {
+            items.push((name, found(source, item)));
+        }
+    }
+    items
+}
+
+fn is_long(item: &impl ToTokens) -> bool {
+    count(item.to_token_stream()) >= COPY_TOKENS
+}
+
+fn count(tokens: TokenStream) -> usize {
+    let counts = tokens.into_iter().map(|token| match token {
+        TokenTree::Group(group) => 2 + count(group.stream()),
+        _ => 1,
+    });
+    counts.sum()
 }
 
 #[cfg(test)]
@@ -248,6 +349,50 @@ impl Connection {
         let problems = check(&[of(&names), of(&[])]);
         assert_eq!(problems.len(), 1);
         assert_eq!(problems[0].wrong, "only this crate names main in `same`");
+    }
+
+    /// A method of more than `COPY_TOKENS` tokens, and one of fewer.
+    fn long(word: &str) -> String {
+        let calls = format!("{word}(1, 2, 3);").repeat(COPY_TOKENS / 4);
+        format!("impl A {{ fn long() {{ {calls} }} fn short() {{}} }}")
+    }
+
+    fn unnamed(texts: [&str; 2], names: [&[&str]; 2]) -> Vec<String> {
+        let manifest = Source::sample("Cargo.toml", "");
+        let names = names.map(|names| {
+            names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>()
+        });
+        let sources = [("a", texts[0]), ("b", texts[1])].map(|(name, text)| {
+            Source::sample(&format!("{name}/src/wait.rs"), text)
+        });
+        let crates = [0, 1].map(|index| Crate {
+            names: &names[index],
+            manifest: &manifest,
+            sources: vec![&sources[index]],
+        });
+        let problems = check_unnamed(&crates);
+        problems.iter().map(|p| format!("{}: {}", p.file, p.wrong)).collect()
+    }
+
+    #[test]
+    fn a_copy_that_is_not_named_is_found() {
+        let (one, other) = (long("receive"), long("answer"));
+        assert_eq!(unnamed([&one, &other], [&[], &[]]), [""; 0]);
+        assert_eq!(
+            unnamed([&one, &one], [&[], &["A::long"]]),
+            ["a/src/wait.rs: A::long is a copy of the one in b/src/wait.rs"]
+        );
+        for name in ["A::long", "wait::A::long", "wait.rs"] {
+            assert_eq!(unnamed([&one, &one], [&[name], &[name]]), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn a_whole_file_can_be_named() {
+        let other = POLL.replace("receive(budget)", "receive(2 * budget)");
+        assert_eq!(wrongs(&["main.rs"], [POLL, POLL]), [""; 0]);
+        let found = wrongs(&["main.rs"], [POLL, &other]);
+        assert!(found[0].starts_with("b/src/main.rs:1: main.rs is not"));
     }
 
     #[test]
