@@ -8,11 +8,13 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStdout, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::PATIENCE;
+use super::bytes::show;
+use super::case::skip;
 use super::client::Client;
 use super::datagrams::Peer;
 use super::interrupt;
@@ -148,14 +150,29 @@ impl Server {
             );
             let mut byte = [0];
             if stdout.read(&mut byte).context("reading the ready line")? == 0 {
-                bail!(
-                    "standard output ended before the ready line, at {:?}",
-                    String::from_utf8_lossy(&line)
-                );
+                drop(stdout);
+                return Err(self.why_not_ready(&line));
             }
             line.push(byte[0]);
         }
         String::from_utf8(line).context("the ready line")
+    }
+
+    /// The story of a server that ended instead of getting ready. One that
+    /// says that this kernel cannot run it has not failed.
+    fn why_not_ready(&self, line: &[u8]) -> anyhow::Error {
+        const UNSUPPORTED: i32 = 77;
+        match self.wait() {
+            Ok(ended) if ended.status.code() == Some(UNSUPPORTED) => {
+                skip(ended.stderr.trim())
+            }
+            Ok(ended) => anyhow!(
+                "it ended instead of getting ready: {}, after saying {}",
+                ended.status,
+                show(line)
+            ),
+            Err(error) => error.context("it closed its standard output"),
+        }
     }
 
     pub fn tcp(&self) -> Result<SocketAddr> {
@@ -299,5 +316,32 @@ impl Drop for Server {
         }
         let _ = self.child.get_mut().wait();
         interrupt::forget(self.pid);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ready_line_names_what_was_asked_for() {
+        let both = "ready tcp=127.0.0.1:1 udp=[::1]:2\n";
+        let ready = Ready::parse(both, true, true).unwrap();
+        assert_eq!(ready.tcp, Some(([127, 0, 0, 1], 1).into()));
+        assert_eq!(ready.udp, Some("[::1]:2".parse().unwrap()));
+        for (line, tcp, udp) in [
+            (both, true, false),
+            (both, false, true),
+            ("ready udp=[::1]:2 tcp=127.0.0.1:1\n", true, true),
+            ("ready tcp=127.0.0.1:1", true, false),
+            ("ready tcp=127.0.0.1:0\n", true, false),
+            ("ready  tcp=127.0.0.1:1\n", true, false),
+            ("ready tcp=127.0.0.1:1 \n", true, false),
+            ("Ready tcp=127.0.0.1:1\n", true, false),
+            ("ready\n", true, false),
+        ] {
+            let ready = Ready::parse(line, tcp, udp);
+            assert!(ready.is_err(), "{line:?} parsed");
+        }
     }
 }

@@ -7,16 +7,16 @@ use std::process::{Command, Output, Stdio};
 use anyhow::{Context, Result, ensure};
 use nix::unistd::Pid;
 
-use super::super::bytes::{difference, request, show};
-use super::super::case::{Case, Trial, skip};
-use super::super::interrupt;
-use super::super::judge::{Redis, converse, which};
-use super::super::launch::tie_to_us;
-use super::super::process::{end_group, poll_until};
-use super::super::reply::Info;
-use super::super::server::Server;
 use super::rows::rows;
 use super::streams;
+use crate::suite::bytes::{difference, request, show};
+use crate::suite::case::{Case, Trial, skip};
+use crate::suite::interrupt;
+use crate::suite::judge::{Redis, converse, which};
+use crate::suite::launch::tie_to_us;
+use crate::suite::process::{end_group, poll_until};
+use crate::suite::reply::Info;
+use crate::suite::server::Server;
 
 /// How many random streams each case sends.
 const STREAMS: usize = 400;
@@ -218,7 +218,7 @@ fn judged_streams(
 /// Checks that the server's answer to `stream` is `right`.
 fn compare(right: &[u8], server: &Server, stream: &[u8]) -> Result<()> {
     let connection = TcpStream::connect(server.tcp()?)?;
-    connection.set_read_timeout(Some(super::super::PATIENCE))?;
+    connection.set_read_timeout(Some(crate::suite::PATIENCE))?;
     let half_close = |c: &TcpStream| c.shutdown(Shutdown::Write);
     let seen = converse(connection, stream, half_close)?;
     ensure!(seen == right, "Redis differs: {}", difference(right, &seen));

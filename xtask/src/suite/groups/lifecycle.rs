@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 
-use super::super::PATIENCE;
-use super::super::bytes::{show, unknowns};
-use super::super::case::{Case, For, Trial, skip};
-use super::super::client::Client;
-use super::super::process::poll_until;
-use super::super::server::Server;
 use super::Left;
+use crate::suite::PATIENCE;
+use crate::suite::bytes::{show, unknowns};
+use crate::suite::case::{Case, For, Trial, skip};
+use crate::suite::client::Client;
+use crate::suite::process::poll_until;
+use crate::suite::server::Server;
 
 pub fn cases() -> Vec<Case> {
     vec![

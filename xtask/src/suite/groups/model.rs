@@ -10,10 +10,10 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::super::PATIENCE;
-use super::super::case::{Case, For, Trial, skip};
-use super::super::process::{list, poll_until};
 use super::Left;
+use crate::suite::PATIENCE;
+use crate::suite::case::{Case, For, Trial, skip};
+use crate::suite::process::{list, poll_until};
 
 /// Who answers a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

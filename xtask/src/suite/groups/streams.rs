@@ -6,7 +6,7 @@
 
 use fastrand::Rng;
 
-use super::super::bytes::request;
+use crate::suite::bytes::request;
 
 /// Requests that are all well-formed, if not all sensible.
 pub fn valid(random: &mut Rng) -> Vec<u8> {

@@ -7,14 +7,14 @@ use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 
-use super::super::super::PATIENCE;
-use super::super::super::bytes::{echoes, unknowns};
-use super::super::super::case::{Case, For, Trial, skip};
-use super::super::super::client::Client;
-use super::super::super::fault::{self, Fault};
-use super::super::super::process::{limit_address_space, poll_until};
 use super::super::{Left, Witness};
 use super::{REFUSAL, is_served, wait_for_place, was_served};
+use crate::suite::PATIENCE;
+use crate::suite::bytes::{echoes, unknowns};
+use crate::suite::case::{Case, For, Trial, skip};
+use crate::suite::client::Client;
+use crate::suite::fault::{self, Fault};
+use crate::suite::process::{limit_address_space, poll_until};
 
 pub fn cases() -> Vec<Case> {
     let again = |name: &'static str, calls, errno| {

@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::super::PATIENCE;
-use super::super::case::{Case, For, Trial};
-use super::super::client::Client;
-use super::super::process::poll_until;
-use super::super::server::Server;
 use super::Left;
+use crate::suite::PATIENCE;
+use crate::suite::case::{Case, For, Trial};
+use crate::suite::client::Client;
+use crate::suite::process::poll_until;
+use crate::suite::server::Server;
 
 /// What a newcomer is told for whom there is no room.
 pub(super) const REFUSAL: &str = "-ERR max number of clients reached\r\n";
