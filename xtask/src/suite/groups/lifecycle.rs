@@ -355,7 +355,10 @@ fn at_any_moment(trial: &Trial) -> Result<()> {
             thread::sleep(Duration::from_micros(after));
             kill(pid, Signal::SIGTERM)
         });
-        while client.ping().is_ok() {}
+        let deadline = Instant::now() + PATIENCE;
+        while client.ping().is_ok() {
+            ensure!(Instant::now() < deadline, "it serves on and on");
+        }
         let _ = stopper.join();
         server
             .wait()
