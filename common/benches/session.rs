@@ -145,10 +145,7 @@ mod plain {
         completed
     }
 
-    fn request<'a>(
-        input: &'a [u8],
-        output: &mut Vec<u8>,
-    ) -> Option<&'a [u8]> {
+    fn request<'a>(input: &'a [u8], output: &mut Vec<u8>) -> Option<&'a [u8]> {
         let (count, mut rest) = number(input, b'*')?;
         let mut arguments: [&[u8]; 4] = [&[]; 4];
         for place in arguments.get_mut(..count)? {

@@ -61,8 +61,7 @@ fn answer_all(
             .ok_or(INCOMPLETE)?;
         let (request, after) = rest.split_at(length);
         let arguments = Arguments::of(request);
-        let mut names = arguments.clone();
-        let info = names.next().is_some_and(|name| name.is("info"));
+        let info = arguments.clone().next().is_some_and(|name| name.is("info"));
         if info && informed {
             replies.error(ONE_INFO);
         } else {

@@ -7,35 +7,38 @@ use super::reply::Reply;
 use super::{client, config, info, introspection};
 use crate::About;
 
-/// Answers a complete request; one without arguments gets no reply.
+/// Answers a complete request. False if it has no arguments: it asks for
+/// nothing and gets no reply.
 pub(crate) fn answer(
     request: Arguments<'_>,
     about: &About,
     conversation: &mut Conversation,
     reply: &mut impl Reply,
-) {
+) -> bool {
     let mut arguments = request.clone();
     let Some(name) = arguments.next() else {
-        return;
+        return false;
     };
     let Some(mut command) = command::find(name) else {
-        return refuse_unknown(name, arguments, conversation, reply);
+        refuse_unknown(name, arguments, conversation, reply);
+        return true;
     };
-    if command.contains() {
-        let mut inner_arguments = arguments.clone();
-        if let Some(inner) = inner_arguments.next() {
-            let Some(found) = command::find_within(command, inner) else {
-                return refuse_unknown_within(command, inner, reply);
-            };
-            command = found;
-            arguments = inner_arguments;
-        }
+    if command.contains()
+        && let Some(inner) = arguments.clone().next()
+    {
+        let Some(found) = command::find_within(command, inner) else {
+            refuse_unknown_within(command, inner, reply);
+            return true;
+        };
+        command = found;
+        arguments.next();
     }
     if command.takes(request.left()) {
         run(command, arguments, about, conversation, reply);
     } else {
         refuse_arity(command, reply);
     }
+    true
 }
 
 /// `arguments` is what follows the command's name, and as many as it takes.
