@@ -91,8 +91,9 @@ impl Session {
                 return Ok(());
             };
             let mut reply = Growing::new(output);
-            let request = Arguments::of(&bytes[..length]);
-            if answer(request, about, &mut self.conversation, &mut reply) {
+            let mut request = Arguments::of(&bytes[..length]);
+            let client = &mut self.conversation;
+            if answer(&mut request, about, client, &mut reply) {
                 *completed += 1;
             }
             reply.finish()?;

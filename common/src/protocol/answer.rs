@@ -7,15 +7,14 @@ use super::reply::Reply;
 use super::{client, config, info, introspection};
 use crate::About;
 
-/// Answers a complete request. False if it has no arguments: it asks for
-/// nothing and gets no reply.
+/// Answers a complete request, given its arguments. False if it has none: it
+/// asks for nothing and gets no reply.
 pub(crate) fn answer(
-    request: Arguments<'_>,
+    arguments: &mut Arguments<'_>,
     about: &About,
     conversation: &mut Conversation,
     reply: &mut impl Reply,
 ) -> bool {
-    let mut arguments = request.clone();
     let Some(name) = arguments.next() else {
         return false;
     };
@@ -23,17 +22,18 @@ pub(crate) fn answer(
         refuse_unknown(name, arguments, conversation, reply);
         return true;
     };
+    let mut names = 1;
     if command.contains()
-        && let Some(inner) = arguments.clone().next()
+        && let Some(inner) = arguments.next()
     {
         let Some(found) = command::find_within(command, inner) else {
             refuse_unknown_within(command, inner, reply);
             return true;
         };
         command = found;
-        arguments.next();
+        names = 2;
     }
-    if command.takes(request.left()) {
+    if command.takes(names + arguments.left()) {
         run(command, arguments, about, conversation, reply);
     } else {
         refuse_arity(command, reply);
@@ -44,7 +44,7 @@ pub(crate) fn answer(
 /// `arguments` is what follows the command's name, and as many as it takes.
 fn run(
     command: &Command,
-    arguments: Arguments<'_>,
+    arguments: &mut Arguments<'_>,
     about: &About,
     conversation: &mut Conversation,
     reply: &mut impl Reply,
@@ -81,7 +81,7 @@ fn run(
 
 fn ping(
     command: &Command,
-    mut arguments: Arguments<'_>,
+    arguments: &mut Arguments<'_>,
     reply: &mut impl Reply,
 ) {
     match (arguments.next(), arguments.next()) {
@@ -115,7 +115,7 @@ const SHOWN_MOST: usize = 128;
 
 fn refuse_unknown(
     name: Argument<'_>,
-    arguments: Arguments<'_>,
+    arguments: &mut Arguments<'_>,
     conversation: &mut Conversation,
     reply: &mut impl Reply,
 ) {

@@ -115,7 +115,7 @@ impl<'a> Arguments<'a> {
 impl<'a> Iterator for Arguments<'a> {
     type Item = Argument<'a>;
 
-    #[inline]
+    #[inline(always)]
     fn next(&mut self) -> Option<Argument<'a>> {
         match &mut self.form {
             Form::Multibulk(left) => {

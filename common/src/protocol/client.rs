@@ -28,7 +28,7 @@ const BAD_USER: &str = "WRONGPASS invalid username-password pair \
 
 /// HELLO [version [AUTH user password] [SETNAME name]].
 pub(crate) fn hello(
-    mut arguments: Arguments<'_>,
+    arguments: &mut Arguments<'_>,
     conversation: &mut Conversation,
     reply: &mut impl Reply,
 ) {
@@ -93,7 +93,7 @@ fn greet(conversation: &Conversation, reply: &mut impl Reply) {
 
 /// CLIENT SETNAME name; the empty name takes it away again.
 pub(crate) fn set_name(
-    mut arguments: Arguments<'_>,
+    arguments: &mut Arguments<'_>,
     conversation: &mut Conversation,
     reply: &mut impl Reply,
 ) {
@@ -115,7 +115,7 @@ pub(crate) fn name(conversation: &Conversation, reply: &mut impl Reply) {
 }
 
 /// CLIENT NO-EVICT and NO-TOUCH: ON or OFF, which makes no difference here.
-pub(crate) fn on_or_off(mut arguments: Arguments<'_>, reply: &mut impl Reply) {
+pub(crate) fn on_or_off(arguments: &mut Arguments<'_>, reply: &mut impl Reply) {
     let known = |argument: Argument<'_>| {
         argument.starts_as("on") || argument.starts_as("off")
     };
@@ -128,7 +128,7 @@ pub(crate) fn on_or_off(mut arguments: Arguments<'_>, reply: &mut impl Reply) {
 
 /// CLIENT SETINFO attribute value: new in Redis 7.2, and what client libraries
 /// begin with. Its errors are those of 7.2.
-pub(crate) fn set_info(mut arguments: Arguments<'_>, reply: &mut impl Reply) {
+pub(crate) fn set_info(arguments: &mut Arguments<'_>, reply: &mut impl Reply) {
     let (Some(attribute), Some(value)) = (arguments.next(), arguments.next())
     else {
         return;

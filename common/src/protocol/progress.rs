@@ -154,7 +154,7 @@ impl Progress {
     }
 
     /// Takes in the length of the argument that now starts.
-    #[inline(always)]
+    #[inline]
     fn announce(&mut self, length: i64, most: usize) -> Result<(), Fault> {
         let length = usize::try_from(length).map_err(|_| Fault::Length)?;
         self.argument_bytes = self.argument_bytes.saturating_add(length);
