@@ -169,3 +169,38 @@ impl Progress {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes looked at, for an end of line or beyond, to find the end of a
+    /// request that arrives in pieces of some size.
+    fn looked_at(request: &[u8], size: usize) -> usize {
+        let mut progress = Progress::default();
+        let mut looked_at = 0;
+        for end in (size..request.len()).step_by(size) {
+            let bytes = &request[..end];
+            looked_at += bytes.len().saturating_sub(progress.end);
+            assert_eq!(progress.advance(bytes, usize::MAX), Ok(None));
+        }
+        looked_at += request.len().saturating_sub(progress.end);
+        let found = progress.advance(request, usize::MAX);
+        assert_eq!(found, Ok(Some(request.len())));
+        looked_at
+    }
+
+    #[test]
+    fn no_byte_is_looked_at_twice() {
+        let mut line = vec![b'x'; LINE_MOST];
+        line.extend_from_slice(b"\n");
+        let many = [&b"*9999\r\n"[..], &b"$1\r\nx\r\n".repeat(9999)].concat();
+        let long = format!("*1\r\n$60000\r\n{:60000}\r\n", "");
+        for request in [&line, &many, &long.into_bytes()] {
+            for size in [1, 2, 3, 100, 10_000] {
+                let looked_at = looked_at(request, size);
+                assert!(looked_at <= request.len(), "{looked_at} by {size}");
+            }
+        }
+    }
+}
