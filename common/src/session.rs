@@ -47,7 +47,7 @@ impl Session {
         output: &mut Vec<u8>,
     ) -> usize {
         let mut completed = 0;
-        let taken = self.take(input, about, output, &mut completed);
+        let taken = self.take_in(input, about, output, &mut completed);
         if let Err(fault) = taken {
             self.conversation.open = false;
             let mut reply = Growing::new(output);
@@ -64,7 +64,8 @@ impl Session {
         self.conversation.open
     }
 
-    fn take(
+    /// The same, except that a fault is left to the caller.
+    fn take_in(
         &mut self,
         input: &[u8],
         about: &About,

@@ -144,7 +144,7 @@ fn info_has_an_upper_limit() {
         variant: long,
         pid: u32::MAX,
         tid: u32::MAX,
-        kernel: "6.123.456-a-release-as-long-as-utsname-has-room-for-0123456789",
+        kernel: "6.18.0-a-release-as-long-as-uname-has-room-for-01234567890123",
         counters: Counters {
             clients: most,
             accepted: most,

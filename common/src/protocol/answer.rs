@@ -96,7 +96,8 @@ fn help(outer: &str, lines: &[&str], reply: &mut impl Reply) {
     reply.array(lines.len() + 3);
     reply.put(b"+");
     reply.put(outer.as_bytes());
-    reply.status(" <subcommand> [<arg> [value] [opt] ...]. Subcommands are:");
+    reply.put(b" <subcommand> [<arg> [value] [opt] ...]. ");
+    reply.put(b"Subcommands are:\r\n");
     for line in lines {
         reply.status(line);
     }
@@ -122,7 +123,7 @@ fn refuse_unknown(
     // A web page can make a browser talk to a port of its owner's machine. It
     // can't keep the browser from starting as HTTP does, so that's the end,
     // before the body with its requests is looked at.
-    if name.starts_as("post") || name.starts_as("host:") {
+    if name.is_up_to_nul("post") || name.is_up_to_nul("host:") {
         conversation.open = false;
         return;
     }

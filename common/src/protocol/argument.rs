@@ -39,8 +39,8 @@ impl<'a> Argument<'a> {
         }
     }
 
-    /// The same up to the first NUL, as strcasecmp(3) compares.
-    pub(crate) fn starts_as(self, word: &str) -> bool {
+    /// Whether it spells `word` up to the first NUL, as strcasecmp(3) compares.
+    pub(crate) fn is_up_to_nul(self, word: &str) -> bool {
         spells(self.text(), word)
     }
 }

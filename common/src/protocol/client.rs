@@ -48,7 +48,7 @@ pub(crate) fn hello(
         };
     }
     while let Some(option) = arguments.next() {
-        if option.starts_as("auth") && arguments.clone().nth(1).is_some() {
+        if option.is_up_to_nul("auth") && arguments.clone().nth(1).is_some() {
             let user = arguments.next();
             arguments.next();
             // The one user there is, as in a Redis that nobody has set up,
@@ -56,7 +56,7 @@ pub(crate) fn hello(
             if !user.is_some_and(|user| user.bytes().eq(*b"default")) {
                 return reply.error(BAD_USER);
             }
-        } else if option.starts_as("setname")
+        } else if option.is_up_to_nul("setname")
             && let Some(name) = arguments.next()
         {
             let Some(name) = ClientName::new(name) else {
@@ -117,7 +117,7 @@ pub(crate) fn name(conversation: &Conversation, reply: &mut impl Reply) {
 /// CLIENT NO-EVICT and NO-TOUCH: ON or OFF, which makes no difference here.
 pub(crate) fn on_or_off(arguments: &mut Arguments<'_>, reply: &mut impl Reply) {
     let known = |argument: Argument<'_>| {
-        argument.starts_as("on") || argument.starts_as("off")
+        argument.is_up_to_nul("on") || argument.is_up_to_nul("off")
     };
     if arguments.next().is_some_and(known) {
         reply.status("OK");
@@ -134,7 +134,7 @@ pub(crate) fn set_info(arguments: &mut Arguments<'_>, reply: &mut impl Reply) {
         return;
     };
     let known = ["lib-name", "lib-ver"];
-    let Some(known) = known.iter().find(|name| attribute.starts_as(name))
+    let Some(known) = known.iter().find(|name| attribute.is_up_to_nul(name))
     else {
         reply.put(b"-ERR Unrecognized option '");
         reply.shown(attribute.text());

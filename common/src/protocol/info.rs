@@ -60,7 +60,7 @@ fn wanted(arguments: &Arguments<'_>, section: &str) -> bool {
     let names = [section, "default", "all", "everything"];
     let mut asked = arguments.clone();
     arguments.left() == 0
-        || asked.any(|asked| names.iter().any(|name| asked.starts_as(name)))
+        || asked.any(|asked| names.iter().any(|name| asked.is_up_to_nul(name)))
 }
 
 fn title(name: &str, text: &mut Fixed<'_>) {

@@ -135,6 +135,11 @@ pub(super) const ROWS: &[Row] = &[
     row("client setinfo, unknown", b"CLIENT SETINFO LIB x\r\n",
         b"-ERR Unrecognized option 'LIB'\r\n", Open),
 
+    row("config help", b"CONFIG HELP\r\n",
+        b"*5\r\n+CONFIG <subcommand> [<arg> [value] [opt] ...]. \
+          Subcommands are:\r\n+GET <pattern> [<pattern> ...]\r\n\
+          +    Show the settings that match a pattern.\r\n\
+          +HELP\r\n+    Prints this help.\r\n", Open),
     row("config get", b"CONFIG GET save\r\nCONFIG GET AppendOnly\r\n",
         b"*2\r\n$4\r\nsave\r\n$0\r\n\r\n\
           *2\r\n$10\r\nAppendOnly\r\n$2\r\nno\r\n", Open),
