@@ -64,7 +64,7 @@ impl Session {
         self.conversation.open
     }
 
-    /// The same, except that a fault is left to the caller.
+    /// What `receive` does, except that a fault is left to it.
     fn take_in(
         &mut self,
         input: &[u8],
