@@ -99,3 +99,35 @@ pub fn unknowns(count: usize) -> (Vec<u8>, Vec<u8>) {
     }
     (requests, replies)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_difference_is_shown_with_its_place() {
+        let expected = [&[b'a'; 100][..], b"\r\nb"].concat();
+        let told = difference(&expected, &[b'a'; 101]);
+        assert!(told.starts_with("same up to byte 100;"), "{told}");
+        assert!(
+            told.contains(r#"expected (103 bytes) "aaaaaaaaaaaaaaaa\r\nb""#)
+        );
+        assert!(told.contains(r#"seen     (101 bytes) "aaaaaaaaaaaaaaaaa""#));
+    }
+
+    #[test]
+    fn payloads_differ() {
+        assert_eq!(payload(7, 40).len(), 40);
+        assert_eq!(payload(7, 40), payload(7, 40));
+        assert_ne!(payload(7, 40)[2..], payload(8, 40)[2..]);
+        // Too short for its number: the number is what tells them apart.
+        assert_eq!(payload(123, 2), b"123:");
+    }
+
+    #[test]
+    fn short_requests_have_long_replies() {
+        let (requests, replies) = unknowns(10_500);
+        assert_eq!(requests.len(), 63_000);
+        assert!(replies.len() > 590_000);
+    }
+}

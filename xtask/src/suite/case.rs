@@ -9,7 +9,8 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 
 use super::judge::Redis;
-use super::server::{Launch, Server};
+use super::launch::Launch;
+use super::server::Server;
 use crate::model::{Clients, Model, Transport, Variant};
 
 /// One model in one variant: what the suite knows of it is what its manifest

@@ -140,19 +140,6 @@ impl Client {
         }
     }
 
-    /// Reads whatever comes until the connection ends, and drops it.
-    pub fn drain(&mut self) -> Result<usize> {
-        let (mut total, mut buffer) = (0, [0; 16384]);
-        loop {
-            match self.stream.read(&mut buffer) {
-                Ok(0) => return Ok(total),
-                Ok(count) => total += count,
-                Err(error) if is_reset(&error) => return Ok(total),
-                Err(error) => bail!("expected the end: {}", told(&error)),
-            }
-        }
-    }
-
     /// The same connection for another thread.
     pub fn twin(&self) -> Result<Self> {
         let stream = self.stream.try_clone().context("dup")?;
@@ -255,21 +242,22 @@ impl Client {
 
     /// Sends `request` again and again, reading nothing, until the kernel has
     /// taken nothing for a while, and says how much it took: the server has
-    /// stopped reading. `check` looks on.
+    /// stopped reading. A server that goes on reading gets `MOST_STUFFED`.
+    /// `check` looks on.
     pub fn stuff(
         &mut self,
         request: &[u8],
         mut check: impl FnMut(usize) -> Result<()>,
     ) -> Result<usize> {
+        /// More than the socket buffers of both sides hold, several times.
+        const MOST_STUFFED: usize = 32 << 20;
+
         let block = request.repeat(1 + 65_536 / request.len());
         let (mut total, mut offset) = (0, 0);
-        let mut progress = Instant::now();
-        while progress.elapsed() < Duration::from_millis(200) {
+        while total < MOST_STUFFED {
             let count = self.send_what_fits(&block[offset..])?;
-            if count > 0 {
-                progress = Instant::now();
-            } else {
-                thread::sleep(Duration::from_millis(5));
+            if count == 0 && self.is_stuck(Duration::from_millis(200))? {
+                break;
             }
             total += count;
             offset = (offset + count) % block.len();

@@ -1,10 +1,11 @@
 //! Faults that no client can cause: system calls that fail on demand.
 //!
 //! A filter set before exec hands the chosen calls to this process, which lets
-//! them pass or answers with an errno in the kernel's place (seccomp_unotify(2)).
-//! So a fault begins and ends while the server runs, and every call that
-//! met it is counted.
+//! them pass or answers with an errno in the kernel's place, see
+//! seccomp_unotify(2). So a fault begins and ends while the server runs, and
+//! every call that met it is counted.
 
+use std::fmt;
 use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -147,6 +148,13 @@ impl Fault {
             switch: Arc::clone(&self.switch),
         };
         Ok((filter, judge))
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let calls = self.calls;
+        write!(f, "{:?} from system calls {calls:?}", self.errno)
     }
 }
 

@@ -5,7 +5,6 @@ use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -13,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 use nix::unistd::Pid;
 
 use super::bytes::show;
-use super::server::tie_to_us;
+use super::launch::tie_to_us;
 use super::{PATIENCE, interrupt, process};
 
 /// The version whose texts the models repeat.
@@ -51,6 +50,7 @@ impl Redis {
         let name = format!("unix-io-models-judge-{}", std::process::id());
         let folder = std::env::temp_dir().join(name);
         fs::create_dir(&folder).context("creating a folder")?;
+        interrupt::register_folder(&folder);
         let mut command = Command::new(program);
         // Its limit on one argument is then the models' limit on a request.
         command
@@ -59,14 +59,12 @@ impl Redis {
             .arg(folder.join("socket"))
             .arg("--dir")
             .arg(&folder)
-            .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         tie_to_us(&mut command);
-        let child = command.spawn().context("spawn")?;
+        let child = interrupt::spawn(&mut command)?;
         let redis = Self { child, folder };
-        interrupt::register(redis.pid());
         process::poll_until("redis-server's socket", PATIENCE, || {
             Ok(redis.connect().is_ok())
         })?;

@@ -12,6 +12,7 @@ mod fault;
 mod groups;
 mod interrupt;
 mod judge;
+mod launch;
 mod process;
 mod progress;
 mod reply;

@@ -1,6 +1,7 @@
 //! What the kernel says of processes: who is left, what they cost, when they
 //! end. A server and its children share one process group, led by the server.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -92,6 +93,19 @@ impl Process {
         };
         field("Pss:").unwrap_or(0) * 1024
     }
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { pid, name, state, threads, .. } = self;
+        write!(f, "{name} ({pid}, state {state}, {threads} threads)")
+    }
+}
+
+/// Processes for people to read.
+pub fn list(processes: &[Process]) -> String {
+    let processes: Vec<_> = processes.iter().map(Process::to_string).collect();
+    processes.join(", ")
 }
 
 /// A process group, zombies included.

@@ -181,3 +181,21 @@ fn sentence(count: Count) -> String {
     let Count { passed, failed, skipped } = count;
     format!("{passed} passed, {failed} failed, {skipped} skipped")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_tells_what_is_not_as_it_should_be() {
+        for (passed, failed, skipped, cell) in [
+            (0, 0, 0, "-"),
+            (7, 0, 0, "7"),
+            (7, 1, 0, "7 1F"),
+            (7, 0, 2, "7 2s"),
+            (0, 3, 2, "0 3F 2s"),
+        ] {
+            assert_eq!(Count { passed, failed, skipped }.cell(), cell);
+        }
+    }
+}

@@ -1,165 +1,26 @@
 //! A server under test, and the guard that none outlives its case.
 
 use std::cell::{Cell, RefCell};
-use std::io::{self, Read};
+use std::io::Read;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::rc::Rc;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ChildStdout, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, kill, sigprocmask};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::PATIENCE;
-use super::case::Trial;
+use super::bytes::show;
+use super::case::skip;
 use super::client::Client;
 use super::datagrams::Peer;
-use super::fault::Fault;
 use super::interrupt;
+use super::launch::tie_to_us;
 use super::process::{self, Process};
 use super::tail::Tail;
-
-/// How a server will be started.
-#[derive(Debug)]
-pub struct Launch<'a> {
-    trial: &'a Trial,
-    tcp: Option<String>,
-    udp: Option<String>,
-    flags: Vec<String>,
-    limits: Vec<(Resource, u64, u64)>,
-    fault: Option<&'a Fault>,
-    /// Leaves the addresses to the model.
-    bare: bool,
-}
-
-impl<'a> Launch<'a> {
-    pub fn new(trial: &'a Trial) -> Self {
-        Self {
-            trial,
-            tcp: Some("127.0.0.1:0".to_owned()),
-            udp: None,
-            flags: Vec::new(),
-            limits: Vec::new(),
-            fault: None,
-            bare: false,
-        }
-    }
-
-    pub fn tcp(mut self, address: impl ToString) -> Self {
-        self.tcp = Some(address.to_string());
-        self
-    }
-
-    pub fn no_tcp(mut self) -> Self {
-        self.tcp = None;
-        self
-    }
-
-    pub fn udp(mut self, address: impl ToString) -> Self {
-        self.udp = Some(address.to_string());
-        self
-    }
-
-    /// No address, no flag but those that choose the variant.
-    pub fn no_flags(mut self) -> Self {
-        self.tcp = None;
-        self.bare = true;
-        self
-    }
-
-    /// Further flags, blanks between them.
-    pub fn flags(mut self, flags: &str) -> Self {
-        self.flags.extend(flags.split_whitespace().map(str::to_owned));
-        self
-    }
-
-    /// The limits on open files, soft and hard: servers raise the soft one.
-    pub fn descriptors(mut self, soft: u64, hard: u64) -> Self {
-        self.limits.push((Resource::RLIMIT_NOFILE, soft, hard));
-        self
-    }
-
-    /// System calls that fail once the fault is switched on.
-    pub fn fault(mut self, fault: &'a Fault) -> Self {
-        self.fault = Some(fault);
-        self
-    }
-
-    /// Starts the server, which must say that it is ready. The trial stops it
-    /// when the case is over.
-    pub fn start(self) -> Result<Rc<Server>> {
-        let trial = self.trial;
-        let tcp = self.tcp.is_some() || self.bare;
-        let udp = self.udp.is_some();
-        // Kept at once, so that a failure shows what it said.
-        let server = trial.keep(self.spawn()?);
-        let line = server.ready_line()?;
-        let ready = Ready::parse(&line, tcp, udp)
-            .with_context(|| format!("the ready line was {line:?}"))?;
-        *server.ready.borrow_mut() = ready;
-        Ok(server)
-    }
-
-    /// Starts a program that must not serve but end by itself.
-    pub fn run(self) -> Result<Ended> {
-        let server = self.trial.keep(self.spawn()?);
-        server.wait()
-    }
-
-    fn spawn(self) -> Result<Server> {
-        let subject = &self.trial.subject;
-        let mut command = Command::new(&subject.program);
-        command.args(&subject.variant.args);
-        for (flag, address) in [("--tcp", &self.tcp), ("--udp", &self.udp)] {
-            if let Some(address) = address {
-                command.args([flag, address]);
-            }
-        }
-        command.args(&self.flags);
-        command.process_group(0);
-        command.stdin(Stdio::null());
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-
-        let limits = self.limits;
-        let (mut filter, judge) =
-            self.fault.map(Fault::prepare).transpose()?.unzip();
-        let before_exec = move || {
-            for (resource, soft, hard) in &limits {
-                setrlimit(*resource, *soft, *hard)?;
-            }
-            if let Some(filter) = &mut filter {
-                filter.install()?;
-            }
-            Ok(())
-        };
-        // SAFETY: system calls only, on values made before the fork.
-        unsafe { command.pre_exec(before_exec) };
-        let server = Server::spawn(command)?;
-        judge.map(super::fault::Judge::start).transpose()?;
-        Ok(server)
-    }
-}
-
-/// Lets `command`'s process die with this one, and start with no signal
-/// blocked.
-pub fn tie_to_us(command: &mut Command) {
-    let parent = nix::unistd::getpid();
-    let before_exec = move || {
-        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-        if nix::unistd::getppid() != parent {
-            // It died before it could be asked to take us along.
-            return Err(io::Error::from(nix::errno::Errno::ESRCH));
-        }
-        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
-        Ok(())
-    };
-    // SAFETY: async-signal-safe calls only, see signal-safety(7).
-    unsafe { command.pre_exec(before_exec) };
-}
 
 /// What a program said and how it ended.
 #[derive(Debug)]
@@ -248,14 +109,10 @@ pub struct Server {
 }
 
 impl Server {
-    fn spawn(mut command: Command) -> Result<Self> {
+    pub fn spawn(mut command: Command, command_line: String) -> Result<Self> {
         tie_to_us(&mut command);
-        let command_line = command_line(&command);
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("cannot start {command_line}"))?;
-        let pid = Pid::from_raw(child.id().try_into()?);
-        interrupt::register(pid);
+        let mut child = interrupt::spawn(&mut command)?;
+        let pid = Pid::from_raw(child.id().cast_signed());
         let stdout = child.stdout.take().context("no standard output")?;
         let stderr = child.stderr.take().context("no standard error")?;
         Ok(Self {
@@ -271,6 +128,16 @@ impl Server {
         })
     }
 
+    /// Waits for the ready line, which must name the services that were asked
+    /// for.
+    pub fn wait_until_ready(&self, tcp: bool, udp: bool) -> Result<()> {
+        let line = self.ready_line()?;
+        let ready = Ready::parse(&line, tcp, udp)
+            .with_context(|| format!("the ready line was {line:?}"))?;
+        *self.ready.borrow_mut() = ready;
+        Ok(())
+    }
+
     fn ready_line(&self) -> Result<String> {
         let deadline = Instant::now() + PATIENCE;
         let mut stdout = self.stdout.borrow_mut();
@@ -283,14 +150,29 @@ impl Server {
             );
             let mut byte = [0];
             if stdout.read(&mut byte).context("reading the ready line")? == 0 {
-                bail!(
-                    "standard output ended before the ready line, at {:?}",
-                    String::from_utf8_lossy(&line)
-                );
+                drop(stdout);
+                return Err(self.why_not_ready(&line));
             }
             line.push(byte[0]);
         }
         String::from_utf8(line).context("the ready line")
+    }
+
+    /// The story of a server that ended instead of getting ready. One that
+    /// says that this kernel cannot run it has not failed.
+    fn why_not_ready(&self, line: &[u8]) -> anyhow::Error {
+        const UNSUPPORTED: i32 = 77;
+        match self.wait() {
+            Ok(ended) if ended.status.code() == Some(UNSUPPORTED) => {
+                skip(ended.stderr.trim())
+            }
+            Ok(ended) => anyhow!(
+                "it ended instead of getting ready: {}, after saying {}",
+                ended.status,
+                show(line)
+            ),
+            Err(error) => error.context("it closed its standard output"),
+        }
     }
 
     pub fn tcp(&self) -> Result<SocketAddr> {
@@ -376,7 +258,8 @@ impl Server {
             });
         }
         if process::group_exists(self.pid) {
-            bail!("the server has ended and left behind {:?}", self.group());
+            let left = process::list(&self.group());
+            bail!("the server has ended and left behind {left}");
         }
         Ok(())
     }
@@ -436,11 +319,29 @@ impl Drop for Server {
     }
 }
 
-fn command_line(command: &Command) -> String {
-    let mut line = command.get_program().to_string_lossy().into_owned();
-    for argument in command.get_args() {
-        line.push(' ');
-        line.push_str(&argument.to_string_lossy());
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ready_line_names_what_was_asked_for() {
+        let both = "ready tcp=127.0.0.1:1 udp=[::1]:2\n";
+        let ready = Ready::parse(both, true, true).unwrap();
+        assert_eq!(ready.tcp, Some(([127, 0, 0, 1], 1).into()));
+        assert_eq!(ready.udp, Some("[::1]:2".parse().unwrap()));
+        for (line, tcp, udp) in [
+            (both, true, false),
+            (both, false, true),
+            ("ready udp=[::1]:2 tcp=127.0.0.1:1\n", true, true),
+            ("ready tcp=127.0.0.1:1", true, false),
+            ("ready tcp=127.0.0.1:0\n", true, false),
+            ("ready  tcp=127.0.0.1:1\n", true, false),
+            ("ready tcp=127.0.0.1:1 \n", true, false),
+            ("Ready tcp=127.0.0.1:1\n", true, false),
+            ("ready\n", true, false),
+        ] {
+            let ready = Ready::parse(line, tcp, udp);
+            assert!(ready.is_err(), "{line:?} parsed");
+        }
     }
-    line
 }

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 
-use super::super::PATIENCE;
-use super::super::bytes::unknowns;
-use super::super::case::{Case, For, Trial, skip};
-use super::super::client::Client;
-use super::super::process::poll_until;
-use super::super::server::Server;
 use super::Left;
+use crate::suite::PATIENCE;
+use crate::suite::bytes::{show, unknowns};
+use crate::suite::case::{Case, For, Trial, skip};
+use crate::suite::client::Client;
+use crate::suite::process::poll_until;
+use crate::suite::server::Server;
 
 pub fn cases() -> Vec<Case> {
     vec![
@@ -313,25 +313,12 @@ fn second_signal(trial: &Trial) -> Result<()> {
 /// server does not wait until they are tired.
 fn under_load(trial: &Trial) -> Result<()> {
     let server = trial.launch().flags("--drain-timeout 60").start()?;
-    let address = server.tcp()?;
     let count = if trial.subject.serves_one() { 1 } else { 8 };
-    let talk = move || -> Result<()> {
-        let mut client = Client::connect(address)?;
-        client.ping()?;
-        while client.send("PING\r\nPING\r\n").is_ok() {
-            // Both, one or none, but nothing else.
-            if client.expect("+PONG\r\n").is_err() {
-                return client.expect_gone().map(drop);
-            }
-            if client.expect("+PONG\r\n").is_err() {
-                return client.expect_gone().map(drop);
-            }
-        }
-        Ok(())
-    };
     let mut threads = Vec::new();
     for _ in 0..count {
-        threads.push(thread::spawn(talk));
+        let mut client = server.connect()?;
+        client.ping()?;
+        threads.push(thread::spawn(move || ask_until_the_end(client)));
     }
     // So that it happens in the middle.
     thread::sleep(Duration::from_millis(100));
@@ -339,6 +326,20 @@ fn under_load(trial: &Trial) -> Result<()> {
     server.wait()?.expect(0)?;
     for thread in threads {
         thread.join().unwrap_or_else(|_| anyhow::bail!("it panicked"))?;
+    }
+    Ok(())
+}
+
+fn ask_until_the_end(mut client: Client) -> Result<()> {
+    while client.send("PING\r\nPING\r\n").is_ok() {
+        for _ in 0..2 {
+            // Whole, or the end.
+            let mut reply = [0; 7];
+            if client.read_exactly(&mut reply).is_err() {
+                return client.expect_gone().map(drop);
+            }
+            ensure!(reply == *b"+PONG\r\n", "seen {}", show(&reply));
+        }
     }
     Ok(())
 }

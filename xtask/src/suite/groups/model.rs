@@ -10,10 +10,10 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::super::PATIENCE;
-use super::super::case::{Case, For, Trial, skip};
-use super::super::process::poll_until;
 use super::Left;
+use crate::suite::PATIENCE;
+use crate::suite::case::{Case, For, Trial, skip};
+use crate::suite::process::{list, poll_until};
 
 /// Who answers a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +107,7 @@ fn fifty(trial: &Trial) -> Result<()> {
     ensure!(now.processes == processes, "{} processes", now.processes);
     for process in server.group() {
         let single = answer == Answer::OwnThread || process.threads == 1;
-        ensure!(single, "{process:?} has more than one thread");
+        ensure!(single, "{process} has more than one");
     }
     if answer == Answer::OneThread {
         ensure!(counted == CLIENTS as u64, "INFO counts {counted} clients");
@@ -168,7 +168,7 @@ fn no_zombie(trial: &Trial) -> Result<()> {
         poll_until("all children but one to be reaped", PATIENCE, || {
             Ok(server.group().len() == 2)
         })
-        .with_context(|| format!("left: {:?}", server.group()))?;
+        .with_context(|| format!("left: {}", list(&server.group())))?;
     }
     stays.ping()?;
     Ok(())

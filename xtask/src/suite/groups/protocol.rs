@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::super::bytes::{bulk, echo, echoes, request};
-use super::super::case::{Case, Trial};
-use super::super::client::Client;
-use super::super::reply::{Info, Reply};
 use super::rows::{Row, rows};
+use crate::suite::bytes::{bulk, echo, echoes, request};
+use crate::suite::case::{Case, Trial};
+use crate::suite::client::Client;
+use crate::suite::reply::{Info, Reply};
 
 pub fn cases() -> Vec<Case> {
     let mut cases: Vec<_> = rows()

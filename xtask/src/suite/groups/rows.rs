@@ -1,7 +1,7 @@
 //! Requests and the exact bytes of their replies, which Redis 7.0 gives too:
 //! the `clients` group asks it.
 
-use super::super::bytes::{bulk, echo, request};
+use crate::suite::bytes::{bulk, echo, request};
 
 /// What a client says, and what it hears.
 #[derive(Clone, Debug)]

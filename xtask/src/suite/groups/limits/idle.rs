@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::super::super::PATIENCE;
-use super::super::super::case::{Case, For, Trial};
-use super::super::super::client::Client;
 use super::super::Left;
+use crate::suite::PATIENCE;
+use crate::suite::case::{Case, For, Trial};
+use crate::suite::client::Client;
 
 pub fn cases() -> Vec<Case> {
     vec![

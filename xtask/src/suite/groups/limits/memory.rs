@@ -2,8 +2,8 @@
 
 use anyhow::{Result, ensure};
 
-use super::super::super::case::{Case, Trial};
 use super::super::{Witness, bound_for_one};
+use crate::suite::case::{Case, Trial};
 
 const MAX_REQUEST: u64 = 1 << 20;
 

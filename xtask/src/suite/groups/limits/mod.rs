@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use super::super::PATIENCE;
-use super::super::case::{Case, For, Trial};
-use super::super::client::Client;
-use super::super::process::poll_until;
-use super::super::server::Server;
 use super::Left;
+use crate::suite::PATIENCE;
+use crate::suite::case::{Case, For, Trial};
+use crate::suite::client::Client;
+use crate::suite::process::poll_until;
+use crate::suite::server::Server;
 
 /// What a newcomer is told for whom there is no room.
 pub(super) const REFUSAL: &str = "-ERR max number of clients reached\r\n";
@@ -110,6 +110,11 @@ fn wait_for_place(server: &Server) -> Result<Client> {
 fn is_served(client: &mut Client) -> Result<bool> {
     // A refusal may be followed by a reset, if it crosses this.
     let _ = client.send("PING\r\n");
+    was_served(client)
+}
+
+/// The same for one who has asked already.
+fn was_served(client: &mut Client) -> Result<bool> {
     let mut first = [0];
     client.read_exactly(&mut first)?;
     match first[0] {

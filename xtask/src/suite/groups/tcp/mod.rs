@@ -1,22 +1,24 @@
 //! Streams: how conversations begin, go on and end, and what one client's
 //! end or slowness does to the others.
 
+mod many;
+
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::super::PATIENCE;
-use super::super::bytes::{echo, echoes, payload, unknowns};
-use super::super::case::{Case, For, Trial};
-use super::super::client::Client;
 use super::{Left, Witness, bound_for_one};
+use crate::suite::PATIENCE;
+use crate::suite::bytes::{echo, echoes, payload, unknowns};
+use crate::suite::case::{Case, Trial};
+use crate::suite::client::Client;
 
 /// Requests behind which replies of 600,000 bytes wait.
 const MANY_REPLIES: usize = 10_500;
 
 pub fn cases() -> Vec<Case> {
-    vec![
+    let mut cases = vec![
         Case::new("order_of_closing", order_of_closing),
         Case::new("silent_client", silent_client),
         Case::new("ending::quit_delivers_every_byte", |trial| {
@@ -39,11 +41,9 @@ pub fn cases() -> Vec<Case> {
         Case::new("slow::reader_goes_on", slow_reader_goes_on),
         Case::new("slow::writer", slow_writer),
         Case::new("slow::large_request_in_pieces", large_request_in_pieces),
-        Case::new("many::interleaved", interleaved).only(For::Many),
-        Case::new("many::in_turn", in_turn).only(For::One),
-        Case::new("many::busy_one_starves_nobody", busy_one).only(For::Many),
-        Case::new("many::short_connections", short_connections),
-    ]
+    ];
+    cases.extend(many::cases());
+    cases
 }
 
 /// Connect, request, reply, close; and the server keeps nothing.
@@ -211,10 +211,11 @@ fn reset_after_quit(trial: &Trial) -> Result<()> {
     before.again(&server)
 }
 
-/// Two million bytes through a window of some thousand: all sends are short.
+/// Eight million bytes through a window of some thousand: twice what a send
+/// buffer grows to (tcp(7), tcp_wmem), so that sends are short.
 fn slow_reader(trial: &Trial) -> Result<()> {
     let server = trial.serve()?;
-    let (requests, replies) = echoes(200, 10_000);
+    let (requests, replies) = echoes(800, 10_000);
     let mut client = Client::with_small_window(server.tcp()?)?;
     let sent = client.send_what_fits(&requests)?;
     client.exchange(&requests[sent..], replies)?.ping()?;
@@ -299,89 +300,5 @@ fn large_request_in_pieces(trial: &Trial) -> Result<()> {
         rest = &rest[length..];
     }
     client.expect(reply)?.ping()?;
-    Ok(())
-}
-
-/// 200 clients, each with words of its own, in pieces that come in turn.
-fn interleaved(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
-    let mut random = trial.random();
-    let mut clients =
-        (0..200).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
-    for round in 0..3 {
-        let echoes: Vec<_> = (0..clients.len())
-            .map(|i| echo(payload(1000 * round + i, 50 + 7 * i)))
-            .collect();
-        for part in 0..3 {
-            for (client, (request, _)) in clients.iter_mut().zip(&echoes) {
-                let size = request.len().div_ceil(3);
-                client.send(request.chunks(size).nth(part).unwrap_or(b""))?;
-            }
-        }
-        let mut order: Vec<_> = (0..clients.len()).collect();
-        random.shuffle(&mut order);
-        for i in order {
-            let expected = &echoes[i].1;
-            clients[i]
-                .expect(expected)
-                .with_context(|| format!("client {i}"))?;
-        }
-    }
-    Ok(())
-}
-
-/// The same for a server of one: 200 wait in the backlog, each is served when
-/// those before it have left, and nobody is lost.
-fn in_turn(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags("--backlog 256").start()?;
-    let mut clients =
-        (0..200).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
-    let echoes: Vec<_> =
-        (0..clients.len()).map(|i| echo(payload(i, 50 + 7 * i))).collect();
-    for (client, (request, _)) in clients.iter_mut().zip(&echoes) {
-        client.send(request)?;
-    }
-    for (i, mut client) in clients.into_iter().enumerate() {
-        let expected = &echoes[i].1;
-        client.expect(expected).with_context(|| format!("client {i}"))?;
-    }
-    Ok(())
-}
-
-/// While one client sends and reads as fast as it can, another is answered.
-fn busy_one(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
-    let mut busy = server.connect()?;
-    let mut other = server.connect()?;
-    let (requests, replies) = echoes(40_000, 100);
-    thread::scope(|scope| {
-        let busy = scope.spawn(move || -> Result<()> {
-            busy.exchange(requests, replies)?.ping().map(drop)
-        });
-        for _ in 0..100 {
-            let asked = Instant::now();
-            other.ping()?;
-            let waited = asked.elapsed();
-            ensure!(waited < Duration::from_secs(1), "waited {waited:?}");
-        }
-        busy.join().unwrap_or_else(|_| anyhow::bail!("it panicked"))
-    })
-}
-
-/// 2,000 come and go, in three ways: nothing of them may stay.
-fn short_connections(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
-    let before = Left::of(&server)?;
-    for number in 0..2_000 {
-        let mut client = server.connect()?;
-        client.ping().with_context(|| format!("client {number}"))?;
-        match number % 3 {
-            0 => client.leave()?,
-            1 => drop(client),
-            _ => client.reset()?,
-        }
-    }
-    before.again(&server)?;
-    server.connect()?.ping()?;
     Ok(())
 }

@@ -1,0 +1,166 @@
+//! How a server is started: its command line, its limits, its faults.
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::rc::Rc;
+
+use anyhow::Result;
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+
+use super::case::Trial;
+use super::fault::{Fault, Judge};
+use super::server::{Ended, Server};
+
+/// How a server will be started.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    trial: &'a Trial,
+    tcp: Option<String>,
+    udp: Option<String>,
+    flags: Vec<String>,
+    limits: Vec<(Resource, u64, u64)>,
+    fault: Option<&'a Fault>,
+    /// Leaves the addresses to the model.
+    bare: bool,
+}
+
+impl<'a> Launch<'a> {
+    pub fn new(trial: &'a Trial) -> Self {
+        Self {
+            trial,
+            tcp: Some("127.0.0.1:0".to_owned()),
+            udp: None,
+            flags: Vec::new(),
+            limits: Vec::new(),
+            fault: None,
+            bare: false,
+        }
+    }
+
+    pub fn tcp(mut self, address: impl ToString) -> Self {
+        self.tcp = Some(address.to_string());
+        self
+    }
+
+    pub fn no_tcp(mut self) -> Self {
+        self.tcp = None;
+        self
+    }
+
+    pub fn udp(mut self, address: impl ToString) -> Self {
+        self.udp = Some(address.to_string());
+        self
+    }
+
+    /// No address, no flag but those that choose the variant.
+    pub fn no_flags(mut self) -> Self {
+        self.tcp = None;
+        self.bare = true;
+        self
+    }
+
+    /// Further flags, blanks between them.
+    pub fn flags(mut self, flags: &str) -> Self {
+        self.flags.extend(flags.split_whitespace().map(str::to_owned));
+        self
+    }
+
+    /// The limits on open files, soft and hard: servers raise the soft one.
+    pub fn descriptors(mut self, soft: u64, hard: u64) -> Self {
+        self.limits.push((Resource::RLIMIT_NOFILE, soft, hard));
+        self
+    }
+
+    /// System calls that fail once the fault is switched on.
+    pub fn fault(mut self, fault: &'a Fault) -> Self {
+        self.fault = Some(fault);
+        self
+    }
+
+    /// Starts the server, which must say that it is ready. The trial stops it
+    /// when the case is over.
+    pub fn start(self) -> Result<Rc<Server>> {
+        let trial = self.trial;
+        let tcp = self.tcp.is_some() || self.bare;
+        let udp = self.udp.is_some();
+        // Kept at once, so that a failure shows what it said.
+        let server = trial.keep(self.spawn()?);
+        server.wait_until_ready(tcp, udp)?;
+        Ok(server)
+    }
+
+    /// Starts a program that must not serve but end by itself.
+    pub fn run(self) -> Result<Ended> {
+        let server = self.trial.keep(self.spawn()?);
+        server.wait()
+    }
+
+    fn spawn(self) -> Result<Server> {
+        let subject = &self.trial.subject;
+        let mut command = Command::new(&subject.program);
+        command.args(&subject.variant.args);
+        for (flag, address) in [("--tcp", &self.tcp), ("--udp", &self.udp)] {
+            if let Some(address) = address {
+                command.args([flag, address]);
+            }
+        }
+        command.args(&self.flags);
+        command.stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+
+        let mut command_line = String::new();
+        for (_, soft, hard) in &self.limits {
+            command_line += &format!("prlimit --nofile={soft}:{hard} ");
+        }
+        command_line += &words(&command);
+        if let Some(fault) = self.fault {
+            command_line += &format!("    (with {fault})");
+        }
+        let limits = self.limits;
+        let (mut filter, judge) =
+            self.fault.map(Fault::prepare).transpose()?.unzip();
+        let before_exec = move || {
+            for (resource, soft, hard) in &limits {
+                setrlimit(*resource, *soft, *hard)?;
+            }
+            if let Some(filter) = &mut filter {
+                filter.install()?;
+            }
+            Ok(())
+        };
+        // SAFETY: system calls only, on values made before the fork.
+        unsafe { command.pre_exec(before_exec) };
+        let server = Server::spawn(command, command_line)?;
+        judge.map(Judge::start).transpose()?;
+        Ok(server)
+    }
+}
+
+/// Lets `command`'s process die with this one, and start with no signal
+/// blocked.
+pub fn tie_to_us(command: &mut Command) {
+    let parent = nix::unistd::getpid();
+    let before_exec = move || {
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+        if nix::unistd::getppid() != parent {
+            // It died before it could be asked to take us along.
+            return Err(io::Error::from(nix::errno::Errno::ESRCH));
+        }
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+        Ok(())
+    };
+    // SAFETY: async-signal-safe calls only, see signal-safety(7).
+    unsafe { command.pre_exec(before_exec) };
+}
+
+/// A command as one would type it.
+fn words(command: &Command) -> String {
+    let mut words = command.get_program().to_string_lossy().into_owned();
+    for argument in command.get_args() {
+        words.push(' ');
+        words.push_str(&argument.to_string_lossy());
+    }
+    words
+}
