@@ -60,13 +60,12 @@ fn answer_all(
             .map_err(|_| MALFORMED)?
             .ok_or(INCOMPLETE)?;
         let (request, after) = rest.split_at(length);
-        let arguments = Arguments::of(request);
-        let mut names = arguments.clone();
-        let info = names.next().is_some_and(|name| name.is("info"));
+        let mut arguments = Arguments::of(request);
+        let info = arguments.clone().next().is_some_and(|name| name.is("info"));
         if info && informed {
             replies.error(ONE_INFO);
         } else {
-            answer(arguments, about, &mut conversation, replies);
+            answer(&mut arguments, about, &mut conversation, replies);
         }
         informed |= info;
         rest = after;

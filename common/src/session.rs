@@ -4,7 +4,7 @@ use std::mem;
 
 use crate::About;
 use crate::protocol::{
-    Arguments, Conversation, Growing, LINE_MOST, Progress, answer,
+    Arguments, Conversation, Fault, Growing, LINE_MOST, Progress, answer,
 };
 
 /// One client's half of the conversation.
@@ -46,35 +46,14 @@ impl Session {
         about: &About,
         output: &mut Vec<u8>,
     ) -> usize {
-        if !self.conversation.open {
-            return 0;
-        }
-        let mut rest = input;
         let mut completed = 0;
-        let mut carried = mem::take(&mut self.carried);
-        if !carried.is_empty() {
-            let before = carried.len();
-            if !self.carry(&mut carried, rest, output) {
-                return 0;
-            }
-            let Some(length) = self.find(&carried, output) else {
-                self.keep(carried);
-                return 0;
-            };
-            completed += self.answer(&carried[..length], about, output);
-            rest = &rest[length - before..];
-            carried.clear();
-        }
-        while self.conversation.open && !rest.is_empty() {
-            let Some(length) = self.find(rest, output) else {
-                if self.carry(&mut carried, rest, output) {
-                    self.keep(carried);
-                }
-                break;
-            };
-            let (request, after) = rest.split_at(length);
-            completed += self.answer(request, about, output);
-            rest = after;
+        let taken = self.take_in(input, about, output, &mut completed);
+        if let Err(fault) = taken {
+            self.conversation.open = false;
+            let mut reply = Growing::new(output);
+            fault.answer(&mut reply);
+            // Without memory even for this, the conversation ends in silence.
+            let _ = reply.finish();
         }
         completed
     }
@@ -85,56 +64,54 @@ impl Session {
         self.conversation.open
     }
 
-    /// The length of the request that `bytes` begins with, if it is complete.
-    fn find(&mut self, bytes: &[u8], output: &mut Vec<u8>) -> Option<usize> {
-        match self.progress.advance(bytes, self.max_request) {
-            Ok(length) => {
-                if length.is_some() {
-                    self.progress = Progress::default();
-                }
-                length
-            }
-            Err(malformed) => {
-                self.conversation.open = false;
-                let mut reply = Growing::new(output);
-                malformed.answer(&mut reply);
-                reply.finish();
-                None
-            }
-        }
-    }
-
-    /// Answers one complete request. Returns 1; 0 if it asks for nothing.
-    fn answer(
+    /// What `receive` does, except that a fault is left to it.
+    fn take_in(
         &mut self,
-        request: &[u8],
+        input: &[u8],
         about: &About,
         output: &mut Vec<u8>,
-    ) -> usize {
-        let arguments = Arguments::of(request);
-        if arguments.is_empty() {
-            return 0;
+        completed: &mut usize,
+    ) -> Result<(), Fault> {
+        let mut rest = input;
+        let mut carried = mem::take(&mut self.carried);
+        let mut progress = mem::take(&mut self.progress);
+        while self.conversation.open && !rest.is_empty() {
+            // A request is looked at where it lies: in the input or, if it
+            // started earlier, behind its start.
+            let before = carried.len();
+            if before > 0 {
+                self.carry(&mut carried, rest)?;
+            }
+            let bytes = if before > 0 { &carried } else { rest };
+            let Some(length) = progress.advance(bytes, self.max_request)?
+            else {
+                if before == 0 {
+                    self.carry(&mut carried, rest)?;
+                }
+                (self.carried, self.progress) = (carried, progress);
+                return Ok(());
+            };
+            let mut reply = Growing::new(output);
+            let mut request = Arguments::of(&bytes[..length]);
+            let client = &mut self.conversation;
+            if answer(&mut request, about, client, &mut reply) {
+                *completed += 1;
+            }
+            reply.finish()?;
+            progress = Progress::default();
+            rest = &rest[length - before..];
+            carried.clear();
         }
-        let mut reply = Growing::new(output);
-        answer(arguments, about, &mut self.conversation, &mut reply);
-        if !reply.finish() {
-            self.conversation.open = false;
-        }
-        1
+        Ok(())
     }
 
-    /// Appends to the start of a request what may belong to it. False if there
-    /// is no memory, which ends the conversation.
+    /// Appends to the start of a request all that may belong to it.
     ///
-    /// Memory doubles as bytes arrive, never because they were announced, and
-    /// is asked for once: room for all of `tail` is room for any part of it.
-    fn carry(
-        &mut self,
-        carried: &mut Vec<u8>,
-        tail: &[u8],
-        output: &mut Vec<u8>,
-    ) -> bool {
-        // An incomplete request is shorter, or it would be malformed by now.
+    /// Memory doubles as bytes arrive, never because they were announced. It
+    /// is asked for once in a call of `receive`: room for all of `tail` is
+    /// room for the start of a later request within it.
+    fn carry(&self, carried: &mut Vec<u8>, tail: &[u8]) -> Result<(), Fault> {
+        // An incomplete request is shorter, or it would be at fault by now.
         let longest =
             self.max_request.saturating_mul(2).saturating_add(LINE_MOST + 2);
         let tail = &tail[..tail.len().min(longest - carried.len())];
@@ -142,20 +119,9 @@ impl Session {
         if wanted > carried.capacity() {
             let doubled = carried.capacity().saturating_mul(2).min(longest);
             let more = wanted.max(doubled) - carried.len();
-            if carried.try_reserve_exact(more).is_err() {
-                self.conversation.open = false;
-                Growing::new(output).refuse();
-                return false;
-            }
+            carried.try_reserve_exact(more).map_err(|_| Fault::NoMemory)?;
         }
         carried.extend_from_slice(tail);
-        true
-    }
-
-    /// Keeps the start of a request until more arrives, unless nothing will.
-    fn keep(&mut self, carried: Vec<u8>) {
-        if self.conversation.open {
-            self.carried = carried;
-        }
+        Ok(())
     }
 }

@@ -2,27 +2,8 @@
 
 mod table;
 
-use common::Session;
-use table::{End, MAX_REQUEST, Row, about, rows};
-
-/// What came of some input, fed in pieces.
-#[derive(Debug, PartialEq, Eq)]
-struct Outcome {
-    output: Vec<u8>,
-    completed: usize,
-    open: bool,
-}
-
-fn feed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
-    let about = about();
-    let mut session = Session::new(7, MAX_REQUEST);
-    let mut output = Vec::new();
-    let completed = pieces
-        .into_iter()
-        .map(|piece| session.receive(piece, &about, &mut output))
-        .sum();
-    Outcome { output, completed, open: session.wants_input() }
-}
+use common::{About, Counters, Session};
+use table::{End, Outcome, Row, feed, rows};
 
 fn assert_row(row: &Row, found: &Outcome, how: &str) {
     assert_eq!(
@@ -129,6 +110,59 @@ fn lines_end_or_are_too_long() {
             assert_ne!(found.output, error.as_bytes(), "{size} at a time");
             assert!(!found.output.is_empty(), "{size} at a time");
         }
+    }
+}
+
+/// What a chunk of requests can multiply to is part of the bound on a
+/// connection's memory.
+#[test]
+fn replies_stay_in_proportion() {
+    let requests: [&[u8]; 9] = [
+        b"INFO\n",
+        b"HELLO\n",
+        b"COMMAND\n",
+        b"COMMAND LIST\n",
+        b"COMMAND HELP\n",
+        b"CLIENT HELP\n",
+        b"CONFIG HELP\n",
+        b"CONFIG GET *\n",
+        b"COMMAND INFO command|getkeys\n",
+    ];
+    for request in requests {
+        let length = feed([request]).output.len();
+        let name = request.escape_ascii();
+        assert!(length <= 128 * request.len(), "{name}: {length}");
+    }
+}
+
+#[test]
+fn info_has_an_upper_limit() {
+    let long = "an unreasonably long name, longer than any that there is: é";
+    let most = u64::MAX;
+    let about = About {
+        model: long,
+        variant: long,
+        pid: u32::MAX,
+        tid: u32::MAX,
+        kernel: "6.18.0-a-release-as-long-as-uname-has-room-for-01234567890123",
+        counters: Counters {
+            clients: most,
+            accepted: most,
+            refused: most,
+            requests: most,
+            datagrams: most,
+            datagrams_dropped: most,
+        },
+    };
+    for version in ["2", "3"] {
+        let mut session = Session::new(most, table::MAX_REQUEST);
+        let mut output = Vec::new();
+        let hello = format!("HELLO {version}\r\n");
+        session.receive(hello.as_bytes(), &about, &mut output);
+        output.clear();
+        session.receive(b"INFO\r\n", &about, &mut output);
+        assert!(output.len() <= 512, "{} bytes", output.len());
+        assert!(output.ends_with(b"dropped:18446744073709551615\r\n\r\n"));
     }
 }
 

@@ -7,41 +7,44 @@ use super::reply::Reply;
 use super::{client, config, info, introspection};
 use crate::About;
 
-/// Answers a complete request; one without arguments gets no reply.
+/// Answers a complete request, given its arguments. False if it has none: it
+/// asks for nothing and gets no reply.
 pub(crate) fn answer(
-    request: Arguments<'_>,
+    arguments: &mut Arguments<'_>,
     about: &About,
     conversation: &mut Conversation,
     reply: &mut impl Reply,
-) {
-    let mut arguments = request.clone();
+) -> bool {
     let Some(name) = arguments.next() else {
-        return;
+        return false;
     };
     let Some(mut command) = command::find(name) else {
-        return refuse_unknown(name, arguments, conversation, reply);
+        refuse_unknown(name, arguments, conversation, reply);
+        return true;
     };
-    if command.contains() {
-        let mut inner_arguments = arguments.clone();
-        if let Some(inner) = inner_arguments.next() {
-            let Some(found) = command::find_within(command, inner) else {
-                return refuse_unknown_within(command, inner, reply);
-            };
-            command = found;
-            arguments = inner_arguments;
-        }
+    let mut names = 1;
+    if command.contains()
+        && let Some(inner) = arguments.next()
+    {
+        let Some(found) = command::find_within(command, inner) else {
+            refuse_unknown_within(command, inner, reply);
+            return true;
+        };
+        command = found;
+        names = 2;
     }
-    if command.takes(request.left()) {
+    if command.takes(names + arguments.left()) {
         run(command, arguments, about, conversation, reply);
     } else {
         refuse_arity(command, reply);
     }
+    true
 }
 
 /// `arguments` is what follows the command's name, and as many as it takes.
 fn run(
     command: &Command,
-    arguments: Arguments<'_>,
+    arguments: &mut Arguments<'_>,
     about: &About,
     conversation: &mut Conversation,
     reply: &mut impl Reply,
@@ -78,7 +81,7 @@ fn run(
 
 fn ping(
     command: &Command,
-    mut arguments: Arguments<'_>,
+    arguments: &mut Arguments<'_>,
     reply: &mut impl Reply,
 ) {
     match (arguments.next(), arguments.next()) {
@@ -93,7 +96,8 @@ fn help(outer: &str, lines: &[&str], reply: &mut impl Reply) {
     reply.array(lines.len() + 3);
     reply.put(b"+");
     reply.put(outer.as_bytes());
-    reply.status(" <subcommand> [<arg> [value] [opt] ...]. Subcommands are:");
+    reply.put(b" <subcommand> [<arg> [value] [opt] ...]. ");
+    reply.put(b"Subcommands are:\r\n");
     for line in lines {
         reply.status(line);
     }
@@ -112,14 +116,14 @@ const SHOWN_MOST: usize = 128;
 
 fn refuse_unknown(
     name: Argument<'_>,
-    arguments: Arguments<'_>,
+    arguments: &mut Arguments<'_>,
     conversation: &mut Conversation,
     reply: &mut impl Reply,
 ) {
     // A web page can make a browser talk to a port of its owner's machine. It
     // can't keep the browser from starting as HTTP does, so that's the end,
     // before the body with its requests is looked at.
-    if name.starts_as("post") || name.starts_as("host:") {
+    if name.is_up_to_nul("post") || name.is_up_to_nul("host:") {
         conversation.open = false;
         return;
     }

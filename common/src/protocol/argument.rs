@@ -3,7 +3,8 @@
 use std::iter::Copied;
 use std::slice;
 
-use super::inline::{Unquoted, Words};
+use super::inline::{Unquoted, word};
+use super::number::header;
 
 /// One argument.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,8 +39,8 @@ impl<'a> Argument<'a> {
         }
     }
 
-    /// The same up to the first NUL, as strcasecmp(3) compares.
-    pub(crate) fn starts_as(self, word: &str) -> bool {
+    /// Whether it spells `word` up to the first NUL, as strcasecmp(3) compares.
+    pub(crate) fn is_up_to_nul(self, word: &str) -> bool {
         spells(self.text(), word)
     }
 }
@@ -73,36 +74,40 @@ impl Iterator for Bytes<'_> {
 /// no table. `Progress` has found the request complete and well formed, which
 /// is what the plain slicing here relies on.
 #[derive(Clone, Debug)]
-pub(crate) enum Arguments<'a> {
-    Multibulk { left: usize, rest: &'a [u8] },
-    Inline(Words<'a>),
+pub(crate) struct Arguments<'a> {
+    form: Form,
+    rest: &'a [u8],
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    /// As many arguments as still to come, each behind its header.
+    Multibulk(usize),
+    /// A line of words.
+    Inline,
 }
 
 impl<'a> Arguments<'a> {
     /// Of a complete request, from its first byte to its last.
+    #[inline]
     pub(crate) fn of(request: &'a [u8]) -> Self {
         if request.first() == Some(&b'*') {
-            let (count, rest) = header(request);
-            return Arguments::Multibulk { left: count, rest };
+            // Only a count below zero has no such header: no arguments.
+            let (count, length) = header(request, b'*').unwrap_or_default();
+            let form = Form::Multibulk(count as usize);
+            return Self { form, rest: &request[length..] };
         }
         let line = request.strip_suffix(b"\n").unwrap_or(request);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
-        Arguments::Inline(Words::of(line))
-    }
-
-    /// Whether none is left.
-    pub(crate) fn is_empty(&self) -> bool {
-        match self {
-            Arguments::Multibulk { left, .. } => *left == 0,
-            Arguments::Inline(words) => words.clone().next() == Ok(None),
-        }
+        Self { form: Form::Inline, rest: line }
     }
 
     /// How many are left.
+    #[inline]
     pub(crate) fn left(&self) -> usize {
-        match self {
-            Arguments::Multibulk { left, .. } => *left,
-            Arguments::Inline(_) => self.clone().count(),
+        match self.form {
+            Form::Multibulk(left) => left,
+            Form::Inline => self.clone().count(),
         }
     }
 }
@@ -110,28 +115,22 @@ impl<'a> Arguments<'a> {
 impl<'a> Iterator for Arguments<'a> {
     type Item = Argument<'a>;
 
+    #[inline(always)]
     fn next(&mut self) -> Option<Argument<'a>> {
-        match self {
-            Arguments::Multibulk { left, rest } => {
+        match &mut self.form {
+            Form::Multibulk(left) => {
                 *left = left.checked_sub(1)?;
-                let (length, after) = header(rest);
-                let (argument, after) = after.split_at(length);
-                *rest = &after[2..];
+                let (length, start) = header(self.rest, b'$')?;
+                let end = start + length as usize;
+                let argument = &self.rest[start..end];
+                self.rest = &self.rest[end + 2..];
                 Some(Argument::Plain(argument))
             }
-            Arguments::Inline(words) => words.next().ok().flatten(),
+            Form::Inline => {
+                let (word, after) = word(self.rest).ok()?;
+                self.rest = after;
+                word
+            }
         }
     }
-}
-
-/// The number on a header line, and what follows the line. A count below
-/// zero, which announces nothing, passes for zero.
-fn header(bytes: &[u8]) -> (usize, &[u8]) {
-    let mut number = 0;
-    let mut end = 1;
-    while bytes[end].is_ascii_digit() {
-        number = number * 10 + usize::from(bytes[end] - b'0');
-        end += 1;
-    }
-    (number, &bytes[end + 2..])
 }

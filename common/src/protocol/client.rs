@@ -28,7 +28,7 @@ const BAD_USER: &str = "WRONGPASS invalid username-password pair \
 
 /// HELLO [version [AUTH user password] [SETNAME name]].
 pub(crate) fn hello(
-    mut arguments: Arguments<'_>,
+    arguments: &mut Arguments<'_>,
     conversation: &mut Conversation,
     reply: &mut impl Reply,
 ) {
@@ -48,7 +48,7 @@ pub(crate) fn hello(
         };
     }
     while let Some(option) = arguments.next() {
-        if option.starts_as("auth") && arguments.clone().nth(1).is_some() {
+        if option.is_up_to_nul("auth") && arguments.clone().nth(1).is_some() {
             let user = arguments.next();
             arguments.next();
             // The one user there is, as in a Redis that nobody has set up,
@@ -56,7 +56,7 @@ pub(crate) fn hello(
             if !user.is_some_and(|user| user.bytes().eq(*b"default")) {
                 return reply.error(BAD_USER);
             }
-        } else if option.starts_as("setname")
+        } else if option.is_up_to_nul("setname")
             && let Some(name) = arguments.next()
         {
             let Some(name) = ClientName::new(name) else {
@@ -93,7 +93,7 @@ fn greet(conversation: &Conversation, reply: &mut impl Reply) {
 
 /// CLIENT SETNAME name; the empty name takes it away again.
 pub(crate) fn set_name(
-    mut arguments: Arguments<'_>,
+    arguments: &mut Arguments<'_>,
     conversation: &mut Conversation,
     reply: &mut impl Reply,
 ) {
@@ -115,9 +115,9 @@ pub(crate) fn name(conversation: &Conversation, reply: &mut impl Reply) {
 }
 
 /// CLIENT NO-EVICT and NO-TOUCH: ON or OFF, which makes no difference here.
-pub(crate) fn on_or_off(mut arguments: Arguments<'_>, reply: &mut impl Reply) {
+pub(crate) fn on_or_off(arguments: &mut Arguments<'_>, reply: &mut impl Reply) {
     let known = |argument: Argument<'_>| {
-        argument.starts_as("on") || argument.starts_as("off")
+        argument.is_up_to_nul("on") || argument.is_up_to_nul("off")
     };
     if arguments.next().is_some_and(known) {
         reply.status("OK");
@@ -128,13 +128,13 @@ pub(crate) fn on_or_off(mut arguments: Arguments<'_>, reply: &mut impl Reply) {
 
 /// CLIENT SETINFO attribute value: new in Redis 7.2, and what client libraries
 /// begin with. Its errors are those of 7.2.
-pub(crate) fn set_info(mut arguments: Arguments<'_>, reply: &mut impl Reply) {
+pub(crate) fn set_info(arguments: &mut Arguments<'_>, reply: &mut impl Reply) {
     let (Some(attribute), Some(value)) = (arguments.next(), arguments.next())
     else {
         return;
     };
     let known = ["lib-name", "lib-ver"];
-    let Some(known) = known.iter().find(|name| attribute.starts_as(name))
+    let Some(known) = known.iter().find(|name| attribute.is_up_to_nul(name))
     else {
         reply.put(b"-ERR Unrecognized option '");
         reply.shown(attribute.text());

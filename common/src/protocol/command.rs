@@ -99,6 +99,7 @@ impl Command {
 }
 
 /// The command with this full name.
+#[inline(always)]
 pub(crate) fn find(name: Argument<'_>) -> Option<&'static Command> {
     COMMANDS.iter().find(|command| name.is(command.name))
 }

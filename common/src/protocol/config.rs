@@ -15,7 +15,7 @@ const SETTINGS: [(&str, &str); 3] =
 
 /// CONFIG GET pattern [pattern ...].
 pub(crate) fn settings(
-    patterns: Arguments<'_>,
+    patterns: &mut Arguments<'_>,
     version: Version,
     reply: &mut impl Reply,
 ) {

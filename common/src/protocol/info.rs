@@ -18,18 +18,18 @@ const RELEASE_MOST: usize = 64;
 
 /// INFO [section ...].
 pub(crate) fn info(
-    arguments: Arguments<'_>,
+    arguments: &mut Arguments<'_>,
     about: &About,
     version: Version,
     reply: &mut impl Reply,
 ) {
     let mut space = [0; REPLY_MOST];
     let mut text = Fixed::new(&mut space);
-    if wanted(arguments.clone(), "server") {
+    if wanted(arguments, "server") {
         server(about, &mut text);
     }
     let counters = &about.counters;
-    if wanted(arguments.clone(), "clients") {
+    if wanted(arguments, "clients") {
         title("Clients", &mut text);
         count("clients", counters.clients, &mut text);
         count("accepted", counters.accepted, &mut text);
@@ -56,15 +56,11 @@ fn server(about: &About, text: &mut Fixed<'_>) {
 }
 
 /// Whether a section was asked for, by name or with all others.
-fn wanted(mut arguments: Arguments<'_>, section: &str) -> bool {
-    let Some(first) = arguments.next() else {
-        return true;
-    };
-    std::iter::once(first).chain(arguments).any(|argument| {
-        [section, "default", "all", "everything"]
-            .iter()
-            .any(|name| argument.starts_as(name))
-    })
+fn wanted(arguments: &Arguments<'_>, section: &str) -> bool {
+    let names = [section, "default", "all", "everything"];
+    let mut asked = arguments.clone();
+    arguments.left() == 0
+        || asked.any(|asked| names.iter().any(|name| asked.is_up_to_nul(name)))
 }
 
 fn title(name: &str, text: &mut Fixed<'_>) {

@@ -11,32 +11,34 @@ use super::argument::Argument;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Unbalanced;
 
-/// The words of a line, its end already cut off.
-#[derive(Clone, Debug)]
-pub(crate) struct Words<'a> {
-    rest: &'a [u8],
+/// The first word of a line whose end is cut off, and what follows the word;
+/// no word if there are only blanks.
+pub(crate) fn word(
+    line: &[u8],
+) -> Result<(Option<Argument<'_>>, &[u8]), Unbalanced> {
+    let blanks = line.iter().take_while(|byte| is_blank(**byte)).count();
+    let line = &line[blanks..];
+    let special = |byte: &u8| ends_word(*byte) || is_quote(*byte);
+    let length = line.iter().position(special).unwrap_or(line.len());
+    if line.get(length).is_some_and(|byte| is_quote(*byte)) {
+        let mut unquoted = Unquoted::of(line);
+        while unquoted.step()?.is_some() {}
+        let (word, after) = line.split_at(line.len() - unquoted.rest.len());
+        return Ok((Some(Argument::Quoted(word)), after));
+    }
+    let (word, after) = line.split_at(length);
+    Ok(((length > 0).then_some(Argument::Plain(word)), after))
 }
 
-impl<'a> Words<'a> {
-    pub(crate) fn of(line: &'a [u8]) -> Self {
-        Self { rest: line }
-    }
-
-    /// The next word; nothing behind the last one.
-    pub(crate) fn next(&mut self) -> Result<Option<Argument<'a>>, Unbalanced> {
-        let blanks = self.rest.iter().take_while(|byte| is_blank(**byte));
-        let rest = &self.rest[blanks.count()..];
-        let special = |byte: &u8| ends_word(*byte) || is_quote(*byte);
-        let length = rest.iter().position(special).unwrap_or(rest.len());
-        if rest.get(length).is_some_and(|byte| is_quote(*byte)) {
-            let mut unquoted = Unquoted::of(rest);
-            while unquoted.step()?.is_some() {}
-            let length = rest.len() - unquoted.rest.len();
-            self.rest = unquoted.rest;
-            return Ok(Some(Argument::Quoted(&rest[..length])));
+/// Whether all quotes in a line are closed where words end.
+pub(crate) fn is_balanced(line: &[u8]) -> bool {
+    let mut rest = line;
+    loop {
+        match word(rest) {
+            Ok((Some(_), after)) => rest = after,
+            Ok((None, _)) => return true,
+            Err(Unbalanced) => return false,
         }
-        self.rest = &rest[length..];
-        Ok((length > 0).then_some(Argument::Plain(&rest[..length])))
     }
 }
 
@@ -163,10 +165,11 @@ mod tests {
     use super::*;
 
     fn words(line: &[u8]) -> Result<Vec<Vec<u8>>, Unbalanced> {
-        let mut words = Words::of(line);
+        let mut rest = line;
         let mut found = Vec::new();
-        while let Some(word) = words.next()? {
+        while let (Some(word), after) = word(rest)? {
             found.push(word.bytes().collect());
+            rest = after;
         }
         Ok(found)
     }

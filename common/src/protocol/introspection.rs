@@ -26,7 +26,7 @@ fn outer() -> impl Iterator<Item = &'static Command> {
 
 /// COMMAND, and COMMAND INFO [name ...].
 pub(crate) fn details(
-    names: Arguments<'_>,
+    names: &mut Arguments<'_>,
     version: Version,
     reply: &mut impl Reply,
 ) {
@@ -69,7 +69,7 @@ pub(crate) fn count(reply: &mut impl Reply) {
 
 /// COMMAND LIST. Filters, being of use to none of these clients, are refused
 /// as Redis refuses those that it doesn't know.
-pub(crate) fn list(mut options: Arguments<'_>, reply: &mut impl Reply) {
+pub(crate) fn list(options: &mut Arguments<'_>, reply: &mut impl Reply) {
     if options.next().is_some() {
         return reply.error("ERR syntax error");
     }
@@ -78,7 +78,7 @@ pub(crate) fn list(mut options: Arguments<'_>, reply: &mut impl Reply) {
 }
 
 /// COMMAND GETKEYS command argument ...: there are none to be found.
-pub(crate) fn keys(mut arguments: Arguments<'_>, reply: &mut impl Reply) {
+pub(crate) fn keys(arguments: &mut Arguments<'_>, reply: &mut impl Reply) {
     reply.error(match arguments.next().and_then(command::find) {
         Some(_) => "ERR The command has no key arguments",
         None => "ERR Invalid command specified",

@@ -26,6 +26,32 @@ pub(crate) fn integer(text: impl IntoIterator<Item = u8>) -> Option<i64> {
     if negative { Some(value) } else { value.checked_neg() }
 }
 
+/// The number on the header that `bytes` begin with, and the header's length,
+/// its end included: `mark`, digits, `\r` and any byte.
+///
+/// Nothing unless all of it is there and the number is spelled as `integer`
+/// wants it, without a sign and in 18 digits at most: the header of every
+/// request that can ever be complete, found without looking for its end first.
+#[inline(always)]
+pub(crate) fn header(bytes: &[u8], mark: u8) -> Option<(i64, usize)> {
+    let (first, rest) = bytes.split_first()?;
+    if *first != mark {
+        return None;
+    }
+    let mut number = 0;
+    let mut digits = 0;
+    while let Some(byte @ b'0'..=b'9') = rest.get(digits) {
+        if digits == 18 {
+            return None;
+        }
+        number = number * 10 + i64::from(byte - b'0');
+        digits += 1;
+    }
+    let spelled = digits == 1 || (digits > 1 && rest[0] != b'0');
+    let ended = rest.get(digits) == Some(&b'\r') && rest.len() > digits + 1;
+    (spelled && ended).then_some((number, 1 + digits + 2))
+}
+
 /// The digits of a number, at the end of a buffer on the stack.
 pub(crate) struct Decimal {
     digits: [u8; Self::MOST],
@@ -89,6 +115,34 @@ mod tests {
         ];
         for text in bad {
             assert_eq!(integer(text.bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn headers_are_whole_or_nothing() {
+        let good = [
+            ("$0\r\n", 0, 4),
+            ("$5\rxhello", 5, 4),
+            ("$123456789012345678\r\n", 123_456_789_012_345_678, 21),
+        ];
+        for (text, number, length) in good {
+            assert_eq!(header(text.as_bytes(), b'$'), Some((number, length)));
+        }
+        let bad = [
+            "",
+            "$",
+            "$1",
+            "$1\r",
+            "$\r\n",
+            "$01\r\n",
+            "$-1\r\n",
+            "*1\r\n",
+            "$1\n\n",
+            "$x\r\n",
+            "$1234567890123456789\r\n",
+        ];
+        for text in bad {
+            assert_eq!(header(text.as_bytes(), b'$'), None, "{text}");
         }
     }
 

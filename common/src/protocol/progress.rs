@@ -13,9 +13,9 @@
 //! Nothing is copied here and nothing kept but a few numbers: the bytes stay
 //! wherever the caller has them, from the request's first byte on.
 
-use super::inline::Words;
-use super::malformed::Malformed;
-use super::number::integer;
+use super::fault::Fault;
+use super::inline::is_balanced;
+use super::number::{header, integer};
 
 /// The longest line, without its end, in bytes. Redis's own limit.
 pub const LINE_MOST: usize = 64 * 1024;
@@ -53,25 +53,26 @@ impl Progress {
         &mut self,
         bytes: &[u8],
         most: usize,
-    ) -> Result<Option<usize>, Malformed> {
+    ) -> Result<Option<usize>, Fault> {
         if self.left == 0 {
             if bytes.first() != Some(&b'*') {
                 return self.words(bytes);
             }
-            let Some(line) = self.line(bytes, b'\r', Malformed::LongCount)?
-            else {
+            let bad = (Fault::Count, Fault::LongCount);
+            let Some(count) = self.header(bytes, b'*', bad)? else {
                 return Ok(None);
             };
-            self.left = count(line)?;
+            // Redis takes any negative number, but none over a C int's range.
+            let count = i32::try_from(count.max(0));
+            self.left = count.map_err(|_| Fault::Count)?.unsigned_abs();
         }
         while self.left > 0 {
             if let Stage::Line = self.stage {
-                let Some(line) =
-                    self.line(bytes, b'\r', Malformed::LongLength)?
-                else {
+                let bad = (Fault::Length, Fault::LongLength);
+                let Some(length) = self.header(bytes, b'$', bad)? else {
                     return Ok(None);
                 };
-                self.announce(line, most)?;
+                self.announce(length, most)?;
             }
             if bytes.len() < self.end {
                 return Ok(None);
@@ -84,13 +85,42 @@ impl Progress {
     }
 
     /// The same for a request that is a line of words.
-    fn words(&mut self, bytes: &[u8]) -> Result<Option<usize>, Malformed> {
-        let Some(line) = self.line(bytes, b'\n', Malformed::LongWords)? else {
+    fn words(&mut self, bytes: &[u8]) -> Result<Option<usize>, Fault> {
+        let Some(line) = self.line(bytes, b'\n', Fault::LongWords)? else {
             return Ok(None);
         };
-        let mut words = Words::of(line.strip_suffix(b"\r").unwrap_or(line));
-        while words.next().map_err(|_| Malformed::Unbalanced)?.is_some() {}
-        Ok(Some(self.start))
+        if is_balanced(line.strip_suffix(b"\r").unwrap_or(line)) {
+            Ok(Some(self.start))
+        } else {
+            Err(Fault::Unbalanced)
+        }
+    }
+
+    /// The number on the header that starts at `start`, once its end is there;
+    /// `start` is then behind it. `bad` is what it is called if it is no
+    /// number, and if it is too long.
+    #[inline(always)]
+    fn header(
+        &mut self,
+        bytes: &[u8],
+        mark: u8,
+        bad: (Fault, Fault),
+    ) -> Result<Option<i64>, Fault> {
+        if let Some((number, length)) = header(&bytes[self.start..], mark) {
+            self.start += length;
+            self.end = self.start;
+            return Ok(Some(number));
+        }
+        let (no_number, too_long) = bad;
+        let Some(line) = self.line(bytes, b'\r', too_long)? else {
+            return Ok(None);
+        };
+        let Some(digits) = line.strip_prefix(&[mark]) else {
+            // An empty line shows the first byte of its end.
+            let found = line.first().copied().unwrap_or(b'\r');
+            return Err(Fault::NoHeader(found));
+        };
+        integer(digits.iter().copied()).map(Some).ok_or(no_number)
     }
 
     /// The line that starts at `start`, once its end is there; `start` is then
@@ -99,13 +129,12 @@ impl Progress {
     /// A line of words ends with `\n`, a header with `\r` and whatever byte
     /// follows. A NUL ends no line but hides its end: Redis looks for it with
     /// strchr(3), which stops there, so that only the limit ends the wait.
-    #[inline]
     fn line<'a>(
         &mut self,
         bytes: &'a [u8],
         last: u8,
-        too_long: Malformed,
-    ) -> Result<Option<&'a [u8]>, Malformed> {
+        too_long: Fault,
+    ) -> Result<Option<&'a [u8]>, Fault> {
         let unseen = &bytes[self.end..];
         let found = unseen.iter().position(|byte| *byte == last || *byte == 0);
         self.end += found.unwrap_or(unseen.len());
@@ -124,34 +153,54 @@ impl Progress {
         Ok(Some(line))
     }
 
-    /// Takes in the header of the argument that now starts.
+    /// Takes in the length of the argument that now starts.
     #[inline]
-    fn announce(&mut self, line: &[u8], most: usize) -> Result<(), Malformed> {
-        let Some((b'$', digits)) = line.split_first() else {
-            // An empty line shows the first byte of its end.
-            let found = line.first().copied().unwrap_or(b'\r');
-            return Err(Malformed::NoHeader(found));
-        };
-        let length = integer(digits.iter().copied())
-            .and_then(|length| usize::try_from(length).ok())
-            .ok_or(Malformed::Length)?;
+    fn announce(&mut self, length: i64, most: usize) -> Result<(), Fault> {
+        let length = usize::try_from(length).map_err(|_| Fault::Length)?;
         self.argument_bytes = self.argument_bytes.saturating_add(length);
         if self.argument_bytes > most {
-            return Err(Malformed::Length);
+            return Err(Fault::Length);
         }
         self.end = self.start.saturating_add(length).saturating_add(2);
         if self.end - self.argument_bytes > most {
-            return Err(Malformed::Count);
+            return Err(Fault::Count);
         }
         self.stage = Stage::Argument;
         Ok(())
     }
 }
 
-/// How many arguments a first line announces; none if it says less than none.
-fn count(line: &[u8]) -> Result<u32, Malformed> {
-    let number = integer(line[1..].iter().copied()).ok_or(Malformed::Count)?;
-    // Redis takes any negative number, but none over a C int's range.
-    let count = i32::try_from(number.max(0)).map_err(|_| Malformed::Count)?;
-    Ok(count.unsigned_abs())
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bytes looked at, for an end of line or beyond, to find the end of a
+    /// request that arrives in pieces of some size.
+    fn looked_at(request: &[u8], size: usize) -> usize {
+        let mut progress = Progress::default();
+        let mut looked_at = 0;
+        for end in (size..request.len()).step_by(size) {
+            let bytes = &request[..end];
+            looked_at += bytes.len().saturating_sub(progress.end);
+            assert_eq!(progress.advance(bytes, usize::MAX), Ok(None));
+        }
+        looked_at += request.len().saturating_sub(progress.end);
+        let found = progress.advance(request, usize::MAX);
+        assert_eq!(found, Ok(Some(request.len())));
+        looked_at
+    }
+
+    #[test]
+    fn no_byte_is_looked_at_twice() {
+        let mut line = vec![b'x'; LINE_MOST];
+        line.extend_from_slice(b"\n");
+        let many = [&b"*9999\r\n"[..], &b"$1\r\nx\r\n".repeat(9999)].concat();
+        let long = format!("*1\r\n$60000\r\n{:60000}\r\n", "");
+        for request in [&line, &many, &long.into_bytes()] {
+            for size in [1, 2, 3, 100, 10_000] {
+                let looked_at = looked_at(request, size);
+                assert!(looked_at <= request.len(), "{looked_at} by {size}");
+            }
+        }
+    }
 }

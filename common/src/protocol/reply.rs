@@ -3,6 +3,7 @@
 //! <https://redis.io/docs/latest/develop/reference/protocol-spec/>
 
 use super::argument::Argument;
+use super::fault::Fault;
 use super::number::Decimal;
 
 /// The version of the protocol that a client asked for with HELLO.
@@ -149,23 +150,14 @@ impl<'a> Growing<'a> {
         Self { output, start, refused: false }
     }
 
-    /// Ends the reply. False if there was no memory for it: then an error
-    /// stands in its place.
+    /// Ends the reply; takes all of it back if there was no memory for it.
     #[inline]
-    pub(crate) fn finish(self) -> bool {
-        let whole = !self.refused;
-        if !whole {
-            self.refuse();
+    pub(crate) fn finish(self) -> Result<(), Fault> {
+        if self.refused {
+            self.output.truncate(self.start);
+            return Err(Fault::NoMemory);
         }
-        whole
-    }
-
-    /// Puts an error in the reply's place, or nothing if there isn't even
-    /// memory for that.
-    pub(crate) fn refuse(mut self) {
-        self.output.truncate(self.start);
-        self.refused = false;
-        self.error("ERR out of memory");
+        Ok(())
     }
 }
 

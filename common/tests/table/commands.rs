@@ -48,6 +48,23 @@ pub(super) const ROWS: &[Row] = &[
           zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz' 'b' \
           \r\n", Open),
 
+    row("unknown, nothing left to show",
+        b"n aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\
+          aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\
+          aaaaaaaaaaaaaaaaaaaaaaa b\r\n",
+        b"-ERR unknown command 'n', with args beginning with: \
+          'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\
+          aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\
+          aaaaaaaaaaaaaaaaaaaaaaa' \r\n", Open),
+    row("unknown, a byte left to show",
+        b"n aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\
+          aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\
+          aaaaaaaaaaaaaaaaaaaaaa bcd\r\n",
+        b"-ERR unknown command 'n', with args beginning with: \
+          'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\
+          aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\
+          aaaaaaaaaaaaaaaaaaaaaa' 'b' \r\n", Open),
+
     row("hello", b"HELLO\r\n",
         b"*14\r\n$6\r\nserver\r\n$5\r\nredis\r\n$7\r\nversion\r\n$5\r\n7.0.0\
           \r\n$5\r\nproto\r\n:2\r\n$2\r\nid\r\n:7\r\n$4\r\nmode\r\n$10\r\n\
@@ -135,6 +152,11 @@ pub(super) const ROWS: &[Row] = &[
     row("client setinfo, unknown", b"CLIENT SETINFO LIB x\r\n",
         b"-ERR Unrecognized option 'LIB'\r\n", Open),
 
+    row("config help", b"CONFIG HELP\r\n",
+        b"*5\r\n+CONFIG <subcommand> [<arg> [value] [opt] ...]. \
+          Subcommands are:\r\n+GET <pattern> [<pattern> ...]\r\n\
+          +    Show the settings that match a pattern.\r\n\
+          +HELP\r\n+    Prints this help.\r\n", Open),
     row("config get", b"CONFIG GET save\r\nCONFIG GET AppendOnly\r\n",
         b"*2\r\n$4\r\nsave\r\n$0\r\n\r\n\
           *2\r\n$10\r\nAppendOnly\r\n$2\r\nno\r\n", Open),

@@ -5,11 +5,12 @@
 mod commands;
 mod forms;
 
-use common::{About, Counters};
+use common::{About, Counters, Session};
 
 /// One request's argument bytes: few, so that rows can go over them.
 pub(crate) const MAX_REQUEST: usize = 256;
 
+#[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) name: &'static str,
     pub(crate) input: &'static [u8],
@@ -58,4 +59,23 @@ pub(crate) fn about() -> About {
             datagrams_dropped: u64::MAX,
         },
     }
+}
+
+/// What came of some input, fed in pieces.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Outcome {
+    pub(crate) output: Vec<u8>,
+    pub(crate) completed: usize,
+    pub(crate) open: bool,
+}
+
+pub(crate) fn feed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
+    let about = about();
+    let mut session = Session::new(7, MAX_REQUEST);
+    let mut output = Vec::new();
+    let completed = pieces
+        .into_iter()
+        .map(|piece| session.receive(piece, &about, &mut output))
+        .sum();
+    Outcome { output, completed, open: session.wants_input() }
 }

@@ -1,11 +1,11 @@
-//! What can be wrong with a request's form, in Redis 7.0's words.
+//! What ends a conversation before its time, in Redis 7.0's words.
 
 use super::reply::Reply;
 
-/// Why the bytes are no request. Nothing behind them can be understood: the
-/// reply is the last one.
+/// Why a conversation can't go on. The reply that says so is the last
+/// one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Malformed {
+pub(crate) enum Fault {
     /// A line of words over the limit.
     LongWords,
     /// A first line over the limit.
@@ -22,11 +22,16 @@ pub(crate) enum Malformed {
     NoHeader(u8),
     /// Quotes in a line of words that aren't closed.
     Unbalanced,
+    /// No memory for a request or its reply.
+    NoMemory,
 }
 
-impl Malformed {
+impl Fault {
     pub(crate) fn answer(self, reply: &mut impl Reply) {
-        reply.put(b"-ERR Protocol error: ");
+        reply.put(b"-ERR ");
+        if self != Self::NoMemory {
+            reply.put(b"Protocol error: ");
+        }
         reply.put(match self {
             Self::LongWords => b"too big inline request",
             Self::LongCount => b"too big mbulk count string",
@@ -35,6 +40,7 @@ impl Malformed {
             Self::Length => b"invalid bulk length",
             Self::NoHeader(_) => b"expected '$', got '",
             Self::Unbalanced => b"unbalanced quotes in request",
+            Self::NoMemory => b"out of memory",
         });
         if let Self::NoHeader(byte) = self {
             reply.shown([byte].into_iter());
