@@ -119,11 +119,20 @@ impl Client {
     pub fn expect_end(&mut self) -> Result<&mut Self> {
         let mut byte = [0; 64];
         match self.stream.read(&mut byte) {
-            Ok(0) => Ok(self),
+            Ok(0) => self.expect_no_reset(),
             Ok(count) => {
                 bail!("expected the end, seen {}", show(&byte[..count]))
             }
             Err(error) => bail!("expected the end: {}", told(&error)),
+        }
+    }
+
+    /// Checks that no reset has come behind the end: the sign of a server that
+    /// closed with input unread. Reading does not tell, once the end is read.
+    pub fn expect_no_reset(&mut self) -> Result<&mut Self> {
+        match self.stream.take_error().context("SO_ERROR")? {
+            None => Ok(self),
+            Some(error) => bail!("the end came with a reset: {error}"),
         }
     }
 

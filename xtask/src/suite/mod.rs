@@ -62,8 +62,10 @@ struct Options {
     /// List the cases and run none.
     #[arg(long)]
     list: bool,
-    /// How many cases run side by side. They mostly wait.
-    #[arg(long, value_name = "N", default_value_t = default_jobs())]
+    /// How many cases run side by side; they mostly wait [default: four for
+    /// each processor].
+    #[arg(long, value_name = "N", default_value_t = default_jobs(),
+          hide_default_value = true)]
     jobs: usize,
     /// Where random streams start: the same seed gives the same streams.
     #[arg(long, value_name = "N", default_value_t = 7379)]

@@ -83,7 +83,11 @@ impl Plan {
 pub fn run(plan: &Plan, jobs: usize, seed: u64) -> Result<Report> {
     // Started here, because it would end with the thread that started it.
     let around = Arc::new(Surroundings { seed, redis: Redis::start() });
-    let progress = Progress::new(plan.steps.len());
+    let cases = plan.steps.len();
+    println!(
+        "{cases} cases, {jobs} at a time, random streams from seed {seed}"
+    );
+    let progress = Progress::new(cases);
     let started = Instant::now();
     let mut report = Report::new(plan);
     for (phase, jobs) in [(Phase::Together, jobs), (Phase::Alone, 1)] {

@@ -66,6 +66,7 @@ fn one_too_many(trial: &Trial) -> Result<()> {
 /// refusal on its way.
 fn had_sent(trial: &Trial) -> Result<()> {
     let (server, mut first, _second) = full(trial)?;
+    let held = Left::of(&server)?;
     for size in [6, 600, 60_000] {
         server.freeze()?;
         let mut newcomer = server.connect()?;
@@ -74,6 +75,11 @@ fn had_sent(trial: &Trial) -> Result<()> {
         newcomer
             .expect(REFUSAL)
             .and_then(Client::expect_end)
+            .with_context(|| format!("had sent {size} bytes"))?;
+        // The server's close has happened then, and what it brings is here.
+        held.again(&server)?;
+        newcomer
+            .expect_no_reset()
             .with_context(|| format!("had sent {size} bytes"))?;
     }
     first.ping()?;

@@ -13,6 +13,7 @@ use crate::suite::PATIENCE;
 use crate::suite::bytes::{echo, echoes, payload, unknowns};
 use crate::suite::case::{Case, Trial};
 use crate::suite::client::Client;
+use crate::suite::server::Server;
 
 /// Requests behind which replies of 600,000 bytes wait.
 const MANY_REPLIES: usize = 10_500;
@@ -78,13 +79,11 @@ fn silent_client(trial: &Trial) -> Result<()> {
 /// the connection and destroy the replies.
 fn ending_delivers(trial: &Trial, end: &[u8], last: &[u8]) -> Result<()> {
     let server = trial.serve()?;
-    let (mut requests, mut replies) = unknowns(MANY_REPLIES);
-    requests.extend_from_slice(end);
-    requests.resize(requests.len() + 100_000, b'x');
-    replies.extend_from_slice(last);
-    for mut client in
-        [server.connect()?, Client::with_small_window(server.tcp()?)?]
-    {
+    for (mut client, times) in readers(&server)? {
+        let (requests, replies) = unknowns(MANY_REPLIES);
+        let unread = vec![b'x'; 100_000];
+        let requests = [&requests.repeat(times), end, &unread].concat();
+        let replies = [&replies.repeat(times), last].concat();
         // Until neither side can go on: the server's buffers are full.
         let sent = client.send_what_fits(&requests)?;
         client.exchange(&requests[sent..], &replies)?.expect_end()?;
@@ -92,12 +91,22 @@ fn ending_delivers(trial: &Trial, end: &[u8], last: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// One that reads as fast as it can and one that is slow; and how many times
+/// `MANY_REPLIES` they ask for. For the slow one that is more than the
+/// server's kernel takes, so that the server itself has something left.
+fn readers(server: &Server) -> Result<Vec<(Client, usize)>> {
+    // In this order: a server of one serves the first first.
+    let quick = server.connect()?;
+    let slow = Client::with_small_window(server.tcp()?)?;
+    Ok(vec![(quick, 1), (slow, 12)])
+}
+
 fn half_close(trial: &Trial) -> Result<()> {
     let server = trial.serve()?;
-    let (requests, replies) = unknowns(MANY_REPLIES);
-    for mut client in
-        [server.connect()?, Client::with_small_window(server.tcp()?)?]
-    {
+    for (mut client, times) in readers(&server)? {
+        let (requests, replies) = unknowns(MANY_REPLIES);
+        let (requests, replies) =
+            (requests.repeat(times), replies.repeat(times));
         let sent = client.send_what_fits(&requests)?;
         thread::scope(|scope| {
             let mut writer = client.twin()?;
