@@ -24,16 +24,21 @@ pub fn broke_off(errno: Errno) -> bool {
             | Errno::ENETUNREACH
             | Errno::ENONET
             | Errno::ENOPROTOOPT
-            | Errno::EOPNOTSUPP
-            | Errno::EPERM
             | Errno::EPROTO
+            | Errno::ETIMEDOUT
     )
 }
 
-/// True where the process or the system has no more to give for now.
-pub fn is_shortage(errno: Errno) -> bool {
+/// True where the next call would fail as well, for a while: the process or
+/// the system has no more to give, or a firewall's rules forbid it.
+pub fn is_refused(errno: Errno) -> bool {
     matches!(
         errno,
-        Errno::EMFILE | Errno::ENFILE | Errno::ENOBUFS | Errno::ENOMEM
+        Errno::EMFILE
+            | Errno::ENFILE
+            | Errno::ENOBUFS
+            | Errno::ENOMEM
+            | Errno::EOPNOTSUPP
+            | Errno::EPERM
     )
 }

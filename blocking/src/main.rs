@@ -15,20 +15,24 @@
 //!        awake: answers, sends, and asks again
 //! ```
 //!
+//! The waiting call is `receive` in `conversation.rs`.
+//!
 //! One conversation at a time, from accept to close: who comes second waits
 //! in the backlog, connected but not served, until the first has left. All
 //! the waiting is done inside the calls that transfer: nothing else in this
 //! program asks whether a socket is ready, and so it can wait for one socket
 //! only. A deadline is the socket's own (SO_RCVTIMEO, SO_SNDTIMEO).
 //!
-//! To stop, a signal handler shuts down the socket that a call waits on, or
-//! would wait on next. The call returns, whether it had begun or not: no
-//! moment between a check and a wait is left in which a signal can be missed.
+//! To stop, a signal handler shuts down the receiving side of the socket that
+//! a call waits on, or would wait on next. The call returns, whether it had
+//! begun or not: no moment between a check and a wait is left in which a
+//! signal can be missed.
 //!
 //! # System calls
 //!
 //! accept4(2), recv(2), send(2), shutdown(2), setsockopt(2); for datagrams
-//! recvfrom(2) and sendto(2); sigaction(2) and setitimer(2) for the stop.
+//! recvfrom(2) and sendto(2); sigaction(2), setitimer(2) and ioctl(2) (tcp(7))
+//! for the stop.
 //!
 //! # Limits
 //!
@@ -49,27 +53,23 @@
 //! conversation, line for line, and give each client one of its own.
 
 mod accept;
+mod conversation;
 mod datagrams;
+mod queues;
 mod stop;
 
-use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::ExitCode;
-use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
-use nix::sys::socket::{
-    MsgFlags, Shutdown, SockFlag, recv, send, setsockopt, shutdown, sockopt,
-};
-use nix::sys::time::{TimeVal, TimeValLike as _};
+use nix::sys::socket::SockFlag;
 
-use common::limits::{ACCEPT_PAUSE, INPUT_CHUNK, LINGER, OUTPUT_KEPT};
-use common::{
-    About, Cause, Clients, Config, Deadline, Model, Reserve, Session, notice,
-    refuse,
-};
+use common::limits::SHORTAGE_PAUSE;
+use common::{About, Cause, Clients, Config, Model, Reserve, notice, refuse};
 
-use accept::{accept, broke_off, is_shortage};
+use accept::{accept, broke_off, is_refused};
+use conversation::converse;
 
 const MODEL: Model = Model {
     name: env!("CARGO_PKG_NAME"),
@@ -83,172 +83,59 @@ fn main() -> ExitCode {
 }
 
 fn serve(config: &Config) -> Result<()> {
-    stop::on_signals(config.drain_timeout)?;
     let mut about = About::new(MODEL.name, "");
     if let Some((socket, address)) = common::bind_datagrams(config)? {
+        stop::install(socket.as_fd(), config.drain_timeout)?;
         common::announce(None, Some(address))?;
-        return datagrams::serve(&socket, &mut about);
+        datagrams::serve(&socket, &mut about);
+        return Ok(());
     }
     let Some((listener, address)) = common::listen(config)? else {
         return Ok(());
     };
     let mut reserve = Reserve::hold()?;
+    stop::install(listener.as_fd(), config.drain_timeout)?;
     common::announce(Some(address), None)?;
 
     loop {
         stop::wakes(listener.as_fd());
         let accepted = accept(&listener, SockFlag::SOCK_CLOEXEC);
         if stop::requested() {
-            break;
+            return Ok(());
         }
         match accepted {
-            Ok(stream) if reserve.retake() => {
-                stop::wakes(stream.as_fd());
-                about.counters.accepted += 1;
-                about.counters.clients = 1;
-                converse(&stream, config, &mut about);
-                about.counters.clients = 0;
-            }
-            Ok(newcomer) => {
-                refuse(newcomer);
+            // It came in with the last descriptor, which was the reserve's.
+            Ok(newcomer) if !reserve.retake() => {
+                refuse(newcomer, format_args!("no descriptor is left"));
                 about.counters.refused += 1;
                 if !reserve.retake() {
-                    pause_accepting(Errno::EMFILE);
+                    pause(Errno::EMFILE);
                 }
             }
+            Ok(stream) => welcome(&stream, config, &mut about),
             Err(Errno::EINTR) => {}
             Err(errno) if broke_off(errno) => {}
-            // With the reserve's descriptor the next accept4 succeeds.
             Err(Errno::EMFILE | Errno::ENFILE) if reserve.release() => {}
-            Err(errno) if is_shortage(errno) => pause_accepting(errno),
+            Err(errno) if is_refused(errno) => pause(errno),
             Err(errno) => return Err(errno).context("accept4"),
         }
     }
-    stop::report();
-    Ok(())
 }
 
-/// Serves one client from its first byte to its last.
-fn converse(stream: &OwnedFd, config: &Config, about: &mut About) {
-    let ended = Conversation {
-        stream,
-        session: Session::new(about.counters.accepted, config.max_request),
-        deadline: Deadline::new(config.idle_timeout, Instant::now()),
-        bound: TimeVal::zero(),
-    }
-    .converse(about);
-    match ended {
-        // It left, it broke off, or its time was up: its own affair.
-        Ok(())
-        | Err(
-            Errno::ECONNRESET
-            | Errno::ENOTCONN
-            | Errno::EPIPE
-            | Errno::ETIMEDOUT,
-        ) => {}
-        Err(errno) => notice(
-            Cause::Conversation,
-            format_args!("a conversation failed: {}", errno.desc()),
-        ),
-    }
-}
-
-/// One client: its socket and its half of the protocol.
-struct Conversation<'a> {
-    stream: &'a OwnedFd,
-    session: Session,
-    deadline: Deadline,
-    /// How long the stream's calls may wait, as the kernel was told last.
-    bound: TimeVal,
-}
-
-impl Conversation<'_> {
-    fn converse(mut self, about: &mut About) -> nix::Result<()> {
-        let mut input = [0; INPUT_CHUNK];
-        let mut output = Vec::new();
-        while self.session.wants_input() {
-            let received = self.receive(&mut input)?;
-            if received == 0 {
-                // End of file, and all that came before it is answered.
-                return Ok(());
-            }
-            let completed =
-                self.session.receive(&input[..received], about, &mut output);
-            if completed > 0 {
-                about.counters.requests += completed as u64;
-                self.deadline.restart(Instant::now());
-            }
-            self.send_all(&output)?;
-            output.clear();
-            output.shrink_to(OUTPUT_KEPT);
-        }
-        self.end(&mut input)
-    }
-
-    /// Waits for data and takes it: both phases in one call.
-    fn receive(&mut self, input: &mut [u8]) -> nix::Result<usize> {
-        loop {
-            self.bound_wait()?;
-            match recv(self.stream.as_raw_fd(), input, MsgFlags::empty()) {
-                // A signal, or the bound: the deadline knows what is left.
-                Err(Errno::EINTR | Errno::EAGAIN) => {}
-                received => return received,
-            }
-        }
-    }
-
-    /// Sends everything. The kernel takes what fits its buffer, and waits for
-    /// the client to read: the client's slowness is its own bound.
-    fn send_all(&mut self, output: &[u8]) -> nix::Result<()> {
-        let mut sent = 0;
-        while sent < output.len() {
-            self.bound_wait()?;
-            let stream = self.stream.as_raw_fd();
-            match send(stream, &output[sent..], MsgFlags::MSG_NOSIGNAL) {
-                Ok(accepted) => sent += accepted,
-                Err(Errno::EINTR | Errno::EAGAIN) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
-        Ok(())
-    }
-
-    /// Ends the conversation so that the last replies arrive: says that no
-    /// more will come, then waits for the client to say the same.
-    fn end(&mut self, input: &mut [u8]) -> nix::Result<()> {
-        shutdown(self.stream.as_raw_fd(), Shutdown::Write)?;
-        self.deadline.end_within(LINGER, Instant::now());
-        while self.receive(input)? > 0 {}
-        Ok(())
-    }
-
-    /// Lets the next call wait until the deadline and no longer: it fails with
-    /// EAGAIN then. Rounded up, so that a busy client's bound stays the same
-    /// and costs no system call.
-    fn bound_wait(&mut self) -> nix::Result<()> {
-        const STEP_MS: i64 = 10;
-        let Some(left) = self.deadline.remaining(Instant::now()) else {
-            return Ok(());
-        };
-        if left.is_zero() {
-            return Err(Errno::ETIMEDOUT);
-        }
-        let steps = left.as_millis() as i64 / STEP_MS + 1;
-        let bound = TimeVal::milliseconds(steps * STEP_MS);
-        if bound != self.bound {
-            setsockopt(self.stream, sockopt::ReceiveTimeout, &bound)?;
-            setsockopt(self.stream, sockopt::SendTimeout, &bound)?;
-            self.bound = bound;
-        }
-        Ok(())
-    }
+/// Serves a newcomer. Whoever comes next waits until it has left.
+fn welcome(stream: &OwnedFd, config: &Config, about: &mut About) {
+    about.counters.accepted += 1;
+    about.counters.clients = 1;
+    stop::wakes(stream.as_fd());
+    converse(stream, config, about);
+    about.counters.clients = 0;
 }
 
 /// Leaves newcomers in the backlog for a moment rather than spin.
-fn pause_accepting(errno: Errno) {
+fn pause(errno: Errno) {
     notice(
         Cause::Accept,
         format_args!("cannot accept for a moment: {}", errno.desc()),
     );
-    std::thread::sleep(ACCEPT_PAUSE);
+    std::thread::sleep(SHORTAGE_PAUSE);
 }

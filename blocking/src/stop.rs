@@ -1,36 +1,42 @@
 //! Stopping a program that waits inside a system call.
 //!
 //! A flag set by a handler is not enough: the signal may arrive after the
-//! check of the flag and before the call that waits. A socket that is shut
-//! down stays so: accept(2) returns EINVAL, recv(2) what is left and then end
-//! of file, recvfrom(2) the queued datagrams and then nothing, whether the
-//! call had begun or begins later.
+//! check of the flag and before the call that waits. A socket whose receiving
+//! side is shut down stays so: accept(2) returns EINVAL, recv(2) what is there
+//! and otherwise end of file, recvfrom(2) the queued datagrams and otherwise
+//! nothing, whether the call had begun or begins later.
 
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{
     SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction,
 };
 use nix::sys::socket::{Shutdown, shutdown};
 
-/// The socket on which a call waits, or will wait next.
+/// The socket on which a call waits, or will wait next; -1 for none that a
+/// stop may touch.
 static WAITED_ON: AtomicI32 = AtomicI32::new(-1);
+/// The socket on which the program waits while it serves nobody.
+static HOME: AtomicI32 = AtomicI32::new(-1);
 static REQUESTED: AtomicBool = AtomicBool::new(false);
-static CUT_OFF: AtomicBool = AtomicBool::new(false);
 /// What the handler needs of the command line, in microseconds.
 static DRAIN_US: AtomicI64 = AtomicI64::new(0);
 
-/// From here on SIGTERM and SIGINT stop the program, and a second one ends it
-/// at once.
-pub fn on_signals(drain_timeout: Duration) -> Result<()> {
+/// From here on SIGTERM and SIGINT stop the program, which waits on `home`
+/// while it serves nobody; a second one ends it at once.
+pub fn install(home: BorrowedFd<'_>, drain_timeout: Duration) -> Result<()> {
+    HOME.store(home.as_raw_fd(), Ordering::SeqCst);
+    wakes(home);
     // Zero would disarm the timer instead of letting it expire at once.
     let drain_us = drain_timeout.as_micros().max(1) as i64;
     DRAIN_US.store(drain_us, Ordering::SeqCst);
+    let mut signals = SigSet::empty();
     for (signal, handler) in [
         (Signal::SIGTERM, on_stop as extern "C" fn(i32)),
         (Signal::SIGINT, on_stop),
@@ -45,8 +51,11 @@ pub fn on_signals(drain_timeout: Duration) -> Result<()> {
         // SAFETY: the handlers make async-signal-safe calls only.
         unsafe { sigaction(signal, &action) }
             .with_context(|| format!("cannot handle {signal}"))?;
+        signals.add(signal);
     }
-    Ok(())
+    // Whoever started the program may have left them blocked: exec(2) does
+    // not change that.
+    signals.thread_unblock().context("cannot unblock signals")
 }
 
 /// A stop is to wake the calls that wait on `socket`, from here to the next
@@ -59,14 +68,16 @@ pub fn wakes(socket: BorrowedFd<'_>) {
     }
 }
 
+/// From here on a stop leaves `stream` alone; false if it is too late for
+/// that.
+pub fn spares(_stream: BorrowedFd<'_>) -> bool {
+    WAITED_ON.store(-1, Ordering::SeqCst);
+    !requested()
+}
+
 /// True once a stop was asked for.
 pub fn requested() -> bool {
     REQUESTED.load(Ordering::SeqCst)
-}
-
-/// Says how many clients the drain timeout has cut off, if any.
-pub fn report() {
-    common::report_cut_off(CUT_OFF.load(Ordering::SeqCst).into());
 }
 
 extern "C" fn on_stop(_: i32) {
@@ -90,11 +101,18 @@ extern "C" fn on_stop(_: i32) {
     Errno::set_raw(errno);
 }
 
-/// The client did not take its replies in time: the call that waits for it
-/// fails with EPIPE now.
+/// The conversation did not end in time: the program does, whatever call it
+/// is in. It says so unless standard error would make it wait.
 extern "C" fn on_drain_deadline(_: i32) {
-    let errno = Errno::last_raw();
-    CUT_OFF.store(true, Ordering::SeqCst);
-    let _ = shutdown(WAITED_ON.load(Ordering::SeqCst), Shutdown::Both);
-    Errno::set_raw(errno);
+    const CUT_OFF: &[u8] = b"drain timeout: 1 client(s) cut off\n";
+    let home = HOME.load(Ordering::SeqCst);
+    let stderr = std::io::stderr();
+    let mut writable = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+    if WAITED_ON.load(Ordering::SeqCst) != home
+        && poll(&mut writable, PollTimeout::ZERO) == Ok(1)
+    {
+        let _ = nix::unistd::write(stderr.as_fd(), CUT_OFF);
+    }
+    // SAFETY: _exit is async-signal-safe and does not return.
+    unsafe { libc::_exit(0) }
 }

@@ -31,6 +31,7 @@ pub struct Counters {
     /// Connections accepted and served.
     pub accepted: u64,
     /// Newcomers turned away: no room, no descriptor, no process, no thread.
+    /// They are not among the accepted.
     pub refused: u64,
     /// Requests answered over streams.
     pub requests: u64,

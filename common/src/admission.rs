@@ -13,9 +13,10 @@ pub struct Admission {
 
 impl Admission {
     /// Takes `--max-connections` at its word, with a warning where the
-    /// process's limits are lower; otherwise the lesser of what the
+    /// process's limits are lower. Otherwise the lesser of 65,536 and what the
     /// descriptors left allow, at so many `descriptors` that a client keeps
-    /// open in this process, and 65,536. Call it when everything is bound.
+    /// open in this process (0: they set no limit). Call it when everything is
+    /// bound.
     pub fn new(config: &Config, descriptors: usize) -> Self {
         let possible = possible(descriptors);
         let limit = match config.max_connections {
@@ -48,7 +49,7 @@ fn possible(descriptors: usize) -> usize {
 }
 
 /// Raises the soft limit of descriptors to the hard one: select(2) is the only
-/// reason for the low default, and no model here needs that protection.
+/// reason for the low default, and who waits with it must check by itself.
 pub(crate) fn raise_descriptor_limit() {
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < hard

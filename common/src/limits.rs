@@ -9,7 +9,7 @@ pub const INPUT_CHUNK: usize = 16 * 1024;
 /// Bytes taken from one client before the next one has its turn.
 pub const READ_BUDGET: usize = 64 * 1024;
 
-/// Newcomers taken, and datagrams answered, before the others have their turn.
+/// Newcomers taken before the others have their turn.
 pub const ACCEPTS_PER_ROUND: usize = 64;
 
 /// Datagrams answered before the streams have their turn, and at most so many
@@ -22,9 +22,12 @@ pub const OUTPUT_HIGH: usize = 256 * 1024;
 /// Bytes of unread replies below which it is listened to again.
 pub const OUTPUT_LOW: usize = 64 * 1024;
 
-/// Bytes of capacity an output buffer keeps once it is empty and shared by
-/// all the clients of a loop, or by all the requests of a thread.
+/// Bytes of capacity that a loop's output buffer keeps, which all its clients
+/// share.
 pub const OUTPUT_KEPT: usize = 64 * 1024;
+
+/// Bytes of capacity that an output buffer keeps where every client has one.
+pub const OUTPUT_KEPT_ALONE: usize = 4 * 1024;
 
 /// How long the end of a conversation waits for the client's end of file.
 /// Closing earlier, with input unread, would reset the connection and destroy
@@ -32,9 +35,14 @@ pub const OUTPUT_KEPT: usize = 64 * 1024;
 /// 4.2.2.13).
 pub const LINGER: Duration = Duration::from_secs(2);
 
-/// How long a server that could not accept, not even with its reserve
-/// descriptor, leaves the newcomers waiting in the backlog.
-pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// How often a server that stops looks whether the last replies have arrived:
+/// the kernel has no event for it. Short against a delayed acknowledgement,
+/// 40 ms, which is what it mostly waits for.
+pub const DELIVERY_LOOK: Duration = Duration::from_millis(10);
+
+/// How long a call is left alone that failed for want of memory or, with the
+/// reserve spent, of descriptors: newcomers wait in the backlog meanwhile.
+pub const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
 
 /// Most clients by default, however many descriptors there are.
 pub const CONNECTIONS: usize = 65_536;
@@ -42,8 +50,14 @@ pub const CONNECTIONS: usize = 65_536;
 /// Descriptors kept free by default, for /proc, a log, a debugger.
 pub const DESCRIPTORS_SPARE: usize = 8;
 
-/// Bytes of the largest datagram: 65,535 less the headers of IPv4 and UDP.
-pub const DATAGRAM: usize = 65_507;
+/// Bytes of the largest datagram there is, over IPv6: 65,535 less UDP's
+/// header, as its own is not counted (RFC 768, RFC 8200). A smaller buffer
+/// would cut it off without a word.
+pub const DATAGRAM: usize = 65_527;
+
+/// Bytes of the largest reply, the same over IPv4 and IPv6: 65,535 less the
+/// headers of IPv4 and UDP.
+pub const DATAGRAM_REPLY: usize = 65_507;
 
 /// Bytes a refused newcomer may have sent already and still get its answer:
 /// they are discarded, because closing with input unread resets.

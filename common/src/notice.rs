@@ -1,19 +1,21 @@
 //! What a server says on standard error.
 
 use std::io::Write as _;
+use std::os::fd::AsFd as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Why a server has something to say. At most one line a second for each, so
-/// that trouble with ten thousand clients does not fill a disk.
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// Why a server has something to say. At most one line a second for each, in
+/// each process, so that trouble with ten thousand clients does not fill a
+/// disk.
 #[derive(Clone, Copy, Debug)]
 pub enum Cause {
     /// A newcomer found no room.
     Refused,
     /// accept(2) failed.
     Accept,
-    /// fork(2), or the creation of a thread, failed.
-    Spawn,
     /// A conversation failed in a way that no client can cause.
     Conversation,
     /// A datagram could not be received.
@@ -21,7 +23,7 @@ pub enum Cause {
 }
 
 /// The second of each cause's last line.
-static LAST: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];
+static LAST: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
 
 /// Says `what` happened unless something of the same cause was said within
 /// this second.
@@ -57,7 +59,15 @@ pub fn report_cut_off(clients: usize) {
     }
 }
 
-/// A standard error that cannot be written to is no reason to stop serving.
-fn say(what: std::fmt::Arguments<'_>) {
-    let _ = writeln!(std::io::stderr(), "{what}");
+/// Writes one line with one call, so that lines of several processes do not
+/// mix, and drops it where it would have to wait: a standard error that nobody
+/// reads is no reason to stop serving. A pipe that is writable takes PIPE_BUF
+/// bytes at once (pipe(7)), and no line is as long.
+pub(crate) fn say(what: std::fmt::Arguments<'_>) {
+    let line = format!("{what}\n");
+    let stderr = std::io::stderr();
+    let mut writable = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+    if poll(&mut writable, PollTimeout::ZERO) == Ok(1) {
+        let _ = stderr.lock().write_all(line.as_bytes());
+    }
 }

@@ -7,6 +7,8 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
+use crate::notice::say;
+
 /// Exit code of a run-time failure; 0 is a stop that was asked for, and 2 is
 /// for the command line.
 const FAILURE: u8 = 1;
@@ -52,6 +54,6 @@ pub fn announce(
 /// exit code.
 pub fn conclude(result: anyhow::Result<()>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
-    let _ = writeln!(std::io::stderr(), "error: {error:#}");
+    say(format_args!("error: {error:#}"));
     if error.is::<Unsupported>() { UNSUPPORTED.into() } else { FAILURE.into() }
 }

@@ -79,12 +79,10 @@ fn named(socket: Socket) -> std::io::Result<(OwnedFd, SocketAddr)> {
 }
 
 /// Turns a newcomer away with a word, and keeps nothing of it. Never waits:
-/// those who are being served notice nothing.
-pub fn refuse(newcomer: impl AsFd) {
-    notice(
-        Cause::Refused,
-        format_args!("max number of clients reached: a newcomer was refused"),
-    );
+/// those who are being served notice nothing. The newcomer is told in Redis's
+/// words; `why` is for whoever runs the server.
+pub fn refuse(newcomer: impl AsFd, why: std::fmt::Arguments<'_>) {
+    notice(Cause::Refused, format_args!("a newcomer was refused: {why}"));
     let fd = newcomer.as_fd().as_raw_fd();
     discard(fd, REFUSED_INPUT);
     // An empty send buffer takes it whole; if the client is gone already,

@@ -11,6 +11,8 @@ use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 use common::limits::{INPUT_CHUNK, LINGER, OUTPUT_KEPT};
 use common::{About, BackPressure, Deadline, Session};
 
+use crate::queues::{unacknowledged, unread};
+
 /// One client: its socket, its half of the protocol, and what the kernel has
 /// not taken yet. Idle, it holds no buffer.
 pub struct Connection {
@@ -19,6 +21,8 @@ pub struct Connection {
     session: Session,
     stage: Stage,
     end_of_file: bool,
+    /// After a stop: bytes that had arrived by then and are still to take.
+    left: Option<usize>,
     /// Replies; empty and without memory unless a send fell short.
     output: Vec<u8>,
     /// How much of `output` the kernel has taken.
@@ -70,6 +74,7 @@ impl Connection {
             session,
             stage: Stage::Conversing,
             end_of_file: false,
+            left: None,
             output: Vec::new(),
             sent: 0,
             pressure: BackPressure::default(),
@@ -123,10 +128,24 @@ impl Connection {
         }
     }
 
-    /// Ends the input: what the kernel holds stays readable, then comes end of
-    /// file, and the conversation ends as it does when the client ends it.
-    pub fn stop(&self) {
-        let _ = shutdown(self.stream.as_raw_fd(), Shutdown::Read);
+    /// The server stops: what has arrived by now is answered, and then the
+    /// conversation ends. A client that goes on sending is not listened to.
+    pub fn stop(&mut self) -> nix::Result<()> {
+        let left = unread(&self.stream)?;
+        self.left = Some(left);
+        if left == 0 && self.stage == Stage::Conversing {
+            self.stage = Stage::Ending;
+        }
+        Ok(())
+    }
+
+    /// True after a stop once the client has all its replies: nobody waits for
+    /// its end of file then.
+    pub fn is_delivered(&self) -> bool {
+        self.left.is_some()
+            && self.stage != Stage::Conversing
+            && self.output.is_empty()
+            && unacknowledged(&self.stream) == Ok(0)
     }
 
     /// Without unsent replies of its own, a connection uses the loop's buffer,
@@ -185,7 +204,8 @@ impl Connection {
             about.counters.requests += completed as u64;
             self.deadline.restart(now);
         }
-        if !self.session.wants_input() {
+        self.left = self.left.map(|left| left.saturating_sub(input.len()));
+        if !self.session.wants_input() || self.left == Some(0) {
             self.stage = Stage::Ending;
         }
         self.pressure.update(self.output.len() - self.sent);
@@ -195,7 +215,7 @@ impl Connection {
     fn proceed(&mut self, now: Instant) -> nix::Result<Progress> {
         self.flush()?;
         if self.stage == Stage::Ending && self.output.is_empty() {
-            if self.end_of_file {
+            if self.end_of_file || self.is_delivered() {
                 return Ok(Progress::Ended);
             }
             shutdown(self.stream.as_raw_fd(), Shutdown::Write)?;
@@ -227,4 +247,18 @@ impl Connection {
         self.pressure.update(self.output.len() - self.sent);
         Ok(())
     }
+}
+
+/// True where the client left, broke off, or was lost: its own affair, and
+/// nothing to report.
+pub fn is_the_clients(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::ECONNRESET
+            | Errno::EHOSTUNREACH
+            | Errno::ENETUNREACH
+            | Errno::ENOTCONN
+            | Errno::EPIPE
+            | Errno::ETIMEDOUT
+    )
 }

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, SockaddrStorage, recvfrom, sendto};
 
-use common::limits::{DATAGRAM, DATAGRAMS_PER_ROUND};
+use common::limits::{DATAGRAM, DATAGRAM_REPLY, DATAGRAMS_PER_ROUND};
 use common::{About, Cause, answer_datagram, notice};
 
 /// A datagram socket and the buffers for one datagram and its reply.
@@ -19,8 +19,9 @@ pub struct Datagrams {
 impl Datagrams {
     /// `socket` is non-blocking.
     pub fn new(socket: OwnedFd) -> Self {
-        let buffer = || vec![0; DATAGRAM].into_boxed_slice();
-        Self { socket, input: buffer(), output: buffer() }
+        let input = vec![0; DATAGRAM].into_boxed_slice();
+        let output = vec![0; DATAGRAM_REPLY].into_boxed_slice();
+        Self { socket, input, output }
     }
 
     /// Answers what has arrived, up to a round's worth: then the streams have

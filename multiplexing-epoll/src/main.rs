@@ -64,6 +64,7 @@ mod accept;
 mod connection;
 mod datagrams;
 mod newcomers;
+mod queues;
 mod stop;
 mod trigger;
 
@@ -81,11 +82,12 @@ use nix::sys::epoll::{
 use nix::sys::signalfd::SignalFd;
 use slotmap::{DefaultKey, Key as _, KeyData, SecondaryMap, SlotMap};
 
+use common::limits::DELIVERY_LOOK;
 use common::{
     About, Admission, Cause, Clients, Config, Deadlines, Model, Reserve, notice,
 };
 
-use connection::{Connection, Progress, Scratch};
+use connection::{Connection, Progress, Scratch, is_the_clients};
 use datagrams::Datagrams;
 use trigger::{Flags, Trigger};
 
@@ -119,7 +121,7 @@ fn serve(config: &Config, trigger: Trigger) -> Result<()> {
     while !server.has_finished() {
         let ready = match server.epoll.wait(&mut events, server.timeout()) {
             Ok(ready) => ready,
-            Err(Errno::EINTR) => 0,
+            Err(Errno::EINTR) => continue,
             Err(errno) => return Err(errno).context("epoll_wait"),
         };
         server.now = Instant::now();
@@ -128,12 +130,16 @@ fn serve(config: &Config, trigger: Trigger) -> Result<()> {
                 LISTENER => server.on_connected()?,
                 SIGNALS => server.on_signal()?,
                 DATAGRAMS => server.on_datagrams(),
-                key => server.on_event(key, event.events()),
+                key => server.visit(key_of(key), event.events()),
             }
         }
         server.visit_ready();
-        server.close_overdue();
-        server.resume_accepting()?;
+        // Whose event is yet to come may have been in time.
+        if ready < events.len() {
+            server.close_overdue();
+        }
+        server.close_delivered();
+        server.resume()?;
     }
     common::report_cut_off(server.connections.len());
     Ok(())
@@ -215,7 +221,7 @@ impl<'a> Server<'a> {
     /// True when a stop was asked for and nobody is left, or time is up.
     fn has_finished(&self) -> bool {
         self.drain_until.is_some_and(|until| {
-            self.connections.is_empty() || until <= self.now
+            self.connections.is_empty() || until <= Instant::now()
         })
     }
 
@@ -224,8 +230,9 @@ impl<'a> Server<'a> {
         if !self.ready.is_empty() {
             return EpollTimeout::ZERO;
         }
+        let look = self.drain_until.map(|_| self.now + DELIVERY_LOOK);
         let moments =
-            [self.deadlines.next(), self.paused_until, self.drain_until];
+            [self.deadlines.next(), self.paused_until, self.drain_until, look];
         milliseconds(moments.into_iter().flatten().min())
     }
 
@@ -239,12 +246,11 @@ impl<'a> Server<'a> {
         self.epoll.add(&connection.stream, event)
     }
 
-    /// Visits a connection that epoll reports. One that was closed since is
-    /// not found. An error or a hang-up counts as both: the next call says
-    /// which it is.
-    fn on_event(&mut self, data: u64, events: EpollFlags) {
+    /// Visits a connection. One that was closed since it was reported is not
+    /// found. An error or a hang-up counts as both: the next call says which
+    /// it is.
+    fn visit(&mut self, key: DefaultKey, events: EpollFlags) {
         let both = EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP;
-        let key = DefaultKey::from(KeyData::from_ffi(data));
         let Some(connection) = self.connections.get_mut(key) else { return };
         let mut progress = Ok(Progress::Drained);
         if events.intersects(EpollFlags::EPOLLOUT | both) {
@@ -268,7 +274,7 @@ impl<'a> Server<'a> {
         for key in mem::take(&mut self.ready) {
             if let Some(registration) = self.registrations.get_mut(key) {
                 registration.listed = false;
-                self.on_event(key.data().as_ffi(), EpollFlags::EPOLLIN);
+                self.visit(key, EpollFlags::EPOLLIN);
             }
         }
     }
@@ -278,10 +284,8 @@ impl<'a> Server<'a> {
         let connection = &mut self.connections[key];
         let registration = &mut self.registrations[key];
         match progress {
-            Ok(Progress::Ended)
-            | Err(Errno::ECONNRESET | Errno::ENOTCONN | Errno::EPIPE) => {
-                return self.close(key);
-            }
+            Ok(Progress::Ended) => return self.close(key),
+            Err(errno) if is_the_clients(errno) => return self.close(key),
             Err(errno) => return self.fail(key, errno),
             Ok(Progress::More) if self.trigger.reports_once() => {
                 if !registration.listed {
@@ -336,7 +340,7 @@ impl<'a> Server<'a> {
         if let Some(connection) = self.connections.remove(key) {
             self.deadlines.forget(key, &connection.deadline);
             self.registrations.remove(key);
-            self.about.counters.clients -= 1;
+            self.about.counters.clients = self.connections.len() as u64;
             // There may be a descriptor for a newcomer now.
             self.paused_until = self.paused_until.map(|_| self.now);
         }
@@ -348,6 +352,11 @@ struct Registration {
     interest: EpollFlags,
     /// True while the connection is on the ready list, where it is once.
     listed: bool,
+}
+
+/// The key that was registered as a number, and came back with an event.
+fn key_of(data: u64) -> DefaultKey {
+    KeyData::from_ffi(data).into()
 }
 
 /// The time until then in epoll's unit, rounded up: a wait that ends early

@@ -8,10 +8,10 @@ use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::sys::socket::SockFlag;
 
-use common::limits::{ACCEPT_PAUSE, ACCEPTS_PER_ROUND};
+use common::limits::{ACCEPTS_PER_ROUND, SHORTAGE_PAUSE};
 use common::{Cause, Deadline, Session, notice, refuse};
 
-use crate::accept::{accept, broke_off, is_shortage};
+use crate::accept::{accept, broke_off, is_refused};
 use crate::connection::Connection;
 use crate::{LISTENER, Server};
 
@@ -22,25 +22,32 @@ impl Server<'_> {
             let Some(listener) = &self.listener else { return Ok(()) };
             let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
             match accept(listener, flags) {
-                Ok(stream) if self.has_room() => self.welcome(stream)?,
-                Ok(newcomer) => {
-                    refuse(newcomer);
+                // It came in with the last descriptor, the reserve's.
+                Ok(newcomer) if !self.reserve.retake() => {
+                    refuse(newcomer, format_args!("no descriptor is left"));
                     self.about.counters.refused += 1;
                     if !self.reserve.retake() {
-                        return self.pause_accepting(Errno::EMFILE);
+                        return self.pause(Errno::EMFILE);
                     }
                 }
+                Ok(newcomer) if !self.has_room() => {
+                    refuse(
+                        newcomer,
+                        format_args!("--max-connections are here"),
+                    );
+                    self.about.counters.refused += 1;
+                }
+                Ok(stream) => self.welcome(stream)?,
                 Err(Errno::EAGAIN) => {
                     self.reserve.retake();
                     return Ok(());
                 }
                 Err(Errno::EINTR) => {}
                 Err(errno) if broke_off(errno) => {}
-                // With the reserve's descriptor the next accept4 succeeds.
                 Err(Errno::EMFILE | Errno::ENFILE)
                     if self.reserve.release() => {}
-                Err(errno) if is_shortage(errno) => {
-                    return self.pause_accepting(errno);
+                Err(errno) if is_refused(errno) => {
+                    return self.pause(errno);
                 }
                 Err(errno) => return Err(errno).context("accept4"),
             }
@@ -48,15 +55,13 @@ impl Server<'_> {
         Ok(())
     }
 
-    fn has_room(&mut self) -> bool {
-        self.reserve.retake() && self.admission.admits(self.connections.len())
+    fn has_room(&self) -> bool {
+        self.admission.admits(self.connections.len())
     }
 
     /// Serves a newcomer, or tells it that epoll cannot take it in.
     fn welcome(&mut self, stream: OwnedFd) -> Result<()> {
-        self.about.counters.accepted += 1;
-        self.about.counters.clients += 1;
-        let id = self.about.counters.accepted;
+        let id = self.about.counters.accepted + 1;
         let session = Session::new(id, self.config.max_request);
         let mut deadline = Deadline::new(self.config.idle_timeout, self.now);
         let key = self.connections.insert_with_key(|key| {
@@ -64,10 +69,15 @@ impl Server<'_> {
             Connection::new(stream, session, deadline)
         });
         match self.register(key) {
-            Ok(()) => Ok(()),
+            Ok(()) => {
+                self.about.counters.accepted = id;
+                self.about.counters.clients += 1;
+                Ok(())
+            }
             // fs.epoll.max_user_watches is reached, or memory is short.
-            Err(Errno::ENOSPC | Errno::ENOMEM) => {
-                refuse(&self.connections[key].stream);
+            Err(errno @ (Errno::ENOSPC | Errno::ENOMEM)) => {
+                let stream = &self.connections[key].stream;
+                refuse(stream, format_args!("epoll_ctl: {}", errno.desc()));
                 self.about.counters.refused += 1;
                 self.close(key);
                 Ok(())
@@ -78,16 +88,16 @@ impl Server<'_> {
 
     /// Leaves newcomers in the backlog until a client leaves, or for a moment,
     /// rather than spin on a listener that stays readable.
-    fn pause_accepting(&mut self, errno: Errno) -> Result<()> {
+    fn pause(&mut self, errno: Errno) -> Result<()> {
         notice(
             Cause::Accept,
             format_args!("cannot accept for a moment: {}", errno.desc()),
         );
-        self.paused_until = Some(self.now + ACCEPT_PAUSE);
+        self.paused_until = Some(self.now + SHORTAGE_PAUSE);
         self.watch_listener(EpollFlags::empty())
     }
 
-    pub fn resume_accepting(&mut self) -> Result<()> {
+    pub fn resume(&mut self) -> Result<()> {
         if self.paused_until.is_some_and(|until| until <= self.now) {
             self.paused_until = None;
             self.watch_listener(EpollFlags::EPOLLIN)?;

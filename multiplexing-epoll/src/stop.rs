@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
+use nix::sys::epoll::EpollFlags;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 
@@ -40,10 +41,30 @@ impl Server<'_> {
             self.listener = None;
             self.on_datagrams();
             self.datagrams = None;
-            for connection in self.connections.values() {
-                connection.stop();
+            let keys: Vec<_> = self.connections.keys().collect();
+            for key in keys {
+                match self.connections[key].stop() {
+                    Ok(()) => self.visit(key, EpollFlags::EPOLLIN),
+                    Err(errno) => self.fail(key, errno),
+                }
             }
         }
         Ok(())
+    }
+
+    /// While stopping: closes those that have all their replies.
+    pub fn close_delivered(&mut self) {
+        if self.drain_until.is_none() {
+            return;
+        }
+        let delivered: Vec<_> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| connection.is_delivered())
+            .map(|(key, _)| key)
+            .collect();
+        for key in delivered {
+            self.close(key);
+        }
     }
 }

@@ -1,45 +1,11 @@
-//! The parent's children: made, counted, told to stop, reaped.
+//! The parent's children: counted, told to stop, reaped.
 
 use std::collections::HashSet;
 
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
-use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
-
-use common::About;
-
-use crate::parent::Parent;
-use crate::stop;
-
-impl Parent<'_> {
-    /// Does `work` in a child, which ends after it. In the parent: who it is.
-    pub fn fork(&mut self, work: impl FnOnce(&mut About)) -> nix::Result<Pid> {
-        let parent = getpid();
-        // SAFETY: this process has one thread, so the child may do anything
-        // that the parent may.
-        match unsafe { fork() }? {
-            ForkResult::Parent { child } => Ok(child),
-            ForkResult::Child => {
-                self.become_child(parent);
-                work(&mut self.about.clone().here());
-                std::process::exit(0)
-            }
-        }
-    }
-
-    /// Closes what is the parent's, and ends when the parent does.
-    fn become_child(&mut self, parent: Pid) {
-        self.listener = None;
-        self.reserve.release();
-        self.signals = None;
-        let bound = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
-        // The parent may have died before the kernel was asked to tell.
-        if bound.is_err() || getppid() != parent || stop::in_child().is_err() {
-            std::process::exit(1);
-        }
-    }
-}
+use nix::unistd::Pid;
 
 /// All children that have not been reaped.
 #[derive(Default)]
@@ -80,15 +46,14 @@ impl Children {
     pub fn reap(&mut self) {
         let any = Pid::from_raw(-1);
         loop {
-            let ended = match waitpid(any, Some(WaitPidFlag::WNOHANG)) {
-                Ok(status) => status.pid(),
-                Err(Errno::EINTR) => continue,
-                // ECHILD: there are none.
-                Err(_) => None,
-            };
-            match ended {
-                Some(child) => self.forget(child),
-                None => return,
+            match waitpid(any, Some(WaitPidFlag::WNOHANG)) {
+                Ok(status) => match status.pid() {
+                    Some(child) => self.forget(child),
+                    None => return,
+                },
+                Err(Errno::EINTR) => {}
+                // ECHILD: there are none left.
+                Err(_) => return,
             }
         }
     }

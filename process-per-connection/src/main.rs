@@ -38,11 +38,11 @@
 //!
 //! # Limits
 //!
-//! A process a client: about 110 KiB of page tables, kernel stack and pages
-//! that were written to. The number of processes ends it (EAGAIN from fork:
-//! RLIMIT_NPROC, kernel.pid_max, kernel.threads-max, the control group's
-//! pids.max). The newcomer is refused then, and nobody else notices. Nothing
-//! that one child keeps in memory is seen by another.
+//! A process a client: about 140 KiB of page tables, kernel stack and pages
+//! that were written to (measured on x86-64). The number of processes ends it
+//! (EAGAIN from fork: RLIMIT_NPROC, kernel.pid_max, kernel.threads-max, the
+//! control group's pids.max). The newcomer is refused then, and nobody else
+//! notices. Nothing that one child keeps in memory is seen by another.
 //!
 //! # When to use it
 //!
@@ -57,30 +57,28 @@
 
 mod accept;
 mod children;
+mod conversation;
 mod datagrams;
-mod parent;
+mod newcomers;
+mod queues;
 mod stop;
 
-use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::process::ExitCode;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::process::{ExitCode, exit};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::socket::{
-    MsgFlags, Shutdown, recv, send, setsockopt, shutdown, sockopt,
-};
-use nix::sys::time::{TimeVal, TimeValLike as _};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
+use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
 
-use common::limits::{INPUT_CHUNK, LINGER, OUTPUT_KEPT};
-use common::{
-    About, Admission, Cause, Clients, Config, Deadline, Model, Reserve,
-    Session, notice,
-};
+use common::{About, Admission, Clients, Config, Model, Reserve, refuse};
 
 use children::Children;
-use parent::Parent;
+use conversation::converse;
 
 const MODEL: Model = Model {
     name: env!("CARGO_PKG_NAME"),
@@ -96,33 +94,18 @@ fn main() -> ExitCode {
 fn serve(config: &Config) -> Result<()> {
     let (listener, tcp) = common::listen(config)?.unzip();
     let (socket, udp) = common::bind_datagrams(config)?.unzip();
-    if let Some(listener) = &listener {
-        fcntl(listener, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
-            .context("O_NONBLOCK on the listener")?;
-    }
-    let admission = Admission::new(config, 0);
-    let mut parent = Parent {
-        config,
-        admission,
-        listener,
-        reserve: Reserve::hold()?,
-        signals: Some(stop::signals()?),
-        children: Children::default(),
-        about: About::new(MODEL.name, ""),
-        paused_until: None,
-        drain_until: None,
-    };
+    let mut parent = Parent::new(config, listener)?;
     if let Some(socket) = socket {
-        parent.start_datagrams(&socket).context("fork for datagrams")?;
+        parent.start_datagrams(socket)?;
     }
     common::announce(tcp, udp)?;
 
     while !parent.has_finished() {
-        let (signalled, connected) = parent.wait()?;
-        if signalled {
+        let ready = parent.wait()?;
+        if ready.signals {
             parent.on_signal()?;
         }
-        if connected {
+        if ready.newcomers {
             parent.on_connected()?;
         }
     }
@@ -130,118 +113,135 @@ fn serve(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// Serves one client from its first byte to its last.
-fn converse(stream: &OwnedFd, config: &Config, about: &mut About) {
-    let ended = Conversation {
-        stream,
-        session: Session::new(about.counters.accepted, config.max_request),
-        deadline: Deadline::new(config.idle_timeout, Instant::now()),
-        bound: TimeVal::zero(),
+/// The process that accepts. It has one thread and serves nobody itself.
+struct Parent<'a> {
+    config: &'a Config,
+    pid: Pid,
+    admission: Admission,
+    /// `None` once a stop was asked for, and in a child.
+    listener: Option<OwnedFd>,
+    reserve: Reserve,
+    signals: SignalFd,
+    children: Children,
+    about: About,
+    /// No descriptor or memory for a newcomer until then.
+    paused_until: Option<Instant>,
+    /// Set by a stop: the children have so long.
+    drain_until: Option<Instant>,
+}
+
+/// What the parent was woken for.
+struct Ready {
+    signals: bool,
+    newcomers: bool,
+}
+
+impl<'a> Parent<'a> {
+    fn new(config: &'a Config, listener: Option<OwnedFd>) -> Result<Self> {
+        newcomers::prepare(listener.as_ref())?;
+        Ok(Self {
+            config,
+            pid: getpid(),
+            admission: Admission::new(config, 0),
+            listener,
+            reserve: Reserve::hold()?,
+            signals: stop::signals()?,
+            children: Children::default(),
+            about: About::new(MODEL.name, ""),
+            paused_until: None,
+            drain_until: None,
+        })
     }
-    .converse(about);
-    match ended {
-        // It left, it broke off, or its time was up: its own affair.
+
+    /// True when a stop was asked for and nobody is left, or time is up.
+    fn has_finished(&self) -> bool {
+        self.drain_until.is_some_and(|until| {
+            self.children.is_empty() || until <= Instant::now()
+        })
+    }
+
+    /// Waits for a signal or a newcomer: the parent's only wait.
+    fn wait(&mut self) -> Result<Ready> {
+        let now = Instant::now();
+        self.paused_until = self.paused_until.filter(|until| *until > now);
+        let timeout = milliseconds(self.paused_until.or(self.drain_until), now);
+        let signals = PollFd::new(self.signals.as_fd(), PollFlags::POLLIN);
+        let mut watched = vec![signals];
+        if let (Some(listener), None) = (&self.listener, self.paused_until) {
+            watched.push(PollFd::new(listener.as_fd(), PollFlags::POLLIN));
+        }
+        match poll(&mut watched, timeout) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno).context("poll"),
+        }
+        let is_ready = |fd: &PollFd<'_>| fd.any().unwrap_or(true);
+        Ok(Ready {
+            signals: watched.first().is_some_and(is_ready),
+            newcomers: watched.get(1).is_some_and(is_ready),
+        })
+    }
+
+    /// Gives a newcomer a process of its own, or tells it that there is none.
+    fn welcome(&mut self, stream: OwnedFd) {
+        let mut about = self.about.clone();
+        about.counters.accepted += 1;
+        about.counters.clients = self.children.clients() as u64 + 1;
+        // SAFETY: this process has one thread, so the child may do whatever
+        // the parent may.
+        match unsafe { fork() } {
+            Ok(ForkResult::Child) => {
+                self.become_child();
+                stop::wakes(stream.as_fd());
+                converse(&stream, self.config, &mut about.here());
+                exit(0)
+            }
+            // The parent's copy of the stream is closed here.
+            Ok(ForkResult::Parent { child }) => {
+                self.children.add_client(child);
+                self.about = about;
+            }
+            Err(errno) => {
+                let why = errno.desc();
+                refuse(stream, format_args!("cannot fork: {why}"));
+                self.about.counters.refused += 1;
+            }
+        }
+    }
+
+    /// Gives the datagrams a process of their own.
+    fn start_datagrams(&mut self, socket: OwnedFd) -> Result<()> {
+        // SAFETY: this process has one thread, so the child may do whatever
+        // the parent may.
+        match unsafe { fork() }.context("fork for datagrams")? {
+            ForkResult::Child => {
+                self.become_child();
+                datagrams::serve(&socket, &mut self.about.clone().here());
+                exit(0)
+            }
+            ForkResult::Parent { child } => self.children.add_datagrams(child),
+        }
         Ok(())
-        | Err(
-            Errno::ECONNRESET
-            | Errno::ENOTCONN
-            | Errno::EPIPE
-            | Errno::ETIMEDOUT,
-        ) => {}
-        Err(errno) => notice(
-            Cause::Conversation,
-            format_args!("a conversation failed: {}", errno.desc()),
-        ),
+    }
+
+    /// In a child: closes what is the parent's, or the child would keep the
+    /// port busy, and ends when the parent does. The descriptor of signals
+    /// means nothing to who does not read it.
+    fn become_child(&mut self) {
+        self.listener = None;
+        self.reserve.release();
+        let tied = prctl::set_pdeathsig(Signal::SIGKILL);
+        // The parent may have died before the kernel was asked to tell.
+        let orphaned = getppid() != self.pid;
+        if tied.is_err() || orphaned || stop::install().is_err() {
+            exit(1);
+        }
     }
 }
 
-/// One client: its socket and its half of the protocol.
-struct Conversation<'a> {
-    stream: &'a OwnedFd,
-    session: Session,
-    deadline: Deadline,
-    /// How long the stream's calls may wait, as the kernel was told last.
-    bound: TimeVal,
-}
-
-impl Conversation<'_> {
-    fn converse(mut self, about: &mut About) -> nix::Result<()> {
-        let mut input = [0; INPUT_CHUNK];
-        let mut output = Vec::new();
-        while self.session.wants_input() {
-            let received = self.receive(&mut input)?;
-            if received == 0 {
-                // End of file, and all that came before it is answered.
-                return Ok(());
-            }
-            let completed =
-                self.session.receive(&input[..received], about, &mut output);
-            if completed > 0 {
-                about.counters.requests += completed as u64;
-                self.deadline.restart(Instant::now());
-            }
-            self.send_all(&output)?;
-            output.clear();
-            output.shrink_to(OUTPUT_KEPT);
-        }
-        self.end(&mut input)
-    }
-
-    /// Waits for data and takes it: both phases in one call.
-    fn receive(&mut self, input: &mut [u8]) -> nix::Result<usize> {
-        loop {
-            self.bound_wait()?;
-            match recv(self.stream.as_raw_fd(), input, MsgFlags::empty()) {
-                // A signal, or the bound: the deadline knows what is left.
-                Err(Errno::EINTR | Errno::EAGAIN) => {}
-                received => return received,
-            }
-        }
-    }
-
-    /// Sends everything. The kernel takes what fits its buffer, and waits for
-    /// the client to read: the client's slowness is its own bound.
-    fn send_all(&mut self, output: &[u8]) -> nix::Result<()> {
-        let mut sent = 0;
-        while sent < output.len() {
-            self.bound_wait()?;
-            let stream = self.stream.as_raw_fd();
-            match send(stream, &output[sent..], MsgFlags::MSG_NOSIGNAL) {
-                Ok(accepted) => sent += accepted,
-                Err(Errno::EINTR | Errno::EAGAIN) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
-        Ok(())
-    }
-
-    /// Ends the conversation so that the last replies arrive: says that no
-    /// more will come, then waits for the client to say the same.
-    fn end(&mut self, input: &mut [u8]) -> nix::Result<()> {
-        shutdown(self.stream.as_raw_fd(), Shutdown::Write)?;
-        self.deadline.end_within(LINGER, Instant::now());
-        while self.receive(input)? > 0 {}
-        Ok(())
-    }
-
-    /// Lets the next call wait until the deadline and no longer: it fails with
-    /// EAGAIN then. Rounded up, so that a busy client's bound stays the same
-    /// and costs no system call.
-    fn bound_wait(&mut self) -> nix::Result<()> {
-        const STEP_MS: i64 = 10;
-        let Some(left) = self.deadline.remaining(Instant::now()) else {
-            return Ok(());
-        };
-        if left.is_zero() {
-            return Err(Errno::ETIMEDOUT);
-        }
-        let steps = left.as_millis() as i64 / STEP_MS + 1;
-        let bound = TimeVal::milliseconds(steps * STEP_MS);
-        if bound != self.bound {
-            setsockopt(self.stream, sockopt::ReceiveTimeout, &bound)?;
-            setsockopt(self.stream, sockopt::SendTimeout, &bound)?;
-            self.bound = bound;
-        }
-        Ok(())
-    }
+/// The time until then in poll's unit, rounded up: a wait that ends early
+/// would begin again at once, and again.
+fn milliseconds(until: Option<Instant>, now: Instant) -> PollTimeout {
+    let Some(until) = until else { return PollTimeout::NONE };
+    let left = until.saturating_duration_since(now).as_micros();
+    PollTimeout::try_from(left.div_ceil(1000)).unwrap_or(PollTimeout::MAX)
 }

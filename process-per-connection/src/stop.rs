@@ -2,8 +2,9 @@
 
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
 use nix::sys::signal::{
     SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction,
@@ -11,12 +12,22 @@ use nix::sys::signal::{
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 use nix::sys::socket::{Shutdown, shutdown};
 
-/// The socket on which a child's call waits, or will wait next.
+use crate::Parent;
+
+/// The socket on which a child's call waits, or will wait next; -1 for none
+/// that a stop may touch.
 static WAITED_ON: AtomicI32 = AtomicI32::new(-1);
 static REQUESTED: AtomicBool = AtomicBool::new(false);
 
 /// From here on the parent's signals wait until they are read.
 pub fn signals() -> Result<SignalFd> {
+    // Whoever started the program may have left SIGCHLD ignored, which exec(2)
+    // does not change: children would be reaped behind our back.
+    let default =
+        SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    // SAFETY: the default action is no handler.
+    unsafe { sigaction(Signal::SIGCHLD, &default) }
+        .context("cannot reset SIGCHLD")?;
     let mut mask = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD] {
         mask.add(signal);
@@ -27,7 +38,7 @@ pub fn signals() -> Result<SignalFd> {
 }
 
 /// The next signal that has arrived, if any.
-pub fn next(signals: &SignalFd) -> Result<Option<siginfo>> {
+fn next(signals: &SignalFd) -> Result<Option<siginfo>> {
     loop {
         match signals.read_signal() {
             Err(Errno::EINTR) => {}
@@ -38,7 +49,7 @@ pub fn next(signals: &SignalFd) -> Result<Option<siginfo>> {
 
 /// A child inherits the parent's blocked signals, so one that was sent before
 /// this moment is delivered now, and none is lost.
-pub fn in_child() -> nix::Result<()> {
+pub fn install() -> nix::Result<()> {
     let mut mask = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         // No SA_RESTART: a call that a signal interrupts says EINTR.
@@ -63,13 +74,22 @@ pub fn wakes(socket: BorrowedFd<'_>) {
     }
 }
 
-/// True once a stop was asked for.
+/// From here on a stop leaves `stream` alone; false if it is too late for
+/// that.
+pub fn spares(_stream: BorrowedFd<'_>) -> bool {
+    WAITED_ON.store(-1, Ordering::SeqCst);
+    !requested()
+}
+
+/// True once a stop was asked for, in a child.
 pub fn requested() -> bool {
     REQUESTED.load(Ordering::SeqCst)
 }
 
-/// A socket that is shut down stays so: recv(2) returns what is left and then
-/// end of file, whether the call had begun or begins later. A terminal sends
+/// A socket whose receiving side is shut down stays so: recv(2) returns what
+/// is there and otherwise end of file, recvfrom(2) the queued datagrams and
+/// otherwise nothing, whether the call had begun or begins later. A terminal
+/// sends
 /// SIGINT to the child too, so a second signal means nothing: the parent ends
 /// those who take too long.
 extern "C" fn on_stop(_: i32) {
@@ -77,4 +97,32 @@ extern "C" fn on_stop(_: i32) {
     REQUESTED.store(true, Ordering::SeqCst);
     let _ = shutdown(WAITED_ON.load(Ordering::SeqCst), Shutdown::Read);
     Errno::set_raw(errno);
+}
+
+impl Parent<'_> {
+    /// SIGCHLD: somebody has left. Of the others the first stops: no
+    /// newcomers, and every child ends its conversation. A second one is a
+    /// failure.
+    pub fn on_signal(&mut self) -> Result<()> {
+        while let Some(info) = next(&self.signals)? {
+            if info.ssi_signo == Signal::SIGCHLD as u32 {
+                // A place is free again.
+                self.paused_until = None;
+                continue;
+            }
+            if self.drain_until.is_some() {
+                self.children.kill();
+                bail!("stopped by a second signal");
+            }
+            self.listener = None;
+            self.children.stop();
+            self.drain_until = Some(Instant::now() + self.config.drain_timeout);
+        }
+        self.children.reap();
+        if self.children.lost_datagrams() && self.drain_until.is_none() {
+            self.children.kill();
+            bail!("the process that serves datagrams has died");
+        }
+        Ok(())
+    }
 }

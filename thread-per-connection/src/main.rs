@@ -35,8 +35,9 @@
 //! # Limits
 //!
 //! A descriptor, a thread and 64 KiB of address space a client, of which it
-//! touches about 12 KiB, and 10 KiB in the kernel for the thread. First comes
-//! the limit of open files (EMFILE), then that of threads (EAGAIN from
+//! touches about 25 KiB, and 22 KiB in the kernel: the thread's kernel stack
+//! and its task_struct (measured on x86-64). First comes the limit of open
+//! files (EMFILE), then that of threads (EAGAIN from
 //! pthread_create: RLIMIT_NPROC, kernel.threads-max, kernel.pid_max, the
 //! control group's pids.max) or of mappings (vm.max_map_count, two a thread).
 //! Whatever it is, the newcomer is refused and nobody else.
@@ -54,31 +55,28 @@
 //! where one thread does it all.
 
 mod accept;
+mod conversation;
 mod datagrams;
+mod queues;
 mod registry;
 mod stop;
 mod thread;
 
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
-use nix::sys::socket::{
-    MsgFlags, Shutdown, SockFlag, recv, send, setsockopt, shutdown, sockopt,
-};
-use nix::sys::time::{TimeVal, TimeValLike as _};
+use nix::sys::socket::SockFlag;
 
-use common::limits::{ACCEPT_PAUSE, INPUT_CHUNK, LINGER, OUTPUT_KEPT};
+use common::limits::SHORTAGE_PAUSE;
 use common::{
-    About, Admission, Cause, Clients, Config, Deadline, Model, Reserve,
-    Session, notice, refuse,
+    About, Admission, Cause, Clients, Config, Model, Reserve, notice, refuse,
 };
 
-use accept::{accept, broke_off, is_shortage};
-use registry::Registry;
+use accept::{accept, broke_off, is_refused};
+use conversation::converse;
+use registry::{Place, REGISTRY};
 
 const MODEL: Model = Model {
     name: env!("CARGO_PKG_NAME"),
@@ -92,16 +90,15 @@ fn main() -> ExitCode {
 }
 
 fn serve(config: &Config) -> Result<()> {
+    let mut about = About::new(MODEL.name, "");
     let (listener, tcp) = common::listen(config)?.unzip();
     let (socket, udp) = common::bind_datagrams(config)?.unzip();
     let mut reserve = Reserve::hold()?;
     let admission = Admission::new(config, 1);
-    stop::on_signals(listener.as_ref(), socket.as_ref())?;
-    let mut about = About::new(MODEL.name, "");
+    stop::install(listener.as_ref(), socket.as_ref())?;
     let datagrams = socket
         .map(|socket| datagrams::start(socket, about.clone()))
         .transpose()?;
-    let registry = Arc::new(Registry::default());
     common::announce(tcp, udp)?;
 
     while let Some(listener) = &listener {
@@ -110,185 +107,62 @@ fn serve(config: &Config) -> Result<()> {
             break;
         }
         match accepted {
-            Ok(stream)
-                if reserve.retake() && admission.admits(registry.clients()) =>
-            {
-                welcome(stream, config, &registry, &mut about);
-            }
-            Ok(newcomer) => {
-                refuse(newcomer);
+            // It came in with the last descriptor, which was the reserve's.
+            Ok(newcomer) if !reserve.retake() => {
+                refuse(newcomer, format_args!("no descriptor is left"));
                 about.counters.refused += 1;
                 if !reserve.retake() {
-                    pause_accepting(Errno::EMFILE, &registry);
+                    pause(Errno::EMFILE);
                 }
             }
+            Ok(newcomer) if !admission.admits(REGISTRY.clients()) => {
+                refuse(newcomer, format_args!("--max-connections are here"));
+                about.counters.refused += 1;
+            }
+            Ok(stream) => welcome(stream, config, &mut about),
             Err(Errno::EINTR) => {}
             Err(errno) if broke_off(errno) => {}
-            // With the reserve's descriptor the next accept4 succeeds.
             Err(Errno::EMFILE | Errno::ENFILE) if reserve.release() => {}
-            Err(errno) if is_shortage(errno) => {
-                pause_accepting(errno, &registry);
-            }
+            Err(errno) if is_refused(errno) => pause(errno),
             Err(errno) => return Err(errno).context("accept4"),
         }
     }
     drop(listener);
-    registry.drain(config.drain_timeout);
+    REGISTRY.drain(config.drain_timeout);
     datagrams.map_or(Ok(()), datagrams::join)
 }
 
 /// Gives a newcomer a thread of its own, or tells it that there is none.
-fn welcome(
-    stream: OwnedFd,
-    config: &Config,
-    registry: &Arc<Registry>,
-    about: &mut About,
-) {
-    about.counters.accepted += 1;
-    let id = about.counters.accepted;
-    let stream = Arc::new(stream);
-    about.counters.clients = registry.enter(id, &stream) as u64;
+fn welcome(stream: OwnedFd, config: &Config, about: &mut About) {
+    let (place, stream) = Place::take(stream);
+    let mut own = about.clone();
+    own.counters.accepted += 1;
+    own.counters.clients = REGISTRY.clients() as u64;
     let created = thread::create({
-        let (stream, config) = (Arc::clone(&stream), config.clone());
-        let (registry, about) = (Arc::clone(registry), about.clone());
+        let (stream, config, own) =
+            (stream.clone(), config.clone(), own.clone());
         Box::new(move || {
-            converse(&stream, &config, &mut about.here());
-            drop(stream);
-            registry.leave(id);
+            // Dropped before the stream, whose number is free only then.
+            let _place = place;
+            converse(&stream, &config, &mut own.here());
         })
     });
-    if let Err(errno) = created {
-        notice(
-            Cause::Spawn,
-            format_args!("cannot create a thread: {}", errno.desc()),
-        );
-        registry.leave(id);
-        refuse(stream);
-        about.counters.refused += 1;
+    match created {
+        Ok(()) => *about = own,
+        Err(errno) => {
+            let why = errno.desc();
+            refuse(stream, format_args!("cannot create a thread: {why}"));
+            about.counters.refused += 1;
+        }
     }
 }
 
-/// Serves one client from its first byte to its last.
-fn converse(stream: &OwnedFd, config: &Config, about: &mut About) {
-    let ended = Conversation {
-        stream,
-        session: Session::new(about.counters.accepted, config.max_request),
-        deadline: Deadline::new(config.idle_timeout, Instant::now()),
-        bound: TimeVal::zero(),
-    }
-    .converse(about);
-    match ended {
-        // It left, it broke off, or its time was up: its own affair.
-        Ok(())
-        | Err(
-            Errno::ECONNRESET
-            | Errno::ENOTCONN
-            | Errno::EPIPE
-            | Errno::ETIMEDOUT,
-        ) => {}
-        Err(errno) => notice(
-            Cause::Conversation,
-            format_args!("a conversation failed: {}", errno.desc()),
-        ),
-    }
-}
-
-/// One client: its socket and its half of the protocol.
-struct Conversation<'a> {
-    stream: &'a OwnedFd,
-    session: Session,
-    deadline: Deadline,
-    /// How long the stream's calls may wait, as the kernel was told last.
-    bound: TimeVal,
-}
-
-impl Conversation<'_> {
-    fn converse(mut self, about: &mut About) -> nix::Result<()> {
-        let mut input = [0; INPUT_CHUNK];
-        let mut output = Vec::new();
-        while self.session.wants_input() {
-            let received = self.receive(&mut input)?;
-            if received == 0 {
-                // End of file, and all that came before it is answered.
-                return Ok(());
-            }
-            let completed =
-                self.session.receive(&input[..received], about, &mut output);
-            if completed > 0 {
-                about.counters.requests += completed as u64;
-                self.deadline.restart(Instant::now());
-            }
-            self.send_all(&output)?;
-            output.clear();
-            output.shrink_to(OUTPUT_KEPT);
-        }
-        self.end(&mut input)
-    }
-
-    /// Waits for data and takes it: both phases in one call.
-    fn receive(&mut self, input: &mut [u8]) -> nix::Result<usize> {
-        loop {
-            self.bound_wait()?;
-            match recv(self.stream.as_raw_fd(), input, MsgFlags::empty()) {
-                // A signal, or the bound: the deadline knows what is left.
-                Err(Errno::EINTR | Errno::EAGAIN) => {}
-                received => return received,
-            }
-        }
-    }
-
-    /// Sends everything. The kernel takes what fits its buffer, and waits for
-    /// the client to read: the client's slowness is its own bound.
-    fn send_all(&mut self, output: &[u8]) -> nix::Result<()> {
-        let mut sent = 0;
-        while sent < output.len() {
-            self.bound_wait()?;
-            let stream = self.stream.as_raw_fd();
-            match send(stream, &output[sent..], MsgFlags::MSG_NOSIGNAL) {
-                Ok(accepted) => sent += accepted,
-                Err(Errno::EINTR | Errno::EAGAIN) => {}
-                Err(errno) => return Err(errno),
-            }
-        }
-        Ok(())
-    }
-
-    /// Ends the conversation so that the last replies arrive: says that no
-    /// more will come, then waits for the client to say the same.
-    fn end(&mut self, input: &mut [u8]) -> nix::Result<()> {
-        shutdown(self.stream.as_raw_fd(), Shutdown::Write)?;
-        self.deadline.end_within(LINGER, Instant::now());
-        while self.receive(input)? > 0 {}
-        Ok(())
-    }
-
-    /// Lets the next call wait until the deadline and no longer: it fails with
-    /// EAGAIN then. Rounded up, so that a busy client's bound stays the same
-    /// and costs no system call.
-    fn bound_wait(&mut self) -> nix::Result<()> {
-        const STEP_MS: i64 = 10;
-        let Some(left) = self.deadline.remaining(Instant::now()) else {
-            return Ok(());
-        };
-        if left.is_zero() {
-            return Err(Errno::ETIMEDOUT);
-        }
-        let steps = left.as_millis() as i64 / STEP_MS + 1;
-        let bound = TimeVal::milliseconds(steps * STEP_MS);
-        if bound != self.bound {
-            setsockopt(self.stream, sockopt::ReceiveTimeout, &bound)?;
-            setsockopt(self.stream, sockopt::SendTimeout, &bound)?;
-            self.bound = bound;
-        }
-        Ok(())
-    }
-}
-
-/// Leaves newcomers in the backlog for a moment rather than spin.
-fn pause_accepting(errno: Errno, registry: &Registry) {
+/// Leaves newcomers in the backlog until a client leaves, or for a moment,
+/// rather than spin.
+fn pause(errno: Errno) {
     notice(
         Cause::Accept,
         format_args!("cannot accept for a moment: {}", errno.desc()),
     );
-    registry.wait_for_room(ACCEPT_PAUSE);
+    REGISTRY.wait_for_room(SHORTAGE_PAUSE);
 }

@@ -2,66 +2,95 @@
 //! streams are written down here, for a stop to reach and for admission to
 //! count.
 
-use std::collections::HashMap;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::collections::BTreeMap;
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{Shutdown, shutdown};
 
-/// The streams of all clients: as many as there are threads.
-#[derive(Default)]
+use crate::stop;
+
+/// The process has one.
+pub static REGISTRY: Registry =
+    Registry { clients: Mutex::new(BTreeMap::new()), left: Condvar::new() };
+
+/// The clients, by their stream's descriptor: as many as there are threads.
 pub struct Registry {
-    streams: Mutex<HashMap<u64, Arc<OwnedFd>>>,
+    clients: Mutex<BTreeMap<RawFd, Client>>,
     left: Condvar,
 }
 
+struct Client {
+    stream: Arc<OwnedFd>,
+    /// True once its conversation ends by itself: a stop leaves it alone.
+    spared: bool,
+}
+
+/// A client's place in the registry: it leaves when this is dropped, also by
+/// a panic.
+pub struct Place(RawFd);
+
+impl Place {
+    /// Writes a stream down.
+    pub fn take(stream: OwnedFd) -> (Self, Arc<OwnedFd>) {
+        let stream = Arc::new(stream);
+        let place = Self(stream.as_raw_fd());
+        let client = Client { stream: Arc::clone(&stream), spared: false };
+        REGISTRY.lock().insert(place.0, client);
+        (place, stream)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        REGISTRY.lock().remove(&self.0);
+        REGISTRY.left.notify_one();
+    }
+}
+
 impl Registry {
-    /// Notes a client; says how many there are with it.
-    pub fn enter(&self, id: u64, stream: &Arc<OwnedFd>) -> usize {
-        let mut streams = self.lock();
-        streams.insert(id, Arc::clone(stream));
-        streams.len()
-    }
-
-    /// Forgets a client, and closes its stream unless somebody still has it.
-    pub fn leave(&self, id: u64) {
-        self.lock().remove(&id);
-        self.left.notify_one();
-    }
-
     /// How many clients there are.
     pub fn clients(&self) -> usize {
         self.lock().len()
     }
 
+    /// Has a stop leave a stream alone; false if it is too late for that.
+    pub fn spare(&self, stream: BorrowedFd<'_>) -> bool {
+        let mut clients = self.lock();
+        if let Some(client) = clients.get_mut(&stream.as_raw_fd()) {
+            client.spared = true;
+        }
+        !stop::requested()
+    }
+
     /// Waits until a client leaves, and no longer than `most`.
     pub fn wait_for_room(&self, most: Duration) {
-        let streams = self.lock();
-        drop(self.left.wait_timeout(streams, most));
+        let clients = self.lock();
+        drop(self.left.wait_timeout(clients, most));
     }
 
     /// Wakes every thread: what the kernel holds for it stays readable, then
     /// comes end of file. Waits until the last one has left.
     pub fn drain(&self, drain_timeout: Duration) {
         let deadline = Instant::now() + drain_timeout;
-        let mut streams = self.lock();
-        for stream in streams.values() {
-            let _ = shutdown(stream.as_raw_fd(), Shutdown::Read);
+        let mut clients = self.lock();
+        for client in clients.values().filter(|client| !client.spared) {
+            let _ = shutdown(client.stream.as_raw_fd(), Shutdown::Read);
         }
-        while !streams.is_empty() {
+        while !clients.is_empty() {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                common::report_cut_off(streams.len());
+                common::report_cut_off(clients.len());
                 return;
             }
-            let waited = self.left.wait_timeout(streams, left);
-            streams = waited.unwrap_or_else(PoisonError::into_inner).0;
+            let waited = self.left.wait_timeout(clients, left);
+            clients = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
     /// The map is whole whenever the lock is free, even after a panic.
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Arc<OwnedFd>>> {
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<RawFd, Client>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,20 +1,23 @@
 //! Stopping a program whose threads wait inside system calls.
 //!
 //! A flag set by a handler is not enough: the signal may arrive after the
-//! check of the flag and before the call that waits. A socket that is shut
-//! down stays so: accept(2) returns EINVAL, recvfrom(2) the queued datagrams
-//! and then nothing, whether the call had begun or begins later. The streams
-//! are the registry's to shut down.
+//! check of the flag and before the call that waits. A socket whose receiving
+//! side is shut down stays so: accept(2) returns EINVAL, recvfrom(2) the
+//! queued datagrams and otherwise nothing, whether the call had begun or
+//! begins later. The streams are the registry's to shut down.
 
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
+use nix::libc;
 use nix::sys::signal::{
     SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction,
 };
 use nix::sys::socket::{Shutdown, shutdown};
+
+use crate::registry::REGISTRY;
 
 static LISTENER: AtomicI32 = AtomicI32::new(-1);
 static DATAGRAMS: AtomicI32 = AtomicI32::new(-1);
@@ -22,7 +25,7 @@ static REQUESTED: AtomicBool = AtomicBool::new(false);
 
 /// From here on SIGTERM and SIGINT wake the calls that wait on these sockets,
 /// and a second one ends the process at once.
-pub fn on_signals(
+pub fn install(
     listener: Option<&OwnedFd>,
     datagrams: Option<&OwnedFd>,
 ) -> Result<()> {
@@ -31,6 +34,7 @@ pub fn on_signals(
             place.store(socket.as_raw_fd(), Ordering::SeqCst);
         }
     }
+    let mut signals = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
         // No SA_RESTART: a call that a signal interrupts says EINTR.
         let action = SigAction::new(
@@ -41,8 +45,17 @@ pub fn on_signals(
         // SAFETY: the handler makes async-signal-safe calls only.
         unsafe { sigaction(signal, &action) }
             .with_context(|| format!("cannot handle {signal}"))?;
+        signals.add(signal);
     }
-    Ok(())
+    // Whoever started the program may have left them blocked: exec(2) does
+    // not change that.
+    signals.thread_unblock().context("cannot unblock signals")
+}
+
+/// From here on a stop leaves `stream` alone; false if it is too late for
+/// that.
+pub fn spares(stream: BorrowedFd<'_>) -> bool {
+    REGISTRY.spare(stream)
 }
 
 /// True once a stop was asked for.

@@ -6,9 +6,11 @@
 
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
 use nix::errno::Errno;
+use nix::libc;
 
 /// Bytes of a thread's stack. A conversation's deepest frames are the input
 /// buffer, 16 KiB, and the C library's; a page is taken when it is touched.
@@ -44,7 +46,9 @@ pub fn create(work: Work) -> nix::Result<()> {
 extern "C" fn run(work: *mut c_void) -> *mut c_void {
     // SAFETY: `create` made it from a Box and gave it to this thread alone.
     let work = unsafe { Box::from_raw(work.cast::<Work>()) };
-    work();
+    // Unwinding out of a function that C calls would end the process; a panic
+    // costs one client only. It has been reported on standard error.
+    let _ = catch_unwind(AssertUnwindSafe(work));
     ptr::null_mut()
 }
 

@@ -22,6 +22,7 @@ pub struct Launch<'a> {
     flags: Vec<String>,
     limits: Vec<(Resource, u64, u64)>,
     fault: Option<&'a Fault>,
+    heritage: fn() -> io::Result<()>,
     /// Leaves the addresses to the model.
     bare: bool,
 }
@@ -35,6 +36,7 @@ impl<'a> Launch<'a> {
             flags: Vec::new(),
             limits: Vec::new(),
             fault: None,
+            heritage: || Ok(()),
             bare: false,
         }
     }
@@ -79,6 +81,13 @@ impl<'a> Launch<'a> {
         self
     }
 
+    /// Something to do in the new process just before it becomes the server,
+    /// by async-signal-safe calls only.
+    pub fn inheriting(mut self, heritage: fn() -> io::Result<()>) -> Self {
+        self.heritage = heritage;
+        self
+    }
+
     /// Starts the server, which must say that it is ready. The trial stops it
     /// when the case is over.
     pub fn start(self) -> Result<Rc<Server>> {
@@ -118,7 +127,7 @@ impl<'a> Launch<'a> {
         if let Some(fault) = self.fault {
             command_line += &format!("    (with {fault})");
         }
-        let limits = self.limits;
+        let (limits, heritage) = (self.limits, self.heritage);
         let (mut filter, judge) =
             self.fault.map(Fault::prepare).transpose()?.unzip();
         let before_exec = move || {
@@ -128,8 +137,9 @@ impl<'a> Launch<'a> {
             if let Some(filter) = &mut filter {
                 filter.install()?;
             }
-            Ok(())
+            heritage()
         };
+        tie_to_us(&mut command);
         // SAFETY: system calls only, on values made before the fork.
         unsafe { command.pre_exec(before_exec) };
         let server = Server::spawn(command, command_line)?;

@@ -18,7 +18,6 @@ use super::case::skip;
 use super::client::Client;
 use super::datagrams::Peer;
 use super::interrupt;
-use super::launch::tie_to_us;
 use super::process::{self, Process};
 use super::tail::Tail;
 
@@ -109,8 +108,8 @@ pub struct Server {
 }
 
 impl Server {
+    /// Starts `command`, which is [tied to us](super::launch::tie_to_us).
     pub fn spawn(mut command: Command, command_line: String) -> Result<Self> {
-        tie_to_us(&mut command);
         let mut child = interrupt::spawn(&mut command)?;
         let pid = Pid::from_raw(child.id().cast_signed());
         let stdout = child.stdout.take().context("no standard output")?;

@@ -1,6 +1,7 @@
 //! From start to stop: the command line, the ready line, signals, exit codes,
 //! and nobody left behind.
 
+mod heritage;
 mod stop;
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -25,6 +26,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("start::help", help),
         Case::new("start::raises_descriptor_limit", raises_limit),
     ];
+    cases.extend(heritage::cases());
     cases.extend(stop::cases());
     cases
 }

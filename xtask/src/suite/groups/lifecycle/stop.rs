@@ -1,6 +1,6 @@
 //! The end: what is still delivered, who is waited for, who is left.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read as _};
 use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -23,6 +23,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("stop::datagrams", stops_datagrams),
         Case::new("stop::idle_clients_at_once", idle_clients),
         Case::new("stop::replies_in_flight", replies_in_flight),
+        Case::new("stop::client_goes_on_asking", client_goes_on_asking),
         Case::new("stop::drain_timeout", drain_timeout),
         Case::new("stop::second_signal", second_signal),
         Case::new("stop::no_newcomers", no_newcomers).only(For::Many),
@@ -107,6 +108,29 @@ fn replies_in_flight(trial: &Trial) -> Result<()> {
             .and_then(Client::expect_end)
             .with_context(|| format!("client {number}"))?;
     }
+    server.wait()?.expect(0)?;
+    Ok(())
+}
+
+/// Whoever asks for more after the signal gets no answer to that, and loses
+/// none that is on its way: a server that closed, or shut down both its sides,
+/// would answer with a reset, and the kernel drop what is queued.
+fn client_goes_on_asking(trial: &Trial) -> Result<()> {
+    let server = trial.launch().flags("--drain-timeout 60").start()?;
+    let (requests, replies) = unknowns(1_000);
+    let mut client = Client::with_small_window(server.tcp()?)?;
+    client.ping()?.send(&requests)?.wait_until_arrived()?;
+    server.signal(Signal::SIGTERM)?;
+    poll_until("the signal to be taken", PATIENCE, || {
+        Ok(!server.process()?.has_pending(Signal::SIGTERM)?)
+    })?;
+    // It may meet a closed door by now.
+    let _ = client.send("PING\r\n");
+    client.expect(&replies)?;
+    // It may have come in just before the door was closed, too.
+    let mut rest = Vec::new();
+    let _ = client.stream().read_to_end(&mut rest);
+    ensure!(rest.is_empty() || rest == b"+PONG\r\n", "{}", show(&rest));
     server.wait()?.expect(0)?;
     Ok(())
 }

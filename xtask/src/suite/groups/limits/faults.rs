@@ -37,11 +37,15 @@ pub fn cases() -> Vec<Case> {
         Case::new("faults::accept_out_of_descriptors", |trial| {
             accept_fails(trial, Errno::EMFILE)
         }),
+        Case::new("faults::accept_forbidden", |trial| {
+            accept_fails(trial, Errno::EPERM)
+        }),
         again("faults::accept_aborted", fault::ACCEPT, Errno::ECONNABORTED),
         again("faults::accept_interrupted", fault::ACCEPT, Errno::EINTR),
         again("faults::receive_interrupted", fault::RECEIVE, Errno::EINTR),
         again("faults::send_interrupted", fault::SEND, Errno::EINTR),
         again("faults::wait_interrupted", fault::WAIT, Errno::EINTR),
+        Case::new("faults::datagram_out_of_memory", datagram_out_of_memory),
         Case::new("faults::stopped_and_continued", stopped_and_continued),
     ]
 }
@@ -157,6 +161,22 @@ fn tries_again(
         return Err(skip(format!("makes no call that {errno} could meet")));
     }
     fault.off();
+    Ok(())
+}
+
+/// A datagram that cannot be received costs that one, if any, not the service.
+fn datagram_out_of_memory(trial: &Trial) -> Result<()> {
+    trial.needs_datagrams()?;
+    let fault = Fault::new(fault::RECEIVE, Errno::ENOMEM);
+    let launch = trial.launch().no_tcp().udp("127.0.0.1:0");
+    let server = launch.fault(&fault).start()?;
+    let peer = server.peer()?;
+    peer.send("PING\r\n")?.expect("+PONG\r\n")?;
+    fault.fail_next(2);
+    for _ in 0..3 {
+        peer.send("PING\r\n")?.expect("+PONG\r\n")?;
+    }
+    server.stderr().wait_for("recvfrom")?;
     Ok(())
 }
 

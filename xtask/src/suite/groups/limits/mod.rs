@@ -100,7 +100,7 @@ fn place_is_free(trial: &Trial) -> Result<()> {
 
 /// Connects until it is served: when a place is free again is no event for
 /// those outside.
-fn wait_for_place(server: &Server) -> Result<Client> {
+pub(super) fn wait_for_place(server: &Server) -> Result<Client> {
     let mut served = None;
     poll_until("a place to be free", PATIENCE, || {
         let mut client = server.connect()?;
