@@ -129,7 +129,7 @@ fn half_stuck(trial: &Trial) -> Result<()> {
         let mut client = Client::with_small_window(server.tcp()?)?;
         client.send(requests.repeat(times))?.half_close()?;
         client
-            .wait_until_arrived()?
+            .wait_until_settled()?
             .expect(replies.repeat(times))
             .and_then(Client::expect_end)
             .with_context(|| format!("{times} times 200,000 bytes"))?;
