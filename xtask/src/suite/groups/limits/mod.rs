@@ -181,6 +181,7 @@ fn descriptors_exhausted(trial: &Trial) -> Result<()> {
         .descriptors(32, 32)
         .flags("--max-connections 100000")
         .start()?;
+    let before = Left::of(&server)?;
     for round in 0..2 {
         let mut served = Vec::new();
         for number in 0..100 {
@@ -199,7 +200,9 @@ fn descriptors_exhausted(trial: &Trial) -> Result<()> {
         // Nobody says anything now, so there is nothing to do.
         expect_rest(&server)?;
         drop(served);
-        wait_for_place(&server)?;
+        before.again(&server)?;
+        wait_for_place(&server)?.ping()?;
+        before.again(&server)?;
     }
     let lines = server.stderr().count();
     ensure!(lines <= 30, "{lines} lines on standard error");
