@@ -41,10 +41,7 @@ impl Parent<'_> {
                     }
                 }
                 Ok(newcomer) if !self.has_room() => {
-                    refuse(
-                        newcomer,
-                        format_args!("--max-connections are here"),
-                    );
+                    refuse(newcomer, format_args!("all places are taken"));
                     self.about.counters.refused += 1;
                 }
                 Ok(stream) => self.welcome(stream),
@@ -54,6 +51,7 @@ impl Parent<'_> {
                 }
                 Err(Errno::EINTR) => {}
                 Err(errno) if broke_off(errno) => {}
+                // The next accept4 succeeds, with the reserve\'s descriptor.
                 Err(Errno::EMFILE | Errno::ENFILE)
                     if self.reserve.release() => {}
                 Err(errno) if is_refused(errno) => {

@@ -116,12 +116,13 @@ fn serve(config: &Config) -> Result<()> {
                 }
             }
             Ok(newcomer) if !admission.admits(REGISTRY.clients()) => {
-                refuse(newcomer, format_args!("--max-connections are here"));
+                refuse(newcomer, format_args!("all places are taken"));
                 about.counters.refused += 1;
             }
             Ok(stream) => welcome(stream, config, &mut about),
             Err(Errno::EINTR) => {}
             Err(errno) if broke_off(errno) => {}
+            // The next accept4 succeeds, with the reserve\'s descriptor.
             Err(Errno::EMFILE | Errno::ENFILE) if reserve.release() => {}
             Err(errno) if is_refused(errno) => pause(errno),
             Err(errno) => return Err(errno).context("accept4"),
