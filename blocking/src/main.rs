@@ -106,7 +106,10 @@ fn serve(config: &Config) -> Result<()> {
         match accepted {
             // It came in with the last descriptor, which was the reserve's.
             Ok(newcomer) if !reserve.retake() => {
-                refuse(newcomer, format_args!("no descriptor is left"));
+                refuse(
+                    newcomer,
+                    format_args!("no descriptor is left (ulimit -Hn)"),
+                );
                 about.counters.refused += 1;
                 if !reserve.retake() {
                     pause(Errno::EMFILE);
@@ -134,9 +137,6 @@ fn welcome(stream: &OwnedFd, config: &Config, about: &mut About) {
 
 /// Leaves newcomers in the backlog for a moment rather than spin.
 fn pause(errno: Errno) {
-    notice(
-        Cause::Accept,
-        format_args!("cannot accept for a moment: {}", errno.desc()),
-    );
+    notice(Cause::Accept, format_args!("cannot accept for a moment: {errno}"));
     std::thread::sleep(SHORTAGE_PAUSE);
 }

@@ -24,14 +24,21 @@ impl Server<'_> {
             match accept(listener, flags) {
                 // It came in with the last descriptor, the reserve's.
                 Ok(newcomer) if !self.reserve.retake() => {
-                    refuse(newcomer, format_args!("no descriptor is left"));
+                    refuse(
+                        newcomer,
+                        format_args!("no descriptor is left (ulimit -Hn)"),
+                    );
                     self.about.counters.refused += 1;
                     if !self.reserve.retake() {
                         return self.pause(Errno::EMFILE);
                     }
                 }
                 Ok(newcomer) if !self.has_room() => {
-                    refuse(newcomer, format_args!("all places are taken"));
+                    let places = self.admission.places();
+                    refuse(
+                        newcomer,
+                        format_args!("all {places} places are taken"),
+                    );
                     self.about.counters.refused += 1;
                 }
                 Ok(stream) => self.welcome(stream)?,
@@ -75,7 +82,7 @@ impl Server<'_> {
             // fs.epoll.max_user_watches is reached, or memory is short.
             Err(errno @ (Errno::ENOSPC | Errno::ENOMEM)) => {
                 let stream = &self.connections[key].stream;
-                refuse(stream, format_args!("epoll_ctl: {}", errno.desc()));
+                refuse(stream, format_args!("epoll_ctl: {errno}"));
                 self.about.counters.refused += 1;
                 self.close(key);
                 Ok(())
@@ -89,7 +96,7 @@ impl Server<'_> {
     fn pause(&mut self, errno: Errno) -> Result<()> {
         notice(
             Cause::Accept,
-            format_args!("cannot accept for a moment: {}", errno.desc()),
+            format_args!("cannot accept for a moment: {errno}"),
         );
         self.paused_until = Some(self.now + SHORTAGE_PAUSE);
         self.watch_listener(EpollFlags::empty())

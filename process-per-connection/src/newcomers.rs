@@ -33,7 +33,10 @@ impl Parent<'_> {
             match accept(listener, SockFlag::SOCK_CLOEXEC) {
                 // It came in with the last descriptor, the reserve's.
                 Ok(newcomer) if !self.reserve.retake() => {
-                    refuse(newcomer, format_args!("no descriptor is left"));
+                    refuse(
+                        newcomer,
+                        format_args!("no descriptor is left (ulimit -Hn)"),
+                    );
                     self.about.counters.refused += 1;
                     if !self.reserve.retake() {
                         self.pause(Errno::EMFILE);
@@ -41,7 +44,11 @@ impl Parent<'_> {
                     }
                 }
                 Ok(newcomer) if !self.has_room() => {
-                    refuse(newcomer, format_args!("all places are taken"));
+                    let places = self.admission.places();
+                    refuse(
+                        newcomer,
+                        format_args!("all {places} places are taken"),
+                    );
                     self.about.counters.refused += 1;
                 }
                 Ok(stream) => self.welcome(stream),
@@ -73,7 +80,7 @@ impl Parent<'_> {
     fn pause(&mut self, errno: Errno) {
         notice(
             Cause::Accept,
-            format_args!("cannot accept for a moment: {}", errno.desc()),
+            format_args!("cannot accept for a moment: {errno}"),
         );
         self.paused_until = Some(Instant::now() + SHORTAGE_PAUSE);
     }
