@@ -158,13 +158,31 @@ impl Client {
     /// Waits until the other side's kernel has everything that was sent.
     pub fn wait_until_arrived(&mut self) -> Result<&mut Self> {
         process::poll_until("the requests to arrive", PATIENCE, || {
-            let mut unsent = 0;
-            let socket = self.stream.as_raw_fd();
-            // SAFETY: an open socket, and an integer that outlives the call.
-            unsafe { unacknowledged(socket, &raw mut unsent) }?;
-            Ok(unsent == 0)
+            Ok(self.unacknowledged()? == 0)
         })?;
         Ok(self)
+    }
+
+    /// Waits until everything has arrived, or for a while nothing more has:
+    /// the server has stopped reading.
+    pub fn wait_until_settled(&mut self) -> Result<&mut Self> {
+        let (mut before, mut since) = (self.unacknowledged()?, Instant::now());
+        while before > 0 && since.elapsed() < Duration::from_millis(50) {
+            thread::sleep(Duration::from_millis(2));
+            let now = self.unacknowledged()?;
+            if now != before {
+                (before, since) = (now, Instant::now());
+            }
+        }
+        Ok(self)
+    }
+
+    fn unacknowledged(&self) -> Result<i32> {
+        let mut unsent = 0;
+        let socket = self.stream.as_raw_fd();
+        // SAFETY: an open socket, and an integer that outlives the call.
+        unsafe { unacknowledged(socket, &raw mut unsent) }?;
+        Ok(unsent)
     }
 
     /// Whether the kernel takes nothing more for so long.

@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::net::{Shutdown, TcpStream};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use nix::unistd::Pid;
@@ -22,7 +23,7 @@ use crate::suite::server::Server;
 const STREAMS: usize = 400;
 
 /// No program here needs as long.
-const A_MINUTE: std::time::Duration = std::time::Duration::from_secs(60);
+const HALF_A_MINUTE: Duration = Duration::from_secs(30);
 
 pub fn cases() -> Vec<Case> {
     vec![
@@ -69,7 +70,7 @@ fn run(
     // On a thread: it may not be read before the replies are.
     std::thread::spawn(move || stdin.write_all(&input));
     let output = std::thread::spawn(move || child.wait_with_output());
-    poll_until(&format!("{name} to end"), A_MINUTE, || {
+    poll_until(&format!("{name} to end"), HALF_A_MINUTE, || {
         Ok(output.is_finished())
     })?;
     let output = match output.join() {

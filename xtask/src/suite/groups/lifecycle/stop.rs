@@ -1,6 +1,6 @@
 //! The end: what is still delivered, who is waited for, who is left.
 
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
 use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -191,8 +191,11 @@ fn no_newcomers(trial: &Trial) -> Result<()> {
     let server = trial.launch().flags("--drain-timeout 60").start()?;
     let deaf = deaf_clients(&server, 1)?;
     server.signal(Signal::SIGTERM)?;
+    let address = server.tcp()?;
     poll_until("newcomers to be turned away", PATIENCE, || {
-        Ok(TcpStream::connect(server.tcp()?).is_err())
+        // Not for any error: a backlog that nobody empties gets full, too.
+        let newcomer = TcpStream::connect_timeout(&address, PATIENCE);
+        Ok(newcomer.is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused))
     })?;
     drop(deaf);
     server.wait()?.expect(0)?;

@@ -30,6 +30,7 @@ pub fn cases() -> Vec<Case> {
             ending_delivers(trial, b"*1\r\n$x\r\n", error)
         }),
         Case::new("ending::half_close_delivers_every_byte", half_close),
+        Case::new("ending::half_close_of_one_that_does_not_read", half_stuck),
         Case::new("ending::half_close_at_once", half_close_at_once),
         Case::new("ending::half_close_in_mid_request", half_close_in_request),
         Case::new("ending::waits_two_seconds", waits_two_seconds),
@@ -114,6 +115,24 @@ fn half_close(trial: &Trial) -> Result<()> {
             scope.spawn(move || writer.send(rest)?.half_close().map(drop));
             client.expect(&replies)?.expect_end().map(drop)
         })?;
+    }
+    Ok(())
+}
+
+/// The end of file is read while the server's kernel takes nothing more, and
+/// the server still listens: between the two lie 256 KiB of replies, and how
+/// much the kernel takes is not known. So it is tried in steps of 200,000.
+fn half_stuck(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let (requests, replies) = unknowns(3_500);
+    for times in 5..=21 {
+        let mut client = Client::with_small_window(server.tcp()?)?;
+        client.send(requests.repeat(times))?.half_close()?;
+        client
+            .wait_until_settled()?
+            .expect(replies.repeat(times))
+            .and_then(Client::expect_end)
+            .with_context(|| format!("{times} times 200,000 bytes"))?;
     }
     Ok(())
 }
