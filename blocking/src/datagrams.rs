@@ -51,10 +51,7 @@ impl<'a> Datagrams<'a> {
                 Ok((received, Some(client))) => (received, client),
                 Ok((_, None)) | Err(Errno::EINTR) => return false,
                 Err(errno) => {
-                    notice(
-                        Cause::Datagram,
-                        format_args!("recvfrom: {}", errno.desc()),
-                    );
+                    notice(Cause::Datagram, format_args!("recvfrom: {errno}"));
                     // Rather than spin where it fails for a while.
                     std::thread::sleep(SHORTAGE_PAUSE);
                     return false;

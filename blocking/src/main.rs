@@ -106,7 +106,10 @@ fn serve(config: &Config) -> Result<()> {
         match accepted {
             // It came in with the last descriptor, which was the reserve's.
             Ok(newcomer) if !reserve.retake() => {
-                refuse(newcomer, format_args!("no descriptor is left"));
+                refuse(
+                    newcomer,
+                    format_args!("no descriptor is left (ulimit -Hn)"),
+                );
                 about.counters.refused += 1;
                 if !reserve.retake() {
                     pause(Errno::EMFILE);
@@ -115,6 +118,7 @@ fn serve(config: &Config) -> Result<()> {
             Ok(stream) => welcome(&stream, config, &mut about),
             Err(Errno::EINTR) => {}
             Err(errno) if broke_off(errno) => {}
+            // The next accept4 succeeds, with the reserve\'s descriptor.
             Err(Errno::EMFILE | Errno::ENFILE) if reserve.release() => {}
             Err(errno) if is_refused(errno) => pause(errno),
             Err(errno) => return Err(errno).context("accept4"),
@@ -133,9 +137,6 @@ fn welcome(stream: &OwnedFd, config: &Config, about: &mut About) {
 
 /// Leaves newcomers in the backlog for a moment rather than spin.
 fn pause(errno: Errno) {
-    notice(
-        Cause::Accept,
-        format_args!("cannot accept for a moment: {}", errno.desc()),
-    );
+    notice(Cause::Accept, format_args!("cannot accept for a moment: {errno}"));
     std::thread::sleep(SHORTAGE_PAUSE);
 }

@@ -35,6 +35,11 @@ impl Admission {
         Self { limit }
     }
 
+    /// How many clients there may be.
+    pub fn places(self) -> usize {
+        self.limit
+    }
+
     /// Whether one more may come when there are `clients` already.
     pub fn admits(self, clients: usize) -> bool {
         clients < self.limit

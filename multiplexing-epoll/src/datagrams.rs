@@ -32,10 +32,7 @@ impl Datagrams {
                 Ok(()) | Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => return,
                 Err(errno) => {
-                    notice(
-                        Cause::Datagram,
-                        format_args!("recvfrom: {}", errno.desc()),
-                    );
+                    notice(Cause::Datagram, format_args!("recvfrom: {errno}"));
                     return;
                 }
             }

@@ -330,7 +330,7 @@ impl<'a> Server<'a> {
     fn fail(&mut self, key: DefaultKey, errno: Errno) {
         notice(
             Cause::Conversation,
-            format_args!("a conversation failed: {}", errno.desc()),
+            format_args!("a conversation failed: {errno}"),
         );
         self.close(key);
     }

@@ -24,16 +24,20 @@ impl Server<'_> {
             match accept(listener, flags) {
                 // It came in with the last descriptor, the reserve's.
                 Ok(newcomer) if !self.reserve.retake() => {
-                    refuse(newcomer, format_args!("no descriptor is left"));
+                    refuse(
+                        newcomer,
+                        format_args!("no descriptor is left (ulimit -Hn)"),
+                    );
                     self.about.counters.refused += 1;
                     if !self.reserve.retake() {
                         return self.pause(Errno::EMFILE);
                     }
                 }
                 Ok(newcomer) if !self.has_room() => {
+                    let places = self.admission.places();
                     refuse(
                         newcomer,
-                        format_args!("--max-connections are here"),
+                        format_args!("all {places} places are taken"),
                     );
                     self.about.counters.refused += 1;
                 }
@@ -44,6 +48,7 @@ impl Server<'_> {
                 }
                 Err(Errno::EINTR) => {}
                 Err(errno) if broke_off(errno) => {}
+                // The next accept4 succeeds, with the reserve\'s descriptor.
                 Err(Errno::EMFILE | Errno::ENFILE)
                     if self.reserve.release() => {}
                 Err(errno) if is_refused(errno) => {
@@ -77,7 +82,7 @@ impl Server<'_> {
             // fs.epoll.max_user_watches is reached, or memory is short.
             Err(errno @ (Errno::ENOSPC | Errno::ENOMEM)) => {
                 let stream = &self.connections[key].stream;
-                refuse(stream, format_args!("epoll_ctl: {}", errno.desc()));
+                refuse(stream, format_args!("epoll_ctl: {errno}"));
                 self.about.counters.refused += 1;
                 self.close(key);
                 Ok(())
@@ -91,7 +96,7 @@ impl Server<'_> {
     fn pause(&mut self, errno: Errno) -> Result<()> {
         notice(
             Cause::Accept,
-            format_args!("cannot accept for a moment: {}", errno.desc()),
+            format_args!("cannot accept for a moment: {errno}"),
         );
         self.paused_until = Some(self.now + SHORTAGE_PAUSE);
         self.watch_listener(EpollFlags::empty())

@@ -30,7 +30,7 @@ pub fn converse(stream: &OwnedFd, config: &Config, about: &mut About) {
         Err(errno) if is_the_clients(errno) => {}
         Err(errno) => notice(
             Cause::Conversation,
-            format_args!("a conversation failed: {}", errno.desc()),
+            format_args!("a conversation failed: {errno}"),
         ),
     }
 }

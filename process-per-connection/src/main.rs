@@ -201,8 +201,10 @@ impl<'a> Parent<'a> {
                 self.about = about;
             }
             Err(errno) => {
-                let why = errno.desc();
-                refuse(stream, format_args!("cannot fork: {why}"));
+                refuse(
+                    stream,
+                    format_args!("fork: {errno} (ulimit -u, kernel.pid_max)"),
+                );
                 self.about.counters.refused += 1;
             }
         }

@@ -33,7 +33,10 @@ impl Parent<'_> {
             match accept(listener, SockFlag::SOCK_CLOEXEC) {
                 // It came in with the last descriptor, the reserve's.
                 Ok(newcomer) if !self.reserve.retake() => {
-                    refuse(newcomer, format_args!("no descriptor is left"));
+                    refuse(
+                        newcomer,
+                        format_args!("no descriptor is left (ulimit -Hn)"),
+                    );
                     self.about.counters.refused += 1;
                     if !self.reserve.retake() {
                         self.pause(Errno::EMFILE);
@@ -41,9 +44,10 @@ impl Parent<'_> {
                     }
                 }
                 Ok(newcomer) if !self.has_room() => {
+                    let places = self.admission.places();
                     refuse(
                         newcomer,
-                        format_args!("--max-connections are here"),
+                        format_args!("all {places} places are taken"),
                     );
                     self.about.counters.refused += 1;
                 }
@@ -54,6 +58,7 @@ impl Parent<'_> {
                 }
                 Err(Errno::EINTR) => {}
                 Err(errno) if broke_off(errno) => {}
+                // The next accept4 succeeds, with the reserve\'s descriptor.
                 Err(Errno::EMFILE | Errno::ENFILE)
                     if self.reserve.release() => {}
                 Err(errno) if is_refused(errno) => {
@@ -75,7 +80,7 @@ impl Parent<'_> {
     fn pause(&mut self, errno: Errno) {
         notice(
             Cause::Accept,
-            format_args!("cannot accept for a moment: {}", errno.desc()),
+            format_args!("cannot accept for a moment: {errno}"),
         );
         self.paused_until = Some(Instant::now() + SHORTAGE_PAUSE);
     }

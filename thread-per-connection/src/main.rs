@@ -109,19 +109,24 @@ fn serve(config: &Config) -> Result<()> {
         match accepted {
             // It came in with the last descriptor, which was the reserve's.
             Ok(newcomer) if !reserve.retake() => {
-                refuse(newcomer, format_args!("no descriptor is left"));
+                refuse(
+                    newcomer,
+                    format_args!("no descriptor is left (ulimit -Hn)"),
+                );
                 about.counters.refused += 1;
                 if !reserve.retake() {
                     pause(Errno::EMFILE);
                 }
             }
             Ok(newcomer) if !admission.admits(REGISTRY.clients()) => {
-                refuse(newcomer, format_args!("--max-connections are here"));
+                let places = admission.places();
+                refuse(newcomer, format_args!("all {places} places are taken"));
                 about.counters.refused += 1;
             }
             Ok(stream) => welcome(stream, config, &mut about),
             Err(Errno::EINTR) => {}
             Err(errno) if broke_off(errno) => {}
+            // The next accept4 succeeds, with the reserve\'s descriptor.
             Err(Errno::EMFILE | Errno::ENFILE) if reserve.release() => {}
             Err(errno) if is_refused(errno) => pause(errno),
             Err(errno) => return Err(errno).context("accept4"),
@@ -150,8 +155,10 @@ fn welcome(stream: OwnedFd, config: &Config, about: &mut About) {
     match created {
         Ok(()) => *about = own,
         Err(errno) => {
-            let why = errno.desc();
-            refuse(stream, format_args!("cannot create a thread: {why}"));
+            refuse(
+                stream,
+                format_args!("no thread: {errno} (ulimit -u, ulimit -v)"),
+            );
             about.counters.refused += 1;
         }
     }
@@ -160,9 +167,6 @@ fn welcome(stream: OwnedFd, config: &Config, about: &mut About) {
 /// Leaves newcomers in the backlog until a client leaves, or for a moment,
 /// rather than spin.
 fn pause(errno: Errno) {
-    notice(
-        Cause::Accept,
-        format_args!("cannot accept for a moment: {}", errno.desc()),
-    );
+    notice(Cause::Accept, format_args!("cannot accept for a moment: {errno}"));
     REGISTRY.wait_for_room(SHORTAGE_PAUSE);
 }
