@@ -158,7 +158,7 @@ fn tries_again(
         server.connect()?.send(&requests)?.expect(&replies)?;
     }
     if fault.failed() == 0 {
-        return Err(skip(format!("makes no call that {errno} could meet")));
+        return Err(skip(format!("makes no call that {errno:?} could meet")));
     }
     fault.off();
     Ok(())
