@@ -9,7 +9,7 @@ use anyhow::Result;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 
-use super::case::Trial;
+use super::case::{Trial, skip};
 use super::fault::{Fault, Judge};
 use super::server::{Ended, Server};
 
@@ -142,10 +142,26 @@ impl<'a> Launch<'a> {
         tie_to_us(&mut command);
         // SAFETY: system calls only, on values made before the fork.
         unsafe { command.pre_exec(before_exec) };
-        let server = Server::spawn(command, command_line)?;
+        let server = Server::spawn(command, command_line);
+        let server = match self.fault {
+            Some(_) => server.map_err(skip_without_filter)?,
+            None => server?,
+        };
         judge.map(Judge::start).transpose()?;
         Ok(server)
     }
+}
+
+/// Where the kernel refuses the filter, or a container's rules do, no fault
+/// can be injected.
+fn skip_without_filter(error: anyhow::Error) -> anyhow::Error {
+    let refused = error.downcast_ref::<io::Error>().and_then(|error| {
+        let errno = error.raw_os_error()?;
+        [libc::EACCES, libc::EINVAL, libc::ENOSYS, libc::EPERM]
+            .contains(&errno)
+            .then(|| skip(format!("no seccomp filter here: {error}")))
+    });
+    refused.unwrap_or(error)
 }
 
 /// Lets `command`'s process die with this one, and start with no signal

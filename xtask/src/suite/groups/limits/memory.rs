@@ -3,7 +3,8 @@
 use anyhow::{Result, ensure};
 
 use super::super::{Witness, bound_for_one};
-use crate::suite::case::{Case, Trial};
+use crate::suite::bytes::{echo, payload};
+use crate::suite::case::{Case, For, Trial};
 
 const MAX_REQUEST: u64 = 1 << 20;
 
@@ -21,6 +22,7 @@ pub fn cases() -> Vec<Case> {
         hostile("memory::unread_echoes", "", "*2\r\n$4\r\nECHO\r\n$1\r\nx\r\n"),
         hostile("memory::unread_errors", "", "x\n"),
         hostile("memory::unread_pings", "", "PING\n"),
+        Case::new("memory::idle_clients", idle_clients).only(For::Many),
     ]
 }
 
@@ -58,4 +60,35 @@ fn bounded(trial: &Trial, opening: &str, flood: &str) -> Result<()> {
     check(usize::MAX, 0)?;
     drop(client);
     witness.is_served()
+}
+
+/// Whatever a client has needed, once it is idle it holds no buffer. Where it
+/// has a thread or a process of its own, that one's allocator may keep some.
+fn idle_clients(trial: &Trial) -> Result<()> {
+    const CLIENTS: u64 = 50;
+    const OWN_ALLOCATOR: u64 = 512 << 10;
+    const SHARED_ALLOCATOR: u64 = 1 << 20;
+
+    let server = trial.serve()?;
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut client = server.connect()?;
+        client.ping()?;
+        clients.push(client);
+    }
+    let is_one_loop =
+        server.process()?.threads == 1 && server.group().len() == 1;
+    let for_each = if is_one_loop { 8 << 10 } else { OWN_ALLOCATOR };
+    let most = CLIENTS * for_each + SHARED_ALLOCATOR;
+    let before = server.memory();
+    for (number, client) in clients.iter_mut().enumerate() {
+        let (request, reply) = echo(payload(number, 300_000));
+        client.exchange(request, reply)?.ping()?;
+    }
+    let more = server.memory().saturating_sub(before);
+    ensure!(
+        more <= most,
+        "{CLIENTS} idle clients hold {more} bytes more, not {most}"
+    );
+    Ok(())
 }
