@@ -118,7 +118,7 @@ fn serve(config: &Config) -> Result<()> {
             Ok(stream) => welcome(&stream, config, &mut about),
             Err(Errno::EINTR) => {}
             Err(errno) if broke_off(errno) => {}
-            // The next accept4 succeeds, with the reserve\'s descriptor.
+            // The next accept4 succeeds, with the reserve's descriptor.
             Err(Errno::EMFILE | Errno::ENFILE) if reserve.release() => {}
             Err(errno) if is_refused(errno) => pause(errno),
             Err(errno) => return Err(errno).context("accept4"),

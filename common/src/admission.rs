@@ -62,8 +62,7 @@ pub(crate) fn raise_descriptor_limit() {
     {
         notice::warning(&format!(
             "cannot raise the limit of open files from {soft} to {hard}: \
-             {}; going on with {soft}",
-            errno.desc()
+             {errno}; going on with {soft}"
         ));
     }
 }

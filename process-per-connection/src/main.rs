@@ -32,9 +32,9 @@
 //!
 //! # System calls
 //!
-//! fork(2), waitpid(2), kill(2), signalfd(2), poll(2), prctl(2) in the parent;
-//! in a child those of `blocking`: recv(2), send(2), shutdown(2),
-//! setsockopt(2), recvfrom(2), sendto(2).
+//! poll(2), signalfd(2), accept4(2), fork(2), waitpid(2) and kill(2) in the
+//! parent; in a child prctl(2) and those of `blocking`: recv(2), send(2),
+//! shutdown(2), setsockopt(2), recvfrom(2), sendto(2), sigaction(2), ioctl(2).
 //!
 //! # Limits
 //!

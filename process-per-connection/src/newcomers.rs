@@ -58,7 +58,7 @@ impl Parent<'_> {
                 }
                 Err(Errno::EINTR) => {}
                 Err(errno) if broke_off(errno) => {}
-                // The next accept4 succeeds, with the reserve\'s descriptor.
+                // The next accept4 succeeds, with the reserve's descriptor.
                 Err(Errno::EMFILE | Errno::ENFILE)
                     if self.reserve.release() => {}
                 Err(errno) if is_refused(errno) => {

@@ -21,26 +21,25 @@
 //!
 //! The scheduler does what an event loop would do: it knows which thread has
 //! something to do. A thread costs less than a process (no page tables, no
-//! descriptor table), shares all memory with the others, and is counted,
-//! joined and torn down by hand: the registry knows every stream, so that a
-//! stop reaches those who wait, and a newcomer whose thread could not be
-//! created can still be told so.
+//! descriptor table), shares all memory with the others, and is counted and
+//! waited for by hand: the registry knows every stream, so that a stop reaches
+//! those who wait.
 //!
 //! # System calls
 //!
 //! clone3(2), through pthread_create(3), mmap(2) for its stack; otherwise
 //! those of `blocking`: accept4(2), recv(2), send(2), shutdown(2),
-//! setsockopt(2), recvfrom(2), sendto(2), sigaction(2).
+//! setsockopt(2), recvfrom(2), sendto(2), sigaction(2), ioctl(2).
 //!
 //! # Limits
 //!
 //! A descriptor, a thread and 64 KiB of address space a client, of which it
 //! touches about 25 KiB, and 22 KiB in the kernel: the thread's kernel stack
 //! and its task_struct (measured on x86-64). First comes the limit of open
-//! files (EMFILE), then that of threads (EAGAIN from
-//! pthread_create: RLIMIT_NPROC, kernel.threads-max, kernel.pid_max, the
-//! control group's pids.max) or of mappings (vm.max_map_count, two a thread).
-//! Whatever it is, the newcomer is refused and nobody else.
+//! files (EMFILE), then that of threads (EAGAIN from pthread_create:
+//! RLIMIT_NPROC, kernel.threads-max, kernel.pid_max, the control group's
+//! pids.max) or of mappings (vm.max_map_count, two a thread). Whatever it is,
+//! the newcomer is refused and nobody else.
 //!
 //! # When to use it
 //!
@@ -126,7 +125,7 @@ fn serve(config: &Config) -> Result<()> {
             Ok(stream) => welcome(stream, config, &mut about),
             Err(Errno::EINTR) => {}
             Err(errno) if broke_off(errno) => {}
-            // The next accept4 succeeds, with the reserve\'s descriptor.
+            // The next accept4 succeeds, with the reserve's descriptor.
             Err(Errno::EMFILE | Errno::ENFILE) if reserve.release() => {}
             Err(errno) if is_refused(errno) => pause(errno),
             Err(errno) => return Err(errno).context("accept4"),
