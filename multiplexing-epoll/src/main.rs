@@ -39,7 +39,8 @@
 //! # System calls
 //!
 //! epoll_create1(2), epoll_ctl(2), epoll_wait(2), accept4(2), recv(2),
-//! send(2), shutdown(2), signalfd(2); for datagrams recvfrom(2) and sendto(2).
+//! send(2), shutdown(2), signalfd(2), ioctl(2) (tcp(7)); for datagrams
+//! recvfrom(2) and sendto(2).
 //!
 //! # Limits
 //!
@@ -69,7 +70,7 @@ mod stop;
 mod trigger;
 
 use std::mem;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -130,14 +131,14 @@ fn serve(config: &Config, trigger: Trigger) -> Result<()> {
                 LISTENER => server.on_connected()?,
                 SIGNALS => server.on_signal()?,
                 DATAGRAMS => server.on_datagrams(),
-                key => server.visit(key_of(key), event.events()),
+                key => {
+                    let key = KeyData::from_ffi(key).into();
+                    server.visit(key, event.events());
+                }
             }
         }
         server.visit_ready();
-        // Whose event is yet to come may have been in time.
-        if ready < events.len() {
-            server.close_overdue();
-        }
+        server.close_overdue();
         server.close_delivered();
         server.resume()?;
     }
@@ -182,20 +183,18 @@ impl<'a> Server<'a> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
             .context("epoll_create1")?;
         let signals = stop::signals()?;
-        let watch = |fd: &OwnedFd, key| {
+        // These three are level-triggered in every variant: they are emptied
+        // by rounds, in turn with the connections.
+        let watch = |fd: BorrowedFd<'_>, key| {
             fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
             epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, key))
         };
-        // These three are level-triggered in every variant: they are emptied
-        // by rounds, in turn with the connections.
-        epoll
-            .add(&signals, EpollEvent::new(EpollFlags::EPOLLIN, SIGNALS))
-            .context("epoll_ctl")?;
+        watch(signals.as_fd(), SIGNALS).context("epoll_ctl")?;
         if let Some(listener) = &listener {
-            watch(listener, LISTENER).context("epoll_ctl")?;
+            watch(listener.as_fd(), LISTENER).context("epoll_ctl")?;
         }
         if let Some(socket) = &socket {
-            watch(socket, DATAGRAMS).context("epoll_ctl")?;
+            watch(socket.as_fd(), DATAGRAMS).context("epoll_ctl")?;
         }
         Ok(Self {
             config,
@@ -301,10 +300,9 @@ impl<'a> Server<'a> {
         if changed || self.trigger.is_disarmed_by_a_report() {
             registration.interest = interest;
             let mut event = EpollEvent::new(interest, key.data().as_ffi());
-            let told = self.epoll.modify(&connection.stream, &mut event);
-            if let Err(errno) = told {
-                self.fail(key, errno);
-            }
+            self.epoll
+                .modify(&connection.stream, &mut event)
+                .unwrap_or_else(|errno| self.fail(key, errno));
         }
     }
 
@@ -314,14 +312,19 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// Closes those whose time is up, silently.
+    /// Closes those whose time is up, silently, after a last look: a request
+    /// may have come in time and still wait to be taken.
     fn close_overdue(&mut self) {
         while let Some(key) = self.deadlines.pop(self.now) {
-            let deadline = &mut self.connections[key].deadline;
-            if deadline.has_passed(self.now) {
-                self.close(key);
-            } else {
-                self.deadlines.rewatch(key, deadline);
+            if self.connections[key].deadline.has_passed(self.now) {
+                self.visit(key, EpollFlags::EPOLLIN);
+            }
+            match self.connections.get_mut(key) {
+                Some(late) if late.deadline.has_passed(self.now) => {
+                    self.close(key);
+                }
+                Some(other) => self.deadlines.rewatch(key, &mut other.deadline),
+                None => {}
             }
         }
     }
@@ -352,11 +355,6 @@ struct Registration {
     interest: EpollFlags,
     /// True while the connection is on the ready list, where it is once.
     listed: bool,
-}
-
-/// The key that was registered as a number, and came back with an event.
-fn key_of(data: u64) -> DefaultKey {
-    KeyData::from_ffi(data).into()
 }
 
 /// The time until then in epoll's unit, rounded up: a wait that ends early

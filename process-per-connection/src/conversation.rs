@@ -65,6 +65,8 @@ impl Conversation<'_> {
             if completed > 0 {
                 about.counters.requests += completed as u64;
                 self.deadline.restart(Instant::now());
+            } else if self.deadline.has_passed(Instant::now()) {
+                return Err(Errno::ETIMEDOUT);
             }
             self.send_all(&output)?;
             output.clear();
@@ -73,11 +75,20 @@ impl Conversation<'_> {
         self.end(&mut input)
     }
 
-    /// Waits for data and takes it: both phases in one call.
+    /// Waits for data and takes it: both phases in one call. Once the time is
+    /// up it takes what is there, which may have come in time, and waits no
+    /// more.
     fn receive(&mut self, input: &mut [u8]) -> nix::Result<usize> {
         loop {
-            self.bound_wait()?;
-            match recv(self.stream.as_raw_fd(), input, MsgFlags::empty()) {
+            let flags = match self.bound_wait() {
+                Ok(()) => MsgFlags::empty(),
+                Err(Errno::ETIMEDOUT) => MsgFlags::MSG_DONTWAIT,
+                Err(errno) => return Err(errno),
+            };
+            match recv(self.stream.as_raw_fd(), input, flags) {
+                Err(Errno::EAGAIN) if flags == MsgFlags::MSG_DONTWAIT => {
+                    return Err(Errno::ETIMEDOUT);
+                }
                 // A signal, or the bound: the deadline knows what is left.
                 Err(Errno::EINTR | Errno::EAGAIN) => {}
                 received => return received,
@@ -109,7 +120,8 @@ impl Conversation<'_> {
         }
         shutdown(self.stream.as_raw_fd(), Shutdown::Write)?;
         self.deadline.end_within(LINGER, Instant::now());
-        while self.receive(input)? > 0 {}
+        let is_late = |deadline: &Deadline| deadline.has_passed(Instant::now());
+        while !is_late(&self.deadline) && self.receive(input)? > 0 {}
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use std::process::{Child, ChildStdout, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 
 use super::PATIENCE;
@@ -195,16 +195,17 @@ impl Server {
         kill(self.pid, signal).with_context(|| format!("sending {signal}"))
     }
 
-    /// Stops the process, and comes back when it has stopped.
+    /// Stops the server, its children included, and comes back when all have
+    /// stopped.
     pub fn freeze(&self) -> Result<()> {
-        self.signal(Signal::SIGSTOP)?;
+        killpg(self.pid, Signal::SIGSTOP).context("sending SIGSTOP")?;
         process::poll_until("the server to stop", PATIENCE, || {
-            Ok(Process::read(self.pid).is_some_and(|p| p.state == 'T'))
+            Ok(self.group().iter().all(|process| process.state == 'T'))
         })
     }
 
     pub fn thaw(&self) -> Result<()> {
-        self.signal(Signal::SIGCONT)
+        killpg(self.pid, Signal::SIGCONT).context("sending SIGCONT")
     }
 
     /// The server's own process.

@@ -2,6 +2,7 @@
 //!
 //! These cases wait for time to pass: that is what they are about.
 
+use std::net::Shutdown;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,8 @@ pub fn cases() -> Vec<Case> {
         Case::new("idle::complete_requests_count", complete_requests),
         Case::new("idle::client_that_does_not_read", deaf_client),
         Case::new("idle::many", many).only(For::Many),
+        Case::new("idle::beside_a_busy_one", beside_a_busy_one).only(For::Many),
+        Case::new("idle::stalled_server", stalled_server),
         Case::new("idle::zero_is_never", zero_is_never),
     ]
 }
@@ -122,6 +125,46 @@ fn many(trial: &Trial) -> Result<()> {
         "the silent ones left after {first:?}, the others after {second:?}"
     );
     before.again(&server)
+}
+
+/// A server that never runs out of work finds the time to look for those who
+/// give it none.
+fn beside_a_busy_one(trial: &Trial) -> Result<()> {
+    let server = trial.launch().flags(HALF_A_SECOND).start()?;
+    let busy = server.connect()?;
+    let mut reader = busy.twin()?;
+    let started = Instant::now();
+    let mut silent = server.connect()?;
+    thread::scope(|scope| {
+        let mut writer = busy.twin()?;
+        // Both end when the busy one's connection does.
+        scope.spawn(move || {
+            let pings = "PING\r\n".repeat(1000);
+            while writer.send(&pings).is_ok() {}
+        });
+        scope.spawn(move || {
+            let mut replies = [0; 7000];
+            while reader.read_exactly(&mut replies).is_ok() {}
+        });
+        let ended = silent.expect_end().map(drop);
+        busy.stream().shutdown(Shutdown::Both)?;
+        ended
+    })?;
+    expect_half_a_second(started)
+}
+
+/// A request that came in time counts, though the server comes to it late.
+fn stalled_server(trial: &Trial) -> Result<()> {
+    let server = trial.launch().flags(HALF_A_SECOND).start()?;
+    let mut client = server.connect()?;
+    client.ping()?;
+    server.freeze()?;
+    client.send("PING\r\n")?.wait_until_arrived()?;
+    thread::sleep(Duration::from_millis(700));
+    server.thaw()?;
+    client.expect("+PONG\r\n")?.ping()?;
+    client.expect_end()?;
+    Ok(())
 }
 
 fn zero_is_never(trial: &Trial) -> Result<()> {
