@@ -156,14 +156,24 @@ fn beside_a_busy_one(trial: &Trial) -> Result<()> {
 /// A request that came in time counts, though the server comes to it late.
 fn stalled_server(trial: &Trial) -> Result<()> {
     let server = trial.launch().flags(HALF_A_SECOND).start()?;
-    let mut client = server.connect()?;
-    client.ping()?;
+    let count = if trial.subject.serves_one() { 1 } else { 3 };
+    let mut clients =
+        (0..count).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    for client in &mut clients {
+        client.ping()?;
+    }
     server.freeze()?;
-    client.send("PING\r\n")?.wait_until_arrived()?;
+    for client in &mut clients {
+        client.send("PING\r\n")?.wait_until_arrived()?;
+    }
     thread::sleep(Duration::from_millis(700));
     server.thaw()?;
-    client.expect("+PONG\r\n")?.ping()?;
-    client.expect_end()?;
+    for client in &mut clients {
+        client.expect("+PONG\r\n")?.ping()?;
+    }
+    for client in &mut clients {
+        client.expect_end()?;
+    }
     Ok(())
 }
 
