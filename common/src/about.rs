@@ -16,6 +16,9 @@ pub struct About {
     pub pid: u32,
     /// Thread that answers, as gettid(2) tells: equal to `pid` in the first.
     pub tid: u32,
+    /// Which of several event loops answers, from 0; `None` where there is one
+    /// only, or none.
+    pub event_loop: Option<u32>,
     /// The kernel's release, as uname(2) tells; empty if it won't.
     pub kernel: &'static str,
     /// What the answering loop, thread or process has counted so far.
@@ -35,6 +38,9 @@ pub struct Counters {
     pub refused: u64,
     /// Requests answered over streams.
     pub requests: u64,
+    /// Calls on non-blocking sockets that found nothing: no input, no newcomer
+    /// (EAGAIN).
+    pub empty_calls: u64,
     /// Datagrams answered.
     pub datagrams: u64,
     /// Datagram replies given up because the socket's buffer was full.
@@ -46,7 +52,9 @@ impl About {
     pub fn new(model: &'static str, variant: &'static str) -> Self {
         let counters = Counters::default();
         let kernel = kernel();
-        Self { model, variant, pid: 0, tid: 0, kernel, counters }.here()
+        let event_loop = None;
+        Self { model, variant, pid: 0, tid: 0, event_loop, kernel, counters }
+            .here()
     }
 
     /// The same, answered by the calling process and thread from here on.

@@ -187,7 +187,10 @@ impl Connection {
                     taken += received;
                     self.answer(&input[..received], about, now);
                 }
-                Err(Errno::EAGAIN) => return Ok(true),
+                Err(Errno::EAGAIN) => {
+                    about.counters.empty_calls += 1;
+                    return Ok(true);
+                }
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno),
             }

@@ -30,7 +30,10 @@ impl Datagrams {
         for _ in 0..DATAGRAMS_PER_ROUND {
             match self.answer(about) {
                 Ok(()) | Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => return,
+                Err(Errno::EAGAIN) => {
+                    about.counters.empty_calls += 1;
+                    return;
+                }
                 Err(errno) => {
                     notice(Cause::Datagram, format_args!("recvfrom: {errno}"));
                     return;

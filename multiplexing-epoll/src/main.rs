@@ -107,6 +107,9 @@ const LISTENER: u64 = 0;
 const SIGNALS: u64 = 1;
 const DATAGRAMS: u64 = 2;
 
+/// A reason to visit a connection that epoll has not reported.
+const READABLE: EpollFlags = EpollFlags::EPOLLIN;
+
 fn main() -> ExitCode {
     let (config, flags) = Config::with_flags::<Flags>(&MODEL);
     common::conclude(serve(&config, flags.trigger))
@@ -273,7 +276,7 @@ impl<'a> Server<'a> {
         for key in mem::take(&mut self.ready) {
             if let Some(registration) = self.registrations.get_mut(key) {
                 registration.listed = false;
-                self.visit(key, EpollFlags::EPOLLIN);
+                self.visit(key, READABLE);
             }
         }
     }
@@ -317,7 +320,7 @@ impl<'a> Server<'a> {
     fn close_overdue(&mut self) {
         while let Some(key) = self.deadlines.pop(self.now) {
             if self.connections[key].deadline.has_passed(self.now) {
-                self.visit(key, EpollFlags::EPOLLIN);
+                self.visit(key, READABLE);
             }
             match self.connections.get_mut(key) {
                 Some(late) if late.deadline.has_passed(self.now) => {

@@ -43,6 +43,7 @@ impl Server<'_> {
                 }
                 Ok(stream) => self.welcome(stream)?,
                 Err(Errno::EAGAIN) => {
+                    self.about.counters.empty_calls += 1;
                     self.reserve.retake();
                     return Ok(());
                 }

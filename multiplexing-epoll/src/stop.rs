@@ -2,11 +2,10 @@
 
 use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
-use nix::sys::epoll::EpollFlags;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 
-use crate::Server;
+use crate::{READABLE, Server};
 
 /// SIGTERM and SIGINT as a descriptor to wait for along with all others: no
 /// handler, and no moment between a check and a wait.
@@ -44,7 +43,7 @@ impl Server<'_> {
             let keys: Vec<_> = self.connections.keys().collect();
             for key in keys {
                 match self.connections[key].stop() {
-                    Ok(()) => self.visit(key, EpollFlags::EPOLLIN),
+                    Ok(()) => self.visit(key, READABLE),
                     Err(errno) => self.fail(key, errno),
                 }
             }

@@ -38,6 +38,7 @@ pub(crate) fn info(
     if wanted(arguments, "stats") {
         title("Stats", &mut text);
         count("requests", counters.requests, &mut text);
+        count("empty_calls", counters.empty_calls, &mut text);
         count("datagrams", counters.datagrams, &mut text);
         count("datagrams_dropped", counters.datagrams_dropped, &mut text);
     }
@@ -51,6 +52,9 @@ fn server(about: &About, text: &mut Fixed<'_>) {
     line("variant", cut(about.variant, NAME_MOST), text);
     count("pid", u64::from(about.pid), text);
     count("tid", u64::from(about.tid), text);
+    if let Some(number) = about.event_loop {
+        count("loop", u64::from(number), text);
+    }
     line("build", env!("CARGO_PKG_VERSION"), text);
     line("kernel", cut(about.kernel, RELEASE_MOST), text);
 }
