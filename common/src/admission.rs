@@ -18,7 +18,18 @@ impl Admission {
     /// open in this process (0: they set no limit). Call it when everything is
     /// bound.
     pub fn new(config: &Config, descriptors: usize) -> Self {
-        let possible = possible(descriptors);
+        Self::with_ceiling(config, descriptors, usize::MAX, "ulimit -Hn")
+    }
+
+    /// The same for a model that can't take more than `ceiling` clients,
+    /// whatever the process is allowed; `why` is where to read about it.
+    pub fn with_ceiling(
+        config: &Config,
+        descriptors: usize,
+        ceiling: usize,
+        why: &str,
+    ) -> Self {
+        let possible = possible(descriptors).min(ceiling);
         let limit = match config.max_connections {
             None => possible.min(CONNECTIONS),
             Some(asked) => {
@@ -26,7 +37,7 @@ impl Admission {
                     notice::warning(&format!(
                         "--max-connections {asked} is more than the \
                          {possible} clients this process has room for; those \
-                         it cannot serve are refused (see ulimit -Hn)"
+                         it cannot serve are refused (see {why})"
                     ));
                 }
                 asked
@@ -74,8 +85,9 @@ fn descriptor_limit() -> (usize, usize) {
     (bounded(soft), bounded(hard))
 }
 
-/// Descriptors open now; a guess where /proc is not mounted.
-fn open_descriptors() -> usize {
+/// Descriptors that are open in this process now; a guess where /proc is not
+/// mounted.
+pub fn open_descriptors() -> usize {
     const GUESS: usize = 16;
     match std::fs::read_dir("/proc/self/fd") {
         // One of the entries is the descriptor that reads the folder.

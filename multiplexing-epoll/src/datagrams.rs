@@ -11,7 +11,7 @@ use common::{About, Cause, answer_datagram, notice};
 
 /// A datagram socket and the buffers for one datagram and its reply.
 pub struct Datagrams {
-    socket: OwnedFd,
+    pub socket: OwnedFd,
     input: Box<[u8]>,
     output: Box<[u8]>,
 }

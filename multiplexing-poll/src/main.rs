@@ -1,1 +1,370 @@
-fn main() {}
+//! **I/O multiplexing with poll**: one thread waits for many sockets at once,
+//! and hands the kernel the list of them at each wait.
+//!
+//! # How it works
+//!
+//! ```text
+//!      application                         kernel
+//!           |    poll([all sockets])         |
+//!           |------------------------------->|  looks at each: nothing has
+//!           |                                |  arrived
+//!        asleep, for all sockets at once     |  phase 1: waiting for data
+//!           :                                |  a segment arrives: looks at
+//!           :                                |  each socket again
+//!           |<-------------------------------|
+//!           |    how many are ready          |
+//!        looks for them in the array         |
+//!           |    recv(stream)                |
+//!           |------------------------------->|  phase 2: copying it
+//!           |<-------------------------------|
+//!           |    the number of bytes         |
+//!        answers, sends, and waits again
+//! ```
+//!
+//! The array has an entry for each socket: its descriptor, what to wait for
+//! (`events`), and what has come (`revents`), which the kernel fills in. As the
+//! two are apart, the array is kept from wait to wait, and changed only where a
+//! connection changes. The kernel keeps nothing: each wait copies the whole
+//! array to it and back, and looks at each socket, so the cost of a wait grows
+//! with the sockets there are, not with those that are ready.
+//!
+//! # System calls
+//!
+//! poll(2), accept4(2), recv(2), send(2), shutdown(2), signalfd(2), ioctl(2)
+//! (tcp(7)); for datagrams recvfrom(2) and sendto(2).
+//!
+//! # Limits
+//!
+//! A descriptor a client (EMFILE at RLIMIT_NOFILE); poll's array may have as
+//! many entries as that (EINVAL). No other ceiling, but each wait costs time
+//! for every client, busy or idle. One thread: a request that takes long
+//! delays all the others.
+//!
+//! # When to use it
+//!
+//! For up to some hundred clients, or where most of them are busy: then a look
+//! at each finds much. It is in POSIX, so the program runs on any Unix.
+//!
+//! # Compare with
+//!
+//! `multiplexing-select`, whose sets end at 1,024 descriptors and are
+//! destroyed by each call; `multiplexing-epoll`, where the kernel keeps the
+//! list.
+
+mod accept;
+mod connection;
+mod datagrams;
+mod newcomers;
+mod queues;
+mod stop;
+
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::libc::{self, pollfd};
+use nix::poll::{PollFlags, PollTimeout};
+use nix::sys::signalfd::SignalFd;
+use slotmap::{DefaultKey, Key as _, KeyData, SecondaryMap, SlotMap};
+
+use common::limits::DELIVERY_LOOK;
+use common::{
+    About, Admission, Cause, Clients, Config, Deadlines, Model, Reserve, notice,
+};
+
+use connection::{Connection, Progress, Scratch, is_the_clients};
+use datagrams::Datagrams;
+
+const MODEL: Model = Model {
+    name: env!("CARGO_PKG_NAME"),
+    summary: env!("CARGO_PKG_DESCRIPTION"),
+    clients: Clients::Many,
+};
+
+/// The first entries of the array are those of the descriptors that are no
+/// connection. A key of a connection is larger: its upper half, the version,
+/// is never zero.
+const LISTENER: u64 = 0;
+const SIGNALS: u64 = 1;
+const DATAGRAMS: u64 = 2;
+
+/// A reason to visit a connection that poll has not reported.
+const READABLE: PollFlags = PollFlags::POLLIN;
+
+/// Bytes after which a visit ends. What is left unread is reported again, so
+/// one call that brings something is enough, and saves the call that would
+/// only say EAGAIN.
+const BUDGET: usize = 1;
+
+fn main() -> ExitCode {
+    let config = Config::from_command_line(&MODEL);
+    common::conclude(serve(&config))
+}
+
+fn serve(config: &Config) -> Result<()> {
+    let (listener, tcp) = common::listen(config)?.unzip();
+    let (socket, udp) = common::bind_datagrams(config)?.unzip();
+    let mut server = Server::new(config, listener, socket)?;
+    common::announce(tcp, udp)?;
+
+    let mut events = Vec::new();
+    while !server.has_finished() {
+        match server.wait(&mut events) {
+            Ok(()) => {}
+            Err(Errno::EINTR) => continue,
+            Err(errno) => return Err(errno).context("poll"),
+        }
+        server.now = Instant::now();
+        for &(key, events) in &events {
+            match key {
+                LISTENER => server.on_connected()?,
+                SIGNALS => server.on_signal()?,
+                DATAGRAMS => server.on_datagrams(),
+                key => {
+                    let key = KeyData::from_ffi(key).into();
+                    server.visit(key, events);
+                }
+            }
+        }
+        server.close_overdue();
+        server.close_delivered();
+        server.resume();
+    }
+    common::report_cut_off(server.connections.len());
+    Ok(())
+}
+
+/// The loop's state. One thread has it, so nothing is locked.
+struct Server<'a> {
+    config: &'a Config,
+    /// What poll is asked and what it answers, a descriptor an entry.
+    polled: Vec<pollfd>,
+    /// Whose each entry is, in the same order: poll does not tell.
+    keys: Vec<u64>,
+    /// Where each connection's entry is.
+    places: SecondaryMap<DefaultKey, usize>,
+    signals: SignalFd,
+    /// `None` once a stop was asked for.
+    listener: Option<OwnedFd>,
+    datagrams: Option<Datagrams>,
+    reserve: Reserve,
+    admission: Admission,
+    /// A key is never used twice, so an event that comes late finds nothing.
+    connections: SlotMap<DefaultKey, Connection>,
+    deadlines: Deadlines<DefaultKey>,
+    scratch: Scratch,
+    about: About,
+    now: Instant,
+    /// No descriptor or memory for a newcomer until then.
+    paused_until: Option<Instant>,
+    /// Set by a stop: conversations have so long.
+    drain_until: Option<Instant>,
+}
+
+impl<'a> Server<'a> {
+    fn new(
+        config: &'a Config,
+        listener: Option<OwnedFd>,
+        socket: Option<OwnedFd>,
+    ) -> Result<Self> {
+        let signals = stop::signals()?;
+        for fd in [&listener, &socket].into_iter().flatten() {
+            fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context("fcntl")?;
+        }
+        Ok(Self {
+            config,
+            polled: vec![entry(None, READABLE); 3],
+            keys: vec![LISTENER, SIGNALS, DATAGRAMS],
+            places: SecondaryMap::new(),
+            signals,
+            listener,
+            datagrams: socket.map(Datagrams::new),
+            reserve: Reserve::hold()?,
+            admission: Admission::new(config, 1),
+            connections: SlotMap::new(),
+            deadlines: Deadlines::new(),
+            scratch: Scratch::new(),
+            about: About::new(MODEL.name, ""),
+            now: Instant::now(),
+            paused_until: None,
+            drain_until: None,
+        })
+    }
+
+    /// True when a stop was asked for and nobody is left, or time is up.
+    fn has_finished(&self) -> bool {
+        self.drain_until.is_some_and(|until| {
+            self.connections.is_empty() || until <= Instant::now()
+        })
+    }
+
+    /// Waits until some are ready, and lists them: a visit may change the
+    /// array.
+    fn wait(&mut self, events: &mut Vec<(u64, PollFlags)>) -> nix::Result<()> {
+        let accepts = self.paused_until.is_none();
+        let listener = self.listener.as_ref().filter(|_| accepts);
+        let socket =
+            self.datagrams.as_ref().map(|datagrams| datagrams.socket.as_fd());
+        self.polled[0] = entry(listener.map(|fd| fd.as_fd()), READABLE);
+        self.polled[1] = entry(Some(self.signals.as_fd()), READABLE);
+        self.polled[2] = entry(socket, READABLE);
+
+        let timeout = self.timeout();
+        let ready = poll(&mut self.polled, timeout)?;
+        let reported = self.polled.iter().zip(&self.keys);
+        events.clear();
+        events.extend(
+            reported.filter(|(entry, _)| entry.revents != 0).take(ready).map(
+                |(entry, &key)| {
+                    (key, PollFlags::from_bits_retain(entry.revents))
+                },
+            ),
+        );
+        Ok(())
+    }
+
+    fn timeout(&self) -> PollTimeout {
+        let look = self.drain_until.map(|_| self.now + DELIVERY_LOOK);
+        let moments =
+            [self.deadlines.next(), self.paused_until, self.drain_until, look];
+        milliseconds(moments.into_iter().flatten().min())
+    }
+
+    /// Has poll watch a connection, from the next wait on.
+    fn register(&mut self, key: DefaultKey) {
+        let connection = &self.connections[key];
+        self.places.insert(key, self.polled.len());
+        let stream = connection.stream.as_fd();
+        self.polled.push(entry(Some(stream), interest(connection)));
+        self.keys.push(key.data().as_ffi());
+    }
+
+    /// Takes a connection's entry out, and puts the last one into its place.
+    fn unregister(&mut self, key: DefaultKey) {
+        let Some(place) = self.places.remove(key) else { return };
+        self.polled.swap_remove(place);
+        self.keys.swap_remove(place);
+        if let Some(&moved) = self.keys.get(place) {
+            self.places.insert(KeyData::from_ffi(moved).into(), place);
+        }
+    }
+
+    /// Visits a connection. One that was closed since it was reported is not
+    /// found. An error or a hang-up counts as both: the next call says which
+    /// it is.
+    fn visit(&mut self, key: DefaultKey, events: PollFlags) {
+        let both = PollFlags::POLLERR | PollFlags::POLLHUP;
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        // The descriptor is not open. Its owner is the connection, so this
+        // never happens; poll would report it for ever.
+        if events.contains(PollFlags::POLLNVAL) {
+            return self.fail(key, Errno::EBADF);
+        }
+        let mut progress = Ok(Progress::Drained);
+        if events.intersects(PollFlags::POLLOUT | both) {
+            progress = connection.on_writable(self.now);
+        }
+        let over = matches!(progress, Ok(Progress::Ended) | Err(_));
+        if !over && events.intersects(PollFlags::POLLIN | both) {
+            progress = connection.on_readable(
+                BUDGET,
+                &mut self.scratch,
+                &mut self.about,
+                self.now,
+            );
+        }
+        self.settle(key, progress);
+    }
+
+    /// Draws the consequences of a visit.
+    fn settle(&mut self, key: DefaultKey, progress: nix::Result<Progress>) {
+        let connection = &mut self.connections[key];
+        match progress {
+            Ok(Progress::Ended) => return self.close(key),
+            Err(errno) if is_the_clients(errno) => return self.close(key),
+            Err(errno) => return self.fail(key, errno),
+            Ok(Progress::More | Progress::Drained) => {}
+        }
+        self.deadlines.watch(key, &mut connection.deadline);
+        let place = self.places[key];
+        self.polled[place].events = interest(connection).bits();
+    }
+
+    fn on_datagrams(&mut self) {
+        if let Some(datagrams) = &mut self.datagrams {
+            datagrams.on_readable(&mut self.about);
+        }
+    }
+
+    /// Closes those whose time is up, silently, after a last look: a request
+    /// may have come in time and still wait to be taken.
+    fn close_overdue(&mut self) {
+        while let Some(key) = self.deadlines.pop(self.now) {
+            if self.connections[key].deadline.has_passed(self.now) {
+                self.visit(key, READABLE);
+            }
+            match self.connections.get_mut(key) {
+                Some(late) if late.deadline.has_passed(self.now) => {
+                    self.close(key);
+                }
+                Some(other) => self.deadlines.rewatch(key, &mut other.deadline),
+                None => {}
+            }
+        }
+    }
+
+    /// Ends a conversation that failed in a way no client can cause.
+    fn fail(&mut self, key: DefaultKey, errno: Errno) {
+        notice(
+            Cause::Conversation,
+            format_args!("a conversation failed: {errno}"),
+        );
+        self.close(key);
+    }
+
+    fn close(&mut self, key: DefaultKey) {
+        if let Some(connection) = self.connections.remove(key) {
+            self.deadlines.forget(key, &connection.deadline);
+            self.unregister(key);
+            self.about.counters.clients = self.connections.len() as u64;
+            // There may be a descriptor for a newcomer now.
+            self.paused_until = self.paused_until.map(|_| self.now);
+        }
+    }
+}
+
+/// What to be told of a connection. POLLERR and POLLHUP come unasked.
+fn interest(connection: &Connection) -> PollFlags {
+    let mut interest = PollFlags::empty();
+    interest.set(PollFlags::POLLIN, connection.wants_input());
+    interest.set(PollFlags::POLLOUT, connection.has_output());
+    interest
+}
+
+/// An entry of the array. poll passes over one without a descriptor.
+fn entry(fd: Option<BorrowedFd<'_>>, interest: PollFlags) -> pollfd {
+    let fd = fd.map_or(-1, |fd| fd.as_raw_fd());
+    pollfd { fd, events: interest.bits(), revents: 0 }
+}
+
+/// poll(2) on an array that outlives the call; nix's borrows the descriptors
+/// of its array for as long as that exists.
+fn poll(polled: &mut [pollfd], timeout: PollTimeout) -> nix::Result<usize> {
+    let length = polled.len() as libc::nfds_t;
+    // SAFETY: the kernel writes nothing but the `revents` of `length` entries,
+    // which the slice has. A descriptor that is not open is reported, no more.
+    let ready =
+        unsafe { libc::poll(polled.as_mut_ptr(), length, timeout.into()) };
+    Errno::result(ready).map(|ready| ready.unsigned_abs() as usize)
+}
+
+/// The time until then in poll's unit, rounded up: a wait that ends early
+/// would begin again at once, and again.
+fn milliseconds(until: Option<Instant>) -> PollTimeout {
+    let Some(until) = until else { return PollTimeout::NONE };
+    let left = until.saturating_duration_since(Instant::now()).as_micros();
+    PollTimeout::try_from(left.div_ceil(1000)).unwrap_or(PollTimeout::MAX)
+}
