@@ -1,1 +1,362 @@
-fn main() {}
+//! **I/O multiplexing with select**: one thread waits for many sockets at once,
+//! and names them to the kernel as bits in sets.
+//!
+//! # How it works
+//!
+//! ```text
+//!      application                         kernel
+//!        puts all sockets into the sets      |
+//!           |    select(sets)                |
+//!           |------------------------------->|  looks at each: nothing has
+//!           |                                |  arrived
+//!        asleep, for all sockets at once     |  phase 1: waiting for data
+//!           :                                |  a segment arrives: looks at
+//!           :                                |  each socket again
+//!           |<-------------------------------|
+//!           |    the sets, of the ready only |
+//!        looks for all sockets in the sets   |
+//!           |    recv(stream)                |
+//!           |------------------------------->|  phase 2: copying it
+//!           |<-------------------------------|
+//!           |    the number of bytes         |
+//!        answers, sends, and waits again
+//! ```
+//!
+//! A set has a bit for each descriptor number. The kernel overwrites the sets
+//! with its answer, so they are built anew for each wait, and searched after
+//! it: three passes over all sockets, one of them the kernel's, whoever is
+//! ready. It looks at the bits below the first argument, which is the highest
+//! descriptor plus one.
+//!
+//! # System calls
+//!
+//! select(2), accept4(2), recv(2), send(2), shutdown(2), signalfd(2), ioctl(2)
+//! (tcp(7)); for datagrams recvfrom(2) and sendto(2).
+//!
+//! # Limits
+//!
+//! FD_SETSIZE: a set has 1,024 bits, for descriptors 0 to 1,023, whatever
+//! RLIMIT_NOFILE says. There is no errno: to set a bit beyond them writes past
+//! the set's end. So a newcomer with a higher descriptor is refused, and so is
+//! a start where the program's own would be. Each wait costs time for every
+//! client, busy or idle. One thread: a request that takes long delays all the
+//! others.
+//!
+//! # When to use it
+//!
+//! Where there is nothing else: it is the oldest of its kind, and on every
+//! system. Its timeout is in microseconds, poll's and epoll's in milliseconds.
+//!
+//! # Compare with
+//!
+//! `nonblocking`, which asks each socket itself; `multiplexing-poll`, whose
+//! array has no ceiling and survives the call.
+
+mod accept;
+mod connection;
+mod datagrams;
+mod newcomers;
+mod queues;
+mod stop;
+
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::select::{FD_SETSIZE, FdSet, select};
+use nix::sys::signalfd::SignalFd;
+use nix::sys::time::{TimeVal, TimeValLike as _};
+use slotmap::{DefaultKey, Key as _, KeyData, SlotMap};
+
+use common::limits::DELIVERY_LOOK;
+use common::{
+    About, Admission, Cause, Clients, Config, Deadlines, Model, Reserve,
+    notice, open_descriptors,
+};
+
+use connection::{Connection, Progress, Scratch, is_the_clients};
+use datagrams::Datagrams;
+
+const MODEL: Model = Model {
+    name: env!("CARGO_PKG_NAME"),
+    summary: env!("CARGO_PKG_DESCRIPTION"),
+    clients: Clients::Many,
+};
+
+/// Names for the descriptors that are no connection. A key of a connection is
+/// larger: its upper half, the version, is never zero.
+const LISTENER: u64 = 0;
+const SIGNALS: u64 = 1;
+const DATAGRAMS: u64 = 2;
+
+/// A reason to visit a connection that select has not reported.
+const READABLE: Ready = Ready { readable: true, writable: false };
+
+/// Bytes after which a visit ends. What is left unread is reported again, so
+/// one call that brings something is enough, and saves the call that would
+/// only say EAGAIN.
+const BUDGET: usize = 1;
+
+fn main() -> ExitCode {
+    let config = Config::from_command_line(&MODEL);
+    common::conclude(serve(&config))
+}
+
+fn serve(config: &Config) -> Result<()> {
+    let (listener, tcp) = common::listen(config)?.unzip();
+    let (socket, udp) = common::bind_datagrams(config)?.unzip();
+    let mut server = Server::new(config, listener, socket)?;
+    common::announce(tcp, udp)?;
+
+    let mut events = Vec::new();
+    while !server.has_finished() {
+        match server.wait(&mut events) {
+            Ok(()) => {}
+            Err(Errno::EINTR) => continue,
+            Err(errno) => return Err(errno).context("select"),
+        }
+        server.now = Instant::now();
+        for &(key, events) in &events {
+            match key {
+                LISTENER => server.on_connected()?,
+                SIGNALS => server.on_signal()?,
+                DATAGRAMS => server.on_datagrams(),
+                key => {
+                    let key = KeyData::from_ffi(key).into();
+                    server.visit(key, events);
+                }
+            }
+        }
+        server.close_overdue();
+        server.close_delivered();
+        server.resume();
+    }
+    common::report_cut_off(server.connections.len());
+    Ok(())
+}
+
+/// The loop's state. One thread has it, so nothing is locked.
+struct Server<'a> {
+    config: &'a Config,
+    signals: SignalFd,
+    /// `None` once a stop was asked for.
+    listener: Option<OwnedFd>,
+    datagrams: Option<Datagrams>,
+    reserve: Reserve,
+    admission: Admission,
+    /// A key is never used twice, so an event that comes late finds nothing.
+    connections: SlotMap<DefaultKey, Connection>,
+    deadlines: Deadlines<DefaultKey>,
+    scratch: Scratch,
+    about: About,
+    now: Instant,
+    /// No descriptor or memory for a newcomer until then.
+    paused_until: Option<Instant>,
+    /// Set by a stop: conversations have so long.
+    drain_until: Option<Instant>,
+}
+
+impl<'a> Server<'a> {
+    fn new(
+        config: &'a Config,
+        listener: Option<OwnedFd>,
+        socket: Option<OwnedFd>,
+    ) -> Result<Self> {
+        let signals = stop::signals()?;
+        for fd in [&listener, &socket].into_iter().flatten() {
+            fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context("fcntl")?;
+            ensure_fits(fd.as_raw_fd())?;
+        }
+        ensure_fits(signals.as_raw_fd())?;
+        let reserve = Reserve::hold()?;
+        let ceiling = FD_SETSIZE.saturating_sub(open_descriptors());
+        let why = "FD_SETSIZE in select(2)";
+        Ok(Self {
+            config,
+            signals,
+            listener,
+            datagrams: socket.map(Datagrams::new),
+            reserve,
+            admission: Admission::with_ceiling(config, 1, ceiling, why),
+            connections: SlotMap::new(),
+            deadlines: Deadlines::new(),
+            scratch: Scratch::new(),
+            about: About::new(MODEL.name, ""),
+            now: Instant::now(),
+            paused_until: None,
+            drain_until: None,
+        })
+    }
+
+    /// True when a stop was asked for and nobody is left, or time is up.
+    fn has_finished(&self) -> bool {
+        self.drain_until.is_some_and(|until| {
+            self.connections.is_empty() || until <= Instant::now()
+        })
+    }
+
+    /// Waits until some are ready, and lists them. The sets are built for
+    /// this wait, and hold its answer afterwards.
+    fn wait(&self, events: &mut Vec<(u64, Ready)>) -> nix::Result<()> {
+        let accepts = self.paused_until.is_none();
+        let listener = self.listener.as_ref().filter(|_| accepts);
+        let others = [
+            (LISTENER, listener.map(|listener| listener.as_fd())),
+            (SIGNALS, Some(self.signals.as_fd())),
+            (DATAGRAMS, self.datagrams.as_ref().map(|all| all.socket.as_fd())),
+        ];
+        let mut readable = FdSet::new();
+        let mut writable = FdSet::new();
+        for fd in others.iter().filter_map(|&(_, fd)| fd) {
+            readable.insert(fd);
+        }
+        for connection in self.connections.values() {
+            let stream = connection.stream.as_fd();
+            if connection.wants_input() {
+                readable.insert(stream);
+            }
+            if connection.has_output() {
+                writable.insert(stream);
+            }
+        }
+
+        let highest = [readable.highest(), writable.highest()];
+        let highest = highest.into_iter().flatten().map(|fd| fd.as_raw_fd());
+        let end = highest.max().map_or(0, |highest| highest + 1);
+        let mut timeout = self.timeout();
+        select(end, &mut readable, &mut writable, None, timeout.as_mut())?;
+
+        events.clear();
+        for (key, fd) in others {
+            if fd.is_some_and(|fd| readable.contains(fd)) {
+                events.push((key, READABLE));
+            }
+        }
+        for (key, connection) in &self.connections {
+            let stream = connection.stream.as_fd();
+            let ready = Ready {
+                readable: readable.contains(stream),
+                writable: writable.contains(stream),
+            };
+            if ready.readable || ready.writable {
+                events.push((key.data().as_ffi(), ready));
+            }
+        }
+        Ok(())
+    }
+
+    /// How long to wait; `None`: until something happens.
+    fn timeout(&self) -> Option<TimeVal> {
+        let look = self.drain_until.map(|_| self.now + DELIVERY_LOOK);
+        let moments =
+            [self.deadlines.next(), self.paused_until, self.drain_until, look];
+        microseconds(moments.into_iter().flatten().min())
+    }
+
+    /// Visits a connection. One that was closed since it was reported is not
+    /// found. An error or a hang-up counts as both: the next call says which
+    /// it is.
+    fn visit(&mut self, key: DefaultKey, ready: Ready) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let mut progress = Ok(Progress::Drained);
+        if ready.writable {
+            progress = connection.on_writable(self.now);
+        }
+        let over = matches!(progress, Ok(Progress::Ended) | Err(_));
+        if !over && ready.readable {
+            progress = connection.on_readable(
+                BUDGET,
+                &mut self.scratch,
+                &mut self.about,
+                self.now,
+            );
+        }
+        self.settle(key, progress);
+    }
+
+    /// Draws the consequences of a visit.
+    fn settle(&mut self, key: DefaultKey, progress: nix::Result<Progress>) {
+        let connection = &mut self.connections[key];
+        match progress {
+            Ok(Progress::Ended) => return self.close(key),
+            Err(errno) if is_the_clients(errno) => return self.close(key),
+            Err(errno) => return self.fail(key, errno),
+            Ok(Progress::More | Progress::Drained) => {}
+        }
+        self.deadlines.watch(key, &mut connection.deadline);
+    }
+
+    fn on_datagrams(&mut self) {
+        if let Some(datagrams) = &mut self.datagrams {
+            datagrams.on_readable(&mut self.about);
+        }
+    }
+
+    /// Closes those whose time is up, silently, after a last look: a request
+    /// may have come in time and still wait to be taken.
+    fn close_overdue(&mut self) {
+        while let Some(key) = self.deadlines.pop(self.now) {
+            if self.connections[key].deadline.has_passed(self.now) {
+                self.visit(key, READABLE);
+            }
+            match self.connections.get_mut(key) {
+                Some(late) if late.deadline.has_passed(self.now) => {
+                    self.close(key);
+                }
+                Some(other) => self.deadlines.rewatch(key, &mut other.deadline),
+                None => {}
+            }
+        }
+    }
+
+    /// Ends a conversation that failed in a way no client can cause.
+    fn fail(&mut self, key: DefaultKey, errno: Errno) {
+        notice(
+            Cause::Conversation,
+            format_args!("a conversation failed: {errno}"),
+        );
+        self.close(key);
+    }
+
+    fn close(&mut self, key: DefaultKey) {
+        if let Some(connection) = self.connections.remove(key) {
+            self.deadlines.forget(key, &connection.deadline);
+            self.about.counters.clients = self.connections.len() as u64;
+            // There may be a descriptor for a newcomer now.
+            self.paused_until = self.paused_until.map(|_| self.now);
+        }
+    }
+}
+
+/// What select has found. An error or a hang-up makes a socket both.
+#[derive(Clone, Copy, Debug)]
+struct Ready {
+    readable: bool,
+    writable: bool,
+}
+
+/// True where a set has a bit for the descriptor. Setting one that it has not
+/// would write past its end.
+fn fits(fd: RawFd) -> bool {
+    usize::try_from(fd).is_ok_and(|number| number < FD_SETSIZE)
+}
+
+fn ensure_fits(fd: RawFd) -> Result<()> {
+    ensure!(
+        fits(fd),
+        "a descriptor of the server's own is {fd}, and select(2) takes none \
+         from FD_SETSIZE ({FD_SETSIZE}) on: start it with fewer open files"
+    );
+    Ok(())
+}
+
+/// The time until then in select's unit, rounded up: a wait that ends early
+/// would begin again at once, and again.
+fn microseconds(until: Option<Instant>) -> Option<TimeVal> {
+    let left = until?.saturating_duration_since(Instant::now()).as_nanos();
+    // No timeout is longer than a year, so this is in range.
+    Some(TimeVal::microseconds(left.div_ceil(1000) as i64))
+}

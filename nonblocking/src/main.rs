@@ -1,1 +1,270 @@
-fn main() {}
+//! **Non-blocking I/O**: one thread asks every socket in turn, and takes "not
+//! yet" (EAGAIN) for an answer.
+//!
+//! # How it works
+//!
+//! ```text
+//!      application                         kernel
+//!           |    recv(stream)                |
+//!           |------------------------------->|  nothing has arrived
+//!           |<-------------------------------|
+//!           |    EAGAIN                      |  phase 1: waiting for data,
+//!        asks all the others, and again      |  awake
+//!           |    recv(stream)                |
+//!           |------------------------------->|  still nothing
+//!           |<-------------------------------|
+//!           |    EAGAIN                      |
+//!           :                                |  a segment arrives: nobody
+//!           :                                |  is told
+//!           |    recv(stream)                |
+//!           |------------------------------->|  phase 2: copying it
+//!           |<-------------------------------|
+//!           |    the number of bytes         |
+//!        answers, sends, and asks the next
+//! ```
+//!
+//! O_NONBLOCK makes every call return at once. Nothing waits in the kernel, so
+//! nothing tells the program that there is something to do: it finds out by
+//! asking, and one thread is at it all the time. The other models ask the
+//! kernel once for all sockets.
+//!
+//! With `--pause-us N` it sleeps so long between two rounds: less processor
+//! time burnt, and each request waits for up to a pause longer. INFO counts in
+//! `empty_calls` how often the answer was "not yet".
+//!
+//! # System calls
+//!
+//! fcntl(2) (O_NONBLOCK), accept4(2), recv(2), send(2), shutdown(2), signalfd(2)
+//! and read(2) of it, ioctl(2) (tcp(7)); for datagrams recvfrom(2) and
+//! sendto(2). With a pause clock_nanosleep(2).
+//!
+//! # Limits
+//!
+//! A whole processor, always, and a call a client a round: with a thousand
+//! idle clients, each of the others is asked after a thousand empty calls. A
+//! descriptor a client (EMFILE at RLIMIT_NOFILE). One thread: a request that
+//! takes long delays all the others.
+//!
+//! # When to use it
+//!
+//! On a processor of its own, for a few sockets that are always busy, where a
+//! wake-up would take longer than the wait. Elsewhere as the part that the
+//! models below are built from: the call that does not wait.
+//!
+//! # Compare with
+//!
+//! `blocking`, which waits inside recv and so for one socket only;
+//! `multiplexing-select`, where the kernel is asked once for all.
+
+mod accept;
+mod connection;
+mod datagrams;
+mod newcomers;
+mod queues;
+mod stop;
+
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+use std::{mem, thread};
+
+use anyhow::{Context as _, Result};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::signalfd::SignalFd;
+use slotmap::{DefaultKey, SlotMap};
+
+use common::{
+    About, Admission, Cause, Clients, Config, Deadlines, Model, Reserve, notice,
+};
+
+use connection::{Connection, Progress, Scratch, is_the_clients};
+use datagrams::Datagrams;
+
+const MODEL: Model = Model {
+    name: env!("CARGO_PKG_NAME"),
+    summary: env!("CARGO_PKG_DESCRIPTION"),
+    clients: Clients::Many,
+};
+
+/// Bytes after which a visit ends: one call that brings something. The next
+/// one is due when all the others have been asked.
+const BUDGET: usize = 1;
+
+/// This model's own flag.
+#[derive(Clone, Copy, Debug, clap::Args)]
+struct Flags {
+    /// Microseconds to sleep between two rounds; 0: not at all.
+    #[arg(long, value_name = "N", default_value_t = 0,
+          value_parser = clap::value_parser!(u64).range(..=1_000_000))]
+    pause_us: u64,
+}
+
+fn main() -> ExitCode {
+    let (config, flags) = Config::with_flags::<Flags>(&MODEL);
+    let pause = Duration::from_micros(flags.pause_us);
+    common::conclude(serve(&config, pause))
+}
+
+fn serve(config: &Config, pause: Duration) -> Result<()> {
+    let (listener, tcp) = common::listen(config)?.unzip();
+    let (socket, udp) = common::bind_datagrams(config)?.unzip();
+    let mut server = Server::new(config, listener, socket)?;
+    common::announce(tcp, udp)?;
+
+    while !server.has_finished() {
+        server.now = Instant::now();
+        server.on_connected()?;
+        server.on_signal()?;
+        server.on_datagrams();
+        server.visit_all();
+        server.close_overdue();
+        server.close_delivered();
+        server.resume();
+        if !pause.is_zero() {
+            thread::sleep(pause);
+        }
+    }
+    common::report_cut_off(server.connections.len());
+    Ok(())
+}
+
+/// The loop's state. One thread has it, so nothing is locked.
+struct Server<'a> {
+    config: &'a Config,
+    signals: SignalFd,
+    /// `None` once a stop was asked for.
+    listener: Option<OwnedFd>,
+    datagrams: Option<Datagrams>,
+    reserve: Reserve,
+    admission: Admission,
+    connections: SlotMap<DefaultKey, Connection>,
+    deadlines: Deadlines<DefaultKey>,
+    /// Whom the round visits; kept for its memory only.
+    round: Vec<DefaultKey>,
+    scratch: Scratch,
+    about: About,
+    now: Instant,
+    /// No descriptor or memory for a newcomer until then.
+    paused_until: Option<Instant>,
+    /// Set by a stop: conversations have so long.
+    drain_until: Option<Instant>,
+}
+
+impl<'a> Server<'a> {
+    fn new(
+        config: &'a Config,
+        listener: Option<OwnedFd>,
+        socket: Option<OwnedFd>,
+    ) -> Result<Self> {
+        let signals = stop::signals()?;
+        for fd in [&listener, &socket].into_iter().flatten() {
+            fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context("fcntl")?;
+        }
+        Ok(Self {
+            config,
+            signals,
+            listener,
+            datagrams: socket.map(Datagrams::new),
+            reserve: Reserve::hold()?,
+            admission: Admission::new(config, 1),
+            connections: SlotMap::new(),
+            deadlines: Deadlines::new(),
+            round: Vec::new(),
+            scratch: Scratch::new(),
+            about: About::new(MODEL.name, ""),
+            now: Instant::now(),
+            paused_until: None,
+            drain_until: None,
+        })
+    }
+
+    /// True when a stop was asked for and nobody is left, or time is up.
+    fn has_finished(&self) -> bool {
+        self.drain_until.is_some_and(|until| {
+            self.connections.is_empty() || until <= Instant::now()
+        })
+    }
+
+    /// Asks every connection, whether there is something or not.
+    fn visit_all(&mut self) {
+        let mut round = mem::take(&mut self.round);
+        round.extend(self.connections.keys());
+        for key in round.drain(..) {
+            self.visit(key);
+        }
+        self.round = round;
+    }
+
+    /// Asks a connection.
+    fn visit(&mut self, key: DefaultKey) {
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let mut progress = Ok(Progress::Drained);
+        if connection.has_output() {
+            progress = connection.on_writable(self.now);
+        }
+        let over = matches!(progress, Ok(Progress::Ended) | Err(_));
+        if !over && connection.wants_input() {
+            progress = connection.on_readable(
+                BUDGET,
+                &mut self.scratch,
+                &mut self.about,
+                self.now,
+            );
+        }
+        self.settle(key, progress);
+    }
+
+    /// Draws the consequences of a visit.
+    fn settle(&mut self, key: DefaultKey, progress: nix::Result<Progress>) {
+        let connection = &mut self.connections[key];
+        match progress {
+            Ok(Progress::Ended) => return self.close(key),
+            Err(errno) if is_the_clients(errno) => return self.close(key),
+            Err(errno) => return self.fail(key, errno),
+            Ok(Progress::More | Progress::Drained) => {}
+        }
+        self.deadlines.watch(key, &mut connection.deadline);
+    }
+
+    fn on_datagrams(&mut self) {
+        if let Some(datagrams) = &mut self.datagrams {
+            datagrams.on_readable(&mut self.about);
+        }
+    }
+
+    /// Closes those whose time is up, silently, after a last look: a request
+    /// may have come in time and still wait to be taken.
+    fn close_overdue(&mut self) {
+        while let Some(key) = self.deadlines.pop(self.now) {
+            if self.connections[key].deadline.has_passed(self.now) {
+                self.visit(key);
+            }
+            match self.connections.get_mut(key) {
+                Some(late) if late.deadline.has_passed(self.now) => {
+                    self.close(key);
+                }
+                Some(other) => self.deadlines.rewatch(key, &mut other.deadline),
+                None => {}
+            }
+        }
+    }
+
+    /// Ends a conversation that failed in a way no client can cause.
+    fn fail(&mut self, key: DefaultKey, errno: Errno) {
+        notice(
+            Cause::Conversation,
+            format_args!("a conversation failed: {errno}"),
+        );
+        self.close(key);
+    }
+
+    fn close(&mut self, key: DefaultKey) {
+        if let Some(connection) = self.connections.remove(key) {
+            self.deadlines.forget(key, &connection.deadline);
+            self.about.counters.clients = self.connections.len() as u64;
+            // There may be a descriptor for a newcomer now.
+            self.paused_until = self.paused_until.map(|_| self.now);
+        }
+    }
+}
