@@ -57,9 +57,9 @@
 //!
 //! # Compare with
 //!
-//! `blocking`, where the wait is inside recv; `process-per-connection` and
-//! `thread-per-connection`, where the scheduler keeps the list of who is
-//! ready.
+//! `multiplexing-poll`, which hands the kernel the whole list at each wait;
+//! `signal-driven`, where the kernel interrupts instead of being asked;
+//! `loop-per-core`, which is `edge` on every processor.
 
 mod accept;
 mod connection;

@@ -92,8 +92,8 @@ impl Server<'_> {
         }
     }
 
-    /// Leaves newcomers in the backlog until a client leaves, or for a moment,
-    /// rather than spin on a listener that stays readable.
+    /// Leaves newcomers in the backlog until a client leaves, or for a moment:
+    /// asked again at once, accept4 would only fail again.
     fn pause(&mut self, errno: Errno) -> Result<()> {
         notice(
             Cause::Accept,

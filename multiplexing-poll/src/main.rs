@@ -205,24 +205,22 @@ impl<'a> Server<'a> {
     /// array.
     fn wait(&mut self, events: &mut Vec<(u64, PollFlags)>) -> nix::Result<()> {
         let accepts = self.paused_until.is_none();
-        let listener = self.listener.as_ref().filter(|_| accepts);
-        let socket =
-            self.datagrams.as_ref().map(|datagrams| datagrams.socket.as_fd());
-        self.polled[0] = entry(listener.map(|fd| fd.as_fd()), READABLE);
-        self.polled[1] = entry(Some(self.signals.as_fd()), READABLE);
-        self.polled[2] = entry(socket, READABLE);
-
+        let others = [
+            self.listener.as_ref().filter(|_| accepts).map(|fd| fd.as_fd()),
+            Some(self.signals.as_fd()),
+            self.datagrams.as_ref().map(|all| all.socket.as_fd()),
+        ];
+        for (place, fd) in others.into_iter().enumerate() {
+            self.polled[place] = entry(fd, READABLE);
+        }
         let timeout = self.timeout();
         let ready = poll(&mut self.polled, timeout)?;
         let reported = self.polled.iter().zip(&self.keys);
+        let reported = reported.filter(|(entry, _)| entry.revents != 0);
         events.clear();
-        events.extend(
-            reported.filter(|(entry, _)| entry.revents != 0).take(ready).map(
-                |(entry, &key)| {
-                    (key, PollFlags::from_bits_retain(entry.revents))
-                },
-            ),
-        );
+        for (entry, &key) in reported.take(ready) {
+            events.push((key, PollFlags::from_bits_retain(entry.revents)));
+        }
         Ok(())
     }
 

@@ -79,8 +79,8 @@ impl Server<'_> {
         self.register(key);
     }
 
-    /// Leaves newcomers in the backlog until a client leaves, or for a moment,
-    /// rather than spin on a listener that stays readable.
+    /// Leaves newcomers in the backlog until a client leaves, or for a moment:
+    /// asked again at once, accept4 would only fail again.
     fn pause(&mut self, errno: Errno) {
         notice(
             Cause::Accept,

@@ -57,24 +57,24 @@ mod connection;
 mod datagrams;
 mod newcomers;
 mod queues;
+mod set_size;
 mod stop;
 
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::select::{FD_SETSIZE, FdSet, select};
+use nix::sys::select::{FdSet, select};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::time::{TimeVal, TimeValLike as _};
 use slotmap::{DefaultKey, Key as _, KeyData, SlotMap};
 
 use common::limits::DELIVERY_LOOK;
 use common::{
-    About, Admission, Cause, Clients, Config, Deadlines, Model, Reserve,
-    notice, open_descriptors,
+    About, Admission, Cause, Clients, Config, Deadlines, Model, Reserve, notice,
 };
 
 use connection::{Connection, Progress, Scratch, is_the_clients};
@@ -168,19 +168,16 @@ impl<'a> Server<'a> {
         let signals = stop::signals()?;
         for fd in [&listener, &socket].into_iter().flatten() {
             fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context("fcntl")?;
-            ensure_fits(fd.as_raw_fd())?;
+            set_size::ensure_fits(fd)?;
         }
-        ensure_fits(signals.as_raw_fd())?;
-        let reserve = Reserve::hold()?;
-        let ceiling = FD_SETSIZE.saturating_sub(open_descriptors());
-        let why = "FD_SETSIZE in select(2)";
+        set_size::ensure_fits(&signals)?;
         Ok(Self {
             config,
             signals,
             listener,
             datagrams: socket.map(Datagrams::new),
-            reserve,
-            admission: Admission::with_ceiling(config, 1, ceiling, why),
+            reserve: Reserve::hold()?,
+            admission: set_size::admission(config),
             connections: SlotMap::new(),
             deadlines: Deadlines::new(),
             scratch: Scratch::new(),
@@ -336,21 +333,6 @@ impl<'a> Server<'a> {
 struct Ready {
     readable: bool,
     writable: bool,
-}
-
-/// True where a set has a bit for the descriptor. Setting one that it has not
-/// would write past its end.
-fn fits(fd: RawFd) -> bool {
-    usize::try_from(fd).is_ok_and(|number| number < FD_SETSIZE)
-}
-
-fn ensure_fits(fd: RawFd) -> Result<()> {
-    ensure!(
-        fits(fd),
-        "a descriptor of the server's own is {fd}, and select(2) takes none \
-         from FD_SETSIZE ({FD_SETSIZE}) on: start it with fewer open files"
-    );
-    Ok(())
 }
 
 /// The time until then in select's unit, rounded up: a wait that ends early

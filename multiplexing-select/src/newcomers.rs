@@ -10,9 +10,10 @@ use nix::sys::socket::SockFlag;
 use common::limits::{ACCEPTS_PER_ROUND, SHORTAGE_PAUSE};
 use common::{Cause, Deadline, Session, notice, refuse};
 
+use crate::Server;
 use crate::accept::{accept, broke_off, is_refused};
 use crate::connection::Connection;
-use crate::{Server, fits};
+use crate::set_size::fits;
 
 impl Server<'_> {
     /// Takes the newcomers, up to a round's worth of them.
@@ -33,7 +34,7 @@ impl Server<'_> {
                         return Ok(());
                     }
                 }
-                Ok(newcomer) if !fits(newcomer.as_raw_fd()) => {
+                Ok(newcomer) if !fits(&newcomer) => {
                     let fd = newcomer.as_raw_fd();
                     refuse(
                         newcomer,
@@ -88,8 +89,8 @@ impl Server<'_> {
         });
     }
 
-    /// Leaves newcomers in the backlog until a client leaves, or for a moment,
-    /// rather than spin on a listener that stays readable.
+    /// Leaves newcomers in the backlog until a client leaves, or for a moment:
+    /// asked again at once, accept4 would only fail again.
     fn pause(&mut self, errno: Errno) {
         notice(
             Cause::Accept,

@@ -34,9 +34,9 @@
 //!
 //! # System calls
 //!
-//! fcntl(2) (O_NONBLOCK), accept4(2), recv(2), send(2), shutdown(2), signalfd(2)
-//! and read(2) of it, ioctl(2) (tcp(7)); for datagrams recvfrom(2) and
-//! sendto(2). With a pause clock_nanosleep(2).
+//! fcntl(2) (O_NONBLOCK), accept4(2), recv(2), send(2), shutdown(2),
+//! signalfd(2) and read(2) of it, ioctl(2) (tcp(7)); for datagrams recvfrom(2)
+//! and sendto(2). With a pause clock_nanosleep(2).
 //!
 //! # Limits
 //!
@@ -60,6 +60,7 @@ mod accept;
 mod connection;
 mod datagrams;
 mod newcomers;
+mod pause;
 mod queues;
 mod stop;
 
@@ -80,6 +81,7 @@ use common::{
 
 use connection::{Connection, Progress, Scratch, is_the_clients};
 use datagrams::Datagrams;
+use pause::Flags;
 
 const MODEL: Model = Model {
     name: env!("CARGO_PKG_NAME"),
@@ -91,19 +93,9 @@ const MODEL: Model = Model {
 /// one is due when all the others have been asked.
 const BUDGET: usize = 1;
 
-/// This model's own flag.
-#[derive(Clone, Copy, Debug, clap::Args)]
-struct Flags {
-    /// Microseconds to sleep between two rounds; 0: not at all.
-    #[arg(long, value_name = "N", default_value_t = 0,
-          value_parser = clap::value_parser!(u64).range(..=1_000_000))]
-    pause_us: u64,
-}
-
 fn main() -> ExitCode {
     let (config, flags) = Config::with_flags::<Flags>(&MODEL);
-    let pause = Duration::from_micros(flags.pause_us);
-    common::conclude(serve(&config, pause))
+    common::conclude(serve(&config, flags.pause()))
 }
 
 fn serve(config: &Config, pause: Duration) -> Result<()> {

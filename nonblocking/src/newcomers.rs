@@ -81,8 +81,8 @@ impl Server<'_> {
         });
     }
 
-    /// Leaves newcomers in the backlog until a client leaves, or for a moment,
-    /// rather than ask for what there cannot be.
+    /// Leaves newcomers in the backlog until a client leaves, or for a moment:
+    /// asked again at once, accept4 would only fail again.
     fn pause(&mut self, errno: Errno) {
         notice(
             Cause::Accept,

@@ -1,0 +1,33 @@
+//! FD_SETSIZE: the descriptors that a set has a bit for. To set the bit of
+//! another would write past the set's end, which no error reports.
+
+use std::os::fd::{AsFd, AsRawFd as _};
+
+use anyhow::{Result, ensure};
+use nix::sys::select::FD_SETSIZE;
+
+use common::{Admission, Config, open_descriptors};
+
+/// True where a set has a bit for the descriptor.
+pub fn fits(fd: impl AsFd) -> bool {
+    let number = usize::try_from(fd.as_fd().as_raw_fd());
+    number.is_ok_and(|number| number < FD_SETSIZE)
+}
+
+/// Refuses to start with a descriptor of the server's own that has no bit.
+pub fn ensure_fits(fd: impl AsFd) -> Result<()> {
+    let fd = fd.as_fd();
+    ensure!(
+        fits(fd),
+        "select(2) takes descriptors below FD_SETSIZE ({FD_SETSIZE}) only, \
+         and one of the server's own is {}: start it with fewer open files",
+        fd.as_raw_fd(),
+    );
+    Ok(())
+}
+
+/// As many clients as there are bits left. Call it when everything is bound.
+pub fn admission(config: &Config) -> Admission {
+    let ceiling = FD_SETSIZE.saturating_sub(open_descriptors());
+    Admission::with_ceiling(config, 1, ceiling, "FD_SETSIZE in select(2)")
+}
