@@ -191,6 +191,8 @@ impl<'a> Server<'a> {
     /// Asks a connection.
     fn visit(&mut self, key: DefaultKey) {
         let Some(connection) = self.connections.get_mut(key) else { return };
+        // Nothing separates waiting from working here: a round may take long.
+        self.now = Instant::now();
         let mut progress = Ok(Progress::Drained);
         if connection.has_output() {
             progress = connection.on_writable(self.now);
