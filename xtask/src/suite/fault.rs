@@ -17,26 +17,54 @@ use std::thread;
 use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
 
+/// System calls of one purpose.
+#[derive(Clone, Copy, Debug)]
+pub struct Calls {
+    numbers: &'static [i64],
+    /// Only calls on sockets count: read(2) and write(2) serve other
+    /// descriptors too, from which no such error comes, an eventfd for one.
+    on_sockets: bool,
+}
+
+const fn calls(numbers: &'static [i64]) -> Calls {
+    Calls { numbers, on_sockets: false }
+}
+
+const fn on_sockets(numbers: &'static [i64]) -> Calls {
+    Calls { numbers, on_sockets: true }
+}
+
 /// `fork` and every other way to start a process or a thread. glibc starts
 /// both through clone and clone3.
 #[cfg(target_arch = "x86_64")]
-pub const CLONE: &[i64] =
-    &[libc::SYS_clone, libc::SYS_clone3, libc::SYS_fork, libc::SYS_vfork];
+pub const CLONE: Calls = calls(&[
+    libc::SYS_clone,
+    libc::SYS_clone3,
+    libc::SYS_fork,
+    libc::SYS_vfork,
+]);
 #[cfg(not(target_arch = "x86_64"))]
-pub const CLONE: &[i64] = &[libc::SYS_clone, libc::SYS_clone3];
+pub const CLONE: Calls = calls(&[libc::SYS_clone, libc::SYS_clone3]);
 
-pub const ACCEPT: &[i64] = &[libc::SYS_accept, libc::SYS_accept4];
+pub const ACCEPT: Calls = calls(&[libc::SYS_accept, libc::SYS_accept4]);
 
-/// Every way to receive from a stream.
-pub const RECEIVE: &[i64] =
-    &[libc::SYS_read, libc::SYS_readv, libc::SYS_recvfrom, libc::SYS_recvmsg];
+/// Every way to receive from a socket.
+pub const RECEIVE: Calls = on_sockets(&[
+    libc::SYS_read,
+    libc::SYS_readv,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
+    libc::SYS_recvmmsg,
+]);
 
-/// Every way to send to a stream but sendmsg, which hands the filter over.
-pub const SEND: &[i64] = &[libc::SYS_write, libc::SYS_writev, libc::SYS_sendto];
+/// Every way to send to a socket but sendmsg, which hands the filter over.
+pub const SEND: Calls =
+    on_sockets(&[libc::SYS_write, libc::SYS_writev, libc::SYS_sendto]);
 
-/// Every way to wait for many descriptors.
+/// Every way to wait for whatever comes next: for descriptors, for a queued
+/// signal, for a completion.
 #[cfg(target_arch = "x86_64")]
-pub const WAIT: &[i64] = &[
+pub const WAIT: Calls = calls(&[
     libc::SYS_epoll_wait,
     libc::SYS_epoll_pwait,
     libc::SYS_epoll_pwait2,
@@ -44,14 +72,18 @@ pub const WAIT: &[i64] = &[
     libc::SYS_ppoll,
     libc::SYS_select,
     libc::SYS_pselect6,
-];
+    libc::SYS_rt_sigtimedwait,
+    libc::SYS_io_uring_enter,
+]);
 #[cfg(not(target_arch = "x86_64"))]
-pub const WAIT: &[i64] = &[
+pub const WAIT: Calls = calls(&[
     libc::SYS_epoll_pwait,
     libc::SYS_epoll_pwait2,
     libc::SYS_ppoll,
     libc::SYS_pselect6,
-];
+    libc::SYS_rt_sigtimedwait,
+    libc::SYS_io_uring_enter,
+]);
 
 #[cfg(target_arch = "x86_64")]
 const AUDIT_ARCH: u32 = 0xc000_003e;
@@ -63,7 +95,7 @@ const AUDIT_ARCH: u32 = 0;
 /// System calls of one server that fail while the fault is on.
 #[derive(Debug)]
 pub struct Fault {
-    calls: &'static [i64],
+    calls: Calls,
     errno: Errno,
     switch: Arc<Switch>,
 }
@@ -73,11 +105,12 @@ struct Switch {
     /// How many calls shall still fail.
     left: AtomicUsize,
     failed: AtomicUsize,
+    asked: AtomicUsize,
 }
 
 impl Fault {
     /// `calls` will fail with `errno`, once switched on.
-    pub fn new(calls: &'static [i64], errno: Errno) -> Self {
+    pub fn new(calls: Calls, errno: Errno) -> Self {
         Self { calls, errno, switch: Arc::default() }
     }
 
@@ -101,6 +134,12 @@ impl Fault {
         self.switch.failed.load(Ordering::SeqCst)
     }
 
+    /// Whether there was any such call, failed or not: who has others do its
+    /// work, as with io_uring, makes none that a filter could see.
+    pub fn was_asked(&self) -> bool {
+        self.switch.asked.load(Ordering::SeqCst) > 0
+    }
+
     /// The filter as a BPF program: the chosen calls ask, all others pass.
     fn program(&self) -> Vec<libc::sock_filter> {
         const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
@@ -111,7 +150,7 @@ impl Fault {
         const ARCHITECTURE: u32 = 4;
 
         let step = |code: u32, k: u32, jt: usize, jf: usize| {
-            // At most 20 steps, see the constants above.
+            // Far less than 255 steps, see the constants above.
             libc::sock_filter {
                 code: code as u16,
                 jt: jt as u8,
@@ -119,13 +158,13 @@ impl Fault {
                 k,
             }
         };
-        let count = self.calls.len();
+        let count = self.calls.numbers.len();
         let mut program = vec![
             step(LOAD, ARCHITECTURE, 0, 0),
             step(JUMP_EQUAL, AUDIT_ARCH, 0, count + 1),
             step(LOAD, NUMBER, 0, 0),
         ];
-        for (index, call) in self.calls.iter().enumerate() {
+        for (index, call) in self.calls.numbers.iter().enumerate() {
             program.push(step(JUMP_EQUAL, *call as u32, count - index, 0));
         }
         program.push(step(RETURN, libc::SECCOMP_RET_ALLOW, 0, 0));
@@ -145,6 +184,7 @@ impl Fault {
         let judge = Judge {
             handover: ours,
             errno: self.errno as i32,
+            on_sockets: self.calls.on_sockets,
             switch: Arc::clone(&self.switch),
         };
         Ok((filter, judge))
@@ -153,7 +193,7 @@ impl Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let calls = self.calls;
+        let calls = self.calls.numbers;
         write!(f, "{:?} from system calls {calls:?}", self.errno)
     }
 }
@@ -199,6 +239,7 @@ impl Filter {
 pub struct Judge {
     handover: UnixStream,
     errno: i32,
+    on_sockets: bool,
     switch: Arc<Switch>,
 }
 
@@ -233,14 +274,8 @@ impl Judge {
             error: 0,
             flags: libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32,
         };
-        let left = &self.switch.left;
-        let fewer = |left: usize| match left {
-            usize::MAX => Some(left),
-            _ => left.checked_sub(1),
-        };
-        if left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, fewer).is_ok()
-        {
-            self.switch.failed.fetch_add(1, Ordering::SeqCst);
+        let counts = !self.on_sockets || is_on_a_socket(&call);
+        if counts && self.switch.next_fails() {
             answer.flags = 0;
             answer.error = -self.errno;
         }
@@ -252,6 +287,31 @@ impl Judge {
             result => result.map(drop).context("SECCOMP_IOCTL_NOTIF_SEND"),
         }
     }
+}
+
+impl Switch {
+    /// Counts a call and says whether it shall fail.
+    fn next_fails(&self) -> bool {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let fewer = |left: usize| match left {
+            usize::MAX => Some(left),
+            _ => left.checked_sub(1),
+        };
+        let order = Ordering::SeqCst;
+        let fails = self.left.fetch_update(order, order, fewer).is_ok();
+        if fails {
+            self.failed.fetch_add(1, Ordering::SeqCst);
+        }
+        fails
+    }
+}
+
+/// Whether a call's first argument is a socket. The caller waits for the
+/// answer meanwhile, so its descriptors are what they were.
+fn is_on_a_socket(call: &libc::seccomp_notif) -> bool {
+    let path = format!("/proc/{}/fd/{}", call.pid, call.data.args[0]);
+    let target = std::fs::read_link(path).unwrap_or_default();
+    target.to_string_lossy().starts_with("socket:")
 }
 
 nix::ioctl_readwrite!(notification_receive, b'!', 0, libc::seccomp_notif);
