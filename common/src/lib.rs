@@ -32,4 +32,4 @@ pub use notice::{Cause, notice, report_cut_off};
 pub use outcome::{Unsupported, announce, conclude};
 pub use pressure::BackPressure;
 pub use session::Session;
-pub use socket::{Reserve, bind_datagrams, listen, refuse};
+pub use socket::{Reserve, bind_datagrams, listen, refuse, unbound};

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Socket, Type};
 
 use crate::limits::REFUSED_INPUT;
 use crate::{Cause, Config, notice};
@@ -27,9 +27,8 @@ const REFUSAL: &[u8] = b"-ERR max number of clients reached\r\n";
 /// The address cannot be bound: the message names it.
 pub fn listen(config: &Config) -> Result<Option<(OwnedFd, SocketAddr)>> {
     let Some(address) = config.tcp else { return Ok(None) };
-    let bound = bind(address, Type::STREAM, Protocol::TCP)
+    let bound = bind(address, Type::STREAM)
         .and_then(|socket| {
-            socket.set_tcp_nodelay(true)?;
             socket.listen(config.backlog)?;
             named(socket)
         })
@@ -46,27 +45,35 @@ pub fn bind_datagrams(
     config: &Config,
 ) -> Result<Option<(OwnedFd, SocketAddr)>> {
     let Some(address) = config.udp else { return Ok(None) };
-    let bound = bind(address, Type::DGRAM, Protocol::UDP)
+    let bound = bind(address, Type::DGRAM)
         .and_then(named)
         .with_context(|| format!("cannot receive on udp {address}"))?;
     Ok(Some(bound))
 }
 
-fn bind(
-    address: SocketAddr,
-    kind: Type,
-    protocol: Protocol,
-) -> std::io::Result<Socket> {
+fn bind(address: SocketAddr, kind: Type) -> std::io::Result<Socket> {
+    let socket = unbound(address, kind)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// A socket for `address` with the options of all others, not bound yet: for a
+/// model that has more than one at an address.
+///
+/// # Errors
+///
+/// The kernel has no socket of this kind to give.
+pub fn unbound(address: SocketAddr, kind: Type) -> std::io::Result<Socket> {
     let domain = Domain::for_address(address);
     // SOCK_CLOEXEC is socket2's default.
-    let socket = Socket::new(domain, kind, Some(protocol))?;
+    let socket = Socket::new(domain, kind, None)?;
     if kind == Type::STREAM {
         socket.set_reuse_address(true)?;
+        socket.set_tcp_nodelay(true)?;
     }
     if domain == Domain::IPV6 {
         socket.set_only_v6(true)?;
     }
-    socket.bind(&address.into())?;
     Ok(socket)
 }
 
