@@ -25,11 +25,12 @@ pub struct About {
     pub counters: Counters,
 }
 
-/// Counts since start, of one loop, thread or process: nothing is shared, so
-/// nothing is locked.
+/// Counts since start, of one loop, thread or process: nothing but the number
+/// of clients is shared, so nothing is locked.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counters {
-    /// Clients connected now.
+    /// Clients connected now, those of other loops, threads and processes too:
+    /// that is what `--max-connections` limits.
     pub clients: u64,
     /// Connections accepted and served.
     pub accepted: u64,
