@@ -1,0 +1,67 @@
+//! The datagram service of a readiness model: the socket is readable, so
+//! recvfrom(2) has something to copy; sendto(2) sends the reply.
+
+use std::os::fd::{AsRawFd as _, OwnedFd};
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, SockaddrStorage, recvfrom, sendto};
+
+use common::limits::{DATAGRAM, DATAGRAM_REPLY, DATAGRAMS_PER_ROUND};
+use common::{About, Cause, answer_datagram, notice};
+
+use crate::connection::Progress;
+
+/// A datagram socket and the buffers for one datagram and its reply.
+pub struct Datagrams {
+    socket: OwnedFd,
+    input: Box<[u8]>,
+    output: Box<[u8]>,
+}
+
+impl Datagrams {
+    /// `socket` is non-blocking.
+    pub fn new(socket: OwnedFd) -> Self {
+        let input = vec![0; DATAGRAM].into_boxed_slice();
+        let output = vec![0; DATAGRAM_REPLY].into_boxed_slice();
+        Self { socket, input, output }
+    }
+
+    /// Answers what has arrived, up to a round's worth: then the streams have
+    /// their turn.
+    pub fn on_readable(&mut self, about: &mut About) -> nix::Result<Progress> {
+        for _ in 0..DATAGRAMS_PER_ROUND {
+            match self.answer(about) {
+                Ok(()) | Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => {
+                    about.counters.empty_calls += 1;
+                    return Ok(Progress::Drained);
+                }
+                Err(errno) => {
+                    notice(Cause::Datagram, format_args!("recvfrom: {errno}"));
+                    return Err(errno);
+                }
+            }
+        }
+        Ok(Progress::More)
+    }
+
+    /// Receives one datagram and answers it.
+    fn answer(&mut self, about: &mut About) -> nix::Result<()> {
+        let socket = self.socket.as_raw_fd();
+        let (received, client) =
+            recvfrom::<SockaddrStorage>(socket, &mut self.input)?;
+        let Some(client) = client else { return Ok(()) };
+        about.counters.datagrams += 1;
+        let length =
+            answer_datagram(&self.input[..received], about, &mut self.output);
+        if length == 0 {
+            return Ok(());
+        }
+        // A reply is worth no wait: the client asks again if it is lost.
+        let flags = MsgFlags::MSG_DONTWAIT;
+        if sendto(socket, &self.output[..length], &client, flags).is_err() {
+            about.counters.datagrams_dropped += 1;
+        }
+        Ok(())
+    }
+}
