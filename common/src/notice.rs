@@ -20,10 +20,12 @@ pub enum Cause {
     Conversation,
     /// A datagram could not be received.
     Datagram,
+    /// The kernel had more to tell than its queue holds.
+    Overflow,
 }
 
 /// The second of each cause's last line.
-static LAST: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
+static LAST: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];
 
 /// Says `what` happened unless something of the same cause was said within
 /// this second.
