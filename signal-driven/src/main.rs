@@ -1,1 +1,361 @@
-fn main() {}
+//! **Signal-driven I/O**: the kernel queues a real-time signal whenever
+//! something happens to a socket; one thread takes the signals and serves the
+//! sockets that they name.
+//!
+//! # How it works
+//!
+//! ```text
+//!      application                         kernel
+//!           |    fcntl(stream, O_ASYNC)      |
+//!           |------------------------------->|  once: stream sends signals
+//!           |    ppoll(signals)              |
+//!           |------------------------------->|  none is queued
+//!        asleep, for all sockets at once     |  phase 1: waiting for data
+//!           :                                |  a segment arrives: a signal
+//!           :                                |  with its socket's number is
+//!           :                                |  queued
+//!           |<-------------------------------|
+//!           |    read(signals)               |
+//!           |------------------------------->|
+//!           |<-------------------------------|
+//!           |    the sockets that have news  |
+//!           |    recv(stream)                |
+//!           |------------------------------->|  phase 2: copying it
+//!           |<-------------------------------|
+//!           |    the number of bytes         |
+//!        answers, sends, and waits again
+//! ```
+//!
+//! A signal tells of an event, as edge-triggered epoll does: what is left
+//! unread is not reported again. So a socket is read until EAGAIN, and one that
+//! has more than its share stays on a list of our own, which is served before
+//! the next wait. What arrived before a socket was told to send signals, nobody
+//! tells: so a newcomer is visited once unasked.
+//!
+//! No handler runs for these signals. They stay blocked, and wait in a queue
+//! until signalfd(2) hands them over, many with one read. sigtimedwait(2) would
+//! wait and take one of them with one call, but cannot unblock another signal
+//! for just so long; ppoll(2) can, and the datagram service needs it: see
+//! `datagrams.rs`, where a handler does the copying.
+//!
+//! The queue has an end. An event that finds no place in it becomes SIGIO,
+//! which needs none, and says that something was lost, but not what: then one
+//! poll(2) looks at all sockets. See `overflow.rs`.
+//!
+//! # System calls
+//!
+//! fcntl(2) (F_SETOWN_EX, F_SETSIG, O_ASYNC), signalfd(2), ppoll(2), read(2),
+//! accept4(2), recv(2), send(2), shutdown(2), poll(2), ioctl(2) (tcp(7)); for
+//! datagrams sigaction(2), raise(3), recvfrom(2) and sendto(2).
+//!
+//! # Limits
+//!
+//! The queue: RLIMIT_SIGPENDING signals, which all processes of one user share
+//! (`ulimit -i`; the kernel's default is about four for each MiB of memory).
+//! Each segment that arrives queues one, so it fills when the loop is late. No
+//! errno tells, only SIGIO. Nothing is lost then, but each round looks at all
+//! sockets, which this model was to avoid: with 5,000 idle clients beside 50
+//! busy ones, a third of the requests a second was left, or less.
+//!
+//! A descriptor a client (EMFILE at RLIMIT_NOFILE). Three calls to make a
+//! newcomer send signals, where epoll needs one; and two for a wait, where
+//! epoll needs one: ppoll waits for the queue, read empties it. One thread: a
+//! request that takes long delays all the others.
+//!
+//! # When to use it
+//!
+//! To be interrupted in the midst of other work, by a handler, for one or two
+//! descriptors. For many sockets it was the answer before epoll was there, and
+//! is none since.
+//!
+//! # Compare with
+//!
+//! `multiplexing-epoll` with `--trigger edge`, which keeps one entry a socket
+//! where this queues one signal an event, and so cannot overflow;
+//! `multiplexing-poll`, which is what is left when the queue has overflowed;
+//! `async-io`, whose variant `posix-aio` is told by such signals that the copy
+//! is done.
+
+mod accept;
+mod connection;
+mod datagrams;
+mod newcomers;
+mod overflow;
+mod queues;
+mod signals;
+mod stop;
+
+use std::collections::{BTreeMap, HashMap};
+use std::mem;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use nix::errno::Errno;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::signalfd::SignalFd;
+use nix::sys::time::TimeSpec;
+use slotmap::{DefaultKey, SlotMap};
+
+use common::limits::{DELIVERY_LOOK, READ_BUDGET};
+use common::{
+    About, Admission, Cause, Clients, Config, Deadlines, Model, Reserve, notice,
+};
+
+use connection::{Connection, Progress, Scratch, is_the_clients};
+use datagrams::Datagrams;
+
+const MODEL: Model = Model {
+    name: env!("CARGO_PKG_NAME"),
+    summary: env!("CARGO_PKG_DESCRIPTION"),
+    clients: Clients::Many,
+};
+
+/// Signals taken by one read, 128 bytes each; the others come with the next.
+const SIGNALS_PER_READ: usize = 64;
+
+/// A reason to visit a connection that no signal has reported.
+const READABLE: PollFlags = PollFlags::POLLIN;
+
+fn main() -> ExitCode {
+    let config = Config::from_command_line(&MODEL);
+    common::conclude(serve(&config))
+}
+
+fn serve(config: &Config) -> Result<()> {
+    let (listener, tcp) = common::listen(config)?.unzip();
+    let (socket, udp) = common::bind_datagrams(config)?.unzip();
+    let mut server = Server::new(config, listener, socket)?;
+    common::announce(tcp, udp)?;
+
+    let mut queue = [signals::NONE; SIGNALS_PER_READ];
+    while !server.has_finished() {
+        let taken = match server.wait() {
+            // EINTR: the handler has answered datagrams.
+            Ok(0) | Err(Errno::EINTR) => 0,
+            Ok(_) => signals::take(&server.signals, &mut queue)?,
+            Err(errno) => return Err(errno).context("ppoll"),
+        };
+        server.now = Instant::now();
+        for signal in &queue[..taken] {
+            match signal.ssi_signo as i32 {
+                libc::SIGTERM | libc::SIGINT => server.on_signal()?,
+                libc::SIGIO => server.on_overflow(),
+                _ => server.on_event(signal.ssi_fd, signals::events(signal)),
+            }
+        }
+        server.on_connected()?;
+        server.visit_ready();
+        server.close_overdue();
+        server.close_delivered();
+        server.resume();
+    }
+    common::report_cut_off(server.connections.len());
+    Ok(())
+}
+
+/// The loop's state. One thread has it, so nothing is locked.
+struct Server<'a> {
+    config: &'a Config,
+    signals: SignalFd,
+    /// `None` once a stop was asked for.
+    listener: Option<OwnedFd>,
+    /// True while there may be newcomers of whom no signal will tell.
+    newcomers: bool,
+    datagrams: Option<Datagrams>,
+    reserve: Reserve,
+    admission: Admission,
+    /// A key is never used twice, so what comes late finds nothing.
+    connections: SlotMap<DefaultKey, Connection>,
+    deadlines: Deadlines<DefaultKey>,
+    /// Whose a descriptor is: a signal has only its number to tell. One that
+    /// was queued for a connection closed since then finds nobody, or whoever
+    /// has the number now, whose visit will find EAGAIN.
+    owners: HashMap<RawFd, DefaultKey>,
+    /// Connections to visit, each once however many signals it has sent, and
+    /// those that may have more to read, which no signal will tell.
+    ready: BTreeMap<DefaultKey, PollFlags>,
+    scratch: Scratch,
+    about: About,
+    now: Instant,
+    /// No descriptor or memory for a newcomer until then.
+    paused_until: Option<Instant>,
+    /// Set by a stop: conversations have so long.
+    drain_until: Option<Instant>,
+}
+
+impl<'a> Server<'a> {
+    fn new(
+        config: &'a Config,
+        listener: Option<OwnedFd>,
+        socket: Option<OwnedFd>,
+    ) -> Result<Self> {
+        // Before any is sent.
+        let signals = signals::signals()?;
+        if let Some(listener) = &listener {
+            signals::arm(listener, signals::event())
+                .context("the listener cannot send signals: fcntl")?;
+        }
+        Ok(Self {
+            config,
+            signals,
+            newcomers: listener.is_some(),
+            listener,
+            datagrams: socket.map(Datagrams::new).transpose()?,
+            reserve: Reserve::hold()?,
+            admission: Admission::new(config, 1),
+            connections: SlotMap::new(),
+            owners: HashMap::new(),
+            deadlines: Deadlines::new(),
+            ready: BTreeMap::new(),
+            scratch: Scratch::new(),
+            about: About::new(MODEL.name, ""),
+            now: Instant::now(),
+            paused_until: None,
+            drain_until: None,
+        })
+    }
+
+    /// True when a stop was asked for and nobody is left, or time is up.
+    fn has_finished(&self) -> bool {
+        self.drain_until.is_some_and(|until| {
+            self.connections.is_empty() || until <= Instant::now()
+        })
+    }
+
+    /// Sleeps until a signal is queued (1), time is up (0), or the datagrams'
+    /// handler has run (EINTR).
+    fn wait(&mut self) -> nix::Result<i32> {
+        let timeout = self.timeout();
+        let mut queue = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        match &mut self.datagrams {
+            Some(service) => service.wait(&mut queue, timeout, &mut self.about),
+            None => ppoll(&mut queue, timeout, None),
+        }
+    }
+
+    /// How long to wait: not at all while there is known to be more.
+    fn timeout(&self) -> Option<TimeSpec> {
+        let newcomers = self.newcomers && self.paused_until.is_none();
+        if newcomers || !self.ready.is_empty() {
+            return Some(TimeSpec::new(0, 0));
+        }
+        let look = self.drain_until.map(|_| self.now + DELIVERY_LOOK);
+        let retry = self.datagrams.as_ref().and_then(|it| it.paused_until);
+        let moments = [
+            self.deadlines.next(),
+            self.paused_until,
+            self.drain_until,
+            look,
+            retry,
+        ];
+        let until = moments.into_iter().flatten().min()?;
+        Some(until.saturating_duration_since(Instant::now()).into())
+    }
+
+    /// Has a connection send signals from here on.
+    fn register(&mut self, key: DefaultKey) -> nix::Result<()> {
+        let stream = &self.connections[key].stream;
+        signals::arm(stream, signals::event())?;
+        self.owners.insert(stream.as_raw_fd(), key);
+        // What has arrived before that, nobody tells.
+        self.list(key, READABLE);
+        Ok(())
+    }
+
+    /// Something has happened to a socket.
+    fn on_event(&mut self, descriptor: RawFd, events: PollFlags) {
+        let listener = self.listener.as_ref().map(OwnedFd::as_raw_fd);
+        if listener == Some(descriptor) {
+            self.newcomers = true;
+        } else if let Some(&key) = self.owners.get(&descriptor) {
+            self.list(key, events);
+        }
+    }
+
+    /// Has a connection visited in this round, or the next.
+    fn list(&mut self, key: DefaultKey, events: PollFlags) {
+        *self.ready.entry(key).or_insert(events) |= events;
+    }
+
+    /// Visits a connection. One that was closed since it was reported is not
+    /// found. An error or a hang-up counts as both: the next call says which
+    /// it is.
+    fn visit(&mut self, key: DefaultKey, events: PollFlags) {
+        let both = PollFlags::POLLERR | PollFlags::POLLHUP;
+        let Some(connection) = self.connections.get_mut(key) else { return };
+        let mut progress = Ok(Progress::Drained);
+        if events.intersects(PollFlags::POLLOUT | both) {
+            progress = connection.on_writable(self.now);
+        }
+        let over = matches!(progress, Ok(Progress::Ended) | Err(_));
+        if !over && events.intersects(PollFlags::POLLIN | both) {
+            progress = connection.on_readable(
+                READ_BUDGET,
+                &mut self.scratch,
+                &mut self.about,
+                self.now,
+            );
+        }
+        self.settle(key, progress);
+    }
+
+    /// Each once, so that a busy client and the others take turns.
+    fn visit_ready(&mut self) {
+        for (key, events) in mem::take(&mut self.ready) {
+            self.visit(key, events);
+        }
+    }
+
+    /// Draws the consequences of a visit.
+    fn settle(&mut self, key: DefaultKey, progress: nix::Result<Progress>) {
+        match progress {
+            Ok(Progress::Ended) => return self.close(key),
+            Err(errno) if is_the_clients(errno) => return self.close(key),
+            Err(errno) => return self.fail(key, errno),
+            Ok(Progress::More) => self.list(key, READABLE),
+            Ok(Progress::Drained) => {}
+        }
+        let connection = &mut self.connections[key];
+        self.deadlines.watch(key, &mut connection.deadline);
+    }
+
+    /// Closes those whose time is up, silently, after a last look: a request
+    /// may have come in time and still wait to be taken.
+    fn close_overdue(&mut self) {
+        while let Some(key) = self.deadlines.pop(self.now) {
+            if self.connections[key].deadline.has_passed(self.now) {
+                self.visit(key, READABLE);
+            }
+            match self.connections.get_mut(key) {
+                Some(late) if late.deadline.has_passed(self.now) => {
+                    self.close(key);
+                }
+                Some(other) => self.deadlines.rewatch(key, &mut other.deadline),
+                None => {}
+            }
+        }
+    }
+
+    /// Ends a conversation that failed in a way no client can cause.
+    fn fail(&mut self, key: DefaultKey, errno: Errno) {
+        notice(
+            Cause::Conversation,
+            format_args!("a conversation failed: {errno}"),
+        );
+        self.close(key);
+    }
+
+    /// A closed socket sends no more signals. Those in the queue stay there.
+    fn close(&mut self, key: DefaultKey) {
+        if let Some(connection) = self.connections.remove(key) {
+            self.deadlines.forget(key, &connection.deadline);
+            self.owners.remove(&connection.stream.as_raw_fd());
+            self.about.counters.clients = self.connections.len() as u64;
+            // There may be a descriptor for a newcomer now.
+            self.paused_until = self.paused_until.map(|_| self.now);
+        }
+    }
+}
