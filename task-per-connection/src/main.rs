@@ -1,1 +1,158 @@
-fn main() {}
+//! **One task for each client**: the conversation of `blocking`, with an
+//! `.await` where that waits in a call, and a few threads that run whichever
+//! of them can go on.
+//!
+//! # How it works
+//!
+//! ```text
+//!      application                         kernel
+//!    worker |    polls the task              |
+//!           |--+                             |
+//!           |  |    recv(stream)             |
+//!           |  |---------------------------->|  nothing has arrived: EAGAIN
+//!           |<-+    .await: not yet          |
+//!        polls other tasks, then has none that can go on
+//!           |    epoll_wait                  |
+//!           |------------------------------->|  phase 1: waiting for data
+//!        asleep, for all tasks at once       |  a segment arrives
+//!           |<-------------------------------|
+//!           |    the sockets that are ready  |
+//!           |    wakes the task, polls it    |
+//!           |--+                             |
+//!           |  |    recv(stream)             |
+//!           |  |---------------------------->|  phase 2: copying it
+//!           |  |<----------------------------|  to the worker's buffer
+//!           |  |    the number of bytes      |
+//!           |  answers, sends, and awaits more
+//! ```
+//!
+//! A task is what the compiler makes of an `async fn`: a state machine, with a
+//! state for each `.await` and room for the variables that live across it. To
+//! poll it is to run it from one `.await` to the next that is not ready; there
+//! it leaves a waker and returns, and the worker's stack is free for another
+//! task. So a client that waits costs no stack, and no buffer: the workers
+//! lend theirs to whom they poll.
+//!
+//! Underneath is the loop of `multiplexing-epoll`, by edges: one worker waits
+//! in epoll_wait for all, and what it finds ready it puts on a queue, from
+//! which the others steal. The next request of a client may be answered by
+//! another thread. The main thread runs one thing only: it takes newcomers and
+//! waits for signals.
+//!
+//! Nothing interrupts a task: only at an `.await` does another one have its
+//! turn, and one that is always ready would keep its worker. So a conversation
+//! gives way by itself after 64 KiB, and tokio takes its turn away after 128
+//! rounds. A panic ends one task: tokio catches it, and the client's stream is
+//! closed.
+//!
+//! # System calls
+//!
+//! accept4(2), recv(2), send(2), shutdown(2), signalfd(2), ioctl(2) (tcp(7));
+//! for datagrams recvfrom(2) and sendto(2). Through tokio: epoll_create1(2),
+//! epoll_ctl(2), epoll_wait(2), eventfd(2) to wake the worker that waits in
+//! it, futex(2) to wake the others, clone3(2) at start.
+//!
+//! # Limits
+//!
+//! A descriptor a client (EMFILE at RLIMIT_NOFILE), 1.7 KiB of memory while it
+//! is idle (measured on x86-64: its state machine, timer and stop token, and
+//! what tokio knows of its socket), and in the kernel about 160 bytes for its
+//! place in epoll's set, up to fs.epoll.max_user_watches (ENOSPC). Whatever it
+//! is, the newcomer is refused and nobody else.
+//!
+//! As many requests at a time as there are workers: a task that computes for
+//! long, or calls what waits, stops a worker, and with all of them the server.
+//! Workers are made at start and never later: where one is refused (EAGAIN),
+//! the server does not start.
+//!
+//! # When to use it
+//!
+//! For many clients, on several cores, whose conversations have many steps: an
+//! event loop would keep each step's state by hand, here the compiler does.
+//! Not for handlers that must call code that waits, and not where it matters
+//! which thread does what and when: that is tokio's to decide.
+//!
+//! # Compare with
+//!
+//! `thread-per-connection`, where the kernel keeps a stack for each client and
+//! picks who runs; `multiplexing-epoll`, edge-triggered, which is what tokio
+//! does underneath; `loop-per-core`, where a client stays with its thread.
+
+mod accept;
+mod conversation;
+mod datagrams;
+mod newcomers;
+mod queues;
+mod readiness;
+mod shared;
+mod stop;
+mod worker;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::signalfd::SignalFd;
+use tokio::select;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use common::{Clients, Config, Model};
+
+use newcomers::Newcomers;
+use readiness::watch_signals;
+use shared::Shared;
+use worker::Flags;
+
+const MODEL: Model = Model {
+    name: env!("CARGO_PKG_NAME"),
+    summary: env!("CARGO_PKG_DESCRIPTION"),
+    clients: Clients::Many,
+};
+
+fn main() -> ExitCode {
+    let (config, flags) = Config::with_flags::<Flags>(&MODEL);
+    // Workers inherit which signals are blocked, so that comes first.
+    common::conclude(stop::signals().and_then(|signals| {
+        let runtime = worker::runtime(flags.workers())?;
+        runtime.block_on(serve(config, signals))
+    }))
+}
+
+async fn serve(config: Config, signals: SignalFd) -> Result<()> {
+    let (listener, tcp) = common::listen(&config)?.unzip();
+    let (socket, udp) = common::bind_datagrams(&config)?.unzip();
+    let signals = watch_signals(signals).context("epoll_ctl")?;
+    let stop = CancellationToken::new();
+    let shared = Arc::new(Shared::new(config));
+    let mut datagrams = datagrams::start(socket, &shared, &stop)?;
+    let mut newcomers = Newcomers::expect(listener, &shared, &stop)?;
+    common::announce(tcp, udp)?;
+
+    select! {
+        signal = stop::asked_for(&signals) => signal?,
+        failure = newcomers.welcome_all() => return failure,
+        ended = &mut datagrams => {
+            return ended.context("the task for datagrams");
+        }
+    }
+
+    drop(newcomers);
+    stop.cancel();
+    shared.clients.close();
+    let all_have_left = async {
+        shared.clients.wait().await;
+        datagrams.await
+    };
+    select! {
+        ended = all_have_left => ended.context("the task for datagrams")?,
+        () = sleep(shared.config.drain_timeout) => {
+            common::report_cut_off(shared.clients.len());
+        }
+        signal = stop::asked_for(&signals) => {
+            signal?;
+            bail!("stopped by a second signal");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,259 @@
+//! One conversation in a task: the one of `blocking`, but where that waits in
+//! a call, this awaits that the call has something to do.
+
+use std::mem;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::pin::{Pin, pin};
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::select;
+use tokio::task::{consume_budget, yield_now};
+use tokio::time::{Sleep, sleep};
+use tokio_util::sync::CancellationToken;
+
+use common::limits::{DELIVERY_LOOK, LINGER, READ_BUDGET};
+use common::{Cause, Deadline, Session, notice};
+
+use crate::queues::{unacknowledged, unread};
+use crate::readiness::Ready;
+use crate::shared::Shared;
+use crate::worker::{self, Worker};
+
+/// When a timer rings that has no deadline to watch.
+const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// Serves one client from its first byte to its last.
+pub async fn converse(
+    stream: AsyncFd<OwnedFd>,
+    shared: &Shared,
+    id: u64,
+    stop: CancellationToken,
+) {
+    let (config, now) = (&shared.config, Instant::now());
+    let mut conversation = Conversation {
+        stream: &stream,
+        session: Session::new(id, config.max_request),
+        deadline: Deadline::new(config.idle_timeout, now),
+        alarm: pin!(sleep(config.idle_timeout.unwrap_or(NEVER))),
+        stop,
+        left: None,
+        shared,
+    };
+    match conversation.converse().await {
+        Ok(()) => {}
+        Err(errno) if is_the_clients(errno) => {}
+        Err(errno) => notice(
+            Cause::Conversation,
+            format_args!("a conversation failed: {errno}"),
+        ),
+    }
+}
+
+/// One client: its socket and its half of the protocol. What is kept here is
+/// kept for each client, so buffers are not.
+struct Conversation<'a> {
+    stream: &'a AsyncFd<OwnedFd>,
+    session: Session,
+    deadline: Deadline,
+    /// Rings at a deadline, perhaps an old one: it is set anew when it rings,
+    /// not with each request.
+    alarm: Pin<&'a mut Sleep>,
+    stop: CancellationToken,
+    /// After a stop: bytes that had arrived by then and are still to take.
+    left: Option<usize>,
+    shared: &'a Shared,
+}
+
+impl<'a> Conversation<'a> {
+    async fn converse(&mut self) -> nix::Result<()> {
+        let mut turn = 0;
+        while self.session.wants_input() && self.left != Some(0) {
+            let ready = self.ready(Interest::READABLE).await?;
+            if self.is_stopped()? {
+                break;
+            }
+            let mut output = Vec::new();
+            let received = worker::borrow(|worker| {
+                self.receive(ready, worker, &mut output)
+            })?;
+            if received == Some(0) {
+                // End of file, and all that came before it is answered.
+                return Ok(());
+            }
+            self.send_all(&output).await?;
+            worker::give_back(output);
+            turn += received.unwrap_or(0);
+            if turn >= READ_BUDGET {
+                turn = 0;
+                yield_now().await;
+            }
+        }
+        self.end().await
+    }
+
+    /// Phase 1: waits until the kernel says that a call has something to do,
+    /// while the worker runs other tasks. `None`: the alarm has rung, or a
+    /// stop was asked for, which comes once.
+    async fn ready(
+        &mut self,
+        interest: Interest,
+    ) -> nix::Result<Option<Ready<'a>>> {
+        // A socket that is always ready never waits below: after so many
+        // rounds the others have their turn all the same.
+        consume_budget().await;
+        select! {
+            biased;
+            ready = self.stream.ready(interest) => {
+                // Fails only where the runtime is gone, and we with it.
+                Ok(ready.ok())
+            }
+            () = self.stop.cancelled(), if self.left.is_none() => {
+                self.is_stopped()?;
+                Ok(None)
+            }
+            () = &mut self.alarm => {
+                let left = self.deadline.remaining(Instant::now());
+                self.set_alarm(left.unwrap_or(NEVER));
+                Ok(None)
+            }
+        }
+    }
+
+    /// Phase 2, and the answer to what has arrived. `None`: it was nothing.
+    /// Once the time is up this takes what is there, which may have come in
+    /// time, and waits no more.
+    fn receive(
+        &mut self,
+        ready: Option<Ready<'a>>,
+        worker: &mut Worker,
+        output: &mut Vec<u8>,
+    ) -> nix::Result<Option<usize>> {
+        let received = self.take(ready, &mut worker.input[..])?;
+        let Some(received @ 1..) = received else { return Ok(received) };
+        self.left = self.left.map(|left| left.saturating_sub(received));
+        mem::swap(output, &mut worker.output);
+        worker.about.counters = self.shared.counters();
+        let input = &worker.input[..received];
+        let completed = self.session.receive(input, &worker.about, output);
+        if completed > 0 {
+            self.shared.requests.add(completed);
+            self.deadline.restart(Instant::now());
+        } else if self.is_late() {
+            return Err(Errno::ETIMEDOUT);
+        }
+        Ok(Some(received))
+    }
+
+    /// Copies what has arrived, without waiting.
+    fn take(
+        &self,
+        ready: Option<Ready<'a>>,
+        input: &mut [u8],
+    ) -> nix::Result<Option<usize>> {
+        match recv(self.stream.as_raw_fd(), input, MsgFlags::empty()) {
+            Err(Errno::EAGAIN) => {
+                self.shared.empty_calls.add(1);
+                self.end_readiness(ready)?;
+                Ok(None)
+            }
+            Err(Errno::EINTR) => Ok(None),
+            received => received.map(Some),
+        }
+    }
+
+    /// Sends everything. The kernel takes what fits its buffer, and the task
+    /// waits for the client to read: the client's slowness is its own bound.
+    async fn send_all(&mut self, output: &[u8]) -> nix::Result<()> {
+        let mut sent = 0;
+        while sent < output.len() {
+            let ready = self.ready(Interest::WRITABLE).await?;
+            let stream = self.stream.as_raw_fd();
+            match send(stream, &output[sent..], MsgFlags::MSG_NOSIGNAL) {
+                Ok(accepted) => sent += accepted,
+                Err(Errno::EAGAIN) => self.end_readiness(ready)?,
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(())
+    }
+
+    /// A call has said EAGAIN, so the socket must be waited for again, unless
+    /// the time is up. The kernel tells once that a socket has become ready
+    /// (an edge), and tokio believes it until it hears of the contrary.
+    fn end_readiness(&self, ready: Option<Ready<'a>>) -> nix::Result<()> {
+        if let Some(mut ready) = ready {
+            ready.clear_ready();
+        }
+        if self.is_late() { Err(Errno::ETIMEDOUT) } else { Ok(()) }
+    }
+
+    /// Ends the conversation so that the last replies arrive: says that no
+    /// more will come, then waits for the client to say the same. After a stop
+    /// it is enough that the client's kernel has everything; nothing tells
+    /// that moment, so this looks now and then.
+    async fn end(&mut self) -> nix::Result<()> {
+        if self.is_delivered()? {
+            return Ok(());
+        }
+        shutdown(self.stream.as_raw_fd(), Shutdown::Write)?;
+        self.deadline.end_within(LINGER, Instant::now());
+        self.set_alarm(LINGER);
+        while !self.is_delivered()? && !self.is_late() {
+            if self.left.is_some() {
+                self.set_alarm(DELIVERY_LOOK);
+            }
+            let ready = self.ready(Interest::READABLE).await?;
+            let discarded = worker::borrow(|worker| {
+                self.take(ready, &mut worker.input[..])
+            })?;
+            if discarded == Some(0) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// True when a stop was asked for and what had arrived by then is taken.
+    /// A client that goes on sending is not listened to any more.
+    fn is_stopped(&mut self) -> nix::Result<bool> {
+        if self.left.is_none() && self.stop.is_cancelled() {
+            self.left = Some(unread(self.stream.get_ref())?);
+        }
+        Ok(self.left == Some(0))
+    }
+
+    /// True after a stop once the client has all its replies: nobody waits for
+    /// its end of file then.
+    fn is_delivered(&mut self) -> nix::Result<bool> {
+        self.is_stopped()?;
+        let stream = self.stream.get_ref();
+        Ok(self.left.is_some() && unacknowledged(stream)? == 0)
+    }
+
+    fn is_late(&self) -> bool {
+        self.deadline.has_passed(Instant::now())
+    }
+
+    fn set_alarm(&mut self, left: Duration) {
+        self.alarm.as_mut().reset(tokio::time::Instant::now() + left);
+    }
+}
+
+/// True where the client left, broke off, was lost, or let its time run out:
+/// its own affair, and nothing to report.
+fn is_the_clients(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::ECONNRESET
+            | Errno::EHOSTUNREACH
+            | Errno::ENETUNREACH
+            | Errno::ENOTCONN
+            | Errno::EPIPE
+            | Errno::ETIMEDOUT
+    )
+}

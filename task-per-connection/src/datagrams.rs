@@ -1,0 +1,124 @@
+//! The datagram service, a task of its own: it waits until the socket is
+//! readable, so recvfrom(2) has something to copy; sendto(2) sends the reply.
+
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::socket::{MsgFlags, SockaddrStorage, recvfrom, sendto};
+use tokio::io::unix::AsyncFd;
+use tokio::select;
+use tokio::task::{JoinHandle, yield_now};
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use common::limits::{
+    DATAGRAM, DATAGRAM_REPLY, DATAGRAMS_PER_ROUND, SHORTAGE_PAUSE,
+};
+use common::{Cause, answer_datagram, notice};
+
+use crate::readiness::watch;
+use crate::shared::Shared;
+use crate::worker;
+
+/// Starts the task. Without a socket it only waits for the stop.
+pub fn start(
+    socket: Option<OwnedFd>,
+    shared: &Arc<Shared>,
+    stop: &CancellationToken,
+) -> Result<JoinHandle<()>> {
+    if let Some(socket) = &socket {
+        fcntl(socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
+            .context("O_NONBLOCK on the datagram socket")?;
+    }
+    let socket = socket.map(watch).transpose().context("epoll_ctl")?;
+    let (shared, stop) = (Arc::clone(shared), stop.clone());
+    Ok(tokio::spawn(async move {
+        match socket {
+            Some(socket) => serve(&socket, &shared, &stop).await,
+            None => stop.cancelled().await,
+        }
+    }))
+}
+
+/// Answers datagrams until a stop is asked for, and then those that were
+/// queued by then.
+async fn serve(
+    socket: &AsyncFd<OwnedFd>,
+    shared: &Shared,
+    stop: &CancellationToken,
+) {
+    let mut datagrams = Datagrams::new(socket.get_ref());
+    let for_ever = async {
+        while let Ok(mut ready) = socket.readable().await {
+            match datagrams.answer_round(shared) {
+                // The other tasks have their turn.
+                Ok(()) => yield_now().await,
+                Err(Errno::EAGAIN) => ready.clear_ready(),
+                Err(errno) => {
+                    notice(Cause::Datagram, format_args!("recvfrom: {errno}"));
+                    // Rather than spin where it fails for a while.
+                    sleep(SHORTAGE_PAUSE).await;
+                }
+            }
+        }
+    };
+    select! {
+        () = stop.cancelled() => {}
+        () = for_ever => {}
+    }
+    let _ = datagrams.answer_round(shared);
+}
+
+/// A datagram socket and the buffers for one datagram and its reply.
+struct Datagrams<'a> {
+    socket: &'a OwnedFd,
+    input: Box<[u8]>,
+    output: Box<[u8]>,
+}
+
+impl<'a> Datagrams<'a> {
+    fn new(socket: &'a OwnedFd) -> Self {
+        let input = vec![0; DATAGRAM].into_boxed_slice();
+        let output = vec![0; DATAGRAM_REPLY].into_boxed_slice();
+        Self { socket, input, output }
+    }
+
+    /// Answers what has arrived, up to a round's worth.
+    fn answer_round(&mut self, shared: &Shared) -> nix::Result<()> {
+        for _ in 0..DATAGRAMS_PER_ROUND {
+            match self.answer(shared) {
+                Ok(()) | Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(())
+    }
+
+    /// Receives one datagram and answers it.
+    fn answer(&mut self, shared: &Shared) -> nix::Result<()> {
+        let socket = self.socket.as_raw_fd();
+        let received = recvfrom::<SockaddrStorage>(socket, &mut self.input);
+        if received == Err(Errno::EAGAIN) {
+            shared.empty_calls.add(1);
+        }
+        let (received, Some(client)) = received? else { return Ok(()) };
+        shared.datagrams.add(1);
+        let length = worker::borrow(|worker| {
+            worker.about.counters = shared.counters();
+            let (input, about) = (&self.input[..received], &worker.about);
+            answer_datagram(input, about, &mut self.output)
+        });
+        if length == 0 {
+            return Ok(());
+        }
+        // A reply is worth no wait: the client asks again if it is lost.
+        let flags = MsgFlags::MSG_DONTWAIT;
+        if sendto(socket, &self.output[..length], &client, flags).is_err() {
+            shared.datagrams_dropped.add(1);
+        }
+        Ok(())
+    }
+}

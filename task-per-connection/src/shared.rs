@@ -1,0 +1,69 @@
+//! What all tasks share. Nothing in it makes one of them wait for another: the
+//! counts are atomics, and who waits for room is told.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
+
+use common::{Config, Counters};
+
+pub struct Shared {
+    pub config: Config,
+    /// The tasks that are conversations: how many there are, and when the
+    /// last one has ended.
+    pub clients: TaskTracker,
+    /// A client has left, and with it a descriptor.
+    pub left: Notify,
+    pub accepted: Count,
+    pub refused: Count,
+    pub requests: Count,
+    pub empty_calls: Count,
+    pub datagrams: Count,
+    pub datagrams_dropped: Count,
+}
+
+/// A count that tasks on several workers add to at the same time.
+#[derive(Default)]
+pub struct Count(AtomicU64);
+
+impl Count {
+    /// The new count. Relaxed: it orders nothing, it only counts.
+    pub fn add(&self, more: usize) -> u64 {
+        let more = more as u64;
+        self.0.fetch_add(more, Ordering::Relaxed) + more
+    }
+
+    pub fn now(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Shared {
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            clients: TaskTracker::new(),
+            left: Notify::new(),
+            accepted: Count::default(),
+            refused: Count::default(),
+            requests: Count::default(),
+            empty_calls: Count::default(),
+            datagrams: Count::default(),
+            datagrams_dropped: Count::default(),
+        }
+    }
+
+    /// What INFO tells: the whole process's counts.
+    pub fn counters(&self) -> Counters {
+        Counters {
+            clients: self.clients.len() as u64,
+            accepted: self.accepted.now(),
+            refused: self.refused.now(),
+            requests: self.requests.now(),
+            empty_calls: self.empty_calls.now(),
+            datagrams: self.datagrams.now(),
+            datagrams_dropped: self.datagrams_dropped.now(),
+        }
+    }
+}
