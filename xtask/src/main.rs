@@ -1,6 +1,7 @@
 //! `cargo xtask`: builds, runs, checks and compares the models.
 
 mod build;
+mod ceilings;
 mod diff;
 mod list;
 mod model;
@@ -28,6 +29,8 @@ enum Command {
     Diff(diff::Flags),
     /// List the models, their variants and what each can do here.
     List(list::Flags),
+    /// Measure what an idle client costs in memory, model by model.
+    Memory(suite::memory::Flags),
     /// Build one model and run it.
     Run(run::Flags),
     /// Run the shared suite on the named models.
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
     let result = match Flags::parse().command {
         Command::Diff(flags) => diff::run(&flags),
         Command::List(flags) => list::run(&flags),
+        Command::Memory(flags) => suite::memory::run(&flags),
         Command::Run(flags) => run::run(&flags),
         Command::Test(flags) => suite::test(&flags),
         Command::TestAll(flags) => suite::test_all(&flags),

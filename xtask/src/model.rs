@@ -58,6 +58,9 @@ struct Declaration {
     transports: Vec<Transport>,
     #[serde(default)]
     variants: Vec<Variant>,
+    /// What makes it rest while nobody says anything, if it is busy then.
+    #[serde(default)]
+    rests_with: Vec<String>,
     /// Items kept token for token as in other crates that name them too.
     #[serde(default)]
     same: Vec<String>,
@@ -74,6 +77,9 @@ pub struct Model {
     pub transports: Vec<Transport>,
     /// Never empty: a model without variants has one with an empty name.
     pub variants: Vec<Variant>,
+    /// Flags with which it rests while nobody says anything. Empty for those
+    /// that rest anyway, which is all but those that never wait.
+    pub rests_with: Vec<String>,
     pub same: Vec<String>,
     /// The crate's folder.
     pub folder: Utf8PathBuf,
@@ -267,6 +273,7 @@ fn model(package: &Package, declared: Declaration) -> Model {
         clients: declared.clients,
         transports: declared.transports,
         variants,
+        rests_with: declared.rests_with,
         same: declared.same,
         folder: folder(package).to_owned(),
     }

@@ -65,6 +65,11 @@ pub fn tie(command: &mut Command) -> &mut Command {
     unsafe { command.pre_exec(die_with_parent) }
 }
 
+/// What a model says went wrong, without the word that it begins with.
+pub fn without_prefix(line: &str) -> &str {
+    line.strip_prefix("error: ").unwrap_or(line)
+}
+
 /// Reads the first line; what follows stays in the reader. An empty line means
 /// that the process closed its output.
 pub fn first_line(

@@ -4,13 +4,14 @@ use std::cell::RefCell;
 use std::fmt;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 
 use super::judge::Redis;
 use super::launch::Launch;
 use super::server::Server;
+use crate::ceilings::{Ceiling, Ceilings};
 use crate::model::{Clients, Model, Transport, Variant};
 
 /// One model in one variant: what the suite knows of it is what its manifest
@@ -46,7 +47,7 @@ pub enum For {
     One,
     /// Models that serve many.
     Many,
-    /// The model of this name.
+    /// The model of this name, or one of its variants: `model/variant`.
     Model(&'static str),
 }
 
@@ -67,6 +68,9 @@ pub struct Case {
     pub name: String,
     pub models: For,
     pub phase: Phase,
+    /// How many clients it holds at a time, if many: they are descriptors of
+    /// this process.
+    pub crowd: usize,
     body: Body,
 }
 
@@ -79,6 +83,7 @@ impl Case {
             name: name.into(),
             models: For::Everyone,
             phase: Phase::Together,
+            crowd: 0,
             body: Arc::new(body),
         }
     }
@@ -93,12 +98,21 @@ impl Case {
         self
     }
 
+    /// A case with thousands of clients, which waits until there are
+    /// descriptors for them.
+    pub fn crowd(mut self, clients: usize) -> Self {
+        self.crowd = clients;
+        self
+    }
+
     pub fn is_for(&self, subject: &Subject) -> bool {
         match self.models {
             For::Everyone => true,
             For::One => subject.serves_one(),
             For::Many => !subject.serves_one(),
-            For::Model(name) => subject.model.name == name,
+            For::Model(name) => {
+                subject.model.name == name || subject.title() == name
+            }
         }
     }
 
@@ -127,6 +141,24 @@ pub struct Surroundings {
     pub seed: u64,
     /// The Redis that judges replies, or why there is none.
     pub redis: Result<Redis, String>,
+    /// Where models were found to end.
+    pub ceilings: Ceilings,
+    /// Where they are found to end now, if that is to be written down.
+    pub recorded: Option<Mutex<Ceilings>>,
+}
+
+impl Surroundings {
+    pub fn records(&self) -> bool {
+        self.recorded.is_some()
+    }
+
+    pub fn record(&self, title: String, ceiling: Ceiling) {
+        if let Some(recorded) = &self.recorded {
+            let mut all =
+                recorded.lock().unwrap_or_else(PoisonError::into_inner);
+            all.set(title, ceiling);
+        }
+    }
 }
 
 /// One run of one case against one subject.
@@ -135,6 +167,7 @@ pub struct Trial {
     pub subject: Arc<Subject>,
     pub surroundings: Arc<Surroundings>,
     servers: RefCell<Vec<Rc<Server>>>,
+    notes: RefCell<Vec<String>>,
 }
 
 impl Trial {
@@ -143,6 +176,7 @@ impl Trial {
             subject: Arc::clone(subject),
             surroundings: Arc::clone(around),
             servers: RefCell::default(),
+            notes: RefCell::default(),
         }
     }
 
@@ -165,6 +199,16 @@ impl Trial {
 
     pub fn servers(&self) -> Vec<Rc<Server>> {
         self.servers.borrow().clone()
+    }
+
+    /// Something that the case has found out and people want to see, though
+    /// nothing is wrong.
+    pub fn tell(&self, note: impl Into<String>) {
+        self.notes.borrow_mut().push(note.into());
+    }
+
+    pub fn notes(&self) -> Vec<String> {
+        self.notes.borrow().clone()
     }
 
     /// Skips the case where the subject does not serve datagrams.

@@ -69,9 +69,24 @@ impl<'a> Launch<'a> {
         self
     }
 
+    /// In the way in which the model uses no CPU time while nobody says
+    /// anything. All but those that never wait do that anyway.
+    pub fn resting(mut self) -> Self {
+        self.flags.extend(self.trial.subject.model.rests_with.iter().cloned());
+        self
+    }
+
     /// The limits on open files, soft and hard: servers raise the soft one.
     pub fn descriptors(mut self, soft: u64, hard: u64) -> Self {
         self.limits.push((Resource::RLIMIT_NOFILE, soft, hard));
+        self
+    }
+
+    /// The limit on queued signals. The kernel counts those of all the user's
+    /// processes, and compares with the limit of the one that gets the signal
+    /// (getrlimit(2)).
+    pub fn signals_pending(mut self, limit: u64) -> Self {
+        self.limits.push((Resource::RLIMIT_SIGPENDING, limit, limit));
         self
     }
 
@@ -120,8 +135,12 @@ impl<'a> Launch<'a> {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
 
         let mut command_line = String::new();
-        for (_, soft, hard) in &self.limits {
-            command_line += &format!("prlimit --nofile={soft}:{hard} ");
+        for (resource, soft, hard) in &self.limits {
+            let name = match resource {
+                Resource::RLIMIT_SIGPENDING => "sigpending",
+                _ => "nofile",
+            };
+            command_line += &format!("prlimit --{name}={soft}:{hard} ");
         }
         command_line += &words(&command);
         if let Some(fault) = self.fault {
@@ -164,8 +183,9 @@ fn skip_without_filter(error: anyhow::Error) -> anyhow::Error {
     refused.unwrap_or(error)
 }
 
-/// Lets `command`'s process die with this one, and start with no signal
-/// blocked.
+/// Lets `command`'s process die with this one, start with no signal blocked,
+/// and inherit no descriptor but the first three: whoever started the suite
+/// may have left it some.
 pub fn tie_to_us(command: &mut Command) {
     let parent = nix::unistd::getpid();
     let before_exec = move || {
@@ -175,6 +195,10 @@ pub fn tie_to_us(command: &mut Command) {
             return Err(io::Error::from(nix::errno::Errno::ESRCH));
         }
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+        let on_exec = libc::CLOSE_RANGE_CLOEXEC.cast_signed();
+        // SAFETY: numbers, no memory. Before Linux 5.11 it fails, and servers
+        // have some descriptors more.
+        unsafe { libc::close_range(3, libc::c_uint::MAX, on_exec) };
         Ok(())
     };
     // SAFETY: async-signal-safe calls only, see signal-safety(7).

@@ -13,8 +13,10 @@ mod groups;
 mod interrupt;
 mod judge;
 mod launch;
+pub mod memory;
 mod process;
 mod progress;
+mod queue;
 mod reply;
 mod report;
 mod runner;
@@ -23,14 +25,16 @@ mod tail;
 mod units;
 
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use crate::build;
+use crate::ceilings::Ceilings;
 use crate::model::{Model, Workspace};
-use case::Subject;
+use case::{Subject, Surroundings};
+use judge::Redis;
 use runner::Plan;
 
 /// How long anything may take that a case waits for. Generous, because a
@@ -70,6 +74,13 @@ struct Options {
     /// Where random streams start: the same seed gives the same streams.
     #[arg(long, value_name = "N", default_value_t = 7379)]
     seed: u64,
+    /// Show so many of the cases that took longest.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    slowest: usize,
+    /// Write down where models end, in xtask/ceilings.toml, instead of
+    /// comparing with what stands there.
+    #[arg(long)]
+    record: bool,
 }
 
 fn default_jobs() -> usize {
@@ -91,8 +102,8 @@ pub fn test(flags: &Flags) -> Result<ExitCode> {
         return Ok(plan.list());
     }
     build::release(&workspace, &models)?;
-    let report = run(&plan, &flags.options)?;
-    Ok(report.print(&[]))
+    let report = run(&workspace, &plan, &flags.options)?;
+    Ok(report.print(&[], flags.options.slowest))
 }
 
 /// Builds everything, runs the unit tests, then the suite on every model.
@@ -105,14 +116,30 @@ pub fn test_all(flags: &AllFlags) -> Result<ExitCode> {
     }
     build::release(&workspace, &workspace.models)?;
     let units = units::run(&workspace)?;
-    let report = run(&plan, &flags.options)?;
-    Ok(report.print(&[units]))
+    let report = run(&workspace, &plan, &flags.options)?;
+    Ok(report.print(&[units], flags.options.slowest))
 }
 
-fn run(plan: &Plan, options: &Options) -> Result<report::Report> {
+fn run(
+    workspace: &Workspace,
+    plan: &Plan,
+    options: &Options,
+) -> Result<report::Report> {
     interrupt::prepare()?;
     raise_descriptor_limit()?;
-    runner::run(plan, options.jobs, options.seed)
+    let around = Arc::new(Surroundings {
+        seed: options.seed,
+        // Started here, because it would end with the thread that started it.
+        redis: Redis::start(),
+        ceilings: Ceilings::load(workspace)?,
+        recorded: options.record.then(Mutex::default),
+    });
+    let report = runner::run(plan, options.jobs, &around)?;
+    if let Some(recorded) = &around.recorded {
+        let recorded = recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        recorded.save(workspace)?;
+    }
+    Ok(report)
 }
 
 /// What `names` choose, in reading order; everything if there are none.

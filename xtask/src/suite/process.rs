@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::ptr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -102,6 +103,21 @@ impl fmt::Display for Process {
     }
 }
 
+/// The processors that a thread may run on, in ascending order: `0-2,5` in
+/// /proc, see proc_pid_status(5).
+pub fn allowed_processors(pid: Pid, tid: Pid) -> Result<Vec<usize>> {
+    let status = fs::read_to_string(format!("/proc/{pid}/task/{tid}/status"))?;
+    let name = "Cpus_allowed_list:";
+    let list = status.lines().find_map(|line| line.strip_prefix(name));
+    let mut processors = Vec::new();
+    for part in list.context("no list of processors")?.trim().split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (usize, usize) = (first.parse()?, last.parse()?);
+        processors.extend(first..=last);
+    }
+    Ok(processors)
+}
+
 /// Processes for people to read.
 pub fn list(processes: &[Process]) -> String {
     let processes: Vec<_> = processes.iter().map(Process::to_string).collect();
@@ -193,21 +209,37 @@ pub fn limit_address_space(pid: Pid, limit: Option<u64>) -> Result<u64> {
     let size = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
     let kilobytes = size.and_then(|size| size.split_whitespace().next());
     let size = kilobytes.context("no VmSize")?.parse::<u64>()? * 1024;
-    let wanted = libc::rlimit {
-        rlim_cur: limit.unwrap_or(size),
-        rlim_max: libc::RLIM_INFINITY,
-    };
+    limit_running(pid, libc::RLIMIT_AS, limit.unwrap_or(size))
+}
+
+/// Sets the soft limit on signals that are queued for a running process, and
+/// returns what it was.
+pub fn limit_signals(pid: Pid, limit: u64) -> Result<u64> {
+    limit_running(pid, libc::RLIMIT_SIGPENDING, limit)
+}
+
+fn limit_running(
+    pid: Pid,
+    resource: libc::__rlimit_resource_t,
+    soft: u64,
+) -> Result<u64> {
     let mut before = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: both structs outlive the call, which fills the second.
+    // SAFETY: the struct outlives the call, which fills it.
+    let result = unsafe {
+        libc::prlimit(pid.as_raw(), resource, ptr::null(), &raw mut before)
+    };
+    Errno::result(result).context("prlimit")?;
+    let wanted = libc::rlimit { rlim_cur: soft, ..before };
+    // SAFETY: the struct outlives the call.
     let result = unsafe {
         libc::prlimit(
             pid.as_raw(),
-            libc::RLIMIT_AS,
+            resource,
             &raw const wanted,
-            &raw mut before,
+            ptr::null_mut(),
         )
     };
-    Errno::result(result).context("prlimit RLIMIT_AS")?;
+    Errno::result(result).context("prlimit")?;
     Ok(before.rlim_cur)
 }
 

@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use console::Term;
-
 use super::case::Outcome;
 use super::groups;
 use super::runner::{Plan, Step};
+use crate::screen;
 
 /// Numbers of cases.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,6 +56,8 @@ impl Count {
 pub struct Row {
     pub step: Step,
     pub outcome: Outcome,
+    /// What it has found out, for people.
+    pub notes: Vec<String>,
     pub took: Duration,
 }
 
@@ -81,12 +82,13 @@ impl Report {
         self.rows.push(row);
     }
 
-    /// Prints everything; `units` are the unit tests, if they were run.
-    pub fn print(&self, units: &[Count]) -> ExitCode {
-        let width = Term::stdout().size_checked().map_or(100, |(_, w)| w);
-        println!("{}", self.matrix(width.into()));
+    /// Prints everything, with the `slowest` cases; `units` are the unit
+    /// tests, if they were run.
+    pub fn print(&self, units: &[Count], slowest: usize) -> ExitCode {
+        println!("{}", self.matrix(screen::width().unwrap_or(100)));
+        self.print_notes();
         self.print_skips();
-        self.print_slowest();
+        self.print_slowest(slowest);
         let mut total = Count::default();
         for row in &self.rows {
             total.add(Count::of(&row.outcome));
@@ -115,10 +117,21 @@ impl Report {
             }
         }
         let mut text = "passed, F failed, s skipped\n".to_owned();
-        if first + widths.iter().map(|w| w + 2).sum::<usize>() <= width {
-            text += &line("", first, &names.map(str::to_owned), &widths);
+        let least = first + widths.iter().sum::<usize>();
+        if let Some(gap) =
+            [2, 1].into_iter().find(|gap| least + gap * names.len() <= width)
+        {
+            let mut line = |title: &str, cells: &[String]| {
+                text += &format!("{title:first$}");
+                for (cell, width) in cells.iter().zip(&widths) {
+                    let width = gap + width;
+                    text += &format!("{cell:>width$}");
+                }
+                text.push('\n');
+            };
+            line("", &names.map(str::to_owned));
             for title in &self.titles {
-                text += &line(title, first, &cells(title), &widths);
+                line(title, &cells(title));
             }
             return text;
         }
@@ -154,27 +167,23 @@ impl Report {
         }
     }
 
-    /// Where the time went, when a case took long.
-    fn print_slowest(&self) {
-        let long = Duration::from_secs(5);
-        for row in self.rows.iter().filter(|row| row.took > long) {
-            let took = row.took.as_secs_f64();
-            println!("slow: {} took {took:.1} s", row.step.name());
+    /// What cases had to tell, in the order of the plan.
+    fn print_notes(&self) {
+        for row in self.rows.iter().filter(|row| !row.notes.is_empty()) {
+            for note in &row.notes {
+                println!("{}: {note}", row.step.subject.title());
+            }
         }
     }
-}
 
-fn line(
-    title: &str,
-    first: usize,
-    cells: &[String],
-    widths: &[usize],
-) -> String {
-    let mut line = format!("{title:first$}");
-    for (cell, width) in cells.iter().zip(widths) {
-        line += &format!("  {cell:>width$}");
+    /// Where the time went.
+    fn print_slowest(&self, count: usize) {
+        let mut rows: Vec<_> = self.rows.iter().collect();
+        rows.sort_by_key(|row| std::cmp::Reverse(row.took));
+        for row in rows.into_iter().take(count) {
+            println!("{:6.2} s  {}", row.took.as_secs_f64(), row.step.name());
+        }
     }
-    line + "\n"
 }
 
 fn sentence(count: Count) -> String {

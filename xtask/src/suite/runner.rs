@@ -1,9 +1,10 @@
 //! Runs cases on threads, several at a time, and gathers how they ended.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, VecDeque};
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,8 +12,8 @@ use anyhow::Result;
 
 use super::case::{Case, Outcome, Phase, Skip, Subject, Surroundings, Trial};
 use super::groups;
-use super::judge::Redis;
 use super::progress::Progress;
+use super::queue::Queue;
 use super::report::{Report, Row};
 
 /// One case on one subject.
@@ -20,7 +21,7 @@ use super::report::{Report, Row};
 pub struct Step {
     pub subject: Arc<Subject>,
     pub group: &'static str,
-    case: Case,
+    pub case: Case,
 }
 
 impl Step {
@@ -74,16 +75,34 @@ impl Plan {
         ExitCode::SUCCESS
     }
 
+    /// The steps of a phase in the order in which they begin: crowds first,
+    /// for they take longest, then each case on every subject, so that what
+    /// runs side by side are different models. Several that never wait would
+    /// leave no processor to each other.
     fn of_phase(&self, phase: Phase) -> VecDeque<&Step> {
-        self.steps.iter().filter(|s| s.case.phase == phase).collect()
+        let mut seen = BTreeMap::new();
+        let mut steps: Vec<_> = self
+            .steps
+            .iter()
+            .filter(|step| step.case.phase == phase)
+            .map(|step| {
+                let turn = seen.entry(step.subject.title()).or_insert(0);
+                *turn += 1;
+                (Reverse(step.case.crowd), *turn, step)
+            })
+            .collect();
+        steps.sort_by_key(|(crowd, turn, _)| (*crowd, *turn));
+        steps.into_iter().map(|(.., step)| step).collect()
     }
 }
 
 /// Runs the plan on `jobs` threads.
-pub fn run(plan: &Plan, jobs: usize, seed: u64) -> Result<Report> {
-    // Started here, because it would end with the thread that started it.
-    let around = Arc::new(Surroundings { seed, redis: Redis::start() });
-    let cases = plan.steps.len();
+pub fn run(
+    plan: &Plan,
+    jobs: usize,
+    around: &Arc<Surroundings>,
+) -> Result<Report> {
+    let (cases, seed) = (plan.steps.len(), around.seed);
     println!(
         "{cases} cases, {jobs} at a time, random streams from seed {seed}"
     );
@@ -91,12 +110,12 @@ pub fn run(plan: &Plan, jobs: usize, seed: u64) -> Result<Report> {
     let started = Instant::now();
     let mut report = Report::new(plan);
     for (phase, jobs) in [(Phase::Together, jobs), (Phase::Alone, 1)] {
-        let queue = Mutex::new(plan.of_phase(phase));
+        let queue = Queue::new(plan.of_phase(phase), jobs)?;
         let (sender, ended) = mpsc::channel();
         thread::scope(|scope| {
             for _ in 0..jobs.max(1) {
                 let sender = sender.clone();
-                scope.spawn(|| work(&queue, &around, &progress, sender));
+                scope.spawn(|| work(&queue, around, &progress, sender));
             }
             drop(sender);
             for row in ended {
@@ -111,38 +130,42 @@ pub fn run(plan: &Plan, jobs: usize, seed: u64) -> Result<Report> {
 }
 
 fn work(
-    queue: &Mutex<VecDeque<&Step>>,
+    queue: &Queue<'_>,
     around: &Arc<Surroundings>,
     progress: &Progress,
     sender: mpsc::Sender<Row>,
 ) {
-    let next =
-        || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-    while let Some(step) = next() {
+    while let Some(step) = queue.next() {
         progress.started(step);
         let started = Instant::now();
-        let outcome = attempt(step, around);
+        let (outcome, notes) = match queue.lacks(step) {
+            Some(lack) => (Outcome::Skipped(lack), Vec::new()),
+            None => attempt(step, around),
+        };
         let took = started.elapsed();
-        if sender.send(Row { step: step.clone(), outcome, took }).is_err() {
+        queue.ended(step);
+        let row = Row { step: step.clone(), outcome, notes, took };
+        if sender.send(row).is_err() {
             return;
         }
     }
 }
 
 /// Runs one step. Whatever happens in it, its servers are gone afterwards.
-fn attempt(step: &Step, around: &Arc<Surroundings>) -> Outcome {
+fn attempt(step: &Step, around: &Arc<Surroundings>) -> (Outcome, Vec<String>) {
     let trial = Trial::new(&step.subject, around);
     let result =
         panic::catch_unwind(AssertUnwindSafe(|| step.case.run(&trial)));
     let error = match result {
-        Ok(Ok(())) => return Outcome::Passed,
+        Ok(Ok(())) => return (Outcome::Passed, trial.notes()),
         Ok(Err(error)) => error,
         Err(_) => anyhow::anyhow!("the case itself panicked"),
     };
-    if let Some(Skip(reason)) = error.downcast_ref() {
-        return Outcome::Skipped(reason.clone());
-    }
-    Outcome::Failed(story(step, &trial, &error))
+    let outcome = match error.downcast_ref() {
+        Some(Skip(reason)) => Outcome::Skipped(reason.clone()),
+        None => Outcome::Failed(story(step, &trial, &error)),
+    };
+    (outcome, trial.notes())
 }
 
 /// What a person needs to understand a failure and to see it again.

@@ -21,6 +21,9 @@ use super::interrupt;
 use super::process::{self, Process};
 use super::tail::Tail;
 
+/// Exit code of a model that this kernel cannot run.
+pub const UNSUPPORTED: i32 = 77;
+
 /// What a program said and how it ended.
 #[derive(Debug)]
 pub struct Ended {
@@ -30,8 +33,13 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// Checks the exit code, and that nothing was said on standard output.
+    /// Checks the exit code, and that nothing was said on standard output. A
+    /// program that this kernel cannot run skips the case, unless that is
+    /// what was expected.
     pub fn expect(self, code: i32) -> Result<Self> {
+        if self.status.code() == Some(UNSUPPORTED) && code != UNSUPPORTED {
+            return Err(cannot_run(&self.stderr));
+        }
         ensure!(
             self.status.code() == Some(code),
             "expected exit code {code}, seen {}",
@@ -56,6 +64,13 @@ impl Ended {
         }
         Ok(self)
     }
+}
+
+/// Skips the case of a program that this kernel cannot run: its last line says
+/// why.
+fn cannot_run(stderr: &str) -> anyhow::Error {
+    let line = stderr.trim().lines().last().unwrap_or("it does not say why");
+    skip(format!("cannot run: {}", crate::server::without_prefix(line)))
 }
 
 /// Where a server listens, as its ready line says.
@@ -160,10 +175,9 @@ impl Server {
     /// The story of a server that ended instead of getting ready. One that
     /// says that this kernel cannot run it has not failed.
     fn why_not_ready(&self, line: &[u8]) -> anyhow::Error {
-        const UNSUPPORTED: i32 = 77;
         match self.wait() {
             Ok(ended) if ended.status.code() == Some(UNSUPPORTED) => {
-                skip(ended.stderr.trim())
+                cannot_run(&ended.stderr)
             }
             Ok(ended) => anyhow!(
                 "it ended instead of getting ready: {}, after saying {}",

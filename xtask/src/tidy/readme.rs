@@ -97,6 +97,7 @@ mod tests {
                 variant("io-uring", None),
                 variant("posix-aio", Some(vec![Transport::Tcp])),
             ],
+            rests_with: Vec::new(),
             same: Vec::new(),
             folder: "async-io".into(),
         }

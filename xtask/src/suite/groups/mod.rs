@@ -12,6 +12,8 @@ mod udp;
 
 use anyhow::{Context, Result};
 
+pub use limits::was_served;
+
 use super::PATIENCE;
 use super::case::{Case, Trial, skip};
 use super::client::Client;
@@ -103,14 +105,17 @@ impl Left {
         })
     }
 
+    /// Whether there are more threads or processes than before.
+    fn exceeds(&self, before: &Self) -> bool {
+        self.threads > before.threads || self.processes > before.processes
+    }
+
     /// Waits until the server holds no more than it did: its side of an end
     /// is no event for anybody.
     fn again(&self, server: &Server) -> Result<()> {
         poll_until("everything to be given back", PATIENCE, || {
             let seen = Self::of(server)?;
-            Ok(seen.descriptors <= self.descriptors
-                && seen.threads <= self.threads
-                && seen.processes <= self.processes)
+            Ok(seen.descriptors <= self.descriptors && !seen.exceeds(self))
         })
         .with_context(|| format!("it had {self:?}, has {:?}", Self::of(server)))
     }

@@ -20,6 +20,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("start::same_port_again", same_port_again),
         Case::new("start::tcp_address_in_use", tcp_in_use),
         Case::new("start::udp_address_in_use", udp_in_use),
+        Case::new("start::second_instance", second_instance),
         Case::new("start::bad_flags", bad_flags),
         Case::new("start::datagrams_from_anywhere", wildcard),
         Case::new("start::flags_for_many", flags_for_many).only(For::One),
@@ -105,6 +106,25 @@ fn udp_in_use(trial: &Trial) -> Result<()> {
     let address = taken.local_addr()?.to_string();
     let ended = trial.launch().no_tcp().udp(&address).run()?;
     ended.expect(1)?.says(&[&address, "in use"])?;
+    Ok(())
+}
+
+/// Whoever would share the address, as SO_REUSEPORT lets a user's processes
+/// do, would get some of the clients and nobody would know.
+fn second_instance(trial: &Trial) -> Result<()> {
+    let streams = trial.serve()?;
+    let address = streams.tcp()?.to_string();
+    let second = trial.launch().tcp(&address).run()?;
+    second.expect(1)?.says(&[&address, "in use"])?;
+    streams.connect()?.ping()?;
+    if trial.needs_datagrams().is_err() {
+        return Ok(());
+    }
+    let datagrams = trial.launch().no_tcp().udp("127.0.0.1:0").start()?;
+    let address = datagrams.udp()?.to_string();
+    let second = trial.launch().no_tcp().udp(&address).run()?;
+    second.expect(1)?.says(&[&address, "in use"])?;
+    datagrams.peer()?.send("PING\r\n")?.expect("+PONG\r\n")?;
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::super::{Witness, bound_for_one};
+use super::super::{Left, Witness, bound_for_one};
 use crate::suite::bytes::{echo, payload};
 use crate::suite::case::{Case, For, Trial};
 
@@ -63,23 +63,25 @@ fn bounded(trial: &Trial, opening: &str, flood: &str) -> Result<()> {
 }
 
 /// Whatever a client has needed, once it is idle it holds no buffer. Where it
-/// has a thread or a process of its own, that one's allocator may keep some.
+/// has a thread or a process of its own, that one's allocator may keep some;
+/// so may that of each thread that is there for all.
 fn idle_clients(trial: &Trial) -> Result<()> {
     const CLIENTS: u64 = 50;
     const OWN_ALLOCATOR: u64 = 512 << 10;
     const SHARED_ALLOCATOR: u64 = 1 << 20;
 
     let server = trial.serve()?;
+    let alone = Left::of(&server)?;
     let mut clients = Vec::new();
     for _ in 0..CLIENTS {
         let mut client = server.connect()?;
         client.ping()?;
         clients.push(client);
     }
-    let is_one_loop =
-        server.process()?.threads == 1 && server.group().len() == 1;
-    let for_each = if is_one_loop { 8 << 10 } else { OWN_ALLOCATOR };
-    let most = CLIENTS * for_each + SHARED_ALLOCATOR;
+    let shared = !Left::of(&server)?.exceeds(&alone);
+    let for_each = if shared { 8 << 10 } else { OWN_ALLOCATOR };
+    let allocators = alone.threads as u64 * SHARED_ALLOCATOR;
+    let most = CLIENTS * for_each + allocators;
     let before = server.memory();
     for (number, client) in clients.iter_mut().enumerate() {
         let (request, reply) = echo(payload(number, 300_000));

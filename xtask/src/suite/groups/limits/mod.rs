@@ -113,14 +113,14 @@ pub(super) fn wait_for_place(server: &Server) -> Result<Client> {
 }
 
 /// Whether a newcomer is served or refused; anything else is an error.
-fn is_served(client: &mut Client) -> Result<bool> {
+pub(super) fn is_served(client: &mut Client) -> Result<bool> {
     // A refusal may be followed by a reset, if it crosses this.
     let _ = client.send("PING\r\n");
     was_served(client)
 }
 
 /// The same for one who has asked already.
-fn was_served(client: &mut Client) -> Result<bool> {
+pub fn was_served(client: &mut Client) -> Result<bool> {
     let mut first = [0];
     client.read_exactly(&mut first)?;
     match first[0] {
@@ -178,6 +178,7 @@ fn warns(trial: &Trial) -> Result<()> {
 fn descriptors_exhausted(trial: &Trial) -> Result<()> {
     let server = trial
         .launch()
+        .resting()
         .descriptors(32, 32)
         .flags("--max-connections 100000")
         .start()?;
@@ -211,7 +212,7 @@ fn descriptors_exhausted(trial: &Trial) -> Result<()> {
 
 /// The same for a server of one: the others wait in the backlog.
 fn few_descriptors(trial: &Trial) -> Result<()> {
-    let server = trial.launch().descriptors(32, 32).start()?;
+    let server = trial.launch().resting().descriptors(32, 32).start()?;
     let mut clients =
         (0..100).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
     clients[0].ping()?;
@@ -223,7 +224,10 @@ fn few_descriptors(trial: &Trial) -> Result<()> {
 }
 
 /// Watches the server for half a second, in which it may use the CPU for a
-/// tenth: a spin uses all of it.
+/// tenth: a spin uses all of it. The server was started [resting], in case
+/// its model is to spin.
+///
+/// [resting]: crate::suite::launch::Launch::resting
 fn expect_rest(server: &Server) -> Result<()> {
     let window = Duration::from_millis(500);
     let (before, started) = (server.cpu_time(), Instant::now());

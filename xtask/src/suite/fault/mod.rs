@@ -5,10 +5,12 @@
 //! seccomp_unotify(2). So a fault begins and ends while the server runs, and
 //! every call that met it is counted.
 
+mod handover;
+
 use std::fmt;
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,6 +18,8 @@ use std::thread;
 
 use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
+
+use handover::{receive_descriptor, send_descriptor};
 
 /// System calls of one purpose.
 #[derive(Clone, Copy, Debug)]
@@ -84,6 +88,9 @@ pub const WAIT: Calls = calls(&[
     libc::SYS_rt_sigtimedwait,
     libc::SYS_io_uring_enter,
 ]);
+
+/// The way to get a ring, without which there is no io_uring.
+pub const RING: Calls = calls(&[libc::SYS_io_uring_setup]);
 
 #[cfg(target_arch = "x86_64")]
 const AUDIT_ARCH: u32 = 0xc000_003e;
@@ -177,7 +184,7 @@ impl Fault {
     pub fn prepare(&self) -> Result<(Filter, Judge)> {
         ensure!(
             AUDIT_ARCH != 0,
-            super::case::skip("no seccomp filter for this architecture")
+            crate::suite::case::skip("no seccomp filter for this architecture")
         );
         let (ours, theirs) = UnixStream::pair().context("socketpair")?;
         let filter = Filter { program: self.program(), handover: theirs };
@@ -339,60 +346,4 @@ fn wait_for_call(listener: &OwnedFd) -> Result<()> {
         "the filtered processes have gone"
     );
     Ok(())
-}
-
-/// Room for one control message with one descriptor, aligned as it must be.
-#[repr(C, align(8))]
-struct ControlBuffer([u8; 64]);
-
-/// Sends a descriptor over a socket without touching the heap, which a child
-/// of a program with threads must not, see fork(2).
-fn send_descriptor(socket: &UnixStream, fd: RawFd) -> io::Result<()> {
-    let mut byte = 0u8;
-    let mut part = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
-    let mut control = ControlBuffer([0; 64]);
-    // SAFETY: a struct of integers and pointers, for which zero is a value.
-    let mut message: libc::msghdr = unsafe { mem::zeroed() };
-    message.msg_iov = &raw mut part;
-    message.msg_iovlen = 1;
-    message.msg_control = control.0.as_mut_ptr().cast();
-    // SAFETY: arithmetic on a constant.
-    message.msg_controllen = unsafe { libc::CMSG_SPACE(4) } as _;
-    // SAFETY: the message has a control buffer that is large enough.
-    let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
-    let whole = libc::cmsghdr {
-        // SAFETY: arithmetic on a constant.
-        cmsg_len: unsafe { libc::CMSG_LEN(4) } as _,
-        cmsg_level: libc::SOL_SOCKET,
-        cmsg_type: libc::SCM_RIGHTS,
-    };
-    // SAFETY: `header` points to the aligned start of `control`.
-    unsafe { header.write(whole) };
-    // SAFETY: the header just written has room for its data behind it.
-    let data = unsafe { libc::CMSG_DATA(header) };
-    // SAFETY: four bytes of that room, aligned or not.
-    unsafe { data.cast::<RawFd>().write_unaligned(fd) };
-    // SAFETY: `message` and all it points to outlive the call.
-    let sent =
-        unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, 0) };
-    if sent == 1 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-fn receive_descriptor(socket: &UnixStream) -> Result<OwnedFd> {
-    use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
-
-    let mut byte = [0];
-    let mut parts = [io::IoSliceMut::new(&mut byte)];
-    let mut space = nix::cmsg_space!(RawFd);
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
-    let message =
-        recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
-    for control in message.cmsgs()? {
-        if let ControlMessageOwned::ScmRights(fds) = control {
-            let fd = *fds.first().context("a control message without data")?;
-            // SAFETY: the kernel has just made this descriptor for us.
-            return Ok(unsafe { OwnedFd::from_raw_fd(fd) });
-        }
-    }
-    anyhow::bail!("a message without a descriptor")
 }
