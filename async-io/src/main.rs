@@ -1,1 +1,284 @@
-fn main() {}
+//! **Asynchronous I/O**: a program says what it wants and where the bytes are
+//! to go; the kernel waits, copies, and tells when it is done.
+//!
+//! # How it works
+//!
+//! ```text
+//!      application                         kernel
+//!           |    receive, into one of these  |
+//!           |------------------------------->|  takes note: nothing has come
+//!        asleep, for all operations at once  |  phase 1: waiting for data
+//!           :                                |  a segment arrives
+//!           :                                |  phase 2: copying it
+//!           |<-------------------------------|
+//!           |    it is done: so many bytes   |
+//!        answers                             |
+//!           |    send these                  |
+//!           |------------------------------->|  copies what there is room for,
+//!           |<-------------------------------|  now or when there is
+//!           |    it is done: so many bytes   |
+//!        has its bytes back
+//! ```
+//!
+//! In all other models a program is told that it may copy, and copies. Here
+//! both phases are done for it, and what it is told is that something is over.
+//! So it cannot change its mind. Until an operation is complete, its buffer
+//! belongs to whoever carries it out; one that is cancelled may have been done
+//! already; and a connection can't go while anything of it is in flight.
+//!
+//! The variants differ in who carries it out:
+//!
+//! - `io-uring`: the kernel. Two queues in memory that it shares with the
+//!   program hold what is wanted and what is done, and one system call a round
+//!   hands over the one and waits for the other. A client is received from by
+//!   one operation for as long as it stays, into buffers that the kernel takes
+//!   from a common stock when something arrives: who is idle has none.
+//! - `posix-aio`: threads of the C library, which make the same calls as
+//!   anybody, and a signal for each completion. Linux has no other way to do
+//!   aio_read(3) on a socket.
+//!
+//! # System calls
+//!
+//! `io-uring`: io_uring_setup(2), io_uring_register(2) for the buffers,
+//! io_uring_enter(2) for everything else: accept, recv, send, recvmsg, poll
+//! and cancel are operations. Called directly are signalfd(2), and what copies
+//! nothing: shutdown(2), ioctl(2) (tcp(7)).
+//!
+//! `posix-aio`: aio_read(3), aio_write(3), aio_error(3), aio_return(3),
+//! sigtimedwait(2), accept4(2), fcntl(2), shutdown(2), ioctl(2).
+//!
+//! # Limits
+//!
+//! `io-uring`: a descriptor a client (EMFILE at RLIMIT_NOFILE), and about 860
+//! bytes of kernel memory for the receive that is in flight. Linux 6.1, and
+//! nobody who forbids it, which containers often do: else exit code 77. The
+//! queues count as locked memory of the user, 256 KiB of RLIMIT_MEMLOCK
+//! (ENOMEM). 128 clients can have a buffer at a time; more than that wait
+//! for it in turn (ENOBUFS). One thread: a request that takes long delays all
+//! the others.
+//!
+//! `posix-aio`: a thread a client, because aio_read waits inside it.
+//!
+//! # When to use it
+//!
+//! `io-uring` where many clients are busy at the same time: one system call
+//! serves them all, in place of two for each. Where few are, it gains nothing
+//! over epoll, and its rules are harder to keep. `posix-aio` to see why nobody
+//! uses it for sockets.
+//!
+//! # Compare with
+//!
+//! `multiplexing-epoll`, which is told what it could do and does it;
+//! `signal-driven`, where a signal comes before the copying and not after it;
+//! `thread-per-connection`, which is what `posix-aio` hides.
+
+mod accept;
+mod connection;
+mod datagrams;
+mod operation;
+mod posix_aio;
+mod queues;
+mod ring;
+mod stop;
+mod uring;
+
+use std::os::fd::OwnedFd;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Result;
+use clap::ValueEnum;
+use nix::errno::Errno;
+use slotmap::{DefaultKey, SlotMap};
+
+use common::limits::{DELIVERY_LOOK, SHORTAGE_PAUSE};
+use common::{
+    About, Admission, Cause, Clients, Config, Deadline, Deadlines, Model,
+    Reserve, Session, notice, refuse,
+};
+
+use connection::{Connection, Spares, is_the_clients};
+
+const MODEL: Model = Model {
+    name: env!("CARGO_PKG_NAME"),
+    summary: env!("CARGO_PKG_DESCRIPTION"),
+    clients: Clients::Many,
+};
+
+fn main() -> ExitCode {
+    let (config, flags) = Config::with_flags::<Flags>(&MODEL);
+    common::conclude(serve(&config, flags.engine))
+}
+
+fn serve(config: &Config, engine: Engine) -> Result<()> {
+    match engine {
+        Engine::IoUring => uring::serve(config),
+        Engine::PosixAio => posix_aio::serve(config),
+    }
+}
+
+/// This model's own flag.
+#[derive(Clone, Copy, Debug, clap::Args)]
+struct Flags {
+    /// Who does the operations.
+    #[arg(long, value_enum, default_value_t = Engine::IoUring)]
+    engine: Engine,
+}
+
+/// Who does the operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Engine {
+    /// The kernel.
+    IoUring,
+    /// Threads of the C library.
+    PosixAio,
+}
+
+/// The server, but for the operations in flight: those are the engine's.
+struct Server<'a> {
+    config: &'a Config,
+    reserve: Reserve,
+    admission: Admission,
+    connections: SlotMap<DefaultKey, Connection>,
+    deadlines: Deadlines<DefaultKey>,
+    spares: Spares,
+    about: About,
+    now: Instant,
+    /// No descriptor or memory for a newcomer until then.
+    paused_until: Option<Instant>,
+    /// Set by a stop: conversations have so long.
+    drain_until: Option<Instant>,
+    /// After a stop: when to look who has all its replies.
+    next_look: Instant,
+}
+
+impl<'a> Server<'a> {
+    /// Call it when everything is bound: the descriptors left are counted.
+    fn new(config: &'a Config, variant: &'static str) -> Result<Self> {
+        Self::with_ceiling(config, variant, usize::MAX, "ulimit -Hn")
+    }
+
+    /// The same for an engine that can't have more than `ceiling` clients;
+    /// `why` is where to read about it.
+    fn with_ceiling(
+        config: &'a Config,
+        variant: &'static str,
+        ceiling: usize,
+        why: &str,
+    ) -> Result<Self> {
+        Ok(Self {
+            config,
+            reserve: Reserve::hold()?,
+            admission: Admission::with_ceiling(config, 1, ceiling, why),
+            connections: SlotMap::new(),
+            deadlines: Deadlines::new(),
+            spares: Spares::new(),
+            about: About::new(MODEL.name, variant),
+            now: Instant::now(),
+            paused_until: None,
+            drain_until: None,
+            next_look: Instant::now(),
+        })
+    }
+
+    /// True when a stop was asked for and nobody is left, or time is up.
+    fn has_finished(&self) -> bool {
+        let asked = self.drain_until.is_some();
+        asked && (self.connections.is_empty() || self.is_out_of_time())
+    }
+
+    /// True when a stop has taken all the time it may.
+    fn is_out_of_time(&self) -> bool {
+        self.drain_until.is_some_and(|until| until <= Instant::now())
+    }
+
+    /// When there is something to do even if nothing completes.
+    fn next_moment(&self) -> Option<Instant> {
+        let look = self.drain_until.map(|_| self.next_look);
+        let moments =
+            [self.deadlines.next(), self.paused_until, self.drain_until, look];
+        moments.into_iter().flatten().min()
+    }
+
+    /// Takes a newcomer in and says under which key, or refuses it.
+    fn on_accepted(&mut self, newcomer: OwnedFd) -> Option<DefaultKey> {
+        // It came in with the last descriptor, the reserve's.
+        if !self.reserve.retake() {
+            let why = format_args!("no descriptor is left (ulimit -Hn)");
+            refuse(newcomer, why);
+            self.about.counters.refused += 1;
+            return None;
+        }
+        if !self.admission.admits(self.connections.len()) {
+            let places = self.admission.places();
+            refuse(newcomer, format_args!("all {places} places are taken"));
+            self.about.counters.refused += 1;
+            return None;
+        }
+        self.about.counters.accepted += 1;
+        self.about.counters.clients += 1;
+        let id = self.about.counters.accepted;
+        let session = Session::new(id, self.config.max_request);
+        let mut deadline = Deadline::new(self.config.idle_timeout, self.now);
+        Some(self.connections.insert_with_key(|key| {
+            self.deadlines.watch(key, &mut deadline);
+            Connection::new(newcomer, session, deadline)
+        }))
+    }
+
+    /// Newcomers stay in the backlog until a client leaves, or for a moment.
+    fn pause(&mut self, errno: Errno) {
+        notice(
+            Cause::Accept,
+            format_args!("cannot accept for a moment: {errno}"),
+        );
+        self.paused_until = Some(self.now + SHORTAGE_PAUSE);
+    }
+
+    /// A client whose time is up. It is not watched any more.
+    fn pop_overdue(&mut self) -> Option<DefaultKey> {
+        while let Some(key) = self.deadlines.pop(self.now) {
+            let Some(connection) = self.connections.get_mut(key) else {
+                continue;
+            };
+            if connection.deadline.has_passed(self.now) {
+                return Some(key);
+            }
+            self.deadlines.rewatch(key, &mut connection.deadline);
+        }
+        None
+    }
+
+    /// While stopping, now and then: those that have all their replies.
+    fn delivered(&mut self) -> Vec<DefaultKey> {
+        if self.drain_until.is_none() || self.now < self.next_look {
+            return Vec::new();
+        }
+        self.next_look = self.now + DELIVERY_LOOK;
+        let connections = self.connections.iter();
+        connections
+            .filter(|(_, connection)| connection.is_delivered())
+            .map(|(key, _)| key)
+            .collect()
+    }
+
+    /// Says why a conversation ends that failed in a way no client can cause.
+    fn report(&self, errno: Errno) {
+        if !is_the_clients(errno) {
+            notice(
+                Cause::Conversation,
+                format_args!("a conversation failed: {errno}"),
+            );
+        }
+    }
+
+    /// Closes a connection of which nothing is in flight.
+    fn close(&mut self, key: DefaultKey) {
+        if let Some(connection) = self.connections.remove(key) {
+            self.deadlines.forget(key, &connection.deadline);
+            self.about.counters.clients = self.connections.len() as u64;
+            // There may be a descriptor for a newcomer now.
+            self.paused_until = self.paused_until.map(|_| self.now);
+        }
+    }
+}

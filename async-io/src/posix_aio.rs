@@ -1,0 +1,576 @@
+//! The variant `posix-aio`: reads and writes that the C library does on
+//! threads of its own, and a signal for each that is done.
+//!
+//! # How it works
+//!
+//! ```text
+//!      application                         kernel
+//!      main |    aio_read(stream)            |
+//!           |--+                             |
+//!           |  |    read(stream)             |
+//!           |  |---------------------------->|  nothing has arrived
+//!           |  asleep                        |  phase 1: waiting for data
+//!           |  :                             |  a segment arrives
+//!           |  :                             |  phase 2: copying it
+//!           |  |<----------------------------|  to the operation's buffer
+//!           |  |    rt_sigqueueinfo(key)     |
+//!           |  |---------------------------->|  queues a signal
+//!           |    sigtimedwait                |
+//!           |------------------------------->|
+//!           |<-------------------------------|
+//!           |    the key of the connection   |
+//!        aio_return: the number of bytes; answers, and aio_write
+//! ```
+//!
+//! To the main thread this is asynchronous I/O: it says what it wants, and is
+//! told when it is done. But Linux has no such thing for sockets behind this
+//! interface. glibc hands each request to a thread of its own, which waits in
+//! a plain read(2) or write(2): what looks like one thread for all clients is
+//! `thread-per-connection` with a queue in front. So the streams are blocking;
+//! on others the thread would not wait, and the operation be EAGAIN at once.
+//!
+//! There is no aio_accept. The listener is signal-driven instead: it sends
+//! SIGIO, and newcomers are taken until there are no more.
+//!
+//! A connection has one operation at a time, a read or a write: glibc does
+//! those on one descriptor in turn, and a reply would wait behind a read that
+//! waits for the client. While it is being written to, nothing is read from
+//! it, so that whoever does not read its replies is not listened to either.
+//!
+//! A request that a thread has begun cannot be cancelled (AIO_NOTCANCELED).
+//! What ends it is shutdown(2) on the stream: read(2) says end of file, or
+//! write(2) EPIPE. Only then the stream is closed.
+//!
+//! # System calls
+//!
+//! aio_init(3), aio_read(3), aio_write(3), aio_error(3), aio_return(3) and
+//! aio_cancel(3), which are clone3(2), pread64(2) and pwrite64(2) (a stream
+//! answers ESPIPE), read(2), write(2), rt_sigqueueinfo(2) and futex(2);
+//! sigtimedwait(2), fcntl(2) (F_SETOWN, O_ASYNC), accept4(2), shutdown(2),
+//! getsockopt(2) (TCP_INFO), ioctl(2).
+//!
+//! # Limits
+//!
+//! - A thread a client, also one that is idle. glibc makes 20 at most, and the
+//!   21st client would wait for another one's: aio_init(3) asks for more. A
+//!   client costs 12 KiB of memory, its buffer included, and 16 KiB of kernel
+//!   stack (measured on x86-64).
+//! - A place in the queue of signals for each operation in flight, and one for
+//!   the SIGPIPE that a thread cannot take: so there are no more clients than
+//!   half of what RLIMIT_SIGPENDING leaves at start. The limit is the user's,
+//!   not the process's. If others use it up later, a completion has no signal,
+//!   and glibc writes EAGAIN over its result: that a read brought something is
+//!   known no more, though it was taken off the stream. Once a second all
+//!   operations in flight are looked at; such a conversation ends, alone.
+//! - Threads: RLIMIT_NPROC, kernel.threads-max, kernel.pid_max, and
+//!   vm.max_map_count, with two mappings a thread. The least of all these is
+//!   the most clients there can be. glibc does not tell where it cannot make
+//!   a thread, so newcomers are let in one by one, each with its thread; one
+//!   that gets none within 250 ms is refused.
+//! - Time. glibc looks for the descriptor in a list, and the kernel for a
+//!   thread that wants a signal among all of them: both grow with the number
+//!   of clients. Among 1,000 idle ones a PING takes 0.2 ms, among 10,000 it
+//!   takes 2 ms; 4,000 are stopped within 2 s, and 10,000 not within 5 s.
+//!
+//! # When to use it
+//!
+//! For files, on systems whose kernel does it. On Linux, to see why io_uring
+//! came to be.
+//!
+//! # Compare with
+//!
+//! `thread-per-connection`, which is what happens here, in the open;
+//! `signal-driven`, where a signal says that a read would not wait, not that
+//! it is done.
+
+mod operation;
+mod room;
+mod signals;
+
+use std::mem::{self, ManuallyDrop};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use clap::error::ErrorKind;
+use nix::errno::Errno;
+use nix::sys::socket::{
+    Shutdown, SockFlag, setsockopt, shutdown, sockopt::OobInline,
+};
+use slotmap::{DefaultKey, SecondaryMap};
+
+use common::limits::{ACCEPTS_PER_ROUND, DELIVERY_LOOK};
+use common::{Cause, Config, notice, refuse};
+
+use crate::accept::{accept, broke_off, is_refused};
+use crate::connection::Progress;
+use crate::{MODEL, Server};
+use operation::{Operation, Transfer};
+use room::{Ceiling, Threads};
+use signals::{Event, Signals};
+
+/// Signals taken before newcomers and deadlines have their turn.
+const SIGNALS_PER_ROUND: usize = 64;
+
+/// How often the operations in flight are looked at for one whose signal was
+/// lost.
+const SCAN_PERIOD: Duration = Duration::from_secs(1);
+
+/// How long to wait before a newcomer that got no thread tries again.
+const THREAD_LOOK: Duration = Duration::from_millis(2);
+
+/// How long it may try. A thread that has become idle may be woken for the
+/// newcomer, find its request withdrawn, and end: then a new one is made.
+const THREAD_PATIENCE: Duration = Duration::from_millis(250);
+
+pub fn serve(config: &Config) -> Result<()> {
+    reject_datagrams(config);
+    // What is in flight keeps its stream and its memory until the process is
+    // gone, however this ends.
+    let mut engine = ManuallyDrop::new(Engine::new(config)?);
+    while !engine.server.has_finished() {
+        let mut until = engine.next_moment();
+        for _ in 0..SIGNALS_PER_ROUND {
+            let signal = engine.signals.next(until)?;
+            engine.server.now = Instant::now();
+            match signal {
+                Some(Event::Completed(key)) => engine.on_completed(key),
+                Some(Event::Connected) => engine.has_newcomers = true,
+                Some(Event::Stop) => engine.on_stop()?,
+                None => break,
+            }
+            // The first is waited for, others are taken if they are there.
+            until = Some(engine.server.now);
+        }
+        engine.on_connected()?;
+        engine.begin();
+        engine.close_overdue();
+        engine.close_delivered();
+        engine.scan();
+    }
+    common::report_cut_off(engine.server.connections.len());
+    Ok(())
+}
+
+/// aio_read tells no source address: an error of the command line.
+fn reject_datagrams(config: &Config) {
+    if let Some(udp) = config.udp {
+        let why = format!(
+            "--udp {udp}: posix-aio serves no datagrams, because aio_read(3) \
+             gives no source address to answer"
+        );
+        let mut command = clap::Command::new(MODEL.name);
+        command.error(ErrorKind::ValueValidation, why).exit()
+    }
+}
+
+/// The server, and the operations in flight: one a client, or on the way to
+/// the next.
+struct Engine<'a> {
+    server: Server<'a>,
+    ceiling: Ceiling,
+    threads: Threads,
+    signals: Signals,
+    /// `None` once a stop was asked for.
+    listener: Option<OwnedFd>,
+    /// True while somebody may wait of whom no signal will tell any more.
+    has_newcomers: bool,
+    clients: SecondaryMap<DefaultKey, Client>,
+    /// Who came last, while there is no thread for it.
+    newest: Option<Newest>,
+    /// Whose time is up, with what they had sent by then: they get a last
+    /// look.
+    overdue: Vec<(DefaultKey, u64)>,
+    overdue_look: Instant,
+    next_scan: Instant,
+}
+
+/// What the engine knows of a connection. A key is never used twice, so a
+/// signal that comes late finds nothing.
+struct Client {
+    operation: Operation,
+    /// True once a stop has been told to the connection.
+    is_stopped: bool,
+    /// True once the connection is to be closed, when nothing is in flight.
+    is_over: bool,
+}
+
+/// A newcomer that has no thread.
+struct Newest {
+    key: DefaultKey,
+    /// When it came.
+    since: Instant,
+    /// When to try again.
+    again: Instant,
+}
+
+impl<'a> Engine<'a> {
+    fn new(config: &'a Config) -> Result<Self> {
+        let signals = Signals::block()?;
+        let Some((listener, address)) = common::listen(config)? else {
+            bail!("nothing to serve");
+        };
+        // Streams inherit it: an urgent byte is one like the others, so that
+        // what has arrived and what was received can be compared.
+        setsockopt(&listener, OobInline, &true).context("SO_OOBINLINE")?;
+        signals::watch(&listener)?;
+        let threads = Threads::new();
+        let ceiling = Ceiling::find()?;
+        let (most, setting) = (ceiling.operations, ceiling.setting);
+        let server = Server::with_ceiling(config, "posix-aio", most, setting)?;
+        room::prepare(server.admission.places().min(most))?;
+        common::announce(Some(address), None)?;
+        Ok(Self {
+            signals,
+            ceiling,
+            threads,
+            listener: Some(listener),
+            // Those who came before the listener was watched.
+            has_newcomers: true,
+            clients: SecondaryMap::new(),
+            newest: None,
+            overdue: Vec::new(),
+            overdue_look: server.now,
+            next_scan: server.now,
+            server,
+        })
+    }
+
+    /// When there is something to do even if no signal comes.
+    fn next_moment(&self) -> Option<Instant> {
+        let now = self.server.now;
+        let moments = [
+            self.server.next_moment(),
+            self.may_accept().then_some(now),
+            self.newest.as_ref().map(|newest| newest.again),
+            (!self.overdue.is_empty()).then_some(self.overdue_look),
+            (!self.clients.is_empty()).then_some(self.next_scan),
+        ];
+        moments.into_iter().flatten().min()
+    }
+
+    /// True while the backlog may hold somebody and nothing forbids to take
+    /// it.
+    fn may_accept(&self) -> bool {
+        self.has_newcomers
+            && self.listener.is_some()
+            && self.newest.is_none()
+            && self.server.paused_until.is_none()
+    }
+
+    /// Takes newcomers until there are no more, for no signal tells of one
+    /// that is left; a round's worth of them at a time.
+    fn on_connected(&mut self) -> Result<()> {
+        let server = &mut self.server;
+        server.paused_until.take_if(|until| *until <= server.now);
+        for _ in 0..ACCEPTS_PER_ROUND {
+            if !self.may_accept() {
+                return Ok(());
+            }
+            let Some(listener) = &self.listener else { return Ok(()) };
+            // Not non-blocking: the thread that reads or writes is to wait.
+            match accept(listener, SockFlag::SOCK_CLOEXEC) {
+                Ok(newcomer) => {
+                    self.welcome(newcomer);
+                    if !self.server.reserve.retake() {
+                        self.server.pause(Errno::EMFILE);
+                    }
+                }
+                Err(Errno::EAGAIN) => {
+                    self.server.about.counters.empty_calls += 1;
+                    self.server.reserve.retake();
+                    self.has_newcomers = false;
+                }
+                Err(Errno::EINTR) => {}
+                Err(errno) if broke_off(errno) => {}
+                // The next accept4 succeeds, with the reserve's descriptor.
+                Err(Errno::EMFILE | Errno::ENFILE)
+                    if self.server.reserve.release() => {}
+                Err(errno) if is_refused(errno) => self.server.pause(errno),
+                Err(errno) => return Err(errno).context("accept4"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a newcomer in, if there is room for its operations.
+    fn welcome(&mut self, newcomer: OwnedFd) {
+        let Some(key) = self.server.on_accepted(newcomer) else { return };
+        let Ceiling { operations, setting } = self.ceiling;
+        let has_room = self.clients.len() < operations;
+        let operation = Operation::new(key);
+        let client = Client { operation, is_stopped: false, is_over: false };
+        self.clients.insert(key, client);
+        if has_room {
+            let (since, again) = (self.server.now, self.server.now);
+            self.newest = Some(Newest { key, since, again });
+            self.begin();
+        } else {
+            let why = format!("{setting} allows {operations} operations");
+            self.turn_away(key, &why);
+        }
+    }
+
+    /// Starts the first operation of who came last. Where glibc cannot make a
+    /// thread, it does not say so: the request waits for a thread that has
+    /// nothing to do, and takes that of a client that comes back to find none.
+    /// So a newcomer gets a thread, or is refused and nobody else; and the
+    /// next one is let in only then.
+    fn begin(&mut self) {
+        let now = self.server.now;
+        let Some(newest) = self.newest.take_if(|it| it.again <= now) else {
+            return;
+        };
+        let Newest { key, since, .. } = newest;
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let stream = &self.server.connections[key].stream;
+        if !client.operation.is_in_flight() {
+            if let Err(errno) = client.operation.receive(stream) {
+                return self.turn_away(key, &format!("aio_read: {errno}"));
+            }
+            if self.has_threads() || !self.clients[key].operation.cancel(stream)
+            {
+                return;
+            }
+        }
+        if now >= since + THREAD_PATIENCE {
+            return self.turn_away(key, "no thread (ulimit -u, ulimit -v)");
+        }
+        let again = now + THREAD_LOOK;
+        self.newest = Some(Newest { key, since, again });
+    }
+
+    /// True while there is a thread for each client, and the first.
+    fn has_threads(&self) -> bool {
+        self.threads.count() > self.clients.len()
+    }
+
+    /// Refuses a newcomer that has been taken in.
+    fn turn_away(&mut self, key: DefaultKey, why: &str) {
+        let stream = &self.server.connections[key].stream;
+        refuse(stream, format_args!("{why}"));
+        self.server.about.counters.accepted -= 1;
+        self.server.about.counters.refused += 1;
+        self.hang_up(key);
+    }
+
+    /// A signal says that an operation is complete; the operation knows.
+    fn on_completed(&mut self, key: DefaultKey) {
+        let Some(client) = self.clients.get_mut(key) else { return };
+        let Some(finished) = client.operation.finish() else { return };
+        if client.is_over {
+            return self.hang_up(key);
+        }
+        let Server { connections, spares, about, now, .. } = &mut self.server;
+        let connection = &mut connections[key];
+        let handed_over = match finished {
+            Transfer::Receive(Ok(0)) => {
+                connection.on_end_of_file();
+                Ok(())
+            }
+            Transfer::Receive(Ok(received)) => {
+                let input = client.operation.input(received);
+                connection.on_received(input, spares, about, *now)
+            }
+            Transfer::Send(Ok(sent)) => {
+                connection.on_sent(sent);
+                if !client.operation.has_rest() {
+                    spares.give_back(client.operation.take_output());
+                }
+                Ok(())
+            }
+            // No thread had begun it: `begin` tries again.
+            Transfer::Receive(Err(Errno::ECANCELED)) => return,
+            Transfer::Receive(Err(errno)) | Transfer::Send(Err(errno)) => {
+                Err(errno)
+            }
+        };
+        match handed_over {
+            Ok(()) if self.server.drain_until.is_some() => self.stop(key),
+            Ok(()) => self.settle(key),
+            Err(Errno::EAGAIN) => self.give_up(key),
+            Err(errno) => self.fail(key, errno),
+        }
+    }
+
+    /// Draws the consequences of what has happened to a connection.
+    fn settle(&mut self, key: DefaultKey) {
+        let Server { connections, deadlines, spares, about, now, .. } =
+            &mut self.server;
+        let connection = &mut connections[key];
+        match connection.proceed(spares, about, *now) {
+            Ok(Progress::GoesOn) => {
+                deadlines.watch(key, &mut connection.deadline);
+                self.start(key);
+            }
+            Ok(Progress::Ended) => self.hang_up(key),
+            Err(errno) => self.fail(key, errno),
+        }
+    }
+
+    /// Starts the next operation: there is one at a time, because glibc does
+    /// those on one descriptor in turn, and replies would wait behind a read.
+    fn start(&mut self, key: DefaultKey) {
+        let connection = &mut self.server.connections[key];
+        let Client { operation, is_over, .. } = &mut self.clients[key];
+        if *is_over || operation.is_in_flight() {
+            return;
+        }
+        let started = if operation.has_rest() {
+            operation.send_rest(&connection.stream)
+        } else if let Some(output) = connection.take_output() {
+            operation.send(&connection.stream, output)
+        } else if connection.wants_input() {
+            operation.receive(&connection.stream)
+        } else {
+            Ok(())
+        };
+        match started {
+            Ok(()) => {}
+            // No memory for it, or no thread at all: the scan tries again.
+            Err(Errno::EAGAIN) => notice(
+                Cause::Conversation,
+                format_args!(
+                    "no memory or thread for an operation, trying again \
+                     (ulimit -u, ulimit -v)"
+                ),
+            ),
+            Err(errno) => self.fail(key, errno),
+        }
+    }
+
+    /// Once a second: finds operations whose signal was lost, of which nothing
+    /// else tells, and starts those that could not be started.
+    fn scan(&mut self) {
+        if self.server.now < self.next_scan {
+            return;
+        }
+        self.next_scan = self.server.now + SCAN_PERIOD;
+        let keys: Vec<_> = self.clients.keys().collect();
+        for key in keys {
+            let operation = &self.clients[key].operation;
+            let is_new = self.newest.as_ref().is_some_and(|it| it.key == key);
+            if operation.is_lost() {
+                self.on_completed(key);
+            } else if !operation.is_in_flight() && !is_new {
+                self.start(key);
+            }
+        }
+    }
+
+    /// Ends a conversation whose last operation is complete, but with how many
+    /// bytes, or which error, is lost together with its signal.
+    fn give_up(&mut self, key: DefaultKey) {
+        notice(
+            Cause::Conversation,
+            format_args!(
+                "a conversation failed: no room for a signal (ulimit -i)"
+            ),
+        );
+        self.hang_up(key);
+    }
+
+    fn fail(&mut self, key: DefaultKey, errno: Errno) {
+        self.server.report(errno);
+        self.hang_up(key);
+    }
+
+    /// Closes a connection, or, where an operation is in flight, sees to it
+    /// that it ends. glibc cancels none that a thread has begun; but shutting
+    /// down a stream's side wakes the call that waits there.
+    fn hang_up(&mut self, key: DefaultKey) {
+        let Client { operation, is_over, .. } = &mut self.clients[key];
+        let Some(transfer) = operation.in_flight() else {
+            self.clients.remove(key);
+            return self.server.close(key);
+        };
+        if mem::replace(is_over, true) {
+            return;
+        }
+        let stream = &self.server.connections[key].stream;
+        let side = match transfer {
+            Transfer::Receive(()) => Shutdown::Read,
+            Transfer::Send(()) => Shutdown::Write,
+        };
+        let _ = shutdown(stream.as_raw_fd(), side);
+        if !self.has_threads() {
+            self.clients[key].operation.cancel(stream);
+        }
+    }
+
+    /// Closes those whose time is up, silently, after a last look: what came
+    /// in time may still be on its way from a thread to here.
+    fn close_overdue(&mut self) {
+        let now = self.server.now;
+        if now >= self.overdue_look {
+            self.overdue_look = now + DELIVERY_LOOK;
+            for (key, received) in mem::take(&mut self.overdue) {
+                self.look_at_overdue(key, received);
+            }
+        }
+        while let Some(key) = self.server.pop_overdue() {
+            self.overdue.push((key, self.clients[key].operation.received()));
+        }
+    }
+
+    fn look_at_overdue(&mut self, key: DefaultKey, received: u64) {
+        let Server { connections, deadlines, now, .. } = &mut self.server;
+        let Some(connection) = connections.get_mut(key) else { return };
+        let operation = &self.clients[key].operation;
+        if !connection.deadline.has_passed(*now) {
+            deadlines.rewatch(key, &mut connection.deadline);
+        } else if operation.received() == received
+            && operation.is_receiving(&connection.stream) == Ok(true)
+        {
+            self.overdue.push((key, received));
+        } else {
+            self.hang_up(key);
+        }
+    }
+
+    /// The first signal stops: no newcomers, what was received is answered,
+    /// every conversation comes to its end. A second one is a failure.
+    fn on_stop(&mut self) -> Result<()> {
+        if self.server.drain_until.is_some() {
+            bail!("stopped by a second signal");
+        }
+        let drain_timeout = self.server.config.drain_timeout;
+        self.server.drain_until = Some(self.server.now + drain_timeout);
+        self.listener = None;
+        self.newest = None;
+        let keys: Vec<_> = self.clients.keys().collect();
+        for key in keys {
+            self.stop(key);
+        }
+        Ok(())
+    }
+
+    /// Tells a connection to stop; but first it gets what a thread has
+    /// received for it, whose completion is about to come.
+    fn stop(&mut self, key: DefaultKey) {
+        let connection = &mut self.server.connections[key];
+        let client = &mut self.clients[key];
+        if client.is_over {
+            return;
+        }
+        if !client.is_stopped {
+            match client.operation.is_receiving(&connection.stream) {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(errno) => return self.fail(key, errno),
+            }
+            client.is_stopped = true;
+            if let Err(errno) = connection.stop() {
+                return self.fail(key, errno);
+            }
+        }
+        self.settle(key);
+    }
+
+    /// While stopping: closes those that have all their replies.
+    fn close_delivered(&mut self) {
+        for key in self.server.delivered() {
+            self.hang_up(key);
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! What the kernel holds of a stream: tcp(7), "Ioctls".
+
+use std::os::fd::{AsRawFd as _, OwnedFd};
+
+use nix::libc;
+
+nix::ioctl_read_bad!(siocinq, libc::FIONREAD, libc::c_int);
+nix::ioctl_read_bad!(siocoutq, libc::TIOCOUTQ, libc::c_int);
+
+/// Bytes that have arrived and were not received yet.
+pub fn unread(stream: &OwnedFd) -> nix::Result<usize> {
+    let mut bytes = 0;
+    // SAFETY: SIOCINQ writes one int, and `bytes` is one.
+    unsafe { siocinq(stream.as_raw_fd(), &mut bytes) }?;
+    Ok(usize::try_from(bytes).unwrap_or(0))
+}
+
+/// Bytes that were sent and that the client's kernel has not acknowledged.
+/// Once it has, a reset does not destroy them.
+pub fn unacknowledged(stream: &OwnedFd) -> nix::Result<usize> {
+    let mut bytes = 0;
+    // SAFETY: SIOCOUTQ writes one int, and `bytes` is one.
+    unsafe { siocoutq(stream.as_raw_fd(), &mut bytes) }?;
+    Ok(usize::try_from(bytes).unwrap_or(0))
+}

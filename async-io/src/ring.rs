@@ -1,0 +1,321 @@
+//! The two queues that program and kernel share, and the buffers that the
+//! kernel chooses from when it receives.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io;
+use std::num::NonZero;
+use std::ptr::{self, NonNull};
+use std::slice;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use io_uring::types::{BufRingEntry, SubmitArgs, Timespec};
+use io_uring::{EnterFlags, IoUring, Probe, opcode, squeue};
+use nix::errno::Errno;
+
+use common::Unsupported;
+use common::limits::SHORTAGE_PAUSE;
+
+use crate::operation::Completion;
+
+/// Operations that one system call can take from us, 64 bytes each; where a
+/// round has more, there is one call more.
+const SUBMISSIONS: u32 = 1024;
+
+/// Completions that the kernel can leave with us, 16 bytes each; further ones
+/// it keeps until there is room.
+const COMPLETIONS: u32 = 4096;
+
+/// What all variants of the calls need: where it is missing, this is said.
+const NEEDS: &str = "this variant needs Linux 6.1";
+
+/// The operations that must be known, with their names.
+const OPERATIONS: [(u8, &str); 6] = [
+    (opcode::PollAdd::CODE, "IORING_OP_POLL_ADD"),
+    (opcode::Accept::CODE, "IORING_OP_ACCEPT"),
+    (opcode::AsyncCancel::CODE, "IORING_OP_ASYNC_CANCEL"),
+    (opcode::Recv::CODE, "IORING_OP_RECV"),
+    (opcode::Send::CODE, "IORING_OP_SEND"),
+    (opcode::RecvMsg::CODE, "IORING_OP_RECVMSG"),
+];
+
+/// The submission queue and the completion queue.
+pub struct Ring {
+    ring: IoUring,
+    /// What the submission queue had no room for.
+    waiting: VecDeque<squeue::Entry>,
+}
+
+impl Ring {
+    /// With IORING_SETUP_DEFER_TASKRUN nothing happens but inside
+    /// io_uring_enter, which one thread only may call: between two calls, what
+    /// has arrived is either in a completion or still in its socket.
+    pub fn new() -> Result<Self> {
+        let ring = IoUring::builder()
+            .setup_clamp()
+            .setup_cqsize(COMPLETIONS)
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_taskrun_flag()
+            .build(SUBMISSIONS)
+            .map_err(|error| refused("io_uring_setup", &error))?;
+        let known = ring.params();
+        if !known.is_feature_nodrop() || !known.is_feature_ext_arg() {
+            let why = format!("no IORING_FEAT_NODROP or EXT_ARG: {NEEDS}");
+            return Err(Unsupported { call: "io_uring_setup", why }.into());
+        }
+        let mut probe = Probe::new();
+        ring.submitter()
+            .register_probe(&mut probe)
+            .map_err(|error| refused("io_uring_register", &error))?;
+        for (code, name) in OPERATIONS {
+            if !probe.is_supported(code) {
+                let why = format!("no {name}: {NEEDS}");
+                return Err(
+                    Unsupported { call: "io_uring_register", why }.into()
+                );
+            }
+        }
+        ring.submit().map_err(|error| refused("io_uring_enter", &error))?;
+        Ok(Self { ring, waiting: VecDeque::new() })
+    }
+
+    /// Queues an operation; the kernel sees it with the next wait.
+    ///
+    /// # Safety
+    ///
+    /// What `entry` points to stays where it is, untouched, until the
+    /// operation's last completion.
+    pub unsafe fn push(&mut self, entry: squeue::Entry) {
+        if !self.waiting.is_empty() {
+            return self.waiting.push_back(entry);
+        }
+        // SAFETY: the caller has vouched for the entry.
+        if unsafe { self.ring.submission().push(&entry) }.is_err() {
+            self.waiting.push_back(entry);
+        }
+    }
+
+    /// Hands over what is queued, and waits until there is a completion, or
+    /// until then.
+    pub fn submit_and_wait(&mut self, until: Option<Instant>) -> Result<()> {
+        while self.fill() && self.ring.submit().is_ok() {}
+        let queued = self.ring.submission().len() as u32;
+        let left =
+            until.map(|until| until.saturating_duration_since(Instant::now()));
+        let mut entered = self.enter(queued, left);
+        if let Err(Errno::EAGAIN | Errno::EBUSY | Errno::ENOMEM) = entered {
+            // No memory for an operation, or no room for completions: both
+            // change when completions are taken.
+            let moment = left.unwrap_or(SHORTAGE_PAUSE).min(SHORTAGE_PAUSE);
+            entered = self.enter(0, Some(moment));
+        }
+        match entered {
+            Ok(()) | Err(Errno::ETIME | Errno::EINTR | Errno::EBUSY) => Ok(()),
+            Err(Errno::EBADR) => entered.context(
+                "io_uring_enter: completions were lost for want of memory",
+            ),
+            Err(_) => entered.context("io_uring_enter"),
+        }
+    }
+
+    /// Submits so many operations, does what is due, and waits so long for a
+    /// completion if there is none.
+    fn enter(&self, queued: u32, left: Option<Duration>) -> nix::Result<()> {
+        let mut flags = EnterFlags::GETEVENTS | EnterFlags::EXT_ARG;
+        if self.ring.params().is_feature_no_iowait() {
+            // Else who waits for clients counts as waiting for a disk.
+            flags |= EnterFlags::NO_IOWAIT;
+        }
+        let left = left.map(Timespec::from);
+        let args = match &left {
+            Some(left) => SubmitArgs::new().timespec(left),
+            None => SubmitArgs::new(),
+        };
+        let submitter = self.ring.submitter();
+        // SAFETY: EXT_ARG says that the argument is a SubmitArgs.
+        let entered =
+            unsafe { submitter.enter(queued, 1, flags.bits(), Some(&args)) };
+        entered.map(drop).map_err(|error| errno(&error))
+    }
+
+    /// Moves what waits into the queue, in order. False where all fits.
+    fn fill(&mut self) -> bool {
+        let mut queue = self.ring.submission();
+        while let Some(entry) = self.waiting.front() {
+            // SAFETY: who called `push` has vouched for the entry.
+            if unsafe { queue.push(entry) }.is_err() {
+                return true;
+            }
+            self.waiting.pop_front();
+        }
+        false
+    }
+
+    /// Takes the next completion.
+    pub fn next(&mut self) -> Option<Completion> {
+        self.ring.completion().next().map(Completion::from)
+    }
+
+    /// True where the kernel has completions that the queue had no room for.
+    pub fn has_overflown(&mut self) -> bool {
+        self.ring.submission().cq_overflow()
+    }
+
+    /// True where the kernel has more to do in the next wait already, because
+    /// one wait does a share only.
+    pub fn has_more(&mut self) -> bool {
+        self.has_overflown() || self.ring.submission().taskrun()
+    }
+}
+
+/// Memory that the kernel receives into, buffer by buffer, as it needs one: a
+/// client that is idle has none (io_uring_register(2),
+/// IORING_REGISTER_PBUF_RING).
+pub struct Buffers {
+    /// Bytes of each.
+    size: usize,
+    count: u16,
+    /// A ring of descriptions, through which buffers are given to the kernel;
+    /// page-aligned, as the kernel wants it. The buffers follow.
+    ring: NonNull<BufRingEntry>,
+    slots: u16,
+    /// How many have been given, ever: the kernel counts what it has taken.
+    tail: u16,
+}
+
+impl Buffers {
+    /// Gives the kernel `count` buffers of `size` bytes, as group `group`.
+    pub fn provide(
+        ring: &Ring,
+        group: u16,
+        count: u16,
+        size: usize,
+    ) -> Result<Self> {
+        let slots = count.next_power_of_two();
+        let bytes = usize::from(slots) * size_of::<BufRingEntry>()
+            + usize::from(count) * size;
+        let mut buffers =
+            Self { size, count, ring: map(bytes)?.cast(), slots, tail: 0 };
+        let address = buffers.ring.as_ptr().expose_provenance() as u64;
+        // SAFETY: the mapping has room for the slots, and is never unmapped.
+        unsafe {
+            ring.ring
+                .submitter()
+                .register_buf_ring_with_flags(address, slots, group, 0)
+        }
+        .map_err(|error| refused("io_uring_register", &error))?;
+        for id in 0..count {
+            buffers.give(id);
+        }
+        Ok(buffers)
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.count.into()
+    }
+
+    /// Shows what the kernel has received into a buffer, and gives the buffer
+    /// back to it. `id` and `received` come from a completion.
+    pub fn take<T>(
+        &mut self,
+        id: u16,
+        received: usize,
+        look: impl FnOnce(&[u8]) -> T,
+    ) -> T {
+        assert!(id < self.count && received <= self.size);
+        let start = self.start(id);
+        // SAFETY: the buffer lies within the mapping. Its completion has made
+        // it ours, and it is the kernel's again only after `give`.
+        let input = unsafe { slice::from_raw_parts(start, received) };
+        let result = look(input);
+        self.give(id);
+        result
+    }
+
+    fn start(&self, id: u16) -> *mut u8 {
+        let offset = usize::from(self.slots) * size_of::<BufRingEntry>()
+            + usize::from(id) * self.size;
+        self.ring.as_ptr().cast::<u8>().wrapping_add(offset)
+    }
+
+    /// Makes a buffer the kernel's.
+    fn give(&mut self, id: u16) {
+        let start = self.start(id);
+        let slot = self.tail & (self.slots - 1);
+        let entry = self.ring.as_ptr().wrapping_add(slot.into());
+        // SAFETY: the slot is within the ring. At most `count` buffers are
+        // given at a time, so the kernel has taken what was here before.
+        let entry = unsafe { &mut *entry };
+        entry.set_addr(start.expose_provenance() as u64);
+        entry.set_len(self.size as u32);
+        entry.set_bid(id);
+        self.tail = self.tail.wrapping_add(1);
+        // SAFETY: the ring's first entry exists; its tail lies where no other
+        // field of an entry is.
+        let tail = unsafe { BufRingEntry::tail(self.ring.as_ptr()) };
+        // SAFETY: the tail is aligned, lives as long as the mapping, and is
+        // otherwise only read, by the kernel.
+        let tail = unsafe { AtomicU16::from_ptr(tail.cast_mut()) };
+        tail.store(self.tail, Ordering::Release);
+    }
+}
+
+/// Zeroed memory of its own pages, there from the start, which nobody unmaps:
+/// the kernel may write into it as long as the process lives.
+fn map(bytes: usize) -> Result<NonNull<u8>> {
+    let bytes = NonZero::new(bytes).context("no buffers")?;
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let kind = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE;
+    // SAFETY: a new mapping touches nothing that exists.
+    let start = unsafe {
+        libc::mmap(ptr::null_mut(), bytes.get(), protection, kind, -1, 0)
+    };
+    if start == libc::MAP_FAILED {
+        return Err(Errno::last()).context("mmap, for buffers to receive into");
+    }
+    NonNull::new(start.cast()).context("mmap")
+}
+
+fn errno(error: &io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(0))
+}
+
+/// Why a call was refused that the model cannot do without, and what the
+/// person can do about it.
+fn refused(call: &'static str, error: &io::Error) -> anyhow::Error {
+    let errno = errno(error);
+    let explained = match errno {
+        Errno::ENOSYS => "this kernel was built without io_uring, or a \
+                          sandbox (seccomp) hides it"
+            .into(),
+        Errno::EPERM | Errno::EACCES => forbidden(),
+        Errno::EINVAL => format!("this kernel is too old: {NEEDS}"),
+        Errno::ENOMEM => {
+            return anyhow::Error::new(errno).context(format!(
+                "{call}: no memory that may be locked is left (ulimit -l)"
+            ));
+        }
+        _ => return anyhow::Error::new(errno).context(call),
+    };
+    Unsupported { call, why: format!("{errno}: {explained}") }.into()
+}
+
+/// Who forbids io_uring: the administrator says so in a file, a sandbox
+/// nowhere.
+fn forbidden() -> String {
+    const SETTING: &str = "/proc/sys/kernel/io_uring_disabled";
+    let value = fs::read_to_string(SETTING).unwrap_or_default();
+    match value.trim() {
+        "" | "0" => {
+            "a sandbox (seccomp) or security module forbids io_uring".to_owned()
+        }
+        value => format!(
+            "sysctl kernel.io_uring_disabled is {value}; 0 allows io_uring \
+             to everybody, 1 to members of kernel.io_uring_group"
+        ),
+    }
+}

@@ -1,0 +1,91 @@
+//! Stopping a program that waits for completions: the signals become a
+//! descriptor.
+
+use std::os::fd::AsRawFd as _;
+
+use anyhow::{Context as _, Result, bail};
+use nix::errno::Errno;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
+
+use crate::datagrams::Datagrams;
+use crate::operation::{Completion, Operation};
+use crate::uring::Uring;
+
+/// SIGTERM and SIGINT as a descriptor to wait for along with all others: no
+/// handler, and no moment between a check and a wait.
+pub fn signals() -> Result<SignalFd> {
+    let mut mask = SigSet::empty();
+    mask.add(Signal::SIGTERM);
+    mask.add(Signal::SIGINT);
+    mask.thread_block().context("cannot block signals")?;
+    SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+        .context("signalfd")
+}
+
+/// The next signal that has arrived, if any.
+fn next(signals: &SignalFd) -> Result<Option<siginfo>> {
+    loop {
+        match signals.read_signal() {
+            Err(Errno::EINTR) => {}
+            signal => return signal.context("signalfd"),
+        }
+    }
+}
+
+impl Uring<'_> {
+    /// The first signal stops, as soon as all completions are taken. A second
+    /// one is a failure.
+    pub fn on_signal(&mut self, completion: &Completion) -> Result<()> {
+        while let Some(_signal) = next(&self.signals)? {
+            if self.server.drain_until.is_some() {
+                bail!("stopped by a second signal");
+            }
+            let until = self.server.now + self.server.config.drain_timeout;
+            self.server.drain_until = Some(until);
+            self.stop_asked = true;
+        }
+        if self.operations.finish(completion).is_some() {
+            self.watch_signals();
+        }
+        Ok(())
+    }
+
+    /// Has the kernel tell of the next signal.
+    pub fn watch_signals(&mut self) {
+        self.operations.start(Operation::Signal, self.signals.as_raw_fd());
+    }
+
+    /// No newcomers; what was received is answered, every conversation comes
+    /// to its end. Not while a completion is left: what it holds would not be
+    /// counted.
+    pub fn stop(&mut self) {
+        if !self.stop_asked || self.operations.ring.has_overflown() {
+            return;
+        }
+        self.stop_asked = false;
+        if let Some(key) = self.accepting {
+            self.operations.cancel(key);
+        }
+        self.listener = None;
+        if let Some(datagrams) = &mut self.datagrams {
+            datagrams.stop();
+        }
+        let clients: Vec<_> = self.server.connections.keys().collect();
+        for client in clients {
+            let outcome = self.server.connections[client].stop();
+            self.settle(client, outcome);
+        }
+    }
+
+    /// While stopping: closes those that have all their replies, and the
+    /// datagram service.
+    pub fn close_delivered(&mut self) {
+        for client in self.server.delivered() {
+            self.close(client);
+        }
+        if self.datagrams.as_ref().is_some_and(Datagrams::is_over) {
+            self.datagrams = None;
+        }
+    }
+}

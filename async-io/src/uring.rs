@@ -1,0 +1,455 @@
+//! The variant `io-uring`: one thread, one system call a round. It hands over
+//! what is wanted, waits, and brings what is done.
+
+use std::collections::VecDeque;
+use std::mem::{self, ManuallyDrop};
+use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use nix::errno::Errno;
+use nix::sys::signalfd::SignalFd;
+use slotmap::{DefaultKey, SecondaryMap};
+
+use common::Config;
+
+use crate::Server;
+use crate::accept::{broke_off, is_refused};
+use crate::connection::Progress;
+use crate::datagrams::Datagrams;
+use crate::operation::{
+    Completion, Operation, OperationKey, Operations, STREAM_BUFFERS,
+};
+use crate::queues::unread;
+use crate::ring::{Buffers, Ring};
+use crate::stop;
+
+/// Buffers that the kernel receives into, for all clients together, and bytes
+/// of each: half a MiB. A client that sends less than that at a time costs one
+/// buffer, one that sends more several; and all of them are free again before
+/// the next wait.
+const BUFFERS: u16 = 128;
+const BUFFER_SIZE: usize = 4 * 1024;
+
+pub fn serve(config: &Config) -> Result<()> {
+    let ring = Ring::new()?;
+    let (listener, tcp) = common::listen(config)?.unzip();
+    let (socket, udp) = common::bind_datagrams(config)?.unzip();
+    // However the loop ends, operations may be in flight: what they hold is
+    // the kernel's until the end of the process has cancelled them.
+    let mut uring =
+        ManuallyDrop::new(Uring::new(config, ring, listener, socket)?);
+    common::announce(tcp, udp)?;
+
+    while !uring.has_finished() {
+        let until = uring.next_moment();
+        uring.operations.ring.submit_and_wait(until)?;
+        uring.server.now = Instant::now();
+        while let Some(completion) = uring.operations.ring.next() {
+            uring.on_completed(&completion)?;
+        }
+        uring.stop();
+        uring.receive_again();
+        uring.close_overdue();
+        uring.close_delivered();
+        uring.accept_again();
+    }
+    common::report_cut_off(uring.server.connections.len());
+    Ok(())
+}
+
+/// The loop's state. One thread has it, so nothing is locked.
+pub struct Uring<'a> {
+    pub server: Server<'a>,
+    pub operations: Operations,
+    pub signals: SignalFd,
+    /// `None` once a stop was asked for.
+    pub listener: Option<OwnedFd>,
+    pub accepting: Option<OperationKey>,
+    /// No descriptor was left: newcomers come one by one, with the reserve's.
+    is_short: bool,
+    pub datagrams: Option<Datagrams>,
+    buffers: Buffers,
+    in_flight: SecondaryMap<DefaultKey, InFlight>,
+    /// Clients that want to receive and for which there was no buffer, or
+    /// others before them: in order of their arrival here.
+    queue: VecDeque<DefaultKey>,
+    /// Clients whose turn it was, but those before them took all buffers.
+    passed_over: Vec<DefaultKey>,
+    /// Clients that are late, but something of theirs has arrived.
+    late: Vec<DefaultKey>,
+    pub stop_asked: bool,
+}
+
+/// The operations of one client. It stays until none is left, whatever
+/// happens: one that is cancelled is in flight until its completion says so.
+#[derive(Default)]
+struct InFlight {
+    receiving: Option<OperationKey>,
+    sending: Option<OperationKey>,
+    /// Receiving is being cancelled.
+    cancelled: bool,
+    /// In the queue of those that want to receive, where it is once.
+    queued: bool,
+    /// Its turn came, and has brought nothing yet.
+    has_turn: bool,
+    /// Late, and not received from since.
+    late: bool,
+    /// The conversation is over.
+    closing: bool,
+}
+
+impl<'a> Uring<'a> {
+    fn new(
+        config: &'a Config,
+        ring: Ring,
+        listener: Option<OwnedFd>,
+        socket: Option<OwnedFd>,
+    ) -> Result<Self> {
+        let signals = stop::signals()?;
+        let buffers =
+            Buffers::provide(&ring, STREAM_BUFFERS, BUFFERS, BUFFER_SIZE)?;
+        let operations = Operations::new(ring);
+        let datagrams = socket
+            .map(|socket| Datagrams::new(socket, &operations))
+            .transpose()?;
+        let mut uring = Self {
+            server: Server::new(config, "io-uring")?,
+            operations,
+            signals,
+            listener,
+            accepting: None,
+            is_short: false,
+            datagrams,
+            buffers,
+            in_flight: SecondaryMap::new(),
+            queue: VecDeque::new(),
+            passed_over: Vec::new(),
+            late: Vec::new(),
+            stop_asked: false,
+        };
+        uring.watch_signals();
+        uring.receive_again();
+        uring.accept_again();
+        Ok(uring)
+    }
+
+    /// True when a stop was asked for and nobody is left, or time is up. An
+    /// operation on the listener would keep its address for a while longer
+    /// than the process lives.
+    fn has_finished(&self) -> bool {
+        let idle = self.datagrams.is_none() && self.accepting.is_none();
+        self.server.has_finished() && (idle || self.server.is_out_of_time())
+    }
+
+    /// Until when to wait: not at all where there is more to do.
+    fn next_moment(&self) -> Option<Instant> {
+        let more =
+            self.stop_asked || !self.queue.is_empty() || !self.late.is_empty();
+        if more {
+            return Some(self.server.now);
+        }
+        let datagrams = self.datagrams.as_ref();
+        let moments = [
+            self.server.next_moment(),
+            datagrams.and_then(Datagrams::next_moment),
+        ];
+        moments.into_iter().flatten().min()
+    }
+
+    /// An operation has made progress, or come to its end. An answer to a
+    /// cancel is about none.
+    fn on_completed(&mut self, completion: &Completion) -> Result<()> {
+        match self.operations.get(completion) {
+            None => {}
+            Some(&Operation::Receive { client }) => {
+                self.on_received(client, completion);
+            }
+            Some(&Operation::Send { client, .. }) => {
+                self.on_sent(client, completion);
+            }
+            Some(Operation::AcceptAll | Operation::AcceptOne) => {
+                self.on_accepted(completion)?;
+            }
+            Some(Operation::Signal) => self.on_signal(completion)?,
+            Some(Operation::ReceiveDatagrams { .. } | Operation::Reply(_)) => {
+                self.on_datagram(completion);
+            }
+        }
+        Ok(())
+    }
+
+    /// A newcomer, or the reason why there is none.
+    fn on_accepted(&mut self, completion: &Completion) -> Result<()> {
+        if self.operations.finish(completion).is_some() {
+            self.accepting = None;
+        }
+        match completion.result {
+            Ok(fd) => self.welcome(fd as RawFd),
+            Err(Errno::ECANCELED | Errno::EINTR | Errno::EAGAIN) => {}
+            Err(errno) if broke_off(errno) => {}
+            // Without a descriptor to spare an accept fails at once, even when
+            // nobody waits. With the reserve's, it waits for a newcomer.
+            Err(Errno::EMFILE | Errno::ENFILE)
+                if self.server.reserve.release() =>
+            {
+                self.is_short = true;
+            }
+            Err(errno) if is_refused(errno) => self.server.pause(errno),
+            Err(errno) => return Err(errno).context("accept"),
+        }
+        Ok(())
+    }
+
+    fn welcome(&mut self, fd: RawFd) {
+        // SAFETY: the kernel has opened it for us, and nobody else owns it.
+        let newcomer = unsafe { OwnedFd::from_raw_fd(fd) };
+        if self.listener.is_none() {
+            return;
+        }
+        self.is_short = !self.server.reserve.retake();
+        if let Some(client) = self.server.on_accepted(newcomer) {
+            self.in_flight.insert(client, InFlight::default());
+            self.receive(client);
+        }
+    }
+
+    /// Input, its end, or the reason why there is none.
+    fn on_received(&mut self, client: DefaultKey, completion: &Completion) {
+        let flight = &mut self.in_flight[client];
+        if self.operations.finish(completion).is_some() {
+            flight.receiving = None;
+            flight.cancelled = false;
+        }
+        let server = &mut self.server;
+        let connection = &mut server.connections[client];
+        let mut outcome = Ok(());
+        if let Some(id) = completion.buffer {
+            flight.late = false;
+            flight.has_turn = false;
+            let received = completion.result.unwrap_or(0);
+            let (spares, about) = (&mut server.spares, &mut server.about);
+            let closing = flight.closing;
+            outcome = self.buffers.take(id, received, |input| match closing {
+                true => Ok(()),
+                false => {
+                    connection.on_received(input, spares, about, server.now)
+                }
+            });
+        }
+        match completion.result {
+            Ok(0) => connection.on_end_of_file(),
+            Ok(_) => {}
+            // All buffers hold what has arrived for others.
+            Err(Errno::ENOBUFS) => {
+                flight.queued = true;
+                if mem::take(&mut flight.has_turn) {
+                    self.passed_over.push(client);
+                } else {
+                    self.queue.push_back(client);
+                }
+            }
+            Err(Errno::ECANCELED | Errno::EINTR | Errno::EAGAIN) => {}
+            Err(errno) => outcome = Err(errno),
+        }
+        self.settle(client, outcome);
+    }
+
+    /// The kernel has taken replies, perhaps a part of them.
+    fn on_sent(&mut self, client: DefaultKey, completion: &Completion) {
+        let Some(Operation::Send { replies, sent, .. }) =
+            self.operations.finish(completion)
+        else {
+            return;
+        };
+        let flight = &mut self.in_flight[client];
+        flight.sending = None;
+        let connection = &mut self.server.connections[client];
+        let (accepted, outcome) = match completion.result {
+            Ok(accepted) => (accepted, Ok(())),
+            Err(Errno::EINTR | Errno::EAGAIN) => (0, Ok(())),
+            Err(errno) => (0, Err(errno)),
+        };
+        connection.on_sent(accepted);
+        let sent = sent + accepted;
+        if sent == replies.len() {
+            self.server.spares.give_back(replies);
+        } else if outcome.is_ok() && !flight.closing {
+            let stream = connection.stream.as_raw_fd();
+            let rest = Operation::Send { client, replies, sent };
+            flight.sending = Some(self.operations.start(rest, stream));
+        }
+        self.settle(client, outcome);
+    }
+
+    fn on_datagram(&mut self, completion: &Completion) {
+        let Some(datagrams) = &mut self.datagrams else { return };
+        let about = &mut self.server.about;
+        match self.operations.get(completion) {
+            Some(Operation::Reply(_)) => {
+                datagrams.on_replied(completion, &mut self.operations, about);
+            }
+            _ => datagrams.on_received(
+                completion,
+                &mut self.operations,
+                about,
+                self.server.now,
+            ),
+        }
+    }
+
+    /// Draws the consequences of a completion.
+    pub fn settle(&mut self, client: DefaultKey, outcome: nix::Result<()>) {
+        let server = &mut self.server;
+        let connection = &mut server.connections[client];
+        if self.in_flight[client].closing {
+            return self.close(client);
+        }
+        let progress = outcome.and_then(|()| {
+            connection.proceed(
+                &mut server.spares,
+                &mut server.about,
+                server.now,
+            )
+        });
+        match progress {
+            Ok(Progress::GoesOn) => {}
+            Ok(Progress::Ended) => return self.close(client),
+            Err(errno) => {
+                server.report(errno);
+                return self.close(client);
+            }
+        }
+        server.deadlines.watch(client, &mut connection.deadline);
+        self.send(client);
+        self.receive(client);
+    }
+
+    /// Has the kernel send the replies, unless it sends others.
+    fn send(&mut self, client: DefaultKey) {
+        let connection = &mut self.server.connections[client];
+        if let Some(replies) = connection.take_output() {
+            let stream = connection.stream.as_raw_fd();
+            let operation = Operation::Send { client, replies, sent: 0 };
+            self.in_flight[client].sending =
+                Some(self.operations.start(operation, stream));
+        }
+    }
+
+    /// Has the kernel receive, or stop doing so. Until the cancel is carried
+    /// out, input still arrives: no more than there are buffers.
+    fn receive(&mut self, client: DefaultKey) {
+        let wanted = self.server.connections[client].wants_input();
+        let flight = &mut self.in_flight[client];
+        match flight.receiving {
+            None if wanted && !flight.queued => {
+                if self.queue.is_empty() {
+                    self.start_receiving(client);
+                } else {
+                    flight.queued = true;
+                    self.queue.push_back(client);
+                }
+            }
+            Some(key) if !wanted && !flight.cancelled => {
+                flight.cancelled = true;
+                self.operations.cancel(key);
+            }
+            _ => {}
+        }
+    }
+
+    fn start_receiving(&mut self, client: DefaultKey) {
+        let stream = self.server.connections[client].stream.as_raw_fd();
+        let operation = Operation::Receive { client };
+        self.in_flight[client].receiving =
+            Some(self.operations.start(operation, stream));
+    }
+
+    /// Lets those receive that had to wait for a buffer: all are back now. No
+    /// more at a time than there are buffers. Whoever is first will have one,
+    /// however many the next ones take; who has none keeps its place.
+    fn receive_again(&mut self) {
+        for client in self.passed_over.drain(..).rev() {
+            self.queue.push_front(client);
+        }
+        for _ in 0..self.buffers.count() {
+            let Some(client) = self.queue.pop_front() else { break };
+            let Some(flight) = self.in_flight.get_mut(client) else { continue };
+            flight.queued = false;
+            flight.has_turn = true;
+            let wanted = self.server.connections[client].wants_input();
+            if wanted && flight.receiving.is_none() && !flight.closing {
+                self.start_receiving(client);
+            }
+        }
+        if let Some(datagrams) = &mut self.datagrams {
+            datagrams.receive(&mut self.operations, self.server.now);
+        }
+    }
+
+    /// Has the kernel accept, unless it does or there is a shortage.
+    fn accept_again(&mut self) {
+        let server = &mut self.server;
+        if server.paused_until.is_some_and(|until| until > server.now) {
+            return;
+        }
+        server.paused_until = None;
+        if let (Some(listener), None) = (&self.listener, self.accepting) {
+            let operation = if self.is_short {
+                Operation::AcceptOne
+            } else {
+                Operation::AcceptAll
+            };
+            let listener = listener.as_raw_fd();
+            self.accepting = Some(self.operations.start(operation, listener));
+        }
+    }
+
+    /// Closes those whose time is up, silently, after a last look: what
+    /// arrived in time may still wait to be received.
+    fn close_overdue(&mut self) {
+        for client in mem::take(&mut self.late) {
+            self.close_if_late(client);
+        }
+        while let Some(client) = self.server.pop_overdue() {
+            self.in_flight[client].late = true;
+            self.close_if_late(client);
+        }
+    }
+
+    fn close_if_late(&mut self, client: DefaultKey) {
+        let Some(flight) = self.in_flight.get(client) else { return };
+        let server = &mut self.server;
+        let connection = &mut server.connections[client];
+        if flight.closing {
+            return;
+        }
+        if !connection.deadline.has_passed(server.now) {
+            server.deadlines.rewatch(client, &mut connection.deadline);
+        } else if flight.late
+            && connection.wants_input()
+            && unread(&connection.stream).is_ok_and(|unread| unread > 0)
+        {
+            self.late.push(client);
+        } else {
+            self.close(client);
+        }
+    }
+
+    /// Ends a conversation. The connection goes when nothing of it is in
+    /// flight: closing its descriptor would not end an operation.
+    pub fn close(&mut self, client: DefaultKey) {
+        let flight = &mut self.in_flight[client];
+        if !flight.closing {
+            flight.closing = true;
+            for key in [flight.receiving, flight.sending].into_iter().flatten()
+            {
+                self.operations.cancel(key);
+            }
+        }
+        if flight.receiving.is_none() && flight.sending.is_none() {
+            self.in_flight.remove(client);
+            self.server.close(client);
+        }
+    }
+}
