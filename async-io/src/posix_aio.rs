@@ -65,8 +65,8 @@
 //! - Threads: RLIMIT_NPROC, kernel.threads-max, kernel.pid_max, and
 //!   vm.max_map_count, with two mappings a thread. The least of all these is
 //!   the most clients there can be. glibc does not tell where it cannot make
-//!   a thread, so newcomers are let in one by one, each with its thread; one
-//!   that gets none within 250 ms is refused.
+//!   a thread, so newcomers are let in one by one, each with its thread; where
+//!   there is none to be had, the newcomer is refused.
 //! - Time. glibc looks for the descriptor in a list, and the kernel for a
 //!   thread that wants a signal among all of them: both grow with the number
 //!   of clients. Among 1,000 idle ones a PING takes 0.2 ms, among 10,000 it
@@ -119,9 +119,9 @@ const SCAN_PERIOD: Duration = Duration::from_secs(1);
 /// How long to wait before a newcomer that got no thread tries again.
 const THREAD_LOOK: Duration = Duration::from_millis(2);
 
-/// How long it may try. A thread that has become idle may be woken for the
-/// newcomer, find its request withdrawn, and end: then a new one is made.
-const THREAD_PATIENCE: Duration = Duration::from_millis(250);
+/// How long it may try, although threads can be made: longer than glibc lets
+/// one sleep that it takes for available.
+const THREAD_PATIENCE: Duration = Duration::from_secs(3);
 
 pub fn serve(config: &Config) -> Result<()> {
     reject_datagrams(config);
@@ -333,16 +333,21 @@ impl<'a> Engine<'a> {
                 return;
             }
         }
-        if now >= since + THREAD_PATIENCE {
+        if now >= since + THREAD_PATIENCE || !room::has_another_thread() {
             return self.turn_away(key, "no thread (ulimit -u, ulimit -v)");
         }
         let again = now + THREAD_LOOK;
         self.newest = Some(Newest { key, since, again });
     }
 
-    /// True while there is a thread for each client, and the first.
+    /// True where there is a thread for each operation, and the first: one may
+    /// still have to wake. Operations that are complete, and only wait to be
+    /// taken, need none; they are looked for where it matters.
     fn has_threads(&self) -> bool {
-        self.threads.count() > self.clients.len()
+        let threads = self.threads.count();
+        let in_progress =
+            || self.clients.values().filter(|it| it.operation.is_in_progress());
+        threads > self.clients.len() || threads > in_progress().count()
     }
 
     /// Refuses a newcomer that has been taken in.

@@ -1,7 +1,10 @@
 //! How many operations there can be at a time, and the threads that do them.
 
+use std::ffi::c_void;
 use std::fs::{self, File};
+use std::mem::MaybeUninit;
 use std::os::unix::fs::MetadataExt as _;
+use std::ptr;
 
 use anyhow::Result;
 use nix::sys::resource::{Resource, getrlimit};
@@ -82,11 +85,36 @@ impl Threads {
     }
 }
 
+/// Tries whether a thread can be made: this one does nothing and is gone.
+pub fn has_another_thread() -> bool {
+    extern "C" fn nothing(_: *mut c_void) -> *mut c_void {
+        ptr::null_mut()
+    }
+
+    let mut thread = MaybeUninit::uninit();
+    // SAFETY: `thread` has room, and `nothing` takes no argument.
+    let created = unsafe {
+        libc::pthread_create(
+            thread.as_mut_ptr(),
+            ptr::null(),
+            nothing,
+            ptr::null_mut(),
+        )
+    };
+    if created != 0 {
+        return false;
+    }
+    // SAFETY: pthread_create has filled it.
+    let thread = unsafe { thread.assume_init() };
+    // SAFETY: it is a thread that nobody else waits for. Detached, it would be
+    // counted among the others for a while.
+    unsafe { libc::pthread_join(thread, ptr::null_mut()) };
+    true
+}
+
 /// Raises glibc's limit of 20 threads. Call it before the first operation.
 #[cfg(all(target_env = "gnu", target_pointer_width = "64"))]
 pub fn prepare(threads: usize) -> Result<()> {
-    use std::mem::MaybeUninit;
-
     /// `struct aioinit` of aio.h.
     #[repr(C)]
     struct AioInit {
