@@ -54,7 +54,7 @@
 //!
 //! # Limits
 //!
-//! A descriptor a client (EMFILE at RLIMIT_NOFILE), 1.7 KiB of memory while it
+//! A descriptor a client (EMFILE at RLIMIT_NOFILE), 1.6 KiB of memory while it
 //! is idle (measured on x86-64: its state machine, timer and stop token, and
 //! what tokio knows of its socket), and in the kernel about 160 bytes for its
 //! place in epoll's set, up to fs.epoll.max_user_watches (ENOSPC). Whatever it

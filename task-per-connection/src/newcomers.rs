@@ -135,12 +135,13 @@ impl Newcomers {
             }
             Err(error) => {
                 let (stream, error) = error.into_parts();
-                refuse(stream, format_args!("epoll_ctl: {error}"));
+                let errno = error.try_into().unwrap_or(Errno::UnknownErrno);
+                refuse(stream, format_args!("epoll_ctl: {errno}"));
                 self.shared.refused.add(1);
-                // fs.epoll.max_user_watches is reached, or memory is short.
-                match error.raw_os_error().map(Errno::from_raw) {
-                    Some(Errno::ENOSPC | Errno::ENOMEM) => Ok(()),
-                    _ => Err(error).context("epoll_ctl(ADD)"),
+                match errno {
+                    // fs.epoll.max_user_watches is reached, or memory is short.
+                    Errno::ENOSPC | Errno::ENOMEM => Ok(()),
+                    errno => Err(errno).context("epoll_ctl(ADD)"),
                 }
             }
         }
