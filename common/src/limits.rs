@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-/// Bytes one receiving call may bring: a page-multiple that fits a thread's
-/// small stack, and large enough that system calls do not dominate.
+/// Bytes one receiving call may bring, into a buffer that all clients share:
+/// large enough that system calls do not dominate.
 pub const INPUT_CHUNK: usize = 16 * 1024;
+
+/// The same where every client has a buffer, busy or idle: a page of memory.
+pub const INPUT_CHUNK_ALONE: usize = 4 * 1024;
 
 /// Bytes taken from one client before the next one has its turn.
 pub const READ_BUDGET: usize = 64 * 1024;

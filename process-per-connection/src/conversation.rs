@@ -10,7 +10,9 @@ use nix::sys::socket::{
 };
 use nix::sys::time::{TimeVal, TimeValLike as _};
 
-use common::limits::{DELIVERY_LOOK, INPUT_CHUNK, LINGER, OUTPUT_KEPT_ALONE};
+use common::limits::{
+    DELIVERY_LOOK, INPUT_CHUNK_ALONE, LINGER, OUTPUT_KEPT_ALONE,
+};
 use common::{About, Cause, Config, Deadline, Session, notice};
 
 use crate::queues::{unacknowledged, unread};
@@ -48,7 +50,7 @@ struct Conversation<'a> {
 
 impl Conversation<'_> {
     fn converse(mut self, about: &mut About) -> nix::Result<()> {
-        let mut input = [0; INPUT_CHUNK];
+        let mut input = [0; INPUT_CHUNK_ALONE];
         let mut output = Vec::new();
         while self.session.wants_input() {
             if self.is_stopped()? {

@@ -38,7 +38,7 @@
 //!
 //! # Limits
 //!
-//! A process a client: about 140 KiB of page tables, kernel stack and pages
+//! A process a client: about 130 KiB of page tables, kernel stack and pages
 //! that were written to (measured on x86-64). The number of processes ends it
 //! (EAGAIN from fork: RLIMIT_NPROC, kernel.pid_max, kernel.threads-max, the
 //! control group's pids.max). The newcomer is refused then, and nobody else

@@ -34,7 +34,7 @@
 //! # Limits
 //!
 //! A descriptor, a thread and 64 KiB of address space a client, of which it
-//! touches about 25 KiB, and 22 KiB in the kernel: the thread's kernel stack
+//! touches about 13 KiB, and 22 KiB in the kernel: the thread's kernel stack
 //! and its task_struct (measured on x86-64). First comes the limit of open
 //! files (EMFILE), then that of threads (EAGAIN from pthread_create:
 //! RLIMIT_NPROC, kernel.threads-max, kernel.pid_max, the control group's

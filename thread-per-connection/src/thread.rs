@@ -13,7 +13,7 @@ use nix::errno::Errno;
 use nix::libc;
 
 /// Bytes of a thread's stack. A conversation's deepest frames are the input
-/// buffer, 16 KiB, and the C library's; a page is taken when it is touched.
+/// buffer, 4 KiB, and the C library's; a page is taken when it is touched.
 const STACK: usize = 64 * 1024;
 
 /// What a thread does. Boxed twice, because C hands over one thin pointer.
