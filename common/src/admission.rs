@@ -29,7 +29,9 @@ impl Admission {
         ceiling: usize,
         why: &str,
     ) -> Self {
-        let possible = possible(descriptors).min(ceiling);
+        let room = possible(descriptors);
+        let (possible, why) =
+            if room < ceiling { (room, "ulimit -Hn") } else { (ceiling, why) };
         let limit = match config.max_connections {
             None => possible.min(CONNECTIONS),
             Some(asked) => {
