@@ -228,7 +228,7 @@ fn few_descriptors(trial: &Trial) -> Result<()> {
 /// its model is to spin.
 ///
 /// [resting]: crate::suite::launch::Launch::resting
-fn expect_rest(server: &Server) -> Result<()> {
+pub fn expect_rest(server: &Server) -> Result<()> {
     let window = Duration::from_millis(500);
     let (before, started) = (server.cpu_time(), Instant::now());
     std::thread::sleep(window);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use super::limits::expect_rest;
 use super::{Left, Witness, bound_for_one};
 use crate::suite::PATIENCE;
 use crate::suite::bytes::{echo, echoes, payload, unknowns};
@@ -41,6 +42,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("slow::reader_gets_every_byte", slow_reader),
         Case::new("slow::reader_costs_bounded_memory", slow_reader_memory),
         Case::new("slow::reader_goes_on", slow_reader_goes_on),
+        Case::new("slow::reader_costs_no_time", slow_reader_costs_no_time),
         Case::new("slow::writer", slow_writer),
         Case::new("slow::large_request_in_pieces", large_request_in_pieces),
     ];
@@ -272,6 +274,16 @@ fn slow_reader_memory(trial: &Trial) -> Result<()> {
     })?;
     let more = server.memory().saturating_sub(before);
     ensure!(more <= most, "{taken} bytes cost {more} bytes, not {most}");
+    client.reset()
+}
+
+/// What a client has sent stays unread for as long as the client does not
+/// read: a server that is told of it again and again has nothing to do.
+fn slow_reader_costs_no_time(trial: &Trial) -> Result<()> {
+    let server = trial.launch().resting().start()?;
+    let mut client = Client::with_small_window(server.tcp()?)?;
+    client.stuff(b"INFO\r\n", |_| Ok(()))?;
+    expect_rest(&server)?;
     client.reset()
 }
 
