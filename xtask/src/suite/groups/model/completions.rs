@@ -22,7 +22,6 @@ pub fn cases() -> Vec<Case> {
     vec![
         ring("ring::refused", refused),
         ring("ring::more_clients_than_buffers", few_buffers),
-        ring("ring::more_completions_than_room", many_completions).crowd(MANY),
         aio("pool::hundred_idle_clients", hundred_idle),
         // The limit is the user's: nobody else's signals may be queued.
         aio("queue::few_places", few_places).alone(),
@@ -70,36 +69,6 @@ fn few_buffers(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// Clients who all have something to tell, more than completions fit into any
-/// queue that a model would have: those that find no buffer complete, too.
-const MANY: usize = 4_500;
-
-fn many_completions(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
-    let mut clients = Vec::new();
-    for _ in 0..MANY {
-        clients.push(server.connect()?);
-    }
-    // The last one is in, and with it all the others.
-    if let Some(last) = clients.last_mut() {
-        last.ping()?;
-    }
-    let words = |number| echo(payload(number, 30));
-    server.freeze()?;
-    for (number, client) in clients.iter_mut().enumerate() {
-        client.send(words(number).0)?;
-    }
-    for client in &mut clients {
-        client.wait_until_arrived()?;
-    }
-    server.thaw()?;
-    for (number, client) in clients.iter_mut().enumerate() {
-        let name = || format!("client {number}");
-        client.expect(words(number).1).with_context(name)?;
-    }
-    Ok(())
-}
-
 /// glibc's pool is 20 threads unless it is told otherwise, and each idle
 /// client keeps one.
 fn hundred_idle(trial: &Trial) -> Result<()> {
@@ -120,13 +89,14 @@ fn hundred_idle(trial: &Trial) -> Result<()> {
 }
 
 /// A completion without a place in the queue of signals would be lost: there
-/// are no more clients than places, and those who are in are served.
+/// are no more clients than places, less those that the user's other processes
+/// have taken, and those who are in are served.
 fn few_places(trial: &Trial) -> Result<()> {
-    const PLACES: u64 = 40;
+    const PLACES: u64 = 200;
 
     let server = trial.launch().signals_pending(PLACES).start()?;
     let mut served = Vec::new();
-    for _ in 0..60 {
+    for _ in 0..PLACES + 20 {
         let mut client = server.connect()?;
         if is_served(&mut client)? {
             served.push(client);
