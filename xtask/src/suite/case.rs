@@ -28,6 +28,11 @@ impl Subject {
         self.model.title(&self.variant)
     }
 
+    /// Whether this is the model's name, or `model/variant`.
+    fn is_called(&self, name: &str) -> bool {
+        self.model.name == name || self.title() == name
+    }
+
     /// Whether it serves one client at a time.
     pub fn serves_one(&self) -> bool {
         self.model.clients == Clients::One
@@ -67,7 +72,9 @@ type Body = Arc<dyn Fn(&Trial) -> Result<()> + Send + Sync>;
 pub struct Case {
     pub name: String,
     pub models: For,
-    pub phase: Phase,
+    phase: Phase,
+    /// A model that needs the machine's time for it, if others do not.
+    alone_for: Option<&'static str>,
     /// How many clients it holds at a time, if many: they are descriptors of
     /// this process.
     pub crowd: usize,
@@ -83,6 +90,7 @@ impl Case {
             name: name.into(),
             models: For::Everyone,
             phase: Phase::Together,
+            alone_for: None,
             crowd: 0,
             body: Arc::new(body),
         }
@@ -98,6 +106,12 @@ impl Case {
         self
     }
 
+    /// The same for one model, or variant, only.
+    pub fn alone_for(mut self, model: &'static str) -> Self {
+        self.alone_for = Some(model);
+        self
+    }
+
     /// A case with thousands of clients, which waits until there are
     /// descriptors for them.
     pub fn crowd(mut self, clients: usize) -> Self {
@@ -110,9 +124,14 @@ impl Case {
             For::Everyone => true,
             For::One => subject.serves_one(),
             For::Many => !subject.serves_one(),
-            For::Model(name) => {
-                subject.model.name == name || subject.title() == name
-            }
+            For::Model(name) => subject.is_called(name),
+        }
+    }
+
+    pub fn phase_for(&self, subject: &Subject) -> Phase {
+        match self.alone_for {
+            Some(model) if subject.is_called(model) => Phase::Alone,
+            _ => self.phase,
         }
     }
 

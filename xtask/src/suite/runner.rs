@@ -84,7 +84,7 @@ impl Plan {
         let mut steps: Vec<_> = self
             .steps
             .iter()
-            .filter(|step| step.case.phase == phase)
+            .filter(|step| step.case.phase_for(&step.subject) == phase)
             .map(|step| {
                 let turn = seen.entry(step.subject.title()).or_insert(0);
                 *turn += 1;

@@ -32,7 +32,12 @@ const FLAGS: &[(&str, &str)] = &[("loop-per-core", "--loops 2")];
 
 pub fn cases() -> Vec<Case> {
     vec![
-        Case::new("ceiling", many).only(For::Many).crowd(TOO_MANY),
+        // glibc does not tell where it has no thread for an operation: on a
+        // busy machine the model waits for one too long, and refuses.
+        Case::new("ceiling", many)
+            .only(For::Many)
+            .crowd(TOO_MANY)
+            .alone_for("async-io/posix-aio"),
         Case::new("ceiling", one).only(For::One),
     ]
 }
