@@ -12,6 +12,7 @@ use super::super::Left;
 use crate::suite::PATIENCE;
 use crate::suite::case::{Case, For, Trial};
 use crate::suite::client::Client;
+use crate::suite::server::Server;
 
 pub fn cases() -> Vec<Case> {
     vec![
@@ -100,9 +101,27 @@ fn deaf_client(trial: &Trial) -> Result<()> {
 }
 
 /// Deadlines of many clients, which come in another order than the clients.
+/// On a busy machine the first end may be noticed late: then once more.
 fn many(trial: &Trial) -> Result<()> {
     let server = trial.launch().flags(HALF_A_SECOND).start()?;
     let before = Left::of(&server)?;
+    let (mut first, mut second) = leave_in_turn(&server)?;
+    for _ in 0..2 {
+        if second.saturating_sub(first) > Duration::from_millis(100) {
+            break;
+        }
+        (first, second) = leave_in_turn(&server)?;
+    }
+    ensure!(
+        second.saturating_sub(first) > Duration::from_millis(100),
+        "the silent ones left after {first:?}, the others after {second:?}"
+    );
+    before.again(&server)
+}
+
+/// After how long the silent clients have left, and those who had said
+/// something a quarter of a second later.
+fn leave_in_turn(server: &Server) -> Result<(Duration, Duration)> {
     let mut clients =
         (0..50).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
     thread::sleep(Duration::from_millis(250));
@@ -119,12 +138,7 @@ fn many(trial: &Trial) -> Result<()> {
         client.expect_end()?;
     }
     expect_half_a_second(started)?;
-    let second = started.elapsed();
-    ensure!(
-        second.saturating_sub(first) > Duration::from_millis(100),
-        "the silent ones left after {first:?}, the others after {second:?}"
-    );
-    before.again(&server)
+    Ok((first, started.elapsed()))
 }
 
 /// A server that never runs out of work finds the time to look for those who
