@@ -3,7 +3,7 @@
 use std::os::fd::RawFd;
 use std::ptr;
 
-use io_uring::types::Fd;
+use io_uring::types::{CancelBuilder, Fd};
 use io_uring::{cqueue, opcode, squeue};
 use nix::errno::Errno;
 use slotmap::{DefaultKey, Key as _, KeyData, SlotMap, new_key_type};
@@ -139,6 +139,18 @@ impl Operations {
         let entry = opcode::AsyncCancel::new(key.data().as_ffi()).build();
         // SAFETY: the entry points to nothing.
         unsafe { self.ring.push(entry) };
+    }
+
+    /// Has the kernel end all of them.
+    pub fn cancel_all(&mut self) {
+        let entry = opcode::AsyncCancel2::new(CancelBuilder::any()).build();
+        // SAFETY: the entry points to nothing.
+        unsafe { self.ring.push(entry) };
+    }
+
+    /// True where none is in flight.
+    pub fn is_empty(&self) -> bool {
+        self.in_flight.is_empty()
     }
 
     /// The operation that a completion is about; `None` for a cancel.

@@ -328,7 +328,10 @@ impl<'a> Engine<'a> {
             if let Err(errno) = client.operation.receive(stream) {
                 return self.turn_away(key, &format!("aio_read: {errno}"));
             }
-            if self.has_threads() || !self.clients[key].operation.cancel(stream)
+            // What can't be cancelled has a thread, which may be that of a
+            // client between two operations: it needs another one then.
+            let has_begun = || !self.clients[key].operation.cancel(stream);
+            if self.has_threads() || (has_begun() && room::has_another_thread())
             {
                 return;
             }
@@ -340,14 +343,9 @@ impl<'a> Engine<'a> {
         self.newest = Some(Newest { key, since, again });
     }
 
-    /// True where there is a thread for each operation, and the first: one may
-    /// still have to wake. Operations that are complete, and only wait to be
-    /// taken, need none; they are looked for where it matters.
+    /// True where there is a thread for each client, and the first.
     fn has_threads(&self) -> bool {
-        let threads = self.threads.count();
-        let in_progress =
-            || self.clients.values().filter(|it| it.operation.is_in_progress());
-        threads > self.clients.len() || threads > in_progress().count()
+        self.threads.count() > self.clients.len()
     }
 
     /// Refuses a newcomer that has been taken in.

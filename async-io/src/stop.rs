@@ -2,6 +2,7 @@
 //! descriptor.
 
 use std::os::fd::AsRawFd as _;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
@@ -11,6 +12,9 @@ use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 use crate::datagrams::Datagrams;
 use crate::operation::{Completion, Operation};
 use crate::uring::Uring;
+
+/// How long the end of the operations is awaited when the program ends.
+const PARTING: Duration = Duration::from_millis(100);
 
 /// SIGTERM and SIGINT as a descriptor to wait for along with all others: no
 /// handler, and no moment between a check and a wait.
@@ -64,10 +68,10 @@ impl Uring<'_> {
             return;
         }
         self.stop_asked = false;
-        if let Some(key) = self.accepting {
-            self.operations.cancel(key);
+        match self.accepting {
+            Some(key) => self.operations.cancel(key),
+            None => self.listener = None,
         }
-        self.listener = None;
         if let Some(datagrams) = &mut self.datagrams {
             datagrams.stop();
         }
@@ -86,6 +90,22 @@ impl Uring<'_> {
         }
         if self.datagrams.as_ref().is_some_and(Datagrams::is_over) {
             self.datagrams = None;
+        }
+    }
+
+    /// Ends what is in flight, however the loop has ended. An operation keeps
+    /// its socket's address for a moment longer than the process lives, and
+    /// whoever starts the next server at once would find it taken.
+    pub fn end_operations(&mut self) {
+        self.operations.cancel_all();
+        let until = Instant::now() + PARTING;
+        while !self.operations.is_empty() && Instant::now() < until {
+            if self.operations.ring.submit_and_wait(Some(until)).is_err() {
+                return;
+            }
+            while let Some(completion) = self.operations.ring.next() {
+                self.operations.finish(&completion);
+            }
         }
     }
 }

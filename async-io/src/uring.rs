@@ -40,22 +40,9 @@ pub fn serve(config: &Config) -> Result<()> {
     let mut uring =
         ManuallyDrop::new(Uring::new(config, ring, listener, socket)?);
     common::announce(tcp, udp)?;
-
-    while !uring.has_finished() {
-        let until = uring.next_moment();
-        uring.operations.ring.submit_and_wait(until)?;
-        uring.server.now = Instant::now();
-        while let Some(completion) = uring.operations.ring.next() {
-            uring.on_completed(&completion)?;
-        }
-        uring.stop();
-        uring.receive_again();
-        uring.close_overdue();
-        uring.close_delivered();
-        uring.accept_again();
-    }
-    common::report_cut_off(uring.server.connections.len());
-    Ok(())
+    let ended = uring.run();
+    uring.end_operations();
+    ended
 }
 
 /// The loop's state. One thread has it, so nothing is locked.
@@ -63,7 +50,7 @@ pub struct Uring<'a> {
     pub server: Server<'a>,
     pub operations: Operations,
     pub signals: SignalFd,
-    /// `None` once a stop was asked for.
+    /// `None` after a stop, once nothing accepts from it any more.
     pub listener: Option<OwnedFd>,
     pub accepting: Option<OperationKey>,
     /// No descriptor was left: newcomers come one by one, with the reserve's.
@@ -134,9 +121,25 @@ impl<'a> Uring<'a> {
         Ok(uring)
     }
 
-    /// True when a stop was asked for and nobody is left, or time is up. An
-    /// operation on the listener would keep its address for a while longer
-    /// than the process lives.
+    fn run(&mut self) -> Result<()> {
+        while !self.has_finished() {
+            let until = self.next_moment();
+            self.operations.ring.submit_and_wait(until)?;
+            self.server.now = Instant::now();
+            while let Some(completion) = self.operations.ring.next() {
+                self.on_completed(&completion)?;
+            }
+            self.stop();
+            self.receive_again();
+            self.close_overdue();
+            self.close_delivered();
+            self.accept_again();
+        }
+        common::report_cut_off(self.server.connections.len());
+        Ok(())
+    }
+
+    /// True when a stop was asked for and nobody is left, or time is up.
     fn has_finished(&self) -> bool {
         let idle = self.datagrams.is_none() && self.accepting.is_none();
         self.server.has_finished() && (idle || self.server.is_out_of_time())
@@ -183,6 +186,7 @@ impl<'a> Uring<'a> {
     fn on_accepted(&mut self, completion: &Completion) -> Result<()> {
         if self.operations.finish(completion).is_some() {
             self.accepting = None;
+            self.listener.take_if(|_| self.server.drain_until.is_some());
         }
         match completion.result {
             Ok(fd) => self.welcome(fd as RawFd),
@@ -204,7 +208,7 @@ impl<'a> Uring<'a> {
     fn welcome(&mut self, fd: RawFd) {
         // SAFETY: the kernel has opened it for us, and nobody else owns it.
         let newcomer = unsafe { OwnedFd::from_raw_fd(fd) };
-        if self.listener.is_none() {
+        if self.server.drain_until.is_some() {
             return;
         }
         self.is_short = !self.server.reserve.retake();
@@ -390,7 +394,8 @@ impl<'a> Uring<'a> {
     /// Has the kernel accept, unless it does or there is a shortage.
     fn accept_again(&mut self) {
         let server = &mut self.server;
-        if server.paused_until.is_some_and(|until| until > server.now) {
+        let stopping = server.drain_until.is_some();
+        if stopping || server.paused_until.is_some_and(|it| it > server.now) {
             return;
         }
         server.paused_until = None;

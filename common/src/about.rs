@@ -25,8 +25,8 @@ pub struct About {
     pub counters: Counters,
 }
 
-/// Counts since start, of one loop, thread or process: nothing but the number
-/// of clients is shared, so nothing is locked.
+/// Counts since start. Each loop, thread or process has its own, but for the
+/// number of clients; tasks share them all, as atomics. Nothing is locked.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counters {
     /// Clients connected now, those of other loops, threads and processes too:

@@ -1,5 +1,7 @@
 //! Admission: how many clients there may be at a time.
 
+use std::fs::DirEntry;
+
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::limits::{CONNECTIONS, DESCRIPTORS_SPARE};
@@ -87,13 +89,17 @@ fn descriptor_limit() -> (usize, usize) {
     (bounded(soft), bounded(hard))
 }
 
-/// Descriptors that are open in this process now; a guess where /proc is not
-/// mounted.
-pub fn open_descriptors() -> usize {
+fn open_descriptors() -> usize {
+    open_descriptors_below(usize::MAX)
+}
+
+/// How many descriptors with a number below `end` are open in this process
+/// now; a guess where /proc is not mounted.
+pub fn open_descriptors_below(end: usize) -> usize {
     const GUESS: usize = 16;
-    match std::fs::read_dir("/proc/self/fd") {
-        // One of the entries is the descriptor that reads the folder.
-        Ok(entries) => entries.count().saturating_sub(1),
-        Err(_) => GUESS,
-    }
+    let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return GUESS };
+    let number = |entry: &DirEntry| entry.file_name().to_str()?.parse().ok();
+    let numbers = entries.flatten().filter_map(|entry| number(&entry));
+    // One of them is the descriptor that reads the folder.
+    numbers.filter(|&number: &usize| number < end).count().saturating_sub(1)
 }

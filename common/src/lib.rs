@@ -24,7 +24,7 @@ mod session;
 mod socket;
 
 pub use about::{About, Counters};
-pub use admission::{Admission, open_descriptors};
+pub use admission::{Admission, open_descriptors_below};
 pub use command_line::{Clients, Config, Model};
 pub use datagram::answer_datagram;
 pub use deadline::{Deadline, Deadlines};

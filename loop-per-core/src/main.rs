@@ -38,8 +38,8 @@
 //! mio is epoll by a name that it shares with what other systems have (kqueue,
 //! I/O completion ports). It registers every source edge-triggered, so what
 //! has more than its share is remembered here: connections in `ready`,
-//! listener and datagrams with the moment to look again. A wait that a signal
-//! ended is not repeated: that is left to us, and so are all calls on sockets.
+//! listener and datagrams with the moment to look again. It returns
+//! EINTR as it is, and does no I/O.
 //!
 //! # System calls
 //!

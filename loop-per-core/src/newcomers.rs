@@ -18,7 +18,10 @@ impl Server<'_> {
     /// Newcomers have come. An edge tells it once, so that is remembered until
     /// accept4 finds nobody any more.
     pub fn on_connected(&mut self) {
-        self.newcomers_at.get_or_insert(self.now);
+        // The edge may be reported after that of a stop, in the same wait.
+        if self.listener.is_some() {
+            self.newcomers_at.get_or_insert(self.now);
+        }
     }
 
     /// Takes the newcomers, up to a round's worth of them.

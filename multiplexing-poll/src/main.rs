@@ -35,15 +35,16 @@
 //!
 //! # Limits
 //!
-//! A descriptor a client (EMFILE at RLIMIT_NOFILE); poll's array may have as
-//! many entries as that (EINVAL). No other ceiling, but each wait costs time
-//! for every client, busy or idle. One thread: a request that takes long
+//! A descriptor a client (EMFILE at RLIMIT_NOFILE). The array may not be longer
+//! than that limit: if somebody lowers it below the clients there are, poll
+//! fails (EINVAL), and the server ends. No other ceiling, but each wait costs
+//! time for every client, busy or idle. One thread: a request that takes long
 //! delays all the others.
 //!
 //! # When to use it
 //!
-//! For up to some hundred clients, or where most of them are busy: then a look
-//! at each finds much. It is in POSIX, so the program runs on any Unix.
+//! For few clients, or where most of them are busy: then a look at each finds
+//! much. It is in POSIX, so the program runs on any Unix.
 //!
 //! # Compare with
 //!
@@ -224,6 +225,7 @@ impl<'a> Server<'a> {
         Ok(())
     }
 
+    /// How long to wait; NONE: until something happens.
     fn timeout(&self) -> PollTimeout {
         let look = self.drain_until.map(|_| self.now + DELIVERY_LOOK);
         let moments =

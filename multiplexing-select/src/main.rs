@@ -37,10 +37,10 @@
 //!
 //! FD_SETSIZE: a set has 1,024 bits, for descriptors 0 to 1,023, whatever
 //! RLIMIT_NOFILE says. There is no errno: to set a bit beyond them writes past
-//! the set's end. So a newcomer with a higher descriptor is refused, and so is
-//! a start where the program's own would be. Each wait costs time for every
-//! client, busy or idle. One thread: a request that takes long delays all the
-//! others.
+//! the set's end in C, and panics here. So a newcomer with a higher descriptor
+//! is refused, and so is a start where the program's own would be. Each wait
+//! costs time for every client, busy or idle. One thread: a request that takes
+//! long delays all the others.
 //!
 //! # When to use it
 //!
@@ -177,7 +177,7 @@ impl<'a> Server<'a> {
             listener,
             datagrams: socket.map(Datagrams::new),
             reserve: Reserve::hold()?,
-            admission: set_size::admission(config),
+            admission: set_size::admission(config)?,
             connections: SlotMap::new(),
             deadlines: Deadlines::new(),
             scratch: Scratch::new(),
@@ -254,16 +254,15 @@ impl<'a> Server<'a> {
     }
 
     /// Visits a connection. One that was closed since it was reported is not
-    /// found. An error or a hang-up counts as both: the next call says which
-    /// it is.
-    fn visit(&mut self, key: DefaultKey, ready: Ready) {
+    /// found.
+    fn visit(&mut self, key: DefaultKey, events: Ready) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let mut progress = Ok(Progress::Drained);
-        if ready.writable {
+        if events.writable {
             progress = connection.on_writable(self.now);
         }
         let over = matches!(progress, Ok(Progress::Ended) | Err(_));
-        if !over && ready.readable {
+        if !over && events.readable {
             progress = connection.on_readable(
                 BUDGET,
                 &mut self.scratch,
@@ -328,7 +327,8 @@ impl<'a> Server<'a> {
     }
 }
 
-/// What select has found. An error or a hang-up makes a socket both.
+/// What select has found. An error or a hang-up makes a socket both: the next
+/// call says which it is.
 #[derive(Clone, Copy, Debug)]
 struct Ready {
     readable: bool,

@@ -1,12 +1,13 @@
 //! FD_SETSIZE: the descriptors that a set has a bit for. To set the bit of
-//! another would write past the set's end, which no error reports.
+//! another writes past the set's end in C, where nothing tells, and ends the
+//! program here: nix panics.
 
 use std::os::fd::{AsFd, AsRawFd as _};
 
 use anyhow::{Result, ensure};
 use nix::sys::select::FD_SETSIZE;
 
-use common::{Admission, Config, open_descriptors};
+use common::{Admission, Config, open_descriptors_below};
 
 /// True where a set has a bit for the descriptor.
 pub fn fits(fd: impl AsFd) -> bool {
@@ -27,7 +28,13 @@ pub fn ensure_fits(fd: impl AsFd) -> Result<()> {
 }
 
 /// As many clients as there are bits left. Call it when everything is bound.
-pub fn admission(config: &Config) -> Admission {
-    let ceiling = FD_SETSIZE.saturating_sub(open_descriptors());
-    Admission::with_ceiling(config, 1, ceiling, "FD_SETSIZE in select(2)")
+pub fn admission(config: &Config) -> Result<Admission> {
+    let ceiling = FD_SETSIZE.saturating_sub(open_descriptors_below(FD_SETSIZE));
+    ensure!(
+        ceiling > 0,
+        "all descriptors below FD_SETSIZE ({FD_SETSIZE}) are open already, and \
+         select(2) takes no others: start it with fewer open files"
+    );
+    let why = "FD_SETSIZE in select(2)";
+    Ok(Admission::with_ceiling(config, 1, ceiling, why))
 }

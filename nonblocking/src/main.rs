@@ -29,7 +29,8 @@
 //! kernel once for all sockets.
 //!
 //! With `--pause-us N` it sleeps so long between two rounds: less processor
-//! time burnt, and each request waits for up to a pause longer. INFO counts in
+//! time burnt, and each step of a request, 16 KiB or what fits a send buffer,
+//! waits for up to a pause. INFO counts in
 //! `empty_calls` how often the answer was "not yet".
 //!
 //! # System calls
@@ -114,7 +115,7 @@ fn serve(config: &Config, pause: Duration) -> Result<()> {
         server.close_delivered();
         server.resume();
         if !pause.is_zero() {
-            thread::sleep(pause);
+            thread::sleep(server.at_most_until_the_end(pause));
         }
     }
     common::report_cut_off(server.connections.len());
@@ -176,6 +177,14 @@ impl<'a> Server<'a> {
         self.drain_until.is_some_and(|until| {
             self.connections.is_empty() || until <= Instant::now()
         })
+    }
+
+    /// A stop has its time, however long a pause is.
+    fn at_most_until_the_end(&self, pause: Duration) -> Duration {
+        let left = self
+            .drain_until
+            .map(|until| until.saturating_duration_since(Instant::now()));
+        left.map_or(pause, |left| pause.min(left))
     }
 
     /// Asks every connection, whether there is something or not.

@@ -24,7 +24,7 @@
 //! - allocates nothing and takes no lock, so it does not even complain: what
 //!   went wrong is noted, and said by the loop;
 //! - leaves errno as it was, which the interrupted code may be about to read;
-//! - has no way to panic: unwinding cannot leave a handler.
+//! - never panics: unwinding cannot leave a handler, it would end the program.
 //!
 //! And where it may interrupt is decided here: SIGUSR1 is blocked except inside
 //! ppoll, which unblocks it and blocks it again in one step with the wait. So

@@ -28,14 +28,14 @@ const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Serves one client from its first byte to its last.
 pub async fn converse(
-    stream: AsyncFd<OwnedFd>,
+    stream: &AsyncFd<OwnedFd>,
     shared: &Shared,
     id: u64,
     stop: CancellationToken,
 ) {
     let (config, now) = (&shared.config, Instant::now());
     let mut conversation = Conversation {
-        stream: &stream,
+        stream,
         session: Session::new(id, config.max_request),
         deadline: Deadline::new(config.idle_timeout, now),
         alarm: pin!(sleep(config.idle_timeout.unwrap_or(NEVER))),

@@ -42,8 +42,8 @@
 //! Nothing interrupts a task: only at an `.await` does another one have its
 //! turn, and one that is always ready would keep its worker. So a conversation
 //! gives way by itself after 64 KiB, and tokio takes its turn away after 128
-//! rounds. A panic ends one task: tokio catches it, and the client's stream is
-//! closed.
+//! waits that were none. A panic ends one task: tokio catches it, and the
+//! client's stream is closed.
 //!
 //! # System calls
 //!
@@ -59,6 +59,10 @@
 //! what tokio knows of its socket), and in the kernel about 160 bytes for its
 //! place in epoll's set, up to fs.epoll.max_user_watches (ENOSPC). Whatever it
 //! is, the newcomer is refused and nobody else.
+//!
+//! The places are counted by the workers that serve them. At
+//! `--max-connections` a newcomer may be refused though another worker is
+//! about to notice that a client has left.
 //!
 //! As many requests at a time as there are workers: a task that computes for
 //! long, or calls what waits, stops a worker, and with all of them the server.

@@ -112,7 +112,7 @@ impl Newcomers {
         Ok(None)
     }
 
-    /// A client has its place until its task has ended.
+    /// A client has its place until its conversation has ended.
     fn has_room(&self) -> bool {
         self.admission.admits(self.shared.clients.len())
     }
@@ -127,8 +127,13 @@ impl Newcomers {
                 // meet at its lock.
                 let stop = self.stop.child_token();
                 let id = shared.accepted.add(1);
-                self.shared.clients.spawn(async move {
-                    converse(stream, &shared, id, stop).await;
+                let place = shared.clients.token();
+                tokio::spawn(async move {
+                    converse(&stream, &shared, id, stop).await;
+                    // Before the stream is closed: who sees that may come
+                    // again at once.
+                    drop(place);
+                    drop(stream);
                     shared.left.notify_one();
                 });
                 Ok(())

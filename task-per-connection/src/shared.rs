@@ -10,8 +10,8 @@ use common::{Config, Counters};
 
 pub struct Shared {
     pub config: Config,
-    /// The tasks that are conversations: how many there are, and when the
-    /// last one has ended.
+    /// The conversations: how many there are, and when the last one has
+    /// ended.
     pub clients: TaskTracker,
     /// A client has left, and with it a descriptor.
     pub left: Notify,

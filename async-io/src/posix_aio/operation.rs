@@ -69,11 +69,6 @@ impl Operation {
         self.in_flight.is_some()
     }
 
-    /// True while it is not complete, whether that was taken note of or not.
-    pub fn is_in_progress(&self) -> bool {
-        self.is_in_flight() && self.error() == Errno::EINPROGRESS
-    }
-
     pub fn in_flight(&self) -> Option<Transfer<()>> {
         self.in_flight
     }

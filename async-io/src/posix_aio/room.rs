@@ -43,7 +43,8 @@ impl Ceiling {
         let signals = soft_limit(Resource::RLIMIT_SIGPENDING)
             .saturating_sub(queued_signals() + SIGNALS_SPARE)
             / 2;
-        let threads = soft_limit(Resource::RLIMIT_NPROC);
+        // One of them is the main thread.
+        let threads = soft_limit(Resource::RLIMIT_NPROC).saturating_sub(1);
         // A stack and the guard below it.
         let stacks = sysctl("/proc/sys/vm/max_map_count")
             .saturating_sub(MAPPINGS_SPARE)
