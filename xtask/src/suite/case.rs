@@ -29,7 +29,7 @@ impl Subject {
     }
 
     /// Whether this is the model's name, or `model/variant`.
-    fn is_called(&self, name: &str) -> bool {
+    pub fn is_called(&self, name: &str) -> bool {
         self.model.name == name || self.title() == name
     }
 

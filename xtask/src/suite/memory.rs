@@ -76,7 +76,8 @@ pub fn run(flags: &Flags) -> Result<ExitCode> {
     let width = subjects.iter().map(|s| s.title().len()).max().unwrap_or(0);
     screen::print(
         "Memory of one more idle client that did one PING (proportional set\n\
-         size of all the server's processes, from 1,000 to 10,000 clients):\n",
+         size of all the server's processes, without pages of files, from\n\
+         1,000 to 10,000 clients):\n",
     )?;
     let mut broken = false;
     for subject in &subjects {
@@ -125,7 +126,7 @@ impl Slope {
     }
 }
 
-/// Starts a server and holds clients, until it has what it needs.
+/// What `cargo xtask memory` says of one variant.
 pub fn measure(
     subject: &Arc<Subject>,
     around: &Arc<Surroundings>,
@@ -133,18 +134,32 @@ pub fn measure(
     if subject.serves_one() {
         return Err(skip("serves one client at a time"));
     }
-    let (name, title) = (&subject.model.name, subject.title());
+    let name = &subject.model.name;
     let fewer = FEWER.iter().find(|(model, ..)| model == name);
     let (from, to) = fewer.map_or(CLIENTS, |(_, clients, _)| *clients);
-    let bound =
-        BOUNDS.iter().find(|(known, _)| known == name || *known == title);
     let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let needed = to + DESCRIPTORS_SPARE;
     ensure!(
         limit >= needed as u64,
         skip(format!("takes {needed} descriptors, and ulimit -Hn is {limit}"))
     );
-    let trial = Trial::new(subject, around);
+    Ok(Slope {
+        each: slope(&Trial::new(subject, around), from, to)?,
+        most: bound(subject),
+        fewer: fewer.map(|(_, clients, why)| (*clients, *why)),
+    })
+}
+
+/// The most that an idle client may cost, in KiB, if that was promised.
+pub fn bound(subject: &Subject) -> Option<f64> {
+    let mut bounds = BOUNDS.iter();
+    let found = bounds.find(|(name, _)| subject.is_called(name));
+    found.map(|(_, most)| *most)
+}
+
+/// Starts a server and holds so many clients, then more: what each of those
+/// costs, in KiB.
+pub fn slope(trial: &Trial, from: usize, to: usize) -> Result<f64> {
     let server = trial.serve()?;
     let mut clients = Vec::new();
     let mut held = [0; 2];
@@ -155,11 +170,7 @@ pub fn measure(
     drop(clients);
     server.stop()?;
     let [before, after] = held.map(|bytes| bytes as f64);
-    Ok(Slope {
-        each: (after - before) / (to - from) as f64 / 1024.0,
-        most: bound.map(|(_, most)| *most),
-        fewer: fewer.map(|(_, clients, why)| (*clients, *why)),
-    })
+    Ok((after - before) / (to - from) as f64 / 1024.0)
 }
 
 /// Connects clients until there are so many, and lets each do one PING.

@@ -84,7 +84,8 @@ impl Process {
     }
 
     /// Its share of the memory that is resident, in bytes: a page that a fork
-    /// shares with its parent counts once.
+    /// shares with its parent counts once. Pages of files do not count: how
+    /// large its share of the program is depends on how many run it.
     fn memory(&self) -> u64 {
         let path = format!("/proc/{}/smaps_rollup", self.pid);
         let Ok(rollup) = fs::read_to_string(path) else { return 0 };
@@ -92,7 +93,8 @@ impl Process {
             let line = rollup.lines().find(|line| line.starts_with(name))?;
             line.split_whitespace().nth(1)?.parse().ok()
         };
-        field("Pss:").unwrap_or(0) * 1024
+        let total = field("Pss:").unwrap_or(0);
+        total.saturating_sub(field("Pss_File:").unwrap_or(0)) * 1024
     }
 }
 

@@ -1,12 +1,16 @@
-//! What one hostile client can make a server hold.
+//! What one hostile client can make a server hold, and what an idle one costs.
 
 use anyhow::{Result, ensure};
 
 use super::super::{Left, Witness, bound_for_one};
 use crate::suite::bytes::{echo, payload};
-use crate::suite::case::{Case, For, Trial};
+use crate::suite::case::{Case, For, Trial, skip};
+use crate::suite::memory::{self, bound};
 
 const MAX_REQUEST: u64 = 1 << 20;
+
+/// Idle clients, each of whom is to cost next to nothing.
+const MANY: usize = 1_200;
 
 pub fn cases() -> Vec<Case> {
     let hostile = |name: &'static str, opening: &'static str, flood| {
@@ -23,6 +27,7 @@ pub fn cases() -> Vec<Case> {
         hostile("memory::unread_errors", "", "x\n"),
         hostile("memory::unread_pings", "", "PING\n"),
         Case::new("memory::idle_clients", idle_clients).only(For::Many),
+        Case::new("memory::slope", slope).only(For::Many).crowd(MANY),
     ]
 }
 
@@ -60,6 +65,22 @@ fn bounded(trial: &Trial, opening: &str, flood: &str) -> Result<()> {
     check(usize::MAX, 0)?;
     drop(client);
     witness.is_served()
+}
+
+/// What `cargo xtask memory` measures, with fewer clients. Memory grows in
+/// steps, which weigh more then: half a KiB for each client at most.
+fn slope(trial: &Trial) -> Result<()> {
+    const STEP: f64 = 0.5;
+
+    let Some(most) = bound(&trial.subject) else {
+        return Err(skip("promises no bound on an idle client's memory"));
+    };
+    let each = memory::slope(trial, 200, MANY)?;
+    ensure!(
+        each <= most + STEP,
+        "an idle client costs {each:.2} KiB, not {most} and {STEP} for a step"
+    );
+    Ok(())
 }
 
 /// Whatever a client has needed, once it is idle it holds no buffer. Where it
