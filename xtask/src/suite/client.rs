@@ -43,6 +43,14 @@ impl Client {
         Self::new(socket.into())
     }
 
+    /// From here on it takes as much as others do, or 64 KiB, which is the most
+    /// that a window can be whose scale was negotiated when it was small.
+    pub fn widen(&mut self) -> Result<&mut Self> {
+        let socket = SockRef::from(&self.stream);
+        socket.set_recv_buffer_size(1 << 20).context("SO_RCVBUF")?;
+        Ok(self)
+    }
+
     fn new(stream: TcpStream) -> Result<Self> {
         stream.set_nodelay(true).context("TCP_NODELAY")?;
         stream.set_read_timeout(Some(PATIENCE)).context("SO_RCVTIMEO")?;

@@ -132,6 +132,7 @@ fn half_stuck(trial: &Trial) -> Result<()> {
         client.send(requests.repeat(times))?.half_close()?;
         client
             .wait_until_settled()?
+            .widen()?
             .expect(replies.repeat(times))
             .and_then(Client::expect_end)
             .with_context(|| format!("{times} times 200,000 bytes"))?;
