@@ -171,6 +171,15 @@ impl Client {
         Ok(self)
     }
 
+    /// The same for many who have all sent: a server that does not read may
+    /// put off each acknowledgement for 40 ms.
+    pub fn wait_until_all_arrived(clients: &mut [Self]) -> Result<()> {
+        for client in clients {
+            client.wait_until_arrived()?;
+        }
+        Ok(())
+    }
+
     /// Waits until everything has arrived, or for a while nothing more has:
     /// the server has stopped reading.
     pub fn wait_until_settled(&mut self) -> Result<&mut Self> {

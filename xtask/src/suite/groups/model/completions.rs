@@ -6,6 +6,7 @@ use nix::errno::Errno;
 
 use crate::suite::bytes::{echo, payload};
 use crate::suite::case::{Case, For, Trial};
+use crate::suite::client::Client;
 use crate::suite::fault::{self, Fault};
 use crate::suite::groups::Left;
 use crate::suite::groups::limits::is_served;
@@ -57,8 +58,9 @@ fn few_buffers(trial: &Trial) -> Result<()> {
         let words = |number| echo(payload(1_000 * round + number, 20_000));
         server.freeze()?;
         for (number, client) in clients.iter_mut().enumerate() {
-            client.send(words(number).0)?.wait_until_arrived()?;
+            client.send(words(number).0)?;
         }
+        Client::wait_until_all_arrived(&mut clients)?;
         server.thaw()?;
         for (number, client) in clients.iter_mut().enumerate() {
             client
@@ -107,8 +109,9 @@ fn few_places(trial: &Trial) -> Result<()> {
     for round in 0..3 {
         server.freeze()?;
         for client in &mut served {
-            client.send("PING\r\n".repeat(10))?.wait_until_arrived()?;
+            client.send("PING\r\n".repeat(10))?;
         }
+        Client::wait_until_all_arrived(&mut served)?;
         server.thaw()?;
         for client in &mut served {
             client

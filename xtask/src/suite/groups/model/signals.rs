@@ -38,8 +38,9 @@ fn overflows(trial: &Trial, places: u64) -> Result<()> {
             clients.push(server.connect()?);
         }
         for (number, client) in clients.iter_mut().enumerate() {
-            client.send(words(number).0.repeat(3))?.wait_until_arrived()?;
+            client.send(words(number).0.repeat(3))?;
         }
+        Client::wait_until_all_arrived(&mut clients)?;
         for _ in 0..20 {
             peer.send("PING\r\n")?;
         }
