@@ -284,6 +284,21 @@ impl Client {
         self.send("PING\r\n")?.expect("+PONG\r\n")
     }
 
+    /// The same for many, some at a time: a server that looks at all of them
+    /// for each event does that less often.
+    pub fn ping_all(clients: &mut [Self]) -> Result<()> {
+        for (group, some) in clients.chunks_mut(64).enumerate() {
+            for client in some.iter_mut() {
+                client.send("PING\r\n")?;
+            }
+            for (number, client) in some.iter_mut().enumerate() {
+                let name = || format!("client {}", 64 * group + number);
+                client.expect("+PONG\r\n").with_context(name)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Sends `request` again and again, reading nothing, until the kernel has
     /// taken nothing for a while, and says how much it took: the server has
     /// stopped reading. A server that goes on reading gets `MOST_STUFFED`.

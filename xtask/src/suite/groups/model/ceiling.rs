@@ -85,14 +85,7 @@ fn many(trial: &Trial) -> Result<()> {
         (None, false) => bail!("all {TOO_MANY} clients are served"),
     };
     // All of them, and still as many when one leaves and another comes.
-    for some in served.chunks_mut(AT_A_TIME) {
-        for client in some.iter_mut() {
-            client.send("PING\r\n")?;
-        }
-        for client in some {
-            client.expect("+PONG\r\n").context("asked once more")?;
-        }
-    }
+    Client::ping_all(&mut served).context("asked once more")?;
     if let Some(client) = served.pop() {
         client.leave()?;
         served.push(wait_for_place(&server)?);

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
 
 use crate::suite::case::{Case, For, Trial};
+use crate::suite::client::Client;
 use crate::suite::groups::limits::{REFUSAL, is_served, wait_for_place};
 use crate::suite::server::Server;
 
@@ -134,18 +135,14 @@ fn fill(server: &Server, clients: usize) -> Result<usize> {
     }
     let count = served.len();
     ensure!(count < clients, "all {clients} are served");
-    for (number, client) in served.iter_mut().enumerate() {
-        client.ping().with_context(|| format!("client {number}"))?;
-    }
+    Client::ping_all(&mut served)?;
     // The last one has the highest descriptor, the first one the lowest.
     for index in [served.len() - 1, 0] {
         served.swap_remove(index).leave()?;
         served.push(wait_for_place(server)?);
         server.connect()?.expect(REFUSAL)?.expect_end()?;
     }
-    for (number, client) in served.iter_mut().enumerate() {
-        client.ping().with_context(|| format!("client {number}, again"))?;
-    }
+    Client::ping_all(&mut served).context("after some have changed")?;
     Ok(count)
 }
 
@@ -154,15 +151,8 @@ fn two_thousand(trial: &Trial) -> Result<()> {
     let server = trial.serve()?;
     let mut clients =
         (0..2_000).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
-    for round in 0..2 {
-        let asked: Result<()> =
-            clients.iter_mut().try_for_each(|c| c.send("PING\r\n").map(drop));
-        asked?;
-        for (number, client) in clients.iter_mut().enumerate() {
-            client
-                .expect("+PONG\r\n")
-                .with_context(|| format!("client {number}, round {round}"))?;
-        }
+    for _ in 0..2 {
+        Client::ping_all(&mut clients)?;
     }
     Ok(())
 }
