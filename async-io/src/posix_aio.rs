@@ -93,7 +93,6 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use clap::error::ErrorKind;
 use nix::errno::Errno;
 use nix::sys::socket::{
     Shutdown, SockFlag, setsockopt, shutdown, sockopt::OobInline,
@@ -124,8 +123,12 @@ const THREAD_LOOK: Duration = Duration::from_millis(2);
 /// one sleep that it takes for available.
 const THREAD_PATIENCE: Duration = Duration::from_secs(3);
 
+/// Why there is no datagram service.
+const NO_DATAGRAMS: &str = "posix-aio serves no datagrams, because aio_read(3) \
+                            gives no source address to answer";
+
 pub fn serve(config: &Config) -> Result<()> {
-    reject_datagrams(config);
+    config.reject_datagrams(&MODEL, NO_DATAGRAMS);
     // What is in flight keeps its stream and its memory until the process is
     // gone, however this ends.
     let mut engine = ManuallyDrop::new(Engine::new(config)?);
@@ -151,18 +154,6 @@ pub fn serve(config: &Config) -> Result<()> {
     }
     common::report_cut_off(engine.server.connections.len());
     Ok(())
-}
-
-/// aio_read tells no source address: an error of the command line.
-fn reject_datagrams(config: &Config) {
-    if let Some(udp) = config.udp {
-        let why = format!(
-            "--udp {udp}: posix-aio serves no datagrams, because aio_read(3) \
-             gives no source address to answer"
-        );
-        let mut command = clap::Command::new(MODEL.name);
-        command.error(ErrorKind::ValueValidation, why).exit()
-    }
 }
 
 /// The server, and the operations in flight: one a client, or on the way to

@@ -125,6 +125,18 @@ impl Config {
         raise_descriptor_limit();
         (line.shared.into(), line.own)
     }
+
+    /// For a variant that serves no datagrams: where the command line asks for
+    /// them, says `why` it does not, and ends the process (exit code 2).
+    pub fn reject_datagrams(&self, model: &Model, why: &str) {
+        if let Some(udp) = self.udp {
+            let problem = format!("--udp {udp}: {why}");
+            CommandLine::<NoFlags>::command()
+                .name(model.name)
+                .error(clap::error::ErrorKind::ValueValidation, problem)
+                .exit()
+        }
+    }
 }
 
 impl SharedFlags {

@@ -30,7 +30,7 @@
 //!
 //! With `--pause-us N` it sleeps so long between two rounds: less processor
 //! time burnt, and each step of a request, 16 KiB or what fits a send buffer,
-//! waits for up to a pause. INFO counts in
+//! waits for up to a pause; so does a stop before it is heard. INFO counts in
 //! `empty_calls` how often the answer was "not yet".
 //!
 //! # System calls

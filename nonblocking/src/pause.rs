@@ -5,9 +5,10 @@ use std::time::Duration;
 /// This model's own flag.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Flags {
-    /// Microseconds to sleep between two rounds; 0: not at all.
+    /// Microseconds to sleep between two rounds, 100000 at most; 0: not at
+    /// all.
     #[arg(long, value_name = "N", default_value_t = 0,
-          value_parser = clap::value_parser!(u64).range(..=1_000_000))]
+          value_parser = clap::value_parser!(u64).range(..=100_000))]
     pause_us: u64,
 }
 
