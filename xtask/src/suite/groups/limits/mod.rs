@@ -52,6 +52,8 @@ fn full(trial: &Trial) -> Result<(Rc<Server>, Client, Client)> {
 
 fn one_too_many(trial: &Trial) -> Result<()> {
     let (server, mut first, mut second) = full(trial)?;
+    // By the time one is refused, those who were served have what they keep.
+    server.connect()?.expect(REFUSAL)?.expect_end()?;
     let held = Left::of(&server)?;
     for _ in 0..10 {
         server.connect()?.expect(REFUSAL)?.expect_end()?;
@@ -66,6 +68,7 @@ fn one_too_many(trial: &Trial) -> Result<()> {
 /// refusal on its way.
 fn had_sent(trial: &Trial) -> Result<()> {
     let (server, mut first, _second) = full(trial)?;
+    server.connect()?.expect(REFUSAL)?.expect_end()?;
     let held = Left::of(&server)?;
     for size in [6, 600, 60_000] {
         server.freeze()?;
