@@ -2,8 +2,8 @@
 //!
 //! `cargo bench -p common`. The yardstick is `plain`: a parser that knows
 //! nothing but whole multibulk requests in one slice, and answers PING and
-//! ECHO. A session, which goes on wherever the input was cut, has to reach
-//! half its speed with pipelined PINGs.
+//! ECHO. A session, which goes on wherever the input was cut, has to be as
+//! fast with pipelined PINGs.
 
 use std::hint::black_box;
 

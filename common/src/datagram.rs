@@ -1,9 +1,7 @@
 //! Requests in a datagram, replies in a datagram.
 
 use crate::About;
-use crate::protocol::{
-    Arguments, Conversation, Fixed, Progress, Reply, answer,
-};
+use crate::protocol::{Conversation, Fixed, Progress, Reply, Request, answer};
 
 /// No argument is announced longer: Redis's own limit. One that is longer than
 /// its datagram is incomplete anyway.
@@ -60,12 +58,12 @@ fn answer_all(
             .map_err(|_| MALFORMED)?
             .ok_or(INCOMPLETE)?;
         let (request, after) = rest.split_at(length);
-        let mut arguments = Arguments::of(request);
-        let info = arguments.clone().next().is_some_and(|name| name.is("info"));
+        let request = Request::of(request);
+        let info = request.name.is_some_and(|name| name.is("info"));
         if info && informed {
             replies.error(ONE_INFO);
         } else {
-            answer(&mut arguments, about, &mut conversation, replies);
+            answer(request, about, &mut conversation, replies);
         }
         informed |= info;
         rest = after;

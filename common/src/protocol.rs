@@ -4,8 +4,9 @@
 //! <https://redis.io/docs/latest/develop/reference/protocol-spec/>; where it
 //! is silent, what Redis 7.0 does counts. Bytes become a request in three
 //! steps, none of which copies: `Progress` finds where a request ends,
-//! `Arguments` walks over it, `answer` looks the command up and writes into a
-//! `Reply`.
+//! `Request` has its name and its arguments, `answer` looks the command up and
+//! writes into a `Reply`. A request that is simply there takes the first two in
+//! one: `Progress::of`.
 //!
 //! What every request passes through is marked `#[inline(always)]`. The bytes
 //! of a pipelined PING are so few that calls, and structures handed over in
@@ -53,7 +54,7 @@ mod reply;
 pub use progress::LINE_MOST;
 
 pub(crate) use answer::answer;
-pub(crate) use argument::Arguments;
+pub(crate) use argument::Request;
 pub(crate) use conversation::Conversation;
 pub(crate) use fault::Fault;
 pub(crate) use progress::Progress;

@@ -4,7 +4,7 @@ use std::mem;
 
 use crate::About;
 use crate::protocol::{
-    Arguments, Conversation, Fault, Growing, LINE_MOST, Progress, answer,
+    Conversation, Fault, Growing, LINE_MOST, Progress, Request, answer,
 };
 
 /// One client's half of the conversation.
@@ -74,35 +74,61 @@ impl Session {
     ) -> Result<(), Fault> {
         let mut rest = input;
         let mut carried = mem::take(&mut self.carried);
-        let mut progress = mem::take(&mut self.progress);
         while self.conversation.open && !rest.is_empty() {
             // A request is looked at where it lies: in the input or, if it
             // started earlier, behind its start.
             let before = carried.len();
-            if before > 0 {
-                self.carry(&mut carried, rest)?;
-            }
-            let bytes = if before > 0 { &carried } else { rest };
-            let Some(length) = progress.advance(bytes, self.max_request)?
-            else {
-                if before == 0 {
-                    self.carry(&mut carried, rest)?;
+            let known = match before {
+                0 => Progress::of(rest, self.max_request),
+                _ => Err(mem::take(&mut self.progress)),
+            };
+            let (request, length) = match known {
+                Ok(whole) => whole,
+                Err(progress) => {
+                    let Some(length) =
+                        self.advance(progress, &mut carried, rest)?
+                    else {
+                        self.carried = carried;
+                        return Ok(());
+                    };
+                    let bytes = if before > 0 { &carried } else { rest };
+                    (Request::of(&bytes[..length]), length - before)
                 }
-                (self.carried, self.progress) = (carried, progress);
-                return Ok(());
             };
             let mut reply = Growing::new(output);
-            let mut request = Arguments::of(&bytes[..length]);
             let client = &mut self.conversation;
-            if answer(&mut request, about, client, &mut reply) {
+            if answer(request, about, client, &mut reply) {
                 *completed += 1;
             }
             reply.finish()?;
-            progress = Progress::default();
-            rest = &rest[length - before..];
+            rest = &rest[length..];
             carried.clear();
         }
         Ok(())
+    }
+
+    /// The length of a request that is not simply there, once it is complete;
+    /// until then, what there is of it is carried.
+    #[inline(never)]
+    fn advance(
+        &mut self,
+        mut progress: Progress,
+        carried: &mut Vec<u8>,
+        rest: &[u8],
+    ) -> Result<Option<usize>, Fault> {
+        let before = carried.len();
+        if before > 0 {
+            self.carry(carried, rest)?;
+        }
+        let bytes = if before > 0 { &*carried } else { rest };
+        let length = progress.advance(bytes, self.max_request)?;
+        if length.is_none() {
+            if before == 0 {
+                self.carry(carried, rest)?;
+            }
+            self.progress = progress;
+        }
+        Ok(length)
     }
 
     /// Appends to the start of a request all that may belong to it.

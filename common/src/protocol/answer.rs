@@ -1,23 +1,24 @@
 //! From a request to its reply.
 
-use super::argument::{Argument, Arguments};
+use super::argument::{Argument, Arguments, Request};
 use super::command::{self, Command, Does};
 use super::conversation::Conversation;
 use super::reply::Reply;
 use super::{client, config, info, introspection};
 use crate::About;
 
-/// Answers a complete request, given its arguments. False if it has none: it
-/// asks for nothing and gets no reply.
+/// Answers a complete request. False if it asks for nothing: it gets no reply.
+#[inline(always)]
 pub(crate) fn answer(
-    arguments: &mut Arguments<'_>,
+    request: Request<'_>,
     about: &About,
     conversation: &mut Conversation,
     reply: &mut impl Reply,
 ) -> bool {
-    let Some(name) = arguments.next() else {
+    let Request { name: Some(name), mut arguments } = request else {
         return false;
     };
+    let arguments = &mut arguments;
     let Some(mut command) = command::find(name) else {
         refuse_unknown(name, arguments, conversation, reply);
         return true;
@@ -42,6 +43,7 @@ pub(crate) fn answer(
 }
 
 /// `arguments` is what follows the command's name, and as many as it takes.
+#[inline(always)]
 fn run(
     command: &Command,
     arguments: &mut Arguments<'_>,

@@ -68,7 +68,41 @@ impl Iterator for Bytes<'_> {
     }
 }
 
-/// The arguments of one request, in order; the first is the command's name.
+/// A complete request.
+pub(crate) struct Request<'a> {
+    /// The command's name; none where nothing is asked for.
+    pub(crate) name: Option<Argument<'a>>,
+    /// What follows the name.
+    pub(crate) arguments: Arguments<'a>,
+}
+
+impl<'a> Request<'a> {
+    /// From its first byte to its last.
+    pub(crate) fn of(bytes: &'a [u8]) -> Self {
+        let mut arguments = Arguments::of(bytes);
+        Self { name: arguments.next(), arguments }
+    }
+
+    /// A name, and so many arguments in the bytes that follow.
+    #[inline(always)]
+    pub(crate) fn new(name: &'a [u8], count: usize, rest: &'a [u8]) -> Self {
+        let form = Form::Multibulk(count);
+        let arguments = Arguments { form, rest };
+        Self { name: Some(Argument::Plain(name)), arguments }
+    }
+}
+
+/// The argument that `bytes` begin with, behind its header, and what follows
+/// it; nothing unless all of it is there.
+#[inline(always)]
+pub(crate) fn bulk(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, start) = header(bytes, b'$')?;
+    let length = usize::try_from(length).ok()?;
+    let (argument, after) = bytes[start..].split_at_checked(length)?;
+    Some((argument, after.get(2..)?))
+}
+
+/// The arguments of one request that are still to come, in order.
 ///
 /// Walks over the request's own bytes, so that any number of arguments needs
 /// no table. `Progress` has found the request complete and well formed, which
@@ -88,9 +122,7 @@ enum Form {
 }
 
 impl<'a> Arguments<'a> {
-    /// Of a complete request, from its first byte to its last.
-    #[inline]
-    pub(crate) fn of(request: &'a [u8]) -> Self {
+    fn of(request: &'a [u8]) -> Self {
         if request.first() == Some(&b'*') {
             // Only a count below zero has no such header: no arguments.
             let (count, length) = header(request, b'*').unwrap_or_default();
@@ -110,6 +142,13 @@ impl<'a> Arguments<'a> {
             Form::Inline => self.clone().count(),
         }
     }
+
+    #[inline(never)]
+    fn next_word(&mut self) -> Option<Argument<'a>> {
+        let (word, after) = word(self.rest).ok()?;
+        self.rest = after;
+        word
+    }
 }
 
 impl<'a> Iterator for Arguments<'a> {
@@ -120,17 +159,11 @@ impl<'a> Iterator for Arguments<'a> {
         match &mut self.form {
             Form::Multibulk(left) => {
                 *left = left.checked_sub(1)?;
-                let (length, start) = header(self.rest, b'$')?;
-                let end = start + length as usize;
-                let argument = &self.rest[start..end];
-                self.rest = &self.rest[end + 2..];
+                let (argument, after) = bulk(self.rest)?;
+                self.rest = after;
                 Some(Argument::Plain(argument))
             }
-            Form::Inline => {
-                let (word, after) = word(self.rest).ok()?;
-                self.rest = after;
-                word
-            }
+            Form::Inline => self.next_word(),
         }
     }
 }

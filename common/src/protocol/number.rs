@@ -34,6 +34,17 @@ pub(crate) fn integer(text: impl IntoIterator<Item = u8>) -> Option<i64> {
 /// request that can ever be complete, found without looking for its end first.
 #[inline(always)]
 pub(crate) fn header(bytes: &[u8], mark: u8) -> Option<(i64, usize)> {
+    // Few arguments, and short ones: most headers have one digit.
+    if let [first, digit @ b'0'..=b'9', b'\r', _, ..] = *bytes
+        && first == mark
+    {
+        return Some((i64::from(digit - b'0'), 4));
+    }
+    long_header(bytes, mark)
+}
+
+/// The same, however many digits there are.
+fn long_header(bytes: &[u8], mark: u8) -> Option<(i64, usize)> {
     let (first, rest) = bytes.split_first()?;
     if *first != mark {
         return None;

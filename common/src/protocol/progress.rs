@@ -13,6 +13,7 @@
 //! Nothing is copied here and nothing kept but a few numbers: the bytes stay
 //! wherever the caller has them, from the request's first byte on.
 
+use super::argument::{Request, bulk};
 use super::fault::Fault;
 use super::inline::is_balanced;
 use super::number::{header, integer};
@@ -43,6 +44,43 @@ enum Stage {
 }
 
 impl Progress {
+    /// The request that `bytes` begin with, and its length, if all of it is
+    /// there and nothing about it is unusual, as with nearly all requests.
+    /// Else how far it is understood: `advance` goes on from there.
+    #[inline(always)]
+    pub(crate) fn of(
+        bytes: &[u8],
+        most: usize,
+    ) -> Result<(Request<'_>, usize), Self> {
+        // Where all of a request is within the limit, no part is over it.
+        let bytes = &bytes[..bytes.len().min(most)];
+        let mut known = Self::default();
+        let Some((count, length)) = header(bytes, b'*') else {
+            return Err(known);
+        };
+        let Ok(count) = i32::try_from(count) else { return Err(known) };
+        known.left = count.unsigned_abs();
+        known.start = length;
+        let mut request = None;
+        let mut rest = &bytes[length..];
+        while known.left > 0 {
+            let Some((argument, after)) = bulk(rest) else {
+                known.end = known.start;
+                return Err(known);
+            };
+            known.left -= 1;
+            known.start = bytes.len() - after.len();
+            known.argument_bytes += argument.len();
+            let left = known.left as usize;
+            request.get_or_insert(Request::new(argument, left, after));
+            rest = after;
+        }
+        match request {
+            Some(request) => Ok((request, known.start)),
+            None => Err(Self::default()),
+        }
+    }
+
     /// The length of the request that `bytes` begins with, once all of it is
     /// there.
     ///
