@@ -7,6 +7,8 @@ use super::argument::Argument;
 pub(crate) struct Command {
     /// In lower case; `client|id` is the ID within CLIENT.
     pub(crate) name: &'static str,
+    /// The name's first four letters: what it is found by.
+    first: u32,
     /// How many arguments it takes, names included; if negative, at least as
     /// many as its absolute value.
     pub(crate) arity: i64,
@@ -46,7 +48,10 @@ const fn command(
     flags: &'static str,
     does: Does,
 ) -> Command {
-    Command { name, arity, flags, does }
+    let Some(first) = name.as_bytes().first_chunk() else {
+        panic!("a command's name is too short")
+    };
+    Command { name, first: first_letters(first), arity, flags, does }
 }
 
 /// What is asked for most stands first.
@@ -101,7 +106,22 @@ impl Command {
 /// The command with this full name.
 #[inline(always)]
 pub(crate) fn find(name: Argument<'_>) -> Option<&'static Command> {
-    COMMANDS.iter().find(|command| name.is(command.name))
+    let Argument::Plain(name) = name else {
+        return COMMANDS.iter().find(|command| name.is(command.name));
+    };
+    let (first, others) = name.split_first_chunk()?;
+    let first = first_letters(first);
+    COMMANDS.iter().find(|command| {
+        let (_, rest) = command.name.as_bytes().split_at(4);
+        first == command.first && others.eq_ignore_ascii_case(rest)
+    })
+}
+
+/// A name's first four letters as a number, whatever their case: the bit that
+/// tells one case from the other is set in all of them. No other byte becomes
+/// a letter by it, and a command's name starts with four letters at least.
+const fn first_letters(letters: &[u8; 4]) -> u32 {
+    u32::from_ne_bytes(*letters) | u32::from_ne_bytes([b' '; 4])
 }
 
 /// The command that is called `name` within `outer`.
