@@ -101,7 +101,7 @@ use slotmap::{DefaultKey, Key as _, KeyData, SlotMap};
 use common::limits::{DELIVERY_LOOK, READ_BUDGET, SHORTAGE_PAUSE};
 use common::{About, Cause, Clients, Config, Deadlines, Model, notice};
 
-use connection::{Connection, Progress, Scratch, is_the_clients};
+use connection::{Connection, Progress, Scratch, Share, is_the_clients};
 use cores::{Cores, Flags};
 use datagrams::Datagrams;
 use shared::Shared;
@@ -125,6 +125,10 @@ const EVENTS_PER_WAIT: usize = 1024;
 const LISTENER: Token = Token(0);
 const STOP: Token = Token(1);
 const DATAGRAMS: Token = Token(2);
+
+/// What a visit takes: all there is, up to its share of the loop's time. Only
+/// EAGAIN says that this was all.
+const SHARE: Share = Share { budget: READ_BUDGET, full: 0 };
 
 /// A reason to visit a connection that mio has not reported.
 const READABLE: Interest = Interest::READABLE;
@@ -275,7 +279,7 @@ impl<'a> Server<'a> {
         let over = matches!(progress, Ok(Progress::Ended) | Err(_));
         if !over && reasons.is_readable() {
             progress = connection.on_readable(
-                READ_BUDGET,
+                SHARE,
                 &mut self.scratch,
                 &mut self.about,
                 self.now,

@@ -30,9 +30,10 @@
 //!
 //! - `level`: whenever it is ready. What is left unread is reported again.
 //! - `edge`: when something new has happened. What is left unread is not
-//!   reported again, so a socket is read until EAGAIN; one that has more than
-//!   its share goes on a list of our own, and is visited before the next wait.
-//!   A socket is registered once, and never changed.
+//!   reported again, so a socket is read until it is empty: until EAGAIN, or
+//!   until a call brings less than it could. One that has more than its share
+//!   goes on a list of our own, and is visited before the next wait. A socket
+//!   is registered once, and never changed.
 //! - `oneshot`: once, and then not until it is armed again. Several threads
 //!   could wait on one set without two of them serving the same client.
 //!
@@ -90,7 +91,7 @@ use common::{
 
 use connection::{Connection, Progress, Scratch, is_the_clients};
 use datagrams::Datagrams;
-use trigger::{Flags, Trigger};
+use trigger::{BEHIND_INPUT, Flags, Trigger};
 
 const MODEL: Model = Model {
     name: env!("CARGO_PKG_NAME"),
@@ -107,8 +108,9 @@ const LISTENER: u64 = 0;
 const SIGNALS: u64 = 1;
 const DATAGRAMS: u64 = 2;
 
-/// A reason to visit a connection that epoll has not reported.
-const READABLE: EpollFlags = EpollFlags::EPOLLIN;
+/// A reason to visit a connection that epoll has not reported: whatever there
+/// may be.
+const READABLE: EpollFlags = EpollFlags::EPOLLIN.union(BEHIND_INPUT);
 
 fn main() -> ExitCode {
     let (config, flags) = Config::with_flags::<Flags>(&MODEL);
@@ -261,7 +263,7 @@ impl<'a> Server<'a> {
         let over = matches!(progress, Ok(Progress::Ended) | Err(_));
         if !over && events.intersects(EpollFlags::EPOLLIN | both) {
             progress = connection.on_readable(
-                self.trigger.budget(),
+                self.trigger.share(events),
                 &mut self.scratch,
                 &mut self.about,
                 self.now,

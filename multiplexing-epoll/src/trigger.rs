@@ -4,9 +4,14 @@
 use clap::ValueEnum;
 use nix::sys::epoll::EpollFlags;
 
-use common::limits::READ_BUDGET;
+use common::limits::{INPUT_CHUNK, READ_BUDGET};
 
-use crate::connection::Connection;
+use crate::connection::{Connection, Share};
+
+/// What a call that brings bytes does not show: the client's end of file
+/// behind them, or an urgent byte, at which the call ends (tcp(7)).
+pub const BEHIND_INPUT: EpollFlags =
+    EpollFlags::EPOLLRDHUP.union(EpollFlags::EPOLLPRI);
 
 /// This model's own flag.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -47,7 +52,8 @@ impl Trigger {
             // Everything, once and for all: an edge that nobody listened to
             // would not come again.
             Self::Edge => {
-                EpollFlags::EPOLLET | EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT
+                let both = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT;
+                EpollFlags::EPOLLET | both | BEHIND_INPUT
             }
             Self::Oneshot => EpollFlags::EPOLLONESHOT | interest,
         }
@@ -65,14 +71,19 @@ impl Trigger {
         self == Self::Oneshot
     }
 
-    /// Bytes after which a visit ends. An edge is followed to EAGAIN, for a
-    /// share of the loop's time. Where readiness is reported again, one call
-    /// that brings something is enough, and saves the call that would only
-    /// say EAGAIN.
-    pub fn budget(self) -> usize {
+    /// What a visit takes, given what was reported. Where readiness is
+    /// reported again, one call that brings something is enough, and saves the
+    /// call that would only say EAGAIN. An edge is followed until nothing is
+    /// left, for a share of the loop's time. That a call brings less than it
+    /// could says so too (epoll(7), "Questions and answers"), unless something
+    /// waits behind the bytes.
+    pub fn share(self, events: EpollFlags) -> Share {
         match self {
-            Self::Level | Self::Oneshot => 1,
-            Self::Edge => READ_BUDGET,
+            Self::Level | Self::Oneshot => Share { budget: 1, full: 0 },
+            Self::Edge if events.intersects(BEHIND_INPUT) => {
+                Share { budget: READ_BUDGET, full: 0 }
+            }
+            Self::Edge => Share { budget: READ_BUDGET, full: INPUT_CHUNK },
         }
     }
 }

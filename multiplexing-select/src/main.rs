@@ -77,7 +77,7 @@ use common::{
     About, Admission, Cause, Clients, Config, Deadlines, Model, Reserve, notice,
 };
 
-use connection::{Connection, Progress, Scratch, is_the_clients};
+use connection::{Connection, Progress, Scratch, Share, is_the_clients};
 use datagrams::Datagrams;
 
 const MODEL: Model = Model {
@@ -95,10 +95,9 @@ const DATAGRAMS: u64 = 2;
 /// A reason to visit a connection that select has not reported.
 const READABLE: Ready = Ready { readable: true, writable: false };
 
-/// Bytes after which a visit ends. What is left unread is reported again, so
-/// one call that brings something is enough, and saves the call that would
-/// only say EAGAIN.
-const BUDGET: usize = 1;
+/// What a visit takes. What is left unread is reported again, so one call that
+/// brings something is enough, and saves the call that would only say EAGAIN.
+const SHARE: Share = Share { budget: 1, full: 0 };
 
 fn main() -> ExitCode {
     let config = Config::from_command_line(&MODEL);
@@ -264,7 +263,7 @@ impl<'a> Server<'a> {
         let over = matches!(progress, Ok(Progress::Ended) | Err(_));
         if !over && events.readable {
             progress = connection.on_readable(
-                BUDGET,
+                SHARE,
                 &mut self.scratch,
                 &mut self.about,
                 self.now,

@@ -80,7 +80,7 @@ use common::{
     About, Admission, Cause, Clients, Config, Deadlines, Model, Reserve, notice,
 };
 
-use connection::{Connection, Progress, Scratch, is_the_clients};
+use connection::{Connection, Progress, Scratch, Share, is_the_clients};
 use datagrams::Datagrams;
 use pause::Flags;
 
@@ -90,9 +90,9 @@ const MODEL: Model = Model {
     clients: Clients::Many,
 };
 
-/// Bytes after which a visit ends: one call that brings something. The next
-/// one is due when all the others have been asked.
-const BUDGET: usize = 1;
+/// What a visit takes: one call that brings something. The next one is due
+/// when all the others have been asked.
+const SHARE: Share = Share { budget: 1, full: 0 };
 
 fn main() -> ExitCode {
     let (config, flags) = Config::with_flags::<Flags>(&MODEL);
@@ -209,7 +209,7 @@ impl<'a> Server<'a> {
         let over = matches!(progress, Ok(Progress::Ended) | Err(_));
         if !over && connection.wants_input() {
             progress = connection.on_readable(
-                BUDGET,
+                SHARE,
                 &mut self.scratch,
                 &mut self.about,
                 self.now,

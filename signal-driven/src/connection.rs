@@ -43,6 +43,17 @@ enum Stage {
     Discarding,
 }
 
+/// How much of what has arrived a visit takes.
+#[derive(Clone, Copy)]
+pub struct Share {
+    /// The visit ends after the call that makes it so many bytes, so that the
+    /// others have their turn.
+    pub budget: usize,
+    /// A call that brings fewer bytes has emptied the socket, and nothing else
+    /// waits there: 0 where only EAGAIN says that.
+    pub full: usize,
+}
+
 /// How a visit ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
@@ -95,17 +106,16 @@ impl Connection {
         !self.output.is_empty()
     }
 
-    /// Takes what has arrived, and answers it. Ends after the call that makes
-    /// it `budget` bytes, so that the others have their turn.
+    /// Takes what has arrived, and answers it.
     pub fn on_readable(
         &mut self,
-        budget: usize,
+        share: Share,
         scratch: &mut Scratch,
         about: &mut About,
         now: Instant,
     ) -> nix::Result<Progress> {
         self.borrow(scratch);
-        let drained = self.receive(budget, &mut *scratch.input, about, now)?;
+        let drained = self.receive(share, &mut *scratch.input, about, now)?;
         let progress = self.proceed(now)?;
         self.give_back(scratch);
         match progress {
@@ -169,14 +179,14 @@ impl Connection {
     /// True when the socket has no more, or no more will come.
     fn receive(
         &mut self,
-        budget: usize,
+        share: Share,
         input: &mut [u8],
         about: &mut About,
         now: Instant,
     ) -> nix::Result<bool> {
         let stream = self.stream.as_raw_fd();
         let mut taken = 0;
-        while taken < budget && self.wants_input() {
+        while taken < share.budget && self.wants_input() {
             match recv(stream, input, MsgFlags::empty()) {
                 Ok(0) => {
                     self.end_of_file = true;
@@ -186,6 +196,9 @@ impl Connection {
                 Ok(received) => {
                     taken += received;
                     self.answer(&input[..received], about, now);
+                    if received < share.full {
+                        return Ok(true);
+                    }
                 }
                 Err(Errno::EAGAIN) => {
                     about.counters.empty_calls += 1;

@@ -104,7 +104,7 @@ use common::{
     About, Admission, Cause, Clients, Config, Deadlines, Model, Reserve, notice,
 };
 
-use connection::{Connection, Progress, Scratch, is_the_clients};
+use connection::{Connection, Progress, Scratch, Share, is_the_clients};
 use datagrams::Datagrams;
 
 const MODEL: Model = Model {
@@ -115,6 +115,11 @@ const MODEL: Model = Model {
 
 /// Signals taken by one read, 128 bytes each; the others come with the next.
 const SIGNALS_PER_READ: usize = 64;
+
+/// What a visit takes: all there is, up to its share of the loop's time. Only
+/// EAGAIN says that this was all: one visit may stand for several signals, the
+/// last of them about an end of file.
+const SHARE: Share = Share { budget: READ_BUDGET, full: 0 };
 
 /// A reason to visit a connection that no signal has reported.
 const READABLE: PollFlags = PollFlags::POLLIN;
@@ -293,7 +298,7 @@ impl<'a> Server<'a> {
         let over = matches!(progress, Ok(Progress::Ended) | Err(_));
         if !over && events.intersects(PollFlags::POLLIN | both) {
             progress = connection.on_readable(
-                READ_BUDGET,
+                SHARE,
                 &mut self.scratch,
                 &mut self.about,
                 self.now,
