@@ -18,7 +18,7 @@ pub struct Session {
     max_request: usize,
     /// The start of an incomplete request; empty between requests.
     carried: Vec<u8>,
-    /// How far that start has been understood.
+    /// How far that start has been understood. Means nothing between requests.
     progress: Progress,
 }
 
@@ -75,60 +75,73 @@ impl Session {
         let mut rest = input;
         let mut carried = mem::take(&mut self.carried);
         while self.conversation.open && !rest.is_empty() {
-            // A request is looked at where it lies: in the input or, if it
-            // started earlier, behind its start.
-            let before = carried.len();
-            let known = match before {
-                0 => Progress::of(rest, self.max_request),
-                _ => Err(mem::take(&mut self.progress)),
-            };
-            let (request, length) = match known {
-                Ok(whole) => whole,
-                Err(progress) => {
-                    let Some(length) =
-                        self.advance(progress, &mut carried, rest)?
-                    else {
-                        self.carried = carried;
-                        return Ok(());
-                    };
-                    let bytes = if before > 0 { &carried } else { rest };
-                    (Request::of(&bytes[..length]), length - before)
+            if carried.is_empty() {
+                match Progress::of(rest, self.max_request) {
+                    Ok((request, length)) => {
+                        self.answer(request, about, output, completed)?;
+                        rest = &rest[length..];
+                        continue;
+                    }
+                    Err(progress) => self.progress = progress,
                 }
-            };
-            let mut reply = Growing::new(output);
-            let client = &mut self.conversation;
-            if answer(request, about, client, &mut reply) {
-                *completed += 1;
             }
-            reply.finish()?;
+            let taken =
+                self.go_on(&mut carried, rest, about, output, completed)?;
+            let Some(length) = taken else {
+                self.carried = carried;
+                return Ok(());
+            };
             rest = &rest[length..];
-            carried.clear();
         }
         Ok(())
     }
 
-    /// The length of a request that is not simply there, once it is complete;
-    /// until then, what there is of it is carried.
+    /// Goes on with a request that is not simply there: from where it is
+    /// known, in `rest` or, if it started earlier, in what was carried. Once it
+    /// is complete, answers it and says how much of `rest` it has taken; until
+    /// then, carries it.
     #[inline(never)]
-    fn advance(
+    fn go_on(
         &mut self,
-        mut progress: Progress,
         carried: &mut Vec<u8>,
         rest: &[u8],
+        about: &About,
+        output: &mut Vec<u8>,
+        completed: &mut usize,
     ) -> Result<Option<usize>, Fault> {
         let before = carried.len();
         if before > 0 {
             self.carry(carried, rest)?;
         }
         let bytes = if before > 0 { &*carried } else { rest };
-        let length = progress.advance(bytes, self.max_request)?;
-        if length.is_none() {
+        let Some(length) = self.progress.advance(bytes, self.max_request)?
+        else {
             if before == 0 {
                 self.carry(carried, rest)?;
             }
-            self.progress = progress;
+            return Ok(None);
+        };
+        let request = Request::of(&bytes[..length]);
+        self.answer(request, about, output, completed)?;
+        carried.clear();
+        Ok(Some(length - before))
+    }
+
+    /// Answers a whole request.
+    #[inline(always)]
+    fn answer(
+        &mut self,
+        request: Request<'_>,
+        about: &About,
+        output: &mut Vec<u8>,
+        completed: &mut usize,
+    ) -> Result<(), Fault> {
+        let mut reply = Growing::new(output);
+        let client = &mut self.conversation;
+        if answer(request, about, client, &mut reply) {
+            *completed += 1;
         }
-        Ok(length)
+        reply.finish()
     }
 
     /// Appends to the start of a request all that may belong to it.

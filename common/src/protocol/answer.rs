@@ -8,6 +8,9 @@ use super::{client, config, info, introspection};
 use crate::About;
 
 /// Answers a complete request. False if it asks for nothing: it gets no reply.
+///
+/// What clients ask all the time is answered here, all else elsewhere: its
+/// code and its data would be in the way.
 #[inline(always)]
 pub(crate) fn answer(
     request: Request<'_>,
@@ -15,35 +18,49 @@ pub(crate) fn answer(
     conversation: &mut Conversation,
     reply: &mut impl Reply,
 ) -> bool {
-    let Request { name: Some(name), mut arguments } = request else {
+    let Request { name: Some(name), arguments } = request else {
         return false;
     };
-    let arguments = &mut arguments;
-    let Some(mut command) = command::find(name) else {
+    let Some(command) = command::find(name) else {
         refuse_unknown(name, arguments, conversation, reply);
         return true;
     };
-    let mut names = 1;
-    if command.contains()
-        && let Some(inner) = arguments.next()
-    {
-        let Some(found) = command::find_within(command, inner) else {
-            refuse_unknown_within(command, inner, reply);
-            return true;
-        };
-        command = found;
-        names = 2;
-    }
-    if command.takes(names + arguments.left()) {
-        run(command, arguments, about, conversation, reply);
-    } else {
-        refuse_arity(command, reply);
+    match command.does {
+        _ if !command.takes(1 + arguments.left()) => {
+            refuse_arity(command, reply);
+        }
+        Does::Ping => ping(command, arguments, reply),
+        Does::Echo => arguments.for_each(|message| reply.argument(message)),
+        _ => answer_rare(command, arguments, about, conversation, reply),
     }
     true
 }
 
+/// What clients ask now and then, of a command or of one within it.
+#[inline(never)]
+fn answer_rare(
+    outer: &Command,
+    mut arguments: Arguments<'_>,
+    about: &About,
+    conversation: &mut Conversation,
+    reply: &mut impl Reply,
+) {
+    let mut command = outer;
+    if outer.contains()
+        && let Some(inner) = arguments.next()
+    {
+        let Some(found) = command::find_within(outer, inner) else {
+            return refuse_unknown_within(outer, inner, reply);
+        };
+        if !found.takes(2 + arguments.left()) {
+            return refuse_arity(found, reply);
+        }
+        command = found;
+    }
+    run(command, &mut arguments, about, conversation, reply);
+}
+
 /// `arguments` is what follows the command's name, and as many as it takes.
-#[inline(always)]
 fn run(
     command: &Command,
     arguments: &mut Arguments<'_>,
@@ -53,8 +70,6 @@ fn run(
 ) {
     let version = conversation.version;
     match command.does {
-        Does::Ping => ping(command, arguments, reply),
-        Does::Echo => arguments.for_each(|message| reply.argument(message)),
         Does::Quit => {
             conversation.open = false;
             reply.status("OK");
@@ -77,13 +92,17 @@ fn run(
         Does::CommandList => introspection::list(arguments, reply),
         Does::ConfigGet => config::settings(arguments, version, reply),
         Does::ConfigHelp => help("CONFIG", &config::HELP, reply),
-        Does::Contain => refuse_arity(command, reply),
+        // The first two have been answered, the last one has only a part.
+        Does::Ping | Does::Echo | Does::Contain => {
+            refuse_arity(command, reply);
+        }
     }
 }
 
+#[inline(always)]
 fn ping(
     command: &Command,
-    arguments: &mut Arguments<'_>,
+    mut arguments: Arguments<'_>,
     reply: &mut impl Reply,
 ) {
     match (arguments.next(), arguments.next()) {
@@ -107,6 +126,7 @@ fn help(outer: &str, lines: &[&str], reply: &mut impl Reply) {
     reply.status("    Prints this help.");
 }
 
+#[inline(never)]
 fn refuse_arity(command: &Command, reply: &mut impl Reply) {
     reply.put(b"-ERR wrong number of arguments for '");
     reply.put(command.name.as_bytes());
@@ -116,9 +136,10 @@ fn refuse_arity(command: &Command, reply: &mut impl Reply) {
 /// As many bytes of the client's as an error shows.
 const SHOWN_MOST: usize = 128;
 
+#[inline(never)]
 fn refuse_unknown(
     name: Argument<'_>,
-    arguments: &mut Arguments<'_>,
+    arguments: Arguments<'_>,
     conversation: &mut Conversation,
     reply: &mut impl Reply,
 ) {

@@ -58,8 +58,10 @@ impl Progress {
         let Some((count, length)) = header(bytes, b'*') else {
             return Err(known);
         };
-        let Ok(count) = i32::try_from(count) else { return Err(known) };
-        known.left = count.unsigned_abs();
+        if count > i32::MAX.into() {
+            return Err(known);
+        }
+        known.left = count as u32;
         known.start = length;
         let mut request = None;
         let mut rest = &bytes[length..];
