@@ -143,7 +143,6 @@ impl<'a> Arguments<'a> {
         }
     }
 
-    #[inline(never)]
     fn next_word(&mut self) -> Option<Argument<'a>> {
         let (word, after) = word(self.rest).ok()?;
         self.rest = after;
