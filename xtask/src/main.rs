@@ -5,6 +5,7 @@ mod ceilings;
 mod diff;
 mod list;
 mod model;
+mod process;
 mod run;
 mod screen;
 mod server;

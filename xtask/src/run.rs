@@ -39,7 +39,7 @@ pub fn run(flags: &Flags) -> Result<ExitCode> {
     let mut command = Command::new(build::binary(&workspace, model));
     command.args(&variant.args).args(&flags.args).stdout(Stdio::piped());
     let held = hold_signals()?;
-    let mut child = server::tie(&mut command)
+    let mut child = server::tie(&mut command, Signal::SIGTERM)
         .spawn()
         .with_context(|| format!("cannot start {}", model.name))?;
     pass_on_signals(held, server::pid(&child));

@@ -45,24 +45,45 @@ impl FromStr for Ready {
     }
 }
 
-/// Makes the process end when this one does, however it ends, and gives it an
-/// empty signal mask and a process group of its own: Ctrl-C then reaches it
-/// through us, once.
-pub fn tie(command: &mut Command) -> &mut Command {
+/// Exit code of a model that this kernel can't run.
+pub const CANNOT_RUN_HERE: i32 = 77;
+
+/// Has the kernel send the process a signal when this one ends, however it
+/// ends (PR_SET_PDEATHSIG), and gives it an empty signal mask, no descriptor
+/// but the first three, whatever this one was started with, and a process
+/// group of its own: Ctrl-C then reaches it through us, once.
+pub fn tie(command: &mut Command, at_our_end: Signal) -> &mut Command {
     let parent = nix::unistd::getpid();
-    let die_with_parent = move || {
+    let before_exec = move || {
         SigSet::empty().thread_set_mask()?;
-        prctl::set_pdeathsig(Signal::SIGTERM)?;
+        prctl::set_pdeathsig(at_our_end)?;
         // The parent may have ended before the line above.
         if nix::unistd::getppid() != parent {
             return Err(io::ErrorKind::NotFound.into());
         }
+        let on_exec = libc::CLOSE_RANGE_CLOEXEC.cast_signed();
+        // SAFETY: numbers, no memory. Before Linux 5.11 it fails, and servers
+        // have some descriptors more.
+        unsafe { libc::close_range(3, libc::c_uint::MAX, on_exec) };
         Ok(())
     };
     command.process_group(0);
-    // SAFETY: between fork and exec only sigprocmask(2), prctl(2) and
-    // getppid(2) are called: they allocate nothing and take no lock.
-    unsafe { command.pre_exec(die_with_parent) }
+    // SAFETY: between fork and exec only sigprocmask(2), prctl(2), getppid(2)
+    // and close_range(2) are called: they allocate nothing and take no lock.
+    unsafe { command.pre_exec(before_exec) }
+}
+
+/// A command as one would type it.
+pub fn words(command: &Command) -> String {
+    let mut words = command.get_program().to_string_lossy().into_owned();
+    for argument in command.get_args() {
+        words.push(' ');
+        match argument.to_string_lossy() {
+            empty if empty.is_empty() => words.push_str("''"),
+            word => words.push_str(&word),
+        }
+    }
+    words
 }
 
 /// What a model says went wrong, without the word that it begins with.

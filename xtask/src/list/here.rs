@@ -18,9 +18,6 @@ use crate::server::{self, Ready};
 /// How long a model may take to be ready, and then to end.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Exit code of a model that this kernel can't run.
-const CANNOT_RUN_HERE: i32 = 77;
-
 /// What came of starting a variant.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -84,7 +81,7 @@ pub fn try_to_run(
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    match server::tie(&mut command).spawn() {
+    match server::tie(&mut command, Signal::SIGKILL).spawn() {
         Ok(mut child) => {
             let here = outcome(&mut child);
             let _ = child.kill();
@@ -129,7 +126,7 @@ fn outcome(child: &mut Child) -> Result<Here> {
     let complaint = complaint.unwrap_or_else(|| "no reason given".to_owned());
     let complaint = server::without_prefix(&complaint).to_owned();
     Ok(match status.code() {
-        Some(CANNOT_RUN_HERE) => Here::CannotRun(complaint),
+        Some(server::CANNOT_RUN_HERE) => Here::CannotRun(complaint),
         _ => Here::Fails(format!("{status}: {complaint}")),
     })
 }
@@ -159,7 +156,8 @@ mod tests {
             let mut command = Command::new("sh");
             command.args(["-c", script]).stdin(Stdio::null());
             command.stdout(Stdio::piped()).stderr(Stdio::piped());
-            let mut child = server::tie(&mut command).spawn().unwrap();
+            let mut child =
+                server::tie(&mut command, Signal::SIGKILL).spawn().unwrap();
             outcome(&mut child).unwrap()
         };
         let ready = "echo ready tcp=127.0.0.1:1; ";

@@ -13,7 +13,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use super::PATIENCE;
 use super::bytes::{difference, show};
-use super::process;
+use crate::process;
 use super::reply::{Info, Reply};
 
 /// One connection to a server.

@@ -1,6 +1,5 @@
 //! A live Redis, which knows what the right replies are.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
@@ -9,11 +8,13 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::bytes::show;
-use super::launch::tie_to_us;
-use super::{PATIENCE, interrupt, process};
+use super::{PATIENCE, interrupt};
+use crate::process;
+use crate::server::tie;
 
 /// The version whose texts the models repeat.
 const VERSION: &str = "7.0.";
@@ -29,7 +30,7 @@ pub struct Redis {
 impl Redis {
     /// Starts it; says why not where there is none that could judge.
     pub fn start() -> Result<Self, String> {
-        let program = which("redis-server")
+        let program = process::which("redis-server")
             .ok_or("redis-server is not on the PATH".to_owned())?;
         let version = Command::new(&program)
             .arg("--version")
@@ -62,7 +63,7 @@ impl Redis {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
-        tie_to_us(&mut command);
+        tie(&mut command, Signal::SIGKILL);
         let child = interrupt::spawn(&mut command)?;
         let redis = Self { child, folder };
         process::poll_until("redis-server's socket", PATIENCE, || {
@@ -116,13 +117,4 @@ pub fn converse<S: Read + Write>(
     let mut replies = Vec::new();
     connection.read_to_end(&mut replies)?;
     Ok(replies)
-}
-
-/// The first program of this name on the PATH.
-pub fn which(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH");
-    let path = path.as_deref().unwrap_or(OsStr::new(""));
-    std::env::split_paths(path)
-        .map(|folder| folder.join(name))
-        .find(|program| program.is_file())
 }

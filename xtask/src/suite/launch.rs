@@ -7,11 +7,12 @@ use std::rc::Rc;
 
 use anyhow::Result;
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::signal::Signal;
 
 use super::case::{Trial, skip};
 use super::fault::{Fault, Judge};
 use super::server::{Ended, Server};
+use crate::server::{tie, words};
 
 /// How a server will be started.
 #[derive(Debug)]
@@ -158,7 +159,7 @@ impl<'a> Launch<'a> {
             }
             heritage()
         };
-        tie_to_us(&mut command);
+        tie(&mut command, Signal::SIGKILL);
         // SAFETY: system calls only, on values made before the fork.
         unsafe { command.pre_exec(before_exec) };
         let server = Server::spawn(command, command_line);
@@ -181,36 +182,4 @@ fn skip_without_filter(error: anyhow::Error) -> anyhow::Error {
             .then(|| skip(format!("no seccomp filter here: {error}")))
     });
     refused.unwrap_or(error)
-}
-
-/// Lets `command`'s process die with this one, start with no signal blocked,
-/// and inherit no descriptor but the first three: whoever started the suite
-/// may have left it some.
-pub fn tie_to_us(command: &mut Command) {
-    let parent = nix::unistd::getpid();
-    let before_exec = move || {
-        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-        if nix::unistd::getppid() != parent {
-            // It died before it could be asked to take us along.
-            return Err(io::Error::from(nix::errno::Errno::ESRCH));
-        }
-        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
-        let on_exec = libc::CLOSE_RANGE_CLOEXEC.cast_signed();
-        // SAFETY: numbers, no memory. Before Linux 5.11 it fails, and servers
-        // have some descriptors more.
-        unsafe { libc::close_range(3, libc::c_uint::MAX, on_exec) };
-        Ok(())
-    };
-    // SAFETY: async-signal-safe calls only, see signal-safety(7).
-    unsafe { command.pre_exec(before_exec) };
-}
-
-/// A command as one would type it.
-fn words(command: &Command) -> String {
-    let mut words = command.get_program().to_string_lossy().into_owned();
-    for argument in command.get_args() {
-        words.push(' ');
-        words.push_str(&argument.to_string_lossy());
-    }
-    words
 }

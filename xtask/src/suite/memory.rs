@@ -15,10 +15,10 @@ use super::case::{Skip, Subject, Surroundings, Trial, skip};
 use super::client::Client;
 use super::groups::was_served;
 use super::server::Server;
-use super::{interrupt, raise_descriptor_limit, subjects};
+use super::{interrupt, subjects};
 use crate::ceilings::Ceilings;
 use crate::model::{Model, Workspace};
-use crate::{build, screen};
+use crate::{build, process, screen};
 
 /// Flags of `cargo xtask memory`.
 #[derive(Debug, clap::Args)]
@@ -66,7 +66,7 @@ pub fn run(flags: &Flags) -> Result<ExitCode> {
         workspace.models.iter().filter(chosen).cloned().collect();
     build::release(&workspace, &models)?;
     interrupt::prepare()?;
-    raise_descriptor_limit()?;
+    process::raise_descriptor_limit()?;
     let around = Arc::new(Surroundings {
         seed: 0,
         redis: Err("nobody is judged".to_owned()),

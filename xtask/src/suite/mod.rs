@@ -14,7 +14,6 @@ mod interrupt;
 mod judge;
 mod launch;
 pub mod memory;
-mod process;
 mod progress;
 mod queue;
 mod reply;
@@ -28,11 +27,11 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
-use crate::build;
 use crate::ceilings::Ceilings;
 use crate::model::{Model, Workspace};
+use crate::{build, process};
 use case::{Subject, Surroundings};
 use judge::Redis;
 use runner::Plan;
@@ -126,7 +125,7 @@ fn run(
     options: &Options,
 ) -> Result<report::Report> {
     interrupt::prepare()?;
-    raise_descriptor_limit()?;
+    process::raise_descriptor_limit()?;
     let around = Arc::new(Surroundings {
         seed: options.seed,
         // Started here, because it would end with the thread that started it.
@@ -170,13 +169,4 @@ fn subjects(
         bail!("{model} has no variant called {name}");
     }
     Ok(subjects)
-}
-
-/// Hundreds of clients at a time need descriptors.
-fn raise_descriptor_limit() -> Result<()> {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
-        .context("raising the limit on open files")
 }

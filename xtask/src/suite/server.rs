@@ -18,8 +18,8 @@ use super::case::skip;
 use super::client::Client;
 use super::datagrams::Peer;
 use super::interrupt;
-use super::process::{self, Process};
 use super::tail::Tail;
+use crate::process::{self, Process};
 
 /// Exit code of a model that this kernel cannot run.
 pub const UNSUPPORTED: i32 = 77;
@@ -123,7 +123,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `command`, which is [tied to us](super::launch::tie_to_us).
+    /// Starts `command`, which is [tied to us](crate::server::tie).
     pub fn spawn(mut command: Command, command_line: String) -> Result<Self> {
         let mut child = interrupt::spawn(&mut command)?;
         let pid = Pid::from_raw(child.id().cast_signed());

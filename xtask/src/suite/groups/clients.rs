@@ -6,16 +6,17 @@ use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::rows::rows;
 use super::streams;
+use crate::process::{end_group, poll_until, which};
+use crate::server::tie;
 use crate::suite::bytes::{difference, request, show};
 use crate::suite::case::{Case, Trial, skip};
 use crate::suite::interrupt;
-use crate::suite::judge::{Redis, converse, which};
-use crate::suite::launch::tie_to_us;
-use crate::suite::process::{end_group, poll_until};
+use crate::suite::judge::{Redis, converse};
 use crate::suite::reply::Info;
 use crate::suite::server::Server;
 
@@ -62,7 +63,7 @@ fn run(
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    tie_to_us(&mut command);
+    tie(&mut command, Signal::SIGKILL);
     let mut child = interrupt::spawn(&mut command)?;
     let _guard = Group(Pid::from_raw(child.id().cast_signed()));
     let mut stdin = child.stdin.take().context("no standard input")?;

@@ -17,9 +17,9 @@ pub use limits::was_served;
 use super::PATIENCE;
 use super::case::{Case, Trial, skip};
 use super::client::Client;
-use super::process::poll_until;
 use super::reply::Info;
 use super::server::Server;
+use crate::process::poll_until;
 
 /// The groups, in the order of the matrix.
 pub const NAMES: [&str; 7] =

@@ -9,11 +9,11 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 
 use super::super::Left;
+use crate::process::poll_until;
 use crate::suite::PATIENCE;
 use crate::suite::bytes::{show, unknowns};
 use crate::suite::case::{Case, For, Trial};
 use crate::suite::client::Client;
-use crate::suite::process::poll_until;
 use crate::suite::server::Server;
 
 pub fn cases() -> Vec<Case> {

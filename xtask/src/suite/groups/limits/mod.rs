@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::Left;
+use crate::process::poll_until;
 use crate::suite::PATIENCE;
 use crate::suite::case::{Case, For, Trial};
 use crate::suite::client::Client;
-use crate::suite::process::poll_until;
 use crate::suite::server::Server;
 
 /// What a newcomer is told for whom there is no room.

@@ -4,13 +4,13 @@
 use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
 
+use crate::process::limit_signals;
 use crate::suite::bytes::{echo, payload};
 use crate::suite::case::{Case, For, Trial};
 use crate::suite::client::Client;
 use crate::suite::fault::{self, Fault};
 use crate::suite::groups::Left;
 use crate::suite::groups::limits::is_served;
-use crate::suite::process::limit_signals;
 use crate::suite::server::UNSUPPORTED;
 
 pub fn cases() -> Vec<Case> {

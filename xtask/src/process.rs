@@ -1,16 +1,19 @@
 //! What the kernel says of processes: who is left, what they cost, when they
 //! end. A server and its children share one process group, led by the server.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::path::PathBuf;
 use std::ptr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -23,8 +26,12 @@ pub struct Process {
     /// `R`, `S`, `D`, `T`, `Z`: see proc_pid_stat(5).
     pub state: char,
     pub group: Pid,
-    /// User and system time of all its threads, in clock ticks.
-    pub ticks: u64,
+    /// Time of all its threads, ended ones included, in its own code and in
+    /// the kernel.
+    pub user: Duration,
+    pub system: Duration,
+    /// The same of children that it has waited for.
+    pub reaped: (Duration, Duration),
     pub threads: usize,
 }
 
@@ -44,7 +51,9 @@ impl Process {
             name,
             state: fields.first()?.chars().next()?,
             group: Pid::from_raw(fields.get(2)?.parse().ok()?),
-            ticks: number(11)? + number(12)?,
+            user: ticks(number(11)?),
+            system: ticks(number(12)?),
+            reaped: (ticks(number(13)?), ticks(number(14)?)),
             threads: usize::try_from(number(17)?).ok()?,
         })
     }
@@ -142,9 +151,12 @@ pub fn group_memory(leader: Pid) -> u64 {
 
 /// The CPU time that a group's living processes have used.
 pub fn group_cpu_time(leader: Pid) -> Duration {
-    let ticks: u64 = group(leader).iter().map(|p| p.ticks).sum();
-    // USER_HZ is 100 on every architecture that Linux still supports but
-    // alpha, see time(7).
+    group(leader).iter().map(|p| p.user + p.system).sum()
+}
+
+/// Clock ticks as time. USER_HZ is 100 on every architecture that Linux still
+/// supports but alpha, see time(7).
+fn ticks(ticks: u64) -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
@@ -278,4 +290,21 @@ fn numbers_in(folder: &str) -> Vec<u64> {
     entries
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .collect()
+}
+
+/// The first program of this name on the PATH.
+pub fn which(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH");
+    let path = path.as_deref().unwrap_or(OsStr::new(""));
+    std::env::split_paths(path)
+        .map(|folder| folder.join(name))
+        .find(|program| program.is_file())
+}
+
+/// Thousands of clients at a time need descriptors: takes all there are to be
+/// had without asking anybody.
+pub fn raise_descriptor_limit() -> Result<()> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+        .context("raising the limit on open files")
 }
