@@ -13,8 +13,8 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use super::PATIENCE;
 use super::bytes::{difference, show};
-use crate::process;
 use super::reply::{Info, Reply};
+use crate::process;
 
 /// One connection to a server.
 #[derive(Debug)]
@@ -161,6 +161,15 @@ impl Client {
     pub fn twin(&self) -> Result<Self> {
         let stream = self.stream.try_clone().context("dup")?;
         Ok(Self { stream })
+    }
+
+    /// Sends one byte out of band.
+    pub fn send_urgent(&mut self, byte: u8) -> Result<&mut Self> {
+        let sent = SockRef::from(&self.stream)
+            .send_out_of_band(&[byte])
+            .context("sending an urgent byte")?;
+        ensure!(sent == 1, "the urgent byte was not taken");
+        Ok(self)
     }
 
     /// Waits until the other side's kernel has everything that was sent.

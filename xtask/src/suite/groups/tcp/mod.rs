@@ -45,6 +45,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("slow::reader_costs_no_time", slow_reader_costs_no_time),
         Case::new("slow::writer", slow_writer),
         Case::new("slow::large_request_in_pieces", large_request_in_pieces),
+        Case::new("urgent::what_follows_is_read", urgent_byte),
     ];
     cases.extend(many::cases());
     cases
@@ -341,5 +342,20 @@ fn large_request_in_pieces(trial: &Trial) -> Result<()> {
         rest = &rest[length..];
     }
     client.expect(reply)?.ping()?;
+    Ok(())
+}
+
+/// A receive ends at an urgent byte, however much follows (tcp(7),
+/// SIOCATMARK). The byte itself is none of the stream's, unless the server
+/// wants it there (SO_OOBINLINE): then this one is an empty line.
+fn urgent_byte(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let mut client = server.connect()?;
+    client.ping()?;
+    server.freeze()?;
+    client.send("PING before\r\n")?.send_urgent(b'\n')?;
+    client.send("PING after\r\n")?.wait_until_arrived()?;
+    server.thaw()?;
+    client.expect("$6\r\nbefore\r\n$5\r\nafter\r\n")?;
     Ok(())
 }
