@@ -26,6 +26,17 @@ pub enum Clients {
     Many,
 }
 
+/// How many threads, of one process or of several, share a model's work.
+#[derive(
+    Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Threads {
+    #[default]
+    One,
+    Many,
+}
+
 /// A kind of socket a model serves.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -46,6 +57,8 @@ pub struct Variant {
     /// Narrower than the model's, if given; then `why` says why.
     pub transports: Option<Vec<Transport>>,
     pub why: Option<String>,
+    /// Other than the model's, if given.
+    pub threads: Option<Threads>,
 }
 
 /// What a model's Cargo.toml says of it.
@@ -56,6 +69,8 @@ struct Declaration {
     summary: String,
     clients: Clients,
     transports: Vec<Transport>,
+    #[serde(default)]
+    threads: Threads,
     #[serde(default)]
     variants: Vec<Variant>,
     /// What makes it rest while nobody says anything, if it is busy then.
@@ -75,6 +90,7 @@ pub struct Model {
     pub summary: String,
     pub clients: Clients,
     pub transports: Vec<Transport>,
+    pub threads: Threads,
     /// Never empty: a model without variants has one with an empty name.
     pub variants: Vec<Variant>,
     /// Flags with which it rests while nobody says anything. Empty for those
@@ -148,6 +164,11 @@ impl Model {
         variant.transports.as_ref().unwrap_or(&self.transports)
     }
 
+    /// How many threads share the work of `variant`.
+    pub fn threads_of(&self, variant: &Variant) -> Threads {
+        variant.threads.unwrap_or(self.threads)
+    }
+
     /// `model`, or `model/variant` where there are several.
     pub fn title(&self, variant: &Variant) -> String {
         match variant.name.as_str() {
@@ -165,6 +186,7 @@ impl Variant {
             args: Vec::new(),
             transports: None,
             why: None,
+            threads: None,
         }
     }
 }
@@ -272,6 +294,7 @@ fn model(package: &Package, declared: Declaration) -> Model {
         summary: declared.summary,
         clients: declared.clients,
         transports: declared.transports,
+        threads: declared.threads,
         variants,
         rests_with: declared.rests_with,
         same: declared.same,

@@ -75,7 +75,7 @@ pub fn with_table(text: &str, table: &str) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Clients, Transport, Variant};
+    use crate::model::{Clients, Threads, Transport, Variant};
 
     const README: &str =
         "# Title\n\n<!-- models -->\nold\n<!-- /models -->\nend\n";
@@ -86,6 +86,7 @@ mod tests {
             args: Vec::new(),
             transports: narrow,
             why: None,
+            threads: None,
         };
         Model {
             name: "async-io".to_owned(),
@@ -93,6 +94,7 @@ mod tests {
             summary: "the kernel does the copying".to_owned(),
             clients: Clients::Many,
             transports: vec![Transport::Tcp, Transport::Udp],
+            threads: Threads::One,
             variants: vec![
                 variant("io-uring", None),
                 variant("posix-aio", Some(vec![Transport::Tcp])),
