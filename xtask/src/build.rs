@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use cargo_metadata::camino::Utf8PathBuf;
 
 use crate::model::{Model, Workspace};
 
@@ -19,6 +20,19 @@ pub fn release(workspace: &Workspace, models: &[Model]) -> Result<()> {
     for model in models {
         cargo.args(["--bin", &model.name]);
     }
+    run(cargo, workspace)
+}
+
+/// Builds this program as one that measures, and says where it is.
+pub fn tool(workspace: &Workspace) -> Result<Utf8PathBuf> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--profile", "tool", "--locked"]);
+    cargo.args(["--package", "xtask"]);
+    run(cargo, workspace)?;
+    Ok(workspace.target.join("tool").join("xtask"))
+}
+
+fn run(mut cargo: Command, workspace: &Workspace) -> Result<()> {
     cargo.current_dir(&workspace.root);
     let status = cargo.status().context("cannot start cargo")?;
     ensure!(status.success(), "cargo build failed: {status}");

@@ -2,6 +2,7 @@
 
 mod build;
 mod ceilings;
+mod compare;
 mod diff;
 mod list;
 mod model;
@@ -26,6 +27,11 @@ struct Flags {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// A yardstick of `compare`: receives and sends, and knows nothing.
+    #[command(hide = true)]
+    BareLoop(compare::bare::Flags),
+    /// Put the same load on every model and show what each makes of it.
+    Compare(compare::Flags),
     /// Show two models side by side, what they share folded away.
     Diff(diff::Flags),
     /// List the models, their variants and what each can do here.
@@ -44,6 +50,10 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Flags::parse().command {
+        Command::BareLoop(flags) => {
+            compare::bare::run(&flags).map(|()| ExitCode::SUCCESS)
+        }
+        Command::Compare(flags) => compare::run(&flags),
         Command::Diff(flags) => diff::run(&flags),
         Command::List(flags) => list::run(&flags),
         Command::Memory(flags) => suite::memory::run(&flags),

@@ -1,0 +1,210 @@
+//! How the generator's connections come to be, and how many.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::IpBindAddressNoPort;
+use socket2::{Domain, Socket, Type};
+
+use super::{PATIENCE, Script};
+use crate::compare::interrupt;
+
+/// Connections from one source address. There is a port for each, of
+/// net.ipv4.ip_local_port_range, which has 28,000 where nobody changed it.
+const PER_SOURCE: usize = 20_000;
+
+/// An error that a server may tell a newcomer, in bytes.
+const LINE: usize = 256;
+
+/// Newcomers who are on their way at a time: fewer than any backlog.
+const AT_A_TIME: usize = 64;
+
+/// A server that takes no more clients.
+#[derive(Debug, thiserror::Error)]
+#[error("took {held} connections; {why}")]
+pub struct Full {
+    pub held: usize,
+    /// What the next one was told, or what became of it.
+    pub why: String,
+}
+
+/// The address that connection number so-and-so comes from, where not all fit
+/// on one.
+pub fn source(number: usize) -> Option<Ipv4Addr> {
+    match number / PER_SOURCE {
+        0 => None,
+        // 127.0.1.0 and up: 127.0.0.x may be somebody's.
+        further => {
+            let [high, low] = u16::try_from(further)
+                .unwrap_or(u16::MAX)
+                .saturating_add(255)
+                .to_be_bytes();
+            Some(Ipv4Addr::new(127, 0, high, low))
+        }
+    }
+}
+
+/// A socket that will come from that address, and takes its port when it
+/// connects, so that the port only has to be free towards one server.
+pub fn socket(from: Option<Ipv4Addr>) -> Result<Socket> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)
+        .context("a socket for the generator")?;
+    if let Some(address) = from {
+        setsockopt(&socket, IpBindAddressNoPort, &true)
+            .context("IP_BIND_ADDRESS_NO_PORT")?;
+        let address = SocketAddr::from((address, 0));
+        socket.bind(&address.into()).context("a source address")?;
+    }
+    socket.set_tcp_nodelay(true)?;
+    Ok(socket)
+}
+
+/// Connects clients until there are `wanted`, each of which has had its first
+/// request answered. Fails with `Full` where the server takes no more.
+pub fn bring(
+    server: SocketAddr,
+    script: &Script,
+    connections: &mut Vec<TcpStream>,
+    wanted: usize,
+) -> Result<()> {
+    connections.reserve(wanted.saturating_sub(connections.len()));
+    while connections.len() < wanted {
+        interrupt::check()?;
+        let held = connections.len();
+        let group = AT_A_TIME.min(wanted - held);
+        let mut newcomers = Vec::with_capacity(group);
+        for number in held..held + group {
+            let stream = greet(server, script, number);
+            newcomers.push(stream.map_err(|error| refused(error, held))?);
+        }
+        for stream in newcomers {
+            let held = connections.len();
+            hear(&stream, script).map_err(|error| refused(error, held))?;
+            connections.push(stream);
+        }
+    }
+    Ok(())
+}
+
+/// A server that is full says so, or breaks the connection off; all else is
+/// an error like others.
+fn refused(error: anyhow::Error, held: usize) -> anyhow::Error {
+    let broken_off = error.downcast_ref().map(io::Error::kind);
+    let full = error.is::<Refusal>()
+        || matches!(
+            broken_off,
+            Some(ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
+        );
+    if full {
+        return Full { held, why: format!("the next: {error:#}") }.into();
+    }
+    error.context(format!("connection {}", held + 1))
+}
+
+/// What a newcomer was told instead of a reply.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refusal(String);
+
+/// Connects and asks once.
+fn greet(
+    server: SocketAddr,
+    script: &Script,
+    number: usize,
+) -> Result<TcpStream> {
+    let socket = socket(source(number))?;
+    socket.connect_timeout(&server.into(), PATIENCE).context("connect")?;
+    let mut stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let request = &script.requests[..script.request];
+    stream.write_all(request).context("send")?;
+    Ok(stream)
+}
+
+/// Waits for the answer, or for the line that says that there is none.
+fn hear(mut stream: &TcpStream, script: &Script) -> Result<()> {
+    let mut reply = vec![0; script.reply().len().max(LINE)];
+    let mut received = 0;
+    loop {
+        match stream.read(&mut reply[received..]) {
+            Ok(0) if received == 0 => {
+                return Err(Refusal("closed without a word".to_owned()).into());
+            }
+            Ok(0) => bail!("the server ended the connection in mid-reply"),
+            Ok(more) => received += more,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                bail!("no reply for {} s", PATIENCE.as_secs())
+            }
+            Err(error) => return Err(error).context("receive"),
+        }
+        let said = &reply[..received];
+        if said.starts_with(b"-") {
+            if let Some(line) = said.strip_suffix(b"\r\n") {
+                let line = String::from_utf8_lossy(line).into_owned();
+                return Err(Refusal(line).into());
+            }
+        } else if script.check(0, said)? == (1, 0) {
+            return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+    use crate::compare::workload::Request;
+
+    #[test]
+    fn more_connections_than_ports_have_more_addresses() {
+        assert_eq!(source(0), None);
+        assert_eq!(source(PER_SOURCE - 1), None);
+        assert_eq!(source(PER_SOURCE), Some(Ipv4Addr::new(127, 0, 1, 0)));
+        assert_eq!(source(3 * PER_SOURCE), Some(Ipv4Addr::new(127, 0, 1, 2)));
+    }
+
+    /// What becomes of the third newcomer, whom the server tells this and then
+    /// leaves; the first two are answered.
+    fn third(told: &'static [u8]) -> anyhow::Error {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = thread::spawn(move || {
+            let mut streams = Vec::new();
+            for number in 0..3 {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = Request::Ping.bytes();
+                stream.read_exact(&mut request).unwrap();
+                let reply = Request::Ping.reply();
+                stream.write_all(if number < 2 { &reply } else { told })?;
+                if number < 2 {
+                    streams.push(stream);
+                }
+            }
+            io::Result::Ok(streams)
+        });
+        let script = Script::new(Request::Ping, 1);
+        let mut connections = Vec::new();
+        let error = bring(address, &script, &mut connections, 3).unwrap_err();
+        assert_eq!(connections.len(), 2);
+        server.join().unwrap().unwrap();
+        error
+    }
+
+    #[test]
+    fn a_full_server_is_told_from_a_wrong_one() {
+        for told in [&b"-ERR max number of clients reached\r\n"[..], b""] {
+            let error = third(told);
+            let full = error.downcast_ref::<Full>();
+            assert_eq!(full.unwrap().held, 2, "{error:#}");
+        }
+        for told in [&b"+PO"[..], b"+PONK\r\n", b"+PONG\r\n+PONG\r\n"] {
+            let error = third(told);
+            assert!(!error.is::<Full>(), "{error:#}");
+        }
+    }
+}

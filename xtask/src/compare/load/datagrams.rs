@@ -1,0 +1,138 @@
+//! Closed loop over UDP: a sender that has its reply sends again.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::epoll::Sockets;
+use super::{Count, PATIENCE, Script, Taken};
+
+/// A datagram that is not answered within this is lost, and sent again. On
+/// loopback that happens only where a queue is full.
+const LOST_AFTER: Duration = Duration::from_secs(1);
+
+/// Some sockets, each with one datagram on its way.
+#[derive(Debug)]
+pub struct Datagrams<'a> {
+    sockets: Sockets<'a>,
+    script: &'a Script,
+    /// When the datagram on its way was sent.
+    sent: Vec<Option<Instant>>,
+}
+
+/// Sockets that talk to nobody else.
+pub fn senders(server: SocketAddr, count: usize) -> Result<Vec<UdpSocket>> {
+    let sockets = (0..count).map(|_| {
+        let socket = UdpSocket::bind("127.0.0.1:0").context("a socket")?;
+        socket.connect(server).context("connect")?;
+        Ok(socket)
+    });
+    sockets.collect()
+}
+
+impl<'a> Datagrams<'a> {
+    pub fn new(senders: &'a [UdpSocket], script: &'a Script) -> Result<Self> {
+        let sockets = senders.iter().map(AsFd::as_fd).collect();
+        let sockets = Sockets::new(sockets, script)?;
+        Ok(Self { sockets, script, sent: vec![None; senders.len()] })
+    }
+
+    /// Asks for so long, then waits for the last replies.
+    pub fn run(&mut self, span: Duration) -> Result<Taken> {
+        let mut count = Count::start()?;
+        let end = count.began() + span;
+        let mut due: Vec<usize> = (0..self.sent.len()).collect();
+        let mut last_reply = count.began();
+        let mut look_again = last_reply + LOST_AFTER;
+        loop {
+            let now = Instant::now();
+            if now < end {
+                for number in due.drain(..) {
+                    self.sent[number] = Some(Instant::now());
+                    self.sockets.send(number, 1)?;
+                }
+            }
+            if self.sent.iter().all(Option::is_none) {
+                if count.lost > 0 {
+                    count.ended(last_reply);
+                }
+                return count.finish();
+            }
+            let Self { sockets, script, sent } = self;
+            sockets.wait(LOST_AFTER, |number, received, at| {
+                let (replies, rest) = script.check(0, received)?;
+                ensure!((replies, rest) == (1, 0), "a reply that is cut short");
+                // The answer to one that was given up is nobody's.
+                if let Some(sent) = sent[number].take() {
+                    count.answered(1, at - sent);
+                    last_reply = at;
+                    due.push(number);
+                }
+                Ok(())
+            })?;
+            ensure!(last_reply.elapsed() < PATIENCE, "no datagram is answered");
+            if Instant::now() >= look_again {
+                let lost = self.give_up();
+                count.lost += lost.len() as u64;
+                due.extend(lost);
+                look_again = Instant::now() + LOST_AFTER / 10;
+            }
+        }
+    }
+
+    /// Gives up what has been on its way for too long; says whose it was.
+    fn give_up(&mut self) -> Vec<usize> {
+        let mut lost = Vec::new();
+        for (number, sent) in self.sent.iter_mut().enumerate() {
+            if sent.is_some_and(|sent| sent.elapsed() >= LOST_AFTER) {
+                *sent = None;
+                lost.push(number);
+            }
+        }
+        lost
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+    use crate::compare::workload::Request;
+
+    /// Somebody who answers all datagrams but one.
+    fn swallows_one() -> SocketAddr {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        thread::spawn(move || {
+            let mut request = [0; 100];
+            socket.set_read_timeout(Some(PATIENCE)).unwrap();
+            for number in 0.. {
+                let Ok((_, from)) = socket.recv_from(&mut request) else {
+                    return;
+                };
+                if number != 20 {
+                    socket.send_to(&Request::Ping.reply(), from).unwrap();
+                }
+            }
+        });
+        address
+    }
+
+    #[test]
+    fn a_lost_datagram_is_counted_and_keeps_nobody_else() {
+        let script = Script::new(Request::Ping, 1);
+        let senders = senders(swallows_one(), 5).unwrap();
+        let mut datagrams = Datagrams::new(&senders, &script).unwrap();
+        let span = Duration::from_millis(300);
+        let taken = datagrams.run(span).unwrap();
+        assert_eq!(taken.lost, 1);
+        assert!(taken.requests > 25, "{} requests", taken.requests);
+        // The wait for the lost one is none of the others' time.
+        assert!(taken.elapsed < LOST_AFTER, "{:?}", taken.elapsed);
+        // The next time, nobody is missing.
+        assert_eq!(datagrams.run(span / 10).unwrap().lost, 0);
+    }
+}
