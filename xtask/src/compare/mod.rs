@@ -5,15 +5,21 @@
 
 pub mod bare;
 mod check;
+mod columns;
 mod contender;
 mod correct;
 mod environment;
 mod interrupt;
 mod load;
+mod number;
+mod page;
 mod plan;
 mod raw;
 mod results;
+#[cfg(test)]
+mod sample;
 mod serving;
+mod table;
 mod trial;
 mod usage;
 mod workload;
@@ -68,7 +74,8 @@ pub struct Flags {
 }
 
 /// What the folder holds at the end.
-const FILES: [&str; 2] = [raw::FILE, "environment.txt"];
+const FILES: [&str; 4] =
+    [raw::FILE, "environment.txt", "index.html", "chart.svg"];
 
 /// Exit code after Ctrl-C, as shells have it: 128 and the signal's number.
 const INTERRUPTED: u8 = 130;
@@ -230,13 +237,18 @@ fn take(folder: &Utf8Path) -> Result<Flock<File>> {
 fn show(results: &Results, folder: &Utf8Path) -> Result<()> {
     let lines = results.environment.iter();
     let lines = lines.map(|(name, value)| format!("{name}: {value}\n"));
-    let [_, environment] = FILES;
+    let [_, environment, page, chart] = FILES;
     for (name, text) in [
         (environment, lines.collect()),
+        (page, page::render(results)),
+        (chart, page::chart_for_readme(results)),
     ] {
         let path = folder.join(name);
         fs::write(&path, text)
             .with_context(|| format!("cannot write {path}"))?;
     }
-    screen::print(&format!("\nEvery run: {folder}/runs.csv\n"))
+    screen::print(&table::render(results, screen::width()))?;
+    screen::print(&format!(
+        "\nThe page: {folder}/index.html; every run: {folder}/runs.csv\n"
+    ))
 }

@@ -1,0 +1,151 @@
+//! From a value to a place.
+
+/// More ticks than this stand too close on a phone.
+const TICKS: usize = 6;
+
+/// A range of values that begins and ends with a tick.
+#[derive(Clone, Debug)]
+pub struct Scale {
+    pub ticks: Vec<f64>,
+    log: bool,
+}
+
+impl Scale {
+    /// From nothing to at least the greatest value.
+    pub fn linear(values: &[f64]) -> Self {
+        let most = values.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+        let step = steps(most / TICKS as f64 / 10.0)
+            .find(|step| most / step <= (TICKS - 1) as f64)
+            .unwrap_or(most);
+        let last = (most / step).ceil() as usize;
+        let ticks = (0..=last).map(|at| at as f64 * step).collect();
+        Self { ticks, log: false }
+    }
+
+    /// From below the least value to above the greatest, each step a factor.
+    pub fn log(values: &[f64]) -> Self {
+        let positive = || values.iter().copied().filter(|v| *v > 0.0);
+        let least = positive().fold(f64::INFINITY, f64::min);
+        let most = positive().fold(0.0, f64::max);
+        if most == 0.0 {
+            return Self { ticks: vec![1.0, 10.0], log: true };
+        }
+        let all: Vec<_> = steps(least / 10.0)
+            .take_while(|step| *step < most * 10.0)
+            .collect();
+        let last_below = |v: f64| all.iter().rposition(|step| *step <= v);
+        let first_above = |v: f64| all.iter().position(|step| *step > v);
+        let from = last_below(least).unwrap_or(0);
+        let to = first_above(most).unwrap_or(all.len() - 1);
+        let mut ticks = all[from..=to].to_vec();
+        if ticks.len() > TICKS {
+            let (first, last) = (ticks[0], ticks[ticks.len() - 1]);
+            ticks.retain(|t| is_decade(*t) || *t == first || *t == last);
+            thin(&mut ticks);
+        }
+        Self { ticks, log: true }
+    }
+
+    /// Where a value lies, from 0 to 1.
+    pub fn at(&self, value: f64) -> f64 {
+        let (from, to) = (self.ticks[0], self.ticks[self.ticks.len() - 1]);
+        let part = if self.log {
+            (value.max(from) / from).ln() / (to / from).ln()
+        } else {
+            (value - from) / (to - from)
+        };
+        part.clamp(0.0, 1.0)
+    }
+
+    /// Ticks are round: nothing is lost.
+    pub fn label(tick: f64) -> String {
+        match tick {
+            _ if tick >= 1e6 => format!("{}M", tick / 1e6),
+            _ if tick >= 1e3 => format!("{}k", tick / 1e3),
+            _ => format!("{tick}"),
+        }
+    }
+}
+
+/// 1, 2, 5, 10, 20, 50 and so on, from below `least`.
+fn steps(least: f64) -> impl Iterator<Item = f64> {
+    let exponent = least.max(1e-9).log10().floor() as i32;
+    (exponent..exponent + 24).flat_map(|exponent| {
+        [1, 2, 5].map(|digit| {
+            // Parsed, because powers of a tenth are not exact.
+            format!("{digit}e{exponent}").parse().unwrap_or(f64::NAN)
+        })
+    })
+}
+
+fn is_decade(tick: f64) -> bool {
+    (tick.log10() - tick.log10().round()).abs() < 1e-6
+}
+
+/// A tick less than a factor of three beside the end would touch its label.
+fn thin(ticks: &mut Vec<f64>) {
+    let count = ticks.len();
+    if count > 3 && ticks[count - 1] / ticks[count - 2] < 3.0 {
+        ticks.remove(count - 2);
+    }
+    if ticks.len() > 3 && ticks[1] / ticks[0] < 3.0 {
+        ticks.remove(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ticks_are_round_and_few() {
+        for (values, ticks) in [
+            (vec![3.0, 97.0], vec![0.0, 20.0, 40.0, 60.0, 80.0, 100.0]),
+            (vec![9_999.0], vec![0.0, 2e3, 4e3, 6e3, 8e3, 1e4]),
+            (vec![0.0], vec![0.0]),
+            (vec![], vec![0.0]),
+        ] {
+            let scale = Scale::linear(&values);
+            assert_eq!(scale.ticks[..ticks.len().min(1)], [0.0]);
+            if ticks.len() > 1 {
+                assert_eq!(scale.ticks, ticks, "{values:?}");
+            }
+            assert!(scale.at(1.0).is_finite(), "{values:?}");
+        }
+        for (values, ticks) in [
+            (vec![3.1, 45.0], vec![2.0, 5.0, 10.0, 20.0, 50.0]),
+            (vec![0.3, 0.3], vec![0.2, 0.5]),
+            (vec![5.0], vec![5.0, 10.0]),
+            (vec![0.3, 300.0], vec![0.2, 1.0, 10.0, 100.0, 500.0]),
+            (vec![-1.0, 0.0], vec![1.0, 10.0]),
+            (vec![], vec![1.0, 10.0]),
+        ] {
+            assert_eq!(Scale::log(&values).ticks, ticks, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn places_are_within() {
+        let scale = Scale::log(&[2.0, 40.0]);
+        assert_eq!(scale.at(2.0), 0.0);
+        assert_eq!(scale.at(10.0), 0.5);
+        assert_eq!(scale.at(50.0), 1.0);
+        assert_eq!([scale.at(-3.0), scale.at(1e9)], [0.0, 1.0]);
+        let scale = Scale::linear(&[100.0]);
+        assert_eq!(scale.at(25.0), 0.25);
+    }
+
+    #[test]
+    fn labels_are_short() {
+        for (tick, label) in [
+            (0.0, "0"),
+            (0.2, "0.2"),
+            (2.0, "2"),
+            (50.0, "50"),
+            (2_000.0, "2k"),
+            (200_000.0, "200k"),
+        ] {
+            assert_eq!(Scale::label(tick), label);
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The page: charts, tables and words in one file that asks the network for
+//! nothing.
+
+mod chart;
+mod charts;
+mod figures;
+mod method;
+mod pick;
+mod tables;
+pub mod words;
+
+#[cfg(test)]
+mod browser;
+#[cfg(test)]
+mod tests;
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+use super::number::percent;
+use super::results::Results;
+use chart::Chart;
+
+const STYLE: &str = include_str!("style.css");
+
+/// Nothing may be loaded and no script may run: what a browser is told, so
+/// that it is not just promised.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
+
+/// The page, complete.
+pub fn render(results: &Results) -> String {
+    let charts = figures::all(results);
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport"
+                    content="width=device-width, initial-scale=1";
+                meta http-equiv="Content-Security-Policy" content=(POLICY);
+                title { "Unix I/O models, compared" }
+                style {
+                    (PreEscaped(charts::COLOURS))
+                    (PreEscaped(charts::STYLE))
+                    (PreEscaped(STYLE))
+                }
+            }
+            body { main {
+                (opening(results))
+                (summary(results))
+                section #charts {
+                    h2 { "Charts" }
+                    p {
+                        "A mark is the median of all runs, the thin line "
+                        "through it reaches from the least to the most. "
+                        "Servers with one thread stand apart from those with "
+                        "several; both have the same axis, and the "
+                        "yardsticks below. Rows of marks are sorted, the best "
+                        "first, by the mark in the middle of the legend (for "
+                        "latency, p99)."
+                    }
+                    @for chart in &charts { (figure(results, chart)) }
+                }
+                (tables::all(results))
+                (servers(results))
+                (environment(results))
+                (method::section())
+            } }
+        }
+    }
+    .into_string()
+}
+
+/// One chart as a file of its own: cost against idle connections, or what a
+/// request costs if those were not measured.
+pub fn chart_for_readme(results: &Results) -> String {
+    let [idle, processor] = figures::for_readme(results);
+    charts::alone(if idle.is_empty() { &processor } else { &idle })
+}
+
+fn opening(results: &Results) -> Markup {
+    let parts = [
+        ("summary", "Summary"),
+        ("charts", "Charts"),
+        ("tables", "Tables"),
+        ("servers", "Servers"),
+        ("environment", "Environment"),
+        ("method", "Method and limits"),
+    ];
+    let facts = ["kernel", "processor", "cpu", "commit"];
+    let known = results
+        .environment
+        .iter()
+        .filter(|(name, _)| facts.contains(&name.to_lowercase().as_str()));
+    let known: Vec<_> = known.map(|(_, value)| value.as_str()).collect();
+    html! {
+        header {
+            h1 { "Unix I/O models, compared" }
+            p .lead {
+                "One small server, written once for each way to wait for data "
+                "and once for each way to scale connections: here under the "
+                "same load, on one machine."
+            }
+            @if !known.is_empty() { p .facts { (known.join(" · ")) } }
+            nav aria-label="On this page" {
+                @for (id, name) in parts {
+                    a href=(format!("#{id}")) { (name) }
+                }
+            }
+        }
+    }
+}
+
+fn summary(results: &Results) -> Markup {
+    html! {
+        section #summary {
+            h2 { "Summary" }
+            ul {
+                @for said in words::summary(results) {
+                    li { strong { (said.topic) ": " } (said.text) }
+                }
+            }
+            p .fine {
+                "Computed from the numbers below. Two medians count as "
+                "different only where the runs of one all lie below the runs "
+                "of the other and they are at least "
+                (percent(words::APART)) " % apart."
+            }
+        }
+    }
+}
+
+fn servers(results: &Results) -> Markup {
+    html! {
+        section #servers {
+            h2 { "Servers" }
+            div .box tabindex="0" role="region" aria-label="The servers" {
+                table .environment { tbody {
+                    @for server in &results.servers {
+                        tr {
+                            th scope="row" { (server.title) }
+                            td { (server.summary) }
+                        }
+                    }
+                } }
+            }
+        }
+    }
+}
+
+fn figure(results: &Results, chart: &Chart) -> Markup {
+    let missing = &chart.missing;
+    html! {
+        section #(chart.id) {
+            @if chart.is_empty() {
+                h3 { (chart.title) }
+                p {
+                    @if missing.is_empty() {
+                        "No server has a figure for it: the tables say why."
+                    } @else {
+                        "Not measured in this run: "
+                        code { "cargo xtask compare --full" }
+                        " makes this chart."
+                    }
+                }
+            } @else {
+                div .whole {
+                    h3 { (chart.title) }
+                    p { (chart.lead) }
+                    (charts::draw(chart))
+                }
+                @if !missing.is_empty() {
+                    p .fine {
+                        "Not in this run: " (missing.join("; ")) ". "
+                        code { "cargo xtask compare --full" }
+                        " measures that too."
+                    }
+                }
+                details {
+                    summary { "The data as a table" }
+                    (tables::of_chart(results, chart))
+                }
+            }
+        }
+    }
+}
+
+fn environment(results: &Results) -> Markup {
+    html! {
+        section #environment {
+            h2 { "Environment" }
+            @if results.environment.is_empty() {
+                p { "Nothing was written down." }
+            } @else {
+                div .box tabindex="0" role="region"
+                    aria-label="The environment"
+                {
+                    table .environment { tbody {
+                        @for (name, value) in &results.environment {
+                            tr { th scope="row" { (name) } td { (value) } }
+                        }
+                    } }
+                }
+            }
+        }
+    }
+}
