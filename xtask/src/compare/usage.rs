@@ -118,6 +118,9 @@ fn queued() -> Result<u64> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+    use std::os::unix::process::CommandExt;
+    use std::process::{Command, Stdio};
     use std::time::Instant;
 
     use super::*;
@@ -130,6 +133,30 @@ mod tests {
         while scheduled(me).unwrap() < before + Duration::from_millis(5) {
             assert!(Instant::now() < deadline, "works, and uses no time");
         }
+    }
+
+    /// A shell that leads a group, and whose child works and ends while it
+    /// waits for more.
+    #[test]
+    fn children_that_ended_are_counted() {
+        let script = "sh -c 'i=0; while [ $i -lt 200000 ]; do \
+             i=$((i+1)); done'; echo done; read line";
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).process_group(0);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut shell = command.spawn().unwrap();
+        let mut line = [0; 5];
+        shell.stdout.take().unwrap().read_exact(&mut line).unwrap();
+        assert_eq!(&line, b"done\n");
+        let leader = Pid::from_raw(shell.id().cast_signed());
+        let usage = Usage::of_group(leader);
+        // Ends it.
+        drop(shell.stdin.take());
+        shell.wait().unwrap();
+        assert_eq!(usage.processes, 1);
+        assert!(usage.cpu > Duration::from_millis(50), "{usage:?}");
+        let parts = usage.user + usage.system;
+        assert!(parts > Duration::from_millis(40), "{usage:?}");
     }
 
     #[test]
