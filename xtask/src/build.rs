@@ -15,6 +15,10 @@ use crate::model::{Model, Workspace};
 /// unites the features of a dependency over the packages that are named, so
 /// each selection of models would build its own nix and its own common.
 pub fn release(workspace: &Workspace, models: &[Model]) -> Result<()> {
+    if models.is_empty() {
+        // Cargo would build everything.
+        return Ok(());
+    }
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--release", "--locked", "--workspace"]);
     for model in models {

@@ -180,10 +180,10 @@ impl Serving {
     }
 
     fn ends_within(&self, patience: Duration) -> bool {
-        let ended = process::pidfd(self.leader()).and_then(|end| {
-            process::wait_readable(&end, Instant::now() + patience)
-        });
-        ended.unwrap_or(false)
+        // Once it has been waited for, there is nothing to open.
+        let Ok(end) = process::pidfd(self.leader()) else { return true };
+        let deadline = Instant::now() + patience;
+        process::wait_readable(&end, deadline).unwrap_or(false)
     }
 
     /// What has become of it.
