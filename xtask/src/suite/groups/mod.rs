@@ -87,8 +87,12 @@ fn bound_for_one(max_request: u64) -> u64 {
     2 * max_request + PENDING + multiplied + ALLOCATOR
 }
 
+/// Looks at a server in a row that show the same before that is taken for what
+/// it keeps.
+const LOOKS: usize = 25;
+
 /// What a server holds.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Left {
     descriptors: usize,
     threads: usize,
@@ -103,6 +107,20 @@ impl Left {
             threads: process.threads,
             processes: server.group().len(),
         })
+    }
+
+    /// What it holds once that changes no more: who has its reply may be
+    /// without its thread for a moment, where a pool lends them.
+    fn settled(server: &Server) -> Result<Self> {
+        let mut seen = Self::of(server)?;
+        let mut same = 0;
+        poll_until("what the server holds to settle", PATIENCE, || {
+            let now = Self::of(server)?;
+            same = if now == seen { same + 1 } else { 0 };
+            seen = now;
+            Ok(same == LOOKS)
+        })?;
+        Ok(seen)
     }
 
     /// Whether there are more threads or processes than before.

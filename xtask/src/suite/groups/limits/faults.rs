@@ -57,8 +57,8 @@ fn nobody_to_serve(trial: &Trial) -> Result<()> {
     let server = trial.launch().fault(&fault).start()?;
     let mut first = server.connect()?;
     first.ping()?;
+    let held = Left::settled(&server)?;
     fault.on();
-    let held = Left::of(&server)?;
     let mut newcomer = server.connect()?;
     let served = is_served(&mut newcomer).context("the newcomer")?;
     if fault.failed() == 0 {

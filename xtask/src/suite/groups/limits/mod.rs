@@ -54,7 +54,7 @@ fn one_too_many(trial: &Trial) -> Result<()> {
     let (server, mut first, mut second) = full(trial)?;
     // By the time one is refused, those who were served have what they keep.
     server.connect()?.expect(REFUSAL)?.expect_end()?;
-    let held = Left::of(&server)?;
+    let held = Left::settled(&server)?;
     for _ in 0..10 {
         server.connect()?.expect(REFUSAL)?.expect_end()?;
     }
@@ -69,7 +69,7 @@ fn one_too_many(trial: &Trial) -> Result<()> {
 fn had_sent(trial: &Trial) -> Result<()> {
     let (server, mut first, _second) = full(trial)?;
     server.connect()?.expect(REFUSAL)?.expect_end()?;
-    let held = Left::of(&server)?;
+    let held = Left::settled(&server)?;
     for size in [6, 600, 60_000] {
         server.freeze()?;
         let mut newcomer = server.connect()?;
