@@ -1,5 +1,5 @@
 //! `cargo xtask compare --check`: what is promised of the fastest models'
-//! speed, as ratios within one run.
+//! speed, as ratios within one run, in which they are [abreast].
 
 use std::process::ExitCode;
 
@@ -35,26 +35,18 @@ const PROMISES: [(&str, f64, f64); 3] = [
     ("pipeline-64", 1.30, 2.5),
 ];
 
-/// What idle connections may add.
-const IDLE: (&str, &str, f64) = ("idle-10000", "ping-50", 1.05);
+/// What idle connections may add to what a second server takes without them.
+const IDLE: (&str, f64) = ("idle-10000", 1.05);
 
 pub fn servers() -> Vec<String> {
     MODELS.map(str::to_owned).to_vec()
 }
 
-/// Those that promises are about; the pair with and without idle connections
-/// one after the other, because they are compared with each other.
+/// Those that promises are about.
 pub fn workloads(all: Vec<Workload>) -> Result<Vec<Workload>> {
     let promised = PROMISES.map(|(name, ..)| name.to_owned());
     let names = [&promised[..], &[IDLE.0.to_owned()]].concat();
-    let mut chosen = workload::named(all, &names)?;
-    let (many, none, _) = IDLE;
-    chosen.sort_by_key(|w| match w.name.as_str() {
-        name if name == none => 0,
-        name if name == many => 1,
-        _ => 2,
-    });
-    Ok(chosen)
+    workload::named(all, &names)
 }
 
 /// One promise, and what became of it.
@@ -109,27 +101,21 @@ pub fn judge(results: &Results) -> Result<ExitCode> {
         for (workload, most, least) in PROMISES {
             verdicts.push(Verdict {
                 what: format!("{workload}: {model} / bare-loop"),
-                ratio: ratio(
-                    results,
-                    (workload, model),
-                    (workload, "bare-loop"),
-                ),
+                ratio: ratio(results, workload, model, "bare-loop"),
                 bound: Bound::AtMost(most),
             });
             verdicts.push(Verdict {
                 what: format!("{workload}: redis-server / {model}"),
-                ratio: ratio(
-                    results,
-                    (workload, "redis-server"),
-                    (workload, model),
-                ),
+                ratio: ratio(results, workload, "redis-server", model),
                 bound: Bound::AtLeast(least),
             });
         }
-        let (many, none, most) = IDLE;
+    }
+    let (workload, most) = IDLE;
+    for model in MODELS {
         verdicts.push(Verdict {
-            what: format!("{many} / {none}: {model}"),
-            ratio: ratio(results, (many, model), (none, model)),
+            what: format!("{workload}: {model} / without them"),
+            ratio: added(results, workload, model),
             bound: Bound::AtMost(most),
         });
     }
@@ -147,14 +133,36 @@ pub fn judge(results: &Results) -> Result<ExitCode> {
     Ok(if broken { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// One server's processor time a request with one workload over that of
-/// another pair, run by run. None unless every run has both.
+/// One server's processor time a request over that of another, run by run.
 fn ratio(
     results: &Results,
-    over: (&str, &str),
-    under: (&str, &str),
+    workload: &str,
+    over: &str,
+    under: &str,
 ) -> Option<Spread> {
-    let cpu = |(workload, server): (&str, &str), number: usize| {
+    let (over, under) =
+        (figures(results, workload, over)?, figures(results, workload, under)?);
+    let pairs = over.iter().zip(under);
+    Spread::of(pairs.map(|(over, under)| over.cpu / under.cpu).collect())
+}
+
+/// One server's processor time a request with idle connections over that
+/// without them, run by run.
+fn added(results: &Results, workload: &str, server: &str) -> Option<Spread> {
+    let runs = figures(results, workload, server)?;
+    let ratios: Option<Vec<_>> =
+        runs.iter().map(|run| Some(run.cpu / run.alone?)).collect();
+    Spread::of(ratios?)
+}
+
+/// What the runs came to, in order. None unless all of them were measured.
+fn figures<'a>(
+    results: &'a Results,
+    workload: &str,
+    server: &str,
+) -> Option<Vec<&'a Figures>> {
+    let last = results.runs.iter().map(|run| run.number).max()?;
+    let one = |number: usize| {
         let mut runs = results.runs.iter();
         let run = runs.find(|run| {
             run.workload == workload
@@ -162,15 +170,11 @@ fn ratio(
                 && run.number == number
         })?;
         match &run.outcome {
-            Outcome::Measured(Figures { cpu, .. }) => Some(*cpu),
+            Outcome::Measured(figures) => Some(figures),
             _ => None,
         }
     };
-    let last = results.runs.iter().map(|run| run.number).max()?;
-    let ratios: Option<Vec<_>> = (1..=last)
-        .map(|number| Some(cpu(over, number)? / cpu(under, number)?))
-        .collect();
-    Spread::of(ratios?)
+    (1..=last).map(one).collect()
 }
 
 #[cfg(test)]
@@ -195,7 +199,11 @@ mod tests {
                 .iter()
                 .flat_map(|w| cpus.iter().enumerate().map(move |c| (w, c)))
             {
-                let figures = Figures { cpu: *cpu, ..Figures::default() };
+                let figures = Figures {
+                    cpu: *cpu,
+                    alone: Some(1.0),
+                    ..Figures::default()
+                };
                 results.runs.push(Run {
                     workload: (*workload).to_owned(),
                     server: (*server).to_owned(),
@@ -217,8 +225,7 @@ mod tests {
         // The machine is twice as slow in the last run, for both.
         let rows = [("one", [1.1, 1.0, 2.2]), ("other", [1.0, 1.0, 2.0])];
         let results = results(&rows);
-        let pair = (("ping-50", "one"), ("ping-50", "other"));
-        let ratio = ratio(&results, pair.0, pair.1).unwrap();
+        let ratio = ratio(&results, "ping-50", "one", "other").unwrap();
         assert!((ratio.median - 1.1).abs() < 1e-9, "{ratio:?}");
         assert!((ratio.least - 1.0).abs() < 1e-9, "{ratio:?}");
     }
@@ -240,6 +247,13 @@ mod tests {
         assert_eq!(judge(&failed).unwrap(), ExitCode::FAILURE);
         failed.missing = 1;
         judge(&failed).unwrap_err();
+        let mut idle = results(&good);
+        let runs = idle.runs.iter_mut();
+        for run in runs.filter(|run| run.workload == IDLE.0) {
+            let Outcome::Measured(figures) = &mut run.outcome else { panic!() };
+            figures.alone = Some(0.95);
+        }
+        assert_eq!(judge(&idle).unwrap(), ExitCode::FAILURE);
         let mut slow = good;
         slow[2].1 = [1.06; 3];
         assert!(!holds(&slow));

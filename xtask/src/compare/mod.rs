@@ -3,6 +3,7 @@
 //!
 //! How it measures, and what that can't tell, is in METHODOLOGY.md.
 
+mod abreast;
 pub mod bare;
 mod check;
 mod columns;
@@ -150,6 +151,7 @@ impl Flags {
             contenders: contenders(workspace, &names)?,
             workloads,
             runs,
+            abreast: self.check,
             spans: Spans {
                 warm_up: Duration::from_secs_f64(seconds * WARM_UP),
                 measured: Duration::from_secs_f64(seconds),

@@ -1,12 +1,14 @@
 //! What is measured, in which order, and how far that has come.
 
 use std::collections::BTreeMap;
+use std::slice;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use cargo_metadata::camino::Utf8Path;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::abreast;
 use super::contender::Contender;
 use super::correct;
 use super::interrupt::{self, Interrupted};
@@ -28,6 +30,16 @@ pub struct Plan {
     pub workloads: Vec<Workload>,
     pub runs: usize,
     pub spans: Spans,
+    /// All servers take turns in one run, not one after the other.
+    pub abreast: bool,
+}
+
+/// Who is measured at a time, with what.
+#[derive(Debug)]
+struct Step<'a> {
+    contenders: &'a [Contender],
+    workload: &'a Workload,
+    number: usize,
 }
 
 impl Plan {
@@ -37,7 +49,7 @@ impl Plan {
             servers: self.contenders.iter().map(Contender::server).collect(),
             workloads: self.workloads.clone(),
             runs: Vec::new(),
-            missing: self.steps().len(),
+            missing: self.steps().iter().map(|s| s.contenders.len()).sum(),
         }
     }
 
@@ -54,15 +66,20 @@ impl Plan {
     }
 
     fn estimate(&self) -> Duration {
-        let one = |(contender, workload): (&Contender, &Workload)| {
+        let one = |contender: &Contender, workload: &Workload| {
             if contender.declines(workload).is_some() {
                 return Duration::ZERO;
             }
             let held = u32::try_from(workload.held()).unwrap_or(u32::MAX);
             let Spans { warm_up, measured } = self.spans;
-            OVERHEAD + warm_up + measured + PER_CONNECTION * held
+            let twins = self.abreast && workload.idle > 0;
+            let servers = if twins { 2 } else { 1 };
+            (OVERHEAD + warm_up + measured) * servers + PER_CONNECTION * held
         };
-        self.steps().iter().map(|step| one((step.0, step.1))).sum()
+        let all = |step: &Step<'_>| -> Duration {
+            step.contenders.iter().map(|it| one(it, step.workload)).sum()
+        };
+        self.steps().iter().map(all).sum()
     }
 
     /// Server after server within a workload, workload after workload within
@@ -70,16 +87,22 @@ impl Plan {
     /// run goes backwards, so that nobody always follows the same one, whose
     /// remains the kernel may still be busy with; and each begins somewhere
     /// else.
-    fn steps(&self) -> Vec<(&Contender, &Workload, usize)> {
+    fn steps(&self) -> Vec<Step<'_>> {
         let mut steps = Vec::new();
         let count = self.contenders.len();
         for number in 1..=self.runs {
             for workload in &self.workloads {
+                if self.abreast {
+                    let contenders = &self.contenders;
+                    steps.push(Step { contenders, workload, number });
+                    continue;
+                }
                 for step in 0..count {
                     let backwards = number % 2 == 0;
                     let step = if backwards { count - step } else { step };
                     let at = (number + step) % count;
-                    steps.push((&self.contenders[at], workload, number));
+                    let contenders = slice::from_ref(&self.contenders[at]);
+                    steps.push(Step { contenders, workload, number });
                 }
             }
         }
@@ -109,44 +132,73 @@ impl Plan {
         }
         // Where there is no terminal, a line now and then says that it goes on.
         let mut last_said = None;
-        for (contender, workload, number) in self.steps() {
+        for step in self.steps() {
             if interrupt::is_wanted() {
                 break;
             }
-            let title = &contender.title;
-            let name = &workload.name;
+            let Step { contenders, workload, number } = step;
+            let (title, name) = (title(contenders), &workload.name);
             bar.set_message(format!("{title}: {name}, run {number}"));
             if bar.is_hidden() && last_said != Some((name, number)) {
                 eprintln!("{name}, run {number} of {}", self.runs);
                 last_said = Some((name, number));
             }
             let from = began.elapsed();
-            let ended = match wrong.get(title) {
-                Some(error) => Ended::before(error),
-                None => trial::run(contender, workload, self.spans, processors),
+            let wrong = contenders.iter().find_map(|it| wrong.get(&it.title));
+            let ended = match wrong {
+                Some(error) => Err(anyhow!("{error:#}")),
+                None => self.step(&step, processors),
             };
             let ended = match ended {
                 Err(error) if error.is::<Interrupted>() => break,
-                ended => ended?,
+                Err(error) => vec![Ended::before(&error)?; contenders.len()],
+                Ok(ended) => ended,
             };
-            if let Some(command_line) = ended.command_line {
-                results.record_command(title, command_line);
+            let span =
+                (from.as_secs_f64(), (began.elapsed() - from).as_secs_f64());
+            for (contender, ended) in contenders.iter().zip(ended) {
+                let title = &contender.title;
+                if let Some(command_line) = ended.command_line {
+                    results.record_command(title, command_line);
+                }
+                let run = Run {
+                    workload: name.clone(),
+                    server: title.clone(),
+                    number,
+                    outcome: ended.outcome,
+                    ended_at: ended.at,
+                };
+                raw.write(&run, span.0, span.1)?;
+                results.runs.push(run);
+                results.missing -= 1;
+                bar.inc(1);
             }
-            let run = Run {
-                workload: name.clone(),
-                server: title.clone(),
-                number,
-                outcome: ended.outcome,
-                ended_at: ended.at,
-            };
-            let took = began.elapsed() - from;
-            raw.write(&run, from.as_secs_f64(), took.as_secs_f64())?;
-            results.runs.push(run);
-            results.missing -= 1;
-            bar.inc(1);
         }
         bar.finish_and_clear();
         Ok(())
+    }
+
+    fn step(
+        &self,
+        step: &Step<'_>,
+        processors: Processors,
+    ) -> Result<Vec<Ended>> {
+        let &Step { contenders, workload, .. } = step;
+        match contenders {
+            [one] if !self.abreast => {
+                let ended = trial::run(one, workload, self.spans, processors)?;
+                Ok(vec![ended])
+            }
+            all => abreast::run(all, workload, self.spans, processors),
+        }
+    }
+}
+
+/// Who is being measured.
+fn title(contenders: &[Contender]) -> &str {
+    match contenders {
+        [one] => &one.title,
+        _ => "all in turns",
     }
 }
 
@@ -189,7 +241,7 @@ mod tests {
         workloads.truncate(2);
         let second = Duration::from_secs(1);
         let spans = Spans { warm_up: second / 5, measured: second };
-        Plan { contenders, workloads, runs, spans }
+        Plan { contenders, workloads, runs, spans, abreast: false }
     }
 
     #[test]
@@ -198,7 +250,10 @@ mod tests {
         let mut steps: Vec<_> = plan
             .steps()
             .into_iter()
-            .map(|(who, load, run)| (run, load.name.clone(), who.title.clone()))
+            .map(|step| {
+                let title = step.contenders[0].title.clone();
+                (step.number, step.workload.name.clone(), title)
+            })
             .collect();
         let runs: Vec<_> = steps.iter().map(|step| step.0).collect();
         assert!(runs.is_sorted(), "a run begins before the last one is over");
@@ -215,7 +270,7 @@ mod tests {
         let steps = plan.steps();
         let order: Vec<Vec<_>> = steps
             .chunks(count)
-            .map(|run| run.iter().map(|step| &step.0.title).collect())
+            .map(|run| run.iter().map(|s| &s.contenders[0].title).collect())
             .collect();
         // Two workloads a run, of which every other one is looked at.
         let order: Vec<_> = order.iter().step_by(2).collect();
@@ -233,6 +288,24 @@ mod tests {
             before.dedup();
             assert!(before.len() > 1, "{} follows {before:?}", contender.title);
         }
+    }
+
+    #[test]
+    fn those_abreast_are_in_every_run_together() {
+        let mut plan = plan(&["multiplexing-epoll"], 3);
+        plan.abreast = true;
+        let steps = plan.steps();
+        assert_eq!(steps.len(), 2 * 3);
+        assert!(steps.iter().all(|step| step.contenders.len() == 3));
+        assert_eq!(plan.start(Vec::new()).missing, 3 * 2 * 3);
+        // A server with idle connections has a twin without.
+        let alone = plan.estimate();
+        for workload in &mut plan.workloads {
+            workload.idle = 1;
+        }
+        let turns = Duration::from_millis(1_350) * 3 * 2 * 3;
+        let idle = PER_CONNECTION * 3 * 2 * 3;
+        assert_eq!(plan.estimate(), alone + turns + idle);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use cargo_metadata::camino::Utf8Path;
 use super::results::{Figures, Outcome, Run};
 
 /// The columns. Times are in microseconds, sizes in KiB.
-const COLUMNS: [&str; 25] = [
+const COLUMNS: [&str; 26] = [
     "workload",
     "server",
     "run",
@@ -22,6 +22,7 @@ const COLUMNS: [&str; 25] = [
     "p99_us",
     "p99_9_us",
     "server_cpu_us_per_request",
+    "server_cpu_us_per_request_without_idle",
     "server_user_us_per_request",
     "server_system_us_per_request",
     "context_switches_per_request",
@@ -90,6 +91,7 @@ fn record(run: &Run, began: f64, took: f64) -> [String; COLUMNS.len()] {
         one(|f| f.p99, 3),
         one(|f| f.p999, 3),
         one(|f| f.cpu, 4),
+        maybe(|f| f.alone),
         maybe(|f| f.user),
         maybe(|f| f.system),
         one(|f| f.switches, 6),

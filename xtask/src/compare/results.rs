@@ -72,6 +72,9 @@ pub struct Figures {
     /// The server's processor time a request, in microseconds, all its
     /// threads and processes together, by the scheduler's clock.
     pub cpu: f64,
+    /// The same for a second server that took turns with this one, and had
+    /// no idle connections. None where there was none.
+    pub alone: Option<f64>,
     /// Its parts, by the kernel's accounting. None where many processes share
     /// the work: the kernel shows each one's in ticks of 10 ms.
     pub user: Option<f64>,

@@ -160,6 +160,7 @@ fn figures(workload: &Workload, server: usize, number: usize) -> Figures {
         p99: p50 * (1.8 + 0.1 * server as f64),
         p999: p50 * 6.0 * noise,
         cpu,
+        alone: None,
         user: Some(cpu * 0.2),
         system: Some(cpu * 0.8),
         switches: if threads > 1.0 { 1.02 } else { 0.021 },

@@ -56,7 +56,7 @@ const PROCESSES_TO_SPLIT: usize = 2;
 const LATE: f64 = 0.001;
 
 /// What came of a run.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Ended {
     pub outcome: Outcome,
     /// At how many connections the server took no more.
@@ -85,28 +85,31 @@ pub fn run(
         Ok(server) => server,
         Err(error) => return Ended::before(&error),
     };
-    let command_line = Some(server.command_line.clone());
+    let command_line = server.command_line.clone();
     let seen = load(&server, workload, spans, processors);
     let ended = match seen {
         Ok(seen) => match server.stop() {
-            Ok(switches) => Ended {
-                outcome: Outcome::Measured(
-                    seen.figures(workload, processors, switches),
-                ),
-                at: None,
-                command_line: None,
-            },
+            Ok(switches) => {
+                let figures = seen.figures(workload, processors, switches);
+                Ended::well(figures, command_line.clone())
+            }
             Err(error) => Ended::before(&error)?,
         },
         Err(error) => Ended::by(&error, &server.story())?,
     };
-    Ok(Ended { command_line, ..ended })
+    Ok(Ended { command_line: Some(command_line), ..ended })
 }
 
 impl Ended {
     /// Found out before it began.
     pub fn before(error: &anyhow::Error) -> Result<Self> {
         Self::by(error, &Story::default())
+    }
+
+    /// How it went, and how it was started.
+    pub fn well(figures: Figures, command_line: String) -> Self {
+        let outcome = Outcome::Measured(figures);
+        Self { outcome, at: None, command_line: Some(command_line) }
     }
 
     fn failed(why: String) -> Self {
@@ -148,13 +151,13 @@ fn lacks_descriptors(workload: &Workload) -> Result<Option<String>> {
 
 /// What a run has shown, before it is made into figures.
 #[derive(Debug)]
-struct Seen {
-    taken: Taken,
-    before: Usage,
-    after: Usage,
+pub struct Seen {
+    pub taken: Taken,
+    pub before: Usage,
+    pub after: Usage,
     /// What a connection takes, in bytes: of the processes, of the kernel.
-    memory: Option<(f64, f64)>,
-    held: usize,
+    pub memory: Option<(f64, f64)>,
+    pub held: usize,
 }
 
 /// Brings the connections, and asks on them.
@@ -244,7 +247,8 @@ fn hold(
 }
 
 impl Seen {
-    fn figures(
+    /// `all_switches` are the context switches of the server's whole life.
+    pub fn figures(
         &self,
         workload: &Workload,
         processors: Processors,
@@ -275,6 +279,7 @@ impl Seen {
             p99: latency(0.99),
             p999: latency(0.999),
             cpu: each(|usage| usage.cpu),
+            alone: None,
             user: splits.then(|| each(|usage| usage.user)),
             system: splits.then(|| each(|usage| usage.system)),
             switches: switches as f64 / requests,

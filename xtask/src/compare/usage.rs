@@ -41,6 +41,17 @@ impl Usage {
         usage
     }
 
+    /// Adds what was used between two looks; threads and processes are those
+    /// of the last.
+    pub fn grow(&mut self, before: Self, after: Self) {
+        self.cpu += after.cpu.saturating_sub(before.cpu);
+        self.user += after.user.saturating_sub(before.user);
+        self.system += after.system.saturating_sub(before.system);
+        self.switches += after.switches.saturating_sub(before.switches);
+        self.threads = after.threads;
+        self.processes = after.processes;
+    }
+
     fn add(&mut self, process: &Process) {
         self.cpu += scheduled(process.pid).unwrap_or_default();
         self.user += process.user;

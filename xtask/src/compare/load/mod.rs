@@ -48,6 +48,19 @@ pub struct Taken {
     pub lost: u64,
 }
 
+impl Taken {
+    /// Both together.
+    pub fn and(mut self, other: &Self) -> Result<Self> {
+        self.elapsed += other.elapsed;
+        self.requests += other.requests;
+        self.latency.add(&other.latency).context("histograms")?;
+        self.client += other.client;
+        self.late += other.late;
+        self.lost += other.lost;
+        Ok(self)
+    }
+}
+
 /// What becomes `Taken`.
 #[derive(Debug)]
 pub struct Count {
