@@ -19,6 +19,10 @@ pub(crate) enum Version {
 pub(crate) trait Reply {
     fn put(&mut self, bytes: &[u8]);
 
+    /// So many bytes are about to be put, in parts. Memory that grows by parts
+    /// grows twice, the second time by as much again for the last two bytes.
+    fn expect(&mut self, bytes: usize);
+
     /// What starts an array, an integer, a bulk string: its mark, a number.
     #[inline]
     fn head(&mut self, mark: u8, number: u64) {
@@ -82,6 +86,7 @@ pub(crate) trait Reply {
     }
 
     fn bulk(&mut self, bytes: &[u8]) {
+        self.expect(1 + Decimal::MOST + 2 + bytes.len() + 2);
         self.head(b'$', bytes.len() as u64);
         self.put(bytes);
         self.put(b"\r\n");
@@ -170,6 +175,10 @@ impl Reply for Growing<'_> {
         }
         self.output.extend_from_slice(bytes);
     }
+
+    fn expect(&mut self, bytes: usize) {
+        self.refused |= self.output.try_reserve(bytes).is_err();
+    }
 }
 
 /// Replies in memory that doesn't.
@@ -202,4 +211,6 @@ impl Reply for Fixed<'_> {
             _ => self.overflowed = true,
         }
     }
+
+    fn expect(&mut self, _: usize) {}
 }
