@@ -14,9 +14,10 @@ use common::{About, BackPressure, Deadline, Session};
 use crate::queues::{unacknowledged, unread};
 
 /// Buffers that are kept for the next replies, and bytes of capacity that each
-/// may have: a MiB together.
+/// may have: 2 MiB together. A reply that a chunk of input completes fits, so
+/// that memory need not be had from the kernel for each.
 const SPARE_BUFFERS: usize = 64;
-const SPARE_CAPACITY: usize = 16 * 1024;
+const SPARE_CAPACITY: usize = 32 * 1024;
 
 /// One client: its socket, its half of the protocol, and what no operation
 /// has taken yet. Idle, it holds no buffer.
