@@ -7,10 +7,10 @@
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 
 use super::contender::Contender;
-use super::load::PATIENCE;
+use super::load::{PATIENCE, difference};
 use super::serving::Serving;
 use super::workload::{Load, Request, Workload};
 use crate::model::Transport;
@@ -118,18 +118,10 @@ fn check_datagrams(server: SocketAddr) -> Result<()> {
 }
 
 fn compare(received: &[u8], expected: &[u8]) -> Result<()> {
-    let pairs = received.iter().zip(expected);
-    let same = pairs.take_while(|(a, b)| a == b).count();
-    let tail = |bytes: &[u8]| {
-        let end = bytes.len().min(same + 40);
-        bytes[same..end].escape_ascii().to_string()
-    };
-    ensure!(
-        received == expected,
-        "byte {same} of the replies is wrong: \"{}\" instead of \"{}\"",
-        tail(received),
-        tail(expected)
-    );
+    if received != expected {
+        let (byte, what) = difference(received, expected);
+        bail!("byte {byte} of the replies is wrong: {what}");
+    }
     Ok(())
 }
 

@@ -128,6 +128,19 @@ fn processor_time() -> Result<Duration> {
     Ok(now.into())
 }
 
+/// Where two strings part, and what the first has there instead of the other.
+pub fn difference(received: &[u8], expected: &[u8]) -> (usize, String) {
+    const SHOWN: usize = 40;
+    let pairs = received.iter().zip(expected);
+    let same = pairs.take_while(|(a, b)| a == b).count();
+    let tail = |bytes: &[u8]| {
+        let end = bytes.len().min(same + SHOWN);
+        bytes[same..end].escape_ascii().to_string()
+    };
+    let (seen, wanted) = (tail(received), tail(expected));
+    (same, format!("\"{seen}\" instead of \"{wanted}\""))
+}
+
 /// One request again and again, and what comes back.
 #[derive(Debug)]
 pub struct Script {
@@ -172,17 +185,7 @@ impl Script {
     pub fn check(&self, at: usize, received: &[u8]) -> Result<(usize, usize)> {
         let expected = &self.replies[at..at + received.len()];
         if received != expected {
-            let pairs = received.iter().zip(expected);
-            let same = pairs.take_while(|(a, b)| a == b).count();
-            let tail = |bytes: &[u8]| {
-                let end = bytes.len().min(same + 40);
-                bytes[same..end].escape_ascii().to_string()
-            };
-            bail!(
-                "a wrong reply: \"{}\" instead of \"{}\"",
-                tail(received),
-                tail(expected)
-            );
+            bail!("a wrong reply: {}", difference(received, expected).1);
         }
         let end = at + received.len();
         Ok((end / self.reply, end % self.reply))
