@@ -1,5 +1,6 @@
 //! `cargo xtask compare --check`: what is promised of the fastest models'
-//! speed, as ratios within one run, in which they are [abreast].
+//! speed, as ratios within one run, in which servers take turns, see
+//! [abreast](super::abreast).
 
 use std::process::ExitCode;
 
