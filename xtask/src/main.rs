@@ -12,6 +12,7 @@ mod screen;
 mod server;
 mod suite;
 mod tidy;
+mod trace;
 
 use std::process::ExitCode;
 

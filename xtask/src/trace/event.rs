@@ -1,0 +1,127 @@
+//! What a tracer sees, in the order in which it saw it.
+
+use std::fmt;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::Pid;
+
+/// One thing that a thread did, or that was done to it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Event {
+    /// On the clock of [`now`], when the tracer saw it.
+    pub at: Duration,
+    pub pid: Pid,
+    pub tid: Pid,
+    pub what: What,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum What {
+    /// A system call begins, with the memory that it passes to the kernel.
+    Enter(Call),
+    /// The thread's call ends, with the memory that the kernel has filled.
+    /// Calls of one thread do not nest: it belongs to the last `Enter`.
+    Exit(Outcome),
+    /// A signal is about to be delivered.
+    Signal(Signal),
+    /// The event's thread or process was started by this process: a thread
+    /// where that is its own process, else a child.
+    Started { by: Pid },
+    /// The process has become another program (execve(2)).
+    Executed,
+    /// The thread has ended; the last one of a process, with its status.
+    Ended(ExitStatus),
+}
+
+/// A system call as it was entered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Call {
+    /// Of the kernel's own table: `accept4`, `epoll_pwait`. Empty for a number
+    /// that the table does not have.
+    pub name: &'static str,
+    pub number: u64,
+    pub arguments: [u64; 6],
+    pub memory: Memory,
+}
+
+/// How a system call ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// As the kernel returns it: an errno is negative.
+    pub result: i64,
+    pub memory: Memory,
+}
+
+/// The first bytes of what arguments point to, by the arguments' positions.
+/// Of vectors (iovec, msghdr) it is the data, not the list.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Memory(pub Vec<(u8, Box<[u8]>)>);
+
+/// A signal with the part of siginfo_t that says where it comes from, see
+/// sigaction(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signal {
+    pub number: i32,
+    /// SI_USER, SI_TKILL, POLL_IN, ...
+    pub code: i32,
+    /// Of a signal that a descriptor's readiness caused.
+    pub fd: Option<i32>,
+    /// Of a signal that a process sent.
+    pub sender: Option<Pid>,
+}
+
+impl Memory {
+    /// What the argument at `position` points to; empty where nothing was
+    /// read.
+    pub fn of(&self, position: u8) -> &[u8] {
+        let entry = self.0.iter().find(|(place, _)| *place == position);
+        entry.map_or(&[], |(_, bytes)| bytes)
+    }
+}
+
+impl Signal {
+    /// Parses the start of a siginfo_t, whose layout is the same on all
+    /// 64-bit machines.
+    pub fn parse(siginfo: &[u8]) -> Option<Self> {
+        let word = |at: usize| -> Option<i32> {
+            let bytes = siginfo.get(at..at + 4)?;
+            Some(i32::from_ne_bytes(bytes.try_into().ok()?))
+        };
+        let (number, code) = (word(0)?, word(8)?);
+        // POLL_IN to POLL_HUP: sent by fcntl(2)'s F_SETOWN and F_SETSIG.
+        let polled = (1..=6).contains(&code)
+            && (number == libc::SIGIO || number >= libc::SIGRTMIN());
+        let sent = matches!(
+            code,
+            libc::SI_USER | libc::SI_QUEUE | libc::SI_TKILL | SI_ASYNCIO
+        );
+        Some(Self {
+            number,
+            code,
+            fd: if polled { word(24) } else { None },
+            sender: if sent { word(16).map(Pid::from_raw) } else { None },
+        })
+    }
+}
+
+/// What glibc says of a finished aio_read(3), which libc does not name.
+const SI_ASYNCIO: i32 = -4;
+
+impl fmt::Display for Signal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match nix::sys::signal::Signal::try_from(self.number) {
+            Ok(signal) => f.write_str(signal.as_str()),
+            Err(_) => match self.number - libc::SIGRTMIN() {
+                0 => f.write_str("SIGRTMIN"),
+                above => write!(f, "SIGRTMIN{above:+}"),
+            },
+        }
+    }
+}
+
+/// The clock that all events are dated by: CLOCK_MONOTONIC.
+pub fn now() -> Duration {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Into::into)
+}
