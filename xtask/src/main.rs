@@ -47,6 +47,8 @@ enum Command {
     TestAll(suite::AllFlags),
     /// Check the repository's rules.
     Tidy(tidy::Flags),
+    /// Show a model's system calls while it answers one request.
+    Trace(trace::Flags),
 }
 
 fn main() -> ExitCode {
@@ -62,6 +64,7 @@ fn main() -> ExitCode {
         Command::Test(flags) => suite::test(&flags),
         Command::TestAll(flags) => suite::test_all(&flags),
         Command::Tidy(flags) => tidy::run(&flags),
+        Command::Trace(flags) => trace::run(&flags),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

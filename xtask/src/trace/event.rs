@@ -7,6 +7,8 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
+use super::names;
+
 /// One thing that a thread did, or that was done to it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
@@ -24,6 +26,12 @@ pub enum What {
     /// The thread's call ends, with the memory that the kernel has filled.
     /// Calls of one thread do not nest: it belongs to the last `Enter`.
     Exit(Outcome),
+    /// The process hands this over with the io_uring_enter(2) that it has
+    /// entered; events follow the call's `Enter`.
+    Submitted(Submission),
+    /// The kernel has completed this. Seen when io_uring_enter(2) ends, before
+    /// its `Exit`, or begins.
+    Completed(Completion),
     /// A signal is about to be delivered.
     Signal(Signal),
     /// The event's thread or process was started by this process: a thread
@@ -52,6 +60,34 @@ pub struct Outcome {
     /// As the kernel returns it: an errno is negative.
     pub result: i64,
     pub memory: Memory,
+}
+
+/// An operation for io_uring(7).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Submission {
+    /// `recv`, `poll_add`, ...
+    pub operation: &'static str,
+    pub fd: i32,
+    pub length: u32,
+    /// The first bytes of what it is to send.
+    pub data: Box<[u8]>,
+}
+
+/// The end of an operation, or its progress.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Completion {
+    pub operation: &'static str,
+    /// Of the submission.
+    pub fd: i32,
+    /// As the call of that name would return it: an errno is negative.
+    pub result: i32,
+    /// There will be more of the same operation (multishot).
+    pub more: bool,
+    /// As many bytes of the result are no data: recvmsg puts the sender's
+    /// address in front.
+    pub header: u64,
+    /// The first bytes of what was received.
+    pub data: Box<[u8]>,
 }
 
 /// The first bytes of what arguments point to, by the arguments' positions.
@@ -89,20 +125,25 @@ impl Signal {
             let bytes = siginfo.get(at..at + 4)?;
             Some(i32::from_ne_bytes(bytes.try_into().ok()?))
         };
-        let (number, code) = (word(0)?, word(8)?);
-        // POLL_IN to POLL_HUP: sent by fcntl(2)'s F_SETOWN and F_SETSIG.
-        let polled = (1..=6).contains(&code)
-            && (number == libc::SIGIO || number >= libc::SIGRTMIN());
+        Some(Self::new(word(0)?, word(8)?, word(24)?, word(16)?))
+    }
+
+    /// From the members of either struct that the kernel has for it; which of
+    /// them means something, the code says.
+    pub fn new(number: i32, code: i32, fd: i32, sender: i32) -> Self {
+        // POLL_IN to POLL_HUP: as fcntl(2)'s F_SETOWN and F_SETSIG have it.
+        // SIGIO itself tells no more than that it came.
+        let polled = (1..=6).contains(&code) && number != libc::SIGCHLD;
         let sent = matches!(
             code,
             libc::SI_USER | libc::SI_QUEUE | libc::SI_TKILL | SI_ASYNCIO
         );
-        Some(Self {
+        Self {
             number,
             code,
-            fd: if polled { word(24) } else { None },
-            sender: if sent { word(16).map(Pid::from_raw) } else { None },
-        })
+            fd: polled.then_some(fd),
+            sender: sent.then(|| Pid::from_raw(sender)),
+        }
     }
 }
 
@@ -111,13 +152,7 @@ const SI_ASYNCIO: i32 = -4;
 
 impl fmt::Display for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match nix::sys::signal::Signal::try_from(self.number) {
-            Ok(signal) => f.write_str(signal.as_str()),
-            Err(_) => match self.number - libc::SIGRTMIN() {
-                0 => f.write_str("SIGRTMIN"),
-                above => write!(f, "SIGRTMIN{above:+}"),
-            },
-        }
+        f.write_str(&names::signal(self.number))
     }
 }
 

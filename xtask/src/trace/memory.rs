@@ -9,6 +9,7 @@ use nix::sys::uio::{RemoteIoVec, process_vm_readv};
 use nix::unistd::Pid;
 
 use super::event::Memory;
+use super::ring;
 
 /// As much of a buffer as is kept, in bytes; a signalfd_siginfo has as many.
 const BUFFER: u64 = 128;
@@ -97,6 +98,7 @@ pub fn leaving(
         "poll" | "ppoll" => vec![pollfds(arguments)],
         "select" | "pselect6" => sets(arguments),
         "rt_sigtimedwait" => vec![Bytes(1, BUFFER)],
+        "io_uring_setup" => vec![Bytes(1, ring::PARAMETERS)],
         "pipe" | "pipe2" => vec![Bytes(0, 8)],
         "socketpair" => vec![Bytes(3, 8)],
         _ => vec![],

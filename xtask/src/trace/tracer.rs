@@ -26,14 +26,21 @@ use nix::sys::signal::{self, SigSet};
 use nix::unistd::Pid;
 use syscalls::Sysno;
 
-use super::event::{Call, Event, Outcome, Signal, What, now};
+use super::event::{Call, Event, Memory, Outcome, Signal, What, now};
 use super::memory;
+use super::ring::Ring;
 use crate::server::words;
 
 /// This machine does not let us trace: the command ends with exit code 77.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Refused(String);
+
+impl Refused {
+    pub fn new(why: impl Into<String>) -> Self {
+        Self(why.into())
+    }
+}
 
 /// More events than this are not kept: the command is killed, and `stop` says
 /// so. A thread that does nothing but system calls makes them in a minute.
@@ -75,6 +82,8 @@ struct State {
     /// Those that were seen before the event of their birth, which is still
     /// to come; they may have ended meanwhile.
     early: HashSet<Pid>,
+    /// By process and descriptor.
+    rings: HashMap<(Pid, u64), Ring>,
     status: Option<ExitStatus>,
     failure: Option<anyhow::Error>,
     done: bool,
@@ -451,37 +460,95 @@ fn system_call(tid: Pid, pid: Pid, state: &mut State) {
             ))));
         }
     };
-    let (what, entered) = match info.op {
+    match info.op {
         libc::PTRACE_SYSCALL_INFO_ENTRY => {
             // SAFETY: `op` says that this is the member that is filled.
             let entry = unsafe { info.u.entry };
-            let sysno = usize::try_from(entry.nr).ok().and_then(Sysno::new);
-            let name = sysno.map_or("", |number| number.name());
-            let call = Call {
-                name,
-                number: entry.nr,
-                arguments: entry.args,
-                memory: memory::entering(tid, name, &entry.args),
-            };
-            (What::Enter(call), Some((name, entry.args)))
+            entered(tid, pid, entry.nr, entry.args, state);
         }
         libc::PTRACE_SYSCALL_INFO_EXIT => {
             // SAFETY: as above.
-            let result = unsafe { info.u.exit }.sval;
-            let task = state.tasks.get(&tid);
-            // The return from the call that made this thread is not its own.
-            let Some((name, arguments)) = task.and_then(|task| task.entered)
-            else {
-                return;
-            };
-            let memory = memory::leaving(tid, name, &arguments, result);
-            (What::Exit(Outcome { result, memory }), None)
+            let exit = unsafe { info.u.exit };
+            left(tid, pid, exit.sval, state);
         }
+        _ => {}
+    }
+}
+
+fn entered(
+    tid: Pid,
+    pid: Pid,
+    number: u64,
+    arguments: [u64; 6],
+    state: &mut State,
+) {
+    let sysno = usize::try_from(number).ok().and_then(Sysno::new);
+    let name = sysno.map_or("", |number| number.name());
+    let memory = memory::entering(tid, name, &arguments);
+    let call = Call { name, number, arguments, memory };
+    state.push(tid, pid, What::Enter(call));
+    if let Some(task) = state.tasks.get_mut(&tid) {
+        task.entered = Some((name, arguments));
+    }
+    if name == "io_uring_enter" {
+        look_at_ring(tid, pid, arguments[0], state);
+        if let Some(ring) = state.rings.get_mut(&(pid, arguments[0])) {
+            for submission in ring.submitted(tid) {
+                state.push(tid, pid, What::Submitted(submission));
+            }
+        }
+    }
+}
+
+fn left(tid: Pid, pid: Pid, result: i64, state: &mut State) {
+    let task = state.tasks.get_mut(&tid);
+    // The return from the call that made this thread is not its own.
+    let Some((name, arguments)) = task.and_then(|task| task.entered.take())
+    else {
+        return;
+    };
+    let memory = memory::leaving(tid, name, &arguments, result);
+    if let Ok(result) = u64::try_from(result) {
+        follow_rings(tid, pid, name, &arguments, result, &memory, state);
+    }
+    if name == "io_uring_enter" {
+        look_at_ring(tid, pid, arguments[0], state);
+    }
+    state.push(tid, pid, What::Exit(Outcome { result, memory }));
+}
+
+/// Calls that make rings known, and where their memory is.
+fn follow_rings(
+    tid: Pid,
+    pid: Pid,
+    name: &str,
+    arguments: &[u64; 6],
+    result: u64,
+    memory: &Memory,
+    state: &mut State,
+) {
+    if name == "io_uring_setup" {
+        state.rings.insert((pid, result), Ring::new(memory.of(1)));
+        return;
+    }
+    let descriptor = match name {
+        "mmap" => arguments[4],
+        "io_uring_register" | "close" => arguments[0],
         _ => return,
     };
-    state.push(tid, pid, what);
-    if let Some(task) = state.tasks.get_mut(&tid) {
-        task.entered = entered;
+    let Some(ring) = state.rings.get_mut(&(pid, descriptor)) else { return };
+    match name {
+        "mmap" => ring.mapped(arguments[5], result),
+        "close" => drop(state.rings.remove(&(pid, descriptor))),
+        _ => ring.registered(tid, arguments[1], arguments[2]),
+    }
+}
+
+fn look_at_ring(tid: Pid, pid: Pid, descriptor: u64, state: &mut State) {
+    if let Some(ring) = state.rings.get_mut(&(pid, descriptor)) {
+        for completion in ring.completed(tid) {
+            state.push(tid, pid, What::Completed(completion));
+        }
     }
 }
 

@@ -1,0 +1,147 @@
+//! Numbers of the kernel's interface by name.
+
+use nix::errno::Errno;
+
+/// Named bits or values, as libc has them.
+macro_rules! named {
+    ($($name:ident)*) => {
+        &[$((stringify!($name), libc::$name as u64)),*]
+    };
+}
+
+type Names = &'static [(&'static str, u64)];
+
+const POLL: Names = named![POLLIN POLLPRI POLLOUT POLLERR POLLHUP POLLRDHUP];
+const EPOLL: Names = named![
+    EPOLLIN EPOLLPRI EPOLLOUT EPOLLERR EPOLLHUP EPOLLRDHUP EPOLLEXCLUSIVE
+    EPOLLONESHOT EPOLLET
+];
+const FILE: Names = named![O_NONBLOCK O_ASYNC];
+const SOCKET_OPTIONS: Names = named![
+    SO_REUSEADDR SO_ERROR SO_KEEPALIVE SO_OOBINLINE SO_LINGER SO_REUSEPORT
+    SO_RCVTIMEO SO_SNDTIMEO SO_INCOMING_CPU SO_ATTACH_REUSEPORT_CBPF
+    SO_SNDBUF SO_RCVBUF
+];
+const STATUS_COMMANDS: Names = named![
+    F_DUPFD F_GETFD F_SETFD F_GETFL F_SETFL F_SETOWN F_GETOWN
+    F_DUPFD_CLOEXEC
+];
+
+/// Commands that libc does not name, see fcntl(2).
+const F_SETOWN_EX: u64 = 15;
+pub const F_SETSIG: u64 = 10;
+
+/// SIOCOUTQ and its like, see tcp(7).
+const REQUESTS: Names = named![TIOCOUTQ FIONREAD FIONBIO];
+
+/// Bits of a set, `EPOLLIN|EPOLLET`; 0 if none is named.
+fn bits(names: Names, value: u64) -> String {
+    let set = names.iter().filter(|(_, bit)| value & bit == *bit);
+    let set: Vec<_> = set.map(|(name, _)| *name).collect();
+    if set.is_empty() { "0".to_owned() } else { set.join("|") }
+}
+
+/// The name of a value, or its number.
+fn value(names: Names, value: u64) -> String {
+    let name = names.iter().find(|(_, number)| *number == value);
+    name.map_or_else(|| value.to_string(), |(name, _)| (*name).to_owned())
+}
+
+pub fn poll_events(events: u64) -> String {
+    bits(POLL, events)
+}
+
+pub fn epoll_events(events: u64) -> String {
+    bits(EPOLL, events)
+}
+
+pub fn file_flags(flags: u64) -> String {
+    bits(FILE, flags)
+}
+
+pub fn fcntl_command(command: u64) -> String {
+    match command {
+        F_SETOWN_EX => "F_SETOWN_EX".to_owned(),
+        F_SETSIG => "F_SETSIG".to_owned(),
+        command => value(STATUS_COMMANDS, command),
+    }
+}
+
+pub fn ioctl_request(request: u64) -> String {
+    match value(REQUESTS, request).as_str() {
+        // The same number, under the name that sockets have for it.
+        "TIOCOUTQ" => "SIOCOUTQ".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+pub fn socket_option(level: u64, option: u64) -> String {
+    match (level as i32, option as i32) {
+        (libc::SOL_SOCKET, _) => value(SOCKET_OPTIONS, option),
+        (libc::IPPROTO_TCP, libc::TCP_NODELAY) => "TCP_NODELAY".to_owned(),
+        (libc::IPPROTO_TCP, libc::TCP_INFO) => "TCP_INFO".to_owned(),
+        (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) => "IPV6_V6ONLY".to_owned(),
+        (level, option) => format!("{level}, {option}"),
+    }
+}
+
+/// A signal's name; real-time signals count from SIGRTMIN, as glibc has it.
+pub fn signal(number: i32) -> String {
+    match nix::sys::signal::Signal::try_from(number) {
+        Ok(signal) => signal.as_str().to_owned(),
+        Err(_) => match number - libc::SIGRTMIN() {
+            0 => "SIGRTMIN".to_owned(),
+            above => format!("SIGRTMIN{above:+}"),
+        },
+    }
+}
+
+/// The signals of a kernel's sigset_t.
+pub fn signals(set: &[u8]) -> String {
+    let Some(set) = set.get(..8).and_then(|set| set.try_into().ok()) else {
+        return "?".to_owned();
+    };
+    let set = u64::from_ne_bytes(set);
+    // glibc leaves out some for itself when it means all.
+    if set.count_ones() > 32 {
+        return "all signals".to_owned();
+    }
+    let numbers = (1..=64).filter(|number| set & (1 << (number - 1)) != 0);
+    let names: Vec<_> = numbers.map(signal).collect();
+    if names.is_empty() { "none".to_owned() } else { names.join(" ") }
+}
+
+/// An error's name and meaning: `EAGAIN, nothing there`.
+pub fn errno(result: i64) -> String {
+    let number = i32::try_from(-result).unwrap_or(0);
+    // Of calls that a signal interrupts; programs do not see them.
+    if (512..=516).contains(&number) {
+        return "interrupted by a signal".to_owned();
+    }
+    let errno = Errno::from_raw(number);
+    let meaning = match errno {
+        Errno::EAGAIN => "nothing there",
+        errno => errno.desc(),
+    };
+    match errno {
+        Errno::UnknownErrno => format!("error {number}"),
+        errno => format!("{errno:?}, {}", lower(meaning)),
+    }
+}
+
+/// The name alone.
+pub fn errno_name(result: i64) -> String {
+    let text = errno(result);
+    text.split(',').next().unwrap_or_default().to_owned()
+}
+
+fn lower(text: &str) -> String {
+    let mut letters = text.chars();
+    match letters.next() {
+        // Not where an abbreviation begins the text.
+        Some(first) if !letters.as_str().starts_with(char::is_uppercase) => {
+            first.to_lowercase().chain(letters).collect()
+        }
+        _ => text.to_owned(),
+    }
+}

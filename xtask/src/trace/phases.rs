@@ -1,0 +1,110 @@
+//! The two phases of an input operation: waiting until data is there, and
+//! copying it from the kernel to the application.
+
+use std::time::Duration;
+
+use super::decode::Family;
+use super::roles::Role;
+use super::scene::Marks;
+use super::steps::{CallStep, Deed, Step};
+
+/// A stretch of time, from and until.
+pub type Span = (Duration, Duration);
+
+/// Where the two phases of the request lie.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Phases {
+    /// From the first question for data that found none, or from the call that
+    /// waited, to the arrival.
+    pub waiting: Span,
+    /// The call that copies; where the kernel copies by itself, from the
+    /// arrival to the completion.
+    pub copying: Span,
+    /// The step that ended phase 1: a wait that lasted until the data was
+    /// there. None where nothing waited (nonblocking).
+    pub waiter: Option<usize>,
+    /// The step that ended phase 2: a call, or a completion.
+    pub copier: usize,
+    /// How often somebody asked in vain in phase 1.
+    pub in_vain: usize,
+    /// Bytes of the request.
+    pub bytes: usize,
+}
+
+impl Phases {
+    /// None where the request was never received.
+    pub fn find(steps: &[Step], marks: &Marks) -> Option<Self> {
+        let arrival = marks.sending;
+        let (copier, bytes) = copier(steps, arrival)?;
+        let copy = &steps[copier];
+        // Who waits: the thread that copies, or the one that is told.
+        let waits = |step: &Step| {
+            let until = step.until.unwrap_or(Duration::MAX);
+            step.at < arrival
+                && until >= arrival
+                && step.pid == copy.pid
+                && (step.tid == copy.tid || copy.call().is_none())
+                && step.call().is_some_and(waits_for_data)
+        };
+        let waiter = steps.iter().position(waits);
+        let in_vain: Vec<_> = steps
+            .iter()
+            .filter(|step| (marks.connecting..arrival).contains(&step.at))
+            .filter(|step| step.call().is_some_and(asks_in_vain))
+            .collect();
+        let first_question = in_vain.first().map(|step| step.at);
+        let first_wait = waiter.map(|index| steps[index].at);
+        let since = first_question.into_iter().chain(first_wait).min();
+        let since = since.unwrap_or(arrival).max(marks.connecting);
+        let copying = match (copy.call(), copy.until) {
+            (Some(_), Some(until)) => (copy.at.max(arrival), until),
+            _ => (arrival, copy.at),
+        };
+        Some(Self {
+            waiting: (since, arrival),
+            copying,
+            waiter,
+            copier,
+            in_vain: in_vain.len(),
+            bytes,
+        })
+    }
+}
+
+/// The first step that has brought bytes of the request, and how many.
+fn copier(steps: &[Step], arrival: Duration) -> Option<(usize, usize)> {
+    let brought = |step: &Step| match &step.deed {
+        Deed::Call(call)
+            if call.family == Family::Receive
+                && call.role().is_some_and(Role::carries_requests) =>
+        {
+            (step.until? >= arrival).then_some(call.result?)
+        }
+        Deed::Completed(done) if done.operation.starts_with("recv") => {
+            (step.at >= arrival).then_some(done.bytes.into())
+        }
+        _ => None,
+    };
+    let all = steps.iter().enumerate();
+    all.filter_map(|(index, step)| {
+        let bytes = usize::try_from(brought(step)?).ok()?;
+        (bytes > 0).then_some((index, bytes))
+    })
+    .next()
+}
+
+/// Whether a call can wait until data is there.
+fn waits_for_data(call: &CallStep) -> bool {
+    match call.family {
+        Family::Readiness | Family::Signals | Family::Ring => true,
+        Family::Receive => call.role().is_some_and(Role::carries_requests),
+        _ => false,
+    }
+}
+
+/// Whether a call asked for data and found none.
+pub fn asks_in_vain(call: &CallStep) -> bool {
+    call.family == Family::Receive
+        && call.role().is_some_and(Role::carries_requests)
+        && call.result == Some(-i64::from(libc::EAGAIN))
+}

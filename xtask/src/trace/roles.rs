@@ -1,0 +1,239 @@
+//! What a descriptor is for: the listener, client 1, the epoll instance.
+//!
+//! One table for each process, as the kernel keeps them: a child begins with
+//! a copy of its parent's, threads share one.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::mem::{Discriminant, discriminant};
+
+use nix::unistd::Pid;
+
+use super::event::{Memory, What};
+
+/// What a descriptor is for. Those of one kind are numbered in the order of
+/// their appearance, from 1.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Role {
+    /// Streams arrive here.
+    Listener(u32),
+    /// A stream that was accepted.
+    Client(u32),
+    /// A socket for datagrams.
+    Datagrams(u32),
+    /// A stream socket that neither listens nor was accepted.
+    Socket(u32),
+    Epoll(u32),
+    /// io_uring(7).
+    Ring(u32),
+    /// eventfd(2): another thread knocks.
+    Event(u32),
+    /// signalfd(2).
+    Signals(u32),
+    Timer(u32),
+    /// One end of a pipe or of a pair of sockets.
+    Pipe(u32),
+    /// Held back, so that one can be closed when there is no other left.
+    Reserve,
+    Input,
+    Output,
+    Errors,
+    File(String),
+    /// A number that was never seen to be opened.
+    Unknown(i32),
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, number) = match self {
+            Self::Listener(number) => ("listener", number),
+            Self::Client(number) => return write!(f, "client {number}"),
+            Self::Datagrams(number) => ("datagrams", number),
+            Self::Socket(number) => ("socket", number),
+            Self::Epoll(number) => ("epoll", number),
+            Self::Ring(number) => ("ring", number),
+            Self::Event(number) => ("eventfd", number),
+            Self::Signals(number) => ("signals", number),
+            Self::Timer(number) => ("timer", number),
+            Self::Pipe(number) => ("pipe", number),
+            Self::Reserve => return f.write_str("reserve"),
+            Self::Input => return f.write_str("stdin"),
+            Self::Output => return f.write_str("stdout"),
+            Self::Errors => return f.write_str("stderr"),
+            Self::File(path) => return f.write_str(path),
+            Self::Unknown(fd) => return write!(f, "descriptor {fd}"),
+        };
+        match number {
+            1 => f.write_str(name),
+            _ => write!(f, "{name} {number}"),
+        }
+    }
+}
+
+impl Role {
+    /// Whether requests come in here.
+    pub fn carries_requests(&self) -> bool {
+        matches!(self, Self::Client(_) | Self::Datagrams(_))
+    }
+}
+
+/// The descriptors of all processes.
+#[derive(Debug, Default)]
+pub struct Roles {
+    tables: HashMap<Pid, Table>,
+    /// How many there were of each kind.
+    counts: HashMap<Discriminant<Role>, u32>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Table {
+    roles: HashMap<i32, Role>,
+    /// What epoll(7) tells with an event, for each instance: whose it is.
+    watched: HashMap<(i32, u64), Role>,
+}
+
+impl Roles {
+    /// What a descriptor of a process is for.
+    pub fn of(&self, pid: Pid, fd: i32) -> Role {
+        let role = self.tables.get(&pid).and_then(|it| it.roles.get(&fd));
+        role.cloned().unwrap_or(match fd {
+            0 => Role::Input,
+            1 => Role::Output,
+            2 => Role::Errors,
+            fd => Role::Unknown(fd),
+        })
+    }
+
+    /// Whose an event of epoll is.
+    pub fn watched(&self, pid: Pid, epoll: i32, data: u64) -> Option<Role> {
+        self.tables.get(&pid)?.watched.get(&(epoll, data)).cloned()
+    }
+
+    /// A new process has what its parent has.
+    pub fn happened(&mut self, pid: Pid, what: &What) {
+        match *what {
+            What::Started { by } if by != pid => {
+                let table = self.tables.get(&by).cloned().unwrap_or_default();
+                self.tables.insert(pid, table);
+            }
+            What::Executed => drop(self.tables.remove(&pid)),
+            _ => {}
+        }
+    }
+
+    /// A call has ended well, with `result`.
+    pub fn called(
+        &mut self,
+        pid: Pid,
+        name: &str,
+        arguments: &[u64; 6],
+        result: i64,
+        memory: (&Memory, &Memory),
+    ) {
+        let (entered, left) = memory;
+        let (new, fd) = (result as i32, arguments[0] as i32);
+        match name {
+            "socket" if arguments[1] & 0xf == libc::SOCK_DGRAM as u64 => {
+                self.open(pid, new, Role::Datagrams);
+            }
+            "socket" => self.open(pid, new, Role::Socket),
+            "listen" if matches!(self.of(pid, fd), Role::Listener(_)) => {}
+            "listen" => self.open(pid, fd, Role::Listener),
+            "accept" | "accept4" => self.open(pid, new, Role::Client),
+            "epoll_create" | "epoll_create1" => {
+                self.open(pid, new, Role::Epoll);
+            }
+            "io_uring_setup" => self.open(pid, new, Role::Ring),
+            "eventfd" | "eventfd2" => self.open(pid, new, Role::Event),
+            "signalfd" | "signalfd4" => self.open(pid, new, Role::Signals),
+            "timerfd_create" => self.open(pid, new, Role::Timer),
+            "pipe" | "pipe2" => self.pair(pid, left.of(0)),
+            "socketpair" => self.pair(pid, left.of(3)),
+            "open" => self.file(pid, new, entered.of(0)),
+            "openat" => self.file(pid, new, entered.of(1)),
+            "dup" => self.copy(pid, fd, new),
+            "dup2" | "dup3" => self.copy(pid, fd, arguments[1] as i32),
+            "fcntl" if duplicates(arguments[1]) => self.copy(pid, fd, new),
+            "close" => drop(self.table(pid).roles.remove(&fd)),
+            "close_range" => self.close_range(pid, arguments),
+            "epoll_ctl" => self.watch(pid, arguments, entered.of(3)),
+            _ => {}
+        }
+    }
+
+    /// A descriptor that the kernel has opened by itself, for io_uring.
+    pub fn accepted(&mut self, pid: Pid, fd: i32) -> Role {
+        self.open(pid, fd, Role::Client);
+        self.of(pid, fd)
+    }
+
+    fn table(&mut self, pid: Pid) -> &mut Table {
+        self.tables.entry(pid).or_default()
+    }
+
+    fn open(&mut self, pid: Pid, fd: i32, kind: fn(u32) -> Role) {
+        let count = self.counts.entry(discriminant(&kind(0))).or_default();
+        *count += 1;
+        let role = kind(*count);
+        self.table(pid).roles.insert(fd, role);
+    }
+
+    fn pair(&mut self, pid: Pid, fds: &[u8]) {
+        for fd in fds.chunks_exact(4) {
+            let fd = i32::from_ne_bytes([fd[0], fd[1], fd[2], fd[3]]);
+            self.open(pid, fd, Role::Pipe);
+        }
+    }
+
+    fn file(&mut self, pid: Pid, fd: i32, path: &[u8]) {
+        let role = match path {
+            b"/dev/null" => Role::Reserve,
+            path => Role::File(String::from_utf8_lossy(path).into_owned()),
+        };
+        self.table(pid).roles.insert(fd, role);
+    }
+
+    fn copy(&mut self, pid: Pid, from: i32, to: i32) {
+        let role = self.of(pid, from);
+        self.table(pid).roles.insert(to, role);
+    }
+
+    fn close_range(&mut self, pid: Pid, arguments: &[u64; 6]) {
+        let (first, last) = (arguments[0], arguments[1]);
+        let later = u64::from(libc::CLOSE_RANGE_CLOEXEC);
+        if arguments[2] & later == 0 {
+            self.table(pid).roles.retain(|fd, _| {
+                !(first..=last).contains(&u64::try_from(*fd).unwrap_or(0))
+            });
+        }
+    }
+
+    /// epoll_ctl(2): EPOLL_CTL_ADD and EPOLL_CTL_MOD say what an event will
+    /// bear.
+    fn watch(&mut self, pid: Pid, arguments: &[u64; 6], event: &[u8]) {
+        let Some(data) = epoll_data(event) else { return };
+        let role = self.of(pid, arguments[2] as i32);
+        let epoll = arguments[0] as i32;
+        // A copy of the descriptor is the same instance.
+        let same = self.of(pid, epoll);
+        let table = self.table(pid);
+        let copies = table.roles.iter().filter(|(_, role)| **role == same);
+        let copies: Vec<_> = copies.map(|(fd, _)| *fd).collect();
+        for epoll in copies {
+            table.watched.insert((epoll, data), role.clone());
+        }
+    }
+}
+
+fn duplicates(command: u64) -> bool {
+    let command = command as i32;
+    command == libc::F_DUPFD || command == libc::F_DUPFD_CLOEXEC
+}
+
+/// The last eight bytes of an epoll_event: where they begin depends on the
+/// machine, which packs the struct or does not.
+pub fn epoll_data(event: &[u8]) -> Option<u64> {
+    let at = std::mem::offset_of!(libc::epoll_event, u64);
+    let bytes = event.get(at..at + 8)?;
+    Some(u64::from_ne_bytes(bytes.try_into().ok()?))
+}

@@ -1,0 +1,166 @@
+//! The scene that is traced: a server starts, a client connects, waits a known
+//! while, sends one request, reads the reply, closes; the server stops.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::Signal;
+
+use super::event::now;
+use super::tracer::{Refused, Trace, Tracee};
+use crate::model::{Transport, Variant};
+use crate::server::{Ready, first_line, tie};
+
+/// What is asked, and what must be answered.
+pub const REQUEST: &[u8] = b"PING\r\n";
+pub const REPLY: &[u8] = b"+PONG\r\n";
+
+/// How long the client is silent: between connecting and asking.
+const SILENCE: Duration = Duration::from_millis(100);
+
+/// How long the server has to come to rest, before the scene and behind each
+/// of the client's deeds. Tracing makes it slower.
+const REST: Duration = Duration::from_millis(50);
+
+/// How long a reply may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the client did when, on the clock of the events.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// Just before connect(2). For datagrams: the socket was made.
+    pub connecting: Duration,
+    pub connected: Duration,
+    /// Just before the call that sends the request. On loopback, that call
+    /// delivers it: from here on it can be at the server.
+    pub sending: Duration,
+    pub sent: Duration,
+    /// The reply had been read.
+    pub answered: Duration,
+    pub closing: Duration,
+    /// The server was asked to stop.
+    pub stopping: Duration,
+}
+
+/// A scene that was played.
+#[derive(Debug)]
+pub struct Played {
+    pub trace: Trace,
+    pub marks: Marks,
+}
+
+/// Starts the server under the tracer and plays the scene.
+pub fn play(
+    program: &Path,
+    variant: &Variant,
+    transport: Transport,
+) -> Result<Played> {
+    let mut tracee = start(program, &variant.args, transport)?;
+    let address = match ready(&mut tracee, transport) {
+        Ok(address) => address,
+        Err(error) => return Err(without_ready_line(tracee, error)),
+    };
+    thread::sleep(REST);
+    let conversation = match transport {
+        Transport::Tcp => over_tcp(address),
+        Transport::Udp => over_udp(address),
+    };
+    let stopping = now();
+    // If the server has died, that is why the conversation failed.
+    let trace = tracee.stop()?;
+    let marks = Marks { stopping, ..conversation? };
+    ensure!(trace.status.success(), "the server ended with {}", trace.status);
+    Ok(Played { trace, marks })
+}
+
+/// Starts a server under the tracer, on a port of the kernel's choice.
+pub fn start(
+    program: &Path,
+    arguments: &[String],
+    transport: Transport,
+) -> Result<Tracee> {
+    let mut command = Command::new(program);
+    command.args(arguments);
+    command.args([&format!("--{transport}"), "127.0.0.1:0"]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    tie(&mut command, Signal::SIGKILL);
+    Tracee::start(command)
+}
+
+/// Reads the ready line.
+pub fn ready(tracee: &mut Tracee, transport: Transport) -> Result<SocketAddr> {
+    let stdout = tracee.stdout().context("the server has no output")?;
+    let (line, _) = first_line(stdout)?;
+    let ready: Ready = line.parse()?;
+    let address = match transport {
+        Transport::Tcp => ready.tcp,
+        Transport::Udp => ready.udp,
+    };
+    address.context("the ready line lacks an address")
+}
+
+/// A server that says nothing has ended, and has said why.
+fn without_ready_line(tracee: Tracee, error: anyhow::Error) -> anyhow::Error {
+    match tracee.wait().map(|trace| trace.status) {
+        Ok(status) if status.code() == Some(crate::server::CANNOT_RUN_HERE) => {
+            Refused::new("this kernel can't run the model, see above").into()
+        }
+        Ok(status) => anyhow::anyhow!("the server ended with {status}"),
+        Err(_) => error,
+    }
+}
+
+fn over_tcp(address: SocketAddr) -> Result<Marks> {
+    let mut marks = Marks { connecting: now(), ..Marks::default() };
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)
+        .context("cannot connect to the server")?;
+    marks.connected = now();
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_nodelay(true)?;
+    thread::sleep(SILENCE);
+    marks.sending = now();
+    stream.write_all(REQUEST).context("cannot send the request")?;
+    marks.sent = now();
+    let mut reply = vec![0; REPLY.len()];
+    stream.read_exact(&mut reply).context("no reply came")?;
+    marks.answered = now();
+    check(&reply)?;
+    thread::sleep(REST);
+    marks.closing = now();
+    drop(stream);
+    thread::sleep(REST);
+    Ok(marks)
+}
+
+fn over_udp(address: SocketAddr) -> Result<Marks> {
+    let mut marks = Marks { connecting: now(), ..Marks::default() };
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).context("bind")?;
+    socket.connect(address).context("connect")?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    marks.connected = now();
+    thread::sleep(SILENCE);
+    marks.sending = now();
+    socket.send(REQUEST).context("cannot send the request")?;
+    marks.sent = now();
+    let mut reply = vec![0; 2 * REPLY.len()];
+    let length = socket.recv(&mut reply).context("no reply came")?;
+    marks.answered = now();
+    check(&reply[..length])?;
+    thread::sleep(REST);
+    marks.closing = now();
+    drop(socket);
+    thread::sleep(REST);
+    Ok(marks)
+}
+
+fn check(reply: &[u8]) -> Result<()> {
+    if reply != REPLY {
+        bail!("the reply is \"{}\"", reply.escape_ascii());
+    }
+    Ok(())
+}
