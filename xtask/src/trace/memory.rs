@@ -11,8 +11,8 @@ use nix::unistd::Pid;
 use super::event::Memory;
 use super::ring;
 
-/// As much of a buffer as is kept, in bytes; a signalfd_siginfo has as many.
-const BUFFER: u64 = 128;
+/// As much of a buffer as is kept, in bytes: room for four signalfd_siginfo.
+const BUFFER: u64 = 512;
 
 /// As much of a list as is kept, in entries.
 const ENTRIES: u64 = 64;

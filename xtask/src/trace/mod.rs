@@ -1,22 +1,34 @@
 //! `cargo xtask trace`: a model's system calls, as it makes them.
+//!
+//! [`tracer`] sees events, [`steps`] puts them into words, [`phases`] finds
+//! the two phases in them, and [`timeline`] makes lines of them.
 
+mod copying;
 pub mod decode;
 pub mod event;
+mod fold;
 mod memory;
 mod names;
 pub mod phases;
+mod render;
 mod ring;
 pub mod roles;
 pub mod scene;
 pub mod steps;
+pub mod timeline;
 pub mod tracer;
 
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
+use cargo_metadata::camino::Utf8PathBuf;
 
-use crate::model::{Transport, Workspace};
-use crate::{build, list};
+use crate::model::{Model, Transport, Variant, Workspace};
+use crate::{build, list, screen};
+use phases::Phases;
+use steps::Step;
+use timeline::{Detail, Timeline};
+use tracer::Refused;
 
 /// Flags of `cargo xtask trace`.
 #[derive(Debug, clap::Args)]
@@ -27,8 +39,16 @@ pub struct Flags {
     /// Ask by datagram instead of a stream.
     #[arg(long)]
     udp: bool,
+    /// Draw the timeline into a file as well.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<Utf8PathBuf>,
+    /// Every call from the first to the last, nothing folded.
+    #[arg(long)]
+    raw: bool,
 }
 
+/// Ends with exit code 2 where no such model is, and with 77 where the machine
+/// does not let us trace, or the kernel can't run the model.
 pub fn run(flags: &Flags) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
     let Some((model, variant)) = workspace.variant(&flags.title) else {
@@ -37,22 +57,54 @@ pub fn run(flags: &Flags) -> Result<ExitCode> {
         return Ok(ExitCode::from(2));
     };
     let transport = if flags.udp { Transport::Udp } else { Transport::Tcp };
-    let played =
-        scene::play(&build::binary(&workspace, model), variant, transport)?;
-    let steps = steps::steps(&played.trace.events);
-    for step in &steps {
-        if step.at < played.marks.connecting {
-            continue;
+    check_transport(model, variant, transport)?;
+    build::release(&workspace, std::slice::from_ref(model))?;
+    match show(&workspace, model, variant, transport, flags) {
+        Err(error) if error.is::<Refused>() => {
+            eprintln!("error: {error:#}");
+            Ok(ExitCode::from(77))
         }
-        let at = (step.at - played.marks.connecting).as_secs_f64() * 1e3;
-        match &step.deed {
-            steps::Deed::Call(call) => println!(
-                "{at:8.3} {} {}({}) = {}",
-                step.tid, call.name, call.arguments, call.outcome
-            ),
-            other => println!("{at:8.3} {} {other:?}", step.tid),
-        }
+        result => result.map(|()| ExitCode::SUCCESS),
     }
-    println!("{:?}", phases::Phases::find(&steps, &played.marks));
-    Ok(ExitCode::SUCCESS)
+}
+
+fn check_transport(
+    model: &Model,
+    variant: &Variant,
+    transport: Transport,
+) -> Result<()> {
+    let serves = model.transports_of(variant).contains(&transport);
+    let why = variant.why.as_deref().unwrap_or("it says so");
+    let title = model.title(variant);
+    ensure!(serves, "{title} does not serve {transport}: {why}");
+    Ok(())
+}
+
+fn show(
+    workspace: &Workspace,
+    model: &Model,
+    variant: &Variant,
+    transport: Transport,
+    flags: &Flags,
+) -> Result<()> {
+    let program = build::binary(workspace, model);
+    let played = scene::play(&program, variant, transport)?;
+    let steps = steps::steps(&played.trace.events);
+    let phases = Phases::find(&steps, &played.marks);
+    let phases = phases.context("the trace does not show the request")?;
+    let buffer = buffer(&steps[phases.copier]);
+    let copying = copying::measure(phases.bytes, buffer)?;
+    let detail = if flags.raw { Detail::Raw } else { Detail::Scene };
+    let timeline = Timeline::new(&steps, &played.marks, Some(copying), detail);
+    let text = render::render(&timeline, screen::width());
+    screen::print(&text)
+}
+
+/// As many bytes as a receiving call has room for, where it says so.
+fn buffer(step: &Step) -> usize {
+    const USUAL: usize = 16 * 1024;
+    let size = step.call().and_then(|call| {
+        call.arguments.split(", ").nth(1).and_then(|it| it.parse().ok())
+    });
+    size.unwrap_or(USUAL)
 }

@@ -5,11 +5,11 @@ use nix::errno::Errno;
 /// Named bits or values, as libc has them.
 macro_rules! named {
     ($($name:ident)*) => {
-        &[$((stringify!($name), libc::$name as u64)),*]
+        &[$((stringify!($name), libc::$name as u32)),*]
     };
 }
 
-type Names = &'static [(&'static str, u64)];
+type Names = &'static [(&'static str, u32)];
 
 const POLL: Names = named![POLLIN POLLPRI POLLOUT POLLERR POLLHUP POLLRDHUP];
 const EPOLL: Names = named![
@@ -36,14 +36,14 @@ const REQUESTS: Names = named![TIOCOUTQ FIONREAD FIONBIO];
 
 /// Bits of a set, `EPOLLIN|EPOLLET`; 0 if none is named.
 fn bits(names: Names, value: u64) -> String {
-    let set = names.iter().filter(|(_, bit)| value & bit == *bit);
+    let set = names.iter().filter(|(_, bit)| value & u64::from(*bit) != 0);
     let set: Vec<_> = set.map(|(name, _)| *name).collect();
     if set.is_empty() { "0".to_owned() } else { set.join("|") }
 }
 
 /// The name of a value, or its number.
 fn value(names: Names, value: u64) -> String {
-    let name = names.iter().find(|(_, number)| *number == value);
+    let name = names.iter().find(|(_, number)| u64::from(*number) == value);
     name.map_or_else(|| value.to_string(), |(name, _)| (*name).to_owned())
 }
 
@@ -127,12 +127,6 @@ pub fn errno(result: i64) -> String {
         Errno::UnknownErrno => format!("error {number}"),
         errno => format!("{errno:?}, {}", lower(meaning)),
     }
-}
-
-/// The name alone.
-pub fn errno_name(result: i64) -> String {
-    let text = errno(result);
-    text.split(',').next().unwrap_or_default().to_owned()
 }
 
 fn lower(text: &str) -> String {

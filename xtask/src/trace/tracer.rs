@@ -22,7 +22,7 @@ use std::{fs, mem, ptr};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::errno::Errno;
 use nix::sys::ptrace::{self, Options};
-use nix::sys::signal::{self, SigSet};
+use nix::sys::signal;
 use nix::unistd::Pid;
 use syscalls::Sysno;
 
@@ -270,8 +270,9 @@ fn meet_tracer(meeting: RawFd) -> io::Result<()> {
 
 /// The tracer's thread, from the meeting to the end of the last tracee.
 fn trace(meeting: UnixStream, shared: &Shared) {
-    // What is meant for the process is not for this thread.
-    let _ = SigSet::all().thread_block();
+    // No signal is blocked here. The kernel sends SIGCHLD at every stop; it is
+    // ignored, but if this thread blocked it, it would be kept for another
+    // thread and interrupt that one's calls.
     let traced = attach(meeting, shared).and_then(|leader| {
         let Some(leader) = leader else { return Ok(()) };
         while let Some((tid, status)) = next_stop()? {
@@ -554,7 +555,7 @@ fn look_at_ring(tid: Pid, pid: Pid, descriptor: u64, state: &mut State) {
 
 fn pending_signal(tid: Pid) -> Option<Signal> {
     let info = ptrace::getsiginfo(tid).ok()?;
-    let length = mem::size_of_val(&info);
+    let length = size_of_val(&info);
     // SAFETY: a whole struct that the kernel has filled.
     let bytes =
         unsafe { std::slice::from_raw_parts((&raw const info).cast(), length) };

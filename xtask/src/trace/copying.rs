@@ -1,0 +1,71 @@
+//! How long copying takes. Stops for the tracer take longer than the copying
+//! of a short request, so it is measured apart: untraced, by this program, with
+//! a call and a buffer like the server's.
+
+use std::fmt;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use super::decode::length;
+
+/// As many bytes as a duration can be seen in.
+const MUCH: usize = 1 << 20;
+
+/// As many are in a socket at a time, while none is being received.
+const PART: usize = 64 * 1024;
+
+/// A short copy is measured so often; the median counts.
+const ROUNDS: usize = 201;
+
+/// What it takes to copy from a socket, untraced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Copying {
+    pub bytes: usize,
+    /// For so many.
+    pub request: Duration,
+    /// For a MiB.
+    pub mebibyte: Duration,
+    /// The buffer of a call, in bytes.
+    pub buffer: usize,
+}
+
+impl fmt::Display for Copying {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { bytes, request, mebibyte, .. } = self;
+        let (request, mebibyte) = (length(*request), length(*mebibyte));
+        write!(
+            f,
+            "{bytes} bytes, {request}; 1 MiB takes {mebibyte} (both measured \
+             untraced, apart)"
+        )
+    }
+}
+
+/// Measures on a loopback stream.
+pub fn measure(bytes: usize, buffer: usize) -> Result<Copying> {
+    let listener = TcpListener::bind("127.0.0.1:0").context("bind")?;
+    let mut sender = TcpStream::connect(listener.local_addr()?)?;
+    let (mut receiver, _) = listener.accept().context("accept")?;
+    sender.set_nodelay(true)?;
+    let mut measure = |count: usize| -> Result<Duration> {
+        sender.write_all(&vec![b'x'; count])?;
+        let mut buffer = vec![0; buffer];
+        let mut left = count;
+        let start = Instant::now();
+        while left > 0 {
+            left -= receiver.read(&mut buffer).context("recv")?.min(left);
+        }
+        Ok(start.elapsed())
+    };
+    let mut rounds =
+        (0..ROUNDS).map(|_| measure(bytes)).collect::<Result<Vec<_>>>()?;
+    rounds.sort_unstable();
+    let mut mebibyte = Duration::ZERO;
+    for _ in 0..MUCH / PART {
+        mebibyte += measure(PART)?;
+    }
+    Ok(Copying { bytes, request: rounds[ROUNDS / 2], mebibyte, buffer })
+}

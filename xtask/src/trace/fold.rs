@@ -1,0 +1,86 @@
+//! Folding: what repeats itself is shown once, with a count.
+
+use std::ops::Range;
+
+/// The longest round that is looked for.
+const LONGEST: usize = 8;
+
+/// As many rounds are worth folding.
+const WORTH: usize = 3;
+
+/// A piece of a list: so many equal rounds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Piece {
+    pub range: Range<usize>,
+    pub rounds: usize,
+}
+
+/// Cuts a list into pieces. An item without a key is like no other.
+pub fn fold<K: PartialEq>(keys: &[Option<K>]) -> Vec<Piece> {
+    let mut pieces = Vec::new();
+    let mut at = 0;
+    while at < keys.len() {
+        let best = (1..=LONGEST)
+            .map(|period| (period, rounds(&keys[at..], period)))
+            .find(|(_, rounds)| *rounds >= WORTH);
+        let (period, rounds) = best.unwrap_or((1, 1));
+        let end = at + period * rounds;
+        pieces.push(Piece { range: at..end, rounds });
+        at = end;
+    }
+    pieces
+}
+
+/// How often the first `period` keys come, one time after the other.
+fn rounds<K: PartialEq>(keys: &[Option<K>], period: usize) -> usize {
+    if keys.len() < period || keys[..period].iter().any(Option::is_none) {
+        return 1;
+    }
+    let mut rounds = 1;
+    let mut chunks = keys.chunks_exact(period).skip(1);
+    while chunks.next().is_some_and(|chunk| *chunk == keys[..period]) {
+        rounds += 1;
+    }
+    rounds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounds_are_found() {
+        let rows: [(&str, &[(Range<usize>, usize)]); 9] = [
+            ("", &[]),
+            ("a", &[(0..1, 1)]),
+            ("aa", &[(0..1, 1), (1..2, 1)]),
+            ("aaa", &[(0..3, 3)]),
+            ("abab", &[(0..1, 1), (1..2, 1), (2..3, 1), (3..4, 1)]),
+            ("ababab", &[(0..6, 3)]),
+            ("xabababy", &[(0..1, 1), (1..7, 3), (7..8, 1)]),
+            // A dash has no key.
+            (
+                "a-a-a-",
+                &[
+                    (0..1, 1),
+                    (1..2, 1),
+                    (2..3, 1),
+                    (3..4, 1),
+                    (4..5, 1),
+                    (5..6, 1),
+                ],
+            ),
+            ("aaabbb", &[(0..3, 3), (3..6, 3)]),
+        ];
+        for (text, expected) in rows {
+            let keys: Vec<_> =
+                text.chars().map(|c| (c != '-').then_some(c)).collect();
+            let pieces = fold(&keys);
+            let pieces: Vec<_> = pieces
+                .into_iter()
+                .map(|piece| (piece.range, piece.rounds))
+                .collect();
+            assert_eq!(pieces, expected, "{text}");
+        }
+    }
+}

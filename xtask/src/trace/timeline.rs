@@ -1,0 +1,509 @@
+//! Steps as the lines of a timeline: what the client did in between, repeated
+//! calls folded, the two phases marked.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use nix::unistd::Pid;
+
+use super::copying::Copying;
+use super::decode::{Family, length};
+use super::fold::{Piece, fold};
+use super::phases::Phases;
+use super::roles::Role;
+use super::scene::{Marks, REPLY, REQUEST};
+use super::steps::{CallStep, Deed, Step};
+
+/// One line.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Line {
+    pub at: Duration,
+    /// Which thread or process, where there are several.
+    pub who: String,
+    pub kind: Kind,
+    /// In the kernel's column of a drawing: how it ended.
+    pub text: String,
+    pub outcome: Option<String>,
+    pub spent: Option<Duration>,
+    pub phase: Option<Phase>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A call and its return.
+    Call,
+    /// A call that lasts: its beginning.
+    Enter,
+    /// The end of such a call.
+    Return,
+    /// A line of rounds that were folded.
+    Folded,
+    /// A signal, a completion, a start or an end.
+    Event,
+    /// Something that the client did.
+    Client,
+    /// What a phase was.
+    Phase,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Waiting,
+    Copying,
+}
+
+/// A model's timeline.
+#[derive(Debug)]
+pub struct Timeline {
+    pub start: Duration,
+    pub lines: Vec<Line>,
+    /// Whether the lines say who.
+    pub many: bool,
+    pub phases: Option<Phases>,
+    pub copying: Option<Copying>,
+}
+
+/// How much is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// The scene; start-up and shut-down in a line each, nothing twice.
+    Scene,
+    /// Every call.
+    Raw,
+}
+
+/// A moment of a step: its beginning, or its end if something lies between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moment {
+    Whole(usize),
+    Enter(usize),
+    Return(usize),
+    Mark(usize),
+}
+
+impl Timeline {
+    pub fn new(
+        steps: &[Step],
+        marks: &Marks,
+        copying: Option<Copying>,
+        detail: Detail,
+    ) -> Self {
+        let phases = Phases::find(steps, marks);
+        let client = client_marks(marks);
+        let (shown, before, behind) = match detail {
+            Detail::Raw => ((0..steps.len()).collect(), 0, 0),
+            Detail::Scene => scene(steps, marks),
+        };
+        let writer = Writer {
+            steps,
+            names: names(steps, &shown),
+            client: &client,
+            phases: phases.as_ref(),
+        };
+        let moments = moments(steps, &shown, &client);
+        let mut lines = Vec::new();
+        if detail == Detail::Scene {
+            lines.push(writer.summary("start-up", &steps[..before]));
+            for piece in writer.pieces(&moments) {
+                writer.write(&piece, &moments, &mut lines);
+            }
+            lines.push(writer.summary("shut-down", &steps[behind..]));
+        } else {
+            let all = moments.iter().map(|moment| writer.line(*moment));
+            lines.extend(all);
+        }
+        let many = writer.names.len() > 1;
+        let start = marks.connecting;
+        let mut timeline = Self { start, lines, many, phases, copying };
+        timeline.explain();
+        timeline
+    }
+
+    /// Puts a line where each phase ends, that says what it was.
+    fn explain(&mut self) {
+        let Some(phases) = &self.phases else { return };
+        let waited = phases.waiting.1.saturating_sub(phases.waiting.0);
+        let how = match (phases.waiter, phases.in_vain) {
+            (Some(_), 0) => "asleep".to_owned(),
+            (Some(_), 1) => "asleep, having asked once in vain".to_owned(),
+            (Some(_), many) => {
+                format!("asleep, having asked {many} times in vain")
+            }
+            (None, many) => {
+                format!("never asleep: asked {} times in vain", thousands(many))
+            }
+        };
+        let text =
+            format!("phase 1, waiting for data: {}, {how}", length(waited));
+        let arrival = self.lines.iter().position(|line| {
+            line.kind == Kind::Client && line.at >= phases.waiting.1
+        });
+        let last =
+            |phase| self.lines.iter().rposition(|l| l.phase == Some(phase));
+        let copied = last(Phase::Copying).map(|index| index + 1);
+        let what = match &self.copying {
+            Some(copying) => copying.to_string(),
+            None => format!("{} bytes", phases.bytes),
+        };
+        let text_of_copying = format!("phase 2, copying: {what}");
+        if let Some(index) = copied {
+            let line = note(phases.copying.1, text_of_copying, Phase::Copying);
+            self.lines.insert(index, line);
+        }
+        if let Some(index) = arrival {
+            let line = note(phases.waiting.1, text, Phase::Waiting);
+            self.lines.insert(index, line);
+        }
+    }
+}
+
+fn note(at: Duration, text: String, phase: Phase) -> Line {
+    Line {
+        at,
+        who: String::new(),
+        kind: Kind::Phase,
+        text,
+        outcome: None,
+        spent: None,
+        phase: Some(phase),
+    }
+}
+
+/// What the client did, in order.
+fn client_marks(marks: &Marks) -> [(Duration, String); 4] {
+    [
+        (marks.connecting, "the client comes".to_owned()),
+        (
+            marks.sending,
+            format!("the client sends \"{}\"", REQUEST.escape_ascii()),
+        ),
+        (
+            marks.answered,
+            format!("the client has \"{}\"", REPLY.escape_ascii()),
+        ),
+        (marks.closing, "the client goes".to_owned()),
+    ]
+}
+
+/// The steps between the client's coming and the stop, with the calls that
+/// were waiting when it came; and where start-up ends and shut-down begins.
+fn scene(steps: &[Step], marks: &Marks) -> (Vec<usize>, usize, usize) {
+    let (first, last) = (marks.connecting, marks.stopping);
+    let is_shown = |step: &Step| {
+        let waited =
+            step.until.is_some_and(|until| until > first && until < last);
+        step.at < last && (step.at >= first || waited)
+    };
+    let all = steps.iter().enumerate();
+    let shown = all.filter(|(_, step)| is_shown(step)).map(|(index, _)| index);
+    let place = |at| steps.partition_point(|step: &Step| step.at < at);
+    (shown.collect(), place(first), place(last))
+}
+
+/// What threads are called: by their process, the first of which is `main`.
+fn names(steps: &[Step], shown: &[usize]) -> HashMap<Pid, String> {
+    let Some(main) = steps.first().map(|step| step.tid) else {
+        return HashMap::new();
+    };
+    let (mut children, mut threads) = (0, 0);
+    let mut all = HashMap::new();
+    for step in steps {
+        all.entry(step.tid).or_insert_with(|| {
+            let (kind, count) = match step.pid {
+                _ if step.tid == main => return "main".to_owned(),
+                pid if pid == step.tid => ("child", &mut children),
+                _ => ("thread", &mut threads),
+            };
+            *count += 1;
+            format!("{kind} {count}")
+        });
+    }
+    let present: HashSet<_> = shown.iter().map(|it| steps[*it].tid).collect();
+    all.retain(|tid, _| present.contains(tid));
+    all
+}
+
+/// A call that takes longer, while somebody else does something, has a line
+/// for its beginning and one for its end.
+const LONG: Duration = Duration::from_millis(2);
+
+/// The moments of the steps, in the order of time.
+fn moments(
+    steps: &[Step],
+    shown: &[usize],
+    client: &[(Duration, String)],
+) -> Vec<Moment> {
+    let mut all: Vec<(Duration, Moment)> = Vec::new();
+    for (place, &index) in shown.iter().enumerate() {
+        let step = &steps[index];
+        let until = step.until.unwrap_or(step.at);
+        let long = until.saturating_sub(step.at) > LONG;
+        // Steps are in the order of their beginnings.
+        let meanwhile = shown[place + 1..]
+            .iter()
+            .map(|index| &steps[*index])
+            .take_while(|other| other.at < until);
+        let interrupts = |other: &Step| other.tid == step.tid || long;
+        let client_did =
+            long && client.iter().any(|(at, _)| (step.at..until).contains(at));
+        if client_did || meanwhile.into_iter().any(interrupts) {
+            all.push((step.at, Moment::Enter(index)));
+            all.push((until, Moment::Return(index)));
+        } else {
+            all.push((step.at, Moment::Whole(index)));
+        }
+    }
+    let marks = client.iter().enumerate();
+    all.extend(marks.map(|(index, (at, _))| (*at, Moment::Mark(index))));
+    // Stable: what is of the same moment stays in the order of the trace.
+    all.sort_by_key(|(at, _)| *at);
+    all.into_iter().map(|(_, moment)| moment).collect()
+}
+
+/// Writes lines.
+#[derive(Debug)]
+struct Writer<'a> {
+    steps: &'a [Step],
+    names: HashMap<Pid, String>,
+    client: &'a [(Duration, String)],
+    phases: Option<&'a Phases>,
+}
+
+impl Writer<'_> {
+    /// What is alike, folded.
+    fn pieces(&self, moments: &[Moment]) -> Vec<Piece> {
+        let keys: Vec<_> = moments.iter().map(|m| self.key(*m)).collect();
+        fold(&keys)
+    }
+
+    /// What makes two moments the same; nothing is like a client's deed.
+    fn key(&self, moment: Moment) -> Option<String> {
+        let Moment::Whole(index) = moment else { return None };
+        let call = self.steps[index].call()?;
+        if Some(index) == self.phases.map(|phases| phases.copier) {
+            return None;
+        }
+        let who = self.steps[index].tid;
+        if is_housekeeping(call) {
+            return Some(format!("{who} housekeeping"));
+        }
+        let CallStep { name, arguments, outcome, .. } = call;
+        Some(format!("{who} {name} {arguments} {outcome}"))
+    }
+
+    fn write(&self, piece: &Piece, moments: &[Moment], lines: &mut Vec<Line>) {
+        let moments = &moments[piece.range.clone()];
+        let (Some(first), Some(last)) = (moments.first(), moments.last())
+        else {
+            return;
+        };
+        if let Some(line) = self.housekeeping(moments) {
+            return lines.push(line);
+        }
+        if piece.rounds == 1 {
+            return lines.extend(moments.iter().map(|m| self.line(*m)));
+        }
+        let time = self.end(*last).saturating_sub(self.line(*first).at);
+        let period = moments.len() / piece.rounds;
+        let many = thousands(piece.rounds);
+        let phases = moments.iter().map(|moment| self.line(*moment).phase);
+        let phase = phases.flatten().next();
+        for (place, moment) in moments[..period].iter().enumerate() {
+            let mut line = self.line(*moment);
+            line.kind = Kind::Folded;
+            line.phase = phase;
+            line.text = format!("{many} × {}", line.text);
+            line.spent = (place == 0).then_some(time);
+            lines.push(line);
+        }
+    }
+
+    /// Calls that are not about input or output, in one line.
+    fn housekeeping(&self, moments: &[Moment]) -> Option<Line> {
+        let calls: Option<Vec<_>> = moments
+            .iter()
+            .map(|moment| match moment {
+                Moment::Whole(index) => self.steps[*index].call(),
+                _ => None,
+            })
+            .collect();
+        let calls = calls?;
+        if !calls.iter().all(|call| is_housekeeping(call)) {
+            return None;
+        }
+        let mut names: Vec<_> = calls.iter().map(|call| call.name).collect();
+        names.dedup();
+        let more = if names.len() > 3 { ", …" } else { "" };
+        names.truncate(3);
+        let (first, last) = (*moments.first()?, *moments.last()?);
+        let mut line = self.line(first);
+        line.spent = Some(self.end(last).saturating_sub(line.at));
+        line.text = format!("{}{more}", names.join(", "));
+        line.outcome = None;
+        line.kind = Kind::Folded;
+        Some(line)
+    }
+
+    fn end(&self, moment: Moment) -> Duration {
+        match moment {
+            Moment::Mark(index) => self.client[index].0,
+            Moment::Enter(index) => self.steps[index].at,
+            Moment::Whole(index) | Moment::Return(index) => {
+                self.steps[index].until.unwrap_or(self.steps[index].at)
+            }
+        }
+    }
+
+    fn line(&self, moment: Moment) -> Line {
+        let index = match moment {
+            Moment::Mark(index) => return self.mark(index),
+            Moment::Whole(index)
+            | Moment::Enter(index)
+            | Moment::Return(index) => index,
+        };
+        let step = &self.steps[index];
+        let spent = step.until.map(|until| until.saturating_sub(step.at));
+        let (kind, text, outcome, spent) = match &step.deed {
+            Deed::Call(call) => {
+                let (name, arguments) = (call.name, &call.arguments);
+                let text = format!("{name}({arguments})");
+                let outcome = Some(call.outcome.clone());
+                match moment {
+                    Moment::Enter(_) => (Kind::Enter, text, None, None),
+                    Moment::Return(_) => {
+                        (Kind::Return, name.to_owned(), outcome, spent)
+                    }
+                    _ if step.until.is_none() => {
+                        (Kind::Enter, text, None, None)
+                    }
+                    _ => (Kind::Call, text, outcome, spent),
+                }
+            }
+            deed => (Kind::Event, self.event(step, deed), None, None),
+        };
+        let at = match moment {
+            Moment::Return(_) => step.until.unwrap_or(step.at),
+            _ => step.at,
+        };
+        let phase = self.phase(index, moment);
+        let who = self.names.get(&step.tid).cloned().unwrap_or_default();
+        Line { at, who, kind, text, outcome, spent, phase }
+    }
+
+    fn event(&self, step: &Step, deed: &Deed) -> String {
+        match deed {
+            Deed::Completed(done) => {
+                let (name, role) = (done.operation, &done.role);
+                let about = match role {
+                    Role::Unknown(_) => String::new(),
+                    role => role.to_string(),
+                };
+                format!("completed: {name}({about}) = {}", done.outcome)
+            }
+            Deed::Signal(signal, Some(role)) => {
+                format!("signal {signal}: {role} is ready")
+            }
+            Deed::Signal(signal, None) => match signal.sender {
+                Some(sender) if sender == step.pid => {
+                    format!("signal {signal}, from within")
+                }
+                _ => format!("signal {signal}"),
+            },
+            Deed::Started(true) => "begins: a process".to_owned(),
+            Deed::Started(false) => "begins: a thread".to_owned(),
+            Deed::Executed => "becomes the server".to_owned(),
+            Deed::Ended(_) => "ends".to_owned(),
+            Deed::Call(call) => call.name.to_owned(),
+        }
+    }
+
+    fn mark(&self, index: usize) -> Line {
+        let (at, text) = self.client[index].clone();
+        Line {
+            at,
+            who: String::new(),
+            kind: Kind::Client,
+            text,
+            outcome: None,
+            spent: None,
+            phase: None,
+        }
+    }
+
+    /// Which phase a moment is in.
+    fn phase(&self, index: usize, moment: Moment) -> Option<Phase> {
+        let phases = self.phases?;
+        let step = &self.steps[index];
+        if index == phases.copier {
+            let begins_before = matches!(moment, Moment::Enter(_))
+                && step.at < phases.waiting.1;
+            return Some(match begins_before {
+                true => Phase::Waiting,
+                false => Phase::Copying,
+            });
+        }
+        let at = match moment {
+            Moment::Return(_) => step.until?,
+            _ => step.at,
+        };
+        let in_time = (phases.waiting.0..phases.waiting.1).contains(&at);
+        let begins = Some(index) == phases.waiter && step.at == at;
+        (in_time || begins).then_some(Phase::Waiting)
+    }
+
+    /// A part of the trace that is not the scene.
+    fn summary(&self, name: &str, steps: &[Step]) -> Line {
+        let calls = steps.iter().filter(|step| step.call().is_some()).count();
+        let at = steps.first().map_or(Duration::ZERO, |step| step.at);
+        let last = steps.iter().map(|step| step.until.unwrap_or(step.at)).max();
+        Line {
+            at,
+            who: String::new(),
+            kind: Kind::Folded,
+            text: format!("{name}: {} calls", thousands(calls)),
+            outcome: None,
+            spent: last.map(|last| last.saturating_sub(at)),
+            phase: None,
+        }
+    }
+}
+
+/// Calls that make room, ask who one is, and the like.
+fn is_housekeeping(call: &CallStep) -> bool {
+    const QUIET: [&str; 16] = [
+        "brk",
+        "mmap",
+        "munmap",
+        "mprotect",
+        "madvise",
+        "rseq",
+        "prctl",
+        "set_robust_list",
+        "sigaltstack",
+        "getpid",
+        "gettid",
+        "getppid",
+        "getuid",
+        "uname",
+        "sched_getscheduler",
+        "sched_getparam",
+    ];
+    let quiet = QUIET.contains(&call.name)
+        || call.name.starts_with("rt_sigproc")
+        || call.name.starts_with("rt_sigact")
+        || call.name.contains("stat");
+    quiet && call.family == Family::Other
+}
+
+/// 1,204.
+pub fn thousands(number: usize) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
