@@ -148,7 +148,7 @@ impl Signal {
 }
 
 /// What glibc says of a finished aio_read(3), which libc does not name.
-const SI_ASYNCIO: i32 = -4;
+pub const SI_ASYNCIO: i32 = -4;
 
 impl fmt::Display for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -8,6 +8,7 @@ use nix::unistd::Pid;
 
 use super::copying::Copying;
 use super::decode::{Family, length};
+use super::event::SI_ASYNCIO;
 use super::fold::{Piece, fold};
 use super::phases::Phases;
 use super::roles::Role;
@@ -100,7 +101,11 @@ impl Timeline {
             client: &client,
             phases: phases.as_ref(),
         };
-        let moments = moments(steps, &shown, &client);
+        let end = match detail {
+            Detail::Raw => Duration::MAX,
+            Detail::Scene => marks.stopping,
+        };
+        let moments = moments(steps, &shown, &client, end);
         let mut lines = Vec::new();
         if detail == Detail::Scene {
             lines.push(writer.summary("start-up", &steps[..before]));
@@ -227,11 +232,12 @@ fn names(steps: &[Step], shown: &[usize]) -> HashMap<Pid, String> {
 /// for its beginning and one for its end.
 const LONG: Duration = Duration::from_millis(2);
 
-/// The moments of the steps, in the order of time.
+/// The moments of the steps before `end`, in the order of time.
 fn moments(
     steps: &[Step],
     shown: &[usize],
     client: &[(Duration, String)],
+    end: Duration,
 ) -> Vec<Moment> {
     let mut all: Vec<(Duration, Moment)> = Vec::new();
     for (place, &index) in shown.iter().enumerate() {
@@ -246,7 +252,9 @@ fn moments(
         let interrupts = |other: &Step| other.tid == step.tid || long;
         let client_did =
             long && client.iter().any(|(at, _)| (step.at..until).contains(at));
-        if client_did || meanwhile.into_iter().any(interrupts) {
+        if until >= end {
+            all.push((step.at, Moment::Enter(index)));
+        } else if client_did || meanwhile.into_iter().any(interrupts) {
             all.push((step.at, Moment::Enter(index)));
             all.push((until, Moment::Return(index)));
         } else {
@@ -367,7 +375,7 @@ impl Writer<'_> {
             Deed::Call(call) => {
                 let (name, arguments) = (call.name, &call.arguments);
                 let text = format!("{name}({arguments})");
-                let outcome = Some(call.outcome.clone());
+                let outcome = Some(self.outcome(call));
                 match moment {
                     Moment::Enter(_) => (Kind::Enter, text, None, None),
                     Moment::Return(_) => {
@@ -390,6 +398,14 @@ impl Writer<'_> {
         Line { at, who, kind, text, outcome, spent, phase }
     }
 
+    /// A result in words; a process or a thread by its name.
+    fn outcome(&self, call: &CallStep) -> String {
+        let id = call.result.and_then(|result| i32::try_from(result).ok());
+        let id = id.filter(|_| call.family == Family::Process);
+        let name = id.and_then(|id| self.names.get(&Pid::from_raw(id)));
+        name.unwrap_or(&call.outcome).clone()
+    }
+
     fn event(&self, step: &Step, deed: &Deed) -> String {
         match deed {
             Deed::Completed(done) => {
@@ -404,6 +420,9 @@ impl Writer<'_> {
                 format!("signal {signal}: {role} is ready")
             }
             Deed::Signal(signal, None) => match signal.sender {
+                Some(_) if signal.code == SI_ASYNCIO => {
+                    format!("signal {signal}: an operation is done")
+                }
                 Some(sender) if sender == step.pid => {
                     format!("signal {signal}, from within")
                 }
@@ -455,7 +474,7 @@ impl Writer<'_> {
     fn summary(&self, name: &str, steps: &[Step]) -> Line {
         let calls = steps.iter().filter(|step| step.call().is_some()).count();
         let at = steps.first().map_or(Duration::ZERO, |step| step.at);
-        let last = steps.iter().map(|step| step.until.unwrap_or(step.at)).max();
+        let last = steps.last().map(|step| step.at);
         Line {
             at,
             who: String::new(),
