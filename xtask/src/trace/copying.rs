@@ -17,7 +17,7 @@ const MUCH: usize = 1 << 20;
 /// As many are in a socket at a time, while none is being received.
 const PART: usize = 64 * 1024;
 
-/// A short copy is measured so often; the median counts.
+/// Each copy is measured so often; the median counts.
 const ROUNDS: usize = 201;
 
 /// What it takes to copy from a socket, untraced.
@@ -26,10 +26,8 @@ pub struct Copying {
     pub bytes: usize,
     /// For so many.
     pub request: Duration,
-    /// For a MiB.
+    /// For a MiB, which takes many calls with a server's buffer.
     pub mebibyte: Duration,
-    /// The buffer of a call, in bytes.
-    pub buffer: usize,
 }
 
 impl fmt::Display for Copying {
@@ -38,13 +36,12 @@ impl fmt::Display for Copying {
         let (request, mebibyte) = (length(*request), length(*mebibyte));
         write!(
             f,
-            "{bytes} bytes, {request}; 1 MiB takes {mebibyte} (both measured \
-             untraced, apart)"
+            "{bytes} bytes, {request}; 1 MiB takes {mebibyte} (both untraced)"
         )
     }
 }
 
-/// Measures on a loopback stream.
+/// Measures on a loopback stream, with a receive buffer of so many bytes.
 pub fn measure(bytes: usize, buffer: usize) -> Result<Copying> {
     let listener = TcpListener::bind("127.0.0.1:0").context("bind")?;
     let mut sender = TcpStream::connect(listener.local_addr()?)?;
@@ -60,12 +57,13 @@ pub fn measure(bytes: usize, buffer: usize) -> Result<Copying> {
         }
         Ok(start.elapsed())
     };
-    let mut rounds =
-        (0..ROUNDS).map(|_| measure(bytes)).collect::<Result<Vec<_>>>()?;
-    rounds.sort_unstable();
-    let mut mebibyte = Duration::ZERO;
-    for _ in 0..MUCH / PART {
-        mebibyte += measure(PART)?;
-    }
-    Ok(Copying { bytes, request: rounds[ROUNDS / 2], mebibyte, buffer })
+    let mut median = |count: usize| -> Result<Duration> {
+        let mut rounds =
+            (0..ROUNDS).map(|_| measure(count)).collect::<Result<Vec<_>>>()?;
+        rounds.sort_unstable();
+        Ok(rounds[ROUNDS / 2])
+    };
+    let request = median(bytes)?;
+    let mebibyte = median(PART)? * (MUCH / PART) as u32;
+    Ok(Copying { bytes, request, mebibyte })
 }

@@ -15,6 +15,7 @@ mod ring;
 pub mod roles;
 pub mod scene;
 pub mod steps;
+mod svg;
 pub mod timeline;
 pub mod tracer;
 
@@ -96,6 +97,12 @@ fn show(
     let copying = copying::measure(phases.bytes, buffer)?;
     let detail = if flags.raw { Detail::Raw } else { Detail::Scene };
     let timeline = Timeline::new(&steps, &played.marks, Some(copying), detail);
+    if let Some(file) = &flags.svg {
+        let title =
+            format!("{}, {transport}: one request", model.title(variant));
+        std::fs::write(file, svg::draw(&timeline, &title))
+            .with_context(|| format!("cannot write {file}"))?;
+    }
     let text = render::render(&timeline, screen::width());
     screen::print(&text)
 }

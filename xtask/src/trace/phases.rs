@@ -8,6 +8,10 @@ use super::roles::Role;
 use super::scene::Marks;
 use super::steps::{CallStep, Deed, Step};
 
+/// A call that began so shortly before the arrival was not waiting for it: it
+/// met it. The client is silent for much longer.
+const SHORT: Duration = Duration::from_millis(5);
+
 /// A stretch of time, from and until.
 pub type Span = (Duration, Duration);
 
@@ -40,7 +44,7 @@ impl Phases {
         // Who waits: the thread that copies, or the one that is told.
         let waits = |step: &Step| {
             let until = step.until.unwrap_or(Duration::MAX);
-            step.at < arrival
+            step.at + SHORT < arrival
                 && until >= arrival
                 && step.pid == copy.pid
                 && (step.tid == copy.tid || copy.call().is_none())
@@ -97,7 +101,10 @@ fn copier(steps: &[Step], arrival: Duration) -> Option<(usize, usize)> {
 fn waits_for_data(call: &CallStep) -> bool {
     match call.family {
         Family::Readiness | Family::Signals | Family::Ring => true,
-        Family::Receive => call.role().is_some_and(Role::carries_requests),
+        Family::Receive => {
+            call.role().is_some_and(Role::carries_requests)
+                && !asks_in_vain(call)
+        }
         _ => false,
     }
 }

@@ -84,7 +84,9 @@ impl Columns {
         let style = style(line.phase).bold();
         let indent = MARK + TIME + 1;
         let mut text = String::new();
-        for part in wrap(&line.text, self.width - indent) {
+        let outcome = line.outcome.as_deref().unwrap_or_default();
+        let words = format!("{}: {outcome}", line.text);
+        for part in wrap(&words, self.width - indent) {
             let mark = format!("{:MARK$}", mark(line.phase));
             let gap = " ".repeat(TIME + 1);
             text += &format!(

@@ -22,8 +22,8 @@ pub struct Line {
     /// Which thread or process, where there are several.
     pub who: String,
     pub kind: Kind,
-    /// In the kernel's column of a drawing: how it ended.
     pub text: String,
+    /// How it ended, which is the kernel's part.
     pub outcome: Option<String>,
     pub spent: Option<Duration>,
     pub phase: Option<Phase>,
@@ -58,7 +58,7 @@ pub enum Phase {
 pub struct Timeline {
     pub start: Duration,
     pub lines: Vec<Line>,
-    /// Whether the lines say who.
+    /// Whether several threads did something; otherwise no line says who.
     pub many: bool,
     pub phases: Option<Phases>,
     pub copying: Option<Copying>,
@@ -118,6 +118,9 @@ impl Timeline {
             lines.extend(all);
         }
         let many = writer.names.len() > 1;
+        if !many {
+            lines.iter_mut().for_each(|line| line.who.clear());
+        }
         let start = marks.connecting;
         let mut timeline = Self { start, lines, many, phases, copying };
         timeline.explain();
@@ -132,43 +135,43 @@ impl Timeline {
             (Some(_), 0) => "asleep".to_owned(),
             (Some(_), 1) => "asleep, having asked once in vain".to_owned(),
             (Some(_), many) => {
+                let many = thousands(many);
                 format!("asleep, having asked {many} times in vain")
             }
             (None, many) => {
                 format!("never asleep: asked {} times in vain", thousands(many))
             }
         };
-        let text =
-            format!("phase 1, waiting for data: {}, {how}", length(waited));
-        let arrival = self.lines.iter().position(|line| {
-            line.kind == Kind::Client && line.at >= phases.waiting.1
-        });
-        let last =
-            |phase| self.lines.iter().rposition(|l| l.phase == Some(phase));
-        let copied = last(Phase::Copying).map(|index| index + 1);
-        let what = match &self.copying {
+        let waited = format!("{}, {how}", length(waited));
+        let copied = match &self.copying {
             Some(copying) => copying.to_string(),
             None => format!("{} bytes", phases.bytes),
         };
-        let text_of_copying = format!("phase 2, copying: {what}");
-        if let Some(index) = copied {
-            let line = note(phases.copying.1, text_of_copying, Phase::Copying);
-            self.lines.insert(index, line);
+        let (arrival, end) = (phases.waiting.1, phases.copying.1);
+        let is_arrival = |l: &Line| l.kind == Kind::Client && l.at >= arrival;
+        let sent = self.lines.iter().position(is_arrival);
+        let is_copy = |l: &Line| l.phase == Some(Phase::Copying);
+        let copy = self.lines.iter().rposition(is_copy);
+        // From behind, so that places stay what they are.
+        if let Some(place) = copy {
+            let line = note(end, "phase 2, copying", copied, Phase::Copying);
+            self.lines.insert(place + 1, line);
         }
-        if let Some(index) = arrival {
-            let line = note(phases.waiting.1, text, Phase::Waiting);
-            self.lines.insert(index, line);
+        if let Some(place) = sent {
+            let name = "phase 1, waiting for data";
+            let line = note(arrival, name, waited, Phase::Waiting);
+            self.lines.insert(place, line);
         }
     }
 }
 
-fn note(at: Duration, text: String, phase: Phase) -> Line {
+fn note(at: Duration, name: &str, what: String, phase: Phase) -> Line {
     Line {
         at,
         who: String::new(),
         kind: Kind::Phase,
-        text,
-        outcome: None,
+        text: name.to_owned(),
+        outcome: Some(what),
         spent: None,
         phase: Some(phase),
     }
@@ -232,6 +235,17 @@ fn names(steps: &[Step], shown: &[usize]) -> HashMap<Pid, String> {
 /// for its beginning and one for its end.
 const LONG: Duration = Duration::from_millis(2);
 
+/// Whether a call has brought what the client did.
+fn brings(step: &Step) -> bool {
+    let Some(call) = step.call() else { return false };
+    let least = match call.family {
+        Family::Accept => 0,
+        Family::Receive | Family::Readiness => 1,
+        _ => return false,
+    };
+    call.result >= Some(least)
+}
+
 /// The moments of the steps before `end`, in the order of time.
 fn moments(
     steps: &[Step],
@@ -268,6 +282,9 @@ fn moments(
     all.into_iter().map(|(_, moment)| moment).collect()
 }
 
+/// What all housekeeping of a thread is called when it is folded.
+const QUIET: &str = "housekeeping";
+
 /// Writes lines.
 #[derive(Debug)]
 struct Writer<'a> {
@@ -281,7 +298,18 @@ impl Writer<'_> {
     /// What is alike, folded.
     fn pieces(&self, moments: &[Moment]) -> Vec<Piece> {
         let keys: Vec<_> = moments.iter().map(|m| self.key(*m)).collect();
-        fold(&keys)
+        let mut pieces: Vec<Piece> = Vec::new();
+        for piece in fold(&keys) {
+            let key = &keys[piece.range.start];
+            let quiet = key.as_ref().is_some_and(|it| it.ends_with(QUIET));
+            match pieces.last_mut() {
+                Some(last) if quiet && keys[last.range.start] == *key => {
+                    last.range.end = piece.range.end;
+                }
+                _ => pieces.push(piece),
+            }
+        }
+        pieces
     }
 
     /// What makes two moments the same; nothing is like a client's deed.
@@ -293,7 +321,7 @@ impl Writer<'_> {
         }
         let who = self.steps[index].tid;
         if is_housekeeping(call) {
-            return Some(format!("{who} housekeeping"));
+            return Some(format!("{who} {QUIET}"));
         }
         let CallStep { name, arguments, outcome, .. } = call;
         Some(format!("{who} {name} {arguments} {outcome}"))
@@ -417,7 +445,7 @@ impl Writer<'_> {
                 format!("completed: {name}({about}) = {}", done.outcome)
             }
             Deed::Signal(signal, Some(role)) => {
-                format!("signal {signal}: {role} is ready")
+                format!("signal {signal}: {role} ready")
             }
             Deed::Signal(signal, None) => match signal.sender {
                 Some(_) if signal.code == SI_ASYNCIO => {
@@ -489,7 +517,7 @@ impl Writer<'_> {
 
 /// Calls that make room, ask who one is, and the like.
 fn is_housekeeping(call: &CallStep) -> bool {
-    const QUIET: [&str; 16] = [
+    const NAMES: [&str; 16] = [
         "brk",
         "mmap",
         "munmap",
@@ -507,7 +535,7 @@ fn is_housekeeping(call: &CallStep) -> bool {
         "sched_getscheduler",
         "sched_getparam",
     ];
-    let quiet = QUIET.contains(&call.name)
+    let quiet = NAMES.contains(&call.name)
         || call.name.starts_with("rt_sigproc")
         || call.name.starts_with("rt_sigact")
         || call.name.contains("stat");
