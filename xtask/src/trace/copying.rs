@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::decode::length;
+use super::values::length;
 
 /// As many bytes as a duration can be seen in.
 const MUCH: usize = 1 << 20;

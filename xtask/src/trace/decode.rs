@@ -1,14 +1,17 @@
 //! A system call as a person reads it: arguments by their meaning, descriptors
 //! by their role, results and errors by name.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use nix::unistd::Pid;
 
-use super::event::{Call, Memory, Outcome, Signal};
+use super::event::{Call, Memory, Outcome};
 use super::names;
 use super::roles::{Role, Roles, epoll_data};
+use super::values::{
+    address, data, length, milliseconds, pollfds, signals_read, timespec,
+    timeval,
+};
 
 /// What a call is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,9 +79,6 @@ pub struct View<'a> {
     pub roles: &'a Roles,
     pub pid: Pid,
 }
-
-/// As much of a message as is shown, in bytes.
-const SHOWN: usize = 24;
 
 impl View<'_> {
     pub fn of(&self, fd: u64) -> Role {
@@ -438,104 +438,6 @@ fn received(from: &Role, bytes: &[u8], count: u64) -> String {
     }
 }
 
-/// Bytes in quotes, cut where it gets long.
-pub fn data(bytes: &[u8], count: u64) -> String {
-    let shown = &bytes[..bytes.len().min(SHOWN)];
-    let more = if count > shown.len() as u64 { "…" } else { "" };
-    format!("\"{}\"{more}", shown.escape_ascii())
-}
-
-/// What signalfd(2) tells, a struct for each signal.
-fn signals_read(bytes: &[u8]) -> String {
-    let texts: Vec<_> =
-        signals_in(bytes).iter().map(Signal::to_string).collect();
-    texts.join(", ")
-}
-
-/// The signals in what was read from a signalfd.
-pub fn signals_in(bytes: &[u8]) -> Vec<Signal> {
-    let word = |bytes: &[u8], at: usize| -> i32 {
-        let bytes = bytes.get(at..at + 4).and_then(|it| it.try_into().ok());
-        bytes.map_or(0, i32::from_ne_bytes)
-    };
-    let infos = bytes.chunks_exact(size_of::<libc::signalfd_siginfo>());
-    let signals = infos.map(|info| {
-        let (number, code) = (word(info, 0), word(info, 8));
-        Signal::new(number, code, word(info, 20), word(info, 12))
-    });
-    signals.collect()
-}
-
-/// Descriptors and events (those asked for below, those found above).
-fn pollfds(list: &[u8]) -> impl Iterator<Item = (i32, u32)> {
-    list.chunks_exact(8).map(|entry| {
-        let fd = i32::from_ne_bytes([entry[0], entry[1], entry[2], entry[3]]);
-        let asked = u16::from_ne_bytes([entry[4], entry[5]]);
-        let found = u16::from_ne_bytes([entry[6], entry[7]]);
-        (fd, u32::from(found) << 16 | u32::from(asked))
-    })
-}
-
-fn milliseconds(patience: u64) -> Option<Duration> {
-    let patience = u64::try_from(patience as i32).ok()?;
-    Some(Duration::from_millis(patience))
-}
-
-fn two_words(bytes: &[u8]) -> Option<(u64, u64)> {
-    let word = |at: usize| -> Option<u64> {
-        Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
-    };
-    Some((word(0)?, word(8)?))
-}
-
-fn timespec(bytes: &[u8]) -> Option<Duration> {
-    let (seconds, nanoseconds) = two_words(bytes)?;
-    Some(Duration::from_secs(seconds) + Duration::from_nanos(nanoseconds))
-}
-
-fn timeval(bytes: &[u8]) -> Option<Duration> {
-    let (seconds, microseconds) = two_words(bytes)?;
-    Some(Duration::from_secs(seconds) + Duration::from_micros(microseconds))
-}
-
-/// A time for people: three digits and a unit.
-pub fn length(time: Duration) -> String {
-    let nanoseconds = time.as_nanos() as f64;
-    let (value, unit) = match nanoseconds {
-        n if n < 1e3 => (n, "ns"),
-        n if n < 1e6 => (n / 1e3, "µs"),
-        n if n < 1e9 => (n / 1e6, "ms"),
-        n => (n / 1e9, "s"),
-    };
-    let digits = match value {
-        v if v >= 99.95 || unit == "ns" => 0,
-        v if v >= 9.995 => 1,
-        _ => 2,
-    };
-    format!("{value:.digits$} {unit}")
-}
-
-/// A socket's address, `127.0.0.1:7379`.
-fn address(bytes: &[u8]) -> String {
-    let Some([family, port]) = bytes.first_chunk::<4>().map(|b| {
-        [u16::from_ne_bytes([b[0], b[1]]), u16::from_be_bytes([b[2], b[3]])]
-    }) else {
-        return "…".to_owned();
-    };
-    let address: Option<SocketAddr> = match i32::from(family) {
-        libc::AF_INET => bytes.get(4..8).and_then(|ip| {
-            let ip: [u8; 4] = ip.try_into().ok()?;
-            Some((Ipv4Addr::from(ip), port).into())
-        }),
-        libc::AF_INET6 => bytes.get(8..24).and_then(|ip| {
-            let ip: [u8; 16] = ip.try_into().ok()?;
-            Some((Ipv6Addr::from(ip), port).into())
-        }),
-        _ => None,
-    };
-    address.map_or("…".to_owned(), |address| address.to_string())
-}
-
 fn lossy(text: &[u8]) -> String {
     format!("\"{}\"", String::from_utf8_lossy(text))
 }
@@ -543,4 +445,125 @@ fn lossy(text: &[u8]) -> String {
 fn list(roles: &[Role]) -> String {
     let names: Vec<_> = roles.iter().map(Role::to_string).collect();
     names.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+
+    use crate::trace::tape::{
+        Bytes, Tape, epoll_event, pollfd, siginfo, timespec,
+    };
+
+    const NONE: Bytes<'_> = &[];
+
+    /// A call's name, arguments and result; memory that goes in, and that comes
+    /// out; the text.
+    type Row<'a> = (&'static str, [u64; 4], i64, Bytes<'a>, Bytes<'a>, &'a str);
+
+    fn error(errno: i32) -> i64 {
+        -i64::from(errno)
+    }
+
+    #[test]
+    fn calls_read_as_a_person_wants_them() {
+        let nonblock = libc::SOCK_NONBLOCK as u64;
+        let dont_wait = libc::MSG_DONTWAIT as u64;
+        let set_flags = libc::F_SETFL as u64;
+        let wait = libc::FUTEX_WAIT as u64;
+        let level = libc::SOL_SOCKET as u64;
+        let reuse = libc::SO_REUSEADDR as u64;
+        let minute = timespec(60, 0);
+        let address = [2, 0, 0x1c, 0xd3, 127, 0, 0, 1];
+        let address = [&address[..], &[0; 8]].concat();
+        let address: Bytes<'_> = &[(1, &address)];
+        let stop = (1u64 << 14 | 1 << 1).to_ne_bytes();
+        let long = [b'x'; 40];
+        #[rustfmt::skip]
+        let rows: [Row<'_>; 24] = [
+            ("accept4", [3, 0, 0, nonblock], 8, NONE, NONE,
+                "accept4(listener, SOCK_NONBLOCK) = client 2"),
+            ("accept4", [3, 0, 0, 0], error(libc::EAGAIN), NONE, NONE,
+                "accept4(listener) = EAGAIN, nothing there"),
+            ("accept4", [3, 0, 0, 0], -512, NONE, NONE,
+                "accept4(listener) = interrupted by a signal"),
+            ("recvfrom", [4, 0, 16_384, 0], 6, NONE, &[(1, b"PING\r\n")],
+                r#"recvfrom(client 1, 16384) = 6 "PING\r\n""#),
+            ("recvfrom", [4, 0, 16_384, dont_wait], 0, NONE, NONE,
+                "recvfrom(client 1, 16384, MSG_DONTWAIT) = 0, end of file"),
+            ("read", [4, 0, 40, 0], 40, NONE, &[(1, &long)],
+                r#"read(client 1, 40) = 40 "xxxxxxxxxxxxxxxxxxxxxxxx"…"#),
+            ("recvfrom", [4, 0, 9, 0], error(libc::ECONNRESET), NONE, NONE,
+                "recvfrom(client 1, 9) = ECONNRESET, connection reset by peer"),
+            ("sendto", [4, 0, 7, 0], 7, &[(1, b"+PONG\r\n")], NONE,
+                r#"sendto(client 1, "+PONG\r\n") = 7"#),
+            ("bind", [3, 0, 16, 0], 0, address, NONE,
+                "bind(listener, 127.0.0.1:7379) = 0"),
+            ("getsockname", [3, 0, 0, 0], 0, NONE, address,
+                "getsockname(listener) = 127.0.0.1:7379"),
+            ("setsockopt", [3, level, reuse, 0], 0, NONE, NONE,
+                "setsockopt(listener, SO_REUSEADDR) = 0"),
+            ("fcntl", [4, set_flags, 0o4000, 0], 0, NONE, NONE,
+                "fcntl(client 1, F_SETFL, O_NONBLOCK) = 0"),
+            ("fcntl", [4, 10, 34, 0], 0, NONE, NONE,
+                "fcntl(client 1, F_SETSIG, SIGRTMIN) = 0"),
+            ("shutdown", [4, 1, 0, 0], 0, NONE, NONE,
+                "shutdown(client 1, SHUT_WR) = 0"),
+            ("epoll_wait", [5, 0, 64, u64::MAX], error(libc::EINTR), NONE, NONE,
+                "epoll_wait(epoll) = EINTR, interrupted system call"),
+            ("epoll_wait", [5, 0, 64, 500], 0, NONE, NONE,
+                "epoll_wait(epoll; at most 500 ms) = 0, time is up"),
+            ("signalfd4", [0, 0, 8, 0], 9, &[(1, &stop)], NONE,
+                "signalfd4(SIGINT SIGTERM) = signals 2"),
+            ("rt_sigtimedwait", [0, 0, 0, 8], 15, &[(0, &stop), (2, &minute)],
+                NONE, "rt_sigtimedwait(SIGINT SIGTERM; at most 60.0 s) = SIGTERM"),
+            ("futex", [0, wait, 0, 0], 0, NONE, NONE, "futex(wait) = 0"),
+            ("kill", [12, 15, 0, 0], 0, NONE, NONE, "kill(12, SIGTERM) = 0"),
+            ("nanosleep", [0, 0, 0, 0], 0, &[(0, &minute)], NONE,
+                "nanosleep(60.0 s) = 0"),
+            ("openat", [0, 0, 0, 0], 9, &[(1, b"/dev/null")], NONE,
+                r#"openat("/dev/null") = descriptor 9"#),
+            ("close", [4, 0, 0, 0], 0, NONE, NONE, "close(client 1) = 0"),
+            ("io_uring_enter", [7, 0, 1, 1], 0, NONE, NONE,
+                "io_uring_enter(ring) = 0"),
+        ];
+        for (name, arguments, result, entering, leaving, expected) in rows {
+            let tape = Tape::serving();
+            let tape =
+                tape.call(1.0, 1.1, name, arguments, result, entering, leaving);
+            assert_eq!(tape.last_call(), expected);
+        }
+    }
+
+    #[test]
+    fn waits_name_who_is_asked_and_who_is_ready() {
+        let edge = (libc::EPOLLIN | libc::EPOLLET) as u32;
+        let event = epoll_event(edge, 77);
+        let asked = [pollfd(3, 1, 0), pollfd(-1, 0, 0), pollfd(4, 1, 0)];
+        let found = [pollfd(3, 1, 0), pollfd(-1, 0, 0), pollfd(4, 1, 1)];
+        // Descriptors 3 and 4; then 4 alone.
+        let sets = [0b1_1000u64.to_ne_bytes(), 0b1_0000u64.to_ne_bytes()];
+        let infos = siginfo(34, 1, 4);
+        let modify = libc::EPOLL_CTL_MOD as u64;
+        let forever = u64::MAX;
+        #[rustfmt::skip]
+        let rows: [Row<'_>; 5] = [
+            ("epoll_wait", [5, 0, 64, forever], 1, NONE, &[(1, &event)],
+                "epoll_wait(epoll) = 1: client 1 EPOLLIN|EPOLLET"),
+            ("epoll_ctl", [5, modify, 4, 0], 0, &[(3, &event)], NONE,
+                "epoll_ctl(epoll, change client 1, EPOLLIN|EPOLLET) = 0"),
+            ("poll", [0, 3, 0, 0], 1, &[(0, &asked.concat())],
+                &[(0, &found.concat())],
+                "poll(listener, client 1; without waiting) = 1: client 1 POLLIN"),
+            ("pselect6", [5, 0, 0, 0], 1, &[(1, &sets[0])], &[(1, &sets[1])],
+                "pselect6(listener, client 1) = 1: client 1 ready"),
+            ("read", [6, 0, 128, 0], 128, NONE, &[(1, &infos)],
+                "read(signals, 128) = 128, SIGRTMIN"),
+        ];
+        for (name, arguments, result, entering, leaving, expected) in rows {
+            let tape = Tape::serving();
+            let tape =
+                tape.call(1.0, 1.1, name, arguments, result, entering, leaving);
+            assert_eq!(tape.last_call(), expected);
+        }
+    }
 }

@@ -50,7 +50,8 @@ mod tests {
 
     #[test]
     fn rounds_are_found() {
-        let rows: [(&str, &[(Range<usize>, usize)]); 9] = [
+        type Pieces = [(Range<usize>, usize)];
+        let rows: [(&str, &Pieces); 9] = [
             ("", &[]),
             ("a", &[(0..1, 1)]),
             ("aa", &[(0..1, 1), (1..2, 1)]),

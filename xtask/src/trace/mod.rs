@@ -7,6 +7,7 @@ mod copying;
 pub mod decode;
 pub mod event;
 mod fold;
+mod lines;
 mod memory;
 mod names;
 pub mod phases;
@@ -15,9 +16,13 @@ mod ring;
 pub mod roles;
 pub mod scene;
 pub mod steps;
+mod stops;
 mod svg;
+#[cfg(test)]
+mod tape;
 pub mod timeline;
 pub mod tracer;
+mod values;
 
 use std::process::ExitCode;
 

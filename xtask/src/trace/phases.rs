@@ -115,3 +115,92 @@ pub fn asks_in_vain(call: &CallStep) -> bool {
         && call.role().is_some_and(Role::carries_requests)
         && call.result == Some(-i64::from(libc::EAGAIN))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::trace::tape::{MAIN, Tape, at, epoll_event, marks};
+
+    /// What was found: where the phases begin and end, in ms; whether somebody
+    /// was asleep; how often somebody asked in vain.
+    fn found(tape: &Tape) -> ([f64; 4], bool, usize) {
+        let phases = Phases::find(&tape.steps(), &marks()).unwrap();
+        let (waiting, copying) = (phases.waiting, phases.copying);
+        let all = [waiting.0, waiting.1, copying.0, copying.1];
+        let start = at(0.0).as_secs_f64();
+        let all = all
+            .map(|it| ((it.as_secs_f64() - start) * 1e3 * 1e3).round() / 1e3);
+        assert_eq!(phases.bytes, 6);
+        (all, phases.waiter.is_some(), phases.in_vain)
+    }
+
+    #[test]
+    fn blocking_waits_and_copies_in_one_call() {
+        let tape = Tape::serving().receive(1.0, 100.4);
+        assert_eq!(found(&tape), ([1.0, 100.0, 100.0, 100.4], true, 0));
+    }
+
+    #[test]
+    fn nonblocking_asks_and_never_sleeps() {
+        let tape = Tape::serving()
+            .in_vain(1.0)
+            .in_vain(50.0)
+            .in_vain(99.995)
+            .receive(100.2, 100.3);
+        assert_eq!(found(&tape), ([1.0, 100.0, 100.2, 100.3], false, 3));
+    }
+
+    #[test]
+    fn nonblocking_may_meet_the_data_in_a_call() {
+        let tape = Tape::serving().in_vain(1.0).receive(99.9, 100.3);
+        assert_eq!(found(&tape), ([1.0, 100.0, 100.0, 100.3], false, 1));
+    }
+
+    #[test]
+    fn multiplexing_is_told_and_copies() {
+        let event = epoll_event(libc::EPOLLIN as u32, 77);
+        let tape = Tape::serving()
+            .call(2.0, 100.3, "epoll_wait", [5], 1, &[], &[(1, &event)])
+            .receive(100.5, 100.6);
+        assert_eq!(found(&tape), ([2.0, 100.0, 100.5, 100.6], true, 0));
+    }
+
+    #[test]
+    fn signal_driven_asks_once_and_sleeps() {
+        let tape = Tape::serving()
+            .in_vain(1.0)
+            .call(2.0, 100.3, "ppoll", [0, 0], -514, &[], &[])
+            .signal(100.4, libc::SIGIO, 4)
+            .receive(100.5, 100.6);
+        assert_eq!(found(&tape), ([1.0, 100.0, 100.5, 100.6], true, 1));
+    }
+
+    #[test]
+    fn the_kernel_copies_until_the_completion() {
+        let tape = Tape::serving()
+            .enter(MAIN, 2.0, "io_uring_enter", [7, 1, 1], &[])
+            .submit(2.0, "recv", 4)
+            .complete(100.3, "recv", 4, 6, b"PING\r\n")
+            .exit(MAIN, 100.4, 1, &[]);
+        assert_eq!(found(&tape), ([2.0, 100.0, 100.0, 100.3], true, 0));
+    }
+
+    #[test]
+    fn a_thread_of_the_library_waits_and_copies() {
+        let nothing = -i64::from(libc::ESPIPE);
+        let tape = Tape::serving()
+            .enter(MAIN, 0.9, "rt_sigtimedwait", [], &[])
+            .enter(101, 1.0, "pread64", [4, 0, 1_024], &[])
+            .exit(101, 1.1, nothing, &[])
+            .enter(101, 1.2, "read", [4, 0, 1_024], &[])
+            .exit(101, 100.4, 6, &[(1, b"PING\r\n")])
+            .exit(MAIN, 100.6, 34, &[]);
+        assert_eq!(found(&tape), ([1.2, 100.0, 100.0, 100.4], true, 0));
+    }
+
+    #[test]
+    fn without_a_request_there_are_no_phases() {
+        let tape = Tape::serving().in_vain(1.0).in_vain(100.5);
+        assert_eq!(Phases::find(&tape.steps(), &marks()), None);
+    }
+}

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use console::{Style, measure_text_width};
 
-use super::decode::length;
 use super::timeline::{Kind, Line, Phase, Timeline};
+use super::values::length;
 use crate::screen::wrap;
 
 /// Columns where nobody says how many there are, and the least.

@@ -237,3 +237,92 @@ pub fn epoll_data(event: &[u8]) -> Option<u64> {
     let bytes = event.get(at..at + 8)?;
     Some(u64::from_ne_bytes(bytes.try_into().ok()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PARENT: Pid = Pid::from_raw(100);
+    const CHILD: Pid = Pid::from_raw(200);
+
+    fn call(
+        roles: &mut Roles,
+        pid: Pid,
+        name: &str,
+        arguments: [u64; 3],
+        result: i64,
+    ) {
+        let [a, b, c] = arguments;
+        let none = Memory::default();
+        let arguments = [a, b, c, 0, 0, 0];
+        roles.called(pid, name, &arguments, result, (&none, &none));
+    }
+
+    /// A parent that listens (3) and has accepted (4).
+    fn serving() -> Roles {
+        let mut roles = Roles::default();
+        let stream = libc::SOCK_STREAM as u64;
+        call(&mut roles, PARENT, "socket", [2, stream, 0], 3);
+        call(&mut roles, PARENT, "listen", [3, 9, 0], 0);
+        call(&mut roles, PARENT, "accept4", [3, 0, 0], 4);
+        roles
+    }
+
+    #[test]
+    fn calls_give_descriptors_their_roles() {
+        let datagram = libc::SOCK_DGRAM as u64 | libc::SOCK_CLOEXEC as u64;
+        let duplicate = libc::F_DUPFD_CLOEXEC as u64;
+        let rows: [(&str, [u64; 3], i32, i32, &str); 15] = [
+            ("socket", [2, datagram, 0], 5, 5, "datagrams"),
+            ("socket", [2, 1, 0], 5, 5, "socket 2"),
+            ("accept", [3, 0, 0], 5, 5, "client 2"),
+            ("epoll_create1", [0, 0, 0], 5, 5, "epoll"),
+            ("eventfd2", [0, 0, 0], 5, 5, "eventfd"),
+            ("signalfd4", [0, 0, 0], 5, 5, "signals"),
+            ("timerfd_create", [0, 0, 0], 5, 5, "timer"),
+            ("io_uring_setup", [0, 0, 0], 5, 5, "ring"),
+            ("dup", [4, 0, 0], 5, 5, "client 1"),
+            ("dup3", [4, 6, 0], 6, 6, "client 1"),
+            ("fcntl", [3, duplicate, 0], 5, 5, "listener"),
+            ("listen", [3, 9, 0], 0, 3, "listener"),
+            ("close", [4, 0, 0], 0, 4, "descriptor 4"),
+            ("close_range", [4, 9, 0], 0, 4, "descriptor 4"),
+            ("close_range", [4, 9, 4], 0, 4, "client 1"),
+        ];
+        for (name, arguments, result, fd, expected) in rows {
+            let mut roles = serving();
+            call(&mut roles, PARENT, name, arguments, result.into());
+            assert_eq!(roles.of(PARENT, fd).to_string(), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_child_has_a_copy_and_a_thread_has_the_same() {
+        let mut roles = serving();
+        // A thread begins: nothing is copied.
+        roles.happened(PARENT, &What::Started { by: PARENT });
+        roles.happened(CHILD, &What::Started { by: PARENT });
+        call(&mut roles, CHILD, "close", [3, 0, 0], 0);
+        call(&mut roles, PARENT, "close", [4, 0, 0], 0);
+        let name = |pid, fd| roles.of(pid, fd).to_string();
+        assert_eq!(name(CHILD, 4), "client 1");
+        assert_eq!(name(CHILD, 3), "descriptor 3");
+        assert_eq!(name(PARENT, 3), "listener");
+        assert_eq!(name(PARENT, 4), "descriptor 4");
+        assert_eq!(name(PARENT, 1), "stdout");
+    }
+
+    #[test]
+    fn a_program_begins_with_nothing() {
+        let mut roles = serving();
+        roles.happened(PARENT, &What::Executed);
+        assert_eq!(roles.of(PARENT, 3), Role::Unknown(3));
+    }
+
+    #[test]
+    fn a_descriptor_of_the_kernels_is_the_next_client() {
+        let mut roles = serving();
+        assert_eq!(roles.accepted(PARENT, 9), Role::Client(2));
+        assert_eq!(roles.of(PARENT, 9), Role::Client(2));
+    }
+}

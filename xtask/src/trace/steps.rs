@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use nix::unistd::Pid;
 
-use super::decode::{Family, View, data, family, signals_in};
+use super::decode::{Family, View, family};
 use super::event::{
     Call, Completion, Event, Outcome, Signal, Submission, What,
 };
 use super::names;
 use super::roles::{Role, Roles};
+use super::values::{data, signals_in};
 
 /// Something that a thread did, or that was done to it.
 #[derive(Clone, Debug, PartialEq)]
@@ -80,10 +81,6 @@ impl Step {
 }
 
 impl CallStep {
-    pub fn failed(&self) -> bool {
-        self.result.is_some_and(|result| result < 0)
-    }
-
     /// The descriptor that the call is about, where it is about one.
     pub fn role(&self) -> Option<&Role> {
         self.roles.first()

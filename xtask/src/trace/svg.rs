@@ -7,8 +7,8 @@ use std::time::Duration;
 use console::measure_text_width;
 use maud::{Markup, PreEscaped, html};
 
-use super::decode::length;
 use super::timeline::{Kind, Line, Phase, Timeline};
+use super::values::length;
 
 /// Its colours, in the light and in the dark.
 const STYLE: &str = include_str!("timeline.css");
@@ -20,6 +20,9 @@ const APPLICATION: usize = 452;
 const KERNEL: usize = 596;
 const ROW: usize = 22;
 const TOP: usize = 84;
+
+/// Between the bars of threads.
+const BESIDE: usize = 9;
 
 /// The room for texts on either side, in letters of 11 px.
 const LEFT: usize = 54;
@@ -79,19 +82,28 @@ fn top(place: usize) -> usize {
 fn lifelines(lines: &[Line]) -> Markup {
     let bottom = TOP + ROW * lines.len();
     html! {
-        line .life x1=(APPLICATION) x2=(APPLICATION)
-            y1=(TOP - 14) y2=(bottom) {}
-        line .life x1=(KERNEL) x2=(KERNEL)
-            y1=(TOP - 14) y2=(bottom) {}
-        @for (thread, from, to) in sleeps(lines) {
-            line .asleep x1=(APPLICATION + 9 * thread)
-                x2=(APPLICATION + 9 * thread) y1=(TOP + ROW * from - 4) y2=(TOP + ROW * to - 4) {}
+            line .life x1=(APPLICATION) x2=(APPLICATION)
+                y1=(TOP - 14) y2=(bottom) {}
+            line .life x1=(KERNEL) x2=(KERNEL)
+                y1=(TOP - 14) y2=(bottom) {}
+            @for Sleep { thread, from, to } in sleeps(lines) {
+            line .asleep x1=(APPLICATION + BESIDE * thread)
+                x2=(APPLICATION + BESIDE * thread)
+                y1=(TOP + ROW * from - 4) y2=(TOP + ROW * to - 4) {}
         }
     }
 }
 
-/// Which thread is in a call that lasts, and from which row to which.
-fn sleeps(lines: &[Line]) -> Vec<(usize, usize, usize)> {
+/// A thread, by the order in which they fall asleep, and the rows between
+/// which it is in a call that lasts.
+#[derive(Clone, Copy, Debug)]
+struct Sleep {
+    thread: usize,
+    from: usize,
+    to: usize,
+}
+
+fn sleeps(lines: &[Line]) -> Vec<Sleep> {
     let mut threads: Vec<&str> = Vec::new();
     let mut sleeps = Vec::new();
     for (from, line) in lines.iter().enumerate() {
@@ -107,7 +119,7 @@ fn sleeps(lines: &[Line]) -> Vec<(usize, usize, usize)> {
             |other: &Line| other.kind == Kind::Return && other.who == line.who;
         let rest = lines[from..].iter().position(returns);
         let to = rest.map_or(lines.len(), |rows| from + rows);
-        sleeps.push((thread, from, to));
+        sleeps.push(Sleep { thread, from, to });
     }
     sleeps
 }
@@ -136,10 +148,12 @@ fn row(start: Duration, line: &Line, y: usize) -> Markup {
                 (arrow(APPLICATION, KERNEL, y - 4))
             }
             Kind::Return => {
+                (side(&line.who, y))
                 (arrow(KERNEL, APPLICATION, y - 4))
                 (kernel(line, outcome, y))
             }
             Kind::Event => {
+                (side(&line.who, y))
                 (arrow(KERNEL, APPLICATION, y - 4))
                 (kernel(line, &line.text, y))
             }
@@ -152,6 +166,11 @@ fn row(start: Duration, line: &Line, y: usize) -> Markup {
             }
         }
     }
+}
+
+/// On the application's side, whom an answer is for.
+fn side(who: &str, y: usize) -> Markup {
+    html! { text .who .left x=(APPLICATION - 12) y=(y) { (who) } }
 }
 
 fn application(line: &Line, y: usize) -> Markup {
@@ -249,6 +268,6 @@ mod tests {
         assert_eq!(numbers, [1, 1, 1]);
         // A call and a folded one have two arrows each.
         assert_eq!(count("arrow"), 1 + 1 + 2 + 2 + 1);
-        assert!(drawn.contains("long l…") || drawn.contains("…"), "{drawn}");
+        assert!(drawn.contains("long lon…"), "{drawn}");
     }
 }

@@ -8,27 +8,24 @@
 //! away from the tracer. If the tracer ends, however it ends, the kernel kills
 //! all tracees (PTRACE_O_EXITKILL).
 
-use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, Write};
+use std::mem;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::process::{ChildStdout, Command, ExitStatus};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
-use std::{fs, mem, ptr};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::errno::Errno;
 use nix::sys::ptrace::{self, Options};
 use nix::sys::signal;
 use nix::unistd::Pid;
-use syscalls::Sysno;
 
-use super::event::{Call, Event, Memory, Outcome, Signal, What, now};
-use super::memory;
-use super::ring::Ring;
+use super::event::Event;
+use super::stops::{State, Task, handle, resume};
 use crate::server::words;
 
 /// This machine does not let us trace: the command ends with exit code 77.
@@ -41,10 +38,6 @@ impl Refused {
         Self(why.into())
     }
 }
-
-/// More events than this are not kept: the command is killed, and `stop` says
-/// so. A thread that does nothing but system calls makes them in a minute.
-const EVENTS: usize = 1_000_000;
 
 /// How long a command may take to end when it is asked to.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -72,28 +65,6 @@ struct Shared {
     state: Mutex<State>,
     /// The tracer has no tracee left.
     done: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    events: Vec<Event>,
-    /// Every living thread that is traced, with its process.
-    tasks: HashMap<Pid, Task>,
-    /// Those that were seen before the event of their birth, which is still
-    /// to come; they may have ended meanwhile.
-    early: HashSet<Pid>,
-    /// By process and descriptor.
-    rings: HashMap<(Pid, u64), Ring>,
-    status: Option<ExitStatus>,
-    failure: Option<anyhow::Error>,
-    done: bool,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Task {
-    pid: Pid,
-    /// The call that it is in.
-    entered: Option<(&'static str, [u64; 6])>,
 }
 
 impl Shared {
@@ -140,23 +111,9 @@ impl Tracee {
         })
     }
 
-    pub fn pid(&self) -> Pid {
-        self.pid
-    }
-
     /// The command's output, if it was piped and nobody has taken it.
     pub fn stdout(&mut self) -> Option<ChildStdout> {
         self.stdout.take()
-    }
-
-    /// How many events there are by now.
-    pub fn seen(&self) -> usize {
-        self.shared.state().events.len()
-    }
-
-    /// The events from the one at `from` up to now.
-    pub fn events(&self, from: usize) -> Vec<Event> {
-        self.shared.state().events.get(from..).unwrap_or_default().to_vec()
     }
 
     /// Asks the command to stop (SIGTERM), kills it where that does not help,
@@ -219,38 +176,6 @@ impl Tracee {
 impl Drop for Tracee {
     fn drop(&mut self) {
         self.end();
-    }
-}
-
-impl State {
-    fn kill_all(&self) {
-        for task in self.tasks.values() {
-            let _ = signal::kill(task.pid, signal::Signal::SIGKILL);
-        }
-    }
-
-    fn push(&mut self, tid: Pid, pid: Pid, what: What) {
-        if self.events.len() < EVENTS {
-            self.events.push(Event { at: now(), pid, tid, what });
-        } else {
-            self.fail(anyhow!(
-                "it made more system calls than a trace holds ({EVENTS} events)"
-            ));
-        }
-    }
-
-    /// Ends the trace; the first failure is the one that counts.
-    fn fail(&mut self, failure: anyhow::Error) {
-        if self.failure.is_none() {
-            self.failure = Some(failure);
-            self.kill_all();
-        }
-    }
-
-    /// Makes a new thread known.
-    fn started(&mut self, tid: Pid, pid: Pid, by: Pid) {
-        self.tasks.insert(tid, Task { pid, entered: None });
-        self.push(tid, pid, What::Started { by });
     }
 }
 
@@ -368,237 +293,17 @@ fn next_stop() -> Result<Option<(Pid, i32)>> {
     }
 }
 
-/// Notes what stopped a thread and lets it go on.
-fn handle(tid: Pid, status: i32, leader: Pid, state: &mut State) {
-    if !libc::WIFSTOPPED(status) {
-        return ended(tid, ExitStatus::from_raw(status), leader, state);
-    }
-    let pid = known(tid, state);
-    let signal = libc::WSTOPSIG(status);
-    let event = status >> 16;
-    let (request, passed_on) = match (event, signal) {
-        (0, SYSCALL_STOP) => {
-            system_call(tid, pid, state);
-            (libc::PTRACE_SYSCALL, 0)
-        }
-        (0, signal) => {
-            if let Some(signal) = pending_signal(tid) {
-                state.push(tid, pid, What::Signal(signal));
-            }
-            (libc::PTRACE_SYSCALL, signal)
-        }
-        // The whole process is stopped, and stays so until it is continued.
-        (
-            libc::PTRACE_EVENT_STOP,
-            libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU,
-        ) => (libc::PTRACE_LISTEN, 0),
-        (libc::PTRACE_EVENT_EXEC, _) => {
-            executed(tid, state);
-            (libc::PTRACE_SYSCALL, 0)
-        }
-        (
-            libc::PTRACE_EVENT_CLONE
-            | libc::PTRACE_EVENT_FORK
-            | libc::PTRACE_EVENT_VFORK,
-            _,
-        ) => {
-            if let Ok(new) = ptrace::getevent(tid) {
-                let new = Pid::from_raw(new as i32);
-                if !state.early.remove(&new) {
-                    state.started(new, process_of(new).unwrap_or(new), pid);
-                }
-            }
-            (libc::PTRACE_SYSCALL, 0)
-        }
-        _ => (libc::PTRACE_SYSCALL, 0),
-    };
-    resume(request, tid, passed_on);
-}
-
-/// With PTRACE_O_TRACESYSGOOD, a stop at a system call looks like this.
-const SYSCALL_STOP: i32 = libc::SIGTRAP | 0x80;
-
-/// The process of a thread. One that runs before its parent's event was seen
-/// introduces itself.
-fn known(tid: Pid, state: &mut State) -> Pid {
-    if let Some(task) = state.tasks.get(&tid) {
-        return task.pid;
-    }
-    let pid = process_of(tid).unwrap_or(tid);
-    let by = if pid == tid { parent_of(tid).unwrap_or(pid) } else { pid };
-    state.early.insert(tid);
-    state.started(tid, pid, by);
-    pid
-}
-
-fn ended(tid: Pid, status: ExitStatus, leader: Pid, state: &mut State) {
-    if let Some(task) = state.tasks.remove(&tid) {
-        state.push(tid, task.pid, What::Ended(status));
-    }
-    if tid == leader {
-        state.status = Some(status);
-    }
-}
-
-/// After execve(2) the process has one thread, which bears the process's id.
-fn executed(pid: Pid, state: &mut State) {
-    let by = ptrace::getevent(pid).map_or(pid, |tid| Pid::from_raw(tid as i32));
-    let entered = state.tasks.get(&by).and_then(|task| task.entered);
-    state.tasks.retain(|_, task| task.pid != pid);
-    state.tasks.insert(pid, Task { pid, entered });
-    state.push(pid, pid, What::Executed);
-}
-
-fn system_call(tid: Pid, pid: Pid, state: &mut State) {
-    let info = match ptrace::syscall_info(tid) {
-        Ok(info) => info,
-        // Killed while it was stopped.
-        Err(Errno::ESRCH) => return,
-        Err(errno) => {
-            return state.fail(anyhow!(Refused(format!(
-                "PTRACE_GET_SYSCALL_INFO fails ({errno}): tracing takes \
-                 Linux 5.3 or later"
-            ))));
-        }
-    };
-    match info.op {
-        libc::PTRACE_SYSCALL_INFO_ENTRY => {
-            // SAFETY: `op` says that this is the member that is filled.
-            let entry = unsafe { info.u.entry };
-            entered(tid, pid, entry.nr, entry.args, state);
-        }
-        libc::PTRACE_SYSCALL_INFO_EXIT => {
-            // SAFETY: as above.
-            let exit = unsafe { info.u.exit };
-            left(tid, pid, exit.sval, state);
-        }
-        _ => {}
-    }
-}
-
-fn entered(
-    tid: Pid,
-    pid: Pid,
-    number: u64,
-    arguments: [u64; 6],
-    state: &mut State,
-) {
-    let sysno = usize::try_from(number).ok().and_then(Sysno::new);
-    let name = sysno.map_or("", |number| number.name());
-    let memory = memory::entering(tid, name, &arguments);
-    let call = Call { name, number, arguments, memory };
-    state.push(tid, pid, What::Enter(call));
-    if let Some(task) = state.tasks.get_mut(&tid) {
-        task.entered = Some((name, arguments));
-    }
-    if name == "io_uring_enter" {
-        look_at_ring(tid, pid, arguments[0], state);
-        if let Some(ring) = state.rings.get_mut(&(pid, arguments[0])) {
-            for submission in ring.submitted(tid) {
-                state.push(tid, pid, What::Submitted(submission));
-            }
-        }
-    }
-}
-
-fn left(tid: Pid, pid: Pid, result: i64, state: &mut State) {
-    let task = state.tasks.get_mut(&tid);
-    // The return from the call that made this thread is not its own.
-    let Some((name, arguments)) = task.and_then(|task| task.entered.take())
-    else {
-        return;
-    };
-    let memory = memory::leaving(tid, name, &arguments, result);
-    if let Ok(result) = u64::try_from(result) {
-        follow_rings(tid, pid, name, &arguments, result, &memory, state);
-    }
-    if name == "io_uring_enter" {
-        look_at_ring(tid, pid, arguments[0], state);
-    }
-    state.push(tid, pid, What::Exit(Outcome { result, memory }));
-}
-
-/// Calls that make rings known, and where their memory is.
-fn follow_rings(
-    tid: Pid,
-    pid: Pid,
-    name: &str,
-    arguments: &[u64; 6],
-    result: u64,
-    memory: &Memory,
-    state: &mut State,
-) {
-    if name == "io_uring_setup" {
-        state.rings.insert((pid, result), Ring::new(memory.of(1)));
-        return;
-    }
-    let descriptor = match name {
-        "mmap" => arguments[4],
-        "io_uring_register" | "close" => arguments[0],
-        _ => return,
-    };
-    let Some(ring) = state.rings.get_mut(&(pid, descriptor)) else { return };
-    match name {
-        "mmap" => ring.mapped(arguments[5], result),
-        "close" => drop(state.rings.remove(&(pid, descriptor))),
-        _ => ring.registered(tid, arguments[1], arguments[2]),
-    }
-}
-
-fn look_at_ring(tid: Pid, pid: Pid, descriptor: u64, state: &mut State) {
-    if let Some(ring) = state.rings.get_mut(&(pid, descriptor)) {
-        for completion in ring.completed(tid) {
-            state.push(tid, pid, What::Completed(completion));
-        }
-    }
-}
-
-fn pending_signal(tid: Pid) -> Option<Signal> {
-    let info = ptrace::getsiginfo(tid).ok()?;
-    let length = size_of_val(&info);
-    // SAFETY: a whole struct that the kernel has filled.
-    let bytes =
-        unsafe { std::slice::from_raw_parts((&raw const info).cast(), length) };
-    Signal::parse(bytes)
-}
-
-/// Lets a thread go on, with a signal or without (0). One that was killed
-/// meanwhile is not there any more (ESRCH); its end is the next that is seen.
-fn resume(request: libc::c_uint, tid: Pid, signal: i32) {
-    // SAFETY: neither of these requests uses an address.
-    unsafe {
-        libc::ptrace(
-            request,
-            tid.as_raw(),
-            ptr::null_mut::<libc::c_void>(),
-            signal as usize as *mut libc::c_void,
-        );
-    }
-}
-
-/// The process of a thread, as long as it is not reaped.
-fn process_of(tid: Pid) -> Option<Pid> {
-    in_status(tid, "Tgid:")
-}
-
-fn parent_of(pid: Pid) -> Option<Pid> {
-    in_status(pid, "PPid:")
-}
-
-fn in_status(tid: Pid, field: &str) -> Option<Pid> {
-    let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
-    Some(Pid::from_raw(line.trim().parse().ok()?))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::{HashMap, HashSet};
     use std::process::Stdio;
     use std::time::Instant;
 
     use super::*;
     use crate::process;
     use crate::server::tie;
+    use crate::trace::event::What;
+    use crate::trace::stops::EVENTS;
 
     /// What this test program does where it is told by this variable: it is
     /// the command that the other tests trace.
@@ -729,7 +434,7 @@ mod tests {
 
     fn wait_for_calls(tracee: &Tracee, count: i32) {
         let deadline = Instant::now() + Duration::from_secs(20);
-        while strange(&tracee.events(0)).len() < count as usize {
+        while strange(&tracee.events()).len() < count as usize {
             assert!(Instant::now() < deadline, "no calls seen");
             thread::sleep(Duration::from_millis(5));
         }
@@ -842,7 +547,7 @@ mod tests {
         let Some(tracee) = try_start("stopped") else { return };
         let pid = tracee.pid();
         process::poll_until("the stop", PATIENCE, || {
-            let signals = tracee.events(0);
+            let signals = tracee.events();
             let stopped = |event: &Event| match event.what {
                 What::Signal(signal) => signal.number == libc::SIGSTOP,
                 _ => false,
@@ -851,7 +556,7 @@ mod tests {
         })
         .unwrap();
         thread::sleep(Duration::from_millis(100));
-        assert_eq!(strange(&tracee.events(0)), []);
+        assert_eq!(strange(&tracee.events()), []);
         signal::kill(pid, signal::Signal::SIGCONT).unwrap();
         let trace = tracee.wait().unwrap();
         assert_eq!(strange(&trace.events).len(), CALLS as usize);
@@ -874,6 +579,17 @@ mod tests {
         tie(&mut command, signal::Signal::SIGKILL);
         let error = format!("{:#}", Tracee::start(command).unwrap_err());
         assert!(error.contains("cannot start /nowhere/at-all"), "{error}");
+    }
+
+    impl Tracee {
+        fn pid(&self) -> Pid {
+            self.pid
+        }
+
+        /// What was seen by now.
+        fn events(&self) -> Vec<Event> {
+            self.shared.state().events.clone()
+        }
     }
 
     impl State {

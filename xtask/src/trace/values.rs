@@ -1,0 +1,128 @@
+//! Values as the kernel has them in memory, and as people read them.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use super::event::Signal;
+
+/// As much of a message as is shown, in bytes.
+const SHOWN: usize = 24;
+
+/// Bytes in quotes, cut where it gets long.
+pub fn data(bytes: &[u8], count: u64) -> String {
+    let shown = &bytes[..bytes.len().min(SHOWN)];
+    let more = if count > shown.len() as u64 { "…" } else { "" };
+    format!("\"{}\"{more}", shown.escape_ascii())
+}
+
+/// What signalfd(2) tells, a struct for each signal.
+pub fn signals_read(bytes: &[u8]) -> String {
+    let texts: Vec<_> =
+        signals_in(bytes).iter().map(Signal::to_string).collect();
+    texts.join(", ")
+}
+
+/// The signals in what was read from a signalfd.
+pub fn signals_in(bytes: &[u8]) -> Vec<Signal> {
+    let word = |bytes: &[u8], at: usize| -> i32 {
+        let bytes = bytes.get(at..at + 4).and_then(|it| it.try_into().ok());
+        bytes.map_or(0, i32::from_ne_bytes)
+    };
+    let infos = bytes.chunks_exact(size_of::<libc::signalfd_siginfo>());
+    let signals = infos.map(|info| {
+        let (number, code) = (word(info, 0), word(info, 8));
+        Signal::new(number, code, word(info, 20), word(info, 12))
+    });
+    signals.collect()
+}
+
+/// Descriptors and events (those asked for below, those found above).
+pub fn pollfds(list: &[u8]) -> impl Iterator<Item = (i32, u32)> {
+    list.chunks_exact(8).map(|entry| {
+        let fd = i32::from_ne_bytes([entry[0], entry[1], entry[2], entry[3]]);
+        let asked = u16::from_ne_bytes([entry[4], entry[5]]);
+        let found = u16::from_ne_bytes([entry[6], entry[7]]);
+        (fd, u32::from(found) << 16 | u32::from(asked))
+    })
+}
+
+pub fn milliseconds(patience: u64) -> Option<Duration> {
+    let patience = u64::try_from(patience as i32).ok()?;
+    Some(Duration::from_millis(patience))
+}
+
+fn two_words(bytes: &[u8]) -> Option<(u64, u64)> {
+    let word = |at: usize| -> Option<u64> {
+        Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
+    };
+    Some((word(0)?, word(8)?))
+}
+
+pub fn timespec(bytes: &[u8]) -> Option<Duration> {
+    let (seconds, nanoseconds) = two_words(bytes)?;
+    Some(Duration::from_secs(seconds) + Duration::from_nanos(nanoseconds))
+}
+
+pub fn timeval(bytes: &[u8]) -> Option<Duration> {
+    let (seconds, microseconds) = two_words(bytes)?;
+    Some(Duration::from_secs(seconds) + Duration::from_micros(microseconds))
+}
+
+/// A time for people: three digits and a unit.
+pub fn length(time: Duration) -> String {
+    let nanoseconds = time.as_nanos() as f64;
+    let (value, unit) = match nanoseconds {
+        n if n < 1e3 => (n, "ns"),
+        n if n < 1e6 => (n / 1e3, "µs"),
+        n if n < 1e9 => (n / 1e6, "ms"),
+        n => (n / 1e9, "s"),
+    };
+    let digits = match value {
+        v if v >= 99.95 || unit == "ns" => 0,
+        v if v >= 9.995 => 1,
+        _ => 2,
+    };
+    format!("{value:.digits$} {unit}")
+}
+
+/// A socket's address, `127.0.0.1:7379`.
+pub fn address(bytes: &[u8]) -> String {
+    let Some([family, port]) = bytes.first_chunk::<4>().map(|b| {
+        [u16::from_ne_bytes([b[0], b[1]]), u16::from_be_bytes([b[2], b[3]])]
+    }) else {
+        return "…".to_owned();
+    };
+    let address: Option<SocketAddr> = match i32::from(family) {
+        libc::AF_INET => bytes.get(4..8).and_then(|ip| {
+            let ip: [u8; 4] = ip.try_into().ok()?;
+            Some((Ipv4Addr::from(ip), port).into())
+        }),
+        libc::AF_INET6 => bytes.get(8..24).and_then(|ip| {
+            let ip: [u8; 16] = ip.try_into().ok()?;
+            Some((Ipv6Addr::from(ip), port).into())
+        }),
+        _ => None,
+    };
+    address.map_or("…".to_owned(), |address| address.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_three_digits_and_a_unit() {
+        let rows = [
+            (7, "7 ns"),
+            (1_500, "1.50 µs"),
+            (25_000, "25.0 µs"),
+            (99_960, "100 µs"),
+            (100_400_000, "100 ms"),
+            (2_500_000_000, "2.50 s"),
+        ];
+        for (nanoseconds, expected) in rows {
+            let text = length(Duration::from_nanos(nanoseconds));
+            assert_eq!(text, expected);
+        }
+    }
+}
