@@ -25,8 +25,13 @@ pub fn render(timeline: &Timeline, width: Option<usize>) -> String {
     for line in &timeline.lines {
         text += &columns.line(line);
     }
-    text
+    let note = format!("{}\n", Style::new().dim().apply_to(NOTE));
+    text + &note
 }
+
+/// What times of a traced program are worth.
+const NOTE: &str = "The tracer stops the server at each call, twice: what it \
+                    took includes that.";
 
 #[derive(Clone, Copy, Debug)]
 struct Columns {
