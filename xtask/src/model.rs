@@ -180,7 +180,7 @@ impl Model {
 
 impl Variant {
     /// The only way to start a model that declares no variants.
-    fn only() -> Self {
+    pub fn only() -> Self {
         Self {
             name: String::new(),
             args: Vec::new(),

@@ -164,3 +164,54 @@ fn check(reply: &[u8]) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::trace::tape::is_forbidden;
+
+    /// The scene with a shell script as the server, and what went wrong. None
+    /// where tracing is forbidden.
+    fn failure(script: &str) -> Option<anyhow::Error> {
+        let mut variant = Variant::only();
+        variant.args = vec!["-c".to_owned(), script.to_owned()];
+        let error =
+            play(Path::new("/bin/sh"), &variant, Transport::Tcp).unwrap_err();
+        (!is_forbidden(&error)).then_some(error)
+    }
+
+    #[test]
+    fn a_server_that_cannot_run_here_is_refused() {
+        if let Some(error) = failure("exit 77") {
+            assert!(error.is::<Refused>(), "{error:#}");
+        }
+    }
+
+    #[test]
+    fn a_server_that_fails_is_an_error() {
+        let Some(error) = failure("exit 3") else { return };
+        assert!(!error.is::<Refused>(), "{error:#}");
+        let error = format!("{error:#}");
+        assert!(error.contains("exit status: 3"), "{error}");
+    }
+
+    #[test]
+    fn a_server_that_is_killed_gives_a_sentence() {
+        // Somebody whom the client can reach, and who never answers.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let goes = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(500));
+            drop(listener);
+        });
+        let script = format!("echo ready tcp={address}; sleep 0.2; kill -9 $$");
+        let error = failure(&script);
+        goes.join().unwrap();
+        let Some(error) = error else { return };
+        let error = format!("{error:#}");
+        assert!(error.contains("ended while it was traced"), "{error}");
+        assert!(error.contains("SIGKILL"), "{error}");
+    }
+}

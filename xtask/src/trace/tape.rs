@@ -1,5 +1,6 @@
 //! Events written by hand, for tests.
 
+use std::io::{self, Write};
 use std::time::Duration;
 
 use nix::unistd::Pid;
@@ -164,6 +165,20 @@ impl Tape {
         let call = steps.iter().rev().find_map(Step::call).unwrap();
         format!("{}({}) = {}", call.name, call.arguments, call.outcome)
     }
+}
+
+/// Whether a test can't be done because tracing is forbidden; then it says that
+/// it was skipped, and why.
+pub fn is_forbidden(error: &anyhow::Error) -> bool {
+    let forbidden = format!("{error:#}").contains("ptrace(2)");
+    if forbidden {
+        let test = std::thread::current();
+        let test = test.name().unwrap_or_default();
+        // A line of its own, past the harness, which keeps what tests print.
+        let line = format!("\nskipped: {test}: {error:#}\n");
+        io::stdout().write_all(line.as_bytes()).unwrap();
+    }
+    forbidden
 }
 
 /// A struct epoll_event as this machine has it.

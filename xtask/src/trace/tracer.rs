@@ -304,6 +304,7 @@ mod tests {
     use crate::server::tie;
     use crate::trace::event::What;
     use crate::trace::stops::EVENTS;
+    use crate::trace::tape::is_forbidden;
 
     /// What this test program does where it is told by this variable: it is
     /// the command that the other tests trace.
@@ -396,14 +397,7 @@ mod tests {
     /// Where tracing is forbidden, the test says that it was skipped.
     fn try_start(part: &str) -> Option<Tracee> {
         match Tracee::start(command(part)) {
-            Err(error) if error.is::<Refused>() => {
-                let name = thread::current();
-                let name = name.name().unwrap_or_default();
-                // Its own line: the harness prints the name first.
-                let line = format!("\nskipped: {name}: {error:#}\n");
-                io::stdout().write_all(line.as_bytes()).unwrap();
-                None
-            }
+            Err(error) if is_forbidden(&error) => None,
             result => Some(result.unwrap()),
         }
     }
