@@ -335,9 +335,9 @@ mod tests {
                 strange_calls(0);
                 fork_one_that(|| {
                     strange_calls(1);
-                    thread::sleep(Duration::from_mins(10));
+                    thread::sleep(Duration::from_mins(1));
                 });
-                thread::sleep(Duration::from_mins(10));
+                thread::sleep(Duration::from_mins(1));
             }
             Ok("stopped") => {
                 signal::raise(signal::Signal::SIGSTOP).unwrap();
@@ -351,7 +351,7 @@ mod tests {
                 wait_for_calls(&inner, 2 * CALLS);
                 println!("\ninner {}", inner.pid());
                 drop(inner.stdout());
-                thread::sleep(Duration::from_mins(10));
+                thread::sleep(Duration::from_mins(1));
             }
             _ => {}
         }
