@@ -13,6 +13,7 @@ mod server;
 mod suite;
 mod tidy;
 mod trace;
+mod wire;
 
 use std::process::ExitCode;
 
@@ -49,6 +50,8 @@ enum Command {
     Tidy(tidy::Flags),
     /// Show a model's system calls while it answers one request.
     Trace(trace::Flags),
+    /// Show the packets of one conversation, seen through a raw socket.
+    Wire(wire::Flags),
 }
 
 fn main() -> ExitCode {
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Command::TestAll(flags) => suite::test_all(&flags),
         Command::Tidy(flags) => tidy::run(&flags),
         Command::Trace(flags) => trace::run(&flags),
+        Command::Wire(flags) => wire::run(&flags),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

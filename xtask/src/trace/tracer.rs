@@ -111,6 +111,11 @@ impl Tracee {
         })
     }
 
+    /// The command's first process, which leads its group.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
     /// The command's output, if it was piped and nobody has taken it.
     pub fn stdout(&mut self) -> Option<ChildStdout> {
         self.stdout.take()
@@ -576,10 +581,6 @@ mod tests {
     }
 
     impl Tracee {
-        fn pid(&self) -> Pid {
-            self.pid
-        }
-
         /// What was seen by now.
         fn events(&self) -> Vec<Event> {
             self.shared.state().events.clone()

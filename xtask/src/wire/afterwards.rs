@@ -1,0 +1,168 @@
+//! What the kernel keeps of a connection that both programs have closed.
+//!
+//! /proc/net/tcp and tcp6 list it with its state and a timer, see
+//! proc_net(5). They are asked, nothing is concluded.
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::packet::{Ends, Side};
+
+/// The names of the states, from 01, see include/net/tcp_states.h.
+const STATES: [&str; 12] = [
+    "ESTABLISHED",
+    "SYN_SENT",
+    "SYN_RECV",
+    "FIN_WAIT1",
+    "FIN_WAIT2",
+    "TIME_WAIT",
+    "CLOSE",
+    "CLOSE_WAIT",
+    "LAST_ACK",
+    "LISTEN",
+    "CLOSING",
+    "NEW_SYN_RECV",
+];
+
+/// One side's half of a connection, as the kernel has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Half {
+    pub side: Side,
+    pub state: String,
+    /// When its timer runs out, if it has one.
+    pub left: Option<Duration>,
+}
+
+impl Half {
+    pub fn is_waiting(&self) -> bool {
+        self.state == STATES[5]
+    }
+}
+
+/// What there is of either side.
+pub fn look(ends: &Ends) -> Result<Vec<Half>> {
+    let path = match ends.server {
+        SocketAddr::V4(_) => "/proc/net/tcp",
+        SocketAddr::V6(_) => "/proc/net/tcp6",
+    };
+    let table = fs::read_to_string(path).with_context(|| path.to_owned())?;
+    Ok(table.lines().filter_map(|line| half(line, ends)).collect())
+}
+
+fn half(line: &str, ends: &Ends) -> Option<Half> {
+    let fields: Vec<_> = line.split_whitespace().collect();
+    let &[_, local, remote, state, _, timer, ..] = fields.as_slice() else {
+        return None;
+    };
+    let (client, server) = (in_proc(ends.client), in_proc(ends.server));
+    let side = match (local, remote) {
+        pair if pair == (&*client, &*server) => Side::Client,
+        pair if pair == (&*server, &*client) => Side::Server,
+        _ => return None,
+    };
+    let number = usize::from_str_radix(state, 16).ok()?;
+    let state = STATES.get(number.checked_sub(1)?)?;
+    Some(Half { side, state: (*state).to_owned(), left: left(timer) })
+}
+
+/// `03:000017A0`: which timer, and in how many ticks it runs out. USER_HZ is
+/// 100, see time(7).
+fn left(timer: &str) -> Option<Duration> {
+    let (kind, ticks) = timer.split_once(':')?;
+    if kind == "00" {
+        return None;
+    }
+    let ticks = u64::from_str_radix(ticks, 16).ok()?;
+    Some(Duration::from_millis(ticks * 10))
+}
+
+/// An address as it stands there: words of 32 bits as the machine has them in
+/// memory, read in its own byte order.
+fn in_proc(address: SocketAddr) -> String {
+    let bytes = match address.ip() {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    };
+    let words = bytes.chunks_exact(4).map(|word| {
+        let word = [word[0], word[1], word[2], word[3]];
+        format!("{:08X}", u32::from_ne_bytes(word))
+    });
+    format!("{}:{:04X}", words.collect::<String>(), address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ends(client: &str, server: &str) -> Ends {
+        let [client, server] = [client, server].map(|it| it.parse().unwrap());
+        Ends { client, server }
+    }
+
+    /// As in proc_net(5), on a machine whose words begin with the low byte.
+    #[cfg(target_endian = "little")]
+    #[test]
+    fn lines_are_understood() {
+        let v4 = ends("127.0.0.1:46576", "127.0.0.1:7379");
+        let v6 = ends("[::1]:46576", "[::1]:7379");
+        let one = "00000000000000000000000001000000";
+        let rows = [
+            (
+                "  3: 0100007F:B5F0 0100007F:1CD3 06 00000000:00000000 \
+                 03:000017A0 00000000     0        0 0 3 0000000000000000"
+                    .to_owned(),
+                v4,
+                Some((Side::Client, "TIME_WAIT", Some(60_480))),
+            ),
+            (
+                "  4: 0100007F:1CD3 0100007F:B5F0 08 00000000:00000001 \
+                 00:00000000 00000000     0        0 77 1"
+                    .to_owned(),
+                v4,
+                Some((Side::Server, "CLOSE_WAIT", None)),
+            ),
+            (
+                format!(
+                    "  0: {one}:1CD3 {one}:B5F0 05 00000000:00000000 \
+                     03:00000064 00000000"
+                ),
+                v6,
+                Some((Side::Server, "FIN_WAIT2", Some(1_000))),
+            ),
+            // The listener, another connection, the headings, and rubbish.
+            (
+                "  0: 0100007F:1CD3 00000000:0000 0A 0:0 00:0 0".to_owned(),
+                v4,
+                None,
+            ),
+            (
+                "  1: 0100007F:B5F1 0100007F:1CD3 06 0:0 03:0 0".to_owned(),
+                v4,
+                None,
+            ),
+            (
+                "  sl  local_address rem_address   st tx_queue rx_queue tr"
+                    .to_owned(),
+                v4,
+                None,
+            ),
+            ("  3: 0100007F:B5F0 0100007F:1CD3".to_owned(), v4, None),
+            (
+                "  3: 0100007F:B5F0 0100007F:1CD3 7F 0:0 03:0 0".to_owned(),
+                v4,
+                None,
+            ),
+        ];
+        for (line, ends, expected) in rows {
+            let expected = expected.map(|(side, state, left)| Half {
+                side,
+                state: state.to_owned(),
+                left: left.map(Duration::from_millis),
+            });
+            assert_eq!(half(&line, &ends), expected, "{line}");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The client: one conversation in calls that wait, with the moments before
+//! and after each.
+
+use std::io::{self, ErrorKind, Read as _};
+use std::net::{SocketAddr, UdpSocket};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use socket2::{Domain, Socket, Type};
+
+use super::call::{Call, Kind, now};
+use super::packet::{Ends, Side};
+
+/// Who ends a conversation, and how.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum End {
+    /// The client says first that it will send no more.
+    Client,
+    /// The server does, because the client asks it to (QUIT).
+    Server,
+    /// The client gives the connection up (SO_LINGER of 0 s).
+    Reset,
+}
+
+const PING: &[u8] = b"PING\r\n";
+const PONG: &[u8] = b"+PONG\r\n";
+const QUIT: &[u8] = b"QUIT\r\n";
+const OK: &[u8] = b"+OK\r\n";
+
+/// How long the client does nothing between two steps: longer than the 40 ms
+/// by which the kernel puts off an acknowledgement (TCP_DELACK_MIN).
+pub const PAUSE: Duration = Duration::from_millis(60);
+
+/// The longest that a call may wait.
+const PATIENCE: Option<Duration> = Some(Duration::from_secs(5));
+
+/// Connects, asks, reads the reply, and ends the conversation.
+pub fn converse(server: SocketAddr, end: End) -> Result<(Ends, Vec<Call>)> {
+    let stream = Socket::new(Domain::for_address(server), Type::STREAM, None)
+        .context("the client's socket")?;
+    stream.set_read_timeout(PATIENCE).context("SO_RCVTIMEO")?;
+    // It bounds connect(2) as well.
+    stream.set_write_timeout(PATIENCE).context("SO_SNDTIMEO")?;
+    let mut record = Record::default();
+    record.call(Kind::Connect, "connect(server)", || {
+        stream.connect(&server.into()).map(|()| 0)
+    })?;
+    let own = stream.local_addr().context("getsockname")?;
+    let client = own.as_socket().context("the client's address")?;
+    thread::sleep(PAUSE);
+    record.ask(&stream, PING, PONG)?;
+    thread::sleep(PAUSE);
+    match end {
+        End::Client => {
+            record.call(Kind::Shutdown, "shutdown(SHUT_WR)", || {
+                stream.shutdown(std::net::Shutdown::Write).map(|()| 0)
+            })?;
+            record.end_of_file(&stream)?;
+        }
+        End::Server => {
+            record.ask(&stream, QUIT, OK)?;
+            record.end_of_file(&stream)?;
+            thread::sleep(PAUSE);
+        }
+        End::Reset => {
+            let at_once = Some(Duration::ZERO);
+            record.call(Kind::Other, "setsockopt(SO_LINGER, 0 s)", || {
+                stream.set_linger(at_once).map(|()| 0)
+            })?;
+        }
+    }
+    record.close(stream)?;
+    Ok((Ends { client, server }, record.calls))
+}
+
+/// Sends one datagram and waits for its reply.
+pub fn exchange(server: SocketAddr) -> Result<(Ends, Vec<Call>)> {
+    // On the loopback both ends have the same address.
+    let socket =
+        UdpSocket::bind((server.ip(), 0)).context("the client's socket")?;
+    socket.set_read_timeout(PATIENCE).context("SO_RCVTIMEO")?;
+    let client = socket.local_addr().context("getsockname")?;
+    let mut record = Record::default();
+    record.call(
+        Kind::Send(PING.len()),
+        &format!("sendto(server, {})", quoted(PING)),
+        || socket.send_to(PING, server),
+    )?;
+    let mut reply = [0; 512];
+    let length = record.call(Kind::Receive(0), "recvfrom()", || {
+        uninterrupted(|| socket.recv_from(&mut reply).map(|(length, _)| length))
+    })?;
+    let reply = &reply[..length];
+    ensure!(reply == PONG, "the reply is {}", quoted(reply));
+    record.close(socket)?;
+    Ok((Ends { client, server }, record.calls))
+}
+
+/// A call that waits, again when a signal interrupts it: the kernel tells of
+/// each stop of a traced server by SIGCHLD.
+fn uninterrupted(
+    mut call: impl FnMut() -> io::Result<usize>,
+) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Bytes as they stand in a program.
+pub fn quoted(bytes: &[u8]) -> String {
+    format!("\"{}\"", bytes.escape_ascii())
+}
+
+/// The calls so far.
+#[derive(Debug, Default)]
+struct Record {
+    calls: Vec<Call>,
+}
+
+impl Record {
+    fn call(
+        &mut self,
+        kind: Kind,
+        text: &str,
+        call: impl FnOnce() -> io::Result<usize>,
+    ) -> Result<usize> {
+        let begun = now();
+        let outcome = call();
+        let ended = now();
+        let number = *outcome.as_ref().unwrap_or(&0);
+        self.calls.push(Call {
+            side: Side::Client,
+            thread: 0,
+            kind: match kind {
+                Kind::Receive(_) => Kind::Receive(number),
+                other => other,
+            },
+            name: text.split('(').next().unwrap_or(text).to_owned(),
+            text: text.to_owned(),
+            result: number.to_string(),
+            begun,
+            ended: Some(ended),
+        });
+        outcome.with_context(|| format!("the client's {text}"))
+    }
+
+    fn ask(
+        &mut self,
+        stream: &Socket,
+        request: &[u8],
+        reply: &[u8],
+    ) -> Result<()> {
+        let text = format!("sendto({})", quoted(request));
+        self.call(Kind::Send(request.len()), &text, || stream.send(request))?;
+        let mut received = Vec::new();
+        while received.len() < reply.len() {
+            let mut chunk = [0; 512];
+            let length = self.receive(stream, &mut chunk)?;
+            ensure!(
+                length > 0,
+                "the server ended the conversation instead of replying to {}",
+                quoted(request)
+            );
+            received.extend_from_slice(&chunk[..length]);
+        }
+        ensure!(received == reply, "the reply is {}", quoted(&received));
+        Ok(())
+    }
+
+    fn end_of_file(&mut self, stream: &Socket) -> Result<()> {
+        let mut chunk = [0; 512];
+        let length = self.receive(stream, &mut chunk)?;
+        let more = quoted(&chunk[..length]);
+        ensure!(length == 0, "after the last reply there came {more}");
+        Ok(())
+    }
+
+    fn receive(
+        &mut self,
+        mut stream: &Socket,
+        chunk: &mut [u8],
+    ) -> Result<usize> {
+        self.call(Kind::Receive(0), "recvfrom()", || {
+            uninterrupted(|| stream.read(chunk))
+        })
+    }
+
+    fn close<S>(&mut self, socket: S) -> Result<usize> {
+        self.call(Kind::Close, "close()", || {
+            drop(socket);
+            Ok(0)
+        })
+    }
+}

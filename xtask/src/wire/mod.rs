@@ -1,0 +1,137 @@
+//! `cargo xtask wire`: the packets of one conversation, seen through a raw
+//! socket, beside the system calls of both sides.
+
+mod afterwards;
+mod call;
+mod capture;
+mod client;
+mod filter;
+mod host;
+mod ladder;
+mod notes;
+mod packet;
+mod pcap;
+mod scene;
+mod served;
+mod story;
+mod summary;
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+use crate::model::{Model, Transport, Variant, Workspace};
+use crate::server::CANNOT_RUN_HERE;
+use crate::{build, list, screen};
+use capture::{Capture, NotAllowed};
+use client::End;
+use host::CannotRun;
+use ladder::Notes;
+use scene::{Scene, Script};
+
+/// Flags of `cargo xtask wire`.
+#[derive(Debug, clap::Args)]
+pub struct Flags {
+    /// Which model, and which variant of it unless the first.
+    #[arg(value_name = "MODEL[/VARIANT]")]
+    title: String,
+    /// One datagram and its reply instead of a connection.
+    #[arg(long)]
+    udp: bool,
+    /// Over IPv6.
+    #[arg(long)]
+    ipv6: bool,
+    /// Who ends the connection, and how.
+    #[arg(
+        long,
+        value_name = "WHO",
+        default_value = "client",
+        conflicts_with = "udp"
+    )]
+    end: End,
+    /// Packets and calls only, no words.
+    #[arg(long)]
+    brief: bool,
+    /// Write the packets to a file that tcpdump and Wireshark open.
+    #[arg(long, value_name = "FILE")]
+    pcap: Option<PathBuf>,
+}
+
+/// Ends with exit code 77 where no raw socket can be opened, or the model
+/// can't run; with 2 where there is no such model.
+pub fn run(flags: &Flags) -> Result<ExitCode> {
+    let workspace = Workspace::load()?;
+    let Some((model, variant)) = workspace.variant(&flags.title) else {
+        eprintln!("error: no model is called {}\n", flags.title);
+        eprint!("{}", list::catalogue(&workspace));
+        return Ok(ExitCode::from(2));
+    };
+    let script = flags.script();
+    if let Some(why) = unserved(model, variant, script.transport) {
+        eprintln!("error: {why}");
+        return Ok(ExitCode::from(2));
+    }
+    match show(&workspace, (model, variant), script, flags) {
+        Err(error) if cannot_here(&error) => {
+            eprintln!("error: {error:#}");
+            Ok(ExitCode::from(CANNOT_RUN_HERE as u8))
+        }
+        result => result.map(|()| ExitCode::SUCCESS),
+    }
+}
+
+impl Flags {
+    fn script(&self) -> Script {
+        let transport = if self.udp { Transport::Udp } else { Transport::Tcp };
+        Script { transport, ipv6: self.ipv6, end: self.end }
+    }
+}
+
+fn unserved(
+    model: &Model,
+    variant: &Variant,
+    transport: Transport,
+) -> Option<String> {
+    if model.transports_of(variant).contains(&transport) {
+        return None;
+    }
+    let why = variant.why.as_deref().unwrap_or("its model does not");
+    Some(format!("{} serves no {transport}: {why}", model.title(variant)))
+}
+
+fn cannot_here(error: &anyhow::Error) -> bool {
+    error.is::<NotAllowed>() || error.is::<CannotRun>()
+}
+
+fn show(
+    workspace: &Workspace,
+    (model, variant): (&Model, &Variant),
+    script: Script,
+    flags: &Flags,
+) -> Result<()> {
+    // Before a build that takes its time.
+    let capture = Capture::open()?;
+    build::release(workspace, std::slice::from_ref(model))?;
+    let program = build::binary(workspace, model);
+    let mut arguments = variant.args.clone();
+    arguments.extend(model.rests_with.iter().cloned());
+    let scene = Scene::play(capture, &program, &arguments, script)
+        .with_context(|| model.title(variant))?;
+    if let Some(path) = &flags.pcap {
+        File::create(path)
+            .and_then(|file| pcap::write(&scene.frames, BufWriter::new(file)))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    let text = if flags.brief {
+        scene.ladder(screen::width(), Notes::Without)
+    } else {
+        scene.story(&model.title(variant), screen::width())
+    };
+    screen::print(&text)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,286 @@
+//! What packets and calls mean, in words: judged by what was seen, not by
+//! what books draw.
+
+use std::time::Duration;
+
+use etherparse::TcpHeader;
+
+use super::call::{Call, Kind};
+use super::packet::{Packet, Side};
+use super::story::{Moment, What};
+
+/// An acknowledgement that took longer was put off on purpose.
+const PUT_OFF: Duration = Duration::from_millis(20);
+
+/// What has happened before the moment that is being looked at.
+#[derive(Debug, Default)]
+struct Reader {
+    /// When connect(2) returned.
+    connected: Option<Duration>,
+    handshake: Handshake,
+    client: Sent,
+    server: Sent,
+    first_fin: Option<Side>,
+    /// What a packet with nothing but an acknowledgement is has been said.
+    explained: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Handshake {
+    #[default]
+    Unseen,
+    Answered,
+    Complete,
+}
+
+/// What one side has sent.
+#[derive(Debug, Default)]
+struct Sent {
+    /// The sequence number behind the last one used.
+    next: Option<u32>,
+    /// When that was, until it is acknowledged.
+    waits: Option<Duration>,
+    fin: bool,
+}
+
+/// What a packet acknowledges that nothing has acknowledged before.
+#[derive(Clone, Copy, Debug)]
+struct Acknowledged {
+    after: Duration,
+    fin: bool,
+}
+
+/// A note for each moment; None where its line says enough.
+pub fn annotate(moments: &[Moment]) -> Vec<Option<String>> {
+    let mut reader = Reader::default();
+    let note = |moment: &Moment| match &moment.what {
+        What::Packet(packet) => match &packet.tcp {
+            Some(tcp) => reader.segment(packet, tcp),
+            None => Some(datagram(packet.from).to_owned()),
+        },
+        What::Begins(_) => None,
+        What::Returns(call) | What::Passes(call) => {
+            reader.returned(call, moment.at)
+        }
+    };
+    moments.iter().map(note).collect()
+}
+
+fn datagram(from: Side) -> &'static str {
+    match from {
+        Side::Client => {
+            "The first packet is the request: no connection is made. It waits \
+             in the socket's buffer until the server takes it, whole."
+        }
+        Side::Server => {
+            "The reply. Nothing acknowledges it; if it were lost, only the \
+             client's own patience would tell."
+        }
+    }
+}
+
+impl Reader {
+    fn sent(&mut self, side: Side) -> &mut Sent {
+        match side {
+            Side::Client => &mut self.client,
+            Side::Server => &mut self.server,
+        }
+    }
+
+    fn segment(&mut self, packet: &Packet, tcp: &TcpHeader) -> Option<String> {
+        let from = name(packet.from);
+        let again = self.takes_nothing_new(packet, tcp);
+        let acknowledged = self.acknowledge(packet, tcp);
+        self.advance(packet, tcp);
+        Some(if again {
+            "Sent again: no acknowledgement of it has come in time.".to_owned()
+        } else if tcp.rst {
+            "A reset: the connection is given up at once. Nothing answers it, \
+             and neither side keeps anything of the connection."
+                .to_owned()
+        } else if tcp.syn && !tcp.ack {
+            "connect() sends the first packet and waits.".to_owned()
+        } else if tcp.syn {
+            self.handshake = Handshake::Answered;
+            "The server's kernel answers: that a socket listens is enough, no \
+             program is asked."
+                .to_owned()
+        } else if self.handshake == Handshake::Answered {
+            self.handshake = Handshake::Complete;
+            "The handshake is complete. The connection waits in the \
+             listener's queue; the server's program does not know of it yet."
+                .to_owned()
+        } else if tcp.fin {
+            self.fin(packet.from, acknowledged)
+        } else if !packet.payload.is_empty() {
+            carries(packet.from, acknowledged)
+        } else {
+            self.acknowledges(from, acknowledged?)?
+        })
+    }
+
+    /// Whether all that it carries was sent before.
+    fn takes_nothing_new(&self, packet: &Packet, tcp: &TcpHeader) -> bool {
+        let sent = match packet.from {
+            Side::Client => &self.client,
+            Side::Server => &self.server,
+        };
+        let end = tcp.sequence_number.wrapping_add(packet.consumes());
+        packet.consumes() > 0
+            && sent.next.is_some_and(|next| is_up_to(end, next))
+    }
+
+    fn acknowledge(
+        &mut self,
+        packet: &Packet,
+        tcp: &TcpHeader,
+    ) -> Option<Acknowledged> {
+        let other = self.sent(packet.from.other());
+        let number = tcp.acknowledgment_number;
+        if !tcp.ack || !is_up_to(other.next?, number) {
+            return None;
+        }
+        let after = packet.at.saturating_sub(other.waits.take()?);
+        Some(Acknowledged { after, fin: other.fin })
+    }
+
+    fn advance(&mut self, packet: &Packet, tcp: &TcpHeader) {
+        let consumes = packet.consumes();
+        let at = packet.at;
+        let sent = self.sent(packet.from);
+        if consumes > 0 {
+            sent.next = Some(tcp.sequence_number.wrapping_add(consumes));
+            sent.waits = Some(at);
+            sent.fin |= tcp.fin;
+        }
+    }
+
+    fn fin(&mut self, from: Side, also: Option<Acknowledged>) -> String {
+        let name = name(from);
+        match self.first_fin {
+            None => {
+                self.first_fin = Some(from);
+                format!(
+                    "The first FIN: the {name} will send no more. It can \
+                     still receive."
+                )
+            }
+            Some(_) if also.is_some_and(|also| also.fin) => format!(
+                "The {name}'s FIN acknowledges the other one as well: three \
+                 packets end the connection where books draw four."
+            ),
+            Some(_) => format!("The {name}'s FIN ends the other direction."),
+        }
+    }
+
+    /// Of a packet that carries nothing else.
+    fn acknowledges(
+        &mut self,
+        from: &str,
+        what: Acknowledged,
+    ) -> Option<String> {
+        let both = self.client.fin && self.server.fin;
+        if what.fin && both {
+            return Some(
+                "The last packet. Should it be lost, the FIN comes again, and \
+                 somebody must be left to answer: that is what TIME_WAIT is \
+                 for."
+                    .to_owned(),
+            );
+        }
+        if what.fin {
+            return Some(format!(
+                "The {from}'s kernel acknowledges the FIN{}. The connection \
+                 is half closed until the {from}'s program ends its side too.",
+                put_off(what.after)
+            ));
+        }
+        let first = !std::mem::replace(&mut self.explained, true);
+        let late = put_off(what.after);
+        match (first, late.is_empty()) {
+            (true, _) => Some(format!(
+                "The {from}'s kernel acknowledges the bytes{late}; whether \
+                 its program has taken them, this does not say."
+            )),
+            (false, false) => {
+                Some(format!("The {from}'s kernel acknowledges{late}."))
+            }
+            (false, true) => None,
+        }
+    }
+
+    fn returned(&mut self, call: &Call, at: Duration) -> Option<String> {
+        match call.kind {
+            Kind::Connect => {
+                self.connected = Some(at);
+                None
+            }
+            Kind::Accept => {
+                let after = at.saturating_sub(self.connected?);
+                Some(format!(
+                    "Only now does the server's program know of the client, \
+                     {} after connect() has returned.",
+                    span(after)
+                ))
+            }
+            Kind::Receive(0) => {
+                let other = name(call.side.other());
+                Some(format!(
+                    "0 is the end of file: the {other}'s FIN has been reached."
+                ))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn carries(from: Side, also: Option<Acknowledged>) -> String {
+    match (from, also) {
+        (Side::Client, None) => "The bytes wait in the server's receive \
+                                 buffer until a call takes them."
+            .to_owned(),
+        (Side::Server, None) => "The reply.".to_owned(),
+        (_, Some(what)) => {
+            let what = match from {
+                Side::Client => ("Another request", "reply", what.after),
+                Side::Server => ("The reply", "request", what.after),
+            };
+            format!(
+                "{} takes the acknowledgement of the {} along (piggybacked).",
+                what.0, what.1
+            )
+        }
+    }
+}
+
+/// Says that the kernel has waited, where it has.
+fn put_off(after: Duration) -> String {
+    if after < PUT_OFF {
+        return String::new();
+    }
+    format!(
+        ", after {} in which nothing came that could have taken the \
+         acknowledgement along",
+        span(after)
+    )
+}
+
+/// Whether `number` lies at `end` or before it; numbers go round.
+fn is_up_to(number: u32, end: u32) -> bool {
+    end.wrapping_sub(number).cast_signed() >= 0
+}
+
+/// A duration as people read it.
+pub fn span(duration: Duration) -> String {
+    match duration.as_nanos() {
+        0..1_000_000 => format!("{:.0} µs", duration.as_secs_f64() * 1e6),
+        _ => format!("{:.1} ms", duration.as_secs_f64() * 1e3),
+    }
+}
+
+pub fn name(side: Side) -> &'static str {
+    match side {
+        Side::Client => "client",
+        Side::Server => "server",
+    }
+}

@@ -1,0 +1,156 @@
+//! Packets and calls of both sides in the order in which they happened.
+//!
+//! A call's moments are taken by a program, before it begins and after it has
+//! returned; a packet's by the kernel, in between. Where a clock says
+//! otherwise, by some microseconds, the cause comes first all the same.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::call::{Call, Kind};
+use super::packet::{Packet, Side};
+
+/// What happens at one moment.
+#[derive(Clone, Debug)]
+pub enum What {
+    Packet(Packet),
+    /// A call during which something else happens.
+    Begins(Call),
+    Returns(Call),
+    /// A call with nothing between its beginning and its return.
+    Passes(Call),
+}
+
+#[derive(Clone, Debug)]
+pub struct Moment {
+    /// Since the epoch.
+    pub at: Duration,
+    pub what: What,
+}
+
+impl Moment {
+    fn begins(&self, call: &Call) -> bool {
+        matches!(&self.what, What::Begins(begun) if begun.is(call))
+    }
+}
+
+/// By how much two clocks may disagree. A larger difference is none of the
+/// clocks', and stays.
+const DISAGREEMENT: Duration = Duration::from_micros(50);
+
+/// The least that parts cause and effect.
+const STEP: Duration = Duration::from_nanos(1);
+
+/// Puts all in order. The packets of one raw socket are in theirs, and so are
+/// the calls of one thread.
+pub fn tell(mut packets: Vec<Packet>, mut calls: Vec<Call>) -> Vec<Moment> {
+    let mut latest = Duration::ZERO;
+    for packet in &mut packets {
+        packet.at = packet.at.max(latest + STEP);
+        latest = packet.at;
+    }
+    settle(&packets, &mut calls);
+    let mut moments: Vec<_> = packets
+        .into_iter()
+        .map(|packet| Moment { at: packet.at, what: What::Packet(packet) })
+        .collect();
+    for call in calls {
+        let begins = What::Begins(call.clone());
+        moments.push(Moment { at: call.begun, what: begins });
+        if let Some(at) = call.ended {
+            moments.push(Moment { at, what: What::Returns(call) });
+        }
+    }
+    // Stable: of two things at one moment, a thread's first one stays first.
+    moments.sort_by_key(|moment| moment.at);
+    fold(moments)
+}
+
+/// A beginning and the return right behind it become one.
+fn fold(moments: Vec<Moment>) -> Vec<Moment> {
+    let mut folded: Vec<Moment> = Vec::with_capacity(moments.len());
+    for moment in moments {
+        match (folded.last_mut(), &moment.what) {
+            (Some(last), What::Returns(call)) if last.begins(call) => {
+                last.what = What::Passes(call.clone());
+            }
+            _ => folded.push(moment),
+        }
+    }
+    folded
+}
+
+/// When the packets of one side were seen that calls send or wait for.
+struct Marks {
+    syn: Option<Duration>,
+    data: Vec<Duration>,
+    /// The last packet of the handshake, if this side has sent the first.
+    complete: Option<Duration>,
+    /// A FIN or a reset.
+    end: Option<Duration>,
+}
+
+impl Marks {
+    fn of(packets: &[Packet], side: Side) -> Self {
+        let when = |is: &dyn Fn(&Packet) -> bool| {
+            let own = packets.iter().filter(|packet| packet.from == side);
+            own.filter(|packet| is(packet))
+                .map(|packet| packet.at)
+                .collect::<Vec<_>>()
+        };
+        let first = |is: &dyn Fn(&Packet) -> bool| when(is).first().copied();
+        Self {
+            syn: first(&|packet| packet.is_syn()),
+            data: when(&|packet| !packet.payload.is_empty()),
+            complete: first(&|packet| !packet.is_syn()),
+            end: first(&|packet| packet.is_fin() || packet.is_reset()),
+        }
+    }
+}
+
+/// Moves moments of calls by as much as clocks may disagree: a call begins
+/// before the packet that it sends, and returns after the one it waits for.
+fn settle(packets: &[Packet], calls: &mut [Call]) {
+    for side in [Side::Client, Side::Server] {
+        let mine = Marks::of(packets, side);
+        let theirs = Marks::of(packets, side.other());
+        let mut sent = mine.data.iter().copied();
+        let mut received = theirs.data.iter().copied();
+        let mut end = mine.end;
+        for call in calls.iter_mut().filter(|call| call.side == side) {
+            let (sends, awaits) = match call.kind {
+                Kind::Connect => (mine.syn, theirs.syn),
+                Kind::Accept => (None, theirs.complete),
+                Kind::Send(_) => (sent.next(), None),
+                Kind::Receive(0) => (None, theirs.end),
+                Kind::Receive(_) => (None, received.next()),
+                Kind::Shutdown | Kind::Close => (end.take(), None),
+                Kind::Other => (None, None),
+            };
+            if let Some(sends) = sends
+                && call.begun < sends + DISAGREEMENT
+            {
+                call.begun = call.begun.min(sends - STEP);
+            }
+            if let (Some(awaits), Some(ended)) = (awaits, &mut call.ended)
+                && *ended + DISAGREEMENT > awaits
+            {
+                *ended = (*ended).max(awaits + STEP);
+            }
+        }
+    }
+    keep_threads_in_order(calls);
+}
+
+/// No call of a thread begins before the last one has returned.
+fn keep_threads_in_order(calls: &mut [Call]) {
+    let mut next: HashMap<u32, Duration> = HashMap::new();
+    for call in calls.iter_mut().rev() {
+        if let (Some(ended), Some(next)) =
+            (&mut call.ended, next.get(&call.thread))
+        {
+            *ended = (*ended).min(*next);
+        }
+        next.insert(call.thread, call.begun);
+    }
+}
