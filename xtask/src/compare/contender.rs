@@ -130,8 +130,12 @@ impl Contender {
     }
 
     pub fn model(&self) -> Option<&Model> {
+        self.variant().map(|(model, _)| model)
+    }
+
+    pub fn variant(&self) -> Option<(&Model, &Variant)> {
         match &self.kind {
-            Kind::Model(model, _) => Some(model),
+            Kind::Model(model, variant) => Some((model, variant)),
             _ => None,
         }
     }

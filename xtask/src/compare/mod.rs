@@ -10,10 +10,10 @@ mod columns;
 mod contender;
 mod correct;
 mod environment;
-mod interrupt;
-mod load;
-mod number;
-mod page;
+pub mod interrupt;
+pub mod load;
+pub mod number;
+pub mod page;
 mod plan;
 mod raw;
 mod results;
@@ -23,7 +23,7 @@ mod serving;
 mod table;
 mod trial;
 mod usage;
-mod workload;
+pub mod workload;
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -38,6 +38,7 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
 use crate::model::{Model, Workspace};
+use crate::trace::all::{self, Extent, Gathered};
 use crate::{build, process, screen};
 use contender::{Contender, contenders};
 use plan::Plan;
@@ -65,6 +66,10 @@ pub struct Flags {
     /// Only this workload. May be given several times.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     workload: Vec<String>,
+    /// Do not trace the models afterwards, for the page's section on how they
+    /// wait.
+    #[arg(long)]
+    no_trace: bool,
     /// How often everything is measured [default: 3; with --check 15].
     #[arg(long, value_name = "N")]
     runs: Option<usize>,
@@ -105,6 +110,11 @@ pub fn run(flags: &Flags) -> Result<ExitCode> {
     let processors = place_apart()?;
     let mut results = plan.start(environment::describe(&workspace, processors));
     let carried_out = plan.carry_out(&mut results, processors, &folder);
+    let is_whole = carried_out.is_ok() && results.missing == 0;
+    if is_whole && !flags.check && !flags.no_trace {
+        let traced = trace(&workspace, &plan.contenders, processors);
+        results.traced = Some(traced.map_err(|error| format!("{error:#}")));
+    }
     show(&results, &folder)?;
     carried_out?;
     if flags.check {
@@ -208,6 +218,21 @@ fn place_apart() -> Result<Processors> {
         count: others.len(),
         generator: *last,
     })
+}
+
+/// Looks at what the models call, after everything is measured and on all
+/// processors.
+fn trace(
+    workspace: &Workspace,
+    contenders: &[Contender],
+    processors: Processors,
+) -> Result<Gathered> {
+    let mut both = processors.servers.unwrap_or_default();
+    both.set(processors.generator).context("a processor")?;
+    sched_setaffinity(Pid::from_raw(0), &both).context("sched_setaffinity")?;
+    let models: Vec<_> =
+        contenders.iter().filter_map(Contender::variant).collect();
+    all::gather(workspace, &models, Extent::brief())
 }
 
 /// Makes the folder ours, and empty of an earlier comparison's files: new

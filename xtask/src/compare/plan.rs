@@ -50,6 +50,7 @@ impl Plan {
             workloads: self.workloads.clone(),
             runs: Vec::new(),
             missing: self.steps().iter().map(|s| s.contenders.len()).sum(),
+            traced: None,
         }
     }
 

@@ -2,6 +2,7 @@
 //! together.
 
 use super::workload::Workload;
+use crate::trace::all::Gathered;
 
 /// Everything that the tables, the page and the words are made of.
 #[derive(Clone, Debug, Default)]
@@ -17,6 +18,8 @@ pub struct Results {
     pub runs: Vec<Run>,
     /// Runs that were planned and did not take place: somebody interrupted.
     pub missing: usize,
+    /// What the models call, or why that is not known; None if nobody looked.
+    pub traced: Option<Result<Gathered, String>>,
 }
 
 /// Who was measured.

@@ -336,7 +336,7 @@ impl Writer<'_> {
 }
 
 /// Calls that make room, ask who one is, and the like.
-fn is_housekeeping(call: &CallStep) -> bool {
+pub fn is_housekeeping(call: &CallStep) -> bool {
     const NAMES: [&str; 16] = [
         "brk",
         "mmap",

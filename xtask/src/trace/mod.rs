@@ -3,13 +3,17 @@
 //! [`tracer`] sees events, [`steps`] puts them into words, [`phases`] finds
 //! the two phases in them, and [`timeline`] makes lines of them.
 
+pub mod all;
 mod copying;
+mod count;
 pub mod decode;
 pub mod event;
+pub mod figure;
 mod fold;
 mod lines;
 mod memory;
 mod names;
+pub mod page;
 pub mod phases;
 mod render;
 mod ring;
@@ -18,6 +22,7 @@ pub mod scene;
 pub mod steps;
 mod stops;
 mod svg;
+mod table;
 #[cfg(test)]
 mod tape;
 pub mod timeline;
@@ -40,8 +45,11 @@ use tracer::Refused;
 #[derive(Debug, clap::Args)]
 pub struct Flags {
     /// Which model, and which variant of it unless the first.
-    #[arg(value_name = "MODEL[/VARIANT]")]
-    title: String,
+    #[arg(value_name = "MODEL[/VARIANT]", required_unless_present = "all")]
+    title: Option<String>,
+    /// All models side by side, and how many system calls a request takes.
+    #[arg(long, conflicts_with_all = ["title", "udp", "raw"])]
+    all: bool,
     /// Ask by datagram instead of a stream.
     #[arg(long)]
     udp: bool,
@@ -57,15 +65,23 @@ pub struct Flags {
 /// does not let us trace, or the kernel can't run the model.
 pub fn run(flags: &Flags) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
-    let Some((model, variant)) = workspace.variant(&flags.title) else {
-        eprintln!("error: no model is called {}\n", flags.title);
+    let Some(title) = &flags.title else {
+        return refusable(all::run(&workspace, flags.svg.as_deref()));
+    };
+    let Some((model, variant)) = workspace.variant(title) else {
+        eprintln!("error: no model is called {title}\n");
         eprint!("{}", list::catalogue(&workspace));
         return Ok(ExitCode::from(2));
     };
     let transport = if flags.udp { Transport::Udp } else { Transport::Tcp };
     check_transport(model, variant, transport)?;
     build::release(&workspace, std::slice::from_ref(model))?;
-    match show(&workspace, model, variant, transport, flags) {
+    refusable(show(&workspace, model, variant, transport, flags))
+}
+
+/// What this machine does not allow has an exit code of its own.
+fn refusable(result: Result<()>) -> Result<ExitCode> {
+    match result {
         Err(error) if error.is::<Refused>() => {
             eprintln!("error: {error:#}");
             Ok(ExitCode::from(77))

@@ -25,7 +25,7 @@ const SILENCE: Duration = Duration::from_millis(100);
 
 /// How long the server has to come to rest, before the scene and behind each
 /// of the client's deeds. Tracing makes it slower.
-const REST: Duration = Duration::from_millis(50);
+pub const REST: Duration = Duration::from_millis(50);
 
 /// How long a reply may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -105,7 +105,10 @@ pub fn ready(tracee: &mut Tracee, transport: Transport) -> Result<SocketAddr> {
 }
 
 /// A server that says nothing has ended, and has said why.
-fn without_ready_line(tracee: Tracee, error: anyhow::Error) -> anyhow::Error {
+pub fn without_ready_line(
+    tracee: Tracee,
+    error: anyhow::Error,
+) -> anyhow::Error {
     match tracee.wait().map(|trace| trace.status) {
         Ok(status) if status.code() == Some(crate::server::CANNOT_RUN_HERE) => {
             Refused::new("this kernel can't run the model, see above").into()

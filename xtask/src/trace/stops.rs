@@ -12,6 +12,7 @@ use nix::sys::{ptrace, signal};
 use nix::unistd::Pid;
 use syscalls::Sysno;
 
+use super::count::Counter;
 use super::event::{Call, Event, Memory, Outcome, Signal, What, now};
 use super::memory;
 use super::ring::Ring;
@@ -32,6 +33,8 @@ pub struct State {
     early: HashSet<Pid>,
     /// By process and descriptor.
     rings: HashMap<(Pid, u64), Ring>,
+    /// Calls are counted, and no event is kept.
+    pub counter: Option<Counter>,
     pub status: Option<ExitStatus>,
     pub failure: Option<anyhow::Error>,
     pub done: bool,
@@ -52,6 +55,9 @@ impl State {
     }
 
     fn push(&mut self, tid: Pid, pid: Pid, what: What) {
+        if self.counter.is_some() {
+            return;
+        }
         if self.events.len() < EVENTS {
             self.events.push(Event { at: now(), pid, tid, what });
         } else {
@@ -193,6 +199,9 @@ fn entered(
 ) {
     let sysno = usize::try_from(number).ok().and_then(Sysno::new);
     let name = sysno.map_or("", |number| number.name());
+    if let Some(counter) = &mut state.counter {
+        return counter.entered(tid, name);
+    }
     let memory = memory::entering(tid, name, &arguments);
     let call = Call { name, number, arguments, memory };
     state.push(tid, pid, What::Enter(call));
@@ -210,6 +219,9 @@ fn entered(
 }
 
 fn left(tid: Pid, pid: Pid, result: i64, state: &mut State) {
+    if let Some(counter) = &mut state.counter {
+        return counter.left(tid, result);
+    }
     let task = state.tasks.get_mut(&tid);
     // The return from the call that made this thread is not its own.
     let Some((name, arguments)) = task.and_then(|task| task.entered.take())

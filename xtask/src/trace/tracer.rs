@@ -24,6 +24,7 @@ use nix::sys::ptrace::{self, Options};
 use nix::sys::signal;
 use nix::unistd::Pid;
 
+use super::count::{Calls, Counter};
 use super::event::Event;
 use super::stops::{State, Task, handle, resume};
 use crate::server::words;
@@ -119,6 +120,20 @@ impl Tracee {
     /// The command's output, if it was piped and nobody has taken it.
     pub fn stdout(&mut self) -> Option<ChildStdout> {
         self.stdout.take()
+    }
+
+    /// From here on, calls are counted and no events kept: of a load, that is
+    /// what can be held.
+    pub fn count(&self) {
+        let mut state = self.shared.state();
+        state.counter = Some(Counter::default());
+        state.events = Vec::new();
+    }
+
+    /// The calls that were made since `count`.
+    pub fn calls(&self) -> Calls {
+        let state = self.shared.state();
+        state.counter.as_ref().map(Counter::calls).unwrap_or_default()
     }
 
     /// Asks the command to stop (SIGTERM), kills it where that does not help,

@@ -18,13 +18,17 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::number::percent;
 use super::results::Results;
+use crate::trace;
 use chart::Chart;
 
-const STYLE: &str = include_str!("style.css");
+pub use charts::{COLOURS, STYLE as CHARTS};
+
+/// Of everything but drawings.
+pub const STYLE: &str = include_str!("style.css");
 
 /// Nothing may be loaded and no script may run: what a browser is told, so
 /// that it is not just promised.
-const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
+pub const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 
 /// The page, complete.
 pub fn render(results: &Results) -> String {
@@ -39,9 +43,10 @@ pub fn render(results: &Results) -> String {
                 meta http-equiv="Content-Security-Policy" content=(POLICY);
                 title { "Unix I/O models, compared" }
                 style {
-                    (PreEscaped(charts::COLOURS))
-                    (PreEscaped(charts::STYLE))
+                    (PreEscaped(COLOURS))
+                    (PreEscaped(CHARTS))
                     (PreEscaped(STYLE))
+                    (PreEscaped(trace::page::SECTION_STYLE))
                 }
             }
             body { main {
@@ -59,6 +64,11 @@ pub fn render(results: &Results) -> String {
                         "latency, p99)."
                     }
                     @for chart in &charts { (figure(results, chart)) }
+                }
+                @match &results.traced {
+                    Some(Ok(traced)) => (trace::page::section(traced)),
+                    Some(Err(why)) => (trace::page::section_without(why)),
+                    None => {}
                 }
                 (tables::all(results))
                 (servers(results))
@@ -78,7 +88,7 @@ pub fn chart_for_readme(results: &Results) -> String {
 }
 
 fn opening(results: &Results) -> Markup {
-    let parts = [
+    let mut parts = vec![
         ("summary", "Summary"),
         ("charts", "Charts"),
         ("tables", "Tables"),
@@ -86,6 +96,9 @@ fn opening(results: &Results) -> Markup {
         ("environment", "Environment"),
         ("method", "Method and limits"),
     ];
+    if results.traced.is_some() {
+        parts.insert(2, ("waits", "How they wait"));
+    }
     let facts = ["kernel", "processor", "cpu", "commit"];
     let known = results
         .environment

@@ -8,6 +8,9 @@ use super::*;
 use crate::compare::results::{Figures, Outcome, Spread};
 use crate::compare::{number, sample, table};
 
+/// Panels of the section on how they wait.
+const WAITS: usize = 3;
+
 /// The drawings in a page, as XML.
 fn drawings(page: &str) -> Vec<String> {
     let parts = page.split("<svg").skip(1);
@@ -87,12 +90,25 @@ fn every_drawing_is_well_formed_and_accessible() {
 fn a_full_run_has_all_charts_in_both_groups() {
     let page = render(&sample::full());
     // Two drawings each.
-    assert_eq!(page.matches("role=\"img\"").count(), 7 * 2);
+    assert_eq!(page.matches("role=\"img\"").count(), 7 * 2 + WAITS);
     assert!(!page.contains("makes this chart"));
     let failed = all_kinds().swap_remove(3);
     assert_eq!(failed.0, "all failed");
     let page = render(&failed.1);
     assert_eq!(page.matches("No server has a figure").count(), 7);
+}
+
+#[test]
+fn how_they_wait_is_told_where_somebody_looked() {
+    let page = render(&sample::full());
+    assert!(page.contains("href=\"#waits\""));
+    assert!(page.contains("asks 50 times in vain"));
+    let mut refused = sample::full();
+    refused.traced = Some(Err("ptrace(2) is refused here".to_owned()));
+    let page = render(&refused);
+    assert!(page.contains("Not traced: ptrace(2) is refused here"));
+    refused.traced = None;
+    assert!(!render(&refused).contains("How they wait"));
 }
 
 #[test]
@@ -105,7 +121,7 @@ fn what_was_not_run_says_which_command_runs_it() {
     assert!(page.contains("cargo xtask compare --full"));
     assert!(page.contains("Not in this run: Ping-pong, 1 connection"));
     assert!(page.contains("each as fast as its replies came"));
-    assert_eq!(page.matches("role=\"img\"").count(), 6 * 2);
+    assert_eq!(page.matches("role=\"img\"").count(), 6 * 2 + WAITS);
 }
 
 #[test]

@@ -1,0 +1,80 @@
+//! The models side by side, time downwards: the figure that every book has,
+//! drawn from what was seen.
+
+mod column;
+pub mod svg;
+pub mod text;
+
+#[cfg(test)]
+pub mod sample;
+#[cfg(test)]
+mod tests;
+
+pub use column::Column;
+use column::{BANDS, Bar, Row};
+
+/// Rows that a band has at least: a wait is to be seen as one.
+const LEAST: [usize; BANDS] = [1, 4, 1, 1];
+
+/// How to read it.
+pub const NOTE: &str = "Time runs downwards, but not to scale: a row is a \
+    call. \"call…\" is where it begins \
+    and \"…call\" where it ends; calls for memory, for further signals and \
+    between a library's threads are left out.";
+
+/// What the marks mean.
+const LEGEND: [(Bar, &str); 4] = [
+    (Bar::Blocked, "blocked: asleep, or it would not learn of the data"),
+    (Bar::Idle, "free: asleep for want of other work, told in any case"),
+    (Bar::Asking, "asks in vain"),
+    (Bar::Copying, "copies: in a call, or the kernel beside it"),
+];
+
+/// As many rows for each band as the longest of these columns has.
+fn heights(columns: &[Column]) -> [usize; BANDS] {
+    std::array::from_fn(|band| {
+        let rows = columns.iter().map(|column| column.bands[band].len());
+        rows.max().unwrap_or(0).max(LEAST[band])
+    })
+}
+
+/// How many threads a column has room for.
+fn lanes(column: &Column) -> usize {
+    let rows = column.bands.iter().flatten();
+    rows.map(|row| row.bars.len()).max().unwrap_or(1)
+}
+
+/// A column's rows, filled up: whoever sleeps goes on sleeping.
+fn filled(column: &Column, heights: &[usize; BANDS]) -> [Vec<Row>; BANDS] {
+    let mut bars = vec![Bar::Running];
+    let mut bands = column.bands.clone();
+    for (band, rows) in bands.iter_mut().enumerate() {
+        if let Some(last) = rows.last() {
+            bars.clone_from(&last.bars);
+        }
+        let settle = |bar: &mut Bar| match bar {
+            Bar::Copying => *bar = Bar::Running,
+            // Until the data comes.
+            Bar::Asking if band != 1 => *bar = Bar::Running,
+            _ => {}
+        };
+        bars.iter_mut().for_each(settle);
+        let filler = Row {
+            text: String::new(),
+            bars: bars.clone(),
+            lane: 0,
+            kernel: false,
+            told: false,
+        };
+        rows.resize(heights[band].max(rows.len()), filler);
+    }
+    bands
+}
+
+/// Columns in as few lines as have room for `most` each, about as many in
+/// each of them.
+fn in_lines(columns: &[Column], most: usize) -> Vec<&[Column]> {
+    let lines = columns.len().div_ceil(most.max(1)).max(1);
+    let each = columns.len().div_ceil(lines).max(1);
+    columns.chunks(each).collect()
+}
