@@ -156,6 +156,19 @@ impl Workspace {
 }
 
 impl Model {
+    /// Why a variant does not serve a transport; None where it does.
+    pub fn unserved(
+        &self,
+        variant: &Variant,
+        transport: Transport,
+    ) -> Option<String> {
+        if self.transports_of(variant).contains(&transport) {
+            return None;
+        }
+        let why = variant.why.as_deref().unwrap_or("its model does not");
+        Some(format!("{} serves no {transport}: {why}", self.title(variant)))
+    }
+
     /// What `variant` serves: the model's transports unless it narrows them.
     pub fn transports_of<'a>(
         &'a self,

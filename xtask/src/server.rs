@@ -3,14 +3,18 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command};
 use std::str::FromStr;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::prctl;
 use nix::sys::signal::{self, SigSet, Signal};
 use nix::unistd::Pid;
+
+use crate::process;
 
 /// What a model says on standard output once everything is bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,6 +106,36 @@ pub fn first_line(
     Ok((line, stdout))
 }
 
+/// A ready line is shorter, with two addresses of IPv6 in it.
+const LONGEST_LINE: usize = 1024;
+
+/// The first line, from a process that may say nothing, half a line, or no end
+/// of it. An empty line means that the process closed its output.
+pub fn line_in_time(
+    mut stdout: impl Read + AsFd,
+    time: Duration,
+) -> Result<String> {
+    let deadline = Instant::now() + time;
+    let mut line = Vec::new();
+    while line.last() != Some(&b'\n') {
+        ensure!(
+            process::wait_readable(&stdout, deadline)?,
+            "no ready line within {} s",
+            time.as_secs()
+        );
+        let mut byte = [0];
+        if stdout.read(&mut byte).context("reading the ready line")? == 0 {
+            break;
+        }
+        line.push(byte[0]);
+        ensure!(
+            line.len() < LONGEST_LINE,
+            "expected a ready line, got {LONGEST_LINE} bytes without an end"
+        );
+    }
+    Ok(String::from_utf8_lossy(&line).into_owned())
+}
+
 /// Asks the process to stop. One that has ended already is not an error: it
 /// is still ours to wait for, so its id can't belong to another.
 pub fn send(child: &Child, signal: Signal) {
@@ -115,6 +149,8 @@ pub fn pid(child: &Child) -> Pid {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     #[test]
@@ -132,6 +168,32 @@ mod tests {
         for line in ["", "listening", "ready tcp=here", "ready sctp=1.2.3.4:5"]
         {
             assert!(line.parse::<Ready>().is_err(), "{line:?} parsed");
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_ever_for_a_line() {
+        let time = Duration::from_millis(50);
+        let garbage = [b'x'; LONGEST_LINE];
+        let rows: [(&[u8], bool, Result<&str, &str>); 6] = [
+            (b"ready\nmore", false, Ok("ready\n")),
+            (b"", true, Ok("")),
+            (b"rea", true, Ok("rea")),
+            (b"\xff\n", false, Ok("\u{fffd}\n")),
+            (b"rea", false, Err("no ready line")),
+            (&garbage, false, Err("without an end")),
+        ];
+        for (said, closes, expected) in rows {
+            let (ours, mut theirs) = io::pipe().unwrap();
+            theirs.write_all(said).unwrap();
+            let _open = (!closes).then_some(theirs);
+            match (line_in_time(ours, time), expected) {
+                (Ok(line), expected) => assert_eq!(Ok(&*line), expected),
+                (Err(error), Err(part)) => {
+                    assert!(error.to_string().contains(part), "{error}");
+                }
+                (Err(error), Ok(line)) => panic!("{line:?}: {error}"),
+            }
         }
     }
 }

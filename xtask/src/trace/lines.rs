@@ -81,7 +81,8 @@ pub fn moments(
         let interrupts = |other: &Step| other.tid == step.tid || long;
         let client_did = (long || brings(step))
             && client.iter().any(|(at, _)| (step.at..until).contains(at));
-        if until >= end {
+        // A short call that the stop meets is not one that waits for it.
+        if until >= end && long {
             all.push((step.at, Moment::Enter(index)));
         } else if client_did || meanwhile.into_iter().any(interrupts) {
             all.push((step.at, Moment::Enter(index)));

@@ -31,7 +31,7 @@ mod values;
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use cargo_metadata::camino::Utf8PathBuf;
 
 use crate::model::{Model, Transport, Variant, Workspace};
@@ -61,8 +61,9 @@ pub struct Flags {
     raw: bool,
 }
 
-/// Ends with exit code 2 where no such model is, and with 77 where the machine
-/// does not let us trace, or the kernel can't run the model.
+/// Ends with exit code 2 where no such model is, or it does not serve the
+/// transport, and with 77 where the machine does not let us trace, or the
+/// kernel can't run the model.
 pub fn run(flags: &Flags) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
     let Some(title) = &flags.title else {
@@ -74,7 +75,10 @@ pub fn run(flags: &Flags) -> Result<ExitCode> {
         return Ok(ExitCode::from(2));
     };
     let transport = if flags.udp { Transport::Udp } else { Transport::Tcp };
-    check_transport(model, variant, transport)?;
+    if let Some(why) = model.unserved(variant, transport) {
+        eprintln!("error: {why}");
+        return Ok(ExitCode::from(2));
+    }
     build::release(&workspace, std::slice::from_ref(model))?;
     refusable(show(&workspace, model, variant, transport, flags))
 }
@@ -88,18 +92,6 @@ fn refusable(result: Result<()>) -> Result<ExitCode> {
         }
         result => result.map(|()| ExitCode::SUCCESS),
     }
-}
-
-fn check_transport(
-    model: &Model,
-    variant: &Variant,
-    transport: Transport,
-) -> Result<()> {
-    let serves = model.transports_of(variant).contains(&transport);
-    let why = variant.why.as_deref().unwrap_or("it says so");
-    let title = model.title(variant);
-    ensure!(serves, "{title} does not serve {transport}: {why}");
-    Ok(())
 }
 
 fn show(

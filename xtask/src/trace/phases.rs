@@ -50,7 +50,16 @@ impl Phases {
                 && (step.tid == copy.tid || copy.call().is_none())
                 && step.call().is_some_and(waits_for_data)
         };
+        // One thread may be told, and another one copy.
+        let role = copy.call().and_then(CallStep::role);
+        let tells = |step: &Step| {
+            let spans = step.at + SHORT < arrival
+                && step.until.is_some_and(|until| until >= arrival);
+            let call = step.call().filter(|_| spans && step.pid == copy.pid);
+            call.is_some_and(|it| it.answers.iter().any(|a| Some(a) == role))
+        };
         let waiter = steps.iter().position(waits);
+        let waiter = waiter.or_else(|| steps.iter().position(tells));
         let in_vain: Vec<_> = steps
             .iter()
             .filter(|step| (marks.connecting..arrival).contains(&step.at))
@@ -163,6 +172,24 @@ mod tests {
             .call(2.0, 100.3, "epoll_wait", [5], 1, &[], &[(1, &event)])
             .receive(100.5, 100.6);
         assert_eq!(found(&tape), ([2.0, 100.0, 100.5, 100.6], true, 0));
+    }
+
+    #[test]
+    fn one_thread_is_told_and_another_copies() {
+        let event = epoll_event(libc::EPOLLIN as u32, 77);
+        let tape = Tape::serving()
+            .enter(101, 1.0, "epoll_wait", [5], &[])
+            .enter(102, 2.0, "epoll_wait", [5], &[])
+            .exit(102, 100.3, 1, &[(1, &event)])
+            .receive(100.5, 100.6)
+            .exit(101, 150.0, 0, &[]);
+        assert_eq!(found(&tape), ([2.0, 100.0, 100.5, 100.6], true, 0));
+    }
+
+    #[test]
+    fn who_asks_too_late_has_not_waited() {
+        let tape = Tape::serving().receive(100.5, 100.6);
+        assert_eq!(found(&tape), ([100.0, 100.0, 100.5, 100.6], false, 0));
     }
 
     #[test]

@@ -25,8 +25,10 @@ pub fn render(timeline: &Timeline, width: Option<usize>) -> String {
     for line in &timeline.lines {
         text += &columns.line(line);
     }
-    let note = format!("{}\n", Style::new().dim().apply_to(NOTE));
-    text + &note
+    for line in wrap(NOTE, columns.width) {
+        text += &format!("{}\n", Style::new().dim().apply_to(line));
+    }
+    text
 }
 
 /// What times of a traced program are worth.

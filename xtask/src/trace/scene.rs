@@ -1,20 +1,20 @@
 //! The scene that is traced: a server starts, a client connects, waits a known
 //! while, sends one request, reads the reply, closes; the server stops.
 
-use std::io::{Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::sys::signal::Signal;
 
 use super::event::now;
 use super::tracer::{Refused, Trace, Tracee};
 use crate::model::{Transport, Variant};
-use crate::server::{Ready, first_line, tie};
+use crate::server::{Ready, line_in_time, tie};
 
 /// What is asked, and what must be answered.
 pub const REQUEST: &[u8] = b"PING\r\n";
@@ -27,7 +27,7 @@ const SILENCE: Duration = Duration::from_millis(100);
 /// of the client's deeds. Tracing makes it slower.
 pub const REST: Duration = Duration::from_millis(50);
 
-/// How long a reply may take.
+/// How long the ready line may take, and a reply.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the client did when, on the clock of the events.
@@ -95,7 +95,8 @@ pub fn start(
 /// Reads the ready line.
 pub fn ready(tracee: &mut Tracee, transport: Transport) -> Result<SocketAddr> {
     let stdout = tracee.stdout().context("the server has no output")?;
-    let (line, _) = first_line(stdout)?;
+    let line = line_in_time(stdout, PATIENCE)?;
+    ensure!(!line.is_empty(), SaidNothing);
     let ready: Ready = line.parse()?;
     let address = match transport {
         Transport::Tcp => ready.tcp,
@@ -104,17 +105,28 @@ pub fn ready(tracee: &mut Tracee, transport: Transport) -> Result<SocketAddr> {
     address.context("the ready line lacks an address")
 }
 
-/// A server that says nothing has ended, and has said why.
+/// The server has closed its output instead of saying that it is ready.
+#[derive(Debug, thiserror::Error)]
+#[error("the server has closed its output")]
+struct SaidNothing;
+
+/// Why there is no ready line: a server that says nothing has ended, and has
+/// said why.
 pub fn without_ready_line(
     tracee: Tracee,
     error: anyhow::Error,
 ) -> anyhow::Error {
+    if !error.is::<SaidNothing>() {
+        return error;
+    }
     match tracee.wait().map(|trace| trace.status) {
         Ok(status) if status.code() == Some(crate::server::CANNOT_RUN_HERE) => {
             Refused::new("this kernel can't run the model, see above").into()
         }
-        Ok(status) => anyhow::anyhow!("the server ended with {status}"),
-        Err(_) => error,
+        Ok(status) => {
+            anyhow!("the server ended before it was ready: {status}")
+        }
+        Err(failure) => failure,
     }
 }
 
@@ -130,7 +142,7 @@ fn over_tcp(address: SocketAddr) -> Result<Marks> {
     stream.write_all(REQUEST).context("cannot send the request")?;
     marks.sent = now();
     let mut reply = vec![0; REPLY.len()];
-    stream.read_exact(&mut reply).context("no reply came")?;
+    stream.read_exact(&mut reply).map_err(no_reply)?;
     marks.answered = now();
     check(&reply)?;
     thread::sleep(REST);
@@ -151,7 +163,7 @@ fn over_udp(address: SocketAddr) -> Result<Marks> {
     socket.send(REQUEST).context("cannot send the request")?;
     marks.sent = now();
     let mut reply = vec![0; 2 * REPLY.len()];
-    let length = socket.recv(&mut reply).context("no reply came")?;
+    let length = socket.recv(&mut reply).map_err(no_reply)?;
     marks.answered = now();
     check(&reply[..length])?;
     thread::sleep(REST);
@@ -159,6 +171,18 @@ fn over_udp(address: SocketAddr) -> Result<Marks> {
     drop(socket);
     thread::sleep(REST);
     Ok(marks)
+}
+
+fn no_reply(error: io::Error) -> anyhow::Error {
+    match error.kind() {
+        ErrorKind::WouldBlock => {
+            anyhow!("no reply came within {} s", PATIENCE.as_secs())
+        }
+        ErrorKind::UnexpectedEof => {
+            anyhow!("the server ended the conversation instead of replying")
+        }
+        _ => anyhow::Error::from(error).context("no reply came"),
+    }
 }
 
 fn check(reply: &[u8]) -> Result<()> {
@@ -198,6 +222,19 @@ mod tests {
         assert!(!error.is::<Refused>(), "{error:#}");
         let error = format!("{error:#}");
         assert!(error.contains("exit status: 3"), "{error}");
+    }
+
+    #[test]
+    fn a_server_that_says_something_else_is_told_from_one_that_ends() {
+        let rows = [
+            ("echo hello; sleep 60", "expected a ready line, got \"hello"),
+            ("exec >&-; exit 0", "ended before it was ready: exit status: 0"),
+        ];
+        for (script, expected) in rows {
+            let Some(error) = failure(script) else { return };
+            let error = format!("{error:#}");
+            assert!(error.contains(expected), "{error}");
+        }
     }
 
     #[test]

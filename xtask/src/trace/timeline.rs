@@ -124,6 +124,8 @@ impl Timeline {
                 let many = thousands(many);
                 format!("asleep, having asked {many} times in vain")
             }
+            // A busy machine: the server came to it behind the client.
+            (None, 0) => "nobody waited: it was asked for later".to_owned(),
             (None, many) => {
                 format!("never asleep: asked {} times in vain", thousands(many))
             }
@@ -277,6 +279,29 @@ mod tests {
         let never = "100 ms, never asleep: asked 1,204 times in vain";
         let never = never.replace("100 ms", "99.0 ms");
         assert!(texts.iter().any(|line| line.ends_with(&never)), "{texts:#?}");
+    }
+
+    #[test]
+    fn who_never_asked_is_not_said_to_have_asked_in_vain() {
+        let tape = Tape::serving().receive(100.5, 100.6);
+        let texts = texts(&tape, Detail::Scene);
+        let waited = texts.iter().find(|text| text.contains("phase 1"));
+        assert!(waited.unwrap().contains("nobody waited"), "{texts:#?}");
+    }
+
+    #[test]
+    fn a_short_call_that_the_stop_meets_does_not_wait() {
+        let tape = Tape::serving().receive(1.0, 100.4).in_vain(199.999).enter(
+            MAIN,
+            205.0,
+            "close",
+            [3],
+            &[],
+        );
+        let texts = texts(&tape, Detail::Scene);
+        let expected =
+            "  Call: recvfrom(client 1, 16384): EAGAIN, nothing there";
+        assert_eq!(texts[texts.len() - 2], expected, "{texts:#?}");
     }
 
     #[test]

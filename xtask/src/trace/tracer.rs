@@ -255,7 +255,8 @@ fn attach(mut meeting: UnixStream, shared: &Shared) -> Result<Option<Pid>> {
         Ok(()) => wait_for_exec(pid, shared),
         Err(errno) => bail!(Refused(format!(
             "ptrace(2) is refused here ({errno}): a container's seccomp filter \
-             may forbid it, or the setting kernel.yama.ptrace_scope"
+             may forbid it, or the setting kernel.yama.ptrace_scope, or \
+             another tracer (strace, a debugger) was first"
         ))),
     }
 }

@@ -33,15 +33,15 @@ const OK: &[u8] = b"+OK\r\n";
 pub const PAUSE: Duration = Duration::from_millis(60);
 
 /// The longest that a call may wait.
-const PATIENCE: Option<Duration> = Some(Duration::from_secs(5));
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Connects, asks, reads the reply, and ends the conversation.
 pub fn converse(server: SocketAddr, end: End) -> Result<(Ends, Vec<Call>)> {
     let stream = Socket::new(Domain::for_address(server), Type::STREAM, None)
         .context("the client's socket")?;
-    stream.set_read_timeout(PATIENCE).context("SO_RCVTIMEO")?;
+    stream.set_read_timeout(Some(PATIENCE)).context("SO_RCVTIMEO")?;
     // It bounds connect(2) as well.
-    stream.set_write_timeout(PATIENCE).context("SO_SNDTIMEO")?;
+    stream.set_write_timeout(Some(PATIENCE)).context("SO_SNDTIMEO")?;
     let mut record = Record::default();
     record.call(Kind::Connect, "connect(server)", || {
         stream.connect(&server.into()).map(|()| 0)
@@ -79,7 +79,7 @@ pub fn exchange(server: SocketAddr) -> Result<(Ends, Vec<Call>)> {
     // On the loopback both ends have the same address.
     let socket =
         UdpSocket::bind((server.ip(), 0)).context("the client's socket")?;
-    socket.set_read_timeout(PATIENCE).context("SO_RCVTIMEO")?;
+    socket.set_read_timeout(Some(PATIENCE)).context("SO_RCVTIMEO")?;
     let client = socket.local_addr().context("getsockname")?;
     let mut record = Record::default();
     record.call(
@@ -89,7 +89,7 @@ pub fn exchange(server: SocketAddr) -> Result<(Ends, Vec<Call>)> {
     )?;
     let mut reply = [0; 512];
     let length = record.call(Kind::Receive(0), "recvfrom()", || {
-        uninterrupted(|| socket.recv_from(&mut reply).map(|(length, _)| length))
+        patient(|| socket.recv_from(&mut reply).map(|(length, _)| length))
     })?;
     let reply = &reply[..length];
     ensure!(reply == PONG, "the reply is {}", quoted(reply));
@@ -97,14 +97,18 @@ pub fn exchange(server: SocketAddr) -> Result<(Ends, Vec<Call>)> {
     Ok((Ends { client, server }, record.calls))
 }
 
-/// A call that waits, again when a signal interrupts it: the kernel tells of
-/// each stop of a traced server by SIGCHLD.
-fn uninterrupted(
-    mut call: impl FnMut() -> io::Result<usize>,
-) -> io::Result<usize> {
+/// A call that waits for the server. Where nothing comes in time, the kernel
+/// has no better name for it than EAGAIN; one that a signal has interrupted is
+/// made again.
+fn patient(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match call() {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                let waited =
+                    format!("nothing came for {} s", PATIENCE.as_secs());
+                return Err(io::Error::new(ErrorKind::TimedOut, waited));
+            }
             outcome => return outcome,
         }
     }
@@ -185,7 +189,7 @@ impl Record {
         chunk: &mut [u8],
     ) -> Result<usize> {
         self.call(Kind::Receive(0), "recvfrom()", || {
-            uninterrupted(|| stream.read(chunk))
+            patient(|| stream.read(chunk))
         })
     }
 

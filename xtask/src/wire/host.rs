@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
@@ -114,13 +114,7 @@ impl Host {
 
     fn wait_until_ready(mut self, transport: Transport) -> Result<Self> {
         let stdout = self.stdout().context("no output")?;
-        let deadline = Instant::now() + PATIENCE;
-        ensure!(
-            process::wait_readable(&stdout, deadline)?,
-            "no ready line within {} s",
-            PATIENCE.as_secs()
-        );
-        let (line, _) = server::first_line(stdout)?;
+        let line = server::line_in_time(stdout, PATIENCE)?;
         if line.is_empty() {
             return Err(self.explain(anyhow!("it does not get ready")));
         }
@@ -137,10 +131,15 @@ impl Host {
     pub fn explain(mut self, error: anyhow::Error) -> anyhow::Error {
         let has_ended = self.ends_soon();
         let words = self.last_words();
-        let status = if has_ended { self.status() } else { None };
+        let status = if has_ended { self.status() } else { Ok(None) };
         let said = match &words {
             Some(words) => format!("; it said: {words}"),
             None => String::new(),
+        };
+        let status = match status {
+            Ok(status) => status,
+            // The tracer has ended it, and knows why.
+            Err(failure) => return failure.context(error),
         };
         match status {
             Some(status) if status.code() == Some(server::CANNOT_RUN_HERE) => {
@@ -170,11 +169,11 @@ impl Host {
     }
 
     /// Of a server that has ended.
-    fn status(self) -> Option<ExitStatus> {
-        match self.serving {
-            Serving::Traced(tracee) => Some(tracee.wait().ok()?.status),
+    fn status(self) -> Result<Option<ExitStatus>> {
+        Ok(match self.serving {
+            Serving::Traced(tracee) => Some(tracee.wait()?.status),
             Serving::Plain(mut plain) => plain.0.wait().ok(),
-        }
+        })
     }
 
     /// The last line on its standard error.

@@ -70,7 +70,7 @@ pub fn run(flags: &Flags) -> Result<ExitCode> {
         return Ok(ExitCode::from(2));
     };
     let script = flags.script();
-    if let Some(why) = unserved(model, variant, script.transport) {
+    if let Some(why) = model.unserved(variant, script.transport) {
         eprintln!("error: {why}");
         return Ok(ExitCode::from(2));
     }
@@ -88,18 +88,6 @@ impl Flags {
         let transport = if self.udp { Transport::Udp } else { Transport::Tcp };
         Script { transport, ipv6: self.ipv6, end: self.end }
     }
-}
-
-fn unserved(
-    model: &Model,
-    variant: &Variant,
-    transport: Transport,
-) -> Option<String> {
-    if model.transports_of(variant).contains(&transport) {
-        return None;
-    }
-    let why = variant.why.as_deref().unwrap_or("its model does not");
-    Some(format!("{} serves no {transport}: {why}", model.title(variant)))
 }
 
 fn cannot_here(error: &anyhow::Error) -> bool {
