@@ -7,9 +7,11 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
+use cargo_metadata::camino::Utf8PathBuf;
 
 use super::judge::Redis;
 use super::launch::Launch;
+use super::scenes::Scenes;
 use super::server::Server;
 use crate::ceilings::{Ceiling, Ceilings};
 use crate::model::{Clients, Model, Transport, Variant};
@@ -54,6 +56,8 @@ pub enum For {
     Many,
     /// The model of this name, or one of its variants: `model/variant`.
     Model(&'static str),
+    /// Any of these.
+    Models(&'static [&'static str]),
 }
 
 /// How a case shares the machine.
@@ -125,6 +129,9 @@ impl Case {
             For::One => subject.serves_one(),
             For::Many => !subject.serves_one(),
             For::Model(name) => subject.is_called(name),
+            For::Models(names) => {
+                names.iter().any(|name| subject.is_called(name))
+            }
         }
     }
 
@@ -162,6 +169,9 @@ pub struct Surroundings {
     pub redis: Result<Redis, String>,
     /// Where models were found to end.
     pub ceilings: Ceilings,
+    /// The folder of the transcripts.
+    pub golden: Utf8PathBuf,
+    pub scenes: Scenes,
     /// Where they are found to end now, if that is to be written down.
     pub recorded: Option<Mutex<Ceilings>>,
 }

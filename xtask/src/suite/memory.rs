@@ -14,10 +14,12 @@ use nix::sys::resource::{Resource, getrlimit};
 use super::case::{Skip, Subject, Surroundings, Trial, skip};
 use super::client::Client;
 use super::groups::was_served;
+use super::scenes::Scenes;
 use super::server::Server;
 use super::{interrupt, subjects};
 use crate::ceilings::Ceilings;
 use crate::model::{Model, Workspace};
+use crate::trace::golden;
 use crate::{build, process, screen};
 
 /// Flags of `cargo xtask memory`.
@@ -71,6 +73,8 @@ pub fn run(flags: &Flags) -> Result<ExitCode> {
         seed: 0,
         redis: Err("nobody is judged".to_owned()),
         ceilings: Ceilings::default(),
+        golden: golden::folder(&workspace),
+        scenes: Scenes::default(),
         recorded: None,
     });
     let width = subjects.iter().map(|s| s.title().len()).max().unwrap_or(0);

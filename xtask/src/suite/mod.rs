@@ -19,6 +19,7 @@ mod queue;
 mod reply;
 mod report;
 mod runner;
+mod scenes;
 mod server;
 mod tail;
 mod units;
@@ -31,10 +32,12 @@ use anyhow::{Result, bail};
 
 use crate::ceilings::Ceilings;
 use crate::model::{Model, Workspace};
+use crate::trace::golden;
 use crate::{build, process};
 use case::{Subject, Surroundings};
 use judge::Redis;
 use runner::Plan;
+use scenes::Scenes;
 
 /// How long anything may take that a case waits for. Generous, because a
 /// wait that ends well ends early: only a failure takes this long.
@@ -76,8 +79,9 @@ struct Options {
     /// Show so many of the cases that took longest.
     #[arg(long, value_name = "N", default_value_t = 0)]
     slowest: usize,
-    /// Write down where models end, in xtask/ceilings.toml, instead of
-    /// comparing with what stands there.
+    /// Write down where models end, in xtask/ceilings.toml, and what calls
+    /// they make, in xtask/src/trace/golden, instead of comparing with what
+    /// stands there.
     #[arg(long)]
     record: bool,
 }
@@ -131,6 +135,8 @@ fn run(
         // Started here, because it would end with the thread that started it.
         redis: Redis::start(),
         ceilings: Ceilings::load(workspace)?,
+        golden: golden::folder(workspace),
+        scenes: Scenes::default(),
         recorded: options.record.then(Mutex::default),
     });
     let report = runner::run(plan, options.jobs, &around)?;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use nix::unistd::Pid;
 
-use super::scene::{self, REST};
+use super::scene;
 use crate::compare::load::{Script, closed::Closed, connection};
 use crate::compare::workload::Request;
 use crate::model::{Transport, Variant};
@@ -99,6 +99,10 @@ impl Tally {
         calls as f64 / self.requests.max(1) as f64
     }
 }
+
+/// How long the server has to come to rest once everybody is connected: no
+/// event is kept that would tell.
+const REST: Duration = Duration::from_millis(50);
 
 /// Starts a server under the tracer and asks it for so long, on so many
 /// connections, each of which sends a request when it has the reply to the

@@ -69,6 +69,8 @@ pub struct Submission {
     pub operation: &'static str,
     pub fd: i32,
     pub length: u32,
+    /// Those of the call of that name.
+    pub flags: u32,
     /// The first bytes of what it is to send.
     pub data: Box<[u8]>,
 }

@@ -10,15 +10,20 @@ pub mod decode;
 pub mod event;
 pub mod figure;
 mod fold;
+pub mod golden;
 mod lines;
 mod memory;
 mod names;
 pub mod page;
 pub mod phases;
 mod render;
+mod rest;
 mod ring;
 pub mod roles;
+pub mod rules;
 pub mod scene;
+#[cfg(test)]
+mod script;
 pub mod steps;
 mod stops;
 mod svg;
@@ -27,6 +32,7 @@ mod table;
 mod tape;
 pub mod timeline;
 pub mod tracer;
+pub mod transcript;
 mod values;
 
 use std::process::ExitCode;

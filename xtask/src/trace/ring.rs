@@ -193,7 +193,8 @@ fn parse_submission(pid: Pid, entry: &[u8]) -> InFlight {
         _ => 0,
     };
     let data = data.unwrap_or_default().into();
-    let submission = Submission { operation, fd, length, data };
+    let flags = u32_at(entry, 28);
+    let submission = Submission { operation, fd, length, flags, data };
     InFlight { submission, address, group: u16_at(entry, 40), header }
 }
 

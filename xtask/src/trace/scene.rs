@@ -6,12 +6,13 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::sys::signal::Signal;
 
 use super::event::now;
+use super::rest::Watch;
 use super::tracer::{Refused, Trace, Tracee};
 use crate::model::{Transport, Variant};
 use crate::server::{Ready, line_in_time, tie};
@@ -22,10 +23,6 @@ pub const REPLY: &[u8] = b"+PONG\r\n";
 
 /// How long the client is silent: between connecting and asking.
 const SILENCE: Duration = Duration::from_millis(100);
-
-/// How long the server has to come to rest, before the scene and behind each
-/// of the client's deeds. Tracing makes it slower.
-pub const REST: Duration = Duration::from_millis(50);
 
 /// How long the ready line may take, and a reply.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -60,16 +57,27 @@ pub fn play(
     variant: &Variant,
     transport: Transport,
 ) -> Result<Played> {
+    play_with(program, variant, transport, SILENCE)
+}
+
+/// The same with a client that is silent for so long, or until the server
+/// rests, which may take longer.
+pub fn play_with(
+    program: &Path,
+    variant: &Variant,
+    transport: Transport,
+    silence: Duration,
+) -> Result<Played> {
     let mut tracee = start(program, &variant.args, transport)?;
     let address = match ready(&mut tracee, transport) {
         Ok(address) => address,
         Err(error) => return Err(without_ready_line(tracee, error)),
     };
-    thread::sleep(REST);
-    let conversation = match transport {
-        Transport::Tcp => over_tcp(address),
-        Transport::Udp => over_udp(address),
-    };
+    let mut watch = Watch::new(&tracee);
+    let conversation = watch.rest().and_then(|()| match transport {
+        Transport::Tcp => over_tcp(address, silence, &mut watch),
+        Transport::Udp => over_udp(address, silence, &mut watch),
+    });
     let stopping = now();
     // If the server has died, that is why the conversation failed.
     let trace = tracee.stop()?;
@@ -130,14 +138,21 @@ pub fn without_ready_line(
     }
 }
 
-fn over_tcp(address: SocketAddr) -> Result<Marks> {
+fn over_tcp(
+    address: SocketAddr,
+    silence: Duration,
+    watch: &mut Watch<'_>,
+) -> Result<Marks> {
     let mut marks = Marks { connecting: now(), ..Marks::default() };
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)
         .context("cannot connect to the server")?;
     marks.connected = now();
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_nodelay(true)?;
-    thread::sleep(SILENCE);
+    let silence = Instant::now() + silence;
+    watch.until("the server to accept", Watch::accepts)?;
+    watch.rest()?;
+    thread::sleep(silence.saturating_duration_since(Instant::now()));
     marks.sending = now();
     stream.write_all(REQUEST).context("cannot send the request")?;
     marks.sent = now();
@@ -145,20 +160,26 @@ fn over_tcp(address: SocketAddr) -> Result<Marks> {
     stream.read_exact(&mut reply).map_err(no_reply)?;
     marks.answered = now();
     check(&reply)?;
-    thread::sleep(REST);
+    watch.rest()?;
     marks.closing = now();
     drop(stream);
-    thread::sleep(REST);
+    watch.until("the server to see the end", Watch::sees_the_end)?;
+    watch.rest()?;
     Ok(marks)
 }
 
-fn over_udp(address: SocketAddr) -> Result<Marks> {
+fn over_udp(
+    address: SocketAddr,
+    silence: Duration,
+    watch: &mut Watch<'_>,
+) -> Result<Marks> {
     let mut marks = Marks { connecting: now(), ..Marks::default() };
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).context("bind")?;
     socket.connect(address).context("connect")?;
     socket.set_read_timeout(Some(PATIENCE))?;
     marks.connected = now();
-    thread::sleep(SILENCE);
+    thread::sleep(silence);
+    watch.rest()?;
     marks.sending = now();
     socket.send(REQUEST).context("cannot send the request")?;
     marks.sent = now();
@@ -166,10 +187,9 @@ fn over_udp(address: SocketAddr) -> Result<Marks> {
     let length = socket.recv(&mut reply).map_err(no_reply)?;
     marks.answered = now();
     check(&reply[..length])?;
-    thread::sleep(REST);
+    watch.rest()?;
     marks.closing = now();
     drop(socket);
-    thread::sleep(REST);
     Ok(marks)
 }
 

@@ -49,6 +49,9 @@ pub struct CallStep {
     /// are asked for where it is about many.
     pub roles: Vec<Role>,
     pub arguments: String,
+    /// Of a call, or an operation handed over, that accepts: SOCK_NONBLOCK,
+    /// SOCK_CLOEXEC.
+    pub accept_flags: Option<u64>,
     /// As the kernel returns it: an errno is negative. None: it never did.
     pub result: Option<i64>,
     pub outcome: String,
@@ -143,6 +146,11 @@ impl Maker {
             family: family(call.name),
             roles: told.roles,
             arguments: told.text,
+            accept_flags: match call.name {
+                "accept" => Some(0),
+                "accept4" => Some(call.arguments[3]),
+                _ => None,
+            },
             result: None,
             outcome: String::new(),
             answers: Vec::new(),
@@ -214,6 +222,9 @@ impl Maker {
             name @ "async_cancel" => name.to_owned(),
             name => format!("{name}({role})"),
         };
+        if submission.operation == "accept" {
+            call.accept_flags = Some(submission.flags.into());
+        }
         call.submitted.push((submission.operation, role));
     }
 

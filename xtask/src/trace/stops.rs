@@ -17,6 +17,7 @@ use super::event::{Call, Event, Memory, Outcome, Signal, What, now};
 use super::memory;
 use super::ring::Ring;
 use super::tracer::Refused;
+use crate::process::Process;
 
 /// More events than this are not kept: the command is killed, and `stop` says
 /// so. A thread that does nothing but system calls makes them in a minute.
@@ -52,6 +53,16 @@ impl State {
         for task in self.tasks.values() {
             let _ = signal::kill(task.pid, signal::Signal::SIGKILL);
         }
+    }
+
+    /// Whether every thread sleeps in a call. While nobody looks at stops, as
+    /// whoever holds the state does not, none that sleeps can be woken by
+    /// another and yet be seen asleep: that one would not sleep.
+    pub fn rests(&self) -> bool {
+        self.tasks.iter().all(|(tid, task)| {
+            let state = Process::read(*tid).map(|process| process.state);
+            task.entered.is_some() && state == Some('S')
+        })
     }
 
     fn push(&mut self, tid: Pid, pid: Pid, what: What) {

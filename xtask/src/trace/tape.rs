@@ -127,7 +127,8 @@ impl Tape {
 
     pub fn submit(self, when: f64, operation: &'static str, fd: i32) -> Self {
         let data = Box::default();
-        let submission = Submission { operation, fd, length: 0, data };
+        let submission =
+            Submission { operation, fd, length: 0, flags: 0, data };
         self.event(MAIN, when, What::Submitted(submission))
     }
 

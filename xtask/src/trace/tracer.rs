@@ -136,6 +136,11 @@ impl Tracee {
         state.counter.as_ref().map(Counter::calls).unwrap_or_default()
     }
 
+    /// What has been seen by now.
+    pub fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.shared.state())
+    }
+
     /// Asks the command to stop (SIGTERM), kills it where that does not help,
     /// and returns what was seen. Fails if the command had ended by itself.
     pub fn stop(mut self) -> Result<Trace> {

@@ -8,6 +8,7 @@ mod protocol;
 mod rows;
 mod streams;
 mod tcp;
+mod trace;
 mod udp;
 
 use anyhow::{Context, Result};
@@ -22,8 +23,16 @@ use super::server::Server;
 use crate::process::poll_until;
 
 /// The groups, in the order of the matrix.
-pub const NAMES: [&str; 7] =
-    ["protocol", "tcp", "udp", "limits", "clients", "lifecycle", "model"];
+pub const NAMES: [&str; 8] = [
+    "protocol",
+    "tcp",
+    "udp",
+    "limits",
+    "clients",
+    "lifecycle",
+    "model",
+    "trace",
+];
 
 /// All cases, group by group.
 pub fn all() -> Vec<(&'static str, Vec<Case>)> {
@@ -35,6 +44,7 @@ pub fn all() -> Vec<(&'static str, Vec<Case>)> {
         clients::cases(),
         lifecycle::cases(),
         model::cases(),
+        trace::cases(),
     ];
     NAMES.into_iter().zip(cases).collect()
 }

@@ -55,6 +55,7 @@ fn made(name: &'static str, roles: &[Role], result: i64) -> CallStep {
         },
         answers: Vec::new(),
         submitted: Vec::new(),
+        accept_flags: None,
     }
 }
 

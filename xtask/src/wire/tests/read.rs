@@ -44,6 +44,7 @@ fn call(
         },
         answers: if result > 0 { vec![role] } else { Vec::new() },
         submitted: Vec::new(),
+        accept_flags: None,
     };
     step((at, Some(until)), Deed::Call(call))
 }
