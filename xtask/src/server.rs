@@ -1,9 +1,11 @@
 //! A model's process as a person starts it: the ready line, and the signals
 //! that stop it.
 
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command};
 use std::str::FromStr;
@@ -134,6 +136,19 @@ pub fn line_in_time(
         );
     }
     Ok(String::from_utf8_lossy(&line).into_owned())
+}
+
+/// The last line that a process has said into a file, without the word that it
+/// begins with. The process may still be writing: its place there is ours too,
+/// and must stay where it is.
+pub fn last_words(said: &File) -> Option<String> {
+    const MOST: u64 = 64 * 1024;
+    let from = said.metadata().ok()?.len().saturating_sub(MOST);
+    let mut text = vec![0; MOST as usize];
+    let read = said.read_at(&mut text, from).ok()?;
+    let text = String::from_utf8_lossy(&text[..read]);
+    let line = text.lines().rfind(|line| !line.trim().is_empty())?;
+    Some(without_prefix(line.trim()).to_owned())
 }
 
 /// Asks the process to stop. One that has ended already is not an error: it

@@ -3,14 +3,13 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{Read, Seek};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, killpg};
@@ -22,7 +21,7 @@ use super::usage::{Memory, Usage};
 use super::workload::Workload;
 use crate::model::Transport;
 use crate::process;
-use crate::server::{self, Ready, without_prefix};
+use crate::server::{self, Ready};
 
 /// A server's process, its group, and what it says.
 #[derive(Debug)]
@@ -125,11 +124,7 @@ impl Serving {
 
     fn wait_until_ready(&mut self, transport: Transport) -> Result<()> {
         let stdout = self.child.stdout.take().context("no output")?;
-        let deadline = Instant::now() + PATIENCE;
-        if !process::wait_readable(&stdout, deadline)? {
-            bail!("no ready line for {} s", PATIENCE.as_secs());
-        }
-        let (line, _) = server::first_line(stdout)?;
+        let line = server::line_in_time(stdout, PATIENCE)?;
         if line.is_empty() {
             return Err(self.why_it_ended());
         }
@@ -168,7 +163,7 @@ impl Serving {
             return anyhow::anyhow!("closed its output, and is still there");
         }
         let status = self.child.wait();
-        let words = self.last_words();
+        let words = server::last_words(&self.errors);
         let words = words.unwrap_or("no reason given".to_owned());
         match status {
             Ok(status) if status.code() == Some(server::CANNOT_RUN_HERE) => {
@@ -192,18 +187,8 @@ impl Serving {
         self.ends_within(A_MOMENT);
         Story {
             status: self.has_ended().ok().flatten(),
-            last_words: self.last_words(),
+            last_words: server::last_words(&self.errors),
         }
-    }
-
-    /// The last line on its standard error.
-    fn last_words(&mut self) -> Option<String> {
-        let mut text = Vec::new();
-        self.errors.rewind().ok()?;
-        self.errors.read_to_end(&mut text).ok()?;
-        let text = String::from_utf8_lossy(&text);
-        let line = text.lines().rfind(|line| !line.trim().is_empty())?;
-        Some(without_prefix(line.trim()).to_owned())
     }
 
     pub fn usage(&self) -> Usage {

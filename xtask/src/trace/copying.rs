@@ -36,7 +36,8 @@ impl fmt::Display for Copying {
         let (request, mebibyte) = (length(*request), length(*mebibyte));
         write!(
             f,
-            "{bytes} bytes, {request}; 1 MiB takes {mebibyte} (both untraced)"
+            "{bytes} bytes, {request}; 1 MiB, in parts, {mebibyte} (on a \
+             stream, untraced)"
         )
     }
 }

@@ -35,6 +35,7 @@ pub mod tracer;
 pub mod transcript;
 mod values;
 
+use std::fs::File;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -72,6 +73,10 @@ pub struct Flags {
 /// kernel can't run the model.
 pub fn run(flags: &Flags) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
+    if let Some(file) = &flags.svg {
+        // Before a build that takes its time.
+        File::create(file).with_context(|| format!("cannot write {file}"))?;
+    }
     let Some(title) = &flags.title else {
         return refusable(all::run(&workspace, flags.svg.as_deref()));
     };

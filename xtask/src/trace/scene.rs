@@ -80,7 +80,12 @@ pub fn play_with(
     });
     let stopping = now();
     // If the server has died, that is why the conversation failed.
-    let trace = tracee.stop()?;
+    let trace = match (tracee.stop(), &conversation) {
+        (Err(failure), Err(cause)) => {
+            return Err(failure.context(format!("{cause:#}")));
+        }
+        (trace, _) => trace?,
+    };
     let marks = Marks { stopping, ..conversation? };
     ensure!(trace.status.success(), "the server ended with {}", trace.status);
     Ok(Played { trace, marks })

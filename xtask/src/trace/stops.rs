@@ -38,6 +38,8 @@ pub struct State {
     pub counter: Option<Counter>,
     pub status: Option<ExitStatus>,
     pub failure: Option<anyhow::Error>,
+    /// All are being killed, and so is who is born meanwhile.
+    ending: bool,
     pub done: bool,
 }
 
@@ -49,7 +51,8 @@ pub struct Task {
 }
 
 impl State {
-    pub fn kill_all(&self) {
+    pub fn kill_all(&mut self) {
+        self.ending = true;
         for task in self.tasks.values() {
             let _ = signal::kill(task.pid, signal::Signal::SIGKILL);
         }
@@ -88,6 +91,9 @@ impl State {
 
     /// Makes a new thread known.
     fn started(&mut self, tid: Pid, pid: Pid, by: Pid) {
+        if self.ending {
+            let _ = signal::kill(pid, signal::Signal::SIGKILL);
+        }
         self.tasks.insert(tid, Task { pid, entered: None });
         self.push(tid, pid, What::Started { by });
     }

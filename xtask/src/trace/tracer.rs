@@ -365,6 +365,17 @@ mod tests {
                 });
                 thread::sleep(Duration::from_mins(1));
             }
+            Ok("chain") => {
+                for _ in 0..100_000 {
+                    // SAFETY: parents end at once, and children go on with
+                    // system calls only.
+                    let fork = unsafe { nix::unistd::fork() }.unwrap();
+                    if let nix::unistd::ForkResult::Parent { .. } = fork {
+                        // SAFETY: no memory is involved.
+                        unsafe { libc::_exit(0) }
+                    }
+                }
+            }
             Ok("stopped") => {
                 signal::raise(signal::Signal::SIGSTOP).unwrap();
                 strange_calls(2);
@@ -523,6 +534,18 @@ mod tests {
     fn one_that_is_stopped_by_us_leaves_nobody() {
         let Some(tracee) = try_start("sleeper") else { return };
         wait_for_calls(&tracee, 2 * CALLS);
+        let pid = tracee.pid();
+        drop(tracee);
+        check_all_gone(pid);
+    }
+
+    #[test]
+    fn one_that_is_always_another_is_stopped_too() {
+        let Some(tracee) = try_start("chain") else { return };
+        process::poll_until("some generations", PATIENCE, || {
+            Ok(tracee.shared.state().events.len() > 1_000)
+        })
+        .unwrap();
         let pid = tracee.pid();
         drop(tracee);
         check_all_gone(pid);

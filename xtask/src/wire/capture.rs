@@ -53,6 +53,9 @@ const UNTIL_STAMPED: Duration = Duration::from_millis(20);
 /// One conversation is over by then, whatever is sent again.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// More packets than a conversation has, however much is sent again.
+const FRAMES: usize = 10_000;
+
 /// A raw socket. What it receives waits in its buffer, 208 KiB unless
 /// net.core.rmem_default says otherwise; what finds no room there is counted.
 #[derive(Debug)]
@@ -95,7 +98,7 @@ impl Capture {
         let deadline = Instant::now() + PATIENCE;
         let mut frames = Vec::new();
         let mut buffer = vec![0; LONGEST];
-        while Instant::now() < deadline {
+        while Instant::now() < deadline && frames.len() < FRAMES {
             match self.receive(&mut buffer) {
                 Ok(frame) => frames.push(frame),
                 Err(Errno::EINTR) => {}

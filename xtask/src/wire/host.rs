@@ -2,7 +2,6 @@
 //! allowed.
 
 use std::fs::File;
-use std::io::{Read as _, Seek as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
@@ -15,7 +14,7 @@ use nix::unistd::Pid;
 
 use crate::model::Transport;
 use crate::process;
-use crate::server::{self, Ready, without_prefix};
+use crate::server::{self, Ready};
 use crate::trace::event::Event;
 use crate::trace::tracer::{Refused, Tracee};
 
@@ -128,9 +127,9 @@ impl Host {
     }
 
     /// The error, with what has become of the server.
-    pub fn explain(mut self, error: anyhow::Error) -> anyhow::Error {
+    pub fn explain(self, error: anyhow::Error) -> anyhow::Error {
         let has_ended = self.ends_soon();
-        let words = self.last_words();
+        let words = server::last_words(&self.errors);
         let status = if has_ended { self.status() } else { Ok(None) };
         let said = match &words {
             Some(words) => format!("; it said: {words}"),
@@ -174,16 +173,6 @@ impl Host {
             Serving::Traced(tracee) => Some(tracee.wait()?.status),
             Serving::Plain(mut plain) => plain.0.wait().ok(),
         })
-    }
-
-    /// The last line on its standard error.
-    fn last_words(&mut self) -> Option<String> {
-        let mut text = Vec::new();
-        self.errors.rewind().ok()?;
-        self.errors.read_to_end(&mut text).ok()?;
-        let text = String::from_utf8_lossy(&text);
-        let line = text.lines().rfind(|line| !line.trim().is_empty())?;
-        Some(without_prefix(line.trim()).to_owned())
     }
 
     /// Stops it, and says what it has done, as far as that was seen.

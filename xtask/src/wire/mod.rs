@@ -102,16 +102,19 @@ fn show(
 ) -> Result<()> {
     // Before a build that takes its time.
     let capture = Capture::open()?;
+    let file = flags.pcap.as_ref().map(|path| {
+        let file = File::create(path);
+        file.with_context(|| format!("cannot write {}", path.display()))
+    });
+    let file = file.transpose()?;
     build::release(workspace, std::slice::from_ref(model))?;
     let program = build::binary(workspace, model);
     let mut arguments = variant.args.clone();
     arguments.extend(model.rests_with.iter().cloned());
     let scene = Scene::play(capture, &program, &arguments, script)
         .with_context(|| model.title(variant))?;
-    if let Some(path) = &flags.pcap {
-        File::create(path)
-            .and_then(|file| pcap::write(&scene.frames, BufWriter::new(file)))
-            .with_context(|| format!("cannot write {}", path.display()))?;
+    if let Some(file) = file {
+        pcap::write(&scene.frames, BufWriter::new(file)).context("--pcap")?;
     }
     let text = if flags.brief {
         scene.ladder(screen::width(), Notes::Without)

@@ -106,7 +106,8 @@ fn trust(scene: &Scene) -> String {
         }
         None => format!(
             "{clocks}, calls the time of who saw them. The server was traced, \
-             which makes its calls slower; the order is right."
+             which makes its calls slower: the order on each side is right, \
+             but a return may be seen late."
         ),
     }
 }
