@@ -1,8 +1,9 @@
 //! The shared suite: what every model promises, checked from outside.
 //!
 //! It knows models only through the process contract: command line, ready
-//! line, sockets, signals, exit codes, and what /proc shows. A case's name says
-//! where it belongs: `multiplexing-epoll/edge::pipelining::...`.
+//! line, sockets, signals, exit codes, and what /proc and ptrace(2) show. A
+//! case's name says where it belongs:
+//! `multiplexing-epoll/edge::pipelining::...`.
 
 mod bytes;
 mod case;

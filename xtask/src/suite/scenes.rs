@@ -54,9 +54,10 @@ fn play(subject: &Subject, transport: Transport) -> Outcome {
     let (program, variant) = (&subject.program, &subject.variant);
     match scene::play_with(program, variant, transport, SILENCE) {
         Ok(played) => Outcome::Seen(Arc::new(Seen::new(&played))),
-        Err(error) if error.is::<Refused>() => {
-            Outcome::Refused(format!("{error:#}"))
-        }
-        Err(error) => Outcome::Failed(format!("{error:#}")),
+        Err(error) => match error.downcast_ref::<Refused>() {
+            // One reason for all, whichever server it was.
+            Some(refused) => Outcome::Refused(refused.to_string()),
+            None => Outcome::Failed(format!("{error:#}")),
+        },
     }
 }

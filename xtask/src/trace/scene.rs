@@ -4,7 +4,7 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{ChildStderr, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,9 @@ use super::event::now;
 use super::rest::Watch;
 use super::tracer::{Refused, Trace, Tracee};
 use crate::model::{Transport, Variant};
-use crate::server::{Ready, line_in_time, tie};
+use crate::server::{
+    CANNOT_RUN_HERE, Ready, line_in_time, tie, without_prefix,
+};
 
 /// What is asked, and what must be answered.
 pub const REQUEST: &[u8] = b"PING\r\n";
@@ -79,13 +81,18 @@ pub fn play_with(
         Transport::Udp => over_udp(address, silence, &mut watch),
     });
     let stopping = now();
+    let stderr = tracee.stderr();
     // If the server has died, that is why the conversation failed.
-    let trace = match (tracee.stop(), &conversation) {
-        (Err(failure), Err(cause)) => {
-            return Err(failure.context(format!("{cause:#}")));
+    let trace = tracee.stop().map_err(|failure| {
+        let failure = match last_words(stderr) {
+            words if words.is_empty() => failure,
+            words => failure.context(format!("it said: {words}")),
+        };
+        match &conversation {
+            Err(cause) => failure.context(format!("{cause:#}")),
+            Ok(_) => failure,
         }
-        (trace, _) => trace?,
-    };
+    })?;
     let marks = Marks { stopping, ..conversation? };
     ensure!(trace.status.success(), "the server ended with {}", trace.status);
     Ok(Played { trace, marks })
@@ -101,6 +108,7 @@ pub fn start(
     command.args(arguments);
     command.args([&format!("--{transport}"), "127.0.0.1:0"]);
     command.stdin(Stdio::null()).stdout(Stdio::piped());
+    command.stderr(Stdio::piped());
     tie(&mut command, Signal::SIGKILL);
     Tracee::start(command)
 }
@@ -124,23 +132,39 @@ pub fn ready(tracee: &mut Tracee, transport: Transport) -> Result<SocketAddr> {
 struct SaidNothing;
 
 /// Why there is no ready line: a server that says nothing has ended, and has
-/// said why.
+/// said why elsewhere.
 pub fn without_ready_line(
-    tracee: Tracee,
+    mut tracee: Tracee,
     error: anyhow::Error,
 ) -> anyhow::Error {
     if !error.is::<SaidNothing>() {
         return error;
     }
-    match tracee.wait().map(|trace| trace.status) {
-        Ok(status) if status.code() == Some(crate::server::CANNOT_RUN_HERE) => {
-            Refused::new("this kernel can't run the model, see above").into()
-        }
-        Ok(status) => {
-            anyhow!("the server ended before it was ready: {status}")
-        }
-        Err(failure) => failure,
+    let stderr = tracee.stderr();
+    let status = match tracee.wait() {
+        Ok(trace) => trace.status,
+        Err(failure) => return failure,
+    };
+    let words = last_words(stderr);
+    if status.code() == Some(CANNOT_RUN_HERE) {
+        return Refused::new(format!("cannot run: {words}")).into();
     }
+    let failure = anyhow!("the server ended before it was ready: {status}");
+    match words.is_empty() {
+        true => failure,
+        false => failure.context(words),
+    }
+}
+
+/// The last line of what a server that has ended wrote to its errors.
+fn last_words(stderr: Option<ChildStderr>) -> String {
+    let mut text = Vec::new();
+    if let Some(mut stderr) = stderr {
+        let _ = stderr.read_to_end(&mut text);
+    }
+    let text = String::from_utf8_lossy(&text);
+    let line = text.trim().lines().last().unwrap_or_default();
+    without_prefix(line).to_owned()
 }
 
 fn over_tcp(
@@ -236,8 +260,11 @@ mod tests {
 
     #[test]
     fn a_server_that_cannot_run_here_is_refused() {
-        if let Some(error) = failure("exit 77") {
+        let script = "echo error: io_uring_setup: EPERM >&2; exit 77";
+        if let Some(error) = failure(script) {
             assert!(error.is::<Refused>(), "{error:#}");
+            let expected = "cannot run: io_uring_setup: EPERM";
+            assert_eq!(format!("{error:#}"), expected);
         }
     }
 
