@@ -84,7 +84,7 @@ const FILES: [&str; 4] =
     [raw::FILE, "environment.txt", "index.html", "chart.svg"];
 
 /// Exit code after Ctrl-C, as shells have it: 128 and the signal's number.
-const INTERRUPTED: u8 = 130;
+pub const INTERRUPTED: u8 = 130;
 
 /// Fewer have no spread.
 const RUNS_MIN: usize = 3;

@@ -41,7 +41,10 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use cargo_metadata::camino::Utf8PathBuf;
 
+use crate::compare::INTERRUPTED;
+use crate::compare::interrupt::Interrupted;
 use crate::model::{Model, Transport, Variant, Workspace};
+use crate::server::CANNOT_RUN_HERE;
 use crate::{build, list, screen};
 use phases::Phases;
 use steps::Step;
@@ -94,12 +97,17 @@ pub fn run(flags: &Flags) -> Result<ExitCode> {
     refusable(show(&workspace, model, variant, transport, flags))
 }
 
-/// What this machine does not allow has an exit code of its own.
+/// What this machine does not allow has an exit code of its own, and so has an
+/// interruption.
 fn refusable(result: Result<()>) -> Result<ExitCode> {
     match result {
         Err(error) if error.is::<Refused>() => {
             eprintln!("error: {error:#}");
-            Ok(ExitCode::from(77))
+            Ok(ExitCode::from(CANNOT_RUN_HERE as u8))
+        }
+        Err(error) if error.is::<Interrupted>() => {
+            eprintln!("error: {error:#}");
+            Ok(ExitCode::from(INTERRUPTED))
         }
         result => result.map(|()| ExitCode::SUCCESS),
     }
