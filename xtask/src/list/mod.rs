@@ -67,6 +67,14 @@ pub fn run(flags: &Flags) -> Result<ExitCode> {
     Ok(if fails { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
+/// Says that there is no such model, and which there are; how a command ends
+/// then.
+pub fn unknown(workspace: &Workspace, title: &str) -> ExitCode {
+    eprintln!("error: no model is called {title}\n");
+    eprint!("{}", catalogue(workspace));
+    ExitCode::from(2)
+}
+
 /// What can be named on a command line, a line each, without starting
 /// anything.
 pub fn catalogue(workspace: &Workspace) -> String {

@@ -84,9 +84,7 @@ pub fn run(flags: &Flags) -> Result<ExitCode> {
         return refusable(all::run(&workspace, flags.svg.as_deref()));
     };
     let Some((model, variant)) = workspace.variant(title) else {
-        eprintln!("error: no model is called {title}\n");
-        eprint!("{}", list::catalogue(&workspace));
-        return Ok(ExitCode::from(2));
+        return Ok(list::unknown(&workspace, title));
     };
     let transport = if flags.udp { Transport::Udp } else { Transport::Tcp };
     if let Some(why) = model.unserved(variant, transport) {

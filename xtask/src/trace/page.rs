@@ -1,11 +1,11 @@
 //! What `trace --all` has seen, as a page; and the part of it that the
 //! comparison's page has too.
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{Markup, html};
 
 use super::all::{CONNECTIONS, Gathered};
 use super::{figure, table};
-use crate::compare::page::{CHARTS, COLOURS, STYLE};
+use crate::compare::page::whole;
 
 /// As on the comparison's page; timelines are images, each with a style of
 /// its own.
@@ -17,40 +17,24 @@ pub const SECTION_STYLE: &str = figure::svg::STYLE;
 
 /// The page, complete.
 pub fn render(gathered: &Gathered) -> String {
-    html! {
-        (DOCTYPE)
-        html lang="en" {
-            head {
-                meta charset="utf-8";
-                meta name="viewport"
-                    content="width=device-width, initial-scale=1";
-                meta http-equiv="Content-Security-Policy" content=(POLICY);
-                title { "Unix I/O models, traced" }
-                style {
-                    (PreEscaped(COLOURS)) (PreEscaped(CHARTS))
-                    (PreEscaped(STYLE)) (PreEscaped(SECTION_STYLE))
-                }
+    let main = html! {
+        header {
+            h1 { "Unix I/O models, traced" }
+            p .lead {
+                "The same server, written once for each way to wait for data: "
+                "which system calls it makes while a client connects, is "
+                "silent for 100 ms and asks."
             }
-            body { main {
-                header {
-                    h1 { "Unix I/O models, traced" }
-                    p .lead {
-                        "The same server, written once for each way to wait "
-                        "for data: which system calls it makes while a client "
-                        "connects, is silent for 100 ms and asks."
-                    }
-                    nav aria-label="On this page" {
-                        a href="#waits" { "How they wait" }
-                        a href="#calls" { "System calls a request" }
-                        a href="#timelines" { "Timelines" }
-                    }
-                }
-                (section(gathered))
-                (timelines(gathered))
-            } }
+            nav aria-label="On this page" {
+                a href="#waits" { "How they wait" }
+                a href="#calls" { "System calls a request" }
+                a href="#timelines" { "Timelines" }
+            }
         }
-    }
-    .into_string()
+        (section(gathered))
+        (timelines(gathered))
+    };
+    whole("Unix I/O models, traced", POLICY, &main)
 }
 
 /// The figure and the table.

@@ -65,9 +65,7 @@ pub struct Flags {
 pub fn run(flags: &Flags) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
     let Some((model, variant)) = workspace.variant(&flags.title) else {
-        eprintln!("error: no model is called {}\n", flags.title);
-        eprint!("{}", list::catalogue(&workspace));
-        return Ok(ExitCode::from(2));
+        return Ok(list::unknown(&workspace, &flags.title));
     };
     let script = flags.script();
     if let Some(why) = model.unserved(variant, script.transport) {

@@ -24,15 +24,14 @@ use chart::Chart;
 pub use charts::{COLOURS, STYLE as CHARTS};
 
 /// Of everything but drawings.
-pub const STYLE: &str = include_str!("style.css");
+const STYLE: &str = include_str!("style.css");
 
 /// Nothing may be loaded and no script may run: what a browser is told, so
 /// that it is not just promised.
-pub const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 
-/// The page, complete.
-pub fn render(results: &Results) -> String {
-    let charts = figures::all(results);
+/// A page, complete, that loads what the policy says.
+pub fn whole(title: &str, policy: &str, main: &Markup) -> String {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -40,8 +39,8 @@ pub fn render(results: &Results) -> String {
                 meta charset="utf-8";
                 meta name="viewport"
                     content="width=device-width, initial-scale=1";
-                meta http-equiv="Content-Security-Policy" content=(POLICY);
-                title { "Unix I/O models, compared" }
+                meta http-equiv="Content-Security-Policy" content=(policy);
+                title { (title) }
                 style {
                     (PreEscaped(COLOURS))
                     (PreEscaped(CHARTS))
@@ -49,35 +48,42 @@ pub fn render(results: &Results) -> String {
                     (PreEscaped(trace::page::SECTION_STYLE))
                 }
             }
-            body { main {
-                (opening(results))
-                (summary(results))
-                section #charts {
-                    h2 { "Charts" }
-                    p {
-                        "A mark is the median of all runs, the thin line "
-                        "through it reaches from the least to the most. "
-                        "Servers with one thread stand apart from those with "
-                        "several; both have the same axis, and the "
-                        "yardsticks below. Rows of marks are sorted, the best "
-                        "first, by the mark in the middle of the legend (for "
-                        "latency, p99)."
-                    }
-                    @for chart in &charts { (figure(results, chart)) }
-                }
-                @match &results.traced {
-                    Some(Ok(traced)) => (trace::page::section(traced)),
-                    Some(Err(why)) => (trace::page::section_without(why)),
-                    None => {}
-                }
-                (tables::all(results))
-                (servers(results))
-                (environment(results))
-                (method::section())
-            } }
+            body { main { (main) } }
         }
     }
     .into_string()
+}
+
+/// The page of a comparison.
+pub fn render(results: &Results) -> String {
+    let charts = figures::all(results);
+    let main = html! {
+        (opening(results))
+        (summary(results))
+        section #charts {
+            h2 { "Charts" }
+            p {
+                "A mark is the median of all runs, the thin line "
+                "through it reaches from the least to the most. "
+                "Servers with one thread stand apart from those with "
+                "several; both have the same axis, and the "
+                "yardsticks below. Rows of marks are sorted, the best "
+                "first, by the mark in the middle of the legend (for "
+                "latency, p99)."
+            }
+            @for chart in &charts { (figure(results, chart)) }
+        }
+        @match &results.traced {
+            Some(Ok(traced)) => (trace::page::section(traced)),
+            Some(Err(why)) => (trace::page::section_without(why)),
+            None => {}
+        }
+        (tables::all(results))
+        (servers(results))
+        (environment(results))
+        (method::section())
+    };
+    whole("Unix I/O models, compared", POLICY, &main)
 }
 
 /// One chart as a file of its own: cost against idle connections, or what a
