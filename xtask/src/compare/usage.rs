@@ -137,6 +137,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn turns_add_up_and_what_lies_between_them_does_not() {
+        let at = |milliseconds, switches| Usage {
+            cpu: Duration::from_millis(milliseconds),
+            user: Duration::from_millis(milliseconds / 4),
+            system: Duration::from_millis(milliseconds / 2),
+            switches,
+            threads: 3,
+            processes: 1,
+        };
+        let mut usage = Usage::default();
+        usage.grow(at(40, 10), at(60, 12));
+        usage.grow(at(100, 20), at(120, 25));
+        assert_eq!(usage.cpu, Duration::from_millis(40));
+        assert_eq!(usage.user, Duration::from_millis(10));
+        assert_eq!(usage.system, Duration::from_millis(20));
+        assert_eq!(usage.switches, 7);
+        assert_eq!((usage.threads, usage.processes), (3, 1));
+    }
+
+    #[test]
     fn a_process_that_works_uses_time() {
         let me = nix::unistd::getpid();
         let before = scheduled(me).unwrap();

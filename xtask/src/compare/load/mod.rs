@@ -209,6 +209,24 @@ mod tests {
     }
 
     #[test]
+    fn what_two_turns_took_adds_up() {
+        let turn = |requests, seconds| {
+            let mut count = Count::start().unwrap();
+            count.answered(requests, Duration::from_micros(10));
+            (count.late, count.lost) = (1, 2);
+            let mut taken = count.finish().unwrap();
+            taken.elapsed = Duration::from_secs(seconds);
+            taken.client = Duration::from_millis(seconds);
+            taken
+        };
+        let both = turn(3, 1).and(&turn(4, 2)).unwrap();
+        assert_eq!((both.requests, both.latency.len()), (7, 7));
+        assert_eq!((both.late, both.lost), (2, 4));
+        assert_eq!(both.elapsed, Duration::from_secs(3));
+        assert_eq!(both.client, Duration::from_millis(3));
+    }
+
+    #[test]
     fn any_other_byte_is_an_error() {
         let script = Script::new(Request::Ping, 1);
         let error = script.check(3, b"NG\r\n-ERR no\r\n").unwrap_err();
