@@ -11,8 +11,9 @@ use super::event::SI_ASYNCIO;
 use super::fold::{Piece, fold};
 use super::phases::Phases;
 use super::roles::Role;
-use super::steps::{CallStep, Deed, Step};
-use super::timeline::{Kind, Line, Phase, thousands};
+use super::steps::{CallStep, Deed, Step, threads};
+use super::timeline::{Kind, Line, Phase};
+use crate::compare::number::count;
 
 /// A moment of a step: its beginning, or its end if something lies between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,27 +24,11 @@ pub enum Moment {
     Mark(usize),
 }
 
-/// What threads are called: by their process, the first of which is `main`.
+/// What those threads are called that are seen.
 pub fn names(steps: &[Step], shown: &[usize]) -> HashMap<Pid, String> {
-    let Some(main) = steps.first().map(|step| step.tid) else {
-        return HashMap::new();
-    };
-    let (mut children, mut threads) = (0, 0);
-    let mut all = HashMap::new();
-    for step in steps {
-        all.entry(step.tid).or_insert_with(|| {
-            let (kind, count) = match step.pid {
-                _ if step.tid == main => return "main".to_owned(),
-                pid if pid == step.tid => ("child", &mut children),
-                _ => ("thread", &mut threads),
-            };
-            *count += 1;
-            format!("{kind} {count}")
-        });
-    }
     let present: HashSet<_> = shown.iter().map(|it| steps[*it].tid).collect();
-    all.retain(|tid, _| present.contains(tid));
-    all
+    let all = threads(steps).into_iter();
+    all.filter(|(tid, _)| present.contains(tid)).collect()
 }
 
 /// A call that takes longer, while somebody else does something, has a line
@@ -162,7 +147,7 @@ impl Writer<'_> {
         }
         let time = self.end(*last).saturating_sub(self.line(*first).at);
         let period = moments.len() / piece.rounds;
-        let many = thousands(piece.rounds);
+        let many = count(piece.rounds as f64);
         let phases = moments.iter().map(|moment| self.line(*moment).phase);
         let phase = phases.flatten().next();
         for (place, moment) in moments[..period].iter().enumerate() {
@@ -328,7 +313,7 @@ impl Writer<'_> {
             at,
             who: String::new(),
             kind: Kind::Folded,
-            text: format!("{name}: {} calls", thousands(calls)),
+            text: format!("{name}: {} calls", count(calls as f64)),
             outcome: None,
             spent: last.map(|last| last.saturating_sub(at)),
             phase: None,

@@ -251,3 +251,25 @@ impl Maker {
         self.push(event, Deed::Completed(done));
     }
 }
+
+/// All threads in the order of their appearance. The first is `main`.
+pub fn threads(steps: &[Step]) -> Vec<(Pid, String)> {
+    let (mut children, mut others) = (0, 0);
+    let mut all: Vec<(Pid, String)> = Vec::new();
+    for step in steps {
+        if all.iter().any(|(tid, _)| *tid == step.tid) {
+            continue;
+        }
+        let name = if all.is_empty() {
+            "main".to_owned()
+        } else if step.pid == step.tid {
+            children += 1;
+            format!("child {children}")
+        } else {
+            others += 1;
+            format!("thread {others}")
+        };
+        all.push((step.tid, name));
+    }
+    all
+}

@@ -9,6 +9,7 @@ use super::phases::Phases;
 use super::scene::{Marks, REPLY, REQUEST};
 use super::steps::Step;
 use super::values::length;
+use crate::compare::number::count;
 
 /// One line.
 #[derive(Clone, Debug, PartialEq)]
@@ -121,13 +122,16 @@ impl Timeline {
             (Some(_), 0) => "asleep".to_owned(),
             (Some(_), 1) => "asleep, having asked once in vain".to_owned(),
             (Some(_), many) => {
-                let many = thousands(many);
+                let many = count(many as f64);
                 format!("asleep, having asked {many} times in vain")
             }
             // A busy machine: the server came to it behind the client.
             (None, 0) => "nobody waited: it was asked for later".to_owned(),
             (None, many) => {
-                format!("never asleep: asked {} times in vain", thousands(many))
+                format!(
+                    "never asleep: asked {} times in vain",
+                    count(many as f64)
+                )
             }
         };
         let waited = format!("{}, {how}", length(waited));
@@ -194,19 +198,6 @@ fn scene(steps: &[Step], marks: &Marks) -> (Vec<usize>, usize, usize) {
     let shown = all.filter(|(_, step)| is_shown(step)).map(|(index, _)| index);
     let place = |at| steps.partition_point(|step: &Step| step.at < at);
     (shown.collect(), place(first), place(last))
-}
-
-/// 1,204.
-pub fn thousands(number: usize) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]

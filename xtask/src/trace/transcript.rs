@@ -17,7 +17,7 @@ use super::decode::Family;
 use super::fold::fold;
 use super::roles::Role;
 use super::scene::Marks;
-use super::steps::{CallStep, Deed, Step};
+use super::steps::{CallStep, Deed, Step, threads};
 use crate::model::Transport;
 
 /// What is written of a scene: a part for each thread.
@@ -35,28 +35,6 @@ pub fn transcript(
         }
     }
     text
-}
-
-/// All threads in the order of their appearance. The first is `main`.
-pub fn threads(steps: &[Step]) -> Vec<(Pid, String)> {
-    let (mut children, mut others) = (0, 0);
-    let mut all: Vec<(Pid, String)> = Vec::new();
-    for step in steps {
-        if all.iter().any(|(tid, _)| *tid == step.tid) {
-            continue;
-        }
-        let name = if all.is_empty() {
-            "main".to_owned()
-        } else if step.pid == step.tid {
-            children += 1;
-            format!("child {children}")
-        } else {
-            others += 1;
-            format!("thread {others}")
-        };
-        all.push((step.tid, name));
-    }
-    all
 }
 
 /// Whether a step is a client's, or a wait.

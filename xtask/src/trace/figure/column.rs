@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use nix::unistd::Pid;
 
+use crate::compare::number::count;
 use crate::trace::decode::Family;
 use crate::trace::fold::fold;
 use crate::trace::lines::is_housekeeping;
@@ -12,7 +13,6 @@ use crate::trace::phases::{Phases, asks_in_vain};
 use crate::trace::roles::Role;
 use crate::trace::scene::Marks;
 use crate::trace::steps::{CallStep, Deed, Done, Step};
-use crate::trace::timeline::thousands;
 
 /// As long as a row's text may be.
 pub const LETTERS: usize = 16;
@@ -372,7 +372,7 @@ fn folded(rows: &[Row]) -> Vec<Row> {
 
 fn round_of(rows: &[Row], rounds: usize) -> Vec<Row> {
     let mut round = rows.to_vec();
-    let many = thousands(rounds);
+    let many = count(rounds as f64);
     if let [one] = round.as_mut_slice() {
         one.text = format!("{many} × {}", one.text);
         return round;
@@ -401,7 +401,7 @@ fn said(maker: &Maker<'_>, moments: &[Moment<'_>], phases: &Phases) -> Said {
         all.next()
     };
     let mut waits = match sleeping(true) {
-        None => format!("asks {} times in vain", thousands(phases.in_vain)),
+        None => format!("asks {} times in vain", count(phases.in_vain as f64)),
         Some(call) if sleep(call) == Bar::Idle => {
             format!("free; rests in {}", call.name)
         }

@@ -8,8 +8,8 @@ use nix::unistd::Pid;
 use crate::trace::decode::Family;
 use crate::trace::roles::Role;
 use crate::trace::scene::{Marks, Played};
-use crate::trace::steps::{CallStep, Deed, Step, steps};
-use crate::trace::transcript::{threads, words};
+use crate::trace::steps::{CallStep, Deed, Step, steps, threads};
+use crate::trace::transcript::words;
 
 /// What was seen of a scene, up to the moment at which the server was asked to
 /// stop.
