@@ -93,7 +93,6 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
-use nix::libc;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::signalfd::SignalFd;
 use nix::sys::time::TimeSpec;
@@ -106,6 +105,7 @@ use common::{
 
 use connection::{Connection, Progress, Scratch, Share, is_the_clients};
 use datagrams::Datagrams;
+use signals::Report;
 
 const MODEL: Model = Model {
     name: env!("CARGO_PKG_NAME"),
@@ -135,20 +135,26 @@ fn serve(config: &Config) -> Result<()> {
     let mut server = Server::new(config, listener, socket)?;
     common::announce(tcp, udp)?;
 
-    let mut queue = [signals::NONE; SIGNALS_PER_READ];
+    let mut batch = [signals::NONE; SIGNALS_PER_READ];
     while !server.has_finished() {
-        let taken = match server.wait() {
-            // EINTR: the handler has answered datagrams.
-            Ok(0) | Err(Errno::EINTR) => 0,
-            Ok(_) => signals::take(&server.signals, &mut queue)?,
+        let ready = match server.wait() {
+            Ok(ready) => ready,
+            // The handler has answered datagrams.
+            Err(Errno::EINTR) => Ready::default(),
             Err(errno) => return Err(errno).context("ppoll"),
         };
         server.now = Instant::now();
-        for signal in &queue[..taken] {
-            match signal.ssi_signo as i32 {
-                libc::SIGTERM | libc::SIGINT => server.on_signal()?,
-                libc::SIGIO => server.on_overflow(),
-                _ => server.on_event(signal.ssi_fd, signals::events(signal)),
+        if ready.stop {
+            server.on_signal()?;
+        }
+        if ready.events {
+            let taken = signals::take(&server.events, &mut batch)?;
+            for signal in &batch[..taken] {
+                match signals::report(signal) {
+                    Report::Event(fd, events) => server.on_event(fd, events),
+                    Report::Overflow => server.on_overflow(),
+                    Report::Forged => {}
+                }
             }
         }
         server.on_connected()?;
@@ -161,9 +167,19 @@ fn serve(config: &Config) -> Result<()> {
     Ok(())
 }
 
+/// Which signals are queued.
+#[derive(Default)]
+struct Ready {
+    events: bool,
+    stop: bool,
+}
+
 /// The loop's state. One thread has it, so nothing is locked.
 struct Server<'a> {
     config: &'a Config,
+    /// What sockets have sent.
+    events: SignalFd,
+    /// A stop that was asked for.
     signals: SignalFd,
     /// `None` once a stop was asked for.
     listener: Option<OwnedFd>,
@@ -198,13 +214,15 @@ impl<'a> Server<'a> {
         socket: Option<OwnedFd>,
     ) -> Result<Self> {
         // Before any is sent.
-        let signals = signals::signals()?;
+        let events = signals::events()?;
+        let signals = stop::signals()?;
         if let Some(listener) = &listener {
             signals::arm(listener, signals::event())
                 .context("the listener cannot send signals: fcntl")?;
         }
         Ok(Self {
             config,
+            events,
             signals,
             newcomers: listener.is_some(),
             listener,
@@ -230,15 +248,20 @@ impl<'a> Server<'a> {
         })
     }
 
-    /// Sleeps until a signal is queued (1), time is up (0), or the datagrams'
-    /// handler has run (EINTR).
-    fn wait(&mut self) -> nix::Result<i32> {
+    /// Sleeps until a signal is queued, time is up, or the datagrams' handler
+    /// has run (EINTR).
+    fn wait(&mut self) -> nix::Result<Ready> {
         let timeout = self.timeout();
-        let mut queue = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        let signals = [self.events.as_fd(), self.signals.as_fd()];
+        let mut signals = signals.map(|it| PollFd::new(it, PollFlags::POLLIN));
         match &mut self.datagrams {
-            Some(service) => service.wait(&mut queue, timeout, &mut self.about),
-            None => ppoll(&mut queue, timeout, None),
-        }
+            Some(service) => {
+                service.wait(&mut signals, timeout, &mut self.about)
+            }
+            None => ppoll(&mut signals, timeout, None),
+        }?;
+        let [events, stop] = signals.map(|it| it.any().unwrap_or(false));
+        Ok(Ready { events, stop })
     }
 
     /// How long to wait: not at all while there is known to be more.

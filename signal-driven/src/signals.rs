@@ -2,7 +2,7 @@
 //! taken from the queue.
 
 use std::mem;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
@@ -36,14 +36,18 @@ pub fn event() -> i32 {
     libc::SIGRTMIN()
 }
 
-/// From here on these signals wait in a queue until they are read, in this
-/// order: a stop, a loss, events as they came. The kernel takes the lowest
-/// number first (signal(7)).
-pub fn signals() -> Result<SignalFd> {
+/// The signals of sockets, as a descriptor: they stay blocked, and wait in the
+/// thread's queue until they are read. SIGIO, sent in place of a signal that
+/// found no room there, is read first, because the kernel hands out the lowest
+/// number of a queue first (signal(7)).
+///
+/// SIGTERM and SIGINT are not among them. They go to the process, whose queue
+/// the kernel looks at only when the thread's is empty, whatever the numbers
+/// (kernel/signal.c, dequeue_signal): while clients are busy it never is. So
+/// those two have a descriptor of their own, in `stop.rs`.
+pub fn events() -> Result<SignalFd> {
     let mut mask = SigSet::empty();
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGIO] {
-        mask.add(signal);
-    }
+    mask.add(Signal::SIGIO);
     let mut mask = *mask.as_ref();
     // SAFETY: `mask` is a valid set, and `event` a valid signal.
     unsafe { libc::sigaddset(&mut mask, event()) };
@@ -89,8 +93,26 @@ pub fn take(signals: &SignalFd, queue: &mut [siginfo]) -> Result<usize> {
     }
 }
 
-/// What has happened, in poll's terms. A signal that somebody else sent tells
-/// nothing.
-pub fn events(signal: &siginfo) -> PollFlags {
-    PollFlags::from_bits_truncate(signal.ssi_band as i16)
+/// What a signal from the queue reports.
+pub enum Report {
+    /// Something has happened to the socket with this descriptor, in poll's
+    /// terms.
+    Event(RawFd, PollFlags),
+    /// The queue was full: something has happened that it does not name.
+    Overflow,
+    /// Nothing: another process sent the signal.
+    Forged,
+}
+
+/// Reads a signal. The kernel's own have positive codes, which no other
+/// process can give to a signal (sigaction(2), "The siginfo_t argument").
+pub fn report(signal: &siginfo) -> Report {
+    match signal.ssi_signo as i32 {
+        _ if signal.ssi_code <= 0 => Report::Forged,
+        libc::SIGIO => Report::Overflow,
+        _ => {
+            let events = PollFlags::from_bits_truncate(signal.ssi_band as i16);
+            Report::Event(signal.ssi_fd, events)
+        }
+    }
 }

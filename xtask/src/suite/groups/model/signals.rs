@@ -1,7 +1,10 @@
 //! Signals that tell of sockets: they queue, and the queue has an end.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
 
+use crate::process::poll_until;
+use crate::suite::PATIENCE;
 use crate::suite::bytes::{echo, payload, unknowns};
 use crate::suite::case::{Case, For, Trial};
 use crate::suite::client::Client;
@@ -13,7 +16,29 @@ pub fn cases() -> Vec<Case> {
         Case::new(name, move |trial| overflows(trial, limit))
             .only(For::Model("signal-driven"))
     };
-    vec![case("queue::overflows", 8), case("queue::has_no_place", 0)]
+    vec![
+        case("queue::overflows", 8),
+        case("queue::has_no_place", 0),
+        Case::new("queue::forged_overflow", forged_overflow)
+            .only(For::Model("signal-driven")),
+    ]
+}
+
+/// SIGIO from another process is not the kernel's: nothing was lost, and
+/// standard error must not say so.
+fn forged_overflow(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let mut client = server.connect()?;
+    client.ping()?;
+    server.signal(Signal::SIGIO)?;
+    poll_until("the signal to be taken", PATIENCE, || {
+        Ok(!server.process()?.has_pending(Signal::SIGIO)?)
+    })?;
+    client.ping()?;
+    server.signal(Signal::SIGTERM)?;
+    let stderr = server.wait()?.expect(0)?.stderr;
+    ensure!(stderr.is_empty(), "standard error says {stderr:?}");
+    Ok(())
 }
 
 /// More happens at once than the queue has places for signals: everybody who
