@@ -14,6 +14,7 @@ mod groups;
 mod interrupt;
 mod judge;
 mod launch;
+mod load;
 pub mod memory;
 mod progress;
 mod queue;

@@ -10,6 +10,7 @@ mod streams;
 mod tcp;
 mod trace;
 mod udp;
+mod under_load;
 
 use anyhow::{Context, Result};
 
@@ -23,13 +24,14 @@ use super::server::Server;
 use crate::process::poll_until;
 
 /// The groups, in the order of the matrix.
-pub const NAMES: [&str; 8] = [
+pub const NAMES: [&str; 9] = [
     "protocol",
     "tcp",
     "udp",
     "limits",
     "clients",
     "lifecycle",
+    "under_load",
     "model",
     "trace",
 ];
@@ -43,6 +45,7 @@ pub fn all() -> Vec<(&'static str, Vec<Case>)> {
         limits::cases(),
         clients::cases(),
         lifecycle::cases(),
+        under_load::cases(),
         model::cases(),
         trace::cases(),
     ];

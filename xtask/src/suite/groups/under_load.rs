@@ -1,0 +1,151 @@
+//! What a server must hear besides its clients' requests (a stop, a second
+//! stop, new clients, datagrams, timers), while all its clients ask without a
+//! pause: busy clients must not starve it.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
+
+use crate::process::poll_until;
+use crate::suite::PATIENCE;
+use crate::suite::case::{Case, For, Trial};
+use crate::suite::client::Client;
+use crate::suite::load::Load;
+use crate::suite::server::Server;
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::new("stop", stop).alone(),
+        Case::new("second_stop", second_stop).alone(),
+        Case::new("accept", accept).only(For::Many).alone(),
+        Case::new("datagram", datagram).only(For::Many).alone(),
+        Case::new("idle_timeout", idle_timeout).only(For::Many).alone(),
+    ]
+}
+
+/// Busy clients: several times more than any model handles at a time.
+const CLIENTS: usize = 900;
+
+/// What a stop may take, and how late a timer may be. A server's round takes
+/// some ten milliseconds under this load, and a few rounds are needed.
+const SOON: Duration = Duration::from_millis(1_500);
+
+/// New clients, or datagrams.
+const TIMES: usize = 20;
+
+/// How often all the busy clients may be answered before the new clients, or
+/// the datagrams, are: a few times more than it takes them. Rounds and not
+/// seconds, because other programs slow down both alike.
+const ROUNDS: usize = 10;
+
+/// Checks that what began when the load had come to round `before` did not
+/// have to wait for the busy clients.
+fn expect_a_turn(load: &Load, before: usize) -> Result<()> {
+    let rounds = load.rounds() - before;
+    ensure!(rounds <= ROUNDS, "meanwhile {rounds} rounds of the busy clients");
+    Ok(())
+}
+
+fn load(trial: &Trial, server: &Server) -> Result<Load> {
+    let clients = if trial.subject.serves_one() { 1 } else { CLIENTS };
+    Load::start(server.tcp()?, clients)
+}
+
+fn draining_for_a_minute(trial: &Trial) -> Result<Rc<Server>> {
+    trial.launch().flags("--drain-timeout 60").start()
+}
+
+fn stop(trial: &Trial) -> Result<()> {
+    // Whether signals meet a queue of others varies from run to run.
+    for round in 0..3 {
+        stop_once(trial).with_context(|| format!("round {round}"))?;
+    }
+    Ok(())
+}
+
+fn stop_once(trial: &Trial) -> Result<()> {
+    let server = draining_for_a_minute(trial)?;
+    let load = load(trial, &server)?;
+    let asked = Instant::now();
+    server.signal(Signal::SIGTERM)?;
+    let took = load.first_end()?.saturating_duration_since(asked);
+    ensure!(took < SOON, "the first client was ended after {took:?}");
+    load.expect_ends()?;
+    server.wait()?.expect(0)?;
+    let took = asked.elapsed();
+    ensure!(took < 2 * SOON, "the server ended after {took:?}");
+    Ok(())
+}
+
+/// The clients that do not read keep the drain going for a minute.
+fn second_stop(trial: &Trial) -> Result<()> {
+    let server = draining_for_a_minute(trial)?;
+    // A server of one has none but this client, and drains for its sake.
+    let mut deaf = Client::with_small_window(server.tcp()?)?;
+    deaf.ping()?.stuff(b"INFO\r\n", |_| Ok(()))?;
+    let load = match trial.subject.serves_one() {
+        true => None,
+        false => Some(load(trial, &server)?),
+    };
+    server.signal(Signal::SIGTERM)?;
+    // Two signals at once would be one.
+    poll_until("the first signal to be taken", PATIENCE, || {
+        Ok(!server.process()?.has_pending(Signal::SIGTERM)?)
+    })?;
+    let asked = Instant::now();
+    server.signal(Signal::SIGTERM)?;
+    server.wait()?.expect(1)?;
+    let took = asked.elapsed();
+    ensure!(took < SOON, "the server ended after {took:?}");
+    load.map_or(Ok(()), Load::expect_ends)
+}
+
+fn accept(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let load = load(trial, &server)?;
+    let before = load.rounds();
+    let mut clients = Vec::new();
+    for _ in 0..TIMES {
+        let mut client = server.connect()?;
+        client.send("PING\r\n")?;
+        clients.push(client);
+    }
+    for (number, client) in clients.iter_mut().enumerate() {
+        let name = || format!("new client {number}");
+        client.expect("+PONG\r\n").with_context(name)?;
+    }
+    expect_a_turn(&load, before)?;
+    load.leave()
+}
+
+fn datagram(trial: &Trial) -> Result<()> {
+    trial.needs_datagrams()?;
+    let server = trial.launch().udp("127.0.0.1:0").start()?;
+    let load = load(trial, &server)?;
+    let peer = server.peer()?;
+    let before = load.rounds();
+    for _ in 0..TIMES {
+        peer.send("PING\r\n")?;
+    }
+    for number in 0..TIMES {
+        peer.expect("+PONG\r\n")
+            .with_context(|| format!("datagram {number}"))?;
+    }
+    expect_a_turn(&load, before)?;
+    load.leave()
+}
+
+/// The busy clients complete requests all the time, so they stay.
+fn idle_timeout(trial: &Trial) -> Result<()> {
+    let server = trial.launch().flags("--idle-timeout 0.5").start()?;
+    let load = load(trial, &server)?;
+    let connected = Instant::now();
+    let mut silent = server.connect()?;
+    silent.expect_end()?;
+    let took = connected.elapsed();
+    let range = Duration::from_millis(400)..Duration::from_millis(500) + SOON;
+    ensure!(range.contains(&took), "the idle client was ended after {took:?}");
+    load.leave()
+}
