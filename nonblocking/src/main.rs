@@ -203,7 +203,8 @@ impl<'a> Server<'a> {
         // Nothing separates waiting from working here: a round may take long.
         self.now = Instant::now();
         let mut progress = Ok(Progress::Drained);
-        if connection.has_output() {
+        // One that takes no more input has something to send, or is to end.
+        if connection.has_output() || !connection.wants_input() {
             progress = connection.on_writable(self.now);
         }
         let over = matches!(progress, Ok(Progress::Ended) | Err(_));

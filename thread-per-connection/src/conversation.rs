@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::sys::socket::{
-    MsgFlags, Shutdown, recv, send, setsockopt, shutdown, sockopt,
+    MsgFlags, Shutdown, getsockopt, recv, send, setsockopt, shutdown, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike as _};
 
@@ -144,6 +144,11 @@ impl Conversation<'_> {
     /// wakes a call at that moment.
     fn see_off(&mut self) -> nix::Result<()> {
         while unacknowledged(self.stream)? > 0 {
+            // A reset connection acknowledges nothing any more.
+            match getsockopt(self.stream, sockopt::SocketError)? {
+                0 => {}
+                error => return Err(Errno::from_raw(error)),
+            }
             if self.deadline.has_passed(Instant::now()) {
                 return Err(Errno::ETIMEDOUT);
             }

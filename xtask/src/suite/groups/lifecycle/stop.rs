@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read as _};
 use std::net::TcpStream;
+use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,7 +24,9 @@ pub fn cases() -> Vec<Case> {
         Case::new("stop::datagrams", stops_datagrams),
         Case::new("stop::idle_clients_at_once", idle_clients),
         Case::new("stop::replies_in_flight", replies_in_flight),
+        Case::new("stop::behind_urgent_data", behind_urgent_data),
         Case::new("stop::client_goes_on_asking", client_goes_on_asking),
+        Case::new("stop::reset_before_the_end", reset_before_the_end),
         Case::new("stop::drain_timeout", drain_timeout),
         Case::new("stop::second_signal", second_signal),
         Case::new("stop::no_newcomers", no_newcomers).only(For::Many),
@@ -112,6 +115,27 @@ fn replies_in_flight(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
+/// Requests behind an urgent byte have arrived like those before it, and are
+/// answered, though SIOCINQ may count up to that byte only. Both parts take
+/// several receiving calls.
+fn behind_urgent_data(trial: &Trial) -> Result<()> {
+    const REQUESTS: usize = 5_000;
+
+    let server = trial.launch().flags("--drain-timeout 60").start()?;
+    let mut client = server.connect()?;
+    client.ping()?;
+    server.freeze()?;
+    let pings = "PING\r\n".repeat(REQUESTS);
+    client.send(&pings)?.send("PIN")?.send_urgent(b'G')?;
+    client.send("\r\n")?.send(&pings)?.wait_until_arrived()?;
+    server.signal(Signal::SIGTERM)?;
+    server.thaw()?;
+    let replies = "+PONG\r\n".repeat(2 * REQUESTS + 1);
+    client.expect(&replies)?.expect_end()?;
+    server.wait()?.expect(0)?;
+    Ok(())
+}
+
 /// Whoever asks for more after the signal gets no answer to that, and loses
 /// none that is on its way: a server that closed, or shut down both its sides,
 /// would answer with a reset, and the kernel drop what is queued.
@@ -136,6 +160,44 @@ fn client_goes_on_asking(trial: &Trial) -> Result<()> {
     let pongs = rest.chunks(7).all(|reply| reply == b"+PONG\r\n");
     ensure!(pongs, "{}", show(&rest));
     server.wait()?.expect(0)?;
+    Ok(())
+}
+
+/// A connection that was reset has nothing left to wait for, though replies in
+/// its send queue will never be acknowledged.
+fn reset_before_the_end(trial: &Trial) -> Result<()> {
+    let (server, client) = with_unread_replies(trial)?;
+    server.freeze()?;
+    client.reset()?;
+    server.signal(Signal::SIGTERM)?;
+    server.thaw()?;
+    expect_end_at_once(&server).context("reset before the signal")?;
+
+    let (server, client) = with_unread_replies(trial)?;
+    server.signal(Signal::SIGTERM)?;
+    poll_until("the signal to be taken", PATIENCE, || {
+        Ok(!server.process()?.has_pending(Signal::SIGTERM)?)
+    })?;
+    client.reset()?;
+    expect_end_at_once(&server).context("reset after the signal")
+}
+
+/// A server, and a client that leaves part of its replies in the server's send
+/// queue.
+fn with_unread_replies(trial: &Trial) -> Result<(Rc<Server>, Client)> {
+    let server = trial.launch().flags("--drain-timeout 60").start()?;
+    let mut client = Client::with_small_window(server.tcp()?)?;
+    // Replies to one chunk of input, and more than the window has room for.
+    let (requests, replies) = unknowns(300);
+    client.ping()?.send(&requests)?.expect(&replies[..100])?;
+    Ok((server, client))
+}
+
+fn expect_end_at_once(server: &Server) -> Result<()> {
+    let asked = Instant::now();
+    server.wait()?.expect(0)?;
+    let took = asked.elapsed();
+    ensure!(took < Duration::from_secs(1), "stopped after {took:?}");
     Ok(())
 }
 
