@@ -19,8 +19,12 @@ const REFUSAL: &[u8] = b"-ERR max number of clients reached\r\n";
 /// A listening socket, if the command line asks for one, and its address.
 ///
 /// SO_REUSEADDR, because a server that restarts must not wait for connections
-/// in TIME_WAIT; TCP_NODELAY, which accepted sockets inherit, because replies
-/// are sent whole; IPV6_V6ONLY, so that an address means what it says.
+/// in TIME_WAIT; IPV6_V6ONLY, so that an address means what it says. Accepted
+/// sockets inherit two more: TCP_NODELAY, because replies are sent whole; and
+/// SO_OOBINLINE, so that a byte sent as urgent data is a byte of the stream,
+/// in its place, as RFC 6093 wants it. Without that option SIOCINQ counts only
+/// up to the urgent byte (include/net/tcp.h, tcp_inq), so a stop would leave
+/// unanswered what had arrived behind it.
 ///
 /// # Errors
 ///
@@ -70,6 +74,7 @@ pub fn unbound(address: SocketAddr, kind: Type) -> std::io::Result<Socket> {
     if kind == Type::STREAM {
         socket.set_reuse_address(true)?;
         socket.set_tcp_nodelay(true)?;
+        socket.set_out_of_band_inline(true)?;
     }
     if domain == Domain::IPV6 {
         socket.set_only_v6(true)?;

@@ -345,16 +345,15 @@ fn large_request_in_pieces(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// A receive ends at an urgent byte, however much follows (tcp(7),
-/// SIOCATMARK). The byte itself is none of the stream's, unless the server
-/// wants it there (SO_OOBINLINE): then this one is an empty line.
+/// A receive ends before an urgent byte, however much follows (tcp(7),
+/// SIOCATMARK). The byte is part of the stream (SO_OOBINLINE).
 fn urgent_byte(trial: &Trial) -> Result<()> {
     let server = trial.serve()?;
     let mut client = server.connect()?;
     client.ping()?;
     server.freeze()?;
-    client.send("PING before\r\n")?.send_urgent(b'\n')?;
-    client.send("PING after\r\n")?.wait_until_arrived()?;
+    client.send("PING before\r\nPIN")?.send_urgent(b'G')?;
+    client.send(" after\r\n")?.wait_until_arrived()?;
     server.thaw()?;
     client.expect("$6\r\nbefore\r\n$5\r\nafter\r\n")?;
     Ok(())
