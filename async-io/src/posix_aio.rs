@@ -94,9 +94,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
-use nix::sys::socket::{
-    Shutdown, SockFlag, setsockopt, shutdown, sockopt::OobInline,
-};
+use nix::sys::socket::{Shutdown, SockFlag, shutdown};
 use slotmap::{DefaultKey, SecondaryMap};
 
 use common::limits::{ACCEPTS_PER_ROUND, DELIVERY_LOOK};
@@ -115,13 +113,6 @@ const SIGNALS_PER_ROUND: usize = 64;
 /// How often the operations in flight are looked at for one whose signal was
 /// lost.
 const SCAN_PERIOD: Duration = Duration::from_secs(1);
-
-/// How long to wait before a newcomer that got no thread tries again.
-const THREAD_LOOK: Duration = Duration::from_millis(2);
-
-/// How long it may try, although threads can be made: longer than glibc lets
-/// one sleep that it takes for available.
-const THREAD_PATIENCE: Duration = Duration::from_secs(3);
 
 /// Why there is no datagram service.
 const NO_DATAGRAMS: &str = "posix-aio serves no datagrams, because aio_read(3) \
@@ -147,7 +138,6 @@ pub fn serve(config: &Config) -> Result<()> {
             until = Some(engine.server.now);
         }
         engine.on_connected()?;
-        engine.begin();
         engine.close_overdue();
         engine.close_delivered();
         engine.scan();
@@ -168,8 +158,6 @@ struct Engine<'a> {
     /// True while somebody may wait of whom no signal will tell any more.
     has_newcomers: bool,
     clients: SecondaryMap<DefaultKey, Client>,
-    /// Who came last, while there is no thread for it.
-    newest: Option<Newest>,
     /// Whose time is up, with what they had sent by then: they get a last
     /// look.
     overdue: Vec<(DefaultKey, u64)>,
@@ -187,24 +175,12 @@ struct Client {
     is_over: bool,
 }
 
-/// A newcomer that has no thread.
-struct Newest {
-    key: DefaultKey,
-    /// When it came.
-    since: Instant,
-    /// When to try again.
-    again: Instant,
-}
-
 impl<'a> Engine<'a> {
     fn new(config: &'a Config) -> Result<Self> {
         let signals = Signals::block()?;
         let Some((listener, address)) = common::listen(config)? else {
             bail!("nothing to serve");
         };
-        // Streams inherit it: an urgent byte is one like the others, so that
-        // what has arrived and what was received can be compared.
-        setsockopt(&listener, OobInline, &true).context("SO_OOBINLINE")?;
         signals::watch(&listener)?;
         let threads = Threads::new();
         let ceiling = Ceiling::find()?;
@@ -220,7 +196,6 @@ impl<'a> Engine<'a> {
             // Those who came before the listener was watched.
             has_newcomers: true,
             clients: SecondaryMap::new(),
-            newest: None,
             overdue: Vec::new(),
             overdue_look: server.now,
             next_scan: server.now,
@@ -234,7 +209,6 @@ impl<'a> Engine<'a> {
         let moments = [
             self.server.next_moment(),
             self.may_accept().then_some(now),
-            self.newest.as_ref().map(|newest| newest.again),
             (!self.overdue.is_empty()).then_some(self.overdue_look),
             (!self.clients.is_empty()).then_some(self.next_scan),
         ];
@@ -246,7 +220,6 @@ impl<'a> Engine<'a> {
     fn may_accept(&self) -> bool {
         self.has_newcomers
             && self.listener.is_some()
-            && self.newest.is_none()
             && self.server.paused_until.is_none()
     }
 
@@ -255,15 +228,16 @@ impl<'a> Engine<'a> {
     fn on_connected(&mut self) -> Result<()> {
         let server = &mut self.server;
         server.paused_until.take_if(|until| *until <= server.now);
+        let mut newcomers = Vec::new();
         for _ in 0..ACCEPTS_PER_ROUND {
             if !self.may_accept() {
-                return Ok(());
+                break;
             }
-            let Some(listener) = &self.listener else { return Ok(()) };
+            let Some(listener) = &self.listener else { break };
             // Not non-blocking: the thread that reads or writes is to wait.
             match accept(listener, SockFlag::SOCK_CLOEXEC) {
                 Ok(newcomer) => {
-                    self.welcome(newcomer);
+                    newcomers.extend(self.welcome(newcomer));
                     if !self.server.reserve.retake() {
                         self.server.pause(Errno::EMFILE);
                     }
@@ -282,57 +256,44 @@ impl<'a> Engine<'a> {
                 Err(errno) => return Err(errno).context("accept4"),
             }
         }
+        self.require_threads(newcomers);
         Ok(())
     }
 
-    /// Takes a newcomer in, if there is room for its operations.
-    fn welcome(&mut self, newcomer: OwnedFd) {
-        let Some(key) = self.server.on_accepted(newcomer) else { return };
+    /// Takes a newcomer in and starts its first operation, if there is room for
+    /// its operations.
+    fn welcome(&mut self, newcomer: OwnedFd) -> Option<DefaultKey> {
+        let key = self.server.on_accepted(newcomer)?;
         let Ceiling { operations, setting } = self.ceiling;
         let has_room = self.clients.len() < operations;
-        let operation = Operation::new(key);
+        let mut operation = Operation::new(key);
+        let stream = &self.server.connections[key].stream;
+        let started = has_room.then(|| operation.receive(stream));
         let client = Client { operation, is_stopped: false, is_over: false };
         self.clients.insert(key, client);
-        if has_room {
-            let (since, again) = (self.server.now, self.server.now);
-            self.newest = Some(Newest { key, since, again });
-            self.begin();
-        } else {
-            let why = format!("{setting} allows {operations} operations");
-            self.turn_away(key, &why);
-        }
+        let why = match started {
+            Some(Ok(())) => return Some(key),
+            Some(Err(errno)) => format!("aio_read: {errno}"),
+            None => format!("{setting} allows {operations} operations"),
+        };
+        self.turn_away(key, &why);
+        None
     }
 
-    /// Starts the first operation of who came last. Where glibc cannot make a
-    /// thread, it does not say so: the request waits for a thread that has
-    /// nothing to do, and takes that of a client that comes back to find none.
-    /// So a newcomer gets a thread, or is refused and nobody else; and the
-    /// next one is let in only then.
-    fn begin(&mut self) {
-        let now = self.server.now;
-        let Some(newest) = self.newest.take_if(|it| it.again <= now) else {
-            return;
-        };
-        let Newest { key, since, .. } = newest;
-        let Some(client) = self.clients.get_mut(key) else { return };
-        let stream = &self.server.connections[key].stream;
-        if !client.operation.is_in_flight() {
-            if let Err(errno) = client.operation.receive(stream) {
-                return self.turn_away(key, &format!("aio_read: {errno}"));
-            }
-            // What can't be cancelled has a thread, which may be that of a
-            // client between two operations: it needs another one then.
-            let has_begun = || !self.clients[key].operation.cancel(stream);
-            if self.has_threads() || (has_begun() && room::has_another_thread())
-            {
-                return;
-            }
+    /// Refuses the newcomers for which no thread can be made. glibc does not
+    /// report that: their reads would wait until a thread of another client is
+    /// idle, and that client's next operation for another one. A newcomer may
+    /// also have taken an idle thread now, which its client will miss: so what
+    /// counts is how many threads there are, not which of them does what.
+    fn require_threads(&mut self, mut newcomers: Vec<DefaultKey>) {
+        // One of them is the main thread.
+        let wanted = self.clients.len() + 1;
+        let missing = wanted.saturating_sub(self.threads.count());
+        let missing = missing.min(newcomers.len());
+        let refused = missing - room::threads_to_be_had(missing);
+        for key in newcomers.drain(newcomers.len() - refused..) {
+            self.turn_away(key, "no thread (ulimit -u, ulimit -v)");
         }
-        if now >= since + THREAD_PATIENCE || !room::has_another_thread() {
-            return self.turn_away(key, "no thread (ulimit -u, ulimit -v)");
-        }
-        let again = now + THREAD_LOOK;
-        self.newest = Some(Newest { key, since, again });
     }
 
     /// True where there is a thread for each client, and the first.
@@ -374,8 +335,6 @@ impl<'a> Engine<'a> {
                 }
                 Ok(())
             }
-            // No thread had begun it: `begin` tries again.
-            Transfer::Receive(Err(Errno::ECANCELED)) => return,
             Transfer::Receive(Err(errno)) | Transfer::Send(Err(errno)) => {
                 Err(errno)
             }
@@ -444,10 +403,9 @@ impl<'a> Engine<'a> {
         let keys: Vec<_> = self.clients.keys().collect();
         for key in keys {
             let operation = &self.clients[key].operation;
-            let is_new = self.newest.as_ref().is_some_and(|it| it.key == key);
             if operation.is_lost() {
                 self.on_completed(key);
-            } else if !operation.is_in_flight() && !is_new {
+            } else if !operation.is_in_flight() {
                 self.start(key);
             }
         }
@@ -532,7 +490,6 @@ impl<'a> Engine<'a> {
         let drain_timeout = self.server.config.drain_timeout;
         self.server.drain_until = Some(self.server.now + drain_timeout);
         self.listener = None;
-        self.newest = None;
         let keys: Vec<_> = self.clients.keys().collect();
         for key in keys {
             self.stop(key);

@@ -201,14 +201,13 @@ impl Operation {
         }
     }
 
-    /// Gives up the operation if no thread has begun it, and says so: it
-    /// completes with ECANCELED, and its signal comes. Otherwise it goes on.
-    pub fn cancel(&self, stream: &OwnedFd) -> bool {
+    /// Gives up the operation if no thread has begun it: it completes with
+    /// ECANCELED, and its signal comes. Otherwise it goes on.
+    pub fn cancel(&self, stream: &OwnedFd) {
         let (fd, control) = (stream.as_raw_fd(), self.control.as_ptr());
         // SAFETY: the control block is that of an operation, and whether it is
         // in flight on this descriptor is found out.
-        let cancelled = unsafe { libc::aio_cancel(fd, control) };
-        cancelled == libc::AIO_CANCELED
+        unsafe { libc::aio_cancel(fd, control) };
     }
 
     /// glibc takes its lock for this answer, so whoever is told that an

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::mem::MaybeUninit;
 use std::os::unix::fs::MetadataExt as _;
 use std::ptr;
+use std::sync::Mutex;
 
 use anyhow::Result;
 use nix::sys::resource::{Resource, getrlimit};
@@ -86,31 +87,43 @@ impl Threads {
     }
 }
 
-/// Tries whether a thread can be made: this one does nothing and is gone.
-pub fn has_another_thread() -> bool {
-    extern "C" fn nothing(_: *mut c_void) -> *mut c_void {
+/// How many more threads can be made, up to `wanted`: makes them, all there at
+/// the same time, and lets them end.
+pub fn threads_to_be_had(wanted: usize) -> usize {
+    extern "C" fn pass(gate: *mut c_void) -> *mut c_void {
+        // SAFETY: the gate outlives the thread, which is joined.
+        let gate = unsafe { &*gate.cast::<Mutex<()>>() };
+        drop(gate.lock());
         ptr::null_mut()
     }
 
-    let mut thread = MaybeUninit::uninit();
-    // SAFETY: `thread` has room, and `nothing` takes no argument.
-    let created = unsafe {
-        libc::pthread_create(
-            thread.as_mut_ptr(),
-            ptr::null(),
-            nothing,
-            ptr::null_mut(),
-        )
-    };
-    if created != 0 {
-        return false;
+    let gate = Mutex::new(());
+    let shut = gate.lock();
+    let mut threads = Vec::new();
+    while threads.len() < wanted {
+        let mut thread = MaybeUninit::uninit();
+        // SAFETY: `thread` has room, and `pass` gets the gate that it expects.
+        let created = unsafe {
+            libc::pthread_create(
+                thread.as_mut_ptr(),
+                ptr::null(),
+                pass,
+                ptr::from_ref(&gate).cast_mut().cast(),
+            )
+        };
+        if created != 0 {
+            break;
+        }
+        // SAFETY: pthread_create has filled it.
+        threads.push(unsafe { thread.assume_init() });
     }
-    // SAFETY: pthread_create has filled it.
-    let thread = unsafe { thread.assume_init() };
-    // SAFETY: it is a thread that nobody else waits for. Detached, it would be
-    // counted among the others for a while.
-    unsafe { libc::pthread_join(thread, ptr::null_mut()) };
-    true
+    drop(shut);
+    for thread in &threads {
+        // SAFETY: nobody else waits for it. Detached, it would be counted
+        // among the others for a while.
+        unsafe { libc::pthread_join(*thread, ptr::null_mut()) };
+    }
+    threads.len()
 }
 
 /// Raises glibc's limit of 20 threads. Call it before the first operation.

@@ -32,6 +32,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("stop::no_newcomers", no_newcomers).only(For::Many),
         Case::new("stop::under_load", under_load),
         Case::new("stop::at_any_moment", at_any_moment),
+        Case::new("stop::while_clients_connect", while_clients_connect),
         Case::new("stop::killed", killed),
     ]
 }
@@ -193,11 +194,12 @@ fn with_unread_replies(trial: &Trial) -> Result<(Rc<Server>, Client)> {
     Ok((server, client))
 }
 
+/// A server that has nothing to wait for ends in some milliseconds.
 fn expect_end_at_once(server: &Server) -> Result<()> {
     let asked = Instant::now();
     server.wait()?.expect(0)?;
     let took = asked.elapsed();
-    ensure!(took < Duration::from_secs(1), "stopped after {took:?}");
+    ensure!(took < Duration::from_millis(700), "stopped after {took:?}");
     Ok(())
 }
 
@@ -323,6 +325,31 @@ fn at_any_moment(trial: &Trial) -> Result<()> {
             .wait()
             .and_then(|ended| ended.expect(0))
             .with_context(|| format!("round {round}, after {after} us"))?;
+    }
+    Ok(())
+}
+
+/// Clients that have just connected are no reason to wait: each is answered, or
+/// told the end before the server has begun with it.
+fn while_clients_connect(trial: &Trial) -> Result<()> {
+    for round in 0..5 {
+        let server = trial.launch().flags("--drain-timeout 60").start()?;
+        let mut clients = Vec::new();
+        for _ in 0..100 {
+            let mut client = server.connect()?;
+            client.send("PING\r\n")?;
+            clients.push(client);
+        }
+        server.signal(Signal::SIGTERM)?;
+        expect_end_at_once(&server)
+            .with_context(|| format!("round {round}"))?;
+        for (number, client) in clients.iter_mut().enumerate() {
+            let mut reply = Vec::new();
+            // A reset may follow, where the server had not taken the request.
+            let _ = client.stream().read_to_end(&mut reply);
+            let whole = reply.is_empty() || reply == b"+PONG\r\n";
+            ensure!(whole, "client {number} has {}", show(&reply));
+        }
     }
     Ok(())
 }
