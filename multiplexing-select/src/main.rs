@@ -23,29 +23,36 @@
 //! ```
 //!
 //! A set has a bit for each descriptor number. The kernel overwrites the sets
-//! with its answer, so they are built anew for each wait, and searched after
-//! it: three passes over all sockets, one of them the kernel's, whoever is
-//! ready. It looks at the bits below the first argument, which is the highest
-//! descriptor plus one.
+//! with its answer, so the program builds them anew for each wait, and searches
+//! them after it. The kernel looks at all sockets before it sleeps and again
+//! each time it wakes (fs/select.c, do_select). So a wait that sleeps costs at
+//! least four passes over all sockets, however few are ready. The kernel looks
+//! at the bits below the first argument, which is the highest descriptor plus
+//! one.
 //!
 //! # System calls
 //!
-//! select(2), accept4(2), recv(2), send(2), shutdown(2), signalfd(2), ioctl(2)
-//! (tcp(7)); for datagrams recvfrom(2) and sendto(2).
+//! fcntl(2) (O_NONBLOCK), select(2), accept4(2), recv(2), send(2), shutdown(2),
+//! signalfd(2) and read(2) of it, ioctl(2) (tcp(7)); for datagrams recvfrom(2)
+//! and sendto(2).
 //!
 //! # Limits
 //!
 //! FD_SETSIZE: a set has 1,024 bits, for descriptors 0 to 1,023, whatever
-//! RLIMIT_NOFILE says. There is no errno: to set a bit beyond them writes past
-//! the set's end in C, and panics here. So a newcomer with a higher descriptor
-//! is refused, and so is a start where the program's own would be. Each wait
+//! RLIMIT_NOFILE says. The limit is the C library's, whose fd_set has a fixed
+//! size; the kernel has none (select(2), "C library/kernel differences"). No
+//! errno reports it. Setting a bit beyond the last writes past the set's end in
+//! C, aborts the program in C with _FORTIFY_SOURCE (feature_test_macros(7)),
+//! and panics here. So a new connection with a higher descriptor is rejected,
+//! and the program does not start if one of its own would be higher. Each wait
 //! costs time for every client, busy or idle. One thread: a request that takes
 //! long delays all the others.
 //!
 //! # When to use it
 //!
 //! Where there is nothing else: it is the oldest of its kind, and on every
-//! system. Its timeout is in microseconds, poll's and epoll's in milliseconds.
+//! system. Its timeout in microseconds is no reason: ppoll(2), pselect(2) and
+//! epoll_pwait2(2) take nanoseconds.
 //!
 //! # Compare with
 //!
@@ -326,8 +333,9 @@ impl<'a> Server<'a> {
     }
 }
 
-/// What select has found. An error or a hang-up makes a socket both: the next
-/// call says which it is.
+/// Conditions that select has found. An error makes a socket readable and
+/// writable, a hang-up alone only readable (select(2), "Correspondence between
+/// select() and poll() notifications"). The next call says which it is.
 #[derive(Clone, Copy, Debug)]
 struct Ready {
     readable: bool,

@@ -1,6 +1,7 @@
-//! FD_SETSIZE: the descriptors that a set has a bit for. To set the bit of
-//! another writes past the set's end in C, where nothing tells, and ends the
-//! program here: nix panics.
+//! FD_SETSIZE: the descriptors that a set of the C library has a bit for
+//! (select(2), "C library/kernel differences"). Setting the bit of another one
+//! ends the program here, because nix panics; in C it writes past the set's
+//! end, or aborts the program if that was built with _FORTIFY_SOURCE.
 
 use std::os::fd::{AsFd, AsRawFd as _};
 
