@@ -25,13 +25,15 @@
 //! (`events`), and what has come (`revents`), which the kernel fills in. As the
 //! two are apart, the array is kept from wait to wait, and changed only where a
 //! connection changes. The kernel keeps nothing: each wait copies the whole
-//! array to it and back, and looks at each socket, so the cost of a wait grows
-//! with the sockets there are, not with those that are ready.
+//! array to it, looks at each socket, and copies each `revents` back
+//! (fs/select.c, do_sys_poll), so the cost of a wait grows with the sockets
+//! there are, not with those that are ready.
 //!
 //! # System calls
 //!
-//! poll(2), accept4(2), recv(2), send(2), shutdown(2), signalfd(2), ioctl(2)
-//! (tcp(7)); for datagrams recvfrom(2) and sendto(2).
+//! fcntl(2) (O_NONBLOCK), poll(2), accept4(2), recv(2), send(2), shutdown(2),
+//! signalfd(2) and read(2) of it, ioctl(2) (tcp(7)); for datagrams recvfrom(2)
+//! and sendto(2).
 //!
 //! # Limits
 //!
@@ -44,7 +46,8 @@
 //! # When to use it
 //!
 //! For few clients, or where most of them are busy: then a look at each finds
-//! much. It is in POSIX, so the program runs on any Unix.
+//! much. poll is in POSIX, so a program that uses it can run on any Unix. This
+//! one can't: signalfd(2) and accept4(2) are Linux's.
 //!
 //! # Compare with
 //!
