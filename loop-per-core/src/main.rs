@@ -44,23 +44,25 @@
 //! # System calls
 //!
 //! epoll_create1(2), epoll_ctl(2), epoll_wait(2) and eventfd(2), through mio;
-//! accept4(2), recv(2), send(2), shutdown(2), ioctl(2) (tcp(7)); for datagrams
-//! recvfrom(2) and sendto(2); setsockopt(2) for SO_REUSEPORT; clone3(2),
-//! through pthread_create(3), sched_getaffinity(2) and sched_setaffinity(2)
-//! for the loops; signalfd(2) in the main thread.
+//! fcntl(2) (O_NONBLOCK), accept4(2), recv(2), send(2), shutdown(2), ioctl(2)
+//! (tcp(7)); for datagrams recvfrom(2) and sendto(2); setsockopt(2) for
+//! SO_REUSEPORT; clone3(2), through pthread_create(3), sched_getaffinity(2) and
+//! sched_setaffinity(2) for the loops; signalfd(2) and read(2) of it in the
+//! main thread.
 //!
 //! # Limits
 //!
-//! A descriptor a client, and four a loop (EMFILE at RLIMIT_NOFILE, which the
-//! loops have together); at most 1024 loops. Each listener has a backlog of
-//! its own, `--backlog` long. An idle client takes a quarter of a KiB here
-//! (measured on x86-64), and in the kernel what it takes with epoll.
+//! One descriptor per client, and four per loop (EMFILE at RLIMIT_NOFILE,
+//! which the loops have together); at most 1024 loops. Each listener has an
+//! accept queue of its own, `--backlog` long. An idle client costs a quarter of
+//! a KiB here (`cargo xtask memory loop-per-core`, x86-64), and in the kernel
+//! what it costs with epoll.
 //!
 //! The hash knows nothing of load. A client that comes to a busy loop waits
 //! there while the others sleep, and nobody takes it over; of few clients
-//! many may be one loop's (four on four loops: all apart in one case of
-//! eleven). At `--max-connections`, a newcomer to one loop is refused though
-//! another is about to notice that a client has left.
+//! many may be one loop's (four on four loops are all apart in 4! of 4^4
+//! cases, 9 %). At `--max-connections`, a newcomer to one loop is refused
+//! though another is about to notice that a client has left.
 //!
 //! # When to use it
 //!
@@ -117,7 +119,9 @@ const MODEL: Model = Model {
     clients: Clients::Many,
 };
 
-/// Sockets reported by one wait, 12 bytes each; the others come with the next.
+/// Events returned by one wait; the others come with the next. An event has 12
+/// bytes on x86-64, 16 on other 64-bit processors (EPOLL_PACKED in
+/// include/uapi/linux/eventpoll.h).
 const EVENTS_PER_WAIT: usize = 1024;
 
 /// What mio hands back for the sources that are no connection. A key of a

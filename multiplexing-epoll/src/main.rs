@@ -39,16 +39,17 @@
 //!
 //! # System calls
 //!
-//! epoll_create1(2), epoll_ctl(2), epoll_wait(2), accept4(2), recv(2),
-//! send(2), shutdown(2), signalfd(2), ioctl(2) (tcp(7)); for datagrams
-//! recvfrom(2) and sendto(2).
+//! fcntl(2) (O_NONBLOCK), epoll_create1(2), epoll_ctl(2), epoll_wait(2),
+//! accept4(2), recv(2), send(2), shutdown(2), signalfd(2) and read(2) of it,
+//! ioctl(2) (tcp(7)); for datagrams recvfrom(2) and sendto(2).
 //!
 //! # Limits
 //!
-//! A descriptor a client (EMFILE at RLIMIT_NOFILE), and about 160 bytes of
-//! kernel memory a socket for its place in the set, up to
-//! fs.epoll.max_user_watches (ENOSPC). One thread: a request that takes long
-//! delays all the others.
+//! One descriptor per client (EMFILE at RLIMIT_NOFILE). Each socket's place in
+//! the set costs 184 bytes of kernel memory (EP_ITEM_COST in fs/eventpoll.c, on
+//! x86-64 with Linux 6.18; epoll(7) says roughly 160). The places of one user
+//! may number fs.epoll.max_user_watches (ENOSPC). One thread: a request that
+//! takes long delays all the others.
 //!
 //! # When to use it
 //!
@@ -59,7 +60,8 @@
 //! # Compare with
 //!
 //! `multiplexing-poll`, which hands the kernel the whole list at each wait;
-//! `signal-driven`, where the kernel interrupts instead of being asked;
+//! `signal-driven`, where the kernel queues one signal per event instead of
+//! one list entry per socket, so that the queue can overflow;
 //! `loop-per-core`, which is `edge` on every processor.
 
 mod accept;
@@ -99,7 +101,9 @@ const MODEL: Model = Model {
     clients: Clients::Many,
 };
 
-/// Sockets reported by one wait, 12 bytes each; the others come with the next.
+/// Events returned by one wait; the others come with the next. An event has 12
+/// bytes on x86-64, 16 on other 64-bit processors (EPOLL_PACKED in
+/// include/uapi/linux/eventpoll.h).
 const EVENTS_PER_WAIT: usize = 1024;
 
 /// What epoll hands back for the descriptors that are no connection. A key of

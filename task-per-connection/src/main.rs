@@ -47,18 +47,21 @@
 //!
 //! # System calls
 //!
-//! accept4(2), recv(2), send(2), shutdown(2), signalfd(2), ioctl(2) (tcp(7));
-//! for datagrams recvfrom(2) and sendto(2). Through tokio: epoll_create1(2),
-//! epoll_ctl(2), epoll_wait(2), eventfd(2) to wake the worker that waits in
-//! it, futex(2) to wake the others, clone3(2) at start.
+//! fcntl(2) (O_NONBLOCK), accept4(2), recv(2), send(2), shutdown(2),
+//! signalfd(2) and read(2) of it, ioctl(2) (tcp(7)); for datagrams recvfrom(2)
+//! and sendto(2). Through tokio: epoll_create1(2), epoll_ctl(2), epoll_wait(2),
+//! eventfd(2) to wake the worker that waits in it, futex(2) to wake the others,
+//! clone3(2) at start.
 //!
 //! # Limits
 //!
-//! A descriptor a client (EMFILE at RLIMIT_NOFILE), 1.6 KiB of memory while it
-//! is idle (measured on x86-64: its state machine, timer and stop token, and
-//! what tokio knows of its socket), and in the kernel about 160 bytes for its
-//! place in epoll's set, up to fs.epoll.max_user_watches (ENOSPC). Whatever it
-//! is, the newcomer is refused and nobody else.
+//! One descriptor per client (EMFILE at RLIMIT_NOFILE). An idle client costs
+//! 1.6 KiB of memory for its state machine, timer and stop token, and for what
+//! tokio knows of its socket (`cargo xtask memory task-per-connection`,
+//! x86-64), and its place in epoll's set 184 bytes in the kernel (EP_ITEM_COST
+//! in fs/eventpoll.c, on x86-64 with Linux 6.18), up to
+//! fs.epoll.max_user_watches (ENOSPC). At each of these limits new
+//! connections are rejected, and no other client is affected.
 //!
 //! The places are counted by the workers that serve them. At
 //! `--max-connections` a newcomer may be refused though another worker is
