@@ -23,10 +23,11 @@
 //!        answers, sends, and asks the next
 //! ```
 //!
-//! O_NONBLOCK makes every call return at once. Nothing waits in the kernel, so
-//! nothing tells the program that there is something to do: it finds out by
-//! asking, and one thread is at it all the time. The other models ask the
-//! kernel once for all sockets.
+//! O_NONBLOCK makes every call on a socket return at once; on a regular file
+//! it has no effect (open(2)). Nothing waits in the kernel, so the program is
+//! not told that there is something to do: it finds out by asking, and one
+//! thread is at it all the time. The other models ask the kernel once for all
+//! sockets.
 //!
 //! With `--pause-us N` it sleeps so long between two rounds: less processor
 //! time burnt, and each step of a request, 16 KiB or what fits a send buffer,
