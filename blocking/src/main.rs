@@ -37,8 +37,9 @@
 //! # Limits
 //!
 //! One client. The second one waits as long as the first one likes, up to the
-//! idle timeout; 4,096 more wait in the backlog (net.core.somaxconn), and
-//! after them the kernel drops connection requests.
+//! idle timeout. The accept queue holds `--backlog` clients, at most
+//! net.core.somaxconn: 4,096 by default since Linux 5.4, 128 before
+//! (listen(2)). When it is full, the kernel drops connection requests.
 //!
 //! # When to use it
 //!
