@@ -32,15 +32,17 @@
 //!
 //! # System calls
 //!
-//! poll(2), signalfd(2), accept4(2), fork(2), waitpid(2) and kill(2) in the
-//! parent; in a child prctl(2) and those of `blocking`: recv(2), send(2),
-//! shutdown(2), setsockopt(2), recvfrom(2), sendto(2), sigaction(2), ioctl(2).
+//! fcntl(2) (O_NONBLOCK), poll(2), signalfd(2) and read(2) of it, accept4(2),
+//! fork(2), waitpid(2) and kill(2) in the parent; in a child prctl(2) and those
+//! of `blocking`: recv(2), send(2), shutdown(2), setsockopt(2), recvfrom(2),
+//! sendto(2), sigaction(2), ioctl(2).
 //!
 //! # Limits
 //!
-//! A process a client: about 130 KiB of page tables, kernel stack and pages
-//! that were written to (measured on x86-64). The number of processes ends it
-//! (EAGAIN from fork: RLIMIT_NPROC, kernel.pid_max, kernel.threads-max, the
+//! One process per client: 51 KiB of pages that were written to, and 86 KiB in
+//! the kernel for page tables, kernel stack and the like, not counting the two
+//! sockets (`cargo xtask compare --full`, x86-64). The number of processes ends
+//! it (EAGAIN from fork: RLIMIT_NPROC, kernel.pid_max, kernel.threads-max, the
 //! control group's pids.max). The newcomer is refused then, and nobody else
 //! notices. Nothing that one child keeps in memory is seen by another.
 //!

@@ -33,13 +33,21 @@
 //!
 //! # Limits
 //!
-//! A descriptor, a thread and 64 KiB of address space a client, of which it
-//! touches about 13 KiB, and 22 KiB in the kernel: the thread's kernel stack
-//! and its task_struct (measured on x86-64). First comes the limit of open
-//! files (EMFILE), then that of threads (EAGAIN from pthread_create:
-//! RLIMIT_NPROC, kernel.threads-max, kernel.pid_max, the control group's
-//! pids.max) or of mappings (vm.max_map_count, two a thread). Whatever it is,
-//! the newcomer is refused and nobody else.
+//! One descriptor, one thread and 64 KiB of address space per client. An idle
+//! client costs 13 KiB of the process's memory, and 23 KiB in the kernel,
+//! mostly its thread's kernel stack and task_struct, not counting the two
+//! sockets (`cargo xtask compare --full`, x86-64).
+//!
+//! Which limit comes first depends on the machine. Under `ulimit -n 4096` it is
+//! that of open files (EMFILE; `cargo xtask test --case model::ceiling`). But
+//! the hard limit, to which the server raises its own, is 524,288 by default
+//! under systemd (systemd-system.conf(5)). There a limit of threads comes first
+//! (RLIMIT_NPROC, kernel.threads-max, kernel.pid_max, the control group's
+//! pids.max), or that of mappings: vm.max_map_count is 65,530 by default
+//! (Documentation/admin-guide/sysctl/vm.rst), and a thread needs two, one for
+//! its stack and one for the guard page below, so fewer than 32,765 threads
+//! fit. pthread_create reports both with EAGAIN. At each of these limits new
+//! connections are rejected, and no other client is affected.
 //!
 //! # When to use it
 //!
