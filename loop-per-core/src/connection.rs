@@ -149,8 +149,8 @@ impl Connection {
         Ok(())
     }
 
-    /// True after a stop once the client has all its replies: nobody waits for
-    /// its end of file then.
+    /// True after a stop once the client's kernel has acknowledged all replies:
+    /// the connection is closed then, without waiting for end of file.
     pub fn is_delivered(&self) -> bool {
         self.left.is_some()
             && self.stage != Stage::Conversing

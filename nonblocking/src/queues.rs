@@ -16,7 +16,10 @@ pub fn unread(stream: &OwnedFd) -> nix::Result<usize> {
 }
 
 /// Bytes that were sent and that the client's kernel has not acknowledged.
-/// Once it has, a reset does not destroy them.
+/// A program on Linux can read what its kernel has acknowledged even after a
+/// reset, which leaves the receive queue alone (tcp_reset in
+/// net/ipv4/tcp_input.c, Linux 6.18). Other systems may drop it: RFC 9293,
+/// section 3.10.7.4, has the receiver of a reset flush its queues.
 pub fn unacknowledged(stream: &OwnedFd) -> nix::Result<usize> {
     let mut bytes = 0;
     // SAFETY: SIOCOUTQ writes one int, and `bytes` is one.

@@ -227,8 +227,8 @@ impl<'a> Conversation<'a> {
         Ok(self.left == Some(0))
     }
 
-    /// True after a stop once the client has all its replies: nobody waits for
-    /// its end of file then.
+    /// True after a stop once the client's kernel has acknowledged all replies:
+    /// the connection is closed then, without waiting for end of file.
     fn is_delivered(&mut self) -> nix::Result<bool> {
         self.is_stopped()?;
         let stream = self.stream.get_ref();
