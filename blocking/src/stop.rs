@@ -5,6 +5,12 @@
 //! side is shut down stays so: accept(2) returns EINVAL, recv(2) what is there
 //! and otherwise end of file, recvfrom(2) the queued datagrams and otherwise
 //! nothing, whether the call had begun or begins later.
+//!
+//! Linux does all this; POSIX says only that shutdown(2) disables later
+//! receives of a connected socket. On Linux it also wakes a call that waits on
+//! a listener, or on a datagram socket without a peer, although for the latter
+//! it returns ENOTCONN (net/ipv4/af_inet.c, inet_shutdown). So its result is
+//! ignored here.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering};
@@ -48,7 +54,9 @@ pub fn install(home: BorrowedFd<'_>, drain_timeout: Duration) -> Result<()> {
             SaFlags::empty(),
             SigSet::all(),
         );
-        // SAFETY: the handlers make async-signal-safe calls only.
+        // SAFETY: the handlers make only calls that signal-safety(7) lists,
+        // and setitimer, which it does not list but which is safe all the same:
+        // in glibc and musl it is a bare system call.
         unsafe { sigaction(signal, &action) }
             .with_context(|| format!("cannot handle {signal}"))?;
         signals.add(signal);

@@ -88,9 +88,12 @@ pub fn requested() -> bool {
 
 /// A socket whose receiving side is shut down stays so: recv(2) returns what
 /// is there and otherwise end of file, recvfrom(2) the queued datagrams and
-/// otherwise nothing, whether the call had begun or begins later. A terminal
-/// sends SIGINT to the child too, so a second signal means nothing: the parent
-/// ends those who take too long.
+/// otherwise nothing, whether the call had begun or begins later. That is
+/// Linux; POSIX says only that shutdown(2) disables later receives of a
+/// connected socket. The datagram socket has no peer, so shutdown(2) returns
+/// ENOTCONN for it, and wakes the call all the same (net/ipv4/af_inet.c,
+/// inet_shutdown). A terminal sends SIGINT to the child too, so a second signal
+/// means nothing: the parent ends those who take too long.
 extern "C" fn on_stop(_: i32) {
     let errno = Errno::last_raw();
     REQUESTED.store(true, Ordering::SeqCst);

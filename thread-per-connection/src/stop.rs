@@ -5,6 +5,12 @@
 //! side is shut down stays so: accept(2) returns EINVAL, recvfrom(2) the
 //! queued datagrams and otherwise nothing, whether the call had begun or
 //! begins later. The streams are the registry's to shut down.
+//!
+//! Linux does all this; POSIX says only that shutdown(2) disables later
+//! receives of a connected socket. On Linux it also wakes a call that waits on
+//! a listener, or on a datagram socket without a peer, although for the latter
+//! it returns ENOTCONN (net/ipv4/af_inet.c, inet_shutdown). So its result is
+//! ignored here.
 
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
