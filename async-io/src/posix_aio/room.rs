@@ -140,7 +140,7 @@ pub fn prepare(threads: usize) -> Result<()> {
         reserved: i32,
     }
 
-    // Of glibc since 2.1 and 2.18; libc has neither.
+    // In glibc (aio_init(3), pthread_setattr_default_np(3)), not in libc.
     unsafe extern "C" {
         fn aio_init(init: *const AioInit);
         fn pthread_setattr_default_np(attr: *const libc::pthread_attr_t)
