@@ -50,7 +50,7 @@ enum Command {
     Tidy(tidy::Flags),
     /// Show a model's system calls while it answers one request.
     Trace(trace::Flags),
-    /// Show the packets of one conversation, seen through a raw socket.
+    /// Show the packets of one conversation, seen through a packet socket.
     Wire(wire::Flags),
 }
 

@@ -1,5 +1,5 @@
-//! A raw socket on the loopback: a copy of every packet of one port, with the
-//! headers that the kernel has put before it. See packet(7).
+//! A packet socket on the loopback: a copy of every packet of one port, with
+//! the headers that the kernel has put before it. See packet(7).
 
 use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -30,12 +30,13 @@ pub struct Frame {
     pub bytes: Vec<u8>,
 }
 
-/// Why there can be no raw socket here, in a sentence.
+/// Why there can be no packet socket here, in a sentence.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "a raw socket takes CAP_NET_RAW, which this process does not have: start \
-     it as root, or where the system lets everybody have a network of their \
-     own, with: unshare -rn sh -c 'ip link set lo up && cargo xtask wire ...'"
+    "a packet socket requires CAP_NET_RAW, which this process does not have: \
+     start it as root, or where the system lets everybody have a network of \
+     their own, with: unshare -rn sh -c 'ip link set lo up && cargo xtask wire \
+     ...'"
 )]
 pub struct NotAllowed;
 
@@ -56,7 +57,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// More packets than a conversation has, however much is sent again.
 const FRAMES: usize = 10_000;
 
-/// A raw socket. What it receives waits in its buffer, 208 KiB unless
+/// A packet socket. What it receives waits in its buffer, 208 KiB unless
 /// net.core.rmem_default says otherwise; what finds no room there is counted.
 #[derive(Debug)]
 pub struct Capture {
@@ -74,10 +75,10 @@ impl Capture {
         );
         let socket = match socket {
             Err(Errno::EPERM) => return Err(NotAllowed.into()),
-            other => other.context("cannot open a raw socket (AF_PACKET)")?,
+            other => other.context("cannot open a packet socket")?,
         };
         setsockopt(&socket, sockopt::ReceiveTimestampns, &true)
-            .context("SO_TIMESTAMPNS on a raw socket")?;
+            .context("SO_TIMESTAMPNS on a packet socket")?;
         thread::sleep(UNTIL_STAMPED);
         Ok(Self { socket })
     }
@@ -87,10 +88,10 @@ impl Capture {
         // The filter first, so that nothing else ever gets in.
         SockRef::from(&self.socket)
             .attach_filter(&filter::program(transport, port))
-            .context("SO_ATTACH_FILTER on a raw socket")?;
+            .context("SO_ATTACH_FILTER on a packet socket")?;
         let loopback = if_nametoindex("lo").context("no interface lo")?;
         bind(self.socket.as_raw_fd(), &everything_on(loopback))
-            .context("binding a raw socket to lo")
+            .context("binding a packet socket to lo")
     }
 
     /// What has come and still comes, until nothing does any more.
@@ -108,7 +109,7 @@ impl Capture {
                         break;
                     }
                 }
-                Err(errno) => return Err(errno).context("a raw socket"),
+                Err(errno) => return Err(errno).context("a packet socket"),
             }
         }
         Ok(frames)

@@ -1,4 +1,4 @@
-//! `cargo xtask wire`: the packets of one conversation, seen through a raw
+//! `cargo xtask wire`: the packets of one conversation, seen through a packet
 //! socket, beside the system calls of both sides.
 
 mod afterwards;
@@ -60,7 +60,7 @@ pub struct Flags {
     pcap: Option<PathBuf>,
 }
 
-/// Ends with exit code 77 where no raw socket can be opened, or the model
+/// Ends with exit code 77 where no packet socket can be opened, or the model
 /// can't run; with 2 where there is no such model.
 pub fn run(flags: &Flags) -> Result<ExitCode> {
     let workspace = Workspace::load()?;

@@ -93,7 +93,7 @@ impl Scene {
             .iter()
             .filter_map(|frame| Packet::parse(frame, &ends))
             .collect();
-        ensure!(!packets.is_empty(), "the raw socket has seen no packet");
+        ensure!(!packets.is_empty(), "the packet socket has seen no packet");
         Ok(Self {
             script,
             ends,

@@ -41,8 +41,8 @@ const DISAGREEMENT: Duration = Duration::from_micros(50);
 /// The least that parts cause and effect.
 const STEP: Duration = Duration::from_nanos(1);
 
-/// Puts all in order. The packets of one raw socket are in theirs, and so are
-/// the calls of one thread.
+/// Puts all in order. The packets of one packet socket are in theirs, and so
+/// are the calls of one thread.
 pub fn tell(mut packets: Vec<Packet>, mut calls: Vec<Call>) -> Vec<Moment> {
     let mut latest = Duration::ZERO;
     for packet in &mut packets {

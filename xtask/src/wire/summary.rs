@@ -28,8 +28,8 @@ pub fn sentences(scene: &Scene) -> Vec<String> {
     sentences.push(trust(scene));
     if scene.dropped > 0 {
         sentences.push(format!(
-            "{} packets found no room in the raw socket's buffer, and are not \
-             shown.",
+            "{} packets found no room in the packet socket's buffer, and are \
+             not shown.",
             scene.dropped
         ));
     }

@@ -1,4 +1,4 @@
-//! Conversations on this machine's loopback, as a raw socket sees them.
+//! Conversations on this machine's loopback, as a packet socket sees them.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};

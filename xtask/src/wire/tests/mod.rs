@@ -1,4 +1,4 @@
-//! From frames to ladders, and from a raw socket to frames.
+//! From frames to ladders, and from a packet socket to frames.
 
 mod drawn;
 mod frames;
