@@ -20,12 +20,13 @@ use common::limits::SHORTAGE_PAUSE;
 
 use crate::operation::Completion;
 
-/// Operations that one system call can take from us, 64 bytes each; where a
-/// round has more, there is one call more.
+/// Operations that one system call can take from us, 64 bytes each (struct
+/// io_uring_sqe in include/uapi/linux/io_uring.h); where a round has more,
+/// there is one call more.
 const SUBMISSIONS: u32 = 1024;
 
-/// Completions that the kernel can leave with us, 16 bytes each; further ones
-/// it keeps until there is room.
+/// Completions that the kernel can leave with us, 16 bytes each (struct
+/// io_uring_cqe); further ones it keeps until there is room.
 const COMPLETIONS: u32 = 4096;
 
 /// What all variants of the calls need: where it is missing, this is said.

@@ -40,7 +40,8 @@ pub const LINGER: Duration = Duration::from_secs(2);
 
 /// How often a server that stops looks whether the last replies have arrived:
 /// the kernel has no event for it. Short against a delayed acknowledgement,
-/// 40 ms, which is what it mostly waits for.
+/// which is what it mostly waits for: 40 ms or more (TCP_DELACK_MIN in
+/// include/net/tcp.h).
 pub const DELIVERY_LOOK: Duration = Duration::from_millis(10);
 
 /// How long a call is left alone that failed for want of memory or, with the
@@ -59,7 +60,7 @@ pub const DESCRIPTORS_SPARE: usize = 8;
 pub const DATAGRAM: usize = 65_527;
 
 /// Bytes of the largest reply, the same over IPv4 and IPv6: 65,535 less the
-/// headers of IPv4 and UDP.
+/// headers of IPv4 and UDP (RFC 791, RFC 768).
 pub const DATAGRAM_REPLY: usize = 65_507;
 
 /// Bytes a refused newcomer may have sent already and still get its answer:

@@ -103,8 +103,9 @@ fn bind_datagrams(
 /// So the first is bound, and listens, without the option: the address is
 /// ours, or EADDRINUSE. Only then it gets the option and the others join, for
 /// the kernel looks at what a bound socket has by the time when another one is
-/// bound to its port (inet_csk_get_port, udp_lib_get_port; seen on 6.18). A
-/// second server's first socket has no such option, and is turned away.
+/// bound to its port (inet_csk_get_port in net/ipv4/inet_connection_sock.c,
+/// udp_lib_get_port in net/ipv4/udp.c; seen on Linux 6.18). A second server's
+/// first socket has no such option, and is rejected.
 ///
 /// Before listen(2) would be too early: SO_REUSEADDR lets two servers that
 /// start together bind one address, and both would listen.

@@ -42,8 +42,8 @@
 //! Nothing interrupts a task: only at an `.await` does another one have its
 //! turn, and one that is always ready would keep its worker. So a conversation
 //! gives way by itself after 64 KiB, and tokio takes its turn away after 128
-//! waits that were none. A panic ends one task: tokio catches it, and the
-//! client's stream is closed.
+//! waits that were none (tokio::task::coop). A panic ends one task: tokio
+//! catches it, and the client's stream is closed.
 //!
 //! # System calls
 //!

@@ -18,8 +18,8 @@ const SIGNALS_SPARE: usize = 2;
 /// Mappings of memory that are no thread's stack.
 const MAPPINGS_SPARE: usize = 128;
 
-/// Bytes of a helper's stack, where glibc takes the process's default: 8 MiB
-/// mostly. It reads, writes and sends a signal.
+/// Bytes of a helper's stack, where glibc takes the process's default:
+/// RLIMIT_STACK (pthread_create(3)). It reads, writes and sends a signal.
 #[cfg(all(target_env = "gnu", target_pointer_width = "64"))]
 const STACK: usize = 64 * 1024;
 
@@ -126,7 +126,8 @@ pub fn threads_to_be_had(wanted: usize) -> usize {
     threads.len()
 }
 
-/// Raises glibc's limit of 20 threads. Call it before the first operation.
+/// Raises glibc's limit of 20 threads (aio_init(3)). Call it before the first
+/// operation.
 #[cfg(all(target_env = "gnu", target_pointer_width = "64"))]
 pub fn prepare(threads: usize) -> Result<()> {
     /// `struct aioinit` of aio.h.
