@@ -51,11 +51,10 @@
 //! # Limits
 //!
 //! The queue: RLIMIT_SIGPENDING signals, which all processes of one user share
-//! (`ulimit -i`; the kernel's default is about four for each MiB of memory).
-//! Each segment that arrives queues one, so it fills when the loop is late. No
-//! errno tells, only SIGIO. Nothing is lost then, but each round looks at all
-//! sockets, which this model was to avoid: with 5,000 idle clients beside 50
-//! busy ones, a third of the requests a second was left, or less.
+//! (`ulimit -i`; by default about four per MiB of memory: kernel/fork.c,
+//! fork_init). Each segment that arrives queues one, so it fills when the loop
+//! is late. No errno reports that, only SIGIO. Nothing is lost then, but each
+//! round looks at all sockets, which this model was to avoid.
 //!
 //! A descriptor a client (EMFILE at RLIMIT_NOFILE). Three calls to make a
 //! newcomer send signals, where epoll needs one; and two for a wait, where
