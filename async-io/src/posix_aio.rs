@@ -67,8 +67,9 @@
 //!   vm.max_map_count, with two mappings per thread. The least of all these is
 //!   the most clients there can be. glibc does not report that it cannot make a
 //!   thread, so the server counts its threads itself, and rejects the new
-//!   clients for which none can be made. At such a limit, a client that finds
-//!   no thread later waits until an operation of another one is complete.
+//!   clients for which none can be made. If the limit is reached later, a
+//!   client without a thread waits until one can be made, which is tried once
+//!   a second, or until an operation of another client is complete.
 //! - Time. glibc looks for the descriptor in a list, and the kernel for a
 //!   thread that wants a signal among all of them: both grow with the number
 //!   of clients. Among 1,000 idle ones a PING costs 0.06 ms of processor time,
@@ -119,6 +120,10 @@ const SIGNALS_PER_ROUND: usize = 64;
 /// lost.
 const SCAN_PERIOD: Duration = Duration::from_secs(1);
 
+/// How long glibc may take to make a thread before the scan sees to it: longer
+/// than from one operation of a client to its next one.
+const THREAD_LOOK: Duration = Duration::from_millis(100);
+
 /// Why there is no datagram service.
 const NO_DATAGRAMS: &str = "posix-aio serves no datagrams, because aio_read(3) \
                             gives no source address to answer";
@@ -168,6 +173,8 @@ struct Engine<'a> {
     overdue: Vec<(DefaultKey, u64)>,
     overdue_look: Instant,
     next_scan: Instant,
+    /// True where the last scan found fewer threads than clients.
+    thread_missing: bool,
 }
 
 /// What the engine knows of a connection. A key is never used twice, so a
@@ -204,6 +211,7 @@ impl<'a> Engine<'a> {
             overdue: Vec::new(),
             overdue_look: server.now,
             next_scan: server.now,
+            thread_missing: false,
             server,
         })
     }
@@ -295,6 +303,10 @@ impl<'a> Engine<'a> {
         let wanted = self.clients.len() + 1;
         let missing = wanted.saturating_sub(self.threads.count());
         let missing = missing.min(newcomers.len());
+        if missing > 0 {
+            let look = self.server.now + THREAD_LOOK;
+            self.next_scan = self.next_scan.min(look);
+        }
         let refused = missing - room::threads_to_be_had(missing);
         for key in newcomers.drain(newcomers.len() - refused..) {
             self.turn_away(key, "no thread (ulimit -u, ulimit -v)");
@@ -340,6 +352,9 @@ impl<'a> Engine<'a> {
                 }
                 Ok(())
             }
+            // No thread had begun it: it is started again.
+            Transfer::Receive(Err(Errno::ECANCELED))
+            | Transfer::Send(Err(Errno::ECANCELED)) => Ok(()),
             Transfer::Receive(Err(errno)) | Transfer::Send(Err(errno)) => {
                 Err(errno)
             }
@@ -399,12 +414,20 @@ impl<'a> Engine<'a> {
     }
 
     /// Once a second: finds operations whose signal was lost, of which nothing
-    /// else tells, and starts those that could not be started.
+    /// else tells, and starts those that could not be started. Where a thread
+    /// is still missing, the operations that none has begun are cancelled: each
+    /// completes with ECANCELED, is started again, and glibc tries again to
+    /// make a thread.
     fn scan(&mut self) {
         if self.server.now < self.next_scan {
             return;
         }
-        self.next_scan = self.server.now + SCAN_PERIOD;
+        let missing = !self.has_threads();
+        let still_missing = missing && self.thread_missing;
+        self.thread_missing = missing && !still_missing;
+        let period =
+            if self.thread_missing { THREAD_LOOK } else { SCAN_PERIOD };
+        self.next_scan = self.server.now + period;
         let keys: Vec<_> = self.clients.keys().collect();
         for key in keys {
             let operation = &self.clients[key].operation;
@@ -412,6 +435,8 @@ impl<'a> Engine<'a> {
                 self.on_completed(key);
             } else if !operation.is_in_flight() {
                 self.start(key);
+            } else if still_missing {
+                operation.cancel(&self.server.connections[key].stream);
             }
         }
     }

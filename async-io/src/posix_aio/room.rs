@@ -88,7 +88,7 @@ impl Threads {
 }
 
 /// How many more threads can be made, up to `wanted`: makes them, all there at
-/// the same time, and lets them end.
+/// the same time, and has them end.
 pub fn threads_to_be_had(wanted: usize) -> usize {
     extern "C" fn pass(gate: *mut c_void) -> *mut c_void {
         // SAFETY: the gate outlives the thread, which is joined.
@@ -119,8 +119,8 @@ pub fn threads_to_be_had(wanted: usize) -> usize {
     }
     drop(shut);
     for thread in &threads {
-        // SAFETY: nobody else waits for it. Detached, it would be counted
-        // among the others for a while.
+        // SAFETY: it is a thread that nobody else waits for. Detached, it would
+        // be counted among the others for a while.
         unsafe { libc::pthread_join(*thread, ptr::null_mut()) };
     }
     threads.len()
