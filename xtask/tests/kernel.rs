@@ -1,0 +1,401 @@
+//! Statements about the kernel, one per test: what becomes of data that arrives
+//! while a thread computes, and which thread copies it.
+//!
+//! Page faults show which thread copies. Memory that has not been touched takes
+//! one for each page, and the kernel counts them for the thread that copies.
+
+#![expect(clippy::unwrap_used, reason = "a helper's failure is the test's")]
+
+use std::io::{self, Write as _};
+use std::mem;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::net::UnixDatagram;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use io_uring::{IoUring, opcode, types::Fd};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll, ppoll};
+use nix::sys::epoll::{
+    Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout,
+};
+use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::select::{FdSet, select};
+use nix::sys::signal::{
+    SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction,
+};
+use nix::sys::signalfd::SignalFd;
+use nix::sys::time::{TimeVal, TimeValLike as _};
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, fork, getpid, gettid, pipe, read, write};
+
+/// How long a thread computes after the data has been sent.
+const COMPUTING: Duration = Duration::from_millis(100);
+
+/// How long to wait for another thread, which a busy machine may not run.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A datagram, and the buffer for it: several pages.
+const LENGTH: usize = 128 * 1024;
+
+/// Computes without a system call while another thread sends a datagram and
+/// lets `COMPUTING` pass. Then returns what `look` finds, which this thread
+/// calls before it makes any system call.
+fn compute<T>(sender: &UnixDatagram, look: impl FnOnce() -> T) -> T {
+    let (begun, over) = (AtomicBool::new(false), AtomicBool::new(false));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !begun.load(SeqCst) {
+                thread::yield_now();
+            }
+            let sent = sender.send(&[b'x'; LENGTH]);
+            thread::sleep(COMPUTING);
+            over.store(true, SeqCst);
+            assert_eq!(sent.unwrap(), LENGTH);
+        });
+        begun.store(true, SeqCst);
+        while !over.load(SeqCst) {
+            std::hint::spin_loop();
+        }
+        look()
+    })
+}
+
+/// Computes until a condition holds; false if that takes too long.
+fn comes_true(condition: impl Fn() -> bool) -> bool {
+    let start = Instant::now();
+    while !condition() && start.elapsed() < PATIENCE {
+        std::hint::spin_loop();
+    }
+    condition()
+}
+
+/// A buffer of which only the last page has been touched.
+struct Buffer {
+    start: *mut u8,
+}
+
+impl Buffer {
+    fn new() -> Self {
+        let (access, kind) = (
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+        );
+        // SAFETY: a new mapping, which is never undone.
+        let start =
+            unsafe { libc::mmap(ptr::null_mut(), LENGTH, access, kind, -1, 0) };
+        assert_ne!(start, libc::MAP_FAILED);
+        // SAFETY: advice about the mapping just made.
+        unsafe { libc::madvise(start, LENGTH, libc::MADV_NOHUGEPAGE) };
+        let buffer = Self { start: start.cast() };
+        // SAFETY: the mapping's last byte.
+        unsafe { buffer.last().write_volatile(0) };
+        buffer
+    }
+
+    fn last(&self) -> *mut u8 {
+        self.start.wrapping_add(LENGTH - 1)
+    }
+
+    /// True once a datagram has been copied, to the last byte.
+    fn is_filled(&self) -> bool {
+        // SAFETY: the mapping's last byte.
+        unsafe { self.last().read_volatile() == b'x' }
+    }
+
+    /// Page faults that one copy takes.
+    fn pages() -> i64 {
+        // SAFETY: asks for a number.
+        let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+        LENGTH as i64 / page - 1
+    }
+}
+
+/// Page faults of this thread so far.
+fn faults() -> i64 {
+    let usage = getrusage(UsageWho::RUSAGE_THREAD).unwrap();
+    usage.minor_page_faults()
+}
+
+fn pair() -> (UnixDatagram, UnixDatagram) {
+    UnixDatagram::pair().unwrap()
+}
+
+/// Reports a test that the kernel does not let run, on a line of its own. It
+/// bypasses the harness, which keeps the output of tests that pass.
+fn skip(test: &str, why: &str) {
+    let line = format!("\nskipped: kernel::{test}: {why}\n");
+    io::stdout().write_all(line.as_bytes()).unwrap();
+}
+
+#[test]
+fn data_stays_in_the_socket_until_a_call_asks() {
+    let (sender, receiver) = pair();
+    compute(&sender, || ());
+    let mut asked = [PollFd::new(receiver.as_fd(), PollFlags::POLLIN)];
+    assert_eq!(poll(&mut asked, PollTimeout::ZERO), Ok(1));
+    let mut set = FdSet::new();
+    set.insert(receiver.as_fd());
+    let mut now = TimeVal::seconds(0);
+    assert_eq!(select(None, &mut set, None, None, &mut now), Ok(1));
+    assert_eq!(receiver.recv(&mut [0; LENGTH]).unwrap(), LENGTH);
+}
+
+/// Events that epoll_wait(0) reports if the data came before that call.
+fn reported(trigger: EpollFlags) -> usize {
+    let (sender, receiver) = pair();
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
+    let event = EpollEvent::new(EpollFlags::EPOLLIN | trigger, 7);
+    epoll.add(&receiver, event).unwrap();
+    let mut events = [EpollEvent::empty(); 2];
+    let before = epoll.wait(&mut events, EpollTimeout::ZERO).unwrap();
+    assert_eq!(before, 0, "reported before anything was sent");
+    compute(&sender, || ());
+    epoll.wait(&mut events, EpollTimeout::ZERO).unwrap()
+}
+
+#[test]
+fn epoll_reports_an_edge_that_nobody_waited_for() {
+    assert_eq!(reported(EpollFlags::EPOLLET), 1);
+}
+
+#[test]
+fn epoll_reports_a_level_that_nobody_waited_for() {
+    assert_eq!(reported(EpollFlags::empty()), 1);
+}
+
+/// fcntl(2): which signal a descriptor sends, and to whom. libc has them for
+/// some platforms only.
+const F_SETSIG: i32 = 10;
+const F_SETOWN_EX: i32 = 15;
+
+/// Kinds of `f_owner_ex`: signals go to a thread, or to a process.
+const F_OWNER_TID: i32 = 0;
+const F_OWNER_PID: i32 = 1;
+
+/// Makes a socket send a signal, to this thread or to the process.
+fn arm(socket: &UnixDatagram, signal: i32, kind: i32) -> nix::Result<()> {
+    let fd = socket.as_raw_fd();
+    let id = if kind == F_OWNER_TID { gettid() } else { getpid() };
+    // `struct f_owner_ex`.
+    let owner: [i32; 2] = [kind, id.as_raw()];
+    // SAFETY: F_SETOWN_EX reads an f_owner_ex.
+    Errno::result(unsafe { libc::fcntl(fd, F_SETOWN_EX, &owner) })?;
+    // SAFETY: F_SETSIG takes a number.
+    Errno::result(unsafe { libc::fcntl(fd, F_SETSIG, signal) })?;
+    let flags = OFlag::O_NONBLOCK | OFlag::O_ASYNC;
+    fcntl(socket, FcntlArg::F_SETFL(flags)).map(drop)
+}
+
+/// Installs a handler for a signal.
+fn handle(signal: Signal, handler: extern "C" fn(i32)) {
+    let handler = SigHandler::Handler(handler);
+    let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
+    // SAFETY: the handlers here add to a counter and do nothing else.
+    unsafe { sigaction(signal, &action) }.unwrap();
+}
+
+#[test]
+fn a_blocked_signal_waits_until_the_signalfd_is_read() {
+    static HANDLED: AtomicUsize = AtomicUsize::new(0);
+    extern "C" fn count(_: i32) {
+        HANDLED.fetch_add(1, SeqCst);
+    }
+    let signal = Signal::SIGUSR1;
+    handle(signal, count);
+    let mask = SigSet::from(signal);
+    mask.thread_block().unwrap();
+    let (sender, receiver) = pair();
+    arm(&receiver, signal as i32, F_OWNER_TID).unwrap();
+    let signals = SignalFd::new(&mask).unwrap();
+    assert_eq!(compute(&sender, || HANDLED.load(SeqCst)), 0);
+    let learned = signals.read_signal().unwrap().unwrap();
+    assert_eq!(learned.ssi_fd, receiver.as_raw_fd());
+    assert_eq!(HANDLED.load(SeqCst), 0);
+}
+
+#[test]
+fn a_signal_that_is_not_blocked_interrupts_computing() {
+    static HANDLED: AtomicUsize = AtomicUsize::new(0);
+    extern "C" fn count(_: i32) {
+        HANDLED.fetch_add(1, SeqCst);
+    }
+    handle(Signal::SIGUSR2, count);
+    let (sender, receiver) = pair();
+    arm(&receiver, Signal::SIGUSR2 as i32, F_OWNER_TID).unwrap();
+    assert_eq!(compute(&sender, || HANDLED.load(SeqCst)), 1);
+}
+
+#[test]
+fn a_signal_that_only_ppoll_unblocks_is_handled_in_ppoll() {
+    static HANDLED: AtomicUsize = AtomicUsize::new(0);
+    extern "C" fn count(_: i32) {
+        HANDLED.fetch_add(1, SeqCst);
+    }
+    let signal = Signal::SIGWINCH;
+    handle(signal, count);
+    SigSet::from(signal).thread_block().unwrap();
+    let mut unblocked = SigSet::thread_get_mask().unwrap();
+    unblocked.remove(signal);
+    let (sender, receiver) = pair();
+    arm(&receiver, signal as i32, F_OWNER_TID).unwrap();
+    assert_eq!(compute(&sender, || HANDLED.load(SeqCst)), 0);
+    let interrupted = ppoll(&mut [], None, Some(unblocked));
+    assert_eq!(interrupted, Err(Errno::EINTR));
+    assert_eq!(HANDLED.load(SeqCst), 1);
+}
+
+/// A real-time signal: several of them queue.
+fn queued() -> i32 {
+    libc::SIGRTMIN()
+}
+
+/// Sends a SIGTERM to the process, then has a socket send three signals to
+/// `kind`. Returns them in the order in which read(signalfd) does.
+fn order(kind: i32) -> nix::Result<[i32; 4]> {
+    let mut mask = *SigSet::from(Signal::SIGTERM).as_ref();
+    // SAFETY: a valid set and a valid signal.
+    unsafe { libc::sigaddset(&mut mask, queued()) };
+    // SAFETY: the same set.
+    let mask = unsafe { SigSet::from_sigset_t_unchecked(mask) };
+    mask.thread_block()?;
+    let signals = SignalFd::new(&mask)?;
+    let (sender, receiver) = UnixDatagram::pair().map_err(|_| Errno::EIO)?;
+    arm(&receiver, queued(), kind)?;
+    kill(getpid(), Signal::SIGTERM)?;
+    for _ in 0..3 {
+        sender.send(b"x").map_err(|_| Errno::EIO)?;
+    }
+    let mut order = [0; 4];
+    for place in &mut order {
+        let signal = signals.read_signal()?.ok_or(Errno::EAGAIN)?;
+        *place = signal.ssi_signo as i32;
+    }
+    Ok(order)
+}
+
+/// Calls `order` in a child process, where no other thread takes the SIGTERM.
+fn order_in_child(kind: i32) -> [i32; 4] {
+    let (reader, writer) = pipe().unwrap();
+    // SAFETY: the child makes system calls and ends.
+    match unsafe { fork() }.unwrap() {
+        ForkResult::Child => {
+            let order = order(kind).unwrap_or_default();
+            let _ = write(&writer, &order.map(|signal| signal as u8));
+            // SAFETY: ends the process, and runs nothing of the parent's.
+            unsafe { libc::_exit(0) }
+        }
+        ForkResult::Parent { child } => {
+            drop(writer);
+            let mut order = [0; 4];
+            assert_eq!(read(&reader, &mut order), Ok(4));
+            waitpid(child, None).unwrap();
+            order.map(i32::from)
+        }
+    }
+}
+
+#[test]
+fn signals_for_the_thread_come_before_those_for_the_process() {
+    let (term, queued) = (Signal::SIGTERM as i32, queued());
+    let thread_first = [queued, queued, queued, term];
+    assert_eq!(order_in_child(F_OWNER_TID), thread_first);
+    // Of one pending set, the lowest number comes first.
+    let lowest_first = [term, queued, queued, queued];
+    assert_eq!(order_in_child(F_OWNER_PID), lowest_first);
+}
+
+/// Submits a receive. None where the kernel refuses such a ring.
+fn receiving(
+    test: &str,
+    ring: io::Result<IoUring>,
+    receiver: &UnixDatagram,
+    buffer: &Buffer,
+) -> Option<IoUring> {
+    let mut ring = match ring {
+        Ok(ring) => ring,
+        Err(error) => {
+            skip(test, &format!("io_uring_setup: {error}"));
+            return None;
+        }
+    };
+    let fd = Fd(receiver.as_raw_fd());
+    let receive = opcode::Recv::new(fd, buffer.start, LENGTH as u32).build();
+    // SAFETY: the buffer is never unmapped.
+    unsafe { ring.submission().push(&receive) }.unwrap();
+    ring.submit().unwrap();
+    Some(ring)
+}
+
+#[test]
+fn io_uring_with_defer_taskrun_copies_in_the_next_enter() {
+    let test = "io_uring_with_defer_taskrun_copies_in_the_next_enter";
+    let ring =
+        IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(8);
+    let ((sender, receiver), buffer) = (pair(), Buffer::new());
+    let ring = receiving(test, ring, &receiver, &buffer);
+    let Some(mut ring) = ring else { return };
+    let before = faults();
+    let seen =
+        compute(&sender, || (ring.completion().len(), buffer.is_filled()));
+    assert_eq!(seen, (0, false), "copied before io_uring_enter");
+    let entering = faults();
+    ring.submit_and_wait(1).unwrap();
+    let copied = faults() - entering;
+    assert_eq!(ring.completion().len(), 1);
+    assert!(buffer.is_filled());
+    assert!(copied >= Buffer::pages(), "{copied} faults in io_uring_enter");
+    assert!(entering - before < Buffer::pages(), "faults while it computed");
+}
+
+#[test]
+fn io_uring_without_flags_interrupts_computing_to_copy() {
+    let test = "io_uring_without_flags_interrupts_computing_to_copy";
+    let ((sender, receiver), buffer) = (pair(), Buffer::new());
+    let ring = receiving(test, IoUring::new(8), &receiver, &buffer);
+    let Some(mut ring) = ring else { return };
+    let before = faults();
+    let seen =
+        compute(&sender, || (ring.completion().len(), buffer.is_filled()));
+    assert_eq!(seen, (1, true));
+    let copied = faults() - before;
+    assert!(copied >= Buffer::pages(), "{copied} faults: on another thread");
+}
+
+#[test]
+fn io_uring_with_sqpoll_copies_on_a_thread_of_the_kernel() {
+    let test = "io_uring_with_sqpoll_copies_on_a_thread_of_the_kernel";
+    let ring = IoUring::builder().setup_sqpoll(50).build(8);
+    let ((sender, receiver), buffer) = (pair(), Buffer::new());
+    let ring = receiving(test, ring, &receiver, &buffer);
+    if ring.is_none() {
+        return;
+    }
+    let before = faults();
+    assert!(compute(&sender, || comes_true(|| buffer.is_filled())));
+    let copied = faults() - before;
+    assert!(copied < Buffer::pages(), "{copied} faults on this thread");
+}
+
+#[cfg(target_env = "gnu")]
+#[test]
+fn posix_aio_copies_on_a_thread_of_the_c_library() {
+    let ((sender, receiver), buffer) = (pair(), Buffer::new());
+    // SAFETY: it has numbers and pointers only, and zero is none.
+    let operation: libc::aiocb = unsafe { mem::zeroed() };
+    // It must stay where it is for as long as the operation lasts.
+    let operation = Box::leak(Box::new(operation));
+    operation.aio_fildes = receiver.as_raw_fd();
+    operation.aio_buf = buffer.start.cast();
+    operation.aio_nbytes = LENGTH;
+    operation.aio_sigevent.sigev_notify = libc::SIGEV_NONE;
+    // SAFETY: operation and buffer are never freed.
+    assert_eq!(unsafe { libc::aio_read(operation) }, 0);
+    let before = faults();
+    assert!(compute(&sender, || comes_true(|| buffer.is_filled())));
+    let copied = faults() - before;
+    assert!(copied < Buffer::pages(), "{copied} faults on this thread");
+}
