@@ -10,7 +10,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::count::{self, Tally};
 use super::figure::Column;
-use super::steps::steps;
+use super::scene::Marks;
+use super::steps::{Step, steps};
 use super::timeline::{Detail, Timeline};
 use super::tracer::Refused;
 use super::{figure, page, scene, svg, table};
@@ -146,9 +147,13 @@ impl Gathered {
                     "asynchronous" => &title,
                     _ => &model.name,
                 };
-                let column = Column::new(name, &steps, &played.marks);
-                self.columns
-                    .push(column.context("the trace shows no request")?);
+                self.columns.push(column(name, &steps, &played.marks)?);
+            }
+            if is_shown && waits_otherwise_for_datagrams(model) {
+                let played = scene::play(program, variant, Transport::Udp)?;
+                let steps = super::steps::steps(&played.trace.events);
+                let name = format!("{}, UDP", model.name);
+                self.columns.push(column(&name, &steps, &played.marks)?);
             }
             if extent.timelines {
                 let timeline =
@@ -184,6 +189,16 @@ fn is_in_figure(model: &Model, variant: &Variant) -> bool {
         "asynchronous" => true,
         _ => first,
     }
+}
+
+/// Whether datagrams are another model: a signal handler copies them.
+fn waits_otherwise_for_datagrams(model: &Model) -> bool {
+    model.family == "signal-driven"
+        && model.transports.contains(&Transport::Udp)
+}
+
+fn column(title: &str, steps: &[Step], marks: &Marks) -> Result<Column> {
+    Column::new(title, steps, marks).context("the trace shows no request")
 }
 
 fn progress(steps: usize) -> ProgressBar {

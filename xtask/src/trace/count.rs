@@ -21,8 +21,8 @@ pub type Calls = BTreeMap<&'static str, Count>;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
     pub made: u64,
-    /// Of these, how many found nothing (EAGAIN).
-    pub in_vain: u64,
+    /// How many of these returned EAGAIN.
+    pub empty: u64,
 }
 
 /// Counts what the threads of a command do.
@@ -45,7 +45,7 @@ impl Counter {
         let name = self.open.remove(&tid);
         let count = name.and_then(|name| self.calls.get_mut(name));
         if let Some(count) = count.filter(|_| result == NOTHING_THERE) {
-            count.in_vain += 1;
+            count.empty += 1;
         }
     }
 
@@ -70,9 +70,9 @@ impl Tally {
         for (name, count) in after {
             let earlier = before.get(name).copied().unwrap_or_default();
             let made = count.made - earlier.made;
-            let in_vain = count.in_vain.saturating_sub(earlier.in_vain);
+            let empty = count.empty.saturating_sub(earlier.empty);
             if made > 0 {
-                calls.insert(name, Count { made, in_vain });
+                calls.insert(name, Count { made, empty });
             }
         }
         Self { requests, calls }
@@ -84,13 +84,13 @@ impl Tally {
         self.share(made)
     }
 
-    /// The calls that were made most, with how often a request, and how often
-    /// of that in vain.
+    /// The calls that were made most, with how many per request, and how many
+    /// of these returned EAGAIN.
     pub fn most(&self, many: usize) -> Vec<(&'static str, f64, f64)> {
         let mut calls: Vec<_> = self.calls.iter().collect();
         calls.sort_by_key(|(_, count)| std::cmp::Reverse(count.made));
         let shares = calls.into_iter().map(|(name, count)| {
-            (*name, self.share(count.made), self.share(count.in_vain))
+            (*name, self.share(count.made), self.share(count.empty))
         });
         shares.filter(|(_, made, _)| *made >= 0.005).take(many).collect()
     }
@@ -171,7 +171,7 @@ mod tests {
         let before = counted(&start);
         let after = counted(&[&start[..], &load[..]].concat());
         let tally = Tally::between(&before, &after, 2);
-        let count = |made, in_vain| Count { made, in_vain };
+        let count = |made, empty| Count { made, empty };
         let expected = [
             ("epoll_wait", count(2, 0)),
             ("recvfrom", count(4, 1)),
@@ -194,15 +194,15 @@ mod tests {
         // The end of a call whose beginning nobody saw.
         counter.left(one, NOTHING_THERE);
         let calls = counter.calls();
-        assert_eq!(calls["read"], Count { made: 1, in_vain: 1 });
-        assert_eq!(calls["accept4"], Count { made: 1, in_vain: 0 });
+        assert_eq!(calls["read"], Count { made: 1, empty: 1 });
+        assert_eq!(calls["accept4"], Count { made: 1, empty: 0 });
     }
 
     #[test]
     fn what_is_hardly_ever_made_is_not_listed() {
         let calls = Calls::from([
-            ("recvfrom", Count { made: 1_000, in_vain: 0 }),
-            ("brk", Count { made: 4, in_vain: 0 }),
+            ("recvfrom", Count { made: 1_000, empty: 0 }),
+            ("brk", Count { made: 4, empty: 0 }),
         ]);
         let tally = Tally { requests: 1_000, calls };
         assert_eq!(tally.most(4), [("recvfrom", 1.0, 0.0)]);

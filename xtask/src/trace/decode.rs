@@ -7,6 +7,7 @@ use nix::unistd::Pid;
 
 use super::event::{Call, Memory, Outcome};
 use super::names;
+use super::ring;
 use super::roles::{Role, Roles, epoll_data};
 use super::values::{
     address, data, length, milliseconds, pollfds, signals_read, timespec,
@@ -336,6 +337,7 @@ fn free(call: &Call) -> String {
     match call.name {
         "exit" | "exit_group" => first.to_string(),
         "futex" => futex(second),
+        "io_uring_setup" => ring::set_up(first, memory.of(1)),
         "kill" => format!("{}, {}", first as i32, names::signal(second as i32)),
         "tgkill" => format!("{second}, {}", names::signal(third as i32)),
         "rt_sigqueueinfo" => names::signal(second as i32),
@@ -533,6 +535,13 @@ mod tests {
                 tape.call(1.0, 1.1, name, arguments, result, entering, leaving);
             assert_eq!(tape.last_call(), expected);
         }
+    }
+
+    #[test]
+    fn a_ring_has_the_flags_that_it_is_set_up_with() {
+        let call = Tape::serving().deferring().last_call();
+        let flags = "IORING_SETUP_SINGLE_ISSUER|IORING_SETUP_DEFER_TASKRUN";
+        assert_eq!(call, format!("io_uring_setup(8, {flags}) = ring 2"));
     }
 
     #[test]

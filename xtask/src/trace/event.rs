@@ -29,8 +29,8 @@ pub enum What {
     /// The process hands this over with the io_uring_enter(2) that it has
     /// entered; events follow the call's `Enter`.
     Submitted(Submission),
-    /// The kernel has completed this. Seen when io_uring_enter(2) ends, before
-    /// its `Exit`, or begins.
+    /// The kernel has completed this. Between the `Enter` and the `Exit` of an
+    /// io_uring_enter(2) if it did so during that call, else before `Enter`.
     Completed(Completion),
     /// A signal is about to be delivered.
     Signal(Signal),

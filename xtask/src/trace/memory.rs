@@ -65,6 +65,7 @@ pub fn entering(pid: Pid, name: &str, arguments: &[u64; 6]) -> Memory {
         }
         "rt_sigtimedwait" => vec![Bytes(0, SIGNALS), Bytes(2, TIME)],
         "rt_sigprocmask" | "signalfd4" => vec![Bytes(1, SIGNALS)],
+        "io_uring_setup" => vec![Bytes(1, ring::PARAMETERS)],
         "nanosleep" => vec![Bytes(0, TIME)],
         "clock_nanosleep" => vec![Bytes(2, TIME)],
         "futex" => vec![Bytes(3, TIME)],

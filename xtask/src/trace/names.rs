@@ -27,6 +27,24 @@ const STATUS_COMMANDS: Names = named![
     F_DUPFD_CLOEXEC
 ];
 
+/// Flags of io_uring_setup(2), which libc does not name.
+const RING: Names = &[
+    ("IORING_SETUP_IOPOLL", 1 << 0),
+    ("IORING_SETUP_SQPOLL", 1 << 1),
+    ("IORING_SETUP_SQ_AFF", 1 << 2),
+    ("IORING_SETUP_CQSIZE", 1 << 3),
+    ("IORING_SETUP_CLAMP", 1 << 4),
+    ("IORING_SETUP_ATTACH_WQ", 1 << 5),
+    ("IORING_SETUP_R_DISABLED", 1 << 6),
+    ("IORING_SETUP_SUBMIT_ALL", 1 << 7),
+    ("IORING_SETUP_COOP_TASKRUN", 1 << 8),
+    ("IORING_SETUP_TASKRUN_FLAG", 1 << 9),
+    ("IORING_SETUP_SQE128", 1 << 10),
+    ("IORING_SETUP_CQE32", 1 << 11),
+    ("IORING_SETUP_SINGLE_ISSUER", 1 << 12),
+    ("IORING_SETUP_DEFER_TASKRUN", 1 << 13),
+];
+
 /// Commands that libc does not name, see fcntl(2).
 const F_SETOWN_EX: u64 = 15;
 pub const F_SETSIG: u64 = 10;
@@ -53,6 +71,10 @@ pub fn poll_events(events: u64) -> String {
 
 pub fn epoll_events(events: u64) -> String {
     bits(EPOLL, events)
+}
+
+pub fn ring_flags(flags: u64) -> String {
+    bits(RING, flags)
 }
 
 pub fn file_flags(flags: u64) -> String {

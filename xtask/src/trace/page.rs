@@ -151,7 +151,7 @@ mod tests {
             "How they wait",
             "<td>3.25</td><td>2.27</td>",
             "<td>3.25</td><td>–</td>",
-            "recvfrom 1.25 (0.25 in vain), sendto 1.00, epoll_wait 0.02",
+            "recvfrom 1.25 (0.25 EAGAIN), sendto 1.00, epoll_wait 0.02",
             "<strong>async-io/io-uring: </strong>&lt;no&gt;",
         ] {
             assert!(page.contains(part), "no {part}");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::decode::Family;
 use super::roles::Role;
 use super::scene::Marks;
-use super::steps::{CallStep, Deed, Step};
+use super::steps::{CallStep, Deed, Step, defers_copies};
 
 /// A call that began so shortly before the arrival was not waiting for it: it
 /// met it. The client is silent for much longer.
@@ -21,18 +21,30 @@ pub struct Phases {
     /// From the first question for data that found none, or from the call that
     /// waited, to the arrival.
     pub waiting: Span,
-    /// The call that copies; where the kernel copies by itself, from the
-    /// arrival to the completion.
+    /// The call that copies; without such a call, from the arrival to the
+    /// completion.
     pub copying: Span,
     /// The step that ended phase 1: a wait that lasted until the data was
     /// there. None where nothing waited (nonblocking).
     pub waiter: Option<usize>,
     /// The step that ended phase 2: a call, or a completion.
     pub copier: usize,
-    /// How often somebody asked in vain in phase 1.
-    pub in_vain: usize,
+    pub place: Place,
+    /// How many receiving calls returned EAGAIN in phase 1.
+    pub empty: usize,
     /// Bytes of the request.
     pub bytes: usize,
+}
+
+/// In which call the copy is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A receiving call.
+    Receive,
+    /// io_uring_enter(2), on the thread that makes it.
+    Enter,
+    /// None: the kernel copies at any moment.
+    Kernel,
 }
 
 impl Phases {
@@ -41,7 +53,7 @@ impl Phases {
         let arrival = marks.sending;
         let (copier, bytes) = copier(steps, arrival)?;
         let copy = &steps[copier];
-        // Who waits: the thread that copies, or the one that is told.
+        // The thread that copies waits, or the one that collects completions.
         let waits = |step: &Step| {
             let until = step.until.unwrap_or(Duration::MAX);
             step.at + SHORT < arrival
@@ -50,22 +62,22 @@ impl Phases {
                 && (step.tid == copy.tid || copy.call().is_none())
                 && step.call().is_some_and(waits_for_data)
         };
-        // One thread may be told, and another one copy.
+        // One thread may wait, and another one copy.
         let role = copy.call().and_then(CallStep::role);
-        let tells = |step: &Step| {
+        let reports = |step: &Step| {
             let spans = step.at + SHORT < arrival
                 && step.until.is_some_and(|until| until >= arrival);
             let call = step.call().filter(|_| spans && step.pid == copy.pid);
             call.is_some_and(|it| it.answers.iter().any(|a| Some(a) == role))
         };
         let waiter = steps.iter().position(waits);
-        let waiter = waiter.or_else(|| steps.iter().position(tells));
-        let in_vain: Vec<_> = steps
+        let waiter = waiter.or_else(|| steps.iter().position(reports));
+        let empty: Vec<_> = steps
             .iter()
             .filter(|step| (marks.connecting..arrival).contains(&step.at))
-            .filter(|step| step.call().is_some_and(asks_in_vain))
+            .filter(|step| step.call().is_some_and(returns_eagain))
             .collect();
-        let first_question = in_vain.first().map(|step| step.at);
+        let first_question = empty.first().map(|step| step.at);
         let first_wait = waiter.map(|index| steps[index].at);
         let since = first_question.into_iter().chain(first_wait).min();
         let since = since.unwrap_or(arrival).max(marks.connecting);
@@ -78,9 +90,20 @@ impl Phases {
             copying,
             waiter,
             copier,
-            in_vain: in_vain.len(),
+            place: place(steps, copy),
+            empty: empty.len(),
             bytes,
         })
+    }
+}
+
+fn place(steps: &[Step], copy: &Step) -> Place {
+    match &copy.deed {
+        Deed::Completed(done) if done.inside && defers_copies(steps) => {
+            Place::Enter
+        }
+        Deed::Completed(_) => Place::Kernel,
+        _ => Place::Receive,
     }
 }
 
@@ -112,14 +135,14 @@ fn waits_for_data(call: &CallStep) -> bool {
         Family::Readiness | Family::Signals | Family::Ring => true,
         Family::Receive => {
             call.role().is_some_and(Role::carries_requests)
-                && !asks_in_vain(call)
+                && !returns_eagain(call)
         }
         _ => false,
     }
 }
 
-/// Whether a call asked for data and found none.
-pub fn asks_in_vain(call: &CallStep) -> bool {
+/// Whether a receiving call found no data.
+pub fn returns_eagain(call: &CallStep) -> bool {
     call.family == Family::Receive
         && call.role().is_some_and(Role::carries_requests)
         && call.result == Some(-i64::from(libc::EAGAIN))
@@ -131,7 +154,7 @@ mod tests {
     use crate::trace::tape::{MAIN, Tape, at, epoll_event, marks};
 
     /// What was found: where the phases begin and end, in ms; whether somebody
-    /// was asleep; how often somebody asked in vain.
+    /// was asleep; how many calls returned EAGAIN.
     fn found(tape: &Tape) -> ([f64; 4], bool, usize) {
         let phases = Phases::find(&tape.steps(), &marks()).unwrap();
         let (waiting, copying) = (phases.waiting, phases.copying);
@@ -140,7 +163,7 @@ mod tests {
         let all = all
             .map(|it| ((it.as_secs_f64() - start) * 1e3 * 1e3).round() / 1e3);
         assert_eq!(phases.bytes, 6);
-        (all, phases.waiter.is_some(), phases.in_vain)
+        (all, phases.waiter.is_some(), phases.empty)
     }
 
     #[test]
@@ -152,21 +175,21 @@ mod tests {
     #[test]
     fn nonblocking_asks_and_never_sleeps() {
         let tape = Tape::serving()
-            .in_vain(1.0)
-            .in_vain(50.0)
-            .in_vain(99.995)
+            .eagain(1.0)
+            .eagain(50.0)
+            .eagain(99.995)
             .receive(100.2, 100.3);
         assert_eq!(found(&tape), ([1.0, 100.0, 100.2, 100.3], false, 3));
     }
 
     #[test]
     fn nonblocking_may_meet_the_data_in_a_call() {
-        let tape = Tape::serving().in_vain(1.0).receive(99.9, 100.3);
+        let tape = Tape::serving().eagain(1.0).receive(99.9, 100.3);
         assert_eq!(found(&tape), ([1.0, 100.0, 100.0, 100.3], false, 1));
     }
 
     #[test]
-    fn multiplexing_is_told_and_copies() {
+    fn multiplexing_waits_and_then_copies() {
         let event = epoll_event(libc::EPOLLIN as u32, 77);
         let tape = Tape::serving()
             .call(2.0, 100.3, "epoll_wait", [5], 1, &[], &[(1, &event)])
@@ -175,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn one_thread_is_told_and_another_copies() {
+    fn one_thread_waits_and_another_copies() {
         let event = epoll_event(libc::EPOLLIN as u32, 77);
         let tape = Tape::serving()
             .enter(101, 1.0, "epoll_wait", [5], &[])
@@ -193,23 +216,46 @@ mod tests {
     }
 
     #[test]
-    fn signal_driven_asks_once_and_sleeps() {
+    fn signal_driven_receives_once_and_sleeps() {
         let tape = Tape::serving()
-            .in_vain(1.0)
+            .eagain(1.0)
             .call(2.0, 100.3, "ppoll", [0, 0], -514, &[], &[])
             .signal(100.4, libc::SIGIO, 4)
             .receive(100.5, 100.6);
         assert_eq!(found(&tape), ([1.0, 100.0, 100.5, 100.6], true, 1));
     }
 
-    #[test]
-    fn the_kernel_copies_until_the_completion() {
-        let tape = Tape::serving()
-            .enter(MAIN, 2.0, "io_uring_enter", [7, 1, 1], &[])
+    fn completed(tape: Tape) -> Tape {
+        tape.enter(MAIN, 2.0, "io_uring_enter", [7, 1, 1], &[])
             .submit(2.0, "recv", 4)
             .complete(100.3, "recv", 4, 6, b"PING\r\n")
-            .exit(MAIN, 100.4, 1, &[]);
+            .exit(MAIN, 100.4, 1, &[])
+    }
+
+    #[test]
+    fn io_uring_copies_until_the_completion() {
+        let tape = completed(Tape::serving());
         assert_eq!(found(&tape), ([2.0, 100.0, 100.0, 100.3], true, 0));
+    }
+
+    #[test]
+    fn a_ring_that_defers_copies_in_the_call() {
+        let place =
+            |tape: &Tape| Phases::find(&tape.steps(), &marks()).unwrap().place;
+        assert_eq!(place(&completed(Tape::serving())), Place::Kernel);
+        let deferring = completed(Tape::serving().deferring());
+        assert_eq!(place(&deferring), Place::Enter);
+        // Completed before io_uring_enter was called again.
+        let early = Tape::serving()
+            .deferring()
+            .enter(MAIN, 2.0, "io_uring_enter", [7, 1, 0], &[])
+            .submit(2.0, "recv", 4)
+            .exit(MAIN, 2.1, 1, &[])
+            .complete(100.3, "recv", 4, 6, b"PING\r\n")
+            .enter(MAIN, 100.3, "io_uring_enter", [7, 0, 1], &[]);
+        assert_eq!(place(&early), Place::Kernel);
+        let called = Tape::serving().receive(100.5, 100.6);
+        assert_eq!(place(&called), Place::Receive);
     }
 
     #[test]
@@ -227,7 +273,7 @@ mod tests {
 
     #[test]
     fn without_a_request_there_are_no_phases() {
-        let tape = Tape::serving().in_vain(1.0).in_vain(100.5);
+        let tape = Tape::serving().eagain(1.0).eagain(100.5);
         assert_eq!(Phases::find(&tape.steps(), &marks()), None);
     }
 }

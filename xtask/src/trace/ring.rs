@@ -7,6 +7,7 @@ use nix::unistd::Pid;
 
 use super::event::{Completion, Submission};
 use super::memory::read;
+use super::names;
 
 /// One ring: where its queues are mapped, and what is in flight. Zeroes until
 /// the calls that set it up have been seen.
@@ -35,6 +36,7 @@ struct InFlight {
 }
 
 /// Offsets in struct io_uring_params.
+const FLAGS: usize = 8;
 const SQ_HEAD: usize = 40;
 const SQ_TAIL: usize = 44;
 const SQ_MASK: usize = 48;
@@ -61,6 +63,13 @@ const MOST: u32 = 4_096;
 
 /// As much of the data as is kept, in bytes.
 const DATA: u64 = 128;
+
+/// The arguments of io_uring_setup(2): entries, and the flags among the
+/// parameters.
+pub fn set_up(entries: u64, parameters: &[u8]) -> String {
+    let flags = u32_at(parameters, FLAGS);
+    format!("{entries}, {}", names::ring_flags(flags.into()))
+}
 
 impl Ring {
     /// `parameters` as io_uring_setup(2) has filled them.

@@ -26,7 +26,7 @@ use super::steps::{CallStep, Deed, Done, Step};
 use super::tape::{MAIN, at};
 
 /// Names that calls have; steps keep no others.
-const NAMES: [&str; 26] = [
+const NAMES: [&str; 27] = [
     "accept4",
     "clock_nanosleep",
     "clone",
@@ -40,6 +40,7 @@ const NAMES: [&str; 26] = [
     "futex",
     "getpid",
     "io_uring_enter",
+    "io_uring_setup",
     "mmap",
     "poll",
     "ppoll",
@@ -58,7 +59,23 @@ const NAMES: [&str; 26] = [
 /// The steps of a text, a line each.
 pub fn script(text: &str) -> Vec<Step> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    lines.map(step).collect()
+    let mut steps: Vec<_> = lines.map(step).collect();
+    let entered: Vec<_> =
+        steps.iter().filter(|it| enters(it)).cloned().collect();
+    for step in &mut steps {
+        let (at, tid) = (step.at, step.tid);
+        if let Deed::Completed(done) = &mut step.deed {
+            done.inside = entered.iter().any(|enter| {
+                let lasts = enter.until.is_none_or(|until| until >= at);
+                enter.tid == tid && enter.at < at && lasts
+            });
+        }
+    }
+    steps
+}
+
+fn enters(step: &Step) -> bool {
+    step.call().is_some_and(|call| call.name == "io_uring_enter")
 }
 
 fn step(line: &str) -> Step {
@@ -99,6 +116,7 @@ fn signal(text: &str) -> Deed {
     let (number, code) = match name {
         "SIGRTMIN" => (libc::SIGRTMIN(), 1),
         "SIGCHLD" => (libc::SIGCHLD, 1),
+        "SIGUSR1" => (libc::SIGUSR1, 1),
         "done" => (libc::SIGRTMIN(), SI_ASYNCIO),
         name => panic!("no signal is called {name}"),
     };
@@ -127,6 +145,7 @@ fn completed(text: &str) -> Deed {
             .first()
             .map_or(result.to_string(), Role::to_string),
         more: true,
+        inside: false,
     })
 }
 
@@ -163,6 +182,7 @@ fn parse_result(text: &str) -> Option<i64> {
     match text {
         "" => None,
         "EAGAIN" => Some(-i64::from(libc::EAGAIN)),
+        "EINTR" => Some(-i64::from(libc::EINTR)),
         "EBADF" => Some(-i64::from(libc::EBADF)),
         number => Some(number.parse().unwrap()),
     }

@@ -72,6 +72,9 @@ pub struct Done {
     pub outcome: String,
     /// There will be more of the same.
     pub more: bool,
+    /// It was completed between the entry and the return of an
+    /// io_uring_enter(2) of this thread.
+    pub inside: bool,
 }
 
 impl Step {
@@ -247,9 +250,38 @@ impl Maker {
             "recv" | "recvmsg" => u32::try_from(count).unwrap_or(0),
             _ => 0,
         };
-        let done = Done { operation, role, result, bytes, outcome, more };
+        let open = self.open.get(&event.tid);
+        let inside = open.is_some_and(|(_, call)| call.name == ENTER);
+        let done =
+            Done { operation, role, result, bytes, outcome, more, inside };
         self.push(event, Deed::Completed(done));
     }
+}
+
+const ENTER: &str = "io_uring_enter";
+
+/// Whether the kernel copies for io_uring inside io_uring_enter(2) only, on the
+/// thread that calls it (IORING_SETUP_DEFER_TASKRUN).
+pub fn defers_copies(steps: &[Step]) -> bool {
+    let calls = steps.iter().filter_map(Step::call);
+    let mut setups = calls.filter(|call| {
+        call.name == "io_uring_setup" && call.result.is_some_and(|fd| fd >= 0)
+    });
+    setups.any(|call| call.arguments.contains("IORING_SETUP_DEFER_TASKRUN"))
+}
+
+/// Whether a signal interrupts its thread. Other signals are fetched by a call,
+/// at whose return they are seen.
+pub fn is_delivered(steps: &[Step], signal: &Step) -> bool {
+    let is_signal = matches!(signal.deed, Deed::Signal(..));
+    is_signal && fetches(steps, signal).is_none()
+}
+
+/// The call that has fetched a signal.
+pub fn fetches<'a>(steps: &'a [Step], signal: &Step) -> Option<&'a CallStep> {
+    let ends =
+        |step: &&Step| step.tid == signal.tid && step.until == Some(signal.at);
+    steps.iter().filter(ends).find_map(Step::call)
 }
 
 /// All threads in the order of their appearance. The first is `main`.

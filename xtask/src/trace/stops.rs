@@ -221,17 +221,19 @@ fn entered(
     }
     let memory = memory::entering(tid, name, &arguments);
     let call = Call { name, number, arguments, memory };
+    if name == "io_uring_enter" {
+        // Completed before the call, so its event comes before the call's.
+        look_at_ring(tid, pid, arguments[0], state);
+    }
     state.push(tid, pid, What::Enter(call));
     if let Some(task) = state.tasks.get_mut(&tid) {
         task.entered = Some((name, arguments));
     }
-    if name == "io_uring_enter" {
-        look_at_ring(tid, pid, arguments[0], state);
-        if let Some(ring) = state.rings.get_mut(&(pid, arguments[0])) {
-            for submission in ring.submitted(tid) {
-                state.push(tid, pid, What::Submitted(submission));
-            }
-        }
+    let ring = state.rings.get_mut(&(pid, arguments[0]));
+    let ring = ring.filter(|_| name == "io_uring_enter");
+    let submitted = ring.map_or_else(Vec::new, |ring| ring.submitted(tid));
+    for submission in submitted {
+        state.push(tid, pid, What::Submitted(submission));
     }
 }
 

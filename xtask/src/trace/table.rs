@@ -19,8 +19,8 @@ pub const NOTE: &str = "System calls of all threads and processes, counted \
     the last reply. With one connection a server makes the same calls \
     untraced. With 50, tracing makes it so slow that nearly all of them have \
     asked again when it wakes up: what is called once a wake-up (poll, \
-    epoll_wait, io_uring_enter) has a far smaller share than untraced. Who \
-    asks in vain does so as often as there is time.";
+    epoll_wait, io_uring_enter) has a far smaller share than untraced. A \
+    server that polls its sockets makes as many calls as there is time for.";
 
 /// A line a model; no width is a pipe's.
 pub fn render(gathered: &Gathered, width: Option<usize>) -> String {
@@ -74,11 +74,11 @@ pub fn figure(line: &Line, place: usize) -> String {
 pub fn calls_of(line: &Line) -> String {
     let tally = line.tallies.iter().rev().flatten().next();
     let most = tally.map(|tally| tally.most(NAMED)).unwrap_or_default();
-    let shares = most.into_iter().map(|(name, made, in_vain)| {
+    let shares = most.into_iter().map(|(name, made, empty)| {
         let made = short(made);
-        match in_vain {
-            vain if vain >= 0.005 => {
-                format!("{name} {made} ({} in vain)", short(vain))
+        match empty {
+            empty if empty >= 0.005 => {
+                format!("{name} {made} ({} EAGAIN)", short(empty))
             }
             _ => format!("{name} {made}"),
         }
@@ -107,17 +107,17 @@ mod tests {
         let narrow = strip_ansi_codes(&narrow);
         let rows = "
 blocking                     3.25        –
-    recvfrom 1.25 (0.25 in vain), epoll_wait 1.00, sendto
+    recvfrom 1.25 (0.25 EAGAIN), epoll_wait 1.00, sendto
     1.00
 multiplexing-epoll/level     3.25     2.27
-    recvfrom 1.25 (0.25 in vain), sendto 1.00, epoll_wait
+    recvfrom 1.25 (0.25 EAGAIN), sendto 1.00, epoll_wait
     0.02
 async-io/io-uring: <no>
 ";
         assert!(narrow.contains(rows), "{narrow}");
         let wide = render(&sample::gathered(), Some(120));
         let row = "blocking                     3.25        –  \
-            recvfrom 1.25 (0.25 in vain), epoll_wait 1.00, sendto 1.00\n";
+            recvfrom 1.25 (0.25 EAGAIN), epoll_wait 1.00, sendto 1.00\n";
         assert!(strip_ansi_codes(&wide).contains(row), "{wide}");
     }
 }

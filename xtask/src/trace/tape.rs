@@ -64,6 +64,16 @@ impl Tape {
             .call(0.5, 0.6, "epoll_ctl", [5, add, 4], 0, &[(3, &event)], &[])
     }
 
+    /// Sets up another ring in place of the first, which copies inside
+    /// io_uring_enter(2) only.
+    pub fn deferring(self) -> Self {
+        let mut parameters = vec![0; 120];
+        parameters[9] = 0b11_0000;
+        let entering: Bytes<'_> = &[(1, &parameters)];
+        let none = &[];
+        self.call(0.7, 0.8, "io_uring_setup", [8], 7, entering, none)
+    }
+
     pub fn event(mut self, tid: i32, when: f64, what: What) -> Self {
         let (pid, tid) = (Pid::from_raw(MAIN), Pid::from_raw(tid));
         self.events.push(Event { at: at(when), pid, tid, what });
@@ -118,8 +128,8 @@ impl Tape {
         self.call(from, until, "recvfrom", [4, 0, 16_384], 6, &[], request)
     }
 
-    /// A question for data that finds none.
-    pub fn in_vain(self, when: f64) -> Self {
+    /// A receiving call that returns EAGAIN.
+    pub fn eagain(self, when: f64) -> Self {
         let nothing = -i64::from(libc::EAGAIN);
         let until = when + 0.01;
         self.call(when, until, "recvfrom", [4, 0, 16_384], nothing, &[], &[])

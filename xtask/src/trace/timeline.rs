@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::copying::Copying;
 use super::lines::{Writer, moments, names};
-use super::phases::Phases;
+use super::phases::{Phases, Place};
 use super::scene::{Marks, REPLY, REQUEST};
 use super::steps::Step;
 use super::values::length;
@@ -118,26 +118,22 @@ impl Timeline {
     fn explain(&mut self) {
         let Some(phases) = &self.phases else { return };
         let waited = phases.waiting.1.saturating_sub(phases.waiting.0);
-        let how = match (phases.waiter, phases.in_vain) {
+        let how = match (phases.waiter, phases.empty) {
             (Some(_), 0) => "asleep".to_owned(),
-            (Some(_), 1) => "asleep, having asked once in vain".to_owned(),
-            (Some(_), many) => {
-                let many = count(many as f64);
-                format!("asleep, having asked {many} times in vain")
-            }
-            // A busy machine: the server came to it behind the client.
-            (None, 0) => "nobody waited: it was asked for later".to_owned(),
-            (None, many) => {
-                format!(
-                    "never asleep: asked {} times in vain",
-                    count(many as f64)
-                )
-            }
+            (Some(_), many) => format!("asleep, after {}", eagain(many)),
+            // On a busy machine the data may come before the call for it.
+            (None, 0) => "no call waited".to_owned(),
+            (None, many) => format!("never asleep: {}", eagain(many)),
         };
         let waited = format!("{}, {how}", length(waited));
         let copied = match &self.copying {
             Some(copying) => copying.to_string(),
             None => format!("{} bytes", phases.bytes),
+        };
+        let copied = match phases.place {
+            Place::Receive => copied,
+            Place::Enter => format!("inside io_uring_enter: {copied}"),
+            Place::Kernel => format!("by the kernel: {copied}"),
         };
         let (arrival, end) = (phases.waiting.1, phases.copying.1);
         let is_arrival = |l: &Line| l.kind == Kind::Client && l.at >= arrival;
@@ -154,6 +150,14 @@ impl Timeline {
             let line = note(arrival, name, waited, Phase::Waiting);
             self.lines.insert(place, line);
         }
+    }
+}
+
+/// Receiving calls that found no data.
+fn eagain(calls: usize) -> String {
+    match calls {
+        1 => "1 call that returned EAGAIN".to_owned(),
+        many => format!("{} calls that returned EAGAIN", count(many as f64)),
     }
 }
 
@@ -253,11 +257,11 @@ mod tests {
     fn rounds_are_folded_up_to_the_data_and_go_on_behind_it() {
         let mut tape = Tape::serving();
         for round in 0..1_204 {
-            tape = tape.in_vain(1.0 + f64::from(round) * 0.08);
+            tape = tape.eagain(1.0 + f64::from(round) * 0.08);
         }
         tape = tape.receive(100.2, 100.3);
         for round in 0..5 {
-            tape = tape.in_vain(103.0 + f64::from(round));
+            tape = tape.eagain(103.0 + f64::from(round));
         }
         let texts = texts(&tape, Detail::Scene);
         let folded = |count: &str, mark: char| {
@@ -267,22 +271,22 @@ mod tests {
         };
         assert_eq!(folded("1,204", '1'), 1, "{texts:#?}");
         assert_eq!(folded("5", ' '), 1, "{texts:#?}");
-        let never = "100 ms, never asleep: asked 1,204 times in vain";
+        let never = "100 ms, never asleep: 1,204 calls that returned EAGAIN";
         let never = never.replace("100 ms", "99.0 ms");
         assert!(texts.iter().any(|line| line.ends_with(&never)), "{texts:#?}");
     }
 
     #[test]
-    fn who_never_asked_is_not_said_to_have_asked_in_vain() {
+    fn a_late_receive_is_not_called_a_wait() {
         let tape = Tape::serving().receive(100.5, 100.6);
         let texts = texts(&tape, Detail::Scene);
         let waited = texts.iter().find(|text| text.contains("phase 1"));
-        assert!(waited.unwrap().contains("nobody waited"), "{texts:#?}");
+        assert!(waited.unwrap().contains("no call waited"), "{texts:#?}");
     }
 
     #[test]
     fn a_short_call_that_the_stop_meets_does_not_wait() {
-        let tape = Tape::serving().receive(1.0, 100.4).in_vain(199.999).enter(
+        let tape = Tape::serving().receive(1.0, 100.4).eagain(199.999).enter(
             MAIN,
             205.0,
             "close",
@@ -299,7 +303,7 @@ mod tests {
     fn raw_shows_every_call() {
         let mut tape = Tape::serving();
         for round in 0..9 {
-            tape = tape.in_vain(1.0 + f64::from(round));
+            tape = tape.eagain(1.0 + f64::from(round));
         }
         let tape = tape.receive(100.2, 100.3);
         let texts = texts(&tape, Detail::Raw);
@@ -328,6 +332,23 @@ mod tests {
         let expected = ("main".to_owned(), "thread 1".to_owned());
         assert_eq!(answer("clone3"), Some(expected));
         assert!(timeline.many);
+    }
+
+    #[test]
+    fn phase_2_says_who_copies_without_a_receiving_call() {
+        for (tape, expected) in [
+            (Tape::serving(), "by the kernel: 6 bytes"),
+            (Tape::serving().deferring(), "inside io_uring_enter: 6 bytes"),
+        ] {
+            let tape = tape
+                .enter(MAIN, 2.0, "io_uring_enter", [7, 1, 1], &[])
+                .submit(2.0, "recv", 4)
+                .complete(100.3, "recv", 4, 6, b"PING\r\n")
+                .exit(MAIN, 100.4, 1, &[]);
+            let texts = texts(&tape, Detail::Scene);
+            let expected = format!("2 Phase: phase 2, copying: {expected}");
+            assert!(texts.contains(&expected), "{texts:#?}");
+        }
     }
 
     #[test]

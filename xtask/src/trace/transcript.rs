@@ -3,9 +3,9 @@
 //!
 //! Calls have the names of their families, descriptors those of their roles;
 //! times, sizes and numbers are left out, and so is what is no client's. What
-//! the client does stands between the lines, where the thread learns of it. A
-//! thread that asks in vain, again and again, is said to do so once: how often,
-//! and whom first, is chance.
+//! the client does stands between the lines, where the thread learns of it.
+//! Calls that return EAGAIN again and again stand there once: how many there
+//! are, and which comes first, is chance.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -223,7 +223,7 @@ fn folded(lines: &[String]) -> Vec<String> {
 const AGAIN: &str = "    again and again:";
 
 /// Where a thread's part begins: in the call in which it was when the client
-/// came; of a busy one, with what it had asked in vain before that.
+/// came; of a busy one, with the calls that returned EAGAIN before that.
 fn beginning(steps: &[&Step], first: Duration, busy: bool) -> usize {
     let lasts = |step: &&Step| {
         let until = step.until.unwrap_or(Duration::MAX);
@@ -234,7 +234,7 @@ fn beginning(steps: &[&Step], first: Duration, busy: bool) -> usize {
     begun - before.take_while(|step| busy && is_vain(step)).count()
 }
 
-/// A thread that asks in vain, and then the same again, never waits.
+/// A thread that makes nine calls in a row that return EAGAIN never waits.
 fn is_busy(steps: &[&Step]) -> bool {
     steps.windows(9).any(|some| some.iter().all(|step| is_vain(step)))
 }
@@ -452,8 +452,8 @@ main
         }
     }
 
-    /// One that asks in vain all the time: from that line on, as often, and
-    /// in the middle of a round when the client acts.
+    /// One whose calls return EAGAIN all the time: from that line on, as often,
+    /// and in the middle of a round when the client acts.
     fn busy(first: usize, rounds: usize, silent: usize) -> String {
         let accept = "accept4(listener) SOCK_CLOEXEC = EAGAIN";
         let signals = "read(signals, 128) = EAGAIN";
@@ -482,7 +482,7 @@ main
     }
 
     #[test]
-    fn questions_in_vain_are_folded_wherever_they_begin_and_end() {
+    fn calls_that_return_eagain_are_folded_wherever_they_begin_and_end() {
         let expected = "
 main
     again and again:

@@ -9,7 +9,7 @@ use crate::compare::results::{Figures, Outcome, Spread};
 use crate::compare::{number, sample, table};
 
 /// Panels of the section on how they wait.
-const WAITS: usize = 3;
+const WAITS: usize = 4;
 
 /// The drawings in a page, as XML.
 fn drawings(page: &str) -> Vec<String> {
@@ -102,7 +102,7 @@ fn a_full_run_has_all_charts_in_both_groups() {
 fn how_they_wait_is_told_where_somebody_looked() {
     let page = render(&sample::full());
     assert!(page.contains("href=\"#waits\""));
-    assert!(page.contains("asks 50 times in vain"));
+    assert!(page.contains("50 calls return EAGAIN"));
     let mut refused = sample::full();
     refused.traced = Some(Err("ptrace(2) is refused here".to_owned()));
     let page = render(&refused);

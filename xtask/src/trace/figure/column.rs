@@ -9,15 +9,17 @@ use crate::compare::number::count;
 use crate::trace::decode::Family;
 use crate::trace::fold::fold;
 use crate::trace::lines::is_housekeeping;
-use crate::trace::phases::{Phases, asks_in_vain};
+use crate::trace::phases::{Phases, Place, returns_eagain};
 use crate::trace::roles::Role;
 use crate::trace::scene::Marks;
 use crate::trace::steps::{CallStep, Deed, Done, Step};
 
+use super::story::{Said, Story};
+
 /// As long as a row's text may be.
 pub const LETTERS: usize = 16;
 
-/// How the text of a call ends that found nothing.
+/// How the text of a call ends that returned EAGAIN.
 const NOTHING: &str = " EAGAIN";
 
 /// The parts of the scene, from top to bottom.
@@ -25,7 +27,7 @@ pub const BANDS: usize = 4;
 
 /// What happens in each, in two parts: each has the room of a column.
 pub const BAND_TITLES: [(&str, &str); BANDS] = [
-    ("a client comes", ""),
+    ("a new client", ""),
     ("phase 1: waiting", "100 ms without data"),
     ("phase 2: copying", "the data is there"),
     ("the reply", ""),
@@ -43,12 +45,12 @@ pub struct Row {
     pub text: String,
     /// The state of each thread, the main one first.
     pub bars: Vec<Bar>,
-    /// Whose row it is, of these.
+    /// The thread that the text is about, of these.
     pub lane: usize,
-    /// Here the kernel copies by itself, without a call for it.
+    /// The kernel copies here, in no call.
     pub kernel: bool,
-    /// Here the application learns of the data.
-    pub told: bool,
+    /// The program learns of the data here.
+    pub learns: bool,
 }
 
 /// What a thread does.
@@ -57,37 +59,29 @@ pub enum Bar {
     /// It is not there yet.
     Absent,
     Running,
-    /// Asleep in a call without which it would not learn of the data.
-    Blocked,
-    /// Asleep for want of other work: it would be told all the same.
-    Idle,
-    /// In a call that finds nothing.
-    Asking,
+    /// In the call that it waits in.
+    Asleep,
+    /// In a receiving call that returns EAGAIN.
+    Eagain,
     /// In the call that copies.
     Copying,
-}
-
-/// The column in words.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Said {
-    pub waits: String,
-    pub copies: String,
-    pub told: String,
 }
 
 impl Column {
     /// None where the trace does not show the request.
     pub fn new(title: &str, steps: &[Step], marks: &Marks) -> Option<Self> {
         let phases = Phases::find(steps, marks)?;
-        let moments = moments(steps, marks, &phases);
-        let told = told(&moments, &phases);
-        let mut maker = Maker::new(&phases, told);
+        let story = Story::new(steps, &phases);
+        let moments = moments(steps, marks, &phases, &story);
+        let learns = learns(&moments, &phases, &story);
+        let learns = learns.map(|place| (place, moments[place].at));
+        let mut maker = Maker::new(&phases, &story, learns);
         for (place, moment) in moments.iter().enumerate() {
             maker.take(place, moment, marks);
         }
-        let said = said(&maker, &moments, &phases);
+        let said = story.said();
         let mut bands = maker.bands;
-        // Questions that were asked before the client came.
+        // Calls that returned EAGAIN before there was a client.
         let come = bands[0].iter().position(|row| !row.text.ends_with(NOTHING));
         bands[0].drain(..come.unwrap_or(0));
         let bands = bands.map(|rows| folded(&rows));
@@ -102,6 +96,8 @@ struct Moment<'a> {
     index: usize,
     step: &'a Step,
     part: Part,
+    /// It is part of the call above it.
+    inside: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,13 +113,15 @@ fn moments<'a>(
     steps: &'a [Step],
     marks: &Marks,
     phases: &Phases,
+    story: &Story<'_>,
 ) -> Vec<Moment<'a>> {
     let all = steps.iter().enumerate().skip(phases.copier);
     let mut replies = all.filter(|(_, step)| replies(step));
     let last = replies.next().map_or(steps.len(), |(index, _)| index);
     let mut moments = Vec::new();
     for (index, step) in steps.iter().enumerate().take(last + 1) {
-        let moment = |at, part| Moment { at, index, step, part };
+        let inside = story.is_inside(index);
+        let moment = |at, part| Moment { at, index, step, part, inside };
         let is_split = step.call().is_some()
             && (sleeps_at(step, marks.connecting)
                 || sleeps_at(step, marks.sending));
@@ -137,6 +135,7 @@ fn moments<'a>(
             moments.extend(
                 step.until
                     .filter(|until| end.is_none_or(|end| *until <= end))
+                    .filter(|_| !story.is_interrupted(index))
                     .map(|until| moment(until, Part::Return)),
             );
         } else {
@@ -150,7 +149,7 @@ fn moments<'a>(
 /// A call that takes no longer than this is not asleep.
 const SHORT: Duration = Duration::from_millis(5);
 
-fn sleeps_at(step: &Step, mark: Duration) -> bool {
+pub fn sleeps_at(step: &Step, mark: Duration) -> bool {
     let until = step.until.unwrap_or(Duration::MAX);
     step.at < mark && until >= mark && until - step.at > SHORT
 }
@@ -168,7 +167,7 @@ fn replies(step: &Step) -> bool {
 /// Calls for memory and the like say nothing of input or output; nor do those
 /// by which a library's threads keep out of each other's way, or the question
 /// whether there are more signals.
-fn is_shown(step: &Step) -> bool {
+pub fn is_shown(step: &Step) -> bool {
     match &step.deed {
         Deed::Call(call) => {
             let more_signals = call.family == Family::Signals
@@ -184,37 +183,29 @@ fn is_shown(step: &Step) -> bool {
     }
 }
 
-/// The moment at which the application learns of the data: by a signal, by
-/// the end of a wait, or by having it.
-fn told(moments: &[Moment<'_>], phases: &Phases) -> Option<usize> {
-    let arrival = phases.waiting.1;
-    let later = |moment: &Moment<'_>| moment.at >= arrival;
-    let signal = |moment: &Moment<'_>| match &moment.step.deed {
-        Deed::Signal(_, Some(role)) => role.carries_requests(),
-        // Of a library that has copied.
-        Deed::Signal(signal, None) => signal.sender == Some(moment.step.pid),
-        _ => false,
+/// The moment at which the program learns of the data: a handler runs, the
+/// call that it waits in returns, or the call that copies does.
+fn learns(
+    moments: &[Moment<'_>],
+    phases: &Phases,
+    story: &Story<'_>,
+) -> Option<usize> {
+    let end = |wanted: Option<usize>| {
+        moments.iter().position(|moment| {
+            Some(moment.index) == wanted && moment.part != Part::Enter
+        })
     };
-    let wait = |moment: &Moment<'_>| {
-        Some(moment.index) == phases.waiter && moment.part == Part::Return
-    };
-    let copy = |moment: &Moment<'_>| {
-        moment.index == phases.copier && moment.part != Part::Enter
-    };
-    let find = |is: &dyn Fn(&Moment<'_>) -> bool| {
-        moments.iter().position(|moment| later(moment) && is(moment))
-    };
-    // The call that copies may have begun a moment before there was data.
-    let copied = || moments.iter().position(copy);
-    find(&signal).or_else(|| find(&wait)).or_else(copied)
+    let waited = || end(story.sleeper);
+    end(story.handler).or_else(waited).or_else(|| end(Some(phases.copier)))
 }
 
 /// Makes rows.
 #[derive(Debug)]
 struct Maker<'a> {
     phases: &'a Phases,
-    /// The place of a moment.
-    told: Option<usize>,
+    story: &'a Story<'a>,
+    /// Where among the moments the program learns of the data, and when.
+    learns: Option<(usize, Duration)>,
     /// Threads, and what each is doing.
     lanes: Vec<(Pid, Bar)>,
     bands: [Vec<Row>; BANDS],
@@ -222,53 +213,81 @@ struct Maker<'a> {
 }
 
 impl<'a> Maker<'a> {
-    fn new(phases: &'a Phases, told: Option<usize>) -> Self {
+    fn new(
+        phases: &'a Phases,
+        story: &'a Story<'a>,
+        learns: Option<(usize, Duration)>,
+    ) -> Self {
         let bands = std::array::from_fn(|_| Vec::new());
-        Self { phases, told, lanes: Vec::new(), bands, copied: false }
+        Self { phases, story, learns, lanes: Vec::new(), bands, copied: false }
     }
 
     fn take(&mut self, place: usize, moment: &Moment<'_>, marks: &Marks) {
         let copies =
             moment.index == self.phases.copier && moment.part != Part::Enter;
         let lane = self.lane(moment.step.tid);
+        let before = self.lanes[lane].1;
         let (now, after) = match (&moment.step.deed, moment.part) {
-            (Deed::Call(call), Part::Enter) => (sleep(call), sleep(call)),
+            (Deed::Call(_), Part::Enter) => (Bar::Asleep, Bar::Asleep),
             (Deed::Call(_), _) if copies => (Bar::Copying, Bar::Running),
             (Deed::Call(_), Part::Return) => (Bar::Running, Bar::Running),
-            (Deed::Call(call), _) if asks_in_vain(call) => {
-                (Bar::Asking, Bar::Running)
+            (Deed::Call(call), _) if returns_eagain(call) => {
+                (Bar::Eagain, Bar::Running)
             }
             (Deed::Call(_), _) => (Bar::Running, Bar::Running),
-            _ => (self.lanes[lane].1, self.lanes[lane].1),
+            (Deed::Completed(_), _)
+                if copies && self.phases.place == Place::Enter =>
+            {
+                (Bar::Copying, Bar::Running)
+            }
+            (Deed::Signal(..), _)
+                if Some(moment.index) == self.story.handler =>
+            {
+                (Bar::Running, Bar::Running)
+            }
+            _ => (before, before),
         };
         self.lanes[lane].1 = now;
-        let told = self.told == Some(place);
-        let after_all = self.copied && self.told.is_none_or(|it| it < place);
-        let (since, arrival) = self.phases.waiting;
-        let band = match moment.at {
-            _ if after_all => 3,
-            _ if copies => 2,
-            at if at >= arrival => 2,
-            at if at >= since => 1,
-            _ => 0,
-        };
-        let came_before = moment.part == Part::Enter;
-        if moment.at >= marks.connecting || !came_before {
-            let kernel = copies && moment.step.call().is_none();
-            let bars: Vec<_> = self.lanes.iter().map(|(_, bar)| *bar).collect();
-            for (part, text) in texts(moment).into_iter().enumerate() {
-                let first = part == 0;
-                self.bands[band].push(Row {
-                    text,
-                    bars: bars.clone(),
-                    lane,
-                    kernel: kernel && first,
-                    told: told && first,
-                });
+        let band = self.band(moment, copies);
+        let begun = moment.part == Part::Enter && moment.at < marks.connecting;
+        if begun && band > 0 {
+            // It has been asleep since before there was a client.
+            let row = self.row(String::new(), lane);
+            self.bands[0].push(row);
+        }
+        if band > 0 || !begun {
+            let kernel = copies && self.phases.place == Place::Kernel;
+            let learns = self.learns.is_some_and(|(it, _)| it == place);
+            let kernels = kernel && moment.step.call().is_none();
+            for (part, text) in texts(moment, kernels).into_iter().enumerate() {
+                let mut row = self.row(text, lane);
+                row.kernel = kernel && part == 0;
+                row.learns = learns && part == 0;
+                self.bands[band].push(row);
             }
         }
         self.copied |= copies;
         self.lanes[lane].1 = after;
+    }
+
+    /// The part of the scene that a moment belongs to.
+    fn band(&self, moment: &Moment<'_>, copies: bool) -> usize {
+        let (since, arrival) = self.phases.waiting;
+        // What a wait returns is of the same moment as its return.
+        let knows = self.learns.is_none_or(|(_, when)| when < moment.at);
+        let waits =
+            moment.part == Part::Enter && sleeps_at(moment.step, arrival);
+        match moment.at {
+            _ if self.copied && knows => 3,
+            at if copies || at >= arrival => 2,
+            at if waits || at >= since => 1,
+            _ => 0,
+        }
+    }
+
+    fn row(&self, text: String, lane: usize) -> Row {
+        let bars = self.lanes.iter().map(|(_, bar)| *bar).collect();
+        Row { text, bars, lane, kernel: false, learns: false }
     }
 
     fn lane(&mut self, tid: Pid) -> usize {
@@ -280,20 +299,8 @@ impl<'a> Maker<'a> {
     }
 }
 
-/// How a thread sleeps in this call. Who waits for signals or completions
-/// alone may do something else: they come in any case.
-fn sleep(call: &CallStep) -> Bar {
-    let only_signals = !call.roles.is_empty()
-        && call.roles.iter().all(|role| matches!(role, Role::Signals(_)));
-    match call.family {
-        Family::Signals | Family::Ring => Bar::Idle,
-        Family::Readiness if only_signals => Bar::Idle,
-        _ => Bar::Blocked,
-    }
-}
-
 /// A moment in words, short ones.
-fn texts(moment: &Moment<'_>) -> Vec<String> {
+fn texts(moment: &Moment<'_>, kernel: bool) -> Vec<String> {
     let mut texts = match (&moment.step.deed, moment.part) {
         (Deed::Call(call), Part::Enter) => vec![format!("{}…", call.name)],
         (Deed::Call(call), Part::Return) => {
@@ -302,7 +309,10 @@ fn texts(moment: &Moment<'_>) -> Vec<String> {
         (Deed::Call(call), Part::Whole) => {
             vec![format!("{}{}", call.name, outcome(call))]
         }
-        (Deed::Completed(done), _) => vec![completed(done)],
+        (Deed::Completed(done), _) => vec![completed(done, kernel)],
+        (Deed::Signal(signal, _), _) if moment.inside => {
+            vec![signal.to_string()]
+        }
         (Deed::Signal(signal, _), _) => vec![format!("signal {signal}")],
         _ => Vec::new(),
     };
@@ -312,13 +322,16 @@ fn texts(moment: &Moment<'_>) -> Vec<String> {
         let handed_over = call.submitted.iter();
         texts.extend(handed_over.map(|(name, _)| format!("  + {name}")));
     }
-    texts.into_iter().flat_map(|text| broken(&text)).collect()
+    let indent = if moment.inside { "  " } else { "" };
+    let texts = texts.into_iter().map(|text| format!("{indent}{text}"));
+    texts.flat_map(|text| broken(&text)).collect()
 }
 
-fn completed(done: &Done) -> String {
+fn completed(done: &Done, kernel: bool) -> String {
+    let by = if kernel { "kernel: " } else { "" };
     match done.operation {
-        "accept" => "accept completed".to_owned(),
-        name => format!("kernel: {name} = {}", done.bytes),
+        "accept" => format!("{by}accept"),
+        name => format!("{by}{name} = {}", done.bytes),
     }
 }
 
@@ -346,7 +359,7 @@ fn broken(text: &str) -> Vec<String> {
 
 /// What repeats itself once, with a count.
 fn folded(rows: &[Row]) -> Vec<Row> {
-    let key = |row: &Row| (!row.told).then(|| (row.lane, row.text.clone()));
+    let key = |row: &Row| (!row.learns).then(|| (row.lane, row.text.clone()));
     let keys: Vec<_> = rows.iter().map(key).collect();
     let mut folded = Vec::new();
     let mut next = 0;
@@ -377,55 +390,12 @@ fn round_of(rows: &[Row], rounds: usize) -> Vec<Row> {
         one.text = format!("{many} × {}", one.text);
         return round;
     }
-    // All of it asks, not only the call that asks for data.
-    let asks = |row: &&Row| row.bars.contains(&Bar::Asking);
-    if let Some(bars) = rows.iter().find(asks).map(|row| &row.bars) {
+    // The mark is for the whole round, not only for the receiving call.
+    let empty = |row: &&Row| row.bars.contains(&Bar::Eagain);
+    if let Some(bars) = rows.iter().find(empty).map(|row| &row.bars) {
         round.iter_mut().for_each(|row| row.bars.clone_from(bars));
     }
     let last = round[round.len() - 1].clone();
     round.push(Row { text: format!("  {many} times"), ..last });
     round
-}
-
-fn said(maker: &Maker<'_>, moments: &[Moment<'_>], phases: &Phases) -> Said {
-    let main = maker.lanes.first().map(|(tid, _)| *tid);
-    let is_main = |step: &Step| Some(step.tid) == main;
-    // Who is in which call when the data comes.
-    let arrival = phases.waiting.1;
-    let sleeping = |mains: bool| {
-        let mut all = moments.iter().filter_map(|moment| {
-            let is_asleep = sleeps_at(moment.step, arrival);
-            let is_wanted = is_main(moment.step) == mains;
-            moment.step.call().filter(|_| is_asleep && is_wanted)
-        });
-        all.next()
-    };
-    let mut waits = match sleeping(true) {
-        None => format!("asks {} times in vain", count(phases.in_vain as f64)),
-        Some(call) if sleep(call) == Bar::Idle => {
-            format!("free; rests in {}", call.name)
-        }
-        Some(call) => format!("asleep in {}", call.name),
-    };
-    if let Some(call) = sleeping(false) {
-        waits += &format!("; another thread is asleep in {}", call.name);
-    }
-    let copy = moments.iter().find(|moment| moment.index == phases.copier);
-    let copies = match copy.map(|moment| (moment.step, &moment.step.deed)) {
-        Some((step, Deed::Call(call))) if is_main(step) => {
-            format!("{} copies", call.name)
-        }
-        Some((_, Deed::Call(call))) => {
-            format!("{} copies, on the other thread", call.name)
-        }
-        _ => "the kernel copies, before it tells".to_owned(),
-    };
-    let first_copy = moments.iter().position(|moment| {
-        moment.index == phases.copier && moment.part != Part::Enter
-    });
-    let told = match maker.told < first_copy {
-        true => "told that there is data",
-        false => "told when it has been copied",
-    };
-    Said { waits, copies, told: told.to_owned() }
 }

@@ -2,6 +2,7 @@
 //! drawn from what was seen.
 
 mod column;
+mod story;
 pub mod svg;
 pub mod text;
 
@@ -17,18 +18,21 @@ use column::{BANDS, Bar, Row};
 const LEAST: [usize; BANDS] = [1, 4, 1, 1];
 
 /// How to read it.
-pub const NOTE: &str = "Time runs downwards, but not to scale: a row is a \
-    call. \"call…\" is where it begins \
-    and \"…call\" where it ends; calls for memory, for further signals and \
+pub const NOTE: &str = "Time runs downwards, not to scale: each row is a call. \
+    \"call…\" is where it begins, \"…call\" where it ends, and indented \
+    rows belong to the call above. Calls for memory, for further signals and \
     between a library's threads are left out.";
 
 /// What the marks mean.
-const LEGEND: [(Bar, &str); 4] = [
-    (Bar::Blocked, "blocked: asleep, or it would not learn of the data"),
-    (Bar::Idle, "free: asleep for want of other work, told in any case"),
-    (Bar::Asking, "asks in vain"),
-    (Bar::Copying, "copies: in a call, or the kernel beside it"),
+const LEGEND: [(Bar, &str); 3] = [
+    (Bar::Asleep, "asleep in the call it waits in"),
+    (Bar::Eagain, "calls that return EAGAIN"),
+    (Bar::Copying, "copies the data into its buffer"),
 ];
+
+/// What the triangle means, and the dot.
+const LEARNS: &str = "the program learns of the data";
+const OTHER: &str = "a call of another thread";
 
 /// As many rows for each band as the longest of these columns has.
 fn heights(columns: &[Column]) -> [usize; BANDS] {
@@ -44,7 +48,7 @@ fn lanes(column: &Column) -> usize {
     rows.map(|row| row.bars.len()).max().unwrap_or(1)
 }
 
-/// A column's rows, filled up: whoever sleeps goes on sleeping.
+/// A column's rows, filled up: a thread that sleeps goes on sleeping.
 fn filled(column: &Column, heights: &[usize; BANDS]) -> [Vec<Row>; BANDS] {
     let mut bars = vec![Bar::Running];
     let mut bands = column.bands.clone();
@@ -55,7 +59,7 @@ fn filled(column: &Column, heights: &[usize; BANDS]) -> [Vec<Row>; BANDS] {
         let settle = |bar: &mut Bar| match bar {
             Bar::Copying => *bar = Bar::Running,
             // Until the data comes.
-            Bar::Asking if band != 1 => *bar = Bar::Running,
+            Bar::Eagain if band != 1 => *bar = Bar::Running,
             _ => {}
         };
         bars.iter_mut().for_each(settle);
@@ -64,7 +68,7 @@ fn filled(column: &Column, heights: &[usize; BANDS]) -> [Vec<Row>; BANDS] {
             bars: bars.clone(),
             lane: 0,
             kernel: false,
-            told: false,
+            learns: false,
         };
         rows.resize(heights[band].max(rows.len()), filler);
     }

@@ -8,7 +8,7 @@ use super::Column;
 use crate::trace::all::{Gathered, Line};
 use crate::trace::count::{Calls, Count, Tally};
 use crate::trace::decode::family;
-use crate::trace::event::Signal;
+use crate::trace::event::{SI_ASYNCIO, Signal};
 use crate::trace::roles::Role;
 use crate::trace::scene::Marks;
 use crate::trace::steps::{CallStep, Deed, Done, Step};
@@ -107,7 +107,7 @@ fn nonblocking() -> Column {
     column("nonblocking", &steps)
 }
 
-/// Asks just when the client sends.
+/// Receives just when the client sends.
 pub fn meeting() -> Column {
     column(
         "nonblocking",
@@ -135,7 +135,55 @@ fn epoll() -> Column {
     )
 }
 
+/// A signal of a socket.
+fn ready(number: i32, role: Role) -> Deed {
+    let signal = Signal { number, code: 1, fd: Some(4), sender: None };
+    Deed::Signal(signal, Some(role))
+}
+
+fn signals() -> Column {
+    let signals = Role::Signals(1);
+    column(
+        "signal-driven",
+        &[
+            call((10, 1_001), 1, "ppoll", &signals, 1),
+            call((1_002, 1_003), 1, "accept4", &Role::Listener(1), 4),
+            call((1_010, 2_001), 1, "ppoll", &signals, 1),
+            call((2_002, 2_003), 1, "read", &signals, 128),
+            step(2_003, 2_003, 1, ready(libc::SIGRTMIN(), CLIENT)),
+            call((2_004, 2_005), 1, "recvfrom", &CLIENT, 6),
+            call((2_006, 2_007), 1, "sendto", &CLIENT, 7),
+        ],
+    )
+}
+
+/// The handler of a signal copies.
+fn handler() -> Column {
+    let (signals, socket) = (Role::Signals(1), Role::Datagrams(1));
+    column(
+        "signal-driven, UDP",
+        &[
+            call((10, 2_001), 1, "ppoll", &signals, -514),
+            step(2_002, 2_002, 1, ready(libc::SIGUSR1, socket.clone())),
+            call((2_004, 2_005), 1, "recvfrom", &socket, 6),
+            call((2_006, 2_007), 1, "sendto", &socket, 7),
+        ],
+    )
+}
+
 fn ring() -> Column {
+    let setup = "io_uring_setup";
+    let mut deferring = made(setup, &[], 5);
+    deferring.arguments = "1024, IORING_SETUP_DEFER_TASKRUN".to_owned();
+    column("async-io/io-uring", &receiving(deferring))
+}
+
+/// Nothing is known of when such a ring copies.
+pub fn ring_without_flags() -> Column {
+    column("ring without flags", &receiving(made("io_uring_setup", &[], 5)))
+}
+
+fn receiving(setup: CallStep) -> [Step; 5] {
     let ring = Role::Ring(1);
     let enter = |operation: &'static str| {
         let mut made = made("io_uring_enter", std::slice::from_ref(&ring), 1);
@@ -149,23 +197,22 @@ fn ring() -> Column {
         bytes: 6,
         outcome: "6".to_owned(),
         more: true,
+        inside: true,
     });
-    column(
-        "async-io/io-uring",
-        &[
-            call((10, 1_001), 1, "io_uring_enter", &ring, 1),
-            step(1_010, 2_002, 1, enter("recv")),
-            step(2_001, 2_001, 1, done),
-            step(2_003, 2_004, 1, enter("send")),
-        ],
-    )
+    [
+        step(5, 6, 1, Deed::Call(setup)),
+        call((10, 1_001), 1, "io_uring_enter", &ring, 1),
+        step(1_010, 2_002, 1, enter("recv")),
+        step(2_001, 2_001, 1, done),
+        step(2_003, 2_004, 1, enter("send")),
+    ]
 }
 
-/// Another thread copies, and tells by a signal.
+/// Another thread copies, and sends a signal.
 fn library() -> Column {
     let signal = Signal {
         number: libc::SIGUSR1,
-        code: libc::SI_QUEUE,
+        code: SI_ASYNCIO,
         fd: None,
         sender: Some(Pid::from_raw(1)),
     };
@@ -185,13 +232,21 @@ fn library() -> Column {
 }
 
 pub fn columns() -> Vec<Column> {
-    vec![blocking(), nonblocking(), epoll(), ring(), library()]
+    vec![
+        blocking(),
+        nonblocking(),
+        epoll(),
+        signals(),
+        handler(),
+        ring(),
+        library(),
+    ]
 }
 
 /// With counts that add up.
 pub fn gathered() -> Gathered {
     let tally = |waits| {
-        let count = |made, in_vain| Count { made, in_vain };
+        let count = |made, empty| Count { made, empty };
         Tally {
             requests: 1_000,
             calls: Calls::from([

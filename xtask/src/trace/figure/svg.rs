@@ -1,10 +1,10 @@
 //! The figure as SVG: two columns a panel on the page, so that a phone shows
-//! them one to one; four a line in a file of its own.
+//! them one to one; five a line in a file of its own.
 
 use maud::{Markup, PreEscaped, html};
 
 use super::column::{BAND_TITLES, BANDS, Bar, Column, Row};
-use super::{LEGEND, NOTE, filled, heights, in_lines, lanes};
+use super::{LEARNS, LEGEND, NOTE, OTHER, filled, heights, in_lines, lanes};
 use crate::compare::page::{CHARTS, COLOURS};
 use crate::screen::wrap;
 
@@ -32,12 +32,12 @@ const LETTER: f64 = 6.1;
 
 /// Columns of a panel on the page, and of a line in a file.
 const PANEL: usize = 2;
-const FILE: usize = 4;
+const FILE: usize = 5;
 /// Around the drawing in a file; above, for its title.
 const MARGIN: usize = 14;
 const HEADLINE: usize = 44;
 
-const TITLE: &str = "Who waits for what: the models of I/O, as traced";
+const TITLE: &str = "The models of I/O, as traced: who waits, who copies";
 
 /// Panels for a page that has the styles.
 pub fn panels(columns: &[Column]) -> Markup {
@@ -47,7 +47,7 @@ pub fn panels(columns: &[Column]) -> Markup {
             @for (bar, meaning) in LEGEND {
                 li { (sign(html! { (mark(bar, 3, 0, 14)) })) (meaning) }
             }
-            li { (sign(told(3, 11))) "the application knows of the data" }
+            li { (sign(learns(3, 11))) (LEARNS) }
         }
         div .panels {
             @for (place, line) in columns.chunks(PANEL).enumerate() {
@@ -166,7 +166,7 @@ fn block(
 /// What a column says in words, cut into lines.
 fn sentences(column: &Column) -> Vec<String> {
     let said = &column.said;
-    let all = [&said.waits, &said.copies, &said.told].into_iter();
+    let all = [&said.waits, &said.learns, &said.copies].into_iter();
     all.flat_map(|text| {
         let lines = wrap(text, LETTERS).into_iter().enumerate();
         lines.map(|(place, line)| match place {
@@ -206,7 +206,7 @@ fn rows_of(column: &Column, rows: &[Row], x: usize, top: usize) -> Markup {
                 @if row.lane > 0 { "·" }
                 (row.text.replace("  ", "\u{a0}\u{a0}"))
             }
-            @if row.told { (told(texts - 10, y)) }
+            @if row.learns { (learns(texts - 10, y)) }
         }
     }
 }
@@ -229,24 +229,23 @@ fn mark(bar: Bar, x: usize, y: usize, height: usize) -> Markup {
     let middle = x + BAR / 2;
     let class = match bar {
         Bar::Absent => return html! {},
-        Bar::Running | Bar::Asking => {
-            let class = if bar == Bar::Running { "running" } else { "asking" };
+        Bar::Running | Bar::Eagain => {
+            let class = if bar == Bar::Running { "running" } else { "eagain" };
             return html! {
                 line class=(class) x1=(middle) x2=(middle) y1=(y)
                     y2=(y + height) {}
             };
         }
-        Bar::Blocked => "blocked",
-        Bar::Idle => "idle",
+        Bar::Asleep => "asleep",
         Bar::Copying => "copying",
     };
     html! { rect class=(class) x=(x) y=(y) width=(BAR) height=(height) {} }
 }
 
 /// A triangle that points at a text whose base line is at `y`.
-fn told(x: usize, y: usize) -> Markup {
+fn learns(x: usize, y: usize) -> Markup {
     html! {
-        path .told d={ "M" (x) " " (y - 8) "l7 4l-7 4z" } {}
+        path .learns d={ "M" (x) " " (y - 8) "l7 4l-7 4z" } {}
     }
 }
 
@@ -255,13 +254,10 @@ fn legend_below(note: &[String], beside: usize, top: usize) -> Markup {
         let sign = move |x: usize, y: usize| mark(bar, x, y - 10, 12);
         (Box::new(sign) as Box<dyn Fn(usize, usize) -> Markup>, meaning)
     });
-    let told: Box<dyn Fn(usize, usize) -> Markup> = Box::new(told);
+    let learns: Box<dyn Fn(usize, usize) -> Markup> = Box::new(learns);
     let dot: Box<dyn Fn(usize, usize) -> Markup> =
         Box::new(|x, y| html! { text .call x=(x) y=(y) { "·" } });
-    let more = [
-        (told, "the application knows of the data"),
-        (dot, "a call of another thread"),
-    ];
+    let more = [(learns, LEARNS), (dot, OTHER)];
     let all: Vec<_> = signs.into_iter().chain(more).collect();
     let lines = all.len().div_ceil(beside);
     let below = top + lines * ROW;
@@ -290,7 +286,7 @@ fn description(columns: &[Column]) -> String {
         let said = &column.said;
         format!(
             "{}: {}; {}; {}.",
-            column.title, said.waits, said.copies, said.told
+            column.title, said.waits, said.learns, said.copies
         )
     });
     said.collect::<Vec<_>>().join(" ")

@@ -7,15 +7,16 @@ use super::column::Bar;
 use super::{Column, filled, heights, in_lines, sample, svg, text};
 
 /// Widths of a letter, in parts of its size: of all letters of calls, and of
-/// the widest that sentences have on average.
+/// the widest that sentences, and titles, have on average.
 const CALL_LETTER: f64 = 0.61;
 const LETTER: f64 = 0.58;
+const BOLD_LETTER: f64 = 0.61;
 
 #[test]
 fn the_terminal_has_what_was_traced() {
     let text = text::render(&sample::columns(), Some(80));
     let text = strip_ansi_codes(&text);
-    let (figure, legend) = text.split_once("\n▓ blocked:").unwrap();
+    let (figure, legend) = text.split_once("\n░ asleep").unwrap();
     let golden = include_str!("golden.txt");
     assert!(figure == golden, "it is now:\n{figure}");
     assert!(legend.contains("not to scale"));
@@ -28,12 +29,12 @@ fn the_terminal_has_what_was_traced() {
 fn lines_are_about_equally_long() {
     let columns = sample::columns();
     for (most, expected) in [
-        (1, vec![1; 5]),
-        (2, vec![2, 2, 1]),
-        (4, vec![3, 2]),
-        (5, vec![5]),
-        (8, vec![5]),
-        (0, vec![1; 5]),
+        (1, vec![1; 7]),
+        (2, vec![2, 2, 2, 1]),
+        (4, vec![4, 3]),
+        (5, vec![4, 3]),
+        (8, vec![7]),
+        (0, vec![1; 7]),
     ] {
         let lines = in_lines(&columns, most);
         let lines: Vec<_> = lines.iter().map(|line| line.len()).collect();
@@ -50,33 +51,99 @@ fn all_columns_reach_the_same_lines() {
         let bands = filled(column, &heights);
         let filled: Vec<_> = bands.iter().map(Vec::len).collect();
         assert_eq!(filled, heights, "{}", column.title);
-        // Who waits does so until the data comes, who copies does so once.
+        // A wait lasts until the data comes, and one call copies.
         let last = &bands[1][heights[1] - 1];
         assert_ne!(last.bars[0], Bar::Running, "{}", column.title);
         let rows = bands.iter().flatten();
         let copies =
             rows.filter(|r| r.kernel || r.bars.contains(&Bar::Copying));
         assert_eq!(copies.count(), 1, "{}", column.title);
-        let told = bands.iter().flatten().filter(|row| row.told);
-        assert_eq!(told.count(), 1, "{}", column.title);
+        let learns = bands.iter().flatten().filter(|row| row.learns);
+        assert_eq!(learns.count(), 1, "{}", column.title);
     }
 }
 
 #[test]
 fn words_say_who_waits_and_who_copies() {
+    let after = "the return of recvfrom, after the copy";
+    let handler = "the handler of SIGUSR1, which runs inside ppoll";
+    #[rustfmt::skip]
     let rows = [
-        ("asleep in recvfrom", "recvfrom copies", "has been copied"),
-        ("asks 50 times in vain", "recvfrom copies", "has been copied"),
-        ("asleep in epoll_wait", "recvfrom copies", "there is data"),
-        ("free; rests in io_uring_enter", "the kernel", "has been copied"),
-        ("another thread is asleep in read", "other thread", "been copied"),
+        ("recvfrom", after, "recvfrom"),
+        ("no call; 50 calls return EAGAIN", after, "recvfrom"),
+        ("epoll_wait", "the return of epoll_wait", "recvfrom"),
+        ("ppoll", "the return of ppoll; read says which socket", "recvfrom"),
+        ("ppoll", handler, "recvfrom, which the handler calls"),
+        ("io_uring_enter", "the completion that io_uring_enter returns",
+            "io_uring_enter"),
+        ("rt_sigtimedwait; another thread, in read",
+            "the completion that rt_sigtimedwait returns",
+            "read, on the other thread"),
     ];
-    for (column, (waits, copies, told)) in sample::columns().iter().zip(rows) {
+    for (column, row) in sample::columns().iter().zip(rows) {
+        let (waits, learns, copies) = row;
         let said = &column.said;
-        assert!(said.waits.contains(waits), "{said:?}");
-        assert!(said.copies.contains(copies), "{said:?}");
-        assert!(said.told.contains(told), "{said:?}");
+        assert_eq!(said.waits, format!("waits in {waits}"));
+        assert_eq!(said.learns, format!("learns by {learns}"));
+        assert_eq!(said.copies, format!("copies in {copies}"));
     }
+}
+
+/// The states that a column shows, in order, and the band and state in which
+/// the program learns of the data.
+fn states(column: &Column) -> (Vec<&[Bar]>, (usize, &[Bar])) {
+    let rows = column.bands.iter().flatten();
+    let mut bars: Vec<_> = rows.map(|row| row.bars.as_slice()).collect();
+    bars.dedup();
+    let bands = column.bands.iter().enumerate();
+    let mut learns = bands.filter_map(|(band, rows)| {
+        let row = rows.iter().find(|row| row.learns)?;
+        Some((band, row.bars.as_slice()))
+    });
+    (bars, learns.next().unwrap())
+}
+
+#[test]
+fn a_queued_signal_is_drawn_as_a_ready_list_is() {
+    let all = sample::columns();
+    let find = |title| all.iter().find(|it| it.title == title).unwrap();
+    let (epoll, signals) = (find("multiplexing-epoll"), find("signal-driven"));
+    assert_eq!(states(epoll), states(signals));
+    let words = |text: &str| text.replace("epoll_wait", "ppoll");
+    assert_eq!(words(&epoll.said.waits), signals.said.waits);
+    let learns = words(&epoll.said.learns);
+    assert!(signals.said.learns.starts_with(&learns), "{:?}", signals.said);
+    assert_eq!(epoll.said.copies, signals.said.copies);
+}
+
+#[test]
+fn a_ring_copies_in_its_call_only_if_it_was_set_up_so() {
+    let all = sample::columns();
+    let ring = all.iter().find(|it| it.title.ends_with("uring")).unwrap();
+    let row = &ring.bands[2][0];
+    assert_eq!((row.text.as_str(), row.kernel), ("  recv = 6", false));
+    assert_eq!(row.bars, [Bar::Copying]);
+    let other = sample::ring_without_flags();
+    let row = &other.bands[2][0];
+    assert_eq!((row.text.as_str(), row.kernel), ("kernel: recv = 6", true));
+    assert_eq!(row.bars, [Bar::Asleep]);
+    assert_eq!(
+        other.said.copies,
+        "copies in no call: the kernel does, at any moment"
+    );
+}
+
+#[test]
+fn a_handler_runs_inside_the_wait() {
+    let all = sample::columns();
+    let column = all.iter().find(|it| it.title.ends_with("UDP")).unwrap();
+    let texts = column.bands.iter().flatten().map(|row| row.text.as_str());
+    let texts: Vec<_> = texts.collect();
+    let expected =
+        ["", "ppoll…", "signal SIGUSR1", "  recvfrom = 6", "  sendto = 7"];
+    assert_eq!(texts, expected);
+    assert_eq!(column.bands[0][0].bars, [Bar::Asleep]);
+    assert!(column.bands[2][0].learns);
 }
 
 #[test]
@@ -84,8 +151,9 @@ fn a_call_that_meets_the_data_copies_it() {
     let column = sample::meeting();
     let texts = column.bands[2].iter().map(|row| row.text.as_str());
     assert_eq!(texts.collect::<Vec<_>>(), ["recvfrom = 6"]);
-    assert!(column.bands[2][0].told);
-    assert_eq!(column.said.told, "told when it has been copied");
+    assert!(column.bands[2][0].learns);
+    let learns = "learns by the return of recvfrom, after the copy";
+    assert_eq!(column.said.learns, learns);
 }
 
 /// As wide as its text can be, from where to where.
@@ -93,7 +161,7 @@ fn extent(text: &Node<'_, '_>) -> (f64, f64) {
     let class = text.attribute("class").unwrap();
     let (size, letter) = match class.split(' ').next().unwrap() {
         "call" => (10.5, CALL_LETTER),
-        "model" => (12.5, LETTER),
+        "model" => (12.5, BOLD_LETTER),
         "headline" => (15.0, LETTER),
         "note" => (10.5, LETTER),
         _ => (11.0, LETTER),
@@ -157,7 +225,7 @@ fn a_drawing_says_what_it_shows_to_those_who_do_not_see_it() {
     };
     assert!(text("title").contains("models"));
     let said = text("text");
-    assert!(said.contains("nonblocking: asks 50 times in vain;"), "{said}");
+    assert!(said.contains("nonblocking: waits in no call;"), "{said}");
     assert!(drawing.contains("prefers-color-scheme: dark"));
 }
 

@@ -3,18 +3,18 @@
 use console::{Style, measure_text_width};
 
 use super::column::{BAND_TITLES, Bar, Column, LETTERS, Row};
-use super::{LEGEND, NOTE, filled, heights, in_lines, lanes};
+use super::{LEARNS, LEGEND, NOTE, OTHER, filled, heights, in_lines, lanes};
 use crate::screen::{fill, wrap};
 
 /// Columns where nobody says how many there are.
 const USUAL: usize = 160;
 
-/// Of one model: threads, the mark for what it knows, text, a gap.
+/// Of one model: threads, the triangle, text, a gap.
 const LEAST: usize = 2 + 1 + LETTERS + 1;
 const MOST: usize = LEAST + 8;
 
-/// Stands where the application learns of the data.
-const TOLD: char = '▸';
+/// Stands where the program learns of the data.
+const TRIANGLE: char = '▸';
 
 pub fn render(columns: &[Column], width: Option<usize>) -> String {
     let width = width.unwrap_or(USUAL).max(LEAST);
@@ -68,8 +68,10 @@ fn row(row: &Row, lanes: usize, width: usize) -> String {
         let bar = row.bars.get(lane).copied().unwrap_or(Bar::Absent);
         text += &style(bar).apply_to(sign(bar)).to_string();
     }
-    text += &match (row.told, row.kernel) {
-        (true, _) => Style::new().magenta().bold().apply_to(TOLD).to_string(),
+    text += &match (row.learns, row.kernel) {
+        (true, _) => {
+            Style::new().magenta().bold().apply_to(TRIANGLE).to_string()
+        }
         (_, true) => {
             style(Bar::Copying).apply_to(sign(Bar::Copying)).to_string()
         }
@@ -89,9 +91,8 @@ fn sign(bar: Bar) -> char {
     match bar {
         Bar::Absent => ' ',
         Bar::Running => '│',
-        Bar::Blocked => '▓',
-        Bar::Idle => '░',
-        Bar::Asking => '┊',
+        Bar::Asleep => '░',
+        Bar::Eagain => '┊',
         Bar::Copying => '█',
     }
 }
@@ -99,7 +100,7 @@ fn sign(bar: Bar) -> char {
 fn style(bar: Bar) -> Style {
     match bar {
         Bar::Absent | Bar::Running => Style::new(),
-        Bar::Blocked | Bar::Idle | Bar::Asking => Style::new().yellow(),
+        Bar::Asleep | Bar::Eagain => Style::new().yellow(),
         Bar::Copying => Style::new().green(),
     }
 }
@@ -109,8 +110,8 @@ fn said(line: &[Column], each: usize) -> String {
     let mut text = String::new();
     for say in [
         (|column: &Column| &column.said.waits) as fn(&Column) -> &String,
+        |column| &column.said.learns,
         |column| &column.said.copies,
-        |column| &column.said.told,
     ] {
         let parts: Vec<_> =
             line.iter().map(|column| wrap(say(column), each - 2)).collect();
@@ -145,7 +146,7 @@ fn legend(width: usize) -> String {
         let sign = style(bar).apply_to(sign(bar));
         text += &format!("{sign} {meaning}\n");
     }
-    text += &format!("{TOLD} here the application knows of the data\n");
-    text += "· a call of another thread\n";
+    text += &format!("{TRIANGLE} {LEARNS}\n");
+    text += &format!("· {OTHER}\n");
     text + &fill(NOTE, width.min(100)) + "\n"
 }

@@ -171,6 +171,7 @@ fn signals_and_completions_are_told_of() {
         bytes: 6,
         outcome: "6".to_owned(),
         more: true,
+        inside: true,
     };
     let signal = Signal { number: 34, code: 1, fd: Some(7), sender: None };
     let steps = [
