@@ -87,11 +87,12 @@ pub const RULES: &[Rule] = &[
         },
     },
     Rule {
-        name: "told_when_it_is_done",
+        name: "learns_by_completion",
         models: &["async-io/posix-aio"],
         transports: TCP,
-        why: "the main thread learns by a signal that the copy is there",
-        check: told_when_it_is_done,
+        why: "the main thread learns of the data by a completion, once another \
+              thread has copied it",
+        check: learns_by_completion,
     },
 ];
 
@@ -165,9 +166,9 @@ fn stays_with_its_loop(seen: &Seen) -> Result<()> {
     })
 }
 
-fn told_when_it_is_done(seen: &Seen) -> Result<()> {
+fn learns_by_completion(seen: &Seen) -> Result<()> {
     let copied = seen.copier()?.until;
-    let told = seen.scene().any(|step| match &step.deed {
+    let learns = seen.scene().any(|step| match &step.deed {
         Deed::Signal(signal, _) => {
             signal.code == SI_ASYNCIO
                 && step.tid == seen.main()
@@ -175,6 +176,6 @@ fn told_when_it_is_done(seen: &Seen) -> Result<()> {
         }
         _ => false,
     });
-    ensure!(told, "no signal has told main of it");
+    ensure!(learns, "no signal has reported the completion to main");
     Ok(())
 }

@@ -3,6 +3,7 @@
 
 mod answers;
 mod connections;
+mod learning;
 mod registrations;
 mod seen;
 #[cfg(test)]
@@ -36,14 +37,16 @@ impl Rule {
 
 /// All of them.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
-    let all: [&[Rule]; 4] = [
+    let all: [&[Rule]; 5] = [
         connections::RULES,
         waits::RULES,
         registrations::RULES,
+        learning::RULES,
         answers::RULES,
     ];
     all.into_iter().flatten()
 }
 
 const TCP: &[Transport] = &[Transport::Tcp];
+const UDP: &[Transport] = &[Transport::Udp];
 const BOTH: &[Transport] = &[Transport::Tcp, Transport::Udp];

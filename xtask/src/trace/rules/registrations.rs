@@ -1,4 +1,4 @@
-//! How a model is told that there is something to do.
+//! What a model registers, and what it hands over to the kernel.
 
 use anyhow::{Result, ensure};
 
@@ -70,18 +70,12 @@ pub const RULES: &[Rule] = &[
         check: reads_until_empty,
     },
     Rule {
-        name: "told_by_signal",
-        models: &["signal-driven"],
-        transports: BOTH,
-        why: "data is taken because a signal names its socket",
-        check: told_by_signal,
-    },
-    Rule {
-        name: "kernel_transfers",
+        name: "transfers_are_operations",
         models: &["async-io/io-uring"],
         transports: BOTH,
-        why: "the kernel accepts, receives and sends; the program only says so",
-        check: kernel_transfers,
+        why: "accept, receive and send are operations of the ring; no system \
+              call of these names is made",
+        check: transfers_are_operations,
     },
     Rule {
         name: "one_call_a_round",
@@ -169,26 +163,7 @@ fn reads_until_empty(seen: &Seen) -> Result<()> {
     Ok(())
 }
 
-fn told_by_signal(seen: &Seen) -> Result<()> {
-    let copier = seen.copier()?;
-    let socket = Made::of(copier).and_then(|made| made.call.role());
-    let told = seen.scene().any(|step| match &step.deed {
-        Deed::Signal(_, role) => {
-            role.as_ref() == socket
-                && step.at >= seen.marks.sending
-                && step.at <= copier.at
-        }
-        _ => false,
-    });
-    ensure!(
-        told,
-        "{} receives the request, and no signal has told of it",
-        seen.who(copier.tid)
-    );
-    Ok(())
-}
-
-fn kernel_transfers(seen: &Seen) -> Result<()> {
+fn transfers_are_operations(seen: &Seen) -> Result<()> {
     seen.never(|made| {
         let about = made.call.role();
         let listens = matches!(about, Some(Role::Listener(_)));

@@ -79,7 +79,15 @@ const SIGNALS: &str = "
     main 104 105 recvfrom(client 1, 4096) = 6
     main 106 -   ppoll(signals)";
 
+const HANDLER: &str = "
+    main -50 101 ppoll(signals) = EINTR
+    main 102 .   signal SIGUSR1 datagrams
+    main 103 104 recvfrom(datagrams, 4096) = 6
+    main 105 106 sendto(datagrams, 7) = 7
+    main 107 -   ppoll(signals)";
+
 const RING: &str = "
+    main -60 -59 io_uring_setup(1024, IORING_SETUP_DEFER_TASKRUN) = 7
     main -50 1   io_uring_enter(ring: accept(listener)) SOCK_CLOEXEC = 1
     main 1   .   completed accept(listener) = 4 client 1
     main 2   101 io_uring_enter(ring: recv(client 1)) = 1
@@ -168,7 +176,7 @@ const ROWS: &[Row] = &[
          "main 5   6   clock_nanosleep(5 ms) = 0"), "main calls sleep()"),
     ("never_waits", NONBLOCKING,
         ("main 5   6   recvfrom(client 1, 4096) = EAGAIN", ""),
-        "it was asked 2 times in vain"),
+        "2 receives returned EAGAIN"),
     ("waits_in_select", "main -50 101 pselect6(datagrams) = 1 datagrams
         main 102 103 recvfrom(datagrams, 9) = 6", ("pselect6", "poll"),
         "main calls poll(datagrams)"),
@@ -204,12 +212,32 @@ const ROWS: &[Row] = &[
         ("104 105 recvfrom(client 1, 6) = EAGAIN", "104 105 getpid() = 1"),
         "a receive has brought all 6 bytes that it had room for, and main \
          calls epoll_wait(epoll) without another"),
-    ("told_by_signal", SIGNALS, ("signal SIGRTMIN client 1", "signal SIGCHLD"),
-        "main receives the request, and no signal has told of it"),
-    ("kernel_transfers", RING,
+    ("learns_when_its_wait_returns", EPOLL, ("6   101", "100.5 101"),
+        "main was in no wait when the data came"),
+    ("learns_when_its_wait_returns", SIGNALS,
+        ("103 .   signal", "103.5 . signal"),
+        "a handler runs on main"),
+    ("learns_by_signal", SIGNALS,
+        ("signal SIGRTMIN client 1", "signal SIGCHLD"),
+        "main receives the request, and no signal has named its socket"),
+    ("handler_runs_inside_the_wait", HANDLER,
+        ("main 102 .", "main 101.5 101.6 getpid() = 1\nmain 102 ."),
+        "a signal interrupts main after getpid"),
+    ("handler_runs_inside_the_wait", HANDLER,
+        ("signal SIGUSR1 datagrams", "signal SIGCHLD"), "no handler runs"),
+    ("copies_inside_enter", RING, ("IORING_SETUP_DEFER_TASKRUN", "0"),
+        "without IORING_SETUP_DEFER_TASKRUN"),
+    ("copies_inside_enter", RING,
+        ("main 2   101 io_uring_enter(ring: recv(client 1)) = 1",
+         "main 2   2.1 io_uring_enter(ring: recv(client 1)) = 1"),
+        "recv of client 1 is complete before io_uring_enter is called"),
+    ("copies_inside_enter", RING,
         ("main 152", "main 151.5 152 recvfrom(client 1, 9) = 0\nmain 152"),
         "main calls receive(client 1)"),
-    ("kernel_transfers", RING,
+    ("transfers_are_operations", RING,
+        ("main 152", "main 151.5 152 recvfrom(client 1, 9) = 0\nmain 152"),
+        "main calls receive(client 1)"),
+    ("transfers_are_operations", RING,
         ("main 2 ", "main 1.5 1.6 accept4(listener) = 4 client 1\nmain 2 "),
         "main calls accept(listener)"),
     ("one_call_a_round", RING,
@@ -241,8 +269,8 @@ const ROWS: &[Row] = &[
         "thread 2 calls send(client 1)"),
     ("main_thread_copies_nothing", AIO, ("thread 2 ", "main 2 "),
         "main calls receive(client 1)"),
-    ("told_when_it_is_done", AIO, ("signal done", "signal SIGRTMIN"),
-        "no signal has told main of it"),
+    ("learns_by_completion", AIO, ("signal done", "signal SIGRTMIN"),
+        "no signal has reported the completion to main"),
 ];
 
 fn seen(text: &str) -> Seen {

@@ -43,7 +43,7 @@ pub const RULES: &[Rule] = &[
         name: "never_waits",
         models: &["nonblocking"],
         transports: BOTH,
-        why: "without --pause-us it asks again and again, and never sleeps",
+        why: "without --pause-us it polls its sockets, and never sleeps",
         check: never_waits,
     },
     Rule {
@@ -130,16 +130,16 @@ fn never_waits(seen: &Seen) -> Result<()> {
     })?;
     // A receive that waits would be the only one.
     let silent = (seen.marks.connecting, seen.marks.sending);
-    let in_vain = seen.of_client().filter(|made| {
+    let empty = seen.of_client().filter(|made| {
         made.is(Family::Receive)
             && made.call.result == Some(-i64::from(libc::EAGAIN))
             && made.step.at > silent.0
             && made.step.at < silent.1
     });
-    let times = in_vain.count();
+    let times = empty.count();
     ensure!(
         times >= 3,
-        "while the client was silent, it was asked {times} times in vain"
+        "while the client was silent, {times} receives returned EAGAIN"
     );
     Ok(())
 }
