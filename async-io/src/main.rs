@@ -1,41 +1,55 @@
-//! **Asynchronous I/O**: a program says what it wants and where the bytes are
-//! to go; the kernel waits, copies, and tells when it is done.
+//! **Asynchronous I/O**: a program submits operations, each with the buffer for
+//! its bytes, and collects completions. When it learns of data, the data has
+//! been copied.
 //!
 //! # How it works
 //!
 //! ```text
 //!      application                         kernel
-//!           |    receive, into one of these  |
-//!           |------------------------------->|  takes note: nothing has come
+//!           |    io_uring_enter(receive)     |
+//!           |------------------------------->|  nothing has come
 //!        asleep, for all operations at once  |  phase 1: waiting for data
-//!           :                                |  a segment arrives
-//!           :                                |  phase 2: copying it
+//!           :                                |  a segment arrives: the thread
+//!           :                                |  wakes up inside the call
+//!           :                                |  phase 2: it copies, into the
+//!           :                                |  program's buffer
 //!           |<-------------------------------|
-//!           |    it is done: so many bytes   |
+//!           |    a completion: the number of |
+//!           |    bytes                       |
 //!        answers                             |
-//!           |    send these                  |
+//!           |    io_uring_enter(send)        |
 //!           |------------------------------->|  copies what there is room for,
-//!           |<-------------------------------|  now or when there is
-//!           |    it is done: so many bytes   |
-//!        has its bytes back
+//!           :                                |  now or when there is
+//!           |<-------------------------------|
+//!           |    a completion: the number of |
+//!           |    bytes, whose buffer is free |
 //! ```
 //!
-//! In all other models a program is told that it may copy, and copies. Here
-//! both phases are done for it, and what it is told is that something is over.
-//! So it cannot change its mind. Until an operation is complete, its buffer
-//! belongs to whoever carries it out; one that is cancelled may have been done
-//! already; and a connection can't go while anything of it is in flight.
+//! With multiplexing and with signals a program learns that it may copy, and
+//! copies. Here it learns that the copy has been made, so it cannot change its
+//! mind. Until an operation is complete, its buffer belongs to whoever carries
+//! it out; one that is cancelled may have been done already; and a connection
+//! can't go while anything of it is in flight.
 //!
-//! The variants differ in who carries it out:
+//! The variants differ in whose call copies, and on which thread:
 //!
-//! - `io-uring`: the kernel. Two queues in memory that it shares with the
-//!   program hold what is wanted and what is done, and one system call a round
-//!   hands over the one and waits for the other. A client is received from by
-//!   one operation for as long as it stays, into buffers that the kernel takes
-//!   from a common stock when something arrives: who is idle has none.
-//! - `posix-aio`: threads of the C library, which make the same calls as
-//!   anybody, and a signal for each completion. Linux has no other way to do
-//!   aio_read(3) on a socket.
+//! - `io-uring`: one call per round, io_uring_enter(2), submits, waits, copies
+//!   and reports; no separate receive call is made. Operations and completions
+//!   pass through two queues in memory that program and kernel share. One
+//!   operation receives from a client for as long as it stays, into buffers
+//!   that the kernel picks from a shared pool on arrival, so an idle client
+//!   holds no buffer.
+//! - `posix-aio`: threads of the C library. Each blocks in read(2) and copies,
+//!   while the main thread may compute; a signal reports the completion. Linux
+//!   has no other way to do aio_read(3) on a socket.
+//!
+//! The ring is set up with IORING_SETUP_DEFER_TASKRUN: the copy is made on the
+//! program's own thread, inside io_uring_enter, and never while that thread
+//! computes. Data that arrives meanwhile stays in its socket until the next
+//! call. Other flags change this, see io_uring_setup(2). With none, the kernel
+//! interrupts the computing thread, which copies at once. With
+//! IORING_SETUP_SQPOLL a thread of the kernel copies. `xtask/tests/kernel.rs`
+//! has a test of each.
 //!
 //! # System calls
 //!
@@ -76,7 +90,8 @@
 //!
 //! # Compare with
 //!
-//! `multiplexing-epoll`, which is told what it could do and does it;
+//! `multiplexing-epoll`, which waits as `io-uring` does, in one call for all,
+//! but then makes a call of its own to receive from each socket;
 //! `signal-driven`, where a signal comes before the copying and not after it;
 //! `thread-per-connection`, which is what `posix-aio` hides.
 

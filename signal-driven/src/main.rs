@@ -33,7 +33,9 @@
 //! tells: so a newcomer is visited once unasked.
 //!
 //! No handler runs for these signals. They stay blocked, and wait in a queue
-//! until signalfd(2) hands them over, many with one read. sigtimedwait(2) would
+//! until signalfd(2) hands them over, many with one read. So a signal does not
+//! interrupt the thread while it computes: the thread learns of the data when
+//! ppoll returns, as it would from epoll's ready list. sigtimedwait(2) would
 //! wait and take one of them with one call, but cannot unblock another signal
 //! for just so long; ppoll(2) can, and the datagram service needs it: see
 //! `datagrams.rs`, where a handler does the copying.
@@ -63,9 +65,13 @@
 //!
 //! # When to use it
 //!
-//! To be interrupted in the midst of other work, by a handler, for one or two
-//! descriptors. For many sockets it was the answer before epoll was there, and
-//! is none since.
+//! Hardly ever. Before epoll(7) it was the way to wait for many sockets without
+//! naming all of them at each wait; epoll does that without a queue that can
+//! overflow. Signals have one use that no other model has: a program that
+//! leaves its signal unblocked is interrupted while it computes, and can copy
+//! in the handler. That suits one or two descriptors. This program does not do
+//! it: even SIGUSR1, whose handler answers datagrams, is unblocked inside ppoll
+//! only.
 //!
 //! # Compare with
 //!
