@@ -1,5 +1,6 @@
 //! The datagram service in the classic way: a signal handler copies the
-//! datagram and sends the reply, wherever the program is at that moment.
+//! datagram and sends the reply. Here it runs inside ppoll(2) only, which alone
+//! unblocks its signal.
 //!
 //! ```text
 //!      application                         kernel

@@ -40,6 +40,10 @@
 //! for just so long; ppoll(2) can, and the datagram service needs it: see
 //! `datagrams.rs`, where a handler does the copying.
 //!
+//! SIGTERM and SIGINT have a signalfd of their own, which the same ppoll waits
+//! for. In one queue they would come last: the kernel hands out the thread's
+//! signals before the process's, and busy clients always have some.
+//!
 //! The queue has an end. An event that finds no place in it becomes SIGIO,
 //! which needs none, and says that something was lost, but not what: then one
 //! poll(2) looks at all sockets. See `overflow.rs`.

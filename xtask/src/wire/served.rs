@@ -12,7 +12,7 @@ use crate::trace::event;
 use crate::trace::roles::Role;
 use crate::trace::steps::{CallStep, Deed, Done, Step};
 
-/// How a server that asks in vain appears: from so many times in a row on.
+/// From this many EAGAINs in a row on, a server is drawn as one that polls.
 const IN_VAIN: usize = 3;
 
 /// What processes that the server starts are called.
@@ -83,7 +83,7 @@ struct Reader {
     leader: Pid,
     /// What children and threads are called.
     names: HashMap<Pid, String>,
-    /// What each thread asks for in vain.
+    /// What each thread polls, while that returns EAGAIN.
     vain: HashMap<Pid, Vain>,
     calls: Vec<Call>,
 }
@@ -203,7 +203,7 @@ impl Reader {
         }
     }
 
-    /// A call or two in vain are how a thread learns that it has taken all.
+    /// One or two EAGAINs are how a thread learns that it has read all.
     fn tell(&mut self, run: Vain) {
         if run.count >= IN_VAIN {
             let text = run.call.text.clone() + &run.what.join(", ");
