@@ -291,16 +291,12 @@ mod tests {
 
     #[test]
     fn a_server_that_is_killed_gives_a_sentence() {
-        // Somebody whom the client can reach, and who never answers.
+        // The client can connect, and gets no reply.
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let goes = thread::spawn(move || {
-            thread::sleep(Duration::from_millis(500));
-            drop(listener);
-        });
         let script = format!("echo ready tcp={address}; sleep 0.2; kill -9 $$");
         let error = failure(&script);
-        goes.join().unwrap();
+        drop(listener);
         let Some(error) = error else { return };
         let error = format!("{error:#}");
         assert!(error.contains("ended while it was traced"), "{error}");
