@@ -119,7 +119,7 @@ fn code_lines(source: &Source, file: &File) -> usize {
 }
 
 /// `#[test]`, `#[cfg(test)]` and their like.
-fn is_test(attribute: &Attribute) -> bool {
+pub(super) fn is_test(attribute: &Attribute) -> bool {
     let tokens = attribute.meta.to_token_stream().to_string();
     tokens == "test" || tokens.replace(' ', "") == "cfg(test)"
 }

@@ -1,9 +1,14 @@
 //! Links in the docs lead somewhere. A link whose text is code, as in
-//! ``[`serve`](blocking/src/main.rs)``, also promises that the file has that
-//! name in it: the index from idea to file can't go stale unseen.
+//! ``[`serve`](blocking/src/main.rs)``, also promises that the file defines
+//! that name: the index from idea to file can't go stale unseen. In files other
+//! than Rust code the name has to be a word.
+//!
+//! ``[`Server::run`]`` promises a method, field or variant of that type, and
+//! ``[`stop::signals`]`` names a function together with its file.
 
 use cargo_metadata::camino::{Utf8Path, Utf8PathBuf};
 
+use super::definitions::definitions;
 use super::{Problem, Source};
 
 /// What is at a path relative to the root: a file's text, empty for a folder,
@@ -40,25 +45,45 @@ fn check_link(
         return None;
     }
     let folder = Utf8Path::new(&source.path).parent()?;
-    let Some(found) = lookup(&normal(&folder.join(path))) else {
+    let file = normal(&folder.join(path));
+    let Some(found) = lookup(&file) else {
         let wrong = format!("the link to {target} leads nowhere");
         return Some(Problem::new(source, number, wrong, "correct it"));
     };
     let name = text.strip_prefix('`')?.strip_suffix('`')?;
-    let name = name.rsplit("::").next()?.trim_end_matches("()");
+    let name = name.trim_end_matches("()");
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
-    if !name.chars().all(is_word) {
+    if found.is_empty() || !name.split("::").all(|n| n.chars().all(is_word)) {
         return None;
     }
-    let mut words = found.split(|c| !is_word(c));
-    (!found.is_empty() && !words.any(|word| word == name)).then(|| {
+    let (known, wrong) = if file.extension() == Some("rs") {
+        let wrong = format!("{path} does not define {name}");
+        (defines(&found, &file, name), wrong)
+    } else {
+        let mut words = found.split(|c| !is_word(c));
+        let name = name.rsplit("::").next()?;
+        (words.any(|word| word == name), format!("{path} has no {name}"))
+    };
+    (!known).then(|| {
         Problem::new(
             source,
             number,
-            format!("{path} has no {name}"),
-            "name what the reader finds there",
+            wrong,
+            "name what the reader finds there, or link to where it is",
         )
     })
+}
+
+/// Whether a file's text defines a name, with or without the file's own name,
+/// or its folder's for a `mod.rs`, before it.
+fn defines(text: &str, file: &Utf8Path, name: &str) -> bool {
+    let names = definitions(text);
+    let stem = match file.file_stem() {
+        Some("mod") => file.parent().and_then(Utf8Path::file_name),
+        stem => stem,
+    };
+    let within = name.split_once("::").filter(|(of, _)| Some(*of) == stem);
+    names.contains(name) || within.is_some_and(|(_, name)| names.contains(name))
 }
 
 /// The texts and targets of a line's links.
@@ -94,7 +119,14 @@ mod tests {
     use super::*;
 
     fn wrongs(path: &str, text: &str) -> Vec<String> {
-        let files = [("a/src/main.rs", "fn serve() {}"), ("a", "")];
+        let code = "use std::mem; struct A; impl A { fn run() { let b = 1; } } \
+                    fn serve() { drain() } // fn close";
+        let files = [
+            ("a/src/main.rs", code),
+            ("a/src/b/mod.rs", code),
+            ("a/Cargo.toml", "# a word\nname = 1"),
+            ("a", ""),
+        ];
         let lookup = |path: &Utf8Path| {
             let file = files.iter().find(|file| file.0 == path.as_str());
             file.map(|file| file.1.to_owned())
@@ -106,7 +138,7 @@ mod tests {
 
     #[test]
     fn links_that_lead_somewhere_pass() {
-        let text = "[`serve`](a/src/main.rs), [`A::serve()`](a/src/main.rs)\n\
+        let text = "[`serve`](a/src/main.rs), [`serve()`](./a/src/main.rs)\n\
                     [a folder](./a), [the web](https://a.example/b), [here](#x)\n\
                     ```text\n[not a link](b)\n```\n";
         assert_eq!(wrongs("README.md", text), [""; 0]);
@@ -125,12 +157,46 @@ mod tests {
     }
 
     #[test]
-    fn names_that_are_not_there_are_found() {
+    fn names_that_are_defined_pass() {
+        for name in ["serve", "A", "run", "A::run", "main::serve"] {
+            let text = format!("[`{name}`](a/src/main.rs)");
+            assert_eq!(wrongs("README.md", &text), [""; 0]);
+        }
+        for name in ["serve", "b::serve", "b::A::run"] {
+            let text = format!("[`{name}`](a/src/b/mod.rs)");
+            assert_eq!(wrongs("README.md", &text), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn names_that_are_only_mentioned_are_found() {
         assert_eq!(
             wrongs("README.md", "[`drain`](a/src/main.rs)"),
-            ["1: a/src/main.rs has no drain"]
+            ["1: a/src/main.rs does not define drain"]
         );
-        // A part of a word is not the word.
-        assert_eq!(wrongs("README.md", "[`serv`](a/src/main.rs)").len(), 1);
+        for name in [
+            "mem",
+            "close",
+            "b",
+            "serv",
+            "A::serve",
+            "B::run",
+            "stop::serve",
+            "serve::serve",
+            "main::drain",
+            "mod::serve",
+        ] {
+            let text = format!("[`{name}`](a/src/main.rs)");
+            assert_eq!(wrongs("README.md", &text).len(), 1, "{name}");
+        }
+    }
+
+    #[test]
+    fn other_files_have_words() {
+        assert_eq!(wrongs("README.md", "[`word`](a/Cargo.toml)"), [""; 0]);
+        assert_eq!(
+            wrongs("README.md", "[`wor`](a/Cargo.toml)"),
+            ["1: a/Cargo.toml has no wor"]
+        );
     }
 }

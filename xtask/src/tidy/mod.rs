@@ -5,6 +5,7 @@
 
 mod chapter;
 mod code;
+mod definitions;
 mod links;
 mod manifest;
 mod readme;

@@ -162,12 +162,12 @@ fn is_type(block: &syn::ItemImpl, name: &str) -> bool {
     type_name(block).is_some_and(|of| of == name)
 }
 
-fn type_name(block: &syn::ItemImpl) -> Option<String> {
+pub(super) fn type_name(block: &syn::ItemImpl) -> Option<String> {
     let Type::Path(path) = &*block.self_ty else { return None };
     path.path.segments.last().map(|last| last.ident.to_string())
 }
 
-fn member_name(item: &ImplItem) -> Option<String> {
+pub(super) fn member_name(item: &ImplItem) -> Option<String> {
     match item {
         ImplItem::Fn(item) => Some(item.sig.ident.to_string()),
         ImplItem::Const(item) => Some(item.ident.to_string()),
@@ -176,7 +176,7 @@ fn member_name(item: &ImplItem) -> Option<String> {
     }
 }
 
-fn item_name(item: &Item) -> Option<String> {
+pub(super) fn item_name(item: &Item) -> Option<String> {
     let ident = match item {
         Item::Const(item) => &item.ident,
         Item::Enum(item) => &item.ident,
