@@ -18,12 +18,14 @@
 //!
 //! - The request limit counts the bytes of all arguments together. A header
 //!   that takes the sum over it gets `invalid bulk length`. Redis limits each
-//!   argument to 512 MiB.
+//!   argument to 512 MiB. For an inline request the limit on its line stands
+//!   alone, here and there.
 //! - All other bytes of a request (count, headers, line ends) have a second
 //!   limit of the same size, checked with each header: over it, the error is
 //!   `invalid multibulk length`. Redis limits the count alone.
-//! - A line over [`LINE_MOST`] is an error however it arrives. Redis notices
-//!   only lines whose end isn't yet there.
+//! - A line over [`LINE_MOST`] is an error however it arrives. Redis looks at
+//!   the length only while the line's end isn't there, and then counts a `\r`
+//!   whose `\n` is missing.
 //! - Requests before `POST` or `Host:` are still answered. Redis drops replies
 //!   that it hasn't delivered.
 //! - There is no data: commands but the ones of this service are unknown, and

@@ -18,7 +18,8 @@ use super::fault::Fault;
 use super::inline::is_balanced;
 use super::number::{header, integer};
 
-/// The longest line, without its end, in bytes. Redis's own limit.
+/// The longest line, in bytes, without its end: `\n` or `\r\n` after words,
+/// `\r` and a byte after a header. Redis has the same limit.
 pub const LINE_MOST: usize = 64 * 1024;
 
 /// How far one request has been understood.
@@ -129,7 +130,7 @@ impl Progress {
         let Some(line) = self.line(bytes, b'\n', Fault::LongWords)? else {
             return Ok(None);
         };
-        if is_balanced(line.strip_suffix(b"\r").unwrap_or(line)) {
+        if is_balanced(line) {
             Ok(Some(self.start))
         } else {
             Err(Fault::Unbalanced)
@@ -166,9 +167,10 @@ impl Progress {
     /// The line that starts at `start`, once its end is there; `start` is then
     /// behind it.
     ///
-    /// A line of words ends with `\n`, a header with `\r` and whatever byte
-    /// follows. A NUL ends no line but hides its end: Redis looks for it with
-    /// strchr(3), which stops there, so that only the limit ends the wait.
+    /// A line of words ends with `\n` or `\r\n`, a header with `\r` and
+    /// whatever byte follows. A NUL ends no line but hides its end: Redis looks
+    /// for it with strchr(3), which stops there, so that only the limit ends
+    /// the wait.
     fn line<'a>(
         &mut self,
         bytes: &'a [u8],
@@ -178,17 +180,19 @@ impl Progress {
         let unseen = &bytes[self.end..];
         let found = unseen.iter().position(|byte| *byte == last || *byte == 0);
         self.end += found.unwrap_or(unseen.len());
-        let length = self.end - self.start;
         let ended = bytes.get(self.end) == Some(&last);
-        let known = if ended { length } else { bytes.len() - self.start };
-        if known > LINE_MOST {
+        let end = if ended { self.end } else { bytes.len() };
+        let line = &bytes[self.start..end];
+        // A `\r` belongs to the line only once a byte other than `\n` follows,
+        // so it is not counted while it is the last byte.
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.len() > LINE_MOST {
             return Err(too_long);
         }
         let after = self.end + if last == b'\r' { 2 } else { 1 };
         if !ended || bytes.len() < after {
             return Ok(None);
         }
-        let line = &bytes[self.start..self.end];
         (self.start, self.end) = (after, after);
         Ok(Some(line))
     }
@@ -232,8 +236,7 @@ mod tests {
 
     #[test]
     fn no_byte_is_looked_at_twice() {
-        let mut line = vec![b'x'; LINE_MOST];
-        line.extend_from_slice(b"\n");
+        let line = [&[b'x'; LINE_MOST][..], b"\r\n"].concat();
         let many = [&b"*9999\r\n"[..], &b"$1\r\nx\r\n".repeat(9999)].concat();
         let long = format!("*1\r\n$60000\r\n{:60000}\r\n", "");
         for request in [&line, &many, &long.into_bytes()] {

@@ -72,8 +72,16 @@ pub(crate) struct Outcome {
 }
 
 pub(crate) fn feed<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
+    feed_with(MAX_REQUEST, pieces)
+}
+
+/// Feeds a session with another limit on a request.
+pub(crate) fn feed_with<'a>(
+    max_request: usize,
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+) -> Outcome {
     let about = about();
-    let mut session = Session::new(7, MAX_REQUEST);
+    let mut session = Session::new(7, max_request);
     let mut output = Vec::new();
     let completed = pieces
         .into_iter()
