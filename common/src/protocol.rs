@@ -59,5 +59,5 @@ pub(crate) use answer::answer;
 pub(crate) use argument::Request;
 pub(crate) use conversation::Conversation;
 pub(crate) use fault::Fault;
-pub(crate) use progress::Progress;
+pub(crate) use progress::{COUNT_MOST, Progress};
 pub(crate) use reply::{Fixed, Growing, Reply};

@@ -4,7 +4,8 @@ use std::mem;
 
 use crate::About;
 use crate::protocol::{
-    Conversation, Fault, Growing, LINE_MOST, Progress, Request, answer,
+    COUNT_MOST, Conversation, Fault, Growing, LINE_MOST, Progress, Request,
+    answer,
 };
 
 /// One client's half of the conversation.
@@ -150,9 +151,10 @@ impl Session {
     /// is asked for once in a call of `receive`: room for all of `tail` is
     /// room for the start of a later request within it.
     fn carry(&self, carried: &mut Vec<u8>, tail: &[u8]) -> Result<(), Fault> {
-        // An incomplete request is shorter, or it would be at fault by now.
-        let longest =
-            self.max_request.saturating_mul(2).saturating_add(LINE_MOST + 2);
+        // An incomplete request is shorter, or it would be at fault by now:
+        // what precedes its last line is a count, or within both limits.
+        let before = self.max_request.saturating_mul(2).max(COUNT_MOST);
+        let longest = before.saturating_add(LINE_MOST + 2);
         let tail = &tail[..tail.len().min(longest - carried.len())];
         let wanted = carried.len() + tail.len();
         if wanted > carried.capacity() {

@@ -268,6 +268,29 @@ fn headers_together() {
     check(stream.len() - 1, header.as_bytes(), BAD_COUNT);
 }
 
+/// The limit on a request does not bound a line of words, nor a header.
+#[test]
+fn the_smallest_requests() {
+    for most in [1, 5, 6, 12, 13, 14, 20] {
+        check(most, b"ECHO 0123456789012345678901\r\n", {
+            "$22\r\n0123456789012345678901\r\n"
+        });
+        for (count, too_long) in [
+            ("", LONG_COUNT),
+            ("*1\r\n", LONG_LENGTH),
+            ("*2147483647\r\n", LONG_LENGTH),
+        ] {
+            let mark = if count.is_empty() { "*" } else { "$" };
+            let stream = format!("{count}{mark}{}", "1".repeat(LINE_MOST));
+            check(most, stream.as_bytes(), too_long);
+            let stream = &stream[..stream.len() - 1];
+            check(most, stream.as_bytes(), "");
+            let bad = if mark == "*" { BAD_COUNT } else { BAD_LENGTH };
+            check(most, format!("{stream}\r\n").as_bytes(), bad);
+        }
+    }
+}
+
 #[test]
 fn names() {
     let name = "abcdefghijklmnopqrstuvw";

@@ -22,6 +22,9 @@ use super::number::{header, integer};
 /// `\r` and a byte after a header. Redis has the same limit.
 pub const LINE_MOST: usize = 64 * 1024;
 
+/// The longest header with a valid count of arguments, in bytes.
+pub(crate) const COUNT_MOST: usize = "*2147483647\r\n".len();
+
 /// How far one request has been understood.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Progress {
