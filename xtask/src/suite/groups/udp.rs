@@ -1,5 +1,6 @@
 //! Datagrams: one carries whole requests, one carries the replies.
 
+use std::io::Error;
 use std::rc::Rc;
 use std::thread;
 
@@ -34,6 +35,8 @@ pub fn cases() -> Vec<Case> {
         case("largest_request", largest_request),
         case("largest_reply", largest_reply),
         case("reply_too_large", reply_too_large),
+        case("limits::request", request_limits),
+        case("limits::reply", reply_limits),
         case("hundred_clients", hundred_clients),
         case("flood", flood),
         case("from_the_address_asked", from_the_address_asked),
@@ -208,6 +211,46 @@ fn reply_too_large(trial: &Trial) -> Result<()> {
     let one_too_many = LARGEST / 7 + 1;
     peer.send("PING\n".repeat(one_too_many))?.expect(TOO_LARGE)?;
     peer.send("PING\n".repeat(LARGEST / 5))?.expect(TOO_LARGE)?;
+    still_well(&peer)
+}
+
+/// Requests that fill a datagram, or all but a byte of it. A larger datagram
+/// can't be sent, so there is nothing for the server to refuse.
+fn request_limits(trial: &Trial) -> Result<()> {
+    let (_server, peer) = serve(trial)?;
+    for length in [LARGEST - 1, LARGEST] {
+        for end in ["\n", "\r\n"] {
+            let words = "PING x";
+            let blanks = " ".repeat(length - words.len() - end.len());
+            let datagram = format!("{words}{blanks}{end}");
+            ensure!(datagram.len() == length);
+            let context = || format!("{length} bytes with {end:?}");
+            peer.send(&datagram)?.expect(bulk("x")).with_context(context)?;
+            // One byte is lacking, the last.
+            let part = format!("{}.", &datagram[..length - 1]);
+            peer.send(part)?.expect(INCOMPLETE).with_context(context)?;
+        }
+    }
+    let error = peer.send("\n".repeat(LARGEST + 1)).err();
+    let error = error.as_ref().and_then(|e| e.downcast_ref::<Error>());
+    let code = error.and_then(Error::raw_os_error);
+    ensure!(code == Some(libc::EMSGSIZE), "a larger one: {error:?}");
+    still_well(&peer)
+}
+
+/// Replies that fill a datagram, or all but a byte of it, or do not fit.
+fn reply_limits(trial: &Trial) -> Result<()> {
+    let (_server, peer) = serve(trial)?;
+    let around = bulk("x".repeat(65_000)).len() - 65_000;
+    for length in [LARGEST - 1, LARGEST, LARGEST + 1] {
+        let message = "x".repeat(length - around);
+        let reply = bulk(&message);
+        ensure!(reply.len() == length);
+        let reply = if length <= LARGEST { reply } else { TOO_LARGE.into() };
+        peer.send(format!("ECHO {message}\n"))?
+            .expect(reply)
+            .with_context(|| format!("a reply of {length} bytes"))?;
+    }
     still_well(&peer)
 }
 
