@@ -204,11 +204,7 @@ impl Client {
     }
 
     fn unacknowledged(&self) -> Result<i32> {
-        let mut unsent = 0;
-        let socket = self.stream.as_raw_fd();
-        // SAFETY: an open socket, and an integer that outlives the call.
-        unsafe { unacknowledged(socket, &raw mut unsent) }?;
-        Ok(unsent)
+        outstanding(&self.stream)
     }
 
     /// Whether the kernel takes nothing more for so long.
@@ -333,6 +329,15 @@ impl Client {
         }
         Ok(total)
     }
+}
+
+/// Bytes that were sent and are not yet acknowledged over TCP, or not yet read
+/// by the other side of a Unix socket.
+pub fn outstanding(socket: &impl AsRawFd) -> Result<i32> {
+    let mut bytes = 0;
+    // SAFETY: an open socket, and an integer that outlives the call.
+    unsafe { unacknowledged(socket.as_raw_fd(), &raw mut bytes) }?;
+    Ok(bytes)
 }
 
 nix::ioctl_read_bad!(

@@ -12,6 +12,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
 use super::bytes::show;
+use super::client::outstanding;
 use super::{PATIENCE, interrupt};
 use crate::process;
 use crate::server::tie;
@@ -86,6 +87,30 @@ impl Redis {
         converse(connection, stream, |c| c.shutdown(Shutdown::Write))
             .with_context(|| format!("asking Redis {}", show(stream)))
     }
+
+    /// Sends a stream in pieces, each once Redis has read the one before, and
+    /// returns all that Redis replies, which can depend on the pieces.
+    pub fn answer_pieces(&self, pieces: &[&[u8]]) -> Result<Vec<u8>> {
+        let mut connection = self.connect().context("connecting to Redis")?;
+        for piece in pieces {
+            match connection.write_all(piece) {
+                // Redis has closed the connection; its replies are queued.
+                Err(error) if is_closed(&error) => break,
+                result => result?,
+            }
+            process::poll_until("Redis to read", PATIENCE, || {
+                Ok(outstanding(&connection)? == 0)
+            })?;
+        }
+        end_sending(&connection, |c| c.shutdown(Shutdown::Write))?;
+        let mut replies = Vec::new();
+        match connection.read_to_end(&mut replies) {
+            // Redis closes with input unread, after a protocol error.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+            result => drop(result?),
+        }
+        Ok(replies)
+    }
 }
 
 impl Drop for Redis {
@@ -105,16 +130,25 @@ pub fn converse<S: Read + Write>(
     half_close: impl Fn(&S) -> std::io::Result<()>,
 ) -> Result<Vec<u8>> {
     ensure!(stream.len() < 16_384, "a stream that one read cannot take");
-    let closed = |error: &std::io::Error| {
-        matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::NotConnected)
-    };
     connection.write_all(stream)?;
-    match half_close(&connection) {
-        // Whoever was quicker to close has said all the same.
-        Err(error) if closed(&error) => {}
-        result => result?,
-    }
+    end_sending(&connection, half_close)?;
     let mut replies = Vec::new();
     connection.read_to_end(&mut replies)?;
     Ok(replies)
+}
+
+/// Says that nothing more will be sent.
+fn end_sending<S>(
+    connection: &S,
+    half_close: impl Fn(&S) -> std::io::Result<()>,
+) -> std::io::Result<()> {
+    match half_close(connection) {
+        // Whoever was quicker to close has said all the same.
+        Err(error) if is_closed(&error) => Ok(()),
+        result => result,
+    }
+}
+
+fn is_closed(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::NotConnected)
 }

@@ -9,6 +9,8 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
+use super::edge_cases::hears;
+use super::edges::edges;
 use super::rows::rows;
 use super::streams;
 use crate::process::{end_group, poll_until, which};
@@ -36,6 +38,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("redis_benchmark", redis_benchmark).alone(),
         Case::new("nc", nc),
         Case::new("redis_judges::table", judged_table),
+        Case::new("redis_judges::limits", judged_limits),
         Case::new("redis_judges::valid_streams", |trial| {
             judged_streams(trial, streams::valid)
         }),
@@ -191,6 +194,27 @@ fn judged_table(trial: &Trial) -> Result<()> {
             difference(&right, &expected)
         );
         compare(&right, &server, &stream).context(row.name)?;
+    }
+    Ok(())
+}
+
+/// Redis replies at the parser's limits as the edges say, and the model as
+/// Redis does, except where an edge names a difference.
+fn judged_limits(trial: &Trial) -> Result<()> {
+    let redis = redis(trial)?;
+    let server = trial.serve()?;
+    for edge in edges() {
+        let right = redis.answer_pieces(&edge.pieces())?;
+        ensure!(
+            right == edge.redis,
+            "the suite is wrong about Redis and {}: {}",
+            edge.name,
+            difference(&right, &edge.redis)
+        );
+        if edge.redis == edge.reply {
+            hears(&server, &edge.pieces(), &right)
+                .with_context(|| format!("Redis differs: {}", edge.name))?;
+        }
     }
     Ok(())
 }

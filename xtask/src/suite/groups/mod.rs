@@ -1,6 +1,8 @@
 //! The cases, one file a group.
 
 mod clients;
+mod edge_cases;
+mod edges;
 mod lifecycle;
 mod limits;
 mod model;

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use super::edge_cases;
 use super::rows::{Row, rows};
 use crate::suite::bytes::{bulk, echo, echoes, request};
 use crate::suite::case::{Case, Trial};
@@ -35,6 +36,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("nothing_after_quit", nothing_after_quit),
         Case::new("nothing_after_an_error", nothing_after_an_error),
     ]);
+    cases.extend(edge_cases::cases());
     cases
 }
 
