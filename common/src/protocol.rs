@@ -28,6 +28,7 @@
 //!   whose `\n` is missing.
 //! - Requests before `POST` or `Host:` are still answered. Redis drops replies
 //!   that it hasn't delivered.
+//! - A byte sent as urgent data is part of the stream. Redis never receives it.
 //! - There is no data: commands but the ones of this service are unknown, and
 //!   INFO, CONFIG GET and COMMAND tell about this service. COMMAND DOCS is
 //!   empty; COMMAND INFO shows no access categories, no tips and no commands
