@@ -77,7 +77,7 @@
 //! - New clients wait their turn: completions and threads come in the order in
 //!   which the busy clients caused them, so a new client is answered after
 //!   about two rounds of all busy ones (`cargo xtask test async-io/posix-aio
-//!   --case under_load::accept` has 900 of them, and allows ten rounds).
+//!   --case under_load::accept` has 400 of them, and allows ten rounds).
 //!
 //! # When to use it
 //!
