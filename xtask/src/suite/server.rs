@@ -209,6 +209,15 @@ impl Server {
         kill(self.pid, signal).with_context(|| format!("sending {signal}"))
     }
 
+    /// Sends a signal and waits until the server has taken it: of two that are
+    /// pending at once, one would be dropped.
+    pub fn signal_and_wait(&self, signal: Signal) -> Result<()> {
+        self.signal(signal)?;
+        process::poll_until("the signal to be taken", PATIENCE, || {
+            Ok(!self.process()?.has_pending(signal)?)
+        })
+    }
+
     /// Stops the server, its children included, and comes back when all have
     /// stopped.
     pub fn freeze(&self) -> Result<()> {

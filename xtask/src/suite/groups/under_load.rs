@@ -8,8 +8,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 
-use crate::process::poll_until;
-use crate::suite::PATIENCE;
 use crate::suite::case::{Case, For, Trial};
 use crate::suite::client::Client;
 use crate::suite::load::Load;
@@ -89,11 +87,7 @@ fn second_stop(trial: &Trial) -> Result<()> {
         true => None,
         false => Some(load(trial, &server)?),
     };
-    server.signal(Signal::SIGTERM)?;
-    // Two signals at once would be one.
-    poll_until("the first signal to be taken", PATIENCE, || {
-        Ok(!server.process()?.has_pending(Signal::SIGTERM)?)
-    })?;
+    server.signal_and_wait(Signal::SIGTERM)?;
     let asked = Instant::now();
     server.signal(Signal::SIGTERM)?;
     server.wait()?.expect(1)?;

@@ -145,10 +145,7 @@ fn client_goes_on_asking(trial: &Trial) -> Result<()> {
     let (requests, replies) = unknowns(1_000);
     let mut client = Client::with_small_window(server.tcp()?)?;
     client.ping()?.send(&requests)?.wait_until_arrived()?;
-    server.signal(Signal::SIGTERM)?;
-    poll_until("the signal to be taken", PATIENCE, || {
-        Ok(!server.process()?.has_pending(Signal::SIGTERM)?)
-    })?;
+    server.signal_and_wait(Signal::SIGTERM)?;
     // At its own pace, whatever the server is at. It may meet a closed door.
     for _ in 0..20 {
         let _ = client.send("PING\r\n");
@@ -175,10 +172,7 @@ fn reset_before_the_end(trial: &Trial) -> Result<()> {
     expect_end_at_once(&server).context("reset before the signal")?;
 
     let (server, client) = with_unread_replies(trial)?;
-    server.signal(Signal::SIGTERM)?;
-    poll_until("the signal to be taken", PATIENCE, || {
-        Ok(!server.process()?.has_pending(Signal::SIGTERM)?)
-    })?;
+    server.signal_and_wait(Signal::SIGTERM)?;
     client.reset()?;
     expect_end_at_once(&server).context("reset after the signal")
 }
@@ -239,11 +233,7 @@ fn second_signal(trial: &Trial) -> Result<()> {
     let server = trial.launch().flags("--drain-timeout 60").start()?;
     let count = if trial.subject.serves_one() { 1 } else { 3 };
     let clients = deaf_clients(&server, count)?;
-    server.signal(Signal::SIGTERM)?;
-    // Two signals at once would be one.
-    poll_until("the first signal to be taken", PATIENCE, || {
-        Ok(!server.process()?.has_pending(Signal::SIGTERM)?)
-    })?;
+    server.signal_and_wait(Signal::SIGTERM)?;
     let asked = Instant::now();
     server.signal(Signal::SIGTERM)?;
     server.wait()?.expect(1)?;

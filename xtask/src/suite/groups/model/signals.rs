@@ -3,8 +3,6 @@
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 
-use crate::process::poll_until;
-use crate::suite::PATIENCE;
 use crate::suite::bytes::{echo, payload, unknowns};
 use crate::suite::case::{Case, For, Trial};
 use crate::suite::client::Client;
@@ -30,10 +28,7 @@ fn forged_overflow(trial: &Trial) -> Result<()> {
     let server = trial.serve()?;
     let mut client = server.connect()?;
     client.ping()?;
-    server.signal(Signal::SIGIO)?;
-    poll_until("the signal to be taken", PATIENCE, || {
-        Ok(!server.process()?.has_pending(Signal::SIGIO)?)
-    })?;
+    server.signal_and_wait(Signal::SIGIO)?;
     client.ping()?;
     server.signal(Signal::SIGTERM)?;
     let stderr = server.wait()?.expect(0)?.stderr;
