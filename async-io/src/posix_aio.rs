@@ -75,8 +75,8 @@
 //!   of clients. Among 1,000 idle ones a PING costs 0.06 ms of processor time,
 //!   among 10,000 it costs 1.1 ms (`cargo xtask compare --full`, README.md).
 //! - New clients wait their turn: completions and threads come in the order in
-//!   which the busy clients caused them, so a new client is answered after
-//!   about two rounds of all busy ones (`cargo xtask test async-io/posix-aio
+//!   which the busy clients caused them, so a new client is answered after a
+//!   round or two of all busy ones (`cargo xtask test async-io/posix-aio
 //!   --case under_load::accept` has 400 of them, and allows ten rounds).
 //!
 //! # When to use it
