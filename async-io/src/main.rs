@@ -26,10 +26,11 @@
 //! ```
 //!
 //! With multiplexing and with signals a program learns that it may copy, and
-//! copies. Here it learns that the copy has been made, so it cannot change its
-//! mind. Until an operation is complete, its buffer belongs to whoever carries
-//! it out; one that is cancelled may have been done already; and a connection
-//! can't go while anything of it is in flight.
+//! copies. Here it learns that the copy has been made, so it can no longer
+//! choose whether to receive, or into which buffer. Until an operation is
+//! complete, its buffer belongs to whoever carries it out; one that is
+//! cancelled may have been done already; and a connection can't go while
+//! anything of it is in flight.
 //!
 //! The variants differ in whose call copies, and on which thread:
 //!
@@ -54,9 +55,9 @@
 //! # System calls
 //!
 //! `io-uring`: io_uring_setup(2), io_uring_register(2) for the buffers,
-//! io_uring_enter(2) for everything else: accept, recv, send, recvmsg, poll
-//! and cancel are operations. Called directly are signalfd(2), and what copies
-//! nothing: shutdown(2), ioctl(2) (tcp(7)).
+//! io_uring_enter(2) for all operations: accept, recv, send, recvmsg, cancel,
+//! and poll, by which it also hears of a stop. signalfd(2), shutdown(2) and
+//! ioctl(2) (tcp(7)) are calls of their own.
 //!
 //! `posix-aio`: aio_read(3), aio_write(3), aio_error(3), aio_return(3),
 //! sigtimedwait(2), accept4(2), fcntl(2), shutdown(2), ioctl(2).
@@ -72,9 +73,10 @@
 //!
 //! Since Linux 6.14 the queues count as locked memory of the user
 //! (io_create_region in io_uring/memmap.c, which kernel commits 8078486e1d53
-//! and 81a4058e0cd0 use for them): 144 KiB of RLIMIT_MEMLOCK on x86-64 (ENOMEM;
-//! try `ulimit -l 140`), unless the program has CAP_IPC_LOCK. From 5.12 to 6.13
-//! they do not count (io_uring_mlock_size(3)).
+//! and 81a4058e0cd0 use for them): 144 KiB of RLIMIT_MEMLOCK on x86-64, unless
+//! the program has CAP_IPC_LOCK. With less, the set-up fails with ENOMEM, as
+//! `ulimit -l 140` shows. From 5.12 to 6.13 they do not count
+//! (io_uring_mlock_size(3)).
 //!
 //! 128 clients can have a buffer at a time; more than that wait for it in turn
 //! (ENOBUFS). One thread: a request that takes long delays all the others.

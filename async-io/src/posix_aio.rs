@@ -60,23 +60,27 @@
 //!   the SIGPIPE that a thread cannot take: so there are no more clients than
 //!   half of what RLIMIT_SIGPENDING leaves at start. The limit is the user's,
 //!   not the process's. If others use it up later, a completion has no signal,
-//!   and glibc writes EAGAIN over its result: that a read brought something is
-//!   known no more, though it was taken off the stream. Once a second all
-//!   operations in flight are looked at; such a conversation ends, alone.
+//!   and glibc writes EAGAIN over its result (sysdeps/pthread/aio_notify.c):
+//!   the number of bytes is lost, although they have left the socket. Once a
+//!   second all operations in flight are looked at; such a conversation ends,
+//!   alone.
 //! - Threads: RLIMIT_NPROC, kernel.threads-max, kernel.pid_max, and
 //!   vm.max_map_count, with two mappings per thread. The least of all these is
-//!   the most clients there can be. glibc does not report that it cannot make a
-//!   thread, so the server counts its threads itself, and rejects the new
-//!   clients for which none can be made. If the limit is reached later, a
-//!   client without a thread waits until one can be made, which is tried once
-//!   a second, or until an operation of another client is complete.
-//! - Time. glibc looks for the descriptor in a list, and the kernel for a
-//!   thread that wants a signal among all of them: both grow with the number
-//!   of clients. Among 1,000 idle ones a PING costs 0.06 ms of processor time,
-//!   among 10,000 it costs 1.1 ms (`cargo xtask compare --full`, README.md).
-//! - New clients wait their turn: completions and threads come in the order in
-//!   which the busy clients caused them, so a new client is answered after a
-//!   round or two of all busy ones (`cargo xtask test async-io/posix-aio
+//!   the most clients there can be. Once it has a thread, glibc does not report
+//!   that it cannot make another one, so the server counts its threads itself,
+//!   and rejects the new clients for which none can be made. If the limit is
+//!   reached later, a client that was accepted waits for a thread until one can
+//!   be made, which is tried once a second, or until an operation of another
+//!   client is complete.
+//! - Time. glibc looks for the descriptor in a list
+//!   (sysdeps/pthread/aio_misc.c), and the kernel, while the main thread is
+//!   busy, for a thread that wants a signal among all of them (kernel/signal.c,
+//!   complete_signal): both grow with the number of clients. Among 1,000 idle
+//!   ones a PING costs 0.06 ms of processor time, among 10,000 it costs 1.1 ms
+//!   (`cargo xtask compare --full`, README.md).
+//! - New clients wait their turn: completions are taken in the order in which
+//!   they were queued, so a new client is answered after a round or two of all
+//!   busy ones (`cargo xtask test async-io/posix-aio
 //!   --case under_load::accept` has 400 of them, and allows ten rounds).
 //!
 //! # When to use it

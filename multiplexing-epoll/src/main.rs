@@ -31,9 +31,11 @@
 //! - `level`: whenever it is ready. What is left unread is reported again.
 //! - `edge`: when something new has happened. What is left unread is not
 //!   reported again, so a socket is read until it is empty: until EAGAIN, or
-//!   until a call brings less than it could. One that has more than its share
-//!   goes on a list of our own, and is visited before the next wait. A socket
-//!   is registered once, and never changed.
+//!   until a call brings less than it could (epoll(7), "Questions and
+//!   answers"). The latter does not count where the end of file or an urgent
+//!   byte waits behind the bytes, which EPOLLRDHUP and EPOLLPRI report. A
+//!   socket that has more than its share goes on a list of our own, and is
+//!   visited before the next wait. It is registered once, and never changed.
 //! - `oneshot`: once, and then not until it is armed again. Several threads
 //!   could wait on one set without two of them serving the same client.
 //!

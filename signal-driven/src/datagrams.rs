@@ -1,6 +1,6 @@
 //! The datagram service in the classic way: a signal handler copies the
-//! datagram and sends the reply. Here it runs inside ppoll(2) only, which alone
-//! unblocks its signal.
+//! datagram and sends the reply. Here it runs inside ppoll(2) only, before that
+//! returns to its caller, because ppoll alone unblocks its signal.
 //!
 //! ```text
 //!      application                         kernel
@@ -13,8 +13,8 @@
 //!           |    recvfrom(socket)            |
 //!           |------------------------------->|  phase 2: copying it
 //!           |<-------------------------------|
-//!        answers, sends, and goes on         |
-//!        where it was interrupted            |
+//!        answers, sends, and returns:        |
+//!        so does ppoll, with EINTR           |
 //! ```
 //!
 //! A handler may use only what the interrupted code cannot be in the midst of
@@ -30,13 +30,17 @@
 //! And where it may interrupt is decided here: SIGUSR1 is blocked except inside
 //! ppoll, which unblocks it and blocks it again in one step with the wait. So
 //! there is no moment between a look and a wait at which a datagram is missed,
-//! the loop can lend the handler what it owns, and the handler runs once a
-//! wait, however fast datagrams arrive: the streams have their turn.
+//! the loop can lend the handler what it owns, and the handler runs at most
+//! once per wait, however fast datagrams arrive: the streams have their turn.
+//! It answers a limited number, and raises SIGUSR1 for the next wait if there
+//! are more. Where a descriptor is ready, ppoll does not look at signals, so a
+//! second one without descriptors follows.
 //!
-//! SIGUSR1 and not SIGIO, the default, which here means that the queue of
-//! real-time signals has overflowed: signals of one kind merge while pending.
-//! For the same reason one SIGUSR1 may stand for many datagrams; and as an
-//! ordinary signal it always finds its place.
+//! The signal is not SIGIO, the default: that one reports here that the queue
+//! of real-time signals has overflowed. Pending standard signals of one number
+//! merge, so the two meanings could not be told apart. For that reason one
+//! SIGUSR1 may also stand for many datagrams; and as a standard signal it
+//! always finds its place.
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::ptr;

@@ -37,12 +37,14 @@
 //! interrupt the thread while it computes: the thread learns of the data when
 //! ppoll returns, as it would from epoll's ready list. sigtimedwait(2) would
 //! wait and take one of them with one call, but cannot unblock another signal
-//! for just so long; ppoll(2) can, and the datagram service needs it: see
+//! during the wait. ppoll(2) can, and the datagram service needs it: see
 //! `datagrams.rs`, where a handler does the copying.
 //!
 //! SIGTERM and SIGINT have a signalfd of their own, which the same ppoll waits
-//! for. In one queue they would come last: the kernel hands out the thread's
-//! signals before the process's, and busy clients always have some.
+//! for. The sockets send their signals to this thread, and kill(2) sends
+//! SIGTERM to the process. A read takes the thread's signals first
+//! (kernel/signal.c, dequeue_signal), so through a shared signalfd SIGTERM
+//! would wait for as long as clients are busy.
 //!
 //! The queue has an end. An event that finds no place in it becomes SIGIO,
 //! which needs none, and says that something was lost, but not what: then one
@@ -58,9 +60,9 @@
 //!
 //! The queue: RLIMIT_SIGPENDING signals, which all processes of one user share
 //! (`ulimit -i`; by default about four per MiB of memory: kernel/fork.c,
-//! fork_init). Each segment that arrives queues one, so it fills when the loop
-//! is late. No errno reports that, only SIGIO. Nothing is lost then, but each
-//! round looks at all sockets, which this model was to avoid.
+//! fork_init). About one signal is queued per arrival, so it fills when the
+//! loop is late. No errno reports that, only SIGIO. Nothing is lost then, but
+//! each round looks at all sockets, which this model was to avoid.
 //!
 //! A descriptor a client (EMFILE at RLIMIT_NOFILE). Three calls to make a
 //! newcomer send signals, where epoll needs one; and two for a wait, where
@@ -72,15 +74,15 @@
 //! Hardly ever. Before epoll(7) it was the way to wait for many sockets without
 //! naming all of them at each wait; epoll does that without a queue that can
 //! overflow. Signals have one use that no other model has: a program that
-//! leaves its signal unblocked is interrupted while it computes, and can copy
-//! in the handler. That suits one or two descriptors. This program does not do
-//! it: even SIGUSR1, whose handler answers datagrams, is unblocked inside ppoll
-//! only.
+//! leaves its signal unblocked is interrupted while it computes, and its own
+//! code, the handler, runs at that moment and can copy. That suits one or two
+//! descriptors. This program does not do it: even SIGUSR1, whose handler
+//! answers datagrams, is unblocked inside ppoll only.
 //!
 //! # Compare with
 //!
-//! `multiplexing-epoll` with `--trigger edge`, which keeps one entry a socket
-//! where this queues one signal an event, and so cannot overflow;
+//! `multiplexing-epoll` with `--trigger edge`: epoll keeps one entry per
+//! socket, so its list cannot overflow; this model queues one signal per event;
 //! `multiplexing-poll`, which is what is left when the queue has overflowed;
 //! `async-io`, whose variant `posix-aio` is told by such signals that the copy
 //! is done.
