@@ -26,9 +26,9 @@
 //! ```
 //!
 //! With multiplexing and with signals a program learns that it may copy, and
-//! copies. Here it learns that the copy has been made, so it can no longer
-//! choose whether to receive, or into which buffer. Until an operation is
-//! complete, its buffer belongs to whoever carries it out; one that is
+//! copies. Here it says beforehand that it wants to receive, and learns that
+//! the copy has been made. Until an operation is complete, its buffer belongs
+//! to the kernel or the library's thread that carries it out; one that is
 //! cancelled may have been done already; and a connection can't go while
 //! anything of it is in flight.
 //!
@@ -38,19 +38,19 @@
 //!   and reports; no separate receive call is made. Operations and completions
 //!   pass through two queues in memory that program and kernel share. One
 //!   operation receives from a client for as long as it stays, into buffers
-//!   that the kernel picks from a shared pool on arrival, so an idle client
+//!   that the kernel picks from a shared pool when it copies, so an idle client
 //!   holds no buffer.
 //! - `posix-aio`: threads of the C library. Each blocks in read(2) and copies,
-//!   while the main thread may compute; a signal reports the completion. Linux
-//!   has no other way to do aio_read(3) on a socket.
+//!   while the main thread may compute; a signal reports the completion. glibc
+//!   does aio_read(3) on a socket in no other way.
 //!
 //! The ring is set up with IORING_SETUP_DEFER_TASKRUN: the copy is made on the
 //! program's own thread, inside io_uring_enter, and never while that thread
 //! computes. Data that arrives meanwhile stays in its socket until the next
-//! call. Other flags change this, see io_uring_setup(2). With none, the kernel
-//! interrupts the computing thread, which copies at once. With
-//! IORING_SETUP_SQPOLL a thread of the kernel copies. `xtask/tests/kernel.rs`
-//! has a test of each.
+//! call with IORING_ENTER_GETEVENTS, which this program always sets. Other
+//! flags change this, see io_uring_setup(2). With none, the kernel interrupts
+//! the computing thread, which copies at once. With IORING_SETUP_SQPOLL a
+//! thread of the kernel copies. `xtask/tests/kernel.rs` has a test of each.
 //!
 //! # System calls
 //!
@@ -60,7 +60,8 @@
 //! ioctl(2) (tcp(7)) are calls of their own.
 //!
 //! `posix-aio`: aio_read(3), aio_write(3), aio_error(3), aio_return(3),
-//! sigtimedwait(2), accept4(2), fcntl(2), shutdown(2), ioctl(2).
+//! sigtimedwait(2), accept4(2), fcntl(2), shutdown(2), ioctl(2); the rest is in
+//! `posix_aio.rs`.
 //!
 //! # Limits
 //!
@@ -81,7 +82,8 @@
 //! 128 clients can have a buffer at a time; more than that wait for it in turn
 //! (ENOBUFS). One thread: a request that takes long delays all the others.
 //!
-//! `posix-aio`: one thread per client, because aio_read waits inside it.
+//! `posix-aio`: one thread per client, because each read waits in read(2) on a
+//! thread of its own.
 //!
 //! # When to use it
 //!

@@ -23,11 +23,12 @@
 //! ```
 //!
 //! To the main thread this is asynchronous I/O: it says what it wants, and is
-//! told when it is done. But Linux has no such thing for sockets behind this
-//! interface. glibc hands each request to a thread of its own, which waits in
-//! a plain read(2) or write(2): what looks like one thread for all clients is
-//! `thread-per-connection` with a queue in front. So the streams are blocking;
-//! on others the thread would not wait, and the operation be EAGAIN at once.
+//! told when it is done. But glibc uses no asynchronous call of the kernel
+//! for it: one of its threads waits in a plain read(2) or write(2) for
+//! each request. What looks like one thread for all clients is
+//! `thread-per-connection` with a queue in front. So the streams are blocking:
+//! on a nonblocking one read(2) would not wait, and the operation would fail
+//! with EAGAIN at once.
 //!
 //! There is no aio_accept. The listener is signal-driven instead: it sends
 //! SIGIO, and newcomers are taken until there are no more.
@@ -78,10 +79,10 @@
 //!   complete_signal): both grow with the number of clients. Among 1,000 idle
 //!   ones a PING costs 0.06 ms of processor time, among 10,000 it costs 1.1 ms
 //!   (`cargo xtask compare --full`, README.md).
-//! - New clients wait their turn: completions are taken in the order in which
-//!   they were queued, so a new client is answered after a round or two of all
-//!   busy ones (`cargo xtask test async-io/posix-aio
-//!   --case under_load::accept` has 400 of them, and allows ten rounds).
+//! - A new client is accepted soon, but its answer waits its turn: completions
+//!   are taken in the order in which they were queued, so it comes after a
+//!   round or two of all busy ones (`cargo xtask test async-io/posix-aio --case
+//!   under_load::accept` has 400 of them, and allows ten rounds).
 //!
 //! # When to use it
 //!

@@ -59,10 +59,11 @@
 //! # Limits
 //!
 //! The queue: RLIMIT_SIGPENDING signals, which all processes of one user share
-//! (`ulimit -i`; by default about four per MiB of memory: kernel/fork.c,
-//! fork_init). About one signal is queued per arrival, so it fills when the
-//! loop is late. No errno reports that, only SIGIO. Nothing is lost then, but
-//! each round looks at all sockets, which this model was to avoid.
+//! (`ulimit -i`; by default about four per MiB of memory where a kernel stack
+//! has 16 KiB: kernel/fork.c, fork_init). About one signal is queued per
+//! arrival, so it fills when the loop is late. No errno reports that, only
+//! SIGIO. Nothing is lost then, but each round looks at all sockets, which this
+//! model was to avoid.
 //!
 //! A descriptor a client (EMFILE at RLIMIT_NOFILE). Three calls to make a
 //! newcomer send signals, where epoll needs one; and two for a wait, where
