@@ -178,7 +178,8 @@ struct Engine<'a> {
     overdue: Vec<(DefaultKey, u64)>,
     overdue_look: Instant,
     next_scan: Instant,
-    /// True where the last scan found fewer threads than clients.
+    /// True where the last scan found fewer threads than clients, and the one
+    /// before did not.
     thread_missing: bool,
 }
 
@@ -278,8 +279,8 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
-    /// Takes a newcomer in and starts its first operation, if there is room for
-    /// its operations.
+    /// Adds a connection and starts its first read, if there is room for its
+    /// operations.
     fn welcome(&mut self, newcomer: OwnedFd) -> Option<DefaultKey> {
         let key = self.server.on_accepted(newcomer)?;
         let Ceiling { operations, setting } = self.ceiling;
@@ -298,11 +299,10 @@ impl<'a> Engine<'a> {
         None
     }
 
-    /// Refuses the newcomers for which no thread can be made. glibc does not
-    /// report that: their reads would wait until a thread of another client is
-    /// idle, and that client's next operation for another one. A newcomer may
-    /// also have taken an idle thread now, which its client will miss: so what
-    /// counts is how many threads there are, not which of them does what.
+    /// Rejects the new connections for which no thread can be made. glibc does
+    /// not report that: their reads would wait for a thread of another client.
+    /// They may also have taken an idle one, which its client will miss. So the
+    /// number of threads decides, not which of them does what.
     fn require_threads(&mut self, mut newcomers: Vec<DefaultKey>) {
         // One of them is the main thread.
         let wanted = self.clients.len() + 1;

@@ -189,9 +189,9 @@ struct Ready {
 /// The loop's state. One thread has it, so nothing is locked.
 struct Server<'a> {
     config: &'a Config,
-    /// What sockets have sent.
+    /// The signals of sockets.
     events: SignalFd,
-    /// A stop that was asked for.
+    /// SIGTERM and SIGINT.
     signals: SignalFd,
     /// `None` once a stop was asked for.
     listener: Option<OwnedFd>,

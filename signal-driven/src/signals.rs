@@ -93,7 +93,7 @@ pub fn take(signals: &SignalFd, queue: &mut [siginfo]) -> Result<usize> {
     }
 }
 
-/// What a signal from the queue reports.
+/// The meaning of a signal from the queue.
 pub enum Report {
     /// Something has happened to the socket with this descriptor, in poll's
     /// terms.

@@ -87,8 +87,8 @@ impl Threads {
     }
 }
 
-/// How many more threads can be made, up to `wanted`: makes them, all there at
-/// the same time, and has them end.
+/// Returns how many more threads can be made, up to `wanted`: makes them, keeps
+/// all until the last one is there, and lets them end.
 pub fn threads_to_be_had(wanted: usize) -> usize {
     extern "C" fn pass(gate: *mut c_void) -> *mut c_void {
         // SAFETY: the gate outlives the thread, which is joined.
@@ -119,8 +119,8 @@ pub fn threads_to_be_had(wanted: usize) -> usize {
     }
     drop(shut);
     for thread in &threads {
-        // SAFETY: it is a thread that nobody else waits for. Detached, it would
-        // be counted among the others for a while.
+        // SAFETY: the thread is joinable, and is joined once. If it were
+        // detached, it would be counted for a while after this.
         unsafe { libc::pthread_join(*thread, ptr::null_mut()) };
     }
     threads.len()
