@@ -1,15 +1,9 @@
 //! `cargo xtask`: builds, runs, checks and compares the models.
 
-mod build;
-mod ceilings;
 mod compare;
 mod diff;
 mod list;
-mod model;
-mod process;
 mod run;
-mod screen;
-mod server;
 mod suite;
 mod tidy;
 mod trace;

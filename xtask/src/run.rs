@@ -10,9 +10,9 @@ use anyhow::{Context, Result};
 use nix::sys::signal::{self, SigSet, Signal};
 use nix::unistd::Pid;
 
-use crate::model::Workspace;
-use crate::server::{self, Ready};
-use crate::{build, list};
+use lab::build;
+use lab::model::{self, Workspace};
+use lab::server::{self, Ready};
 
 /// Flags of `cargo xtask run`.
 #[derive(Debug, clap::Args)]
@@ -31,7 +31,7 @@ pub struct Flags {
 pub fn run(flags: &Flags) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
     let Some((model, variant)) = workspace.variant(&flags.title) else {
-        return Ok(list::unknown(&workspace, &flags.title));
+        return Ok(model::unknown(&workspace, &flags.title));
     };
     build::release(&workspace, std::slice::from_ref(model))?;
     let mut command = Command::new(build::binary(&workspace, model));

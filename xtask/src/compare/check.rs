@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::results::{Figures, Outcome, Results, Spread};
 use super::workload::{self, Workload};
-use crate::screen;
+use lab::screen;
 
 /// Pairs are compared run by run, and the median counts. Many short runs tell
 /// more than few long ones: whatever else a machine does comes and goes within

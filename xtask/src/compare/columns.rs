@@ -1,7 +1,7 @@
 //! What a row of a table shows: the same in a terminal and on the page.
 
-use super::number;
 use super::results::{Figures, Results, Spread};
+use lab::number;
 
 /// One figure, and how it is shown.
 #[derive(Debug)]

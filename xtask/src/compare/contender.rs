@@ -8,10 +8,10 @@ use anyhow::{Context, Result, bail};
 
 use super::results::Server;
 use super::workload::{Load, Workload};
-use crate::model::{
+use lab::model::{
     Clients, Model, Threads, Transport, Variant, Workspace, names,
 };
-use crate::{build, process};
+use lab::{build, process};
 
 /// A program that can take a load.
 #[derive(Clone, Debug)]

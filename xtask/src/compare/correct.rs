@@ -13,7 +13,7 @@ use super::contender::Contender;
 use super::load::{PATIENCE, difference};
 use super::serving::Serving;
 use super::workload::{Load, Request, Workload};
-use crate::model::Transport;
+use lab::model::Transport;
 
 /// Clients at a time, where the server takes more than one.
 const CLIENTS: usize = 8;

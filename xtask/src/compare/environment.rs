@@ -6,7 +6,7 @@ use std::process::Command;
 use nix::sys::resource::{Resource, getrlimit};
 
 use super::trial::Processors;
-use crate::model::Workspace;
+use lab::model::Workspace;
 
 /// Settings that decide how many clients there can be, or how they are served.
 const SYSCTLS: [&str; 15] = [

@@ -230,7 +230,7 @@ fn minutes(time: Duration) -> String {
 mod tests {
     use super::super::{contender, workload};
     use super::*;
-    use crate::model::Workspace;
+    use lab::model::Workspace;
 
     fn plan(models: &[&str], runs: usize) -> Plan {
         let workspace = Workspace::load().unwrap();

@@ -19,9 +19,9 @@ use super::contender::Contender;
 use super::load::PATIENCE;
 use super::usage::{Memory, Usage};
 use super::workload::Workload;
-use crate::model::Transport;
-use crate::process;
-use crate::server::{self, Ready};
+use lab::model::Transport;
+use lab::process;
+use lab::server::{self, Ready};
 
 /// A server's process, its group, and what it says.
 #[derive(Debug)]

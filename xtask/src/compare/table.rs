@@ -5,10 +5,10 @@ use std::fmt::Write;
 use console::{measure_text_width, style};
 
 use super::columns::{COLUMNS, Column, Group, remarks};
-use super::number;
 use super::results::{Figures, Results, Row, Spread};
 use super::workload::Workload;
-use crate::screen;
+use lab::number;
+use lab::screen;
 
 /// Between two columns.
 const GAP: usize = 2;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use nix::time::clock_getcpuclockid;
 use nix::unistd::Pid;
 
-use crate::process::{self, Process};
+use lab::process::{self, Process};
 
 /// What all processes of a server have used since they began.
 #[derive(Clone, Copy, Debug, Default)]

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
-use crate::model::Transport;
+use lab::model::Transport;
 
 /// How the generator behaves.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]

@@ -13,8 +13,8 @@ use anyhow::{Context, Result};
 use clap::ValueEnum;
 use console::style;
 
-use crate::model::{Model, Workspace};
-use crate::screen;
+use lab::model::{Model, Workspace};
+use lab::screen;
 
 use rows::{Count, Row, Text};
 

@@ -12,8 +12,8 @@ use console::style;
 use nix::sys::signal::Signal;
 use serde::Serialize;
 
-use crate::model::{Transport, Variant};
-use crate::server::{self, Ready};
+use lab::model::{Transport, Variant};
+use lab::server::{self, Ready};
 
 /// How long a model may take to be ready, and then to end.
 const PATIENCE: Duration = Duration::from_secs(10);

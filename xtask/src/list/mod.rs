@@ -3,16 +3,15 @@
 mod here;
 mod render;
 
-use std::fmt::Write;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use serde::Serialize;
 
-use crate::ceilings::{Ceiling, Ceilings};
-use crate::model::{Clients, Model, Transport, Variant, Workspace};
-use crate::{build, screen};
 use here::{Here, try_to_run};
+use lab::ceilings::{Ceiling, Ceilings};
+use lab::model::{Clients, Model, Transport, Variant, Workspace};
+use lab::{build, screen};
 use render::render;
 
 /// Flags of `cargo xtask list`.
@@ -65,31 +64,6 @@ pub fn run(flags: &Flags) -> Result<ExitCode> {
     }
     let fails = entries.iter().any(|e| matches!(e.here, Here::Fails(_)));
     Ok(if fails { ExitCode::FAILURE } else { ExitCode::SUCCESS })
-}
-
-/// Says that there is no such model, and which there are; how a command ends
-/// then.
-pub fn unknown(workspace: &Workspace, title: &str) -> ExitCode {
-    eprintln!("error: no model is called {title}\n");
-    eprint!("{}", catalogue(workspace));
-    ExitCode::from(2)
-}
-
-/// What can be named on a command line, a line each, without starting
-/// anything.
-pub fn catalogue(workspace: &Workspace) -> String {
-    let titles = workspace.models.iter().flat_map(|model| {
-        let title = |variant| (model.title(variant), &model.summary);
-        model.variants.iter().map(title)
-    });
-    let titles: Vec<_> = titles.collect();
-    let width = titles.iter().map(|(title, _)| title.len()).max();
-    let width = width.unwrap_or(0);
-    let mut text = "The models:\n".to_owned();
-    for (title, summary) in titles {
-        let _ = writeln!(text, "  {title:width$}  {summary}");
-    }
-    text
 }
 
 fn entries<'a>(

@@ -5,8 +5,8 @@ use std::fmt::Write;
 use console::style;
 
 use super::{Entry, Here};
-use crate::ceilings::DESCRIPTORS;
-use crate::{model, screen};
+use lab::ceilings::DESCRIPTORS;
+use lab::{model, screen};
 
 const HEADER: [&str; 7] =
     ["MODEL", "VARIANT", "FAMILY", "CLIENTS", "TRANSPORTS", "HERE", "SUMMARY"];
@@ -195,8 +195,8 @@ fn ceilings(entries: &[Entry<'_>]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ceilings::Ceiling;
-    use crate::model::{Clients, Transport};
+    use lab::ceilings::Ceiling;
+    use lab::model::{Clients, Transport};
 
     fn entry<'a>(model: &'a str, variant: &'a str, here: Here) -> Entry<'a> {
         Entry {

@@ -13,8 +13,8 @@ use super::judge::Redis;
 use super::launch::Launch;
 use super::scenes::Scenes;
 use super::server::Server;
-use crate::ceilings::{Ceiling, Ceilings};
-use crate::model::{Clients, Model, Transport, Variant};
+use lab::ceilings::{Ceiling, Ceilings};
+use lab::model::{Clients, Model, Transport, Variant};
 
 /// One model in one variant: what the suite knows of it is what its manifest
 /// declares, and where its program is.

@@ -14,7 +14,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use super::PATIENCE;
 use super::bytes::{difference, show};
 use super::reply::{Info, Reply};
-use crate::process;
+use lab::process;
 
 /// One connection to a server.
 #[derive(Debug)]

@@ -10,7 +10,7 @@ use socket2::SockRef;
 use super::PATIENCE;
 use super::bytes::{difference, show};
 use super::reply::{Info, Reply};
-use crate::process::wait_readable;
+use lab::process::wait_readable;
 
 /// One socket, which notices where replies come from: it is not connected.
 #[derive(Debug)]

@@ -14,8 +14,8 @@ use nix::unistd::Pid;
 use super::bytes::show;
 use super::client::outstanding;
 use super::{PATIENCE, interrupt};
-use crate::process;
-use crate::server::tie;
+use lab::process;
+use lab::server::tie;
 
 /// The version whose texts the models repeat.
 const VERSION: &str = "7.0.";

@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use super::case::{Trial, skip};
 use super::fault::{Fault, Judge};
 use super::server::{Ended, Server};
-use crate::server::{tie, words};
+use lab::server::{tie, words};
 
 /// How a server will be started.
 #[derive(Debug)]

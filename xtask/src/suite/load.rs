@@ -14,7 +14,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
 use super::PATIENCE;
 use super::bytes::{difference, show};
-use crate::process::poll_until;
+use lab::process::poll_until;
 
 /// Requests that a client sends at once: enough to keep the server busy, and
 /// few enough that no send falls short.

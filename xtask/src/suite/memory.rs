@@ -17,10 +17,10 @@ use super::groups::was_served;
 use super::scenes::Scenes;
 use super::server::Server;
 use super::{interrupt, subjects};
-use crate::ceilings::Ceilings;
-use crate::model::{Model, Workspace};
 use crate::trace::golden;
-use crate::{build, process, screen};
+use lab::ceilings::Ceilings;
+use lab::model::{Model, Workspace};
+use lab::{build, process, screen};
 
 /// Flags of `cargo xtask memory`.
 #[derive(Debug, clap::Args)]

@@ -32,12 +32,12 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use crate::ceilings::Ceilings;
-use crate::model::{Model, Workspace};
 use crate::trace::golden;
-use crate::{build, process};
 use case::{Subject, Surroundings};
 use judge::Redis;
+use lab::ceilings::Ceilings;
+use lab::model::{Model, Workspace};
+use lab::{build, process};
 use runner::Plan;
 use scenes::Scenes;
 

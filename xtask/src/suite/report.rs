@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::case::Outcome;
 use super::groups;
 use super::runner::{Plan, Step};
-use crate::screen;
+use lab::screen;
 
 /// Numbers of cases.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -7,10 +7,10 @@ use std::time::Duration;
 use anyhow::{Result, anyhow};
 
 use super::case::{Subject, skip};
-use crate::model::Transport;
 use crate::trace::rules::Seen;
 use crate::trace::scene;
 use crate::trace::tracer::Refused;
+use lab::model::Transport;
 
 /// How long the client is silent: here nobody looks at the time.
 const SILENCE: Duration = Duration::ZERO;

@@ -19,7 +19,7 @@ use super::client::Client;
 use super::datagrams::Peer;
 use super::interrupt;
 use super::tail::Tail;
-use crate::process::{self, Process};
+use lab::process::{self, Process};
 
 /// Exit code of a model that this kernel cannot run.
 pub const UNSUPPORTED: i32 = 77;
@@ -70,7 +70,7 @@ impl Ended {
 /// why.
 fn cannot_run(stderr: &str) -> anyhow::Error {
     let line = stderr.trim().lines().last().unwrap_or("it does not say why");
-    skip(format!("cannot run: {}", crate::server::without_prefix(line)))
+    skip(format!("cannot run: {}", lab::server::without_prefix(line)))
 }
 
 /// Where a server listens, as its ready line says.
@@ -123,7 +123,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts `command`, which is [tied to us](crate::server::tie).
+    /// Starts `command`, which is [tied to us](lab::server::tie).
     pub fn spawn(mut command: Command, command_line: String) -> Result<Self> {
         let mut child = interrupt::spawn(&mut command)?;
         let pid = Pid::from_raw(child.id().cast_signed());

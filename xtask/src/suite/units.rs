@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, ensure};
 
 use super::report::Count;
-use crate::model::Workspace;
+use lab::model::Workspace;
 
 /// Runs them, shows what cargo says, and counts.
 pub fn run(workspace: &Workspace) -> Result<Count> {

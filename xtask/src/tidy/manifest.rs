@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use toml::{Table, Value};
 
 use super::{Problem, Source};
-use crate::model::Model;
+use lab::model::Model;
 
 /// Members that are no models.
 const OTHERS: [&str; 2] = ["common", "xtask"];

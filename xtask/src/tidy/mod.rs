@@ -20,8 +20,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use cargo_metadata::camino::{Utf8Path, Utf8PathBuf};
 
-use crate::model::{Model, Workspace};
-use crate::screen;
+use lab::model::{Model, Workspace};
+use lab::screen;
 
 /// Flags of `cargo xtask tidy`.
 #[derive(Debug, clap::Args)]

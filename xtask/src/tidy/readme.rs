@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 
 use super::{Problem, Source};
-use crate::model::{self, Model};
+use lab::model::{self, Model};
 
 const BEGIN: &str = "<!-- models -->\n";
 const END: &str = "<!-- /models -->\n";
@@ -75,7 +75,7 @@ pub fn with_table(text: &str, table: &str) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Clients, Threads, Transport, Variant};
+    use lab::model::{Clients, Threads, Transport, Variant};
 
     const README: &str =
         "# Title\n\n<!-- models -->\nold\n<!-- /models -->\nend\n";

@@ -16,8 +16,8 @@ use super::timeline::{Detail, Timeline};
 use super::tracer::Refused;
 use super::{figure, page, scene, svg, table};
 use crate::compare::interrupt;
-use crate::model::{Clients, Model, Transport, Variant, Workspace};
-use crate::{build, process, screen};
+use lab::model::{Clients, Model, Transport, Variant, Workspace};
+use lab::{build, process, screen};
 
 /// At how many connections calls are counted.
 pub const CONNECTIONS: [usize; 2] = [1, 50];

@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use super::scene;
 use crate::compare::load::{Script, closed::Closed, connection};
 use crate::compare::workload::Request;
-use crate::model::{Transport, Variant};
+use lab::model::{Transport, Variant};
 
 /// Calls by name.
 pub type Calls = BTreeMap<&'static str, Count>;

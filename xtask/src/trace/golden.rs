@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use cargo_metadata::camino::{Utf8Path, Utf8PathBuf};
 use similar::TextDiff;
 
-use crate::model::{Transport, Workspace};
+use lab::model::{Transport, Workspace};
 
 const FOLDER: &str = "xtask/src/trace/golden";
 

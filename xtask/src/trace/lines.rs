@@ -13,7 +13,7 @@ use super::phases::Phases;
 use super::roles::Role;
 use super::steps::{CallStep, Deed, Step, threads};
 use super::timeline::{Kind, Line, Phase};
-use crate::compare::number::count;
+use lab::number::count;
 
 /// A moment of a step: its beginning, or its end if something lies between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -43,9 +43,9 @@ use cargo_metadata::camino::Utf8PathBuf;
 
 use crate::compare::INTERRUPTED;
 use crate::compare::interrupt::Interrupted;
-use crate::model::{Model, Transport, Variant, Workspace};
-use crate::server::CANNOT_RUN_HERE;
-use crate::{build, list, screen};
+use lab::model::{self, Model, Transport, Variant, Workspace};
+use lab::server::CANNOT_RUN_HERE;
+use lab::{build, screen};
 use phases::Phases;
 use steps::Step;
 use timeline::{Detail, Timeline};
@@ -84,7 +84,7 @@ pub fn run(flags: &Flags) -> Result<ExitCode> {
         return refusable(all::run(&workspace, flags.svg.as_deref()));
     };
     let Some((model, variant)) = workspace.variant(title) else {
-        return Ok(list::unknown(&workspace, title));
+        return Ok(model::unknown(&workspace, title));
     };
     let transport = if flags.udp { Transport::Udp } else { Transport::Tcp };
     if let Some(why) = model.unserved(variant, transport) {

@@ -6,7 +6,7 @@ use console::{Style, measure_text_width};
 
 use super::timeline::{Kind, Line, Phase, Timeline};
 use super::values::length;
-use crate::screen::wrap;
+use lab::screen::wrap;
 
 /// Columns where nobody says how many there are, and the least.
 const USUAL: usize = 100;

@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 use super::decode::{Family, family};
 use super::event::{Event, What};
 use super::tracer::Tracee;
-use crate::process::poll_until;
+use lab::process::poll_until;
 
 /// How long the server may take, in a trace and on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -14,10 +14,8 @@ use nix::sys::signal::Signal;
 use super::event::now;
 use super::rest::Watch;
 use super::tracer::{Refused, Trace, Tracee};
-use crate::model::{Transport, Variant};
-use crate::server::{
-    CANNOT_RUN_HERE, Ready, line_in_time, tie, without_prefix,
-};
+use lab::model::{Transport, Variant};
+use lab::server::{CANNOT_RUN_HERE, Ready, line_in_time, tie, without_prefix};
 
 /// What is asked, and what must be answered.
 pub const REQUEST: &[u8] = b"PING\r\n";

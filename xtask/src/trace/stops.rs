@@ -17,7 +17,7 @@ use super::event::{Call, Event, Memory, Outcome, Signal, What, now};
 use super::memory;
 use super::ring::Ring;
 use super::tracer::Refused;
-use crate::process::Process;
+use lab::process::Process;
 
 /// More events than this are not kept: the command is killed, and `stop` says
 /// so. A thread that does nothing but system calls makes them in a minute.

@@ -3,8 +3,8 @@
 use console::Style;
 
 use super::all::{CONNECTIONS, Gathered, Line};
-use crate::compare::number;
-use crate::screen::{fill, wrap};
+use lab::number;
+use lab::screen::{fill, wrap};
 
 /// Calls of a model that are named.
 const NAMED: usize = 5;

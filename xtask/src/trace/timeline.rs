@@ -9,7 +9,7 @@ use super::phases::{Phases, Place};
 use super::scene::{Marks, REPLY, REQUEST};
 use super::steps::Step;
 use super::values::length;
-use crate::compare::number::count;
+use lab::number::count;
 
 /// One line.
 #[derive(Clone, Debug, PartialEq)]

@@ -27,7 +27,7 @@ use nix::unistd::Pid;
 use super::count::{Calls, Counter};
 use super::event::Event;
 use super::stops::{State, Task, handle, resume};
-use crate::server::words;
+use lab::server::words;
 
 /// This machine does not let us trace: the command ends with exit code 77.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +77,7 @@ impl Shared {
 
 impl Tracee {
     /// Starts a command and traces it from its first instruction. It is to
-    /// have a process group of its own, see [`crate::server::tie`]. Fails with
+    /// have a process group of its own, see [`lab::server::tie`]. Fails with
     /// [`Refused`] where the machine's rules forbid tracing.
     pub fn start(mut command: Command) -> Result<Self> {
         let title = words(&command);
@@ -106,7 +106,7 @@ impl Tracee {
         };
         Ok(Self {
             title,
-            pid: crate::server::pid(&child),
+            pid: lab::server::pid(&child),
             stdout: child.stdout.take(),
             stderr: child.stderr.take(),
             shared,
@@ -333,11 +333,11 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
-    use crate::process;
-    use crate::server::tie;
     use crate::trace::event::What;
     use crate::trace::stops::EVENTS;
     use crate::trace::tape::is_forbidden;
+    use lab::process;
+    use lab::server::tie;
 
     /// What this test program does where it is told by this variable: it is
     /// the command that the other tests trace.

@@ -18,7 +18,7 @@ use super::fold::fold;
 use super::roles::Role;
 use super::scene::Marks;
 use super::steps::{CallStep, Deed, Step, threads};
-use crate::model::Transport;
+use lab::model::Transport;
 
 /// What is written of a scene: a part for each thread.
 pub fn transcript(

@@ -18,8 +18,8 @@ use nix::sys::time::TimeSpec;
 use socket2::SockRef;
 
 use super::filter;
-use crate::model::Transport;
-use crate::process;
+use lab::model::Transport;
+use lab::process;
 
 /// A packet of the loopback, its Ethernet header first.
 #[derive(Clone, Debug)]

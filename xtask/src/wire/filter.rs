@@ -7,7 +7,7 @@ use libc::{
 };
 use socket2::SockFilter;
 
-use crate::model::Transport;
+use lab::model::Transport;
 
 /// What is loaded into the accumulator: a word, half of one, or a byte.
 const WORD: u32 = BPF_LD | BPF_W | BPF_ABS;

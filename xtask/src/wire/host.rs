@@ -12,11 +12,11 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use crate::model::Transport;
-use crate::process;
-use crate::server::{self, Ready};
 use crate::trace::event::Event;
 use crate::trace::tracer::{Refused, Tracee};
+use lab::model::Transport;
+use lab::process;
+use lab::server::{self, Ready};
 
 /// The model says that this kernel can't run it.
 #[derive(Debug, thiserror::Error)]

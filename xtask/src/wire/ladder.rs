@@ -10,7 +10,7 @@ use super::client::quoted;
 use super::notes::annotate;
 use super::packet::{Packet, Side};
 use super::story::{Moment, What};
-use crate::screen;
+use lab::screen;
 
 /// How wide a ladder is, and how narrow it can be.
 const USUAL: usize = 80;

@@ -23,12 +23,12 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
-use crate::model::{Model, Transport, Variant, Workspace};
-use crate::server::CANNOT_RUN_HERE;
-use crate::{build, list, screen};
 use capture::{Capture, NotAllowed};
 use client::End;
 use host::CannotRun;
+use lab::model::{self, Model, Transport, Variant, Workspace};
+use lab::server::CANNOT_RUN_HERE;
+use lab::{build, screen};
 use ladder::Notes;
 use scene::{Scene, Script};
 
@@ -65,7 +65,7 @@ pub struct Flags {
 pub fn run(flags: &Flags) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
     let Some((model, variant)) = workspace.variant(&flags.title) else {
-        return Ok(list::unknown(&workspace, &flags.title));
+        return Ok(model::unknown(&workspace, &flags.title));
     };
     let script = flags.script();
     if let Some(why) = model.unserved(variant, script.transport) {

@@ -14,9 +14,9 @@ use super::ladder::Notes;
 use super::packet::{Ends, Packet};
 use super::served::{self, Offset, Window};
 use super::{ladder, story, summary};
-use crate::model::Transport;
-use crate::screen;
 use crate::trace::steps::steps;
+use lab::model::Transport;
+use lab::screen;
 
 /// What is to be talked about, and how.
 #[derive(Clone, Copy, Debug)]

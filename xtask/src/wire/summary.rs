@@ -7,7 +7,7 @@ use super::call::{Call, Kind};
 use super::notes::{name, span};
 use super::packet::{Packet, Side};
 use super::scene::Scene;
-use crate::model::Transport;
+use lab::model::Transport;
 
 /// Who knew of the connection when, who ended it, what is left of it, and how
 /// far all this is to be trusted.

@@ -2,9 +2,9 @@
 //! same.
 
 use crate::compare::columns::Group;
-use crate::compare::number;
 use crate::compare::results::{Figures, Results, Row, Spread};
 use crate::compare::workload::Workload;
+use lab::number;
 
 /// Rows are servers, series are what there is of each.
 #[derive(Clone, Debug)]

@@ -3,9 +3,9 @@
 
 use super::chart::{Cell, Chart, Kind, Server};
 use super::pick;
-use crate::compare::number;
 use crate::compare::results::{Figures, Results, Row, Spread};
 use crate::compare::workload::{self, Workload};
+use lab::number;
 
 /// Where the axis of a load's charts grows by factors.
 const LOG: Kind = Kind::Dots { log: true, falling: false };

@@ -16,10 +16,10 @@ mod tests;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::number::percent;
 use super::results::Results;
 use crate::trace;
 use chart::Chart;
+use lab::number::percent;
 
 pub use charts::{COLOURS, STYLE as CHARTS};
 

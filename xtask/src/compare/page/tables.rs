@@ -4,9 +4,9 @@ use maud::{Markup, html};
 
 use super::chart::{Cell, Chart, range};
 use crate::compare::columns::{COLUMNS, Column, Group, remarks};
-use crate::compare::number;
 use crate::compare::results::{Figures, Results, Row};
 use crate::compare::workload::Workload;
+use lab::number;
 
 /// Wide tables scroll in a box of their own, by keyboard too.
 fn boxed(label: &str, table: Markup) -> Markup {

@@ -6,7 +6,8 @@ use roxmltree::{Document, Node};
 
 use super::*;
 use crate::compare::results::{Figures, Outcome, Spread};
-use crate::compare::{number, sample, table};
+use crate::compare::{sample, table};
+use lab::number;
 
 /// Panels of the section on how they wait.
 const WAITS: usize = 4;

@@ -13,14 +13,14 @@ use super::edge_cases::hears;
 use super::edges::edges;
 use super::rows::rows;
 use super::streams;
-use crate::process::{end_group, poll_until, which};
-use crate::server::tie;
 use crate::suite::bytes::{difference, request, show};
 use crate::suite::case::{Case, Trial, skip};
 use crate::suite::interrupt;
 use crate::suite::judge::{Redis, converse};
 use crate::suite::reply::Info;
 use crate::suite::server::Server;
+use lab::process::{end_group, poll_until, which};
+use lab::server::tie;
 
 /// How many random streams each case sends.
 const STREAMS: usize = 400;

@@ -23,7 +23,7 @@ use super::case::{Case, Trial, skip};
 use super::client::Client;
 use super::reply::Info;
 use super::server::Server;
-use crate::process::poll_until;
+use lab::process::poll_until;
 
 /// The groups, in the order of the matrix.
 pub const NAMES: [&str; 9] = [

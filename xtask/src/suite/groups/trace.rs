@@ -3,11 +3,11 @@
 
 use anyhow::{Context, Result};
 
-use crate::model::Transport;
 use crate::suite::case::{Case, For, Subject, Trial, skip};
 use crate::trace::golden;
 use crate::trace::rules::{Rule, rules};
 use crate::trace::transcript::transcript;
+use lab::model::Transport;
 
 /// Models without a transcript, and why; rules hold for them all the same.
 const NO_ORDER: &[(&str, &str)] = &[

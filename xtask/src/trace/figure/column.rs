@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use nix::unistd::Pid;
 
-use crate::compare::number::count;
 use crate::trace::decode::Family;
 use crate::trace::fold::fold;
 use crate::trace::lines::is_housekeeping;
@@ -13,6 +12,7 @@ use crate::trace::phases::{Phases, Place, returns_eagain};
 use crate::trace::roles::Role;
 use crate::trace::scene::Marks;
 use crate::trace::steps::{CallStep, Deed, Done, Step};
+use lab::number::count;
 
 use super::story::{Said, Story};
 

@@ -4,10 +4,10 @@
 use nix::unistd::Pid;
 
 use super::column::{is_shown, sleeps_at};
-use crate::compare::number::count;
 use crate::trace::event::SI_ASYNCIO;
 use crate::trace::phases::{Phases, Place};
 use crate::trace::steps::{CallStep, Deed, Step, fetches, is_delivered};
+use lab::number::count;
 
 /// A column in words, in the terms of all models.
 #[derive(Clone, Debug, PartialEq, Eq)]

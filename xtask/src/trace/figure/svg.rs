@@ -6,7 +6,7 @@ use maud::{Markup, PreEscaped, html};
 use super::column::{BAND_TITLES, BANDS, Bar, Column, Row};
 use super::{LEARNS, LEGEND, NOTE, OTHER, filled, heights, in_lines, lanes};
 use crate::compare::page::{CHARTS, COLOURS};
-use crate::screen::wrap;
+use lab::screen::wrap;
 
 /// What is drawn in which colour, beside the style of the charts.
 pub const STYLE: &str = include_str!("figure.css");

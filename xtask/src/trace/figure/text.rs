@@ -4,7 +4,7 @@ use console::{Style, measure_text_width};
 
 use super::column::{BAND_TITLES, Bar, Column, LETTERS, Row};
 use super::{LEARNS, LEGEND, NOTE, OTHER, filled, heights, in_lines, lanes};
-use crate::screen::{fill, wrap};
+use lab::screen::{fill, wrap};
 
 /// Columns where nobody says how many there are.
 const USUAL: usize = 160;

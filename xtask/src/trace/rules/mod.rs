@@ -12,7 +12,7 @@ mod waits;
 
 use anyhow::{Context, Result};
 
-use crate::model::Transport;
+use lab::model::Transport;
 pub use seen::Seen;
 
 /// One rule.

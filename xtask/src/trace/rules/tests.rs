@@ -311,7 +311,7 @@ fn each_rule_is_checked_here() {
 
 #[test]
 fn each_rule_is_somebodys() {
-    let workspace = crate::model::Workspace::load().unwrap();
+    let workspace = lab::model::Workspace::load().unwrap();
     for rule in rules() {
         for name in rule.models {
             let known = workspace.variant(name).is_some();

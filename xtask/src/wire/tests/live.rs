@@ -10,8 +10,6 @@ use std::time::Duration;
 use anyhow::anyhow;
 use nix::unistd::Pid;
 
-use crate::model::Transport;
-use crate::process;
 use crate::wire::afterwards::{self, Half};
 use crate::wire::call::{Call, Kind};
 use crate::wire::capture::{Capture, NotAllowed};
@@ -19,6 +17,8 @@ use crate::wire::client::{self, End};
 use crate::wire::host::{CannotRun, Host};
 use crate::wire::packet::{Packet, Side};
 use crate::wire::story::{self, What};
+use lab::model::Transport;
+use lab::process;
 
 use Side::{Client, Server};
 

@@ -5,9 +5,9 @@ use maud::{Markup, html};
 
 use super::{AXIS, Drawing, Scale, WIDTH, mark, px};
 use crate::compare::columns::Group;
-use crate::compare::number;
 use crate::compare::page::chart::{Chart, Kind, Server};
 use crate::compare::results::Spread;
+use lab::number;
 
 /// From row to row.
 const ROW: f64 = 34.0;

@@ -1,7 +1,7 @@
 //! Who is least and who is most, and who can't be told from them.
 
-use crate::compare::number::list;
 use crate::compare::results::Spread;
+use lab::number::list;
 
 /// One figure of one server.
 #[derive(Clone, Copy, Debug, PartialEq)]

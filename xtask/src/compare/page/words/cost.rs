@@ -2,10 +2,10 @@
 
 use super::compare::{Ends, Factor, Known, differ, ends, factors, names};
 use super::{Statement, known, models};
-use crate::compare::number::{as_much, figure, list, some};
 use crate::compare::page::pick;
 use crate::compare::results::{Results, Row};
 use crate::compare::workload::Workload;
+use lab::number::{as_much, figure, list, some};
 
 /// A factor like this is worth a name.
 const MUCH: f64 = 1.5;

@@ -3,10 +3,10 @@
 use super::compare::{Known, ends};
 use super::cost::cannot;
 use super::{Statement, known, models};
-use crate::compare::number::{count, figure, list, some};
 use crate::compare::page::pick;
 use crate::compare::results::{Results, Row, SUSTAINED};
 use crate::compare::workload::Workload;
+use lab::number::{count, figure, list, some};
 
 /// What one more connection takes, least and most.
 pub fn memory(results: &Results) -> Option<Statement> {

@@ -1,8 +1,8 @@
 //! What a reader must know before trusting the rest.
 
 use super::Statement;
-use crate::compare::number::some;
 use crate::compare::results::{Figures, Results, Row};
+use lab::number::some;
 
 /// Every row there is, with its workload and its server.
 fn rows(results: &Results) -> Vec<(&str, &str, Row<'_>)> {

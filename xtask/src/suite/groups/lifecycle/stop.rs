@@ -10,12 +10,12 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 
 use super::super::Left;
-use crate::process::poll_until;
 use crate::suite::PATIENCE;
 use crate::suite::bytes::{show, unknowns};
 use crate::suite::case::{Case, For, Trial};
 use crate::suite::client::Client;
 use crate::suite::server::Server;
+use lab::process::poll_until;
 
 pub fn cases() -> Vec<Case> {
     vec![

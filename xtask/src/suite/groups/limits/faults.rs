@@ -9,12 +9,12 @@ use nix::sys::signal::{Signal, killpg};
 
 use super::super::{Left, Witness};
 use super::{REFUSAL, is_served, wait_for_place, was_served};
-use crate::process::{limit_address_space, poll_until};
 use crate::suite::PATIENCE;
 use crate::suite::bytes::{echoes, unknowns};
 use crate::suite::case::{Case, For, Trial, skip};
 use crate::suite::client::Client;
 use crate::suite::fault::{self, Calls, Fault};
+use lab::process::{limit_address_space, poll_until};
 
 pub fn cases() -> Vec<Case> {
     let again = |name: &'static str, calls, errno| {

@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::Left;
-use crate::process::poll_until;
 use crate::suite::PATIENCE;
 use crate::suite::case::{Case, For, Trial};
 use crate::suite::client::Client;
 use crate::suite::server::Server;
+use lab::process::poll_until;
 
 /// What a newcomer is told for whom there is no room.
 pub(super) const REFUSAL: &str = "-ERR max number of clients reached\r\n";

@@ -4,12 +4,12 @@
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::ceilings::{Ceiling, DESCRIPTORS};
 use crate::suite::case::{Case, For, Trial, skip};
 use crate::suite::client::Client;
 use crate::suite::groups::Left;
 use crate::suite::groups::limits::{wait_for_place, was_served};
 use crate::suite::server::Server;
+use lab::ceilings::{Ceiling, DESCRIPTORS};
 
 /// Clients beyond any number of descriptors.
 const TOO_MANY: usize = DESCRIPTORS + 64;

@@ -4,7 +4,6 @@
 use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
 
-use crate::process::limit_signals;
 use crate::suite::bytes::{echo, payload};
 use crate::suite::case::{Case, For, Trial};
 use crate::suite::client::Client;
@@ -12,6 +11,7 @@ use crate::suite::fault::{self, Fault};
 use crate::suite::groups::Left;
 use crate::suite::groups::limits::is_served;
 use crate::suite::server::UNSUPPORTED;
+use lab::process::limit_signals;
 
 pub fn cases() -> Vec<Case> {
     let ring = |name: &str, body: fn(&Trial) -> Result<()>| {

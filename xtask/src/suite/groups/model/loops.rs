@@ -9,9 +9,9 @@ use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
-use crate::process::allowed_processors;
 use crate::suite::case::{Case, For, Trial};
 use crate::suite::fault::{self, Fault};
+use lab::process::allowed_processors;
 
 pub fn cases() -> Vec<Case> {
     let case = |name: &str, body: fn(&Trial) -> Result<()>| {

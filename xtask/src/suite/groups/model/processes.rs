@@ -4,9 +4,9 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::process::{list, poll_until};
 use crate::suite::PATIENCE;
 use crate::suite::case::{Case, For, Trial};
+use lab::process::{list, poll_until};
 
 pub fn cases() -> Vec<Case> {
     let case = |name: &str, body: fn(&Trial) -> Result<()>| {

@@ -1,7 +1,8 @@
 //! The registry of models is the workspace itself: every member with a
 //! `[package.metadata.model]` table, in the order of the member list.
 
-use std::fmt;
+use std::fmt::{self, Write};
+use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail, ensure};
 use cargo_metadata::camino::{Utf8Path, Utf8PathBuf};
@@ -225,6 +226,31 @@ impl fmt::Display for Transport {
 /// The transports' names with a space between.
 pub fn names(transports: &[Transport]) -> String {
     transports.iter().map(Transport::to_string).collect::<Vec<_>>().join(" ")
+}
+
+/// Says that there is no such model, and which there are; how a command ends
+/// then.
+pub fn unknown(workspace: &Workspace, title: &str) -> ExitCode {
+    eprintln!("error: no model is called {title}\n");
+    eprint!("{}", catalogue(workspace));
+    ExitCode::from(2)
+}
+
+/// What can be named on a command line, a line each, without starting
+/// anything.
+pub fn catalogue(workspace: &Workspace) -> String {
+    let titles = workspace.models.iter().flat_map(|model| {
+        let title = |variant| (model.title(variant), &model.summary);
+        model.variants.iter().map(title)
+    });
+    let titles: Vec<_> = titles.collect();
+    let width = titles.iter().map(|(title, _)| title.len()).max();
+    let width = width.unwrap_or(0);
+    let mut text = "The models:\n".to_owned();
+    for (title, summary) in titles {
+        let _ = writeln!(text, "  {title:width$}  {summary}");
+    }
+    text
 }
 
 /// The folders that the root manifest lists as members, as written.
