@@ -23,9 +23,6 @@ struct Flags {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// A yardstick of `compare`: receives and sends, and knows nothing.
-    #[command(hide = true)]
-    BareLoop(compare::bare::Flags),
     /// Put the same load on every model and show what each makes of it.
     Compare(compare::Flags),
     /// Show two models side by side, what they share folded away.
@@ -50,9 +47,6 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Flags::parse().command {
-        Command::BareLoop(flags) => {
-            compare::bare::run(&flags).map(|()| ExitCode::SUCCESS)
-        }
         Command::Compare(flags) => compare::run(&flags),
         Command::Diff(flags) => diff::run(&flags),
         Command::List(flags) => list::run(&flags),

@@ -4,39 +4,34 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use cargo_metadata::camino::Utf8PathBuf;
 
 use crate::model::{Model, Workspace};
 
-/// Builds the models' release binaries; cargo's own progress and errors go to
-/// standard error.
+/// Builds the models' release binaries.
+pub fn release(workspace: &Workspace, models: &[Model]) -> Result<()> {
+    programs(workspace, models.iter().map(|model| model.name.as_str()))
+}
+
+/// Builds the release binaries with these names; cargo's own progress and
+/// errors go to standard error.
 ///
 /// The whole workspace is named although only some binaries are wanted: cargo
 /// unites the features of a dependency over the packages that are named, so
 /// each selection of models would build its own nix and its own common.
-pub fn release(workspace: &Workspace, models: &[Model]) -> Result<()> {
-    if models.is_empty() {
+pub fn programs<'a>(
+    workspace: &Workspace,
+    names: impl IntoIterator<Item = &'a str>,
+) -> Result<()> {
+    let mut names = names.into_iter().peekable();
+    if names.peek().is_none() {
         // Cargo would build everything.
         return Ok(());
     }
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--release", "--locked", "--workspace"]);
-    for model in models {
-        cargo.args(["--bin", &model.name]);
+    for name in names {
+        cargo.args(["--bin", name]);
     }
-    run(cargo, workspace)
-}
-
-/// Builds this program as one that measures, and says where it is.
-pub fn tool(workspace: &Workspace) -> Result<Utf8PathBuf> {
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--profile", "tool", "--locked"]);
-    cargo.args(["--package", "xtask"]);
-    run(cargo, workspace)?;
-    Ok(workspace.target.join("tool").join("xtask"))
-}
-
-fn run(mut cargo: Command, workspace: &Workspace) -> Result<()> {
     cargo.current_dir(&workspace.root);
     let status = cargo.status().context("cannot start cargo")?;
     ensure!(status.success(), "cargo build failed: {status}");
@@ -45,5 +40,10 @@ fn run(mut cargo: Command, workspace: &Workspace) -> Result<()> {
 
 /// Where cargo puts a model's release binary.
 pub fn binary(workspace: &Workspace, model: &Model) -> PathBuf {
-    workspace.target.join("release").join(&model.name).into()
+    program(workspace, &model.name)
+}
+
+/// Where cargo puts the release binary with this name.
+pub fn program(workspace: &Workspace, name: &str) -> PathBuf {
+    workspace.target.join("release").join(name).into()
 }

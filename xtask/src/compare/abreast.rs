@@ -10,15 +10,15 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 
 use super::contender::Contender;
-use super::interrupt::{self, Interrupted};
-use super::load::closed::Closed;
-use super::load::connection::bring;
-use super::load::{Script, Taken};
 use super::results::Figures;
 use super::serving::Serving;
 use super::trial::{Ended, Processors, Seen, Spans};
 use super::usage::Usage;
 use super::workload::Workload;
+use load::closed::Closed;
+use load::connection::bring;
+use load::interrupt::{self, Interrupted};
+use load::{Script, Taken};
 
 /// How long a turn lasts: thousands of requests.
 const TURN: Duration = Duration::from_millis(20);

@@ -27,12 +27,12 @@ enum Kind {
     Model(Box<Model>, Variant),
     /// The server whose protocol the models speak.
     Redis,
-    /// This program, as the loop that knows nothing.
+    /// The loop that receives and sends, and parses nothing.
     Bare,
 }
 
 const REDIS: &str = "redis-server";
-const BARE: &str = "bare-loop";
+pub const BARE: &str = "bare-loop";
 
 /// What `chosen` names, in reading order, and the yardsticks that there are
 /// on this machine; all models if nothing is named.
@@ -55,7 +55,7 @@ pub fn contenders(
             }
         }
     }
-    let yardsticks = yardsticks()?;
+    let yardsticks = yardsticks(workspace);
     let known = |name: &String| {
         let mut all = contenders.iter().chain(&yardsticks);
         all.any(|contender| match &contender.kind {
@@ -85,7 +85,7 @@ fn list(workspace: &Workspace, unknown: &str) -> String {
     )
 }
 
-fn yardsticks() -> Result<Vec<Contender>> {
+fn yardsticks(workspace: &Workspace) -> Vec<Contender> {
     let mut yardsticks = Vec::new();
     if let Some(program) = process::which(REDIS) {
         yardsticks.push(Contender {
@@ -98,10 +98,10 @@ fn yardsticks() -> Result<Vec<Contender>> {
     yardsticks.push(Contender {
         title: BARE.to_owned(),
         summary: "receives and sends, and knows nothing: the floor".to_owned(),
-        program: std::env::current_exe().context("this program's path")?,
+        program: build::program(workspace, BARE),
         kind: Kind::Bare,
     });
-    Ok(yardsticks)
+    yardsticks
 }
 
 fn redis_version(program: &PathBuf) -> String {
@@ -206,7 +206,7 @@ impl Contender {
                 return Ok((command, Some(address)));
             }
             Kind::Bare => {
-                command.arg("bare-loop").arg("--request");
+                command.arg("--request");
                 command.arg(workload.request.to_string());
                 if transport == Transport::Udp {
                     command.arg("--udp");

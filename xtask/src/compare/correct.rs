@@ -10,10 +10,11 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 use anyhow::{Context, Result, bail};
 
 use super::contender::Contender;
-use super::load::{PATIENCE, difference};
 use super::serving::Serving;
-use super::workload::{Load, Request, Workload};
+use super::workload::{Load, Workload};
 use lab::model::Transport;
+use load::request::Request;
+use load::{PATIENCE, difference};
 
 /// Clients at a time, where the server takes more than one.
 const CLIENTS: usize = 8;

@@ -4,14 +4,11 @@
 //! How it measures, and what that can't tell, is in METHODOLOGY.md.
 
 mod abreast;
-pub mod bare;
 mod check;
 mod columns;
 mod contender;
 mod correct;
 mod environment;
-pub mod interrupt;
-pub mod load;
 pub mod page;
 mod plan;
 mod raw;
@@ -26,8 +23,7 @@ pub mod workload;
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -38,8 +34,9 @@ use nix::unistd::Pid;
 
 use crate::trace::all::{self, Extent, Gathered};
 use contender::{Contender, contenders};
-use lab::model::{Model, Workspace};
+use lab::model::Workspace;
 use lab::{build, process, screen};
+use load::interrupt;
 use plan::Plan;
 use results::{Outcome, Results, Run};
 use trial::{Processors, Spans};
@@ -177,19 +174,11 @@ impl Flags {
     }
 }
 
-/// Builds what will run. A load generator that nobody has optimised would be
-/// the bottleneck, so that what goes on from here is the release build.
+/// Builds the models and the bare loop.
 fn build(workspace: &Workspace, contenders: &[Contender]) -> Result<()> {
     let models = contenders.iter().filter_map(Contender::model);
-    let models: Vec<Model> = models.cloned().collect();
-    build::release(workspace, &models)?;
-    if cfg!(debug_assertions) {
-        let program = build::tool(workspace)?;
-        let arguments = std::env::args_os().skip(1);
-        let error = Command::new(&program).args(arguments).exec();
-        bail!("cannot start {program}: {error}");
-    }
-    Ok(())
+    let names = models.map(|model| model.name.as_str());
+    build::programs(workspace, names.chain([contender::BARE]))
 }
 
 /// The last processor is the generator's, the others are the servers'.

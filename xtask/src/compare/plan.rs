@@ -11,11 +11,11 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::abreast;
 use super::contender::Contender;
 use super::correct;
-use super::interrupt::{self, Interrupted};
 use super::raw::{self, Raw};
 use super::results::{Results, Run};
 use super::trial::{self, Ended, Processors, Spans};
 use super::workload::Workload;
+use load::interrupt::{self, Interrupted};
 
 /// How long starting and stopping a server takes, about.
 const OVERHEAD: Duration = Duration::from_millis(150);

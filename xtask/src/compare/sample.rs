@@ -1,7 +1,8 @@
 //! Results as a full run might bring them, for tests.
 
 use super::results::{Figures, Outcome, Results, Run, Server};
-use super::workload::{self, Load, Request, Workload};
+use super::workload::{self, Load, Workload};
+use load::request::Request;
 
 /// Name, µs of processor time, threads with `n` connections, KiB in the
 /// process.

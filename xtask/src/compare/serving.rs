@@ -16,12 +16,12 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use super::contender::Contender;
-use super::load::PATIENCE;
 use super::usage::{Memory, Usage};
 use super::workload::Workload;
 use lab::model::Transport;
 use lab::process;
 use lab::server::{self, Ready};
+use load::PATIENCE;
 
 /// A server's process, its group, and what it says.
 #[derive(Debug)]

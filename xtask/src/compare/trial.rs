@@ -8,17 +8,17 @@ use nix::sched::CpuSet;
 use nix::sys::resource::{Resource, getrlimit};
 
 use super::contender::Contender;
-use super::interrupt::Interrupted;
-use super::load::closed::Closed;
-use super::load::connection::{Full, bring};
-use super::load::datagrams::{Datagrams, senders};
-use super::load::open::Open;
-use super::load::short::Short;
-use super::load::{Script, Taken};
 use super::results::{Figures, Outcome, SUSTAINED};
 use super::serving::{CannotRun, Serving, Story};
 use super::usage::Usage;
 use super::workload::{Load, Workload};
+use load::closed::Closed;
+use load::connection::{Full, bring};
+use load::datagrams::{Datagrams, senders};
+use load::interrupt::Interrupted;
+use load::open::Open;
+use load::short::Short;
+use load::{Script, Taken};
 
 /// How long a load lasts before it is measured, and while it is.
 #[derive(Clone, Copy, Debug)]
@@ -340,8 +340,8 @@ mod tests {
     use std::process::ExitStatus;
 
     use super::*;
-    use crate::compare::load::Count;
     use crate::compare::workload;
+    use load::Count;
 
     #[test]
     fn what_went_wrong_is_told_from_what_can_not_be() {

@@ -15,9 +15,9 @@ use super::steps::{Step, steps};
 use super::timeline::{Detail, Timeline};
 use super::tracer::Refused;
 use super::{figure, page, scene, svg, table};
-use crate::compare::interrupt;
 use lab::model::{Clients, Model, Transport, Variant, Workspace};
 use lab::{build, process, screen};
+use load::interrupt;
 
 /// At how many connections calls are counted.
 pub const CONNECTIONS: [usize; 2] = [1, 50];

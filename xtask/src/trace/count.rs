@@ -10,9 +10,9 @@ use anyhow::{Context, Result, ensure};
 use nix::unistd::Pid;
 
 use super::scene;
-use crate::compare::load::{Script, closed::Closed, connection};
-use crate::compare::workload::Request;
 use lab::model::{Transport, Variant};
+use load::request::Request;
+use load::{Script, closed::Closed, connection};
 
 /// Calls by name.
 pub type Calls = BTreeMap<&'static str, Count>;

@@ -42,10 +42,10 @@ use anyhow::{Context, Result};
 use cargo_metadata::camino::Utf8PathBuf;
 
 use crate::compare::INTERRUPTED;
-use crate::compare::interrupt::Interrupted;
 use lab::model::{self, Model, Transport, Variant, Workspace};
 use lab::server::CANNOT_RUN_HERE;
 use lab::{build, screen};
+use load::interrupt::Interrupted;
 use phases::Phases;
 use steps::Step;
 use timeline::{Detail, Timeline};

@@ -2,7 +2,8 @@
 //! by their names.
 
 use crate::compare::results::{Results, Row, Spread};
-use crate::compare::workload::{Load, Request, Workload};
+use crate::compare::workload::{Load, Workload};
+use load::request::Request;
 
 /// With how many connections most is compared.
 const USUAL: usize = 50;

@@ -10,7 +10,9 @@ pub mod closed;
 pub mod connection;
 pub mod datagrams;
 mod epoll;
+pub mod interrupt;
 pub mod open;
+pub mod request;
 pub mod short;
 mod wire;
 
@@ -21,7 +23,7 @@ use anyhow::{Context, Result, bail};
 use hdrhistogram::Histogram;
 use nix::time::{ClockId, clock_gettime};
 
-use super::workload::Request;
+use crate::request::Request;
 
 /// How long a server may keep everybody waiting before that is a failure.
 pub const PATIENCE: Duration = Duration::from_secs(5);

@@ -100,7 +100,7 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::compare::workload::Request;
+    use crate::request::Request;
 
     /// Somebody who answers all datagrams but one.
     fn swallows_one() -> SocketAddr {

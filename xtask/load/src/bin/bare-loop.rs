@@ -10,13 +10,13 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd;
 
 use anyhow::{Context, Result};
+use clap::Parser;
+use load::request::Request;
 use nix::errno::Errno;
 use nix::sys::epoll::{
     Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout,
 };
 use nix::sys::socket::{MsgFlags, recv, send};
-
-use super::workload::Request;
 
 /// As much as the models receive at once, in bytes.
 const CHUNK: usize = 16 * 1024;
@@ -24,9 +24,9 @@ const CHUNK: usize = 16 * 1024;
 /// As many events as the models take at once.
 const EVENTS: usize = 1_024;
 
-/// Flags of the hidden `cargo xtask bare-loop`.
-#[derive(Debug, clap::Args)]
-pub struct Flags {
+/// Receives and sends, and knows nothing else.
+#[derive(Debug, Parser)]
+struct Flags {
     /// What it will be asked: `ping`, or `echo:BYTES`.
     #[arg(long)]
     request: Request,
@@ -36,7 +36,8 @@ pub struct Flags {
 }
 
 /// Serves until it is killed.
-pub fn run(flags: &Flags) -> Result<()> {
+fn main() -> Result<()> {
+    let flags = Flags::parse();
     let (request, reply) = (flags.request.bytes(), flags.request.reply());
     if flags.udp {
         return answer_datagrams(&reply);

@@ -121,7 +121,7 @@ mod tests {
 
     use super::super::closed::Closed;
     use super::*;
-    use crate::compare::workload::Request;
+    use crate::request::Request;
 
     const STALL: Duration = Duration::from_millis(200);
 

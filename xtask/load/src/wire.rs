@@ -94,7 +94,7 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::compare::workload::Request;
+    use crate::request::Request;
 
     /// Connections to somebody who does as told with each of them.
     fn connect(

@@ -9,7 +9,7 @@ use nix::sys::socket::sockopt::IpBindAddressNoPort;
 use socket2::{Domain, Socket, Type};
 
 use super::{PATIENCE, Script};
-use crate::compare::interrupt;
+use crate::interrupt;
 
 /// Connections from one source address. There is a port for each, of
 /// net.ipv4.ip_local_port_range, which has 28,000 where nobody changed it.
@@ -158,7 +158,7 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::compare::workload::Request;
+    use crate::request::Request;
 
     #[test]
     fn more_connections_than_ports_have_more_addresses() {

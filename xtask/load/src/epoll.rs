@@ -12,7 +12,7 @@ use nix::sys::epoll::{
 use nix::sys::socket::{MsgFlags, recv, send};
 
 use super::{CHUNK, Script};
-use crate::compare::interrupt;
+use crate::interrupt;
 
 /// Sockets that one wait tells of.
 const EVENTS: usize = 1_024;
