@@ -50,7 +50,8 @@
 //! call with IORING_ENTER_GETEVENTS, which this program always sets. Other
 //! flags change this, see io_uring_setup(2). With none, the kernel interrupts
 //! the computing thread, which copies at once. With IORING_SETUP_SQPOLL a
-//! thread of the kernel copies. `xtask/tests/kernel.rs` has a test of each.
+//! thread of the kernel copies. `xtask/suite/tests/kernel.rs` has a test of
+//! each.
 //!
 //! # System calls
 //!

@@ -1,21 +1,24 @@
 //! `cargo xtask`: builds, runs, checks and compares the models.
+//!
+//! What a first visit needs is compiled into this program. The other
+//! subcommands are programs of their own, which cargo builds when they are
+//! asked for.
 
-mod compare;
 mod diff;
 mod list;
+mod programs;
 mod run;
-mod suite;
-mod tidy;
-mod trace;
-mod wire;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use programs::Arguments;
+
 /// Builds, runs, checks and compares the models.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
+#[command(disable_help_subcommand = true)]
 struct Flags {
     #[command(subcommand)]
     command: Command,
@@ -24,39 +27,50 @@ struct Flags {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Put the same load on every model and show what each makes of it.
-    Compare(compare::Flags),
+    #[command(disable_help_flag = true)]
+    Compare(Arguments),
     /// Show two models side by side, what they share folded away.
     Diff(diff::Flags),
+    /// Trace all models: how each waits, and system calls per request.
+    #[command(disable_help_flag = true)]
+    Figure(Arguments),
     /// List the models, their variants and what each can do here.
     List(list::Flags),
     /// Measure what an idle client costs in memory, model by model.
-    Memory(suite::memory::Flags),
+    #[command(disable_help_flag = true)]
+    Memory(Arguments),
     /// Build one model and run it.
     Run(run::Flags),
     /// Run the shared suite on the named models.
-    Test(suite::Flags),
+    #[command(disable_help_flag = true)]
+    Test(Arguments),
     /// Build everything, run the unit tests and the suite on every model.
-    TestAll(suite::AllFlags),
+    #[command(disable_help_flag = true)]
+    TestAll(Arguments),
     /// Check the repository's rules.
-    Tidy(tidy::Flags),
+    #[command(disable_help_flag = true)]
+    Tidy(Arguments),
     /// Show a model's system calls while it answers one request.
-    Trace(trace::Flags),
+    #[command(disable_help_flag = true)]
+    Trace(Arguments),
     /// Show the packets of one conversation, seen through a packet socket.
-    Wire(wire::Flags),
+    #[command(disable_help_flag = true)]
+    Wire(Arguments),
 }
 
 fn main() -> ExitCode {
     let result = match Flags::parse().command {
-        Command::Compare(flags) => compare::run(&flags),
         Command::Diff(flags) => diff::run(&flags),
         Command::List(flags) => list::run(&flags),
-        Command::Memory(flags) => suite::memory::run(&flags),
         Command::Run(flags) => run::run(&flags),
-        Command::Test(flags) => suite::test(&flags),
-        Command::TestAll(flags) => suite::test_all(&flags),
-        Command::Tidy(flags) => tidy::run(&flags),
-        Command::Trace(flags) => trace::run(&flags),
-        Command::Wire(flags) => wire::run(&flags),
+        Command::Compare(args) => programs::start("page", "compare", &args),
+        Command::Figure(args) => programs::start("page", "figure", &args),
+        Command::Memory(args) => programs::start("suite", "memory", &args),
+        Command::Test(args) => programs::start("suite", "test", &args),
+        Command::TestAll(args) => programs::start("suite", "test-all", &args),
+        Command::Tidy(args) => programs::start("tidy", "tidy", &args),
+        Command::Trace(args) => programs::start("trace", "trace", &args),
+        Command::Wire(args) => programs::start("wire", "wire", &args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");

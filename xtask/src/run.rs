@@ -7,12 +7,11 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 
 use anyhow::{Context, Result};
-use nix::sys::signal::{self, SigSet, Signal};
-use nix::unistd::Pid;
-
 use lab::build;
 use lab::model::{self, Workspace};
 use lab::server::{self, Ready};
+use nix::sys::signal::{self, SigSet, Signal};
+use nix::unistd::Pid;
 
 /// Flags of `cargo xtask run`.
 #[derive(Debug, clap::Args)]

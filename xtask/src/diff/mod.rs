@@ -12,7 +12,6 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use console::style;
-
 use lab::model::{Model, Workspace};
 use lab::screen;
 

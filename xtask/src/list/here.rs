@@ -9,11 +9,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use console::style;
-use nix::sys::signal::Signal;
-use serde::Serialize;
-
 use lab::model::{Transport, Variant};
 use lab::server::{self, Ready};
+use nix::sys::signal::Signal;
+use serde::Serialize;
 
 /// How long a model may take to be ready, and then to end.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -6,12 +6,12 @@ mod render;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use serde::Serialize;
-
-use here::{Here, try_to_run};
 use lab::ceilings::{Ceiling, Ceilings};
 use lab::model::{Clients, Model, Transport, Variant, Workspace};
 use lab::{build, screen};
+use serde::Serialize;
+
+use here::{Here, try_to_run};
 use render::render;
 
 /// Flags of `cargo xtask list`.

@@ -3,10 +3,10 @@
 use std::fmt::Write;
 
 use console::style;
-
-use super::{Entry, Here};
 use lab::ceilings::DESCRIPTORS;
 use lab::{model, screen};
+
+use super::{Entry, Here};
 
 const HEADER: [&str; 7] =
     ["MODEL", "VARIANT", "FAMILY", "CLIENTS", "TRANSPORTS", "HERE", "SUMMARY"];

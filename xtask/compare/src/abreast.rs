@@ -1,0 +1,161 @@
+//! Several servers in one run, asked in turns: what `--check` compares.
+//!
+//! Whatever else a machine does comes and goes within fractions of a second,
+//! and moves what a request costs by more than is promised. Servers that take
+//! turns of hundredths of a second have the same weather.
+
+use std::net::TcpStream;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use load::closed::Closed;
+use load::connection::bring;
+use load::interrupt::{self, Interrupted};
+use load::{Script, Taken};
+
+use super::contender::Contender;
+use super::results::Figures;
+use super::serving::Serving;
+use super::trial::{Ended, Processors, Seen, Spans};
+use super::usage::Usage;
+use super::workload::Workload;
+
+/// How long a turn lasts: thousands of requests.
+const TURN: Duration = Duration::from_millis(20);
+
+/// One server, the connections to it, and what was seen of it so far.
+#[derive(Debug)]
+struct Runner<'a> {
+    title: &'a str,
+    workload: &'a Workload,
+    server: Serving,
+    script: Script,
+    connections: Vec<TcpStream>,
+    taken: Option<Taken>,
+    /// What its turns took; not what it did in those of others.
+    usage: Usage,
+}
+
+/// Starts all of them, has them take turns until each has had its time, and
+/// stops them. Where there are idle connections, each takes turns with a
+/// second server of its kind, which has none. Fails if one of them does.
+///
+/// The workload is a closed loop.
+pub fn run(
+    contenders: &[Contender],
+    workload: &Workload,
+    spans: Spans,
+    processors: Processors,
+) -> Result<Vec<Ended>> {
+    let start =
+        |contender, workload| Runner::start(contender, workload, processors);
+    let finish = |runner: Runner<'_>| runner.finish(processors);
+    if workload.idle == 0 {
+        let all = contenders.iter().map(|it| start(it, workload));
+        let mut all: Vec<_> = all.collect::<Result<_>>()?;
+        take_turns(&mut all, spans)?;
+        let ended = |runner| {
+            let (figures, command_line) = finish(runner)?;
+            Ok(Ended::well(figures, command_line))
+        };
+        return all.into_iter().map(ended).collect();
+    }
+    let without = Workload { idle: 0, ..workload.clone() };
+    let with_twin = |contender| {
+        let mut pair =
+            [start(contender, workload)?, start(contender, &without)?];
+        take_turns(&mut pair, spans)?;
+        let [with, without] = pair;
+        let (mut figures, command_line) = finish(with)?;
+        figures.alone = Some(finish(without)?.0.cpu);
+        Ok(Ended::well(figures, command_line))
+    };
+    contenders.iter().map(with_twin).collect()
+}
+
+fn take_turns(runners: &mut [Runner<'_>], spans: Spans) -> Result<()> {
+    for runner in runners.iter_mut() {
+        runner.closed(spans.warm_up)?;
+    }
+    let turns = spans.measured.as_nanos().div_ceil(TURN.as_nanos());
+    for turn in 0..turns {
+        interrupt::check()?;
+        // Nobody always has its turn behind the same one.
+        if turn % 2 == 0 {
+            runners.iter_mut().try_for_each(Runner::take_turn)?;
+        } else {
+            runners.iter_mut().rev().try_for_each(Runner::take_turn)?;
+        }
+    }
+    Ok(())
+}
+
+impl<'a> Runner<'a> {
+    fn start(
+        contender: &'a Contender,
+        workload: &'a Workload,
+        processors: Processors,
+    ) -> Result<Self> {
+        let server = Serving::start(contender, workload, processors.servers)?;
+        let script = Script::new(workload.request, workload.pipeline);
+        let mut runner = Self {
+            title: &contender.title,
+            workload,
+            server,
+            script,
+            connections: Vec::new(),
+            taken: None,
+            usage: Usage::default(),
+        };
+        let Self { server, script, connections, .. } = &mut runner;
+        let brought =
+            bring(server.address, script, connections, workload.held());
+        match brought {
+            Ok(()) => Ok(runner),
+            Err(error) => Err(runner.failed(error)),
+        }
+    }
+
+    fn take_turn(&mut self) -> Result<()> {
+        let before = self.server.usage();
+        let taken = self.closed(TURN)?;
+        self.usage.grow(before, self.server.usage());
+        self.taken = Some(match self.taken.take() {
+            Some(earlier) => earlier.and(&taken)?,
+            None => taken,
+        });
+        Ok(())
+    }
+
+    fn closed(&mut self, span: Duration) -> Result<Taken> {
+        let Self { workload, script, connections, .. } = self;
+        let active = &connections[..workload.connections];
+        let closed =
+            Closed::new(active, script, workload.pipeline, active.len());
+        let taken = closed.and_then(|mut closed| closed.run(span));
+        taken.map_err(|error| self.failed(error))
+    }
+
+    /// What went wrong, and with whom.
+    fn failed(&mut self, error: anyhow::Error) -> anyhow::Error {
+        if error.is::<Interrupted>() {
+            return error;
+        }
+        anyhow!("{}: {error:#}{}", self.title, self.server.story())
+    }
+
+    fn finish(self, processors: Processors) -> Result<(Figures, String)> {
+        let Self { workload, server, taken, usage, .. } = self;
+        let command_line = server.command_line.clone();
+        server.stop().with_context(|| self.title.to_owned())?;
+        let seen = Seen {
+            taken: taken.context("no turn")?,
+            before: Usage::default(),
+            after: usage,
+            memory: None,
+            held: workload.held(),
+        };
+        let figures = seen.figures(workload, processors, usage.switches);
+        Ok((figures, command_line))
+    }
+}

@@ -1,0 +1,265 @@
+//! `cargo xtask compare --check`: what is promised of the fastest models'
+//! speed, as ratios within one run, in which servers take turns, see
+//! [abreast](super::abreast).
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use lab::screen;
+
+use super::results::{Figures, Outcome, Results, Spread};
+use super::workload::{self, Workload};
+
+/// Pairs are compared run by run, and the median counts. Many short runs tell
+/// more than few long ones: whatever else a machine does comes and goes within
+/// seconds.
+pub const RUNS: usize = 15;
+
+/// Fewer prove nothing.
+pub const RUNS_MIN: usize = 7;
+
+/// How long each lasts.
+pub const SECONDS: f64 = 0.5;
+
+/// Of whom it is promised.
+const MODELS: [&str; 3] = [
+    "multiplexing-epoll/level",
+    "multiplexing-epoll/edge",
+    "async-io/io-uring",
+];
+
+/// At most so many times the bare loop's processor time a request, and at
+/// least so many times as much for Redis.
+const PROMISES: [(&str, f64, f64); 3] = [
+    ("ping-50", 1.05, 1.08),
+    ("pipeline-16", 1.15, 1.4),
+    ("pipeline-64", 1.30, 2.5),
+];
+
+/// What idle connections may add to what a second server takes without them.
+const IDLE: (&str, f64) = ("idle-10000", 1.05);
+
+pub fn servers() -> Vec<String> {
+    MODELS.map(str::to_owned).to_vec()
+}
+
+/// Those that promises are about.
+pub fn workloads(all: Vec<Workload>) -> Result<Vec<Workload>> {
+    let promised = PROMISES.map(|(name, ..)| name.to_owned());
+    let names = [&promised[..], &[IDLE.0.to_owned()]].concat();
+    workload::named(all, &names)
+}
+
+/// One promise, and what became of it.
+#[derive(Debug)]
+struct Verdict {
+    what: String,
+    ratio: Option<Spread>,
+    bound: Bound,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Bound {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+impl Verdict {
+    /// None if it was not measured.
+    fn holds(&self) -> Option<bool> {
+        let median = self.ratio?.median;
+        Some(match self.bound {
+            Bound::AtMost(most) => median <= most,
+            Bound::AtLeast(least) => median >= least,
+        })
+    }
+
+    fn line(&self) -> String {
+        let Self { what, ratio, .. } = self;
+        let bound = match self.bound {
+            Bound::AtMost(most) => format!("at most {most:.2}"),
+            Bound::AtLeast(least) => format!("at least {least:.2}"),
+        };
+        let verdict = match self.holds() {
+            None => "not measured",
+            Some(true) => "holds",
+            Some(false) => "BROKEN",
+        };
+        let ratio = ratio.map_or("-".to_owned(), |ratio| {
+            let Spread { median, least, most } = ratio;
+            format!("{median:.3} ({least:.3} to {most:.3})")
+        });
+        format!("{what:66} {ratio:24} {bound:14} {verdict}\n")
+    }
+}
+
+/// Prints every promise; fails if one is broken or was not measured, but for
+/// those about a Redis that is not there.
+pub fn judge(results: &Results) -> Result<ExitCode> {
+    ensure!(results.missing == 0, "interrupted: nothing can be said");
+    let mut verdicts = Vec::new();
+    for model in MODELS {
+        for (workload, most, least) in PROMISES {
+            verdicts.push(Verdict {
+                what: format!("{workload}: {model} / bare-loop"),
+                ratio: ratio(results, workload, model, "bare-loop"),
+                bound: Bound::AtMost(most),
+            });
+            verdicts.push(Verdict {
+                what: format!("{workload}: redis-server / {model}"),
+                ratio: ratio(results, workload, "redis-server", model),
+                bound: Bound::AtLeast(least),
+            });
+        }
+    }
+    let (workload, most) = IDLE;
+    for model in MODELS {
+        verdicts.push(Verdict {
+            what: format!("{workload}: {model} / without them"),
+            ratio: added(results, workload, model),
+            bound: Bound::AtMost(most),
+        });
+    }
+    let mut text = String::from(
+        "Server CPU a request, medians of the ratios run by run:\n\n",
+    );
+    let mut broken = false;
+    let has_redis = results.servers.iter().any(|s| s.title == "redis-server");
+    for verdict in verdicts {
+        let excused = verdict.what.contains("redis") && !has_redis;
+        broken |= !verdict.holds().unwrap_or(excused);
+        text += &verdict.line();
+    }
+    screen::print(&text).context("the verdicts")?;
+    Ok(if broken { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// One server's processor time a request over that of another, run by run.
+fn ratio(
+    results: &Results,
+    workload: &str,
+    over: &str,
+    under: &str,
+) -> Option<Spread> {
+    let (over, under) =
+        (figures(results, workload, over)?, figures(results, workload, under)?);
+    let pairs = over.iter().zip(under);
+    Spread::of(pairs.map(|(over, under)| over.cpu / under.cpu).collect())
+}
+
+/// One server's processor time a request with idle connections over that
+/// without them, run by run.
+fn added(results: &Results, workload: &str, server: &str) -> Option<Spread> {
+    let runs = figures(results, workload, server)?;
+    let ratios: Option<Vec<_>> =
+        runs.iter().map(|run| Some(run.cpu / run.alone?)).collect();
+    Spread::of(ratios?)
+}
+
+/// What the runs came to, in order. None unless all of them were measured.
+fn figures<'a>(
+    results: &'a Results,
+    workload: &str,
+    server: &str,
+) -> Option<Vec<&'a Figures>> {
+    let last = results.runs.iter().map(|run| run.number).max()?;
+    let one = |number: usize| {
+        let mut runs = results.runs.iter();
+        let run = runs.find(|run| {
+            run.workload == workload
+                && run.server == server
+                && run.number == number
+        })?;
+        match &run.outcome {
+            Outcome::Measured(figures) => Some(figures),
+            _ => None,
+        }
+    };
+    (1..=last).map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::results::{Run, Server};
+    use super::*;
+
+    /// Runs in which servers took so much processor time with any load.
+    fn results(rows: &[(&str, [f64; 3])]) -> Results {
+        let mut results = Results::default();
+        let mut workloads: Vec<_> =
+            PROMISES.iter().map(|promise| promise.0).collect();
+        workloads.push(IDLE.0);
+        for (server, cpus) in rows {
+            results.servers.push(Server {
+                title: (*server).to_owned(),
+                summary: String::new(),
+                yardstick: false,
+                one_thread: true,
+            });
+            for (workload, (at, cpu)) in workloads
+                .iter()
+                .flat_map(|w| cpus.iter().enumerate().map(move |c| (w, c)))
+            {
+                let figures = Figures {
+                    cpu: *cpu,
+                    alone: Some(1.0),
+                    ..Figures::default()
+                };
+                results.runs.push(Run {
+                    workload: (*workload).to_owned(),
+                    server: (*server).to_owned(),
+                    number: at + 1,
+                    outcome: Outcome::Measured(figures),
+                    ended_at: None,
+                });
+            }
+        }
+        results
+    }
+
+    fn holds(rows: &[(&str, [f64; 3])]) -> bool {
+        judge(&results(rows)).unwrap() == ExitCode::SUCCESS
+    }
+
+    #[test]
+    fn a_ratio_is_taken_run_by_run() {
+        // The machine is twice as slow in the last run, for both.
+        let rows = [("one", [1.1, 1.0, 2.2]), ("other", [1.0, 1.0, 2.0])];
+        let results = results(&rows);
+        let ratio = ratio(&results, "ping-50", "one", "other").unwrap();
+        assert!((ratio.median - 1.1).abs() < 1e-9, "{ratio:?}");
+        assert!((ratio.least - 1.0).abs() < 1e-9, "{ratio:?}");
+    }
+
+    #[test]
+    fn promises_are_kept_or_broken() {
+        let [level, edge, ring] = MODELS;
+        let fast = [1.0; 3];
+        let redis = ("redis-server", [3.0; 3]);
+        let bare = ("bare-loop", [1.0; 3]);
+        let good = [(level, fast), (edge, fast), (ring, fast), bare, redis];
+        assert!(holds(&good));
+        // Redis need not be there, models and the bare loop must.
+        assert!(holds(&good[..4]));
+        assert!(!holds(&good[1..]));
+        assert!(!holds(&good[..3]));
+        let mut failed = results(&good);
+        failed.runs[0].outcome = Outcome::Failed("gone".to_owned());
+        assert_eq!(judge(&failed).unwrap(), ExitCode::FAILURE);
+        failed.missing = 1;
+        judge(&failed).unwrap_err();
+        let mut idle = results(&good);
+        let runs = idle.runs.iter_mut();
+        for run in runs.filter(|run| run.workload == IDLE.0) {
+            let Outcome::Measured(figures) = &mut run.outcome else { panic!() };
+            figures.alone = Some(0.95);
+        }
+        assert_eq!(judge(&idle).unwrap(), ExitCode::FAILURE);
+        let mut slow = good;
+        slow[2].1 = [1.06; 3];
+        assert!(!holds(&slow));
+        let mut quick_redis = good;
+        quick_redis[4].1 = [2.4; 3];
+        assert!(!holds(&quick_redis));
+    }
+}

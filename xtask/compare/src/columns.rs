@@ -1,0 +1,127 @@
+//! What a row of a table shows: the same in a terminal and on the page.
+
+use lab::number;
+
+use super::results::{Figures, Results, Spread};
+
+/// One figure, and how it is shown.
+#[derive(Debug)]
+pub struct Column {
+    /// In a terminal.
+    pub short: &'static str,
+    /// On the page, with its unit below.
+    pub name: &'static str,
+    pub unit: &'static str,
+    pub of: fn(&Figures) -> Option<f64>,
+    pub show: fn(f64) -> String,
+    /// Whether the page shows how far runs lie apart.
+    pub spread: bool,
+    /// The higher, the sooner a narrow terminal does without it.
+    pub rank: u8,
+}
+
+/// All of them, in order.
+pub const COLUMNS: [Column; 14] = [
+    Column {
+        spread: true,
+        ..column("REQ/S", "Requests", "a second", 0, |f| Some(f.rate))
+    },
+    column("P50", "p50", "µs", 2, |f| Some(f.p50)),
+    column("P90", "p90", "µs", 12, |f| Some(f.p90)),
+    Column { spread: true, ..column("P99", "p99", "µs", 3, |f| Some(f.p99)) },
+    column("P99.9", "p99.9", "µs", 7, |f| Some(f.p999)),
+    Column {
+        spread: true,
+        ..column("CPU", "CPU", "µs/request", 1, |f| Some(f.cpu))
+    },
+    column("USER", "user", "µs/request", 9, |f| f.user),
+    column("SYS", "system", "µs/request", 9, |f| f.system),
+    column("SWITCH", "Switches", "a request", 6, |f| Some(f.switches)),
+    column("MEM", "Memory, processes", "KiB/conn.", 5, |f| f.memory),
+    column("KERN", "Memory, kernel", "KiB/conn.", 8, |f| f.kernel),
+    Column {
+        show: number::count,
+        ..column("THR", "Threads", "", 10, |f| Some(f.threads))
+    },
+    Column {
+        show: number::count,
+        ..column("PROC", "Processes", "", 13, |f| Some(f.processes))
+    },
+    Column {
+        show: number::percent,
+        ..column("GEN%", "Generator", "% of a CPU", 11, |f| Some(f.client))
+    },
+];
+
+const fn column(
+    short: &'static str,
+    name: &'static str,
+    unit: &'static str,
+    rank: u8,
+    of: fn(&Figures) -> Option<f64>,
+) -> Column {
+    let show = number::figure;
+    Column { short, name, unit, of, show, spread: false, rank }
+}
+
+impl Column {
+    pub fn spread(&self, runs: &[&Figures]) -> Option<Spread> {
+        let values = runs.iter().filter_map(|run| (self.of)(run));
+        Spread::of(values.filter(|value| value.is_finite()).collect())
+    }
+}
+
+/// Every remark on a row, each once: runs mostly agree.
+pub fn remarks(runs: &[&Figures]) -> Vec<String> {
+    let mut remarks = Vec::new();
+    for remark in runs.iter().filter_map(|run| run.remark.as_ref()) {
+        if !remarks.contains(remark) {
+            remarks.push(remark.clone());
+        }
+    }
+    remarks
+}
+
+/// Like is compared with like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Group {
+    OneThread,
+    ManyThreads,
+    Yardstick,
+}
+
+impl Group {
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::OneThread => "One thread",
+            Self::ManyThreads => "More than one thread",
+            Self::Yardstick => "Yardsticks",
+        }
+    }
+}
+
+impl Results {
+    /// Servers by group, empty groups left out, in the order in which they
+    /// are shown.
+    pub fn groups(&self) -> Vec<(Group, Vec<&str>)> {
+        let all = [Group::OneThread, Group::ManyThreads, Group::Yardstick];
+        let groups = all.into_iter().map(|group| {
+            let servers = self.servers.iter().map(|s| s.title.as_str());
+            (group, servers.filter(|s| self.group(s) == group).collect())
+        });
+        groups
+            .filter(|(_, servers): &(_, Vec<_>)| !servers.is_empty())
+            .collect()
+    }
+
+    pub fn group(&self, server: &str) -> Group {
+        let mut servers = self.servers.iter();
+        if servers.any(|s| s.title == server && s.yardstick) {
+            Group::Yardstick
+        } else if self.is_one_thread(server) {
+            Group::OneThread
+        } else {
+            Group::ManyThreads
+        }
+    }
+}

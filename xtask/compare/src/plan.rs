@@ -1,0 +1,324 @@
+//! What is measured, in which order, and how far that has come.
+
+use std::collections::BTreeMap;
+use std::slice;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, anyhow};
+use cargo_metadata::camino::Utf8Path;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use load::interrupt::{self, Interrupted};
+
+use super::abreast;
+use super::contender::Contender;
+use super::correct;
+use super::raw::{self, Raw};
+use super::results::{Results, Run};
+use super::trial::{self, Ended, Processors, Spans};
+use super::workload::Workload;
+
+/// How long starting and stopping a server takes, about.
+const OVERHEAD: Duration = Duration::from_millis(150);
+
+/// How long a connection takes to come and go, about.
+const PER_CONNECTION: Duration = Duration::from_micros(150);
+
+/// Everything that is to be measured.
+#[derive(Debug)]
+pub struct Plan {
+    pub contenders: Vec<Contender>,
+    pub workloads: Vec<Workload>,
+    pub runs: usize,
+    pub spans: Spans,
+    /// All servers take turns in one run, not one after the other.
+    pub abreast: bool,
+}
+
+/// Who is measured at a time, with what.
+#[derive(Debug)]
+struct Step<'a> {
+    contenders: &'a [Contender],
+    workload: &'a Workload,
+    number: usize,
+}
+
+impl Plan {
+    pub fn start(&self, environment: Vec<(String, String)>) -> Results {
+        Results {
+            environment,
+            servers: self.contenders.iter().map(Contender::server).collect(),
+            workloads: self.workloads.clone(),
+            runs: Vec::new(),
+            missing: self.steps().iter().map(|s| s.contenders.len()).sum(),
+        }
+    }
+
+    /// What will happen, and about how long it takes.
+    pub fn announcement(&self) -> String {
+        format!(
+            "{}, {}, {} runs of {} s each: about {}.\n",
+            count(self.contenders.len(), "server"),
+            count(self.workloads.len(), "workload"),
+            self.runs,
+            self.spans.measured.as_secs_f64(),
+            minutes(self.estimate())
+        )
+    }
+
+    fn estimate(&self) -> Duration {
+        let one = |contender: &Contender, workload: &Workload| {
+            if contender.declines(workload).is_some() {
+                return Duration::ZERO;
+            }
+            let held = u32::try_from(workload.held()).unwrap_or(u32::MAX);
+            let Spans { warm_up, measured } = self.spans;
+            let twins = self.abreast && workload.idle > 0;
+            let servers = if twins { 2 } else { 1 };
+            (OVERHEAD + warm_up + measured) * servers + PER_CONNECTION * held
+        };
+        let all = |step: &Step<'_>| -> Duration {
+            step.contenders.iter().map(|it| one(it, step.workload)).sum()
+        };
+        self.steps().iter().map(all).sum()
+    }
+
+    /// Server after server within a workload, workload after workload within
+    /// a run: whatever drifts on this machine meets all alike. Every other
+    /// run goes backwards, so that nobody always follows the same one, whose
+    /// remains the kernel may still be busy with; and each begins somewhere
+    /// else.
+    fn steps(&self) -> Vec<Step<'_>> {
+        let mut steps = Vec::new();
+        let count = self.contenders.len();
+        for number in 1..=self.runs {
+            for workload in &self.workloads {
+                if self.abreast {
+                    let contenders = &self.contenders;
+                    steps.push(Step { contenders, workload, number });
+                    continue;
+                }
+                for step in 0..count {
+                    let backwards = number % 2 == 0;
+                    let step = if backwards { count - step } else { step };
+                    let at = (number + step) % count;
+                    let contenders = slice::from_ref(&self.contenders[at]);
+                    steps.push(Step { contenders, workload, number });
+                }
+            }
+        }
+        steps
+    }
+
+    /// Measures. What was found out by the time somebody interrupts is in the
+    /// results and in the file.
+    pub fn carry_out(
+        &self,
+        results: &mut Results,
+        processors: Processors,
+        folder: &Utf8Path,
+    ) -> Result<()> {
+        let began = Instant::now();
+        let mut raw = Raw::create(&folder.join(raw::FILE))?;
+        let bar = progress(results.missing);
+        let mut wrong = BTreeMap::new();
+        for contender in &self.contenders {
+            if interrupt::is_wanted() {
+                break;
+            }
+            bar.set_message(format!("is {} correct?", contender.title));
+            if let Err(error) = correct::check(contender) {
+                wrong.insert(&contender.title, error);
+            }
+        }
+        // Where there is no terminal, a line now and then says that it goes on.
+        let mut last_said = None;
+        for step in self.steps() {
+            if interrupt::is_wanted() {
+                break;
+            }
+            let Step { contenders, workload, number } = step;
+            let (title, name) = (title(contenders), &workload.name);
+            bar.set_message(format!("{title}: {name}, run {number}"));
+            if bar.is_hidden() && last_said != Some((name, number)) {
+                eprintln!("{name}, run {number} of {}", self.runs);
+                last_said = Some((name, number));
+            }
+            let from = began.elapsed();
+            let wrong = contenders.iter().find_map(|it| wrong.get(&it.title));
+            let ended = match wrong {
+                Some(error) => Err(anyhow!("{error:#}")),
+                None => self.step(&step, processors),
+            };
+            let ended = match ended {
+                Err(error) if error.is::<Interrupted>() => break,
+                Err(error) => vec![Ended::before(&error)?; contenders.len()],
+                Ok(ended) => ended,
+            };
+            let span =
+                (from.as_secs_f64(), (began.elapsed() - from).as_secs_f64());
+            for (contender, ended) in contenders.iter().zip(ended) {
+                let title = &contender.title;
+                if let Some(command_line) = ended.command_line {
+                    results.record_command(title, command_line);
+                }
+                let run = Run {
+                    workload: name.clone(),
+                    server: title.clone(),
+                    number,
+                    outcome: ended.outcome,
+                    ended_at: ended.at,
+                };
+                raw.write(&run, span.0, span.1)?;
+                results.runs.push(run);
+                results.missing -= 1;
+                bar.inc(1);
+            }
+        }
+        bar.finish_and_clear();
+        Ok(())
+    }
+
+    fn step(
+        &self,
+        step: &Step<'_>,
+        processors: Processors,
+    ) -> Result<Vec<Ended>> {
+        let &Step { contenders, workload, .. } = step;
+        match contenders {
+            [one] if !self.abreast => {
+                let ended = trial::run(one, workload, self.spans, processors)?;
+                Ok(vec![ended])
+            }
+            all => abreast::run(all, workload, self.spans, processors),
+        }
+    }
+}
+
+/// Who is being measured.
+fn title(contenders: &[Contender]) -> &str {
+    match contenders {
+        [one] => &one.title,
+        _ => "all in turns",
+    }
+}
+
+fn progress(steps: usize) -> ProgressBar {
+    let target = ProgressDrawTarget::stderr_with_hz(5);
+    let bar = ProgressBar::with_draw_target(Some(steps as u64), target);
+    let style =
+        ProgressStyle::with_template("{pos}/{len} {eta} left  {wide_msg}");
+    bar.set_style(style.unwrap_or(ProgressStyle::default_bar()));
+    bar
+}
+
+fn count(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
+
+/// A time that nobody knows to the second.
+fn minutes(time: Duration) -> String {
+    match time.as_secs().div_ceil(60) {
+        1 => "a minute".to_owned(),
+        minutes @ 2..120 => format!("{minutes} minutes"),
+        minutes => format!("{:.1} hours", minutes as f64 / 60.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{contender, workload};
+    use super::*;
+    use lab::model::Workspace;
+
+    fn plan(models: &[&str], runs: usize) -> Plan {
+        let workspace = Workspace::load().unwrap();
+        let models: Vec<_> = models.iter().map(|m| (*m).to_owned()).collect();
+        let mut contenders =
+            contender::contenders(&workspace, &models).unwrap();
+        contenders.retain(|contender| contender.model().is_some());
+        let mut workloads = workload::all().unwrap();
+        workloads.truncate(2);
+        let second = Duration::from_secs(1);
+        let spans = Spans { warm_up: second / 5, measured: second };
+        Plan { contenders, workloads, runs, spans, abreast: false }
+    }
+
+    #[test]
+    fn everybody_meets_every_load_once_a_run() {
+        let plan = plan(&["multiplexing-epoll", "blocking"], 3);
+        let mut steps: Vec<_> = plan
+            .steps()
+            .into_iter()
+            .map(|step| {
+                let title = step.contenders[0].title.clone();
+                (step.number, step.workload.name.clone(), title)
+            })
+            .collect();
+        let runs: Vec<_> = steps.iter().map(|step| step.0).collect();
+        assert!(runs.is_sorted(), "a run begins before the last one is over");
+        assert_eq!(steps.len(), 4 * 2 * 3);
+        steps.sort();
+        steps.dedup();
+        assert_eq!(steps.len(), 4 * 2 * 3);
+    }
+
+    #[test]
+    fn nobody_always_follows_the_same_server() {
+        let plan = plan(&[], 7);
+        let count = plan.contenders.len();
+        let steps = plan.steps();
+        let order: Vec<Vec<_>> = steps
+            .chunks(count)
+            .map(|run| run.iter().map(|s| &s.contenders[0].title).collect())
+            .collect();
+        // Two workloads a run, of which every other one is looked at.
+        let order: Vec<_> = order.iter().step_by(2).collect();
+        assert_eq!(order.len(), 7);
+        for pair in order.windows(2) {
+            assert_ne!(pair[0][0], pair[1][0], "two runs begin alike");
+        }
+        for contender in &plan.contenders {
+            let before = order.iter().filter_map(|run| {
+                let at = run.iter().position(|it| **it == contender.title)?;
+                at.checked_sub(1).map(|before| run[before])
+            });
+            let mut before: Vec<_> = before.collect();
+            before.sort();
+            before.dedup();
+            assert!(before.len() > 1, "{} follows {before:?}", contender.title);
+        }
+    }
+
+    #[test]
+    fn those_abreast_are_in_every_run_together() {
+        let mut plan = plan(&["multiplexing-epoll"], 3);
+        plan.abreast = true;
+        let steps = plan.steps();
+        assert_eq!(steps.len(), 2 * 3);
+        assert!(steps.iter().all(|step| step.contenders.len() == 3));
+        assert_eq!(plan.start(Vec::new()).missing, 3 * 2 * 3);
+        // A server with idle connections has a twin without.
+        let alone = plan.estimate();
+        for workload in &mut plan.workloads {
+            workload.idle = 1;
+        }
+        let turns = Duration::from_millis(1_350) * 3 * 2 * 3;
+        let idle = PER_CONNECTION * 3 * 2 * 3;
+        assert_eq!(plan.estimate(), alone + turns + idle);
+    }
+
+    #[test]
+    fn what_is_declined_takes_no_time() {
+        // The second workload has 50 connections, which blocking declines.
+        let one = Duration::from_millis(1_350) + PER_CONNECTION;
+        assert_eq!(plan(&["blocking"], 4).estimate(), one * 4);
+    }
+
+    #[test]
+    fn times_are_rounded_up() {
+        assert_eq!(minutes(Duration::from_secs(3)), "a minute");
+        assert_eq!(minutes(Duration::from_secs(61)), "2 minutes");
+        assert_eq!(minutes(Duration::from_secs(9_000)), "2.5 hours");
+    }
+}

@@ -1,0 +1,343 @@
+//! Results for a terminal: for each workload a line a server.
+
+use std::fmt::Write;
+
+use console::{measure_text_width, style};
+use lab::number;
+use lab::screen;
+
+use super::columns::{COLUMNS, Column, Group, remarks};
+use super::results::{Figures, Results, Row, Spread};
+use super::workload::Workload;
+
+/// Between two columns.
+const GAP: usize = 2;
+
+/// What a terminal shows however narrow it is: requests a second, processor
+/// time, p50.
+const KEPT: u8 = 2;
+
+/// What several runs show in a column.
+type Show = Box<dyn Fn(&[&Figures]) -> String>;
+
+/// One column of all tables, as text.
+struct Cells {
+    heading: &'static str,
+    /// The higher, the sooner a narrow terminal does without it.
+    rank: u8,
+    of: Show,
+}
+
+/// One group under one workload.
+struct Table<'a> {
+    workload: &'a Workload,
+    group: Group,
+    lines: Vec<Line<'a>>,
+}
+
+/// A server's line.
+struct Line<'a> {
+    server: &'a str,
+    /// The figures, or why there are none.
+    content: Result<Vec<String>, String>,
+    remark: String,
+}
+
+/// Tables of all workloads, in the same columns. No width is a pipe's: there
+/// a server is one whole line. Otherwise columns are left out that the
+/// terminal has no room for.
+pub fn render(results: &Results, width: Option<usize>) -> String {
+    let mut columns = columns();
+    let mut tables = tables(results, &columns);
+    let room = width.unwrap_or(usize::MAX);
+    let left_out = fit(&mut columns, &mut tables, room);
+    let (first, widths) = widths(&columns, &tables);
+    let mut text = String::new();
+    let mut above = None;
+    for table in &tables {
+        let name = &table.workload.name;
+        if above != Some(name) {
+            let title = format!("{} ({name})", table.workload.title);
+            for line in screen::wrap(&title, room) {
+                let _ = writeln!(text, "{}", style(line).bold());
+            }
+            text.push('\n');
+            above = Some(name);
+        }
+        let headings: Vec<_> =
+            columns.iter().map(|column| column.heading.to_owned()).collect();
+        let title = table.group.title();
+        text += &laid_out(title, &headings, first, &widths);
+        text.push('\n');
+        for line in &table.lines {
+            write(line, first, &widths, width, &mut text);
+        }
+        text.push('\n');
+    }
+    if !tables.is_empty() {
+        text += &note(&left_out, room);
+    }
+    text
+}
+
+fn tables<'a>(results: &'a Results, columns: &[Cells]) -> Vec<Table<'a>> {
+    let groups = groups(results);
+    let mut tables = Vec::new();
+    for workload in &results.workloads {
+        for (group, servers) in &groups {
+            let lines = servers.iter();
+            let lines =
+                lines.map(|server| line(results, workload, server, columns));
+            let lines = lines.collect();
+            tables.push(Table { workload, group: *group, lines });
+        }
+    }
+    tables
+}
+
+/// Takes away columns until the others fit, and says which.
+fn fit(
+    columns: &mut Vec<Cells>,
+    tables: &mut [Table<'_>],
+    room: usize,
+) -> Vec<&'static str> {
+    let mut left_out = Vec::new();
+    loop {
+        let (first, widths) = widths(columns, tables);
+        let used = first + widths.iter().map(|w| w + GAP).sum::<usize>();
+        let last = columns.iter().enumerate().max_by_key(|(_, c)| c.rank);
+        let Some((at, last)) = last else { break };
+        if used <= room || last.rank <= KEPT {
+            break;
+        }
+        left_out.push(columns.remove(at).heading);
+        for line in tables.iter_mut().flat_map(|table| &mut table.lines) {
+            if let Ok(cells) = &mut line.content {
+                cells.remove(at);
+            }
+        }
+    }
+    left_out.reverse();
+    left_out
+}
+
+/// Of the servers' names, and of each column.
+fn widths(columns: &[Cells], tables: &[Table<'_>]) -> (usize, Vec<usize>) {
+    let lines = || tables.iter().flat_map(|table| &table.lines);
+    let names = lines().map(|line| line.server);
+    let names = names.chain(tables.iter().map(|table| table.group.title()));
+    let first = names.map(measure_text_width).max().unwrap_or(0);
+    let widths = columns.iter().enumerate().map(|(at, column)| {
+        let cells = lines().filter_map(|line| line.content.as_ref().ok());
+        let cells = cells.map(|cells| measure_text_width(&cells[at]));
+        cells.max().unwrap_or(0).max(measure_text_width(column.heading))
+    });
+    (first, widths.collect())
+}
+
+/// The yardsticks stand below each group: what it is to be measured against.
+fn groups(results: &Results) -> Vec<(Group, Vec<&str>)> {
+    let mut groups = results.groups();
+    let yardsticks = groups.pop_if(|(group, _)| *group == Group::Yardstick);
+    match yardsticks {
+        Some(yardsticks) if groups.is_empty() => groups.push(yardsticks),
+        Some((_, yardsticks)) => {
+            for (_, servers) in &mut groups {
+                servers.extend(&yardsticks);
+            }
+        }
+        None => {}
+    }
+    groups
+}
+
+fn columns() -> Vec<Cells> {
+    let mut cells: Vec<_> = COLUMNS
+        .iter()
+        .map(|column| Cells {
+            heading: column.short,
+            rank: column.rank,
+            of: Box::new(|runs| median(column, runs)),
+        })
+        .collect();
+    let of = Box::new(farthest);
+    cells.insert(1, Cells { heading: "±%", rank: 4, of });
+    cells
+}
+
+fn median(column: &Column, runs: &[&Figures]) -> String {
+    let spread = column.spread(runs);
+    spread.map_or(number::NONE.to_owned(), |s| (column.show)(s.median))
+}
+
+/// How far the farthest run's rate lies from the median.
+fn farthest(runs: &[&Figures]) -> String {
+    let spread = Spread::of(runs.iter().map(|run| run.rate).collect());
+    spread.map_or(number::NONE.to_owned(), |spread| {
+        let Spread { median, least, most } = spread;
+        number::percent((most - median).max(median - least) / median)
+    })
+}
+
+fn line<'a>(
+    results: &'a Results,
+    workload: &Workload,
+    server: &'a str,
+    columns: &[Cells],
+) -> Line<'a> {
+    let (content, remark) = match results.row(&workload.name, server) {
+        Some(Row::Measured(runs)) => (
+            Ok(columns.iter().map(|cells| (cells.of)(&runs)).collect()),
+            remarks(&runs).join("; "),
+        ),
+        Some(Row::Cannot(why)) => (Err(format!("can't: {why}")), String::new()),
+        Some(Row::Failed(why)) => {
+            (Err(format!("failed: {why}")), String::new())
+        }
+        None => (Err("not run".to_owned()), String::new()),
+    };
+    Line { server, content, remark }
+}
+
+/// A line, and what it has no room for on lines below it.
+fn write(
+    line: &Line<'_>,
+    first: usize,
+    widths: &[usize],
+    width: Option<usize>,
+    text: &mut String,
+) {
+    let (start, rest) = match &line.content {
+        Ok(cells) => {
+            (laid_out(line.server, cells, first, widths), line.remark.as_str())
+        }
+        Err(why) => (format!("{:first$}", line.server), why.as_str()),
+    };
+    let used = measure_text_width(&start) + GAP;
+    let fits = |width| used + measure_text_width(rest) <= width;
+    if rest.is_empty() || width.is_none_or(fits) {
+        let _ = writeln!(text, "{}", format!("{start}  {rest}").trim_end());
+        return;
+    }
+    let _ = writeln!(text, "{}", start.trim_end());
+    let indent = 2 * GAP;
+    let room = width.unwrap_or(usize::MAX).saturating_sub(indent);
+    for line in screen::wrap(rest, room) {
+        let _ = writeln!(text, "{:indent$}{line}", "");
+    }
+}
+
+fn laid_out(
+    name: &str,
+    cells: &[String],
+    first: usize,
+    widths: &[usize],
+) -> String {
+    let mut line = format!("{name:first$}");
+    for (cell, width) in cells.iter().zip(widths) {
+        let space = GAP + width - measure_text_width(cell);
+        let _ = write!(line, "{:space$}{cell}", "");
+    }
+    line
+}
+
+/// What the headings mean.
+fn note(left_out: &[&str], width: usize) -> String {
+    let mut note = "Medians of all runs. REQ/S: requests a second, ±%: how \
+                    far the farthest run lies from that. P50 to P99.9: \
+                    latency in µs. CPU: the server's processor time in µs a \
+                    request, USER and SYS its parts. SWITCH: context switches \
+                    a request. MEM, KERN: KiB that one more idle connection \
+                    takes of the processes and of the kernel. THR, PROC: \
+                    threads, processes. GEN%: how much of one processor the \
+                    load generator used."
+        .to_owned();
+    if !left_out.is_empty() {
+        let _ = write!(
+            note,
+            " No room for {}: a wider terminal, a pipe and the page show all.",
+            number::list(
+                &left_out.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>()
+            )
+        );
+    }
+    screen::fill(&note, width) + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sample;
+
+    #[test]
+    fn no_line_is_wider_than_the_terminal() {
+        console::set_colors_enabled(false);
+        for width in [60, 72, 80, 100, 120, 160, 200] {
+            for line in render(&sample::full(), Some(width)).lines() {
+                let columns = measure_text_width(line);
+                assert!(columns <= width, "{columns} > {width}: {line}");
+            }
+        }
+    }
+
+    #[test]
+    fn everything_fits_160_columns() {
+        let text = render(&sample::full(), Some(160));
+        assert!(text.contains("GEN%"));
+        assert!(!text.contains("No room"), "{text}");
+        let text = render(&sample::full(), Some(80));
+        assert!(text.contains("No room for P99.9, KERN,"), "{text}");
+        assert!(!text.contains("PROC\n"));
+    }
+
+    #[test]
+    fn in_a_pipe_a_server_is_one_whole_line() {
+        console::set_colors_enabled(false);
+        let text = render(&sample::quick(), None);
+        let lines = text.lines().filter(|l| l.starts_with("redis-server "));
+        // Three workloads, below each of two groups.
+        assert_eq!(lines.count(), 6);
+        let (_, one) = text.split_once("(ping-50)\n").unwrap();
+        let mut lines = one.lines();
+        let line = lines.find(|l| l.starts_with("signal-driven "));
+        assert_eq!(line.unwrap().split_whitespace().count(), COLUMNS.len() + 2);
+        let blocking = "blocking                    can't: serves one client";
+        assert!(one.contains(blocking), "{one}");
+    }
+
+    #[test]
+    fn like_stands_with_like() {
+        let text = render(&sample::quick(), None);
+        let (one, many) = text.split_once("More than one thread").unwrap();
+        assert!(one.contains("multiplexing-poll"));
+        assert!(one.contains("bare-loop"));
+        assert!(!one.contains("thread-per-connection"));
+        let (many, _) = many.split_once("\n\n").unwrap();
+        assert!(many.contains("thread-per-connection"));
+        assert!(many.contains("async-io/posix-aio"));
+        assert!(many.contains("bare-loop"));
+        assert!(!many.contains("multiplexing-poll"));
+    }
+
+    #[test]
+    fn reasons_and_remarks_are_told() {
+        let text = render(&sample::full(), Some(80));
+        for part in [
+            "failed: a wrong reply",
+            "ended at 1,018 clients: FD_SETSIZE",
+            "load generator saturated",
+        ] {
+            assert!(text.contains(part), "no {part} in {text}");
+        }
+    }
+
+    #[test]
+    fn nothing_makes_nothing() {
+        assert_eq!(render(&Results::default(), Some(80)), "");
+        let mut results = sample::full();
+        results.runs.clear();
+        assert!(render(&results, Some(80)).contains("blocking"));
+        results.servers.clear();
+        assert_eq!(render(&results, None), "");
+    }
+}

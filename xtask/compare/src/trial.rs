@@ -1,0 +1,408 @@
+//! One run: start a server, load it, see what it cost, stop it.
+
+use std::net::TcpStream;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use load::closed::Closed;
+use load::connection::{Full, bring};
+use load::datagrams::{Datagrams, senders};
+use load::interrupt::Interrupted;
+use load::open::Open;
+use load::short::Short;
+use load::{Script, Taken};
+use nix::sched::CpuSet;
+use nix::sys::resource::{Resource, getrlimit};
+
+use super::contender::Contender;
+use super::results::{Figures, Outcome, SUSTAINED};
+use super::serving::{CannotRun, Serving, Story};
+use super::usage::Usage;
+use super::workload::{Load, Workload};
+
+/// How long a load lasts before it is measured, and while it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Spans {
+    pub warm_up: Duration,
+    pub measured: Duration,
+}
+
+/// Who runs where.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Processors {
+    /// None: wherever the kernel likes, the generator as well.
+    pub servers: Option<CpuSet>,
+    /// How many there are for the server.
+    pub count: usize,
+    /// The generator's.
+    pub generator: usize,
+}
+
+/// From so many connections on, what one of them takes can be told from what
+/// the rest takes.
+const ENOUGH_FOR_A_SLOPE: usize = 500;
+
+/// Descriptors for other purposes than connections.
+const DESCRIPTORS_SPARE: usize = 64;
+
+/// A generator or a server that used more than this part of a processor had
+/// nothing left.
+const SATURATED: f64 = 0.95;
+
+/// Up to so many processes, ticks of 10 ms add up to something.
+const PROCESSES_TO_SPLIT: usize = 2;
+
+/// What part of the requests may be sent late.
+const LATE: f64 = 0.001;
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    pub outcome: Outcome,
+    /// At how many connections the server took no more.
+    pub at: Option<usize>,
+    /// How it was started, if it was.
+    pub command_line: Option<String>,
+}
+
+/// One run against a fresh server. Fails only where somebody interrupts it:
+/// all else is an outcome.
+pub fn run(
+    contender: &Contender,
+    workload: &Workload,
+    spans: Spans,
+    processors: Processors,
+) -> Result<Ended> {
+    if let Some(why) = contender.declines(workload) {
+        let at = contender.serves_one().then_some(1);
+        return Ok(Ended::cannot(why, at));
+    }
+    if let Some(why) = lacks_descriptors(workload)? {
+        return Ok(Ended::cannot(why, None));
+    }
+    let started = Serving::start(contender, workload, processors.servers);
+    let mut server = match started {
+        Ok(server) => server,
+        Err(error) => return Ended::before(&error),
+    };
+    let command_line = server.command_line.clone();
+    let seen = load(&server, workload, spans, processors);
+    let ended = match seen {
+        Ok(seen) => match server.stop() {
+            Ok(switches) => {
+                let figures = seen.figures(workload, processors, switches);
+                Ended::well(figures, command_line.clone())
+            }
+            Err(error) => Ended::before(&error)?,
+        },
+        Err(error) => Ended::by(&error, &server.story())?,
+    };
+    Ok(Ended { command_line: Some(command_line), ..ended })
+}
+
+impl Ended {
+    /// Found out before it began.
+    pub fn before(error: &anyhow::Error) -> Result<Self> {
+        Self::by(error, &Story::default())
+    }
+
+    /// How it went, and how it was started.
+    pub fn well(figures: Figures, command_line: String) -> Self {
+        let outcome = Outcome::Measured(figures);
+        Self { outcome, at: None, command_line: Some(command_line) }
+    }
+
+    fn failed(why: String) -> Self {
+        let outcome = Outcome::Failed(why);
+        Self { outcome, at: None, command_line: None }
+    }
+
+    fn cannot(why: String, at: Option<usize>) -> Self {
+        Self { outcome: Outcome::Cannot(why), at, command_line: None }
+    }
+
+    /// What an error and what became of the server come to.
+    fn by(error: &anyhow::Error, story: &Story) -> Result<Self> {
+        ensure!(!error.is::<Interrupted>(), Interrupted);
+        if let Some(Full { held, why }) = error.downcast_ref()
+            && story.status.is_none()
+        {
+            // The server's own words name the errno or the limit.
+            let why = story.last_words.as_ref().unwrap_or(why);
+            let took = format!("took {held} connections; {why}");
+            return Ok(Self::cannot(took, Some(*held)));
+        }
+        if error.is::<CannotRun>() {
+            return Ok(Self::cannot(error.to_string(), None));
+        }
+        Ok(Self::failed(format!("{error:#}{story}")))
+    }
+}
+
+/// Both ends of a connection take a descriptor, in processes of the same
+/// limit.
+fn lacks_descriptors(workload: &Workload) -> Result<Option<String>> {
+    let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let needed = workload.held() + DESCRIPTORS_SPARE;
+    Ok((limit < needed as u64).then(|| {
+        format!("takes {needed} descriptors, and ulimit -Hn is {limit}")
+    }))
+}
+
+/// What a run has shown, before it is made into figures.
+#[derive(Debug)]
+pub struct Seen {
+    pub taken: Taken,
+    pub before: Usage,
+    pub after: Usage,
+    /// What a connection takes, in bytes: of the processes, of the kernel.
+    pub memory: Option<(f64, f64)>,
+    pub held: usize,
+}
+
+/// Brings the connections, and asks on them.
+fn load(
+    server: &Serving,
+    workload: &Workload,
+    spans: Spans,
+    processors: Processors,
+) -> Result<Seen> {
+    let pipeline = workload.pipeline;
+    let script = Script::new(workload.request, pipeline);
+    let mut connections = Vec::new();
+    let mut memory = None;
+    if let Load::Closed | Load::Open | Load::Round = workload.load {
+        memory = hold(server, &script, &mut connections, workload.held())?;
+    }
+    let held = connections.len().max(workload.connections);
+    let active = workload.connections.min(connections.len());
+    let active = &connections[..active];
+    let address = server.address;
+    let count = workload.connections;
+    let (taken, before) = match workload.load {
+        Load::Closed | Load::Round => {
+            let busy = workload.busy.unwrap_or(count);
+            let mut closed = Closed::new(active, &script, pipeline, busy)?;
+            measured(server, spans, |span| closed.run(span))?
+        }
+        Load::Open => {
+            let rate = workload.rate.unwrap_or(1);
+            let apart = processors.servers.is_some();
+            let mut open = Open::new(active, &script, rate, apart)?;
+            measured(server, spans, |span| open.run(span))?
+        }
+        Load::Short => {
+            let mut short = Short::new(address, &script, count)?;
+            // What served the warm-up would be gone, and its share of the
+            // context switches with it.
+            let before = server.usage();
+            (short.run(spans.measured)?, before)
+        }
+        Load::Datagrams => {
+            let senders = senders(address, count)?;
+            let mut datagrams = Datagrams::new(&senders, &script)?;
+            measured(server, spans, |span| datagrams.run(span))?
+        }
+    };
+    ensure!(taken.requests > 0, "nothing was answered");
+    Ok(Seen { taken, before, after: server.usage(), memory, held })
+}
+
+/// Warms up, looks, and asks in earnest. Nothing is on its way when it looks.
+fn measured(
+    server: &Serving,
+    spans: Spans,
+    mut run: impl FnMut(Duration) -> Result<Taken>,
+) -> Result<(Taken, Usage)> {
+    run(spans.warm_up)?;
+    let before = server.usage();
+    Ok((run(spans.measured)?, before))
+}
+
+/// Brings so many connections. Where they are many, says what one takes: of
+/// the server's processes and of the kernel, in bytes, as the slope from a
+/// tenth of them to all.
+fn hold(
+    server: &Serving,
+    script: &Script,
+    connections: &mut Vec<TcpStream>,
+    wanted: usize,
+) -> Result<Option<(f64, f64)>> {
+    if wanted < ENOUGH_FOR_A_SLOPE {
+        bring(server.address, script, connections, wanted)?;
+        return Ok(None);
+    }
+    let first = wanted / 10;
+    bring(server.address, script, connections, first)?;
+    let before = server.memory()?;
+    bring(server.address, script, connections, wanted)?;
+    let after = server.memory()?;
+    let each = |before: u64, after: u64| {
+        (after as f64 - before as f64) / (wanted - first) as f64
+    };
+    Ok(Some((
+        each(before.processes, after.processes),
+        each(before.kernel, after.kernel),
+    )))
+}
+
+impl Seen {
+    /// `all_switches` are the context switches of the server's whole life.
+    pub fn figures(
+        &self,
+        workload: &Workload,
+        processors: Processors,
+        all_switches: u64,
+    ) -> Figures {
+        let Self { taken, before, after, memory, held } = self;
+        let seconds = taken.elapsed.as_secs_f64();
+        let requests = taken.requests as f64;
+        let each = |of: fn(&Usage) -> Duration| {
+            let used = of(after).saturating_sub(of(before));
+            used.as_secs_f64() * 1e6 / requests
+        };
+        let latency =
+            |quantile| taken.latency.value_at_quantile(quantile) as f64 / 1e3;
+        // Threads and processes that ended have taken theirs along: there,
+        // only the sum at the server's own end has them.
+        let switches = match workload.load {
+            Load::Short => all_switches.saturating_sub(before.switches),
+            _ => after.switches.saturating_sub(before.switches),
+        };
+        let splits = after.processes <= PROCESSES_TO_SPLIT;
+        let mut figures = Figures {
+            seconds,
+            requests,
+            rate: requests / seconds,
+            p50: latency(0.5),
+            p90: latency(0.9),
+            p99: latency(0.99),
+            p999: latency(0.999),
+            cpu: each(|usage| usage.cpu),
+            alone: None,
+            user: splits.then(|| each(|usage| usage.user)),
+            system: splits.then(|| each(|usage| usage.system)),
+            switches: switches as f64 / requests,
+            memory: memory.map(|(processes, _)| processes / 1024.0),
+            kernel: memory.map(|(_, kernel)| kernel / 1024.0),
+            threads: after.threads as f64,
+            processes: after.processes as f64,
+            client: taken.client.as_secs_f64() / seconds,
+            connections: *held as f64,
+            remark: None,
+        };
+        figures.remark = self.remark(workload, processors, &figures);
+        figures
+    }
+
+    /// What a reader must know: who was at the limit, and what is missing.
+    fn remark(
+        &self,
+        workload: &Workload,
+        processors: Processors,
+        figures: &Figures,
+    ) -> Option<String> {
+        let mut remarks = Vec::new();
+        let threads = self.after.threads.min(processors.count).max(1);
+        let server = figures.cpu * figures.rate / 1e6 / threads as f64;
+        if workload.load == Load::Open {
+            // It never waits, so that its processor time says nothing.
+            let late = self.taken.late as f64 / figures.requests;
+            if late > LATE {
+                let late = late * 100.0;
+                remarks
+                    .push(format!("{late:.1} % sent over a millisecond late"));
+            }
+        } else if figures.client > SATURATED && server < SATURATED {
+            remarks.push("load generator saturated".to_owned());
+        }
+        if let Some(rate) = workload.rate {
+            let wanted = f64::from(rate);
+            if figures.rate < SUSTAINED * wanted {
+                remarks.push(format!(
+                    "only {:.0} of {rate} a second",
+                    figures.rate
+                ));
+            }
+        }
+        match self.taken.lost {
+            0 => {}
+            1 => remarks.push("1 datagram lost".to_owned()),
+            lost => remarks.push(format!("{lost} datagrams lost")),
+        }
+        (!remarks.is_empty()).then(|| remarks.join("; "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+
+    use super::*;
+    use crate::workload;
+    use load::Count;
+
+    #[test]
+    fn what_went_wrong_is_told_from_what_can_not_be() {
+        let full = || Full { held: 3, why: "the next: -ERR max".to_owned() };
+        let said = Story {
+            status: None,
+            last_words: Some("no descriptor (EMFILE)".to_owned()),
+        };
+        let dead =
+            Story { status: Some(ExitStatus::from_raw(11)), last_words: None };
+        let ended = Ended::by(&full().into(), &said).unwrap();
+        assert_eq!(ended.at, Some(3));
+        let why = "took 3 connections; no descriptor (EMFILE)".to_owned();
+        assert_eq!(ended.outcome, Outcome::Cannot(why));
+        let ended = Ended::before(&full().into()).unwrap();
+        let why = "took 3 connections; the next: -ERR max".to_owned();
+        assert_eq!(ended.outcome, Outcome::Cannot(why));
+        // Whoever dies is not full.
+        let ended = Ended::by(&full().into(), &dead).unwrap();
+        assert!(matches!(ended.outcome, Outcome::Failed(_)), "{ended:?}");
+        assert_eq!(ended.at, None);
+        let error = CannotRun("no io_uring: EPERM".to_owned());
+        let ended = Ended::before(&error.into()).unwrap();
+        let why = "no io_uring: EPERM".to_owned();
+        assert_eq!(ended.outcome, Outcome::Cannot(why));
+        let error = anyhow::anyhow!("a wrong reply");
+        let ended = Ended::by(&error, &dead).unwrap();
+        let Outcome::Failed(why) = ended.outcome else { panic!() };
+        assert!(why.starts_with("a wrong reply; the server ended"), "{why}");
+        Ended::before(&Interrupted.into()).unwrap_err();
+    }
+
+    /// What is remarked of a second with 20,000 requests, in which the
+    /// generator and the server used such parts of a processor each.
+    fn remark(load: &str, client: f64, server: f64, late: u64) -> String {
+        let mut taken = Count::start().unwrap().finish().unwrap();
+        taken.elapsed = Duration::from_secs(1);
+        taken.requests = 19_000;
+        taken.client = Duration::from_secs_f64(client);
+        taken.late = late;
+        let before = Usage::default();
+        let cpu = Duration::from_secs_f64(server);
+        let after = Usage { cpu, threads: 1, ..before };
+        let seen = Seen { taken, before, after, memory: None, held: 50 };
+        let workloads = workload::all().unwrap();
+        let workload = workloads.iter().find(|w| w.name == load).unwrap();
+        let processors = Processors { count: 1, ..Processors::default() };
+        let figures = seen.figures(workload, processors, 0);
+        figures.remark.unwrap_or_default()
+    }
+
+    #[test]
+    fn who_was_at_the_limit_is_remarked() {
+        let saturated = "load generator saturated";
+        assert_eq!(remark("ping-50", 0.97, 0.80, 0), saturated);
+        assert_eq!(remark("ping-50", 0.97, 0.96, 0), "");
+        assert_eq!(remark("ping-50", 0.90, 0.50, 0), "");
+        // It never waits in an open loop; being late is what counts there.
+        let slow = "only 19000 of 20000 a second";
+        assert_eq!(remark("latency", 1.0, 0.3, 19), slow);
+        let both = format!("1.0 % sent over a millisecond late; {slow}");
+        assert_eq!(remark("latency", 1.0, 0.3, 190), both);
+    }
+}

@@ -1,0 +1,240 @@
+//! `cargo xtask figure`: the models side by side.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use cargo_metadata::camino::{Utf8Path, Utf8PathBuf};
+use compare::INTERRUPTED;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use lab::model::{Clients, Model, Transport, Variant, Workspace};
+use lab::server::CANNOT_RUN_HERE;
+use lab::{build, process, screen};
+use load::interrupt::{self, Interrupted};
+use trace::count::Tally;
+use trace::figure::Column;
+use trace::scene::{self, Marks};
+use trace::steps::{self, Step};
+use trace::svg;
+use trace::timeline::{Detail, Timeline};
+use trace::tracer::Refused;
+
+use crate::{calls, count, figure, traced};
+
+/// At how many connections calls are counted.
+pub const CONNECTIONS: [usize; 2] = [1, 50];
+
+/// How long calls are counted, where nobody is waiting for something else.
+const SPAN: Duration = Duration::from_millis(400);
+
+/// Flags of `cargo xtask figure`.
+#[derive(Debug, clap::Args)]
+pub struct Flags {
+    /// Draw the figure into a file as well.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<Utf8PathBuf>,
+}
+
+/// Ends with 77 where the machine does not let us trace, and with 130 after
+/// an interruption.
+pub fn run(flags: &Flags) -> Result<ExitCode> {
+    let workspace = Workspace::load()?;
+    if let Some(file) = &flags.svg {
+        // Before a build that takes its time.
+        File::create(file).with_context(|| format!("cannot write {file}"))?;
+    }
+    let code = match show(&workspace, flags.svg.as_deref()) {
+        Err(error) if error.is::<Refused>() => (error, CANNOT_RUN_HERE as u8),
+        Err(error) if error.is::<Interrupted>() => (error, INTERRUPTED),
+        result => return result.map(|()| ExitCode::SUCCESS),
+    };
+    let (error, code) = code;
+    eprintln!("error: {error:#}");
+    Ok(ExitCode::from(code))
+}
+
+/// Builds and traces all models, prints the figure and the table, and writes
+/// the figure into a file where one is named.
+fn show(workspace: &Workspace, file: Option<&Utf8Path>) -> Result<()> {
+    build::release(workspace, &workspace.models)?;
+    process::raise_descriptor_limit()?;
+    interrupt::prepare()?;
+    let extent = Extent { span: SPAN, timelines: true };
+    let gathered = gather(workspace, &variants(workspace), extent)?;
+    let width = screen::width();
+    screen::print(&figure::text::render(&gathered.columns, width))?;
+    screen::print(&calls::render(&gathered, width))?;
+    let folder = workspace.target.join("trace");
+    fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot create {folder}"))?;
+    let page = folder.join("index.html");
+    write(&page, &traced::render(&gathered))?;
+    if let Some(file) = file {
+        write(file, &figure::svg::alone(&gathered.columns))?;
+    }
+    screen::print(&format!("\nThe page, with every timeline: {page}\n"))
+}
+
+fn write(file: &Utf8Path, text: &str) -> Result<()> {
+    fs::write(file, text).with_context(|| format!("cannot write {file}"))
+}
+
+/// Every model and variant.
+fn variants(workspace: &Workspace) -> Vec<(&Model, &Variant)> {
+    let models = workspace.models.iter();
+    let all = models.flat_map(|model| {
+        model.variants.iter().map(move |variant| (model, variant))
+    });
+    all.collect()
+}
+
+/// How much is looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct Extent {
+    /// How long calls are counted, for each number of connections.
+    pub span: Duration,
+    /// A timeline of everybody, not only of those in the figure.
+    pub timelines: bool,
+}
+
+impl Extent {
+    /// As little as tells something: for those who wait for something else.
+    pub fn brief() -> Self {
+        Self { span: Duration::from_millis(100), timelines: false }
+    }
+}
+
+/// What was seen of all of them.
+#[derive(Clone, Debug, Default)]
+pub struct Gathered {
+    pub columns: Vec<Column>,
+    pub lines: Vec<Line>,
+    /// Titles and drawings.
+    pub timelines: Vec<(String, String)>,
+    /// Who can't be traced here, and why.
+    pub missing: Vec<(String, String)>,
+}
+
+/// System calls a request, of one model.
+#[derive(Clone, Debug)]
+pub struct Line {
+    pub title: String,
+    /// For each of `CONNECTIONS`; None where it does not serve so many.
+    pub tallies: [Option<Tally>; 2],
+}
+
+/// Plays the scene and counts calls, model by model. Fails with [`Refused`]
+/// where none of them can be traced here.
+pub fn gather(
+    workspace: &Workspace,
+    models: &[(&Model, &Variant)],
+    extent: Extent,
+) -> Result<Gathered> {
+    let bar = progress(models.len());
+    let mut gathered = Gathered::default();
+    let mut refused = None;
+    for (model, variant) in models {
+        let title = model.title(variant);
+        if bar.is_hidden() {
+            eprintln!("tracing {title}");
+        }
+        bar.set_message(format!("tracing {title}"));
+        interrupt::check()?;
+        let program = build::binary(workspace, model);
+        match gathered.look_at(&program, model, variant, extent) {
+            Err(error) if error.is::<Refused>() => {
+                gathered.missing.push((title, error.to_string()));
+                refused = Some(error);
+            }
+            result => result.context(title)?,
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    match refused {
+        Some(error) if gathered.lines.is_empty() => Err(error),
+        _ => Ok(gathered),
+    }
+}
+
+impl Gathered {
+    fn look_at(
+        &mut self,
+        program: &Path,
+        model: &Model,
+        variant: &Variant,
+        extent: Extent,
+    ) -> Result<()> {
+        let title = model.title(variant);
+        let is_shown = is_in_figure(model, variant);
+        if is_shown || extent.timelines {
+            let played = scene::play(program, variant, Transport::Tcp)?;
+            let steps = steps::steps(&played.trace.events);
+            if is_shown {
+                let name = match model.family.as_str() {
+                    "asynchronous" => &title,
+                    _ => &model.name,
+                };
+                self.columns.push(column(name, &steps, &played.marks)?);
+            }
+            if is_shown && waits_otherwise_for_datagrams(model) {
+                let played = scene::play(program, variant, Transport::Udp)?;
+                let steps = steps::steps(&played.trace.events);
+                let name = format!("{}, UDP", model.name);
+                self.columns.push(column(&name, &steps, &played.marks)?);
+            }
+            if extent.timelines {
+                let timeline =
+                    Timeline::new(&steps, &played.marks, None, Detail::Scene);
+                self.timelines.push((
+                    title.clone(),
+                    svg::draw(&timeline, &format!("{title}: one request")),
+                ));
+            }
+        }
+        let serves = |connections: usize| {
+            connections == 1 || model.clients == Clients::Many
+        };
+        let mut tallies = [None, None];
+        for (tally, connections) in tallies.iter_mut().zip(CONNECTIONS) {
+            if serves(connections) {
+                let counted =
+                    count::measure(program, variant, connections, extent.span)?;
+                *tally = Some(counted);
+            }
+        }
+        self.lines.push(Line { title, tallies });
+        Ok(())
+    }
+}
+
+/// The five models of I/O. Variants of one model wait alike, but for the
+/// asynchronous ones.
+fn is_in_figure(model: &Model, variant: &Variant) -> bool {
+    let first = model.variants[0].name == variant.name;
+    match model.family.as_str() {
+        "scaling" => false,
+        "asynchronous" => true,
+        _ => first,
+    }
+}
+
+/// Whether datagrams are another model: a signal handler copies them.
+fn waits_otherwise_for_datagrams(model: &Model) -> bool {
+    model.family == "signal-driven"
+        && model.transports.contains(&Transport::Udp)
+}
+
+fn column(title: &str, steps: &[Step], marks: &Marks) -> Result<Column> {
+    Column::new(title, steps, marks).context("the trace shows no request")
+}
+
+fn progress(steps: usize) -> ProgressBar {
+    let target = ProgressDrawTarget::stderr_with_hz(5);
+    let bar = ProgressBar::with_draw_target(Some(steps as u64), target);
+    let style = ProgressStyle::with_template("{pos}/{len}  {wide_msg}");
+    bar.set_style(style.unwrap_or(ProgressStyle::default_bar()));
+    bar
+}

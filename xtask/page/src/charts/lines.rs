@@ -1,0 +1,203 @@
+//! A line a server, from series to series, its name at its end.
+
+use compare::columns::Group;
+use compare::results::Spread;
+use maud::{Markup, html};
+
+use super::{AXIS, Drawing, Scale, WIDTH, px};
+use crate::chart::{Cell, Chart, Server};
+
+/// How large everything is.
+#[derive(Debug)]
+pub struct Layout {
+    width: f64,
+    height: f64,
+    /// Where the first series stands, and the last.
+    left: f64,
+    right: f64,
+    /// From name to name.
+    line: f64,
+}
+
+/// On the page.
+pub const PANEL: Layout = Layout {
+    width: WIDTH,
+    height: 300.0,
+    left: 40.0,
+    right: 168.0,
+    line: 14.0,
+};
+
+/// In a file of its own, as wide as a README.
+pub const FILE: Layout = Layout {
+    width: 760.0,
+    height: 380.0,
+    left: 60.0,
+    right: 560.0,
+    line: 16.0,
+};
+
+/// Above the highest tick, for half a label.
+const TOP: f64 = 10.0;
+
+/// Grown by this, a line is a strong one.
+const GROWN: f64 = 1.5;
+
+/// A server's line.
+struct Line<'a> {
+    row: &'a Server,
+    points: Vec<(f64, f64)>,
+    /// From top to bottom, at each point.
+    whiskers: Vec<(f64, f64)>,
+    class: &'static str,
+    name: String,
+    /// Where that stands.
+    label: f64,
+}
+
+/// `of` is what there is more and more of, from left to right.
+pub fn drawing(
+    chart: &Chart,
+    of: &str,
+    rows: &[&Server],
+    scale: &Scale,
+    layout: &Layout,
+) -> Drawing {
+    let lines = rows.iter().filter_map(|row| line(chart, row, scale, layout));
+    let mut lines: Vec<_> = lines.collect();
+    spread_labels(&mut lines, layout);
+    // Strong lines lie above the others.
+    lines.sort_by_key(|line| line.class == "line grows");
+    let content = html! {
+        (axes(chart, of, scale, layout))
+        @for line in &lines { (draw(line, layout)) }
+    };
+    let (width, height) = (layout.width, TOP + layout.height + AXIS);
+    Drawing { content, width, height }
+}
+
+fn x(chart: &Chart, series: usize, layout: &Layout) -> f64 {
+    let steps = (chart.series.len() - 1).max(1) as f64;
+    layout.left + (layout.right - layout.left) * series as f64 / steps
+}
+
+fn y(scale: &Scale, value: f64, layout: &Layout) -> f64 {
+    TOP + layout.height * (1.0 - scale.at(value))
+}
+
+fn axes(chart: &Chart, of: &str, scale: &Scale, layout: &Layout) -> Markup {
+    let bottom = TOP + layout.height;
+    let middle = px(f64::midpoint(layout.left, layout.right));
+    let turned = format!("rotate(-90 10 {})", px(TOP + layout.height / 2.0));
+    html! {
+        @for tick in &scale.ticks {
+            @let y = y(scale, *tick, layout);
+            line .grid x1=(px(layout.left - 6.0)) x2=(px(layout.right))
+                y1=(px(y)) y2=(px(y)) {}
+            text .tick x=(px(layout.left - 10.0)) y=(px(y + 4.0))
+                text-anchor="end" { (Scale::label(*tick)) }
+        }
+        @for (at, series) in chart.series.iter().enumerate() {
+            @let x = px(x(chart, at, layout));
+            line .grid x1=(x) x2=(x) y1=(px(TOP)) y2=(px(bottom)) {}
+            text .tick x=(x) y=(px(bottom + 16.0)) text-anchor="middle" {
+                (series)
+            }
+        }
+        text .axis x=(middle) y=(px(bottom + 34.0)) text-anchor="middle" {
+            (of)
+        }
+        text .axis x="10" y=(px(TOP + layout.height / 2.0))
+            text-anchor="middle" transform=(turned) { (chart.axis) }
+    }
+}
+
+fn line<'a>(
+    chart: &Chart,
+    row: &'a Server,
+    scale: &Scale,
+    layout: &Layout,
+) -> Option<Line<'a>> {
+    let cells = row.cells.iter().map(Cell::spread).enumerate();
+    let known: Vec<_> =
+        cells.filter_map(|(at, spread)| Some((at, spread?))).collect();
+    let ((_, first), (at, last)) = (known.first()?, known.last()?);
+    let mut name = row.name.clone();
+    if *at + 1 < chart.series.len() {
+        name += &format!(" to {}", chart.series[*at]);
+    }
+    let place = |value| y(scale, value, layout);
+    Some(Line {
+        row,
+        points: known
+            .iter()
+            .map(|(at, s)| (x(chart, *at, layout), place(s.median)))
+            .collect(),
+        whiskers: known
+            .iter()
+            .map(|(_, s)| (place(s.most), place(s.least)))
+            .collect(),
+        class: class(row, first, last),
+        name,
+        label: place(last.median),
+    })
+}
+
+fn class(row: &Server, first: &Spread, last: &Spread) -> &'static str {
+    let grown = last.median >= GROWN * first.median;
+    match row.group {
+        Group::Yardstick => "line yard",
+        _ if grown && last.least > first.most => "line grows",
+        _ => "line",
+    }
+}
+
+/// Moves names apart that would stand on each other, as little as can be.
+fn spread_labels(lines: &mut [Line<'_>], layout: &Layout) {
+    lines.sort_by(|a, b| a.label.total_cmp(&b.label));
+    let mut least = TOP;
+    for line in lines.iter_mut() {
+        line.label = line.label.max(least);
+        least = line.label + layout.line;
+    }
+    let mut most = TOP + layout.height;
+    for line in lines.iter_mut().rev() {
+        line.label = line.label.min(most);
+        most = line.label - layout.line;
+    }
+}
+
+fn draw(line: &Line<'_>, layout: &Layout) -> Markup {
+    let points =
+        line.points.iter().map(|(x, y)| format!("{} {}", px(*x), px(*y)));
+    let path = format!("M{}", points.collect::<Vec<_>>().join("L"));
+    let (x, y) = line.points[line.points.len() - 1];
+    let label = layout.right + 22.0;
+    let leader = format!(
+        "M{} {}L{} {}L{} {}",
+        px(x + 5.0),
+        px(y),
+        px(label - 8.0),
+        px(line.label),
+        px(label - 3.0),
+        px(line.label)
+    );
+    let values: Vec<_> = line.row.cells.iter().map(Cell::text).collect();
+    html! {
+        g class=(line.class) {
+            title { (line.row.name) " – " (values.join(", ")) }
+            path .leader d=(leader) {}
+            path .path d=(path) {}
+            @for ((x, y), (top, bottom)) in
+                line.points.iter().zip(&line.whiskers)
+            {
+                @if bottom - top >= 1.0 {
+                    line .whisker x1=(px(*x)) x2=(px(*x)) y1=(px(*top))
+                        y2=(px(*bottom)) {}
+                }
+                circle cx=(px(*x)) cy=(px(*y)) r="3" {}
+            }
+            text .name x=(px(label)) y=(px(line.label + 4.0)) { (line.name) }
+        }
+    }
+}

@@ -1,0 +1,197 @@
+//! Charts as SVG, which the page's style sheet colours.
+//!
+//! Drawn here and by no library: those looked at fix colours and sizes in
+//! pixels (plotters, kuva), or have neither logarithmic axes nor whiskers
+//! (poloto). A chart of a page that is read on a phone, in the dark and on
+//! paper wants classes for colours, names above their rows, where they have
+//! room, and a width of 340 units that a phone shows one to one.
+
+mod lines;
+mod rows;
+mod scale;
+
+use compare::columns::Group;
+use maud::{Markup, PreEscaped, html};
+
+use super::chart::{Chart, Kind, Server};
+use scale::Scale;
+
+/// What colours are called, in the light and in the dark.
+pub const COLOURS: &str = include_str!("../colours.css");
+/// What is drawn in which of them.
+pub const STYLE: &str = include_str!("../charts.css");
+
+/// Of a drawing, in units that are pixels on a phone.
+const WIDTH: f64 = 340.0;
+/// Below the drawing, for the axis.
+const AXIS: f64 = 40.0;
+/// Above a drawing that stands alone, for its title.
+const HEADLINE: f64 = 36.0;
+/// Beside one.
+const MARGIN: f64 = 10.0;
+
+/// What is inside of an `svg`.
+#[derive(Debug)]
+struct Drawing {
+    content: Markup,
+    width: f64,
+    height: f64,
+}
+
+/// One drawing for each group, side by side where there is room, all with
+/// the same axis.
+pub fn draw(chart: &Chart) -> Markup {
+    let scale = scale(chart);
+    let mut groups = vec![Group::OneThread, Group::ManyThreads];
+    groups.retain(|group| chart.rows.iter().any(|row| row.group == *group));
+    if groups.is_empty() {
+        groups.push(Group::Yardstick);
+    }
+    html! {
+        (legend(chart))
+        div .panels {
+            @for group in groups {
+                figure {
+                    figcaption { (group.title()) }
+                    (panel(chart, group, &scale))
+                }
+            }
+        }
+    }
+}
+
+fn scale(chart: &Chart) -> Scale {
+    let values = chart.values();
+    match chart.kind {
+        Kind::Dots { log: true, .. } | Kind::Lines { .. } => {
+            Scale::log(&values)
+        }
+        Kind::Dots { log: false, .. } | Kind::Bars => Scale::linear(&values),
+    }
+}
+
+fn panel(chart: &Chart, group: Group, scale: &Scale) -> Markup {
+    let (models, yardsticks) = chart.panel(group);
+    let Drawing { content, width, height } = match chart.kind {
+        Kind::Lines { of } => {
+            let rows = [models, yardsticks].concat();
+            lines::drawing(chart, of, &rows, scale, &lines::PANEL)
+        }
+        _ => rows::drawing(chart, &models, &yardsticks, scale),
+    };
+    let id = format!("{}-{group:?}", chart.id).to_lowercase();
+    let (title, text) = (format!("{id}-title"), format!("{id}-text"));
+    html! {
+        svg viewBox=(format!("0 0 {} {}", px(width), px(height))) role="img"
+            aria-labelledby=(format!("{title} {text}"))
+        {
+            title id=(title) { (chart.title) ": " (group.title()) }
+            desc id=(text) { (description(chart)) }
+            (content)
+        }
+    }
+}
+
+/// All servers in one drawing, with the style that it needs: a file to show
+/// where the page is not.
+pub fn alone(chart: &Chart) -> String {
+    let scale = scale(chart);
+    let Drawing { content, width, height } = match chart.kind {
+        Kind::Lines { of } => {
+            let rows: Vec<&Server> = chart.rows.iter().collect();
+            lines::drawing(chart, of, &rows, &scale, &lines::FILE)
+        }
+        _ => {
+            let (models, yardsticks) = chart.together();
+            rows::drawing(chart, &models, &yardsticks, &scale)
+        }
+    };
+    let (width, height) = (width + 2.0 * MARGIN, height + HEADLINE + MARGIN);
+    let content_at = format!("translate({MARGIN} {HEADLINE})");
+    html! {
+        svg xmlns="http://www.w3.org/2000/svg" role="img"
+            viewBox=(format!("0 0 {} {}", px(width), px(height)))
+            width=(px(width)) height=(px(height))
+            aria-labelledby="title text"
+        {
+            title id="title" { (chart.title) }
+            desc id="text" { (description(chart)) }
+            style { (PreEscaped(COLOURS)) (PreEscaped(STYLE)) }
+            rect .paper width=(px(width)) height=(px(height)) {}
+            text .headline x=(MARGIN) y="20" { (chart.title) }
+            g transform=(content_at) { (content) }
+        }
+    }
+    .into_string()
+        + "\n"
+}
+
+/// What the marks mean; lines have their names beside them.
+fn legend(chart: &Chart) -> Markup {
+    let named = matches!(chart.kind, Kind::Lines { .. });
+    if named || chart.series.len() < 2 {
+        return html! {};
+    }
+    html! {
+        ul .legend {
+            @for (at, series) in chart.series.iter().enumerate() {
+                li {
+                    svg viewBox="0 0 14 14" width="14" height="14"
+                        aria-hidden="true"
+                    {
+                        (mark(chart, at, 7.0, 7.0))
+                    }
+                    (series)
+                }
+            }
+        }
+    }
+}
+
+/// A series' mark: each has a shape of its own, so that nobody needs to tell
+/// colours apart.
+fn mark(chart: &Chart, series: usize, x: f64, y: f64) -> Markup {
+    let (cx, cy) = (px(x), px(y));
+    if chart.kind == Kind::Bars {
+        let class = format!("bar{series}");
+        return html! {
+            rect class=(class) x=(px(x - 5.0)) y=(px(y - 5.0))
+                width="10" height="10" {}
+        };
+    }
+    // One series alone has the second mark, the strongest.
+    match series + usize::from(chart.series.len() == 1) {
+        0 => html! { circle .m0 cx=(cx) cy=(cy) r="5.5" {} },
+        1 => html! { circle .m1 cx=(cx) cy=(cy) r="4" {} },
+        2 => {
+            let (w, e) = (px(x - 5.0), px(x + 5.0));
+            let (n, s) = (px(y - 5.0), px(y + 5.0));
+            let d = format!("M{cx} {n}L{e} {cy}L{cx} {s}L{w} {cy}Z");
+            html! { path .m2 d=(d) {} }
+        }
+        _ => html! {
+            rect .m3 x=(px(x - 1.5)) y=(px(y - 5.0))
+                width="3" height="10" {}
+        },
+    }
+}
+
+/// A coordinate: a tenth of a unit is enough.
+fn px(place: f64) -> String {
+    let text = format!("{place:.1}");
+    text.strip_suffix(".0").map(str::to_owned).unwrap_or(text)
+}
+
+/// What those read who do not see a drawing.
+fn description(chart: &Chart) -> String {
+    let form = match chart.kind {
+        Kind::Dots { .. } => "A row for each server, a mark for each of",
+        Kind::Lines { .. } => "A line for each server, from left to right by",
+        Kind::Bars => "A bar for each server, made of",
+    };
+    format!(
+        "{form}: {}. The axis is {}. The table below has all values.",
+        chart.series.join(", "),
+        chart.axis
+    )
+}

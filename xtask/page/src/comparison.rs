@@ -1,0 +1,189 @@
+//! The page: charts, tables and words in one file that asks the network for
+//! nothing.
+
+use compare::results::Results;
+use lab::number::percent;
+use maud::{Markup, html};
+
+use crate::all::Gathered;
+use crate::chart::Chart;
+use crate::shell::{POLICY, whole};
+use crate::{charts, figures, method, tables, traced, words};
+
+#[cfg(test)]
+mod browser;
+#[cfg(test)]
+mod tests;
+
+/// What the models call, or why that is not known.
+pub type Traces = Result<Gathered, String>;
+
+/// The page of a comparison.
+pub fn render(results: &Results, traces: Option<&Traces>) -> String {
+    let charts = figures::all(results);
+    let main = html! {
+        (opening(results, traces.is_some()))
+        (summary(results))
+        section #charts {
+            h2 { "Charts" }
+            p {
+                "A mark is the median of all runs, the thin line "
+                "through it reaches from the least to the most. "
+                "Servers with one thread stand apart from those with "
+                "several; both have the same axis, and the "
+                "yardsticks below. Rows of marks are sorted, the best "
+                "first, by the mark in the middle of the legend (for "
+                "latency, p99)."
+            }
+            @for chart in &charts { (figure(results, chart)) }
+        }
+        @match traces {
+            Some(Ok(gathered)) => (traced::section(gathered)),
+            Some(Err(why)) => (traced::section_without(why)),
+            None => {}
+        }
+        (tables::all(results))
+        (servers(results))
+        (environment(results))
+        (method::section())
+    };
+    whole("Unix I/O models, compared", POLICY, &main)
+}
+
+/// One chart as a file of its own: cost against idle connections, or what a
+/// request costs if those were not measured.
+pub fn chart_for_readme(results: &Results) -> String {
+    let [idle, processor] = figures::for_readme(results);
+    charts::alone(if idle.is_empty() { &processor } else { &idle })
+}
+
+fn opening(results: &Results, is_traced: bool) -> Markup {
+    let mut parts = vec![
+        ("summary", "Summary"),
+        ("charts", "Charts"),
+        ("tables", "Tables"),
+        ("servers", "Servers"),
+        ("environment", "Environment"),
+        ("method", "Method and limits"),
+    ];
+    if is_traced {
+        parts.insert(2, ("waits", "How they wait"));
+    }
+    let facts = ["kernel", "processor", "cpu", "commit"];
+    let known = results
+        .environment
+        .iter()
+        .filter(|(name, _)| facts.contains(&name.to_lowercase().as_str()));
+    let known: Vec<_> = known.map(|(_, value)| value.as_str()).collect();
+    html! {
+        header {
+            h1 { "Unix I/O models, compared" }
+            p .lead {
+                "One small server, written once for each way to wait for data "
+                "and once for each way to scale connections: here under the "
+                "same load, on one machine."
+            }
+            @if !known.is_empty() { p .facts { (known.join(" · ")) } }
+            nav aria-label="On this page" {
+                @for (id, name) in parts {
+                    a href=(format!("#{id}")) { (name) }
+                }
+            }
+        }
+    }
+}
+
+fn summary(results: &Results) -> Markup {
+    html! {
+        section #summary {
+            h2 { "Summary" }
+            ul {
+                @for said in words::summary(results) {
+                    li { strong { (said.topic) ": " } (said.text) }
+                }
+            }
+            p .fine {
+                "Computed from the numbers below. Two medians count as "
+                "different only where the runs of one all lie below the runs "
+                "of the other and they are at least "
+                (percent(words::APART)) " % apart."
+            }
+        }
+    }
+}
+
+fn servers(results: &Results) -> Markup {
+    html! {
+        section #servers {
+            h2 { "Servers" }
+            div .box tabindex="0" role="region" aria-label="The servers" {
+                table .environment { tbody {
+                    @for server in &results.servers {
+                        tr {
+                            th scope="row" { (server.title) }
+                            td { (server.summary) }
+                        }
+                    }
+                } }
+            }
+        }
+    }
+}
+
+fn figure(results: &Results, chart: &Chart) -> Markup {
+    let missing = &chart.missing;
+    html! {
+        section #(chart.id) {
+            @if chart.is_empty() {
+                h3 { (chart.title) }
+                p {
+                    @if missing.is_empty() {
+                        "No server has a figure for it: the tables say why."
+                    } @else {
+                        "Not measured in this run: "
+                        code { "cargo xtask compare --full" }
+                        " makes this chart."
+                    }
+                }
+            } @else {
+                div .whole {
+                    h3 { (chart.title) }
+                    p { (chart.lead) }
+                    (charts::draw(chart))
+                }
+                @if !missing.is_empty() {
+                    p .fine {
+                        "Not in this run: " (missing.join("; ")) ". "
+                        code { "cargo xtask compare --full" }
+                        " measures that too."
+                    }
+                }
+                details {
+                    summary { "The data as a table" }
+                    (tables::of_chart(results, chart))
+                }
+            }
+        }
+    }
+}
+
+fn environment(results: &Results) -> Markup {
+    html! {
+        section #environment {
+            h2 { "Environment" }
+            @if results.environment.is_empty() {
+                p { "Nothing was written down." }
+            } @else {
+                div .box tabindex="0" role="region"
+                    aria-label="The environment"
+                {
+                    table .environment { tbody {
+                        @for (name, value) in &results.environment {
+                            tr { th scope="row" { (name) } td { (value) } }
+                        }
+                    } }
+                }
+            }
+        }
+    }
+}

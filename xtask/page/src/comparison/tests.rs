@@ -1,0 +1,271 @@
+//! The page of a full run, and of less.
+
+use std::path::PathBuf;
+
+use compare::results::{Figures, Outcome, Results, Spread};
+use compare::{sample, table};
+use lab::number;
+use maud::html;
+use roxmltree::{Document, Node};
+
+use super::chart_for_readme;
+use crate::figure::sample::gathered;
+use crate::{figures, tables, words};
+
+/// The page of results beside traces put together by hand.
+fn render(results: &Results) -> String {
+    super::render(results, Some(&Ok(gathered())))
+}
+
+/// Panels of the section on how they wait.
+const WAITS: usize = 4;
+
+/// The drawings in a page, as XML.
+fn drawings(page: &str) -> Vec<String> {
+    let parts = page.split("<svg").skip(1);
+    let parts = parts.map(|part| {
+        let (drawing, _) = part.split_once("</svg>").unwrap();
+        format!("<svg{drawing}</svg>")
+    });
+    parts.collect()
+}
+
+/// Everything that renders, from much to nothing.
+fn all_kinds() -> Vec<(&'static str, Results)> {
+    let mut one_server = sample::full();
+    one_server.servers.truncate(5);
+    one_server.servers.drain(..4);
+    let mut failed = sample::full();
+    for run in &mut failed.runs {
+        run.outcome = Outcome::Failed("it died".to_owned());
+    }
+    let mut cannot = sample::full();
+    for run in &mut cannot.runs {
+        run.outcome = Outcome::Cannot("no such call".to_owned());
+    }
+    let mut yardsticks = sample::full();
+    yardsticks.servers.retain(|server| server.yardstick);
+    let mut strange = sample::full();
+    for (at, run) in strange.runs.iter_mut().enumerate() {
+        let Outcome::Measured(figures) = &mut run.outcome else { continue };
+        match at % 5 {
+            0 => figures.cpu = f64::NAN,
+            1 => figures.rate = f64::INFINITY,
+            2 => *figures = Figures::default(),
+            3 => figures.memory = Some(-0.3),
+            _ => figures.p99 = 0.0,
+        }
+    }
+    let mut no_runs = sample::full();
+    no_runs.runs.clear();
+    vec![
+        ("full", sample::full()),
+        ("quick", sample::quick()),
+        ("one server", one_server),
+        ("all failed", failed),
+        ("none can", cannot),
+        ("yardsticks only", yardsticks),
+        ("strange numbers", strange),
+        ("no runs", no_runs),
+        ("empty", Results::default()),
+    ]
+}
+
+#[test]
+fn every_drawing_is_well_formed_and_accessible() {
+    for (kind, results) in all_kinds() {
+        for drawing in drawings(&render(&results)) {
+            let xml = Document::parse(&drawing);
+            let xml = xml.unwrap_or_else(|e| panic!("{kind}: {e}: {drawing}"));
+            let root = xml.root_element();
+            if root.attribute("aria-hidden").is_some() {
+                continue;
+            }
+            assert_eq!(root.attribute("role"), Some("img"), "{kind}");
+            for id in root.attribute("aria-labelledby").unwrap().split(' ') {
+                let named = |node: &Node<'_, '_>| {
+                    node.attribute("id") == Some(id)
+                        && node.text().is_some_and(|text| !text.is_empty())
+                };
+                assert!(root.children().any(|n| named(&n)), "{kind}: {id}");
+            }
+        }
+        let alone = chart_for_readme(&results);
+        Document::parse(&alone).unwrap();
+    }
+}
+
+#[test]
+fn a_full_run_has_all_charts_in_both_groups() {
+    let page = render(&sample::full());
+    // Two drawings each.
+    assert_eq!(page.matches("role=\"img\"").count(), 7 * 2 + WAITS);
+    assert!(!page.contains("makes this chart"));
+    let failed = all_kinds().swap_remove(3);
+    assert_eq!(failed.0, "all failed");
+    let page = render(&failed.1);
+    assert_eq!(page.matches("No server has a figure").count(), 7);
+}
+
+#[test]
+fn how_they_wait_is_told_where_somebody_looked() {
+    let page = render(&sample::full());
+    assert!(page.contains("href=\"#waits\""));
+    assert!(page.contains("50 calls return EAGAIN"));
+    let results = sample::full();
+    let why = Err("ptrace(2) is refused here".to_owned());
+    let page = super::render(&results, Some(&why));
+    assert!(page.contains("Not traced: ptrace(2) is refused here"));
+    assert!(!super::render(&results, None).contains("How they wait"));
+}
+
+#[test]
+fn what_was_not_run_says_which_command_runs_it() {
+    let page = render(&sample::quick());
+    let missing = page.matches("makes this chart").count();
+    // Of an open load and of ten thousand clients nothing is known; latency
+    // is shown as it was in the closed loop.
+    assert_eq!(missing, 1);
+    assert!(page.contains("cargo xtask compare --full"));
+    assert!(page.contains("Not in this run: Ping-pong, 1 connection"));
+    assert!(page.contains("each as fast as its replies came"));
+    assert_eq!(page.matches("role=\"img\"").count(), 6 * 2 + WAITS);
+}
+
+#[test]
+fn what_is_drawn_is_in_the_table_below() {
+    for chart in figures::all(&sample::full()) {
+        let table = tables::of_chart(&sample::full(), &chart).into_string();
+        for row in &chart.rows {
+            let name = format!(">{}</th>", row.name);
+            let mut lines = table.split("<tr>");
+            let line = lines.find(|line| line.contains(&name)).unwrap();
+            for cell in row.cells.iter().chain(&row.extra) {
+                let text = match cell {
+                    crate::chart::Cell::Known(Spread { median, .. }) => {
+                        number::figure(*median)
+                    }
+                    other => html! { (other.text()) }.into_string(),
+                };
+                assert!(line.contains(&text), "{}: no {text}", chart.id);
+            }
+        }
+        for heading in chart.series.iter().chain(&chart.extra) {
+            assert!(table.contains(heading), "{}: {heading}", chart.id);
+        }
+    }
+}
+
+#[test]
+fn nothing_comes_from_elsewhere() {
+    for (kind, results) in all_kinds() {
+        let page = render(&results);
+        for part in
+            ["http:", "https:", "//", "src=", "url(", "@import", "<link"]
+        {
+            assert!(!page.contains(part), "{kind}: {part}");
+        }
+        assert!(!page.contains("<script"), "{kind}");
+    }
+}
+
+#[test]
+fn what_servers_say_is_text() {
+    let page = render(&sample::full());
+    assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt; &amp; more"));
+    let mut results = sample::full();
+    let odd = "<b>\"x\" & 'y'</b>";
+    results.servers[4].title = odd.to_owned();
+    results.environment.push((odd.to_owned(), odd.to_owned()));
+    results.workloads[1].title = odd.to_owned();
+    for text in [render(&results), chart_for_readme(&results)] {
+        assert!(!text.contains("<b>"), "{text}");
+    }
+}
+
+#[test]
+fn no_number_is_none() {
+    for (kind, results) in all_kinds() {
+        for text in [
+            render(&results),
+            chart_for_readme(&results),
+            table::render(&results, Some(100)),
+        ] {
+            for word in text.split(|c: char| !c.is_alphanumeric()) {
+                assert!(!["NaN", "inf"].contains(&word), "{kind}: {text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn tags_are_balanced() {
+    const VOID: [&str; 2] = ["meta", "!DOCTYPE"];
+    for (kind, results) in all_kinds() {
+        let page = render(&results);
+        let mut open = Vec::new();
+        for tag in page.split('<').skip(1) {
+            let (tag, _) = tag.split_once('>').unwrap();
+            let name = tag.split_whitespace().next().unwrap();
+            match name.strip_prefix('/') {
+                Some(name) => assert_eq!(open.pop(), Some(name), "{kind}"),
+                None if VOID.contains(&name) => {}
+                None => open.push(name),
+            }
+        }
+        assert!(open.is_empty(), "{kind}: {open:?}");
+    }
+}
+
+#[test]
+fn ids_are_unique_and_found() {
+    let page = render(&sample::full());
+    let ids = |key: &str| -> Vec<String> {
+        let parts = page.split(key).skip(1);
+        parts.map(|p| p.split('"').next().unwrap().to_owned()).collect()
+    };
+    let mut known = ids(" id=\"");
+    let number = known.len();
+    known.sort();
+    known.dedup();
+    assert_eq!(known.len(), number);
+    for target in ids("href=\"#") {
+        assert!(known.contains(&target), "{target}");
+    }
+}
+
+#[test]
+fn the_readme_has_the_classic_picture_or_the_next_best() {
+    let full = chart_for_readme(&sample::full());
+    assert!(full.contains("Cost against idle connections"));
+    assert!(full.contains("prefers-color-scheme: dark"));
+    let mut short = sample::full();
+    short.workloads.truncate(2);
+    let short = chart_for_readme(&short);
+    assert!(short.contains("Processor time a request"));
+    assert!(short.contains("50 connections"));
+}
+
+/// For people: look at it after a change to the style.
+#[test]
+fn can_be_looked_at() {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    let Some(target) = target else { return };
+    let folder = target.join("tmp/compare-page");
+    std::fs::create_dir_all(&folder).unwrap();
+    let write = |name: &str, text: String| {
+        std::fs::write(folder.join(name), text).unwrap();
+    };
+    for (kind, results) in all_kinds() {
+        let kind = kind.replace(' ', "-");
+        write(&format!("{kind}.html"), render(&results));
+        write(&format!("{kind}.svg"), chart_for_readme(&results));
+        for width in [80, 160] {
+            let text = table::render(&results, Some(width));
+            write(&format!("{kind}-{width}.txt"), text);
+        }
+        let said = words::summary(&results).into_iter();
+        let said = said.map(|said| format!("{said}\n"));
+        write(&format!("{kind}-words.txt"), said.collect());
+    }
+}

@@ -1,0 +1,293 @@
+//! The figure as SVG: two columns a panel on the page, so that a phone shows
+//! them one to one; five a line in a file of its own.
+
+use lab::screen::wrap;
+use maud::{Markup, PreEscaped, html};
+use trace::figure::{BAND_TITLES, BANDS, Bar, Column, Row};
+
+use super::{LEARNS, LEGEND, NOTE, OTHER, filled, heights, in_lines, lanes};
+use crate::charts::{COLOURS, STYLE as CHARTS};
+
+/// What is drawn in which colour, beside the style of the charts.
+pub const STYLE: &str = include_str!("figure.css");
+
+/// A column's width, in units that are pixels on a phone.
+const COLUMN: usize = 168;
+/// Beside the drawing.
+const SIDE: usize = 2;
+/// From row to row, and above the first of a band.
+const ROW: usize = 16;
+const RULE: usize = 22;
+/// For the names.
+const TOP: usize = 24;
+/// A thread's bar, and from one to the next.
+const BAR: usize = 8;
+const LANE: usize = 12;
+/// Where texts begin behind the last bar.
+const TEXT: usize = 14;
+/// Letters of a sentence that a column has room for, and of a drawing's.
+const LETTERS: usize = 23;
+/// What a letter of a note takes.
+const LETTER: f64 = 6.1;
+
+/// Columns of a panel on the page, and of a line in a file.
+const PANEL: usize = 2;
+const FILE: usize = 5;
+/// Around the drawing in a file; above, for its title.
+const MARGIN: usize = 14;
+const HEADLINE: usize = 44;
+
+const TITLE: &str = "The models of I/O, as traced: who waits, who copies";
+
+/// Panels for a page that has the styles.
+pub fn panels(columns: &[Column]) -> Markup {
+    let heights = heights(columns);
+    html! {
+        ul .legend {
+            @for (bar, meaning) in LEGEND {
+                li { (sign(html! { (mark(bar, 3, 0, 14)) })) (meaning) }
+            }
+            li { (sign(learns(3, 11))) (LEARNS) }
+        }
+        div .panels {
+            @for (place, line) in columns.chunks(PANEL).enumerate() {
+                @let (drawing, width, height) = block(line, &heights);
+                @let id = format!("waits-{place}");
+                figure {
+                    svg .waits viewBox={ "0 0 " (width) " " (height) }
+                        role="img"
+                        aria-labelledby={ (id) "-title " (id) "-text" }
+                    {
+                        title id={ (id) "-title" } { (names(line)) }
+                        desc id={ (id) "-text" } { (description(line)) }
+                        (drawing)
+                    }
+                }
+            }
+        }
+        p .fine { (NOTE) }
+    }
+}
+
+fn sign(content: Markup) -> Markup {
+    html! {
+        svg .waits viewBox="0 0 14 14" width="14" height="14"
+            aria-hidden="true" { (content) }
+    }
+}
+
+/// All columns as a file.
+pub fn alone(columns: &[Column]) -> String {
+    let heights = heights(columns);
+    // The legend needs as much.
+    let mut width = 3 * COLUMN;
+    let mut bottom = HEADLINE;
+    let mut blocks = Vec::new();
+    for line in in_lines(columns, FILE) {
+        let (drawing, its_width, height) = block(line, &heights);
+        blocks.push((drawing, bottom));
+        width = its_width.max(width);
+        bottom += height + ROW;
+    }
+    let note = wrap(NOTE, (width as f64 / LETTER) as usize);
+    let beside = if width < 4 * COLUMN { 1 } else { 2 };
+    let legend = (LEGEND.len() + 2).div_ceil(beside) + note.len();
+    let legend = legend * ROW;
+    let (width, height) = (width + 2 * MARGIN, bottom + legend + MARGIN);
+    let drawing = html! {
+        svg .waits xmlns="http://www.w3.org/2000/svg" role="img"
+            viewBox={ "0 0 " (width) " " (height) } width=(width)
+            height=(height) aria-labelledby="title text"
+        {
+            title id="title" { (TITLE) }
+            desc id="text" { (description(columns)) }
+            style {
+                (PreEscaped(COLOURS)) (PreEscaped(CHARTS))
+                (PreEscaped(STYLE))
+            }
+            rect .paper width=(width) height=(height) {}
+            text .headline x=(MARGIN) y="24" { (TITLE) }
+            @for (drawing, top) in &blocks {
+                g transform={ "translate(" (MARGIN) " " (top) ")" } {
+                    (drawing)
+                }
+            }
+            (legend_below(&note, beside, bottom))
+        }
+    };
+    drawing.into_string() + "\n"
+}
+
+/// Some columns with the lines that run through them; its width and height.
+fn block(
+    columns: &[Column],
+    heights: &[usize; BANDS],
+) -> (Markup, usize, usize) {
+    let width = columns.len() * COLUMN + 2 * SIDE;
+    let tops: [usize; BANDS] = std::array::from_fn(|band| {
+        let above: usize = heights[..band].iter().sum();
+        TOP + above * ROW + band * RULE
+    });
+    let bottom = tops[BANDS - 1] + RULE + heights[BANDS - 1] * ROW;
+    let sentences: Vec<_> = columns.iter().map(sentences).collect();
+    let most = sentences.iter().map(Vec::len).max().unwrap_or(0);
+    let drawing = html! {
+        @for (band, class) in [(1, "shade1"), (2, "shade2")] {
+            rect class=(class) x="0" y=(tops[band]) width=(width)
+                height=(RULE + heights[band] * ROW) {}
+        }
+        @for (band, title) in BAND_TITLES.iter().enumerate() {
+            @let arrives = if band == 2 { " arrives" } else { "" };
+            line class={ "rule" (arrives) } x1="0" x2=(width)
+                y1=(tops[band]) y2=(tops[band]) {}
+            @for (place, column) in columns.iter().enumerate().take(2) {
+                @let part = if place == 0 { title.0 } else { title.1 };
+                @if !part.is_empty() {
+                    text class={ "band" (arrives) } y=(tops[band] + 15)
+                        x=(SIDE + place * COLUMN + texts(column)) { (part) }
+                }
+            }
+        }
+        line .rule x1="0" x2=(width) y1=(bottom + 4) y2=(bottom + 4) {}
+        @for (place, column) in columns.iter().enumerate() {
+            @let x = SIDE + place * COLUMN;
+            text .model x=(x + 2) y=(TOP - 10) { (column.title) }
+            @for (band, rows) in filled(column, heights).iter().enumerate() {
+                (rows_of(column, rows, x, tops[band]))
+            }
+            @for (line, text) in sentences[place].iter().enumerate() {
+                text .said x=(x + 2) y=(bottom + 20 + line * ROW) { (text) }
+            }
+        }
+    };
+    (drawing, width, bottom + 12 + most * ROW)
+}
+
+/// What a column says in words, cut into lines.
+fn sentences(column: &Column) -> Vec<String> {
+    let said = &column.said;
+    let all = [&said.waits, &said.learns, &said.copies].into_iter();
+    all.flat_map(|text| {
+        let lines = wrap(text, LETTERS).into_iter().enumerate();
+        lines.map(|(place, line)| match place {
+            0 => format!("– {line}"),
+            _ => format!("\u{a0}\u{a0} {line}"),
+        })
+    })
+    .collect()
+}
+
+/// Where a column's texts begin.
+fn texts(column: &Column) -> usize {
+    (lanes(column) - 1) * LANE + BAR + TEXT
+}
+
+/// A band of one column; bars begin where the band does, beside its title.
+fn rows_of(column: &Column, rows: &[Row], x: usize, top: usize) -> Markup {
+    let texts = x + texts(column);
+    let shown = rows.iter().enumerate().filter(|(_, row)| !row.text.is_empty());
+    let y = |place: usize| match place {
+        0 => top,
+        place => top + RULE + place * ROW,
+    };
+    html! {
+        @for lane in 0..lanes(column) {
+            @for (bar, from, to) in stretches(rows, lane) {
+                (mark(bar, x + 2 + lane * LANE, y(from), y(to) - y(from)))
+            }
+        }
+        @for (place, row) in shown {
+            @let y = top + RULE + place * ROW + 12;
+            @if row.kernel {
+                (mark(Bar::Copying, texts - 11, y - 12, ROW))
+            }
+            @let class = if row.kernel { "call kernel" } else { "call" };
+            text class=(class) x=(texts) y=(y) {
+                @if row.lane > 0 { "·" }
+                (row.text.replace("  ", "\u{a0}\u{a0}"))
+            }
+            @if row.learns { (learns(texts - 10, y)) }
+        }
+    }
+}
+
+/// Rows in which a thread is in the same state: from and until.
+fn stretches(rows: &[Row], lane: usize) -> Vec<(Bar, usize, usize)> {
+    let bar = |row: &Row| row.bars.get(lane).copied().unwrap_or(Bar::Absent);
+    let mut at = 0;
+    let chunks = rows.chunk_by(|a, b| bar(a) == bar(b));
+    let all = chunks.map(|chunk| {
+        let from = at;
+        at += chunk.len();
+        (bar(&chunk[0]), from, at)
+    });
+    all.filter(|(bar, ..)| *bar != Bar::Absent).collect()
+}
+
+/// A thread's state for some time.
+fn mark(bar: Bar, x: usize, y: usize, height: usize) -> Markup {
+    let middle = x + BAR / 2;
+    let class = match bar {
+        Bar::Absent => return html! {},
+        Bar::Running | Bar::Eagain => {
+            let class = if bar == Bar::Running { "running" } else { "eagain" };
+            return html! {
+                line class=(class) x1=(middle) x2=(middle) y1=(y)
+                    y2=(y + height) {}
+            };
+        }
+        Bar::Asleep => "asleep",
+        Bar::Copying => "copying",
+    };
+    html! { rect class=(class) x=(x) y=(y) width=(BAR) height=(height) {} }
+}
+
+/// A triangle that points at a text whose base line is at `y`.
+fn learns(x: usize, y: usize) -> Markup {
+    html! {
+        path .learns d={ "M" (x) " " (y - 8) "l7 4l-7 4z" } {}
+    }
+}
+
+fn legend_below(note: &[String], beside: usize, top: usize) -> Markup {
+    let signs = LEGEND.map(|(bar, meaning)| {
+        let sign = move |x: usize, y: usize| mark(bar, x, y - 10, 12);
+        (Box::new(sign) as Box<dyn Fn(usize, usize) -> Markup>, meaning)
+    });
+    let learns: Box<dyn Fn(usize, usize) -> Markup> = Box::new(learns);
+    let dot: Box<dyn Fn(usize, usize) -> Markup> =
+        Box::new(|x, y| html! { text .call x=(x) y=(y) { "·" } });
+    let more = [(learns, LEARNS), (dot, OTHER)];
+    let all: Vec<_> = signs.into_iter().chain(more).collect();
+    let lines = all.len().div_ceil(beside);
+    let below = top + lines * ROW;
+    html! {
+        @for (place, (sign, meaning)) in all.iter().enumerate() {
+            @let x = MARGIN + place / lines * 2 * COLUMN;
+            @let y = top + place % lines * ROW + 10;
+            (sign(x, y))
+            text .note x=(x + 16) y=(y) { (meaning) }
+        }
+        @for (place, line) in note.iter().enumerate() {
+            text .note x=(MARGIN) y=(below + 16 + place * ROW) { (line) }
+        }
+    }
+}
+
+fn names(columns: &[Column]) -> String {
+    let names: Vec<_> =
+        columns.iter().map(|column| column.title.as_str()).collect();
+    names.join(", ")
+}
+
+/// For those who do not see it.
+fn description(columns: &[Column]) -> String {
+    let said = columns.iter().map(|column| {
+        let said = &column.said;
+        format!(
+            "{}: {}; {}; {}.",
+            column.title, said.waits, said.learns, said.copies
+        )
+    });
+    said.collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,346 @@
+//! The charts of the page: what each is about, and where its numbers are
+//! taken from.
+
+use compare::results::{Figures, Results, Row, Spread};
+use compare::workload::{self, Workload};
+use lab::number;
+
+use super::chart::{Cell, Chart, Kind, Server};
+use super::pick;
+
+/// Where the axis of a load's charts grows by factors.
+const LOG: Kind = Kind::Dots { log: true, falling: false };
+
+/// All of them, in order; some may be empty.
+pub fn all(results: &Results) -> Vec<Chart> {
+    vec![
+        throughput(results),
+        processor(results),
+        idle(results),
+        memory(results),
+        latency(results),
+        pipelining(results),
+        c10k(results),
+    ]
+}
+
+/// What is the same in charts whose series are workloads.
+struct Plan {
+    id: &'static str,
+    title: &'static str,
+    lead: &'static str,
+    axis: &'static str,
+    kind: Kind,
+    /// Which workloads it wants, of all there are.
+    pick: fn(&[Workload]) -> Vec<&Workload>,
+    /// What tells one from the other.
+    series: fn(&Workload) -> String,
+    figure: fn(&Figures) -> Option<f64>,
+}
+
+impl Plan {
+    fn chart(self, results: &Results) -> Chart {
+        let picked = (self.pick)(&results.workloads);
+        let rows = rows(results, |server| {
+            let cells = picked.iter().map(|workload| {
+                Cell::new(results, workload, server, self.figure)
+            });
+            cells.collect()
+        });
+        Chart {
+            id: self.id,
+            title: self.title,
+            lead: self.lead.to_owned(),
+            axis: self.axis.to_owned(),
+            kind: self.kind,
+            series: picked.iter().map(|w| (self.series)(w)).collect(),
+            extra: Vec::new(),
+            rows,
+            missing: missing(results, self.pick),
+        }
+    }
+}
+
+fn rows(results: &Results, cells: impl Fn(&str) -> Vec<Cell>) -> Vec<Server> {
+    let servers = results.servers.iter().map(|server| Server {
+        name: server.title.clone(),
+        group: results.group(&server.title),
+        cells: cells(&server.title),
+        extra: Vec::new(),
+        label: None,
+        whisker: None,
+    });
+    servers.collect()
+}
+
+/// Titles of those that a full run measures and this one did not.
+fn missing(
+    results: &Results,
+    pick: fn(&[Workload]) -> Vec<&Workload>,
+) -> Vec<String> {
+    let all = workload::all().unwrap_or_default();
+    let ran = |wanted: &&Workload| {
+        results.workloads.iter().any(|w| w.name == wanted.name)
+    };
+    let missing = pick(&all).into_iter().filter(|w| !ran(w));
+    missing.map(|workload| workload.title.clone()).collect()
+}
+
+fn throughput(results: &Results) -> Chart {
+    Plan {
+        id: "throughput",
+        title: "Throughput by number of connections",
+        lead: "Requests a second, as many as the server and the load \
+               generator manage together; each connection has one request on \
+               its way. Farther right is more.",
+        axis: "requests a second",
+        kind: Kind::Dots { log: false, falling: true },
+        pick: pick::by_connections,
+        series: |w| number::some(w.connections, "connection"),
+        figure: |f| Some(f.rate),
+    }
+    .chart(results)
+}
+
+fn processor(results: &Results) -> Chart {
+    Plan {
+        id: "processor",
+        title: "Processor time by number of connections",
+        lead: "What a request costs the server, all its threads and \
+               processes together. Farther left is better; each step to the \
+               right is a factor.",
+        axis: "server processor time, µs a request (log)",
+        kind: LOG,
+        pick: pick::by_connections,
+        series: |w| number::some(w.connections, "connection"),
+        figure: |f| Some(f.cpu),
+    }
+    .chart(results)
+}
+
+fn idle(results: &Results) -> Chart {
+    let mut chart = Plan {
+        id: "idle",
+        title: "Cost against idle connections",
+        lead: "The classic picture: what a request costs while more and more \
+               connections say nothing. A flat line has a model that hears \
+               only of those that speak; a rising one looks at all of them \
+               each time. Strong lines have grown by half or more.",
+        axis: "server processor time, µs a request (log)",
+        kind: Kind::Lines { of: "idle connections" },
+        pick: pick::by_idle,
+        series: |w| number::count(w.idle as f64),
+        figure: |f| Some(f.cpu),
+    }
+    .chart(results);
+    need_two(&mut chart);
+    chart
+}
+
+fn pipelining(results: &Results) -> Chart {
+    let mut chart = Plan {
+        id: "pipelining",
+        title: "Pipelining",
+        lead: "What a request costs when a connection sends several at a \
+               time: system calls and wake-ups are shared, parsing is not.",
+        axis: "server processor time, µs a request (log)",
+        kind: LOG,
+        pick: pick::by_pipeline,
+        series: |w| match w.pipeline {
+            1 => "1 at a time".to_owned(),
+            number => number.to_string(),
+        },
+        figure: |f| Some(f.cpu),
+    }
+    .chart(results);
+    need_two(&mut chart);
+    chart
+}
+
+/// A comparison with nothing is no picture.
+fn need_two(chart: &mut Chart) {
+    if chart.series.len() < 2 {
+        chart.rows.clear();
+    }
+}
+
+fn memory(results: &Results) -> Chart {
+    let rows = results.servers.iter().map(|server| {
+        let name = &server.title;
+        let known = pick::memory(results, name);
+        let unknown = || match cannot(results, name) {
+            Some(why) => Cell::Not(format!("can't: {why}")),
+            None => Cell::Unknown,
+        };
+        let cell = |at: usize| {
+            known.map_or_else(unknown, |known| Cell::Known(known[at]))
+        };
+        let value = |at: usize| known.map(|k| number::figure(k[at].median));
+        Server {
+            name: name.clone(),
+            group: results.group(name),
+            cells: vec![cell(0), cell(1)],
+            extra: vec![cell(2)],
+            label: value(0)
+                .zip(value(1))
+                .map(|(process, kernel)| format!("{process} + {kernel}")),
+            whisker: known.map(|known| known[2]),
+        }
+    });
+    Chart {
+        id: "memory",
+        title: "Memory of a connection",
+        lead: "What one more idle connection takes: in the server's \
+               processes, and in the kernel, which holds both ends of it, the \
+               load generator's too."
+            .to_owned(),
+        axis: "KiB a connection".to_owned(),
+        kind: Kind::Bars,
+        series: vec!["processes".to_owned(), "kernel".to_owned()],
+        extra: vec!["together".to_owned()],
+        rows: rows.collect(),
+        missing: missing(results, |all| {
+            all.iter().max_by_key(|w| w.idle).into_iter().collect()
+        }),
+    }
+}
+
+/// Why it has not as many connections as its memory is measured with.
+fn cannot<'a>(results: &'a Results, server: &str) -> Option<&'a str> {
+    let idle = results.workloads.iter().filter(|w| w.idle > 0);
+    idle.filter_map(|w| results.row(&w.name, server)).find_map(
+        |row| match row {
+            Row::Cannot(why) | Row::Failed(why) => Some(why),
+            Row::Measured(_) => None,
+        },
+    )
+}
+
+fn latency(results: &Results) -> Chart {
+    let open = pick::open(&results.workloads);
+    let picked = open.or_else(|| pick::usual(&results.workloads));
+    let lead = match (open, picked) {
+        (Some(Workload { rate: Some(rate), connections, .. }), _) => format!(
+            "How long requests took that were due at {} a second on {}, \
+             counted from when they were due. A server that can't keep up \
+             with that has all that waited on its account.",
+            number::count(f64::from(*rate)),
+            number::some(*connections, "connection")
+        ),
+        (_, Some(w)) => format!(
+            "How long requests took on {}, each as fast as its replies came: \
+             at a different rate for each server, and without the requests \
+             that a slow one kept from being sent.",
+            number::some(w.connections, "connection")
+        ),
+        _ => String::new(),
+    };
+    type Figure = fn(&Figures) -> Option<f64>;
+    let percentiles: [(&str, Figure); 4] = [
+        ("p50", |f| Some(f.p50)),
+        ("p90", |f| Some(f.p90)),
+        ("p99", |f| Some(f.p99)),
+        ("p99.9", |f| Some(f.p999)),
+    ];
+    let rows = rows(results, |server| {
+        let cells = percentiles.iter().map(|(_, figure)| match picked {
+            Some(workload) => Cell::new(results, workload, server, figure),
+            None => Cell::Unknown,
+        });
+        cells.collect()
+    });
+    Chart {
+        id: "latency",
+        title: "Latency",
+        lead,
+        axis: "time to the reply, µs (log)".to_owned(),
+        kind: LOG,
+        series: percentiles.map(|(name, _)| name.to_owned()).to_vec(),
+        extra: Vec::new(),
+        rows,
+        missing: missing(results, |all| pick::open(all).into_iter().collect()),
+    }
+}
+
+fn c10k(results: &Results) -> Chart {
+    let round = pick::round(&results.workloads);
+    let mut rows = Vec::new();
+    if let Some(round) = round {
+        rows = results
+            .servers
+            .iter()
+            .map(|s| at_10k(results, round, &s.title))
+            .collect();
+    }
+    Chart {
+        id: "c10k",
+        title: "Ten thousand clients",
+        lead: "How many clients were held at the same time while PINGs went \
+               round all of them, and how many PINGs a second and which p99 \
+               that came to; or where it ended, and why."
+            .to_owned(),
+        axis: "clients held".to_owned(),
+        kind: Kind::Bars,
+        series: vec!["clients held".to_owned()],
+        extra: vec!["PINGs a second".to_owned(), "p99, µs".to_owned()],
+        rows,
+        missing: missing(results, |all| pick::round(all).into_iter().collect()),
+    }
+}
+
+fn at_10k(results: &Results, round: &Workload, server: &str) -> Server {
+    let rate = Cell::new(results, round, server, |f| Some(f.rate));
+    let p99 = Cell::new(results, round, server, |f| Some(f.p99));
+    let held = match pick::held(results, round, server) {
+        Some(held) => Cell::Count(held),
+        None => rate.clone(),
+    };
+    let median =
+        |cell: &Cell| cell.spread().map(|Spread { median, .. }| median);
+    let label = match (median(&rate), median(&p99)) {
+        (Some(rate), Some(p99)) => {
+            let rate = number::short(rate);
+            format!("{rate}/s, p99 {}", time(p99))
+        }
+        _ => match &rate {
+            Cell::Not(why) => why.trim_start_matches("can't: ").to_owned(),
+            _ => String::new(),
+        },
+    };
+    Server {
+        name: server.to_owned(),
+        group: results.group(server),
+        cells: vec![held],
+        extra: vec![rate, p99],
+        label: Some(label),
+        whisker: None,
+    }
+}
+
+/// Microseconds, as short as may be.
+fn time(micros: f64) -> String {
+    if micros >= 999.5 {
+        format!("{} ms", number::figure(micros / 1_000.0))
+    } else {
+        format!("{} µs", number::figure(micros))
+    }
+}
+
+/// Cost against idle connections, and what to show if that is empty.
+pub fn for_readme(results: &Results) -> [Chart; 2] {
+    let mut processor = processor(results);
+    if let Some(usual) = pick::usual(&results.workloads) {
+        let all = pick::by_connections(&results.workloads);
+        let at = all.iter().position(|w| w.name == usual.name).unwrap_or(0);
+        processor.title = "Processor time a request";
+        processor.series = vec![processor.series.swap_remove(at)];
+        processor.axis = format!(
+            "µs a request (log), {}",
+            number::some(usual.connections, "connection")
+        );
+        for row in &mut processor.rows {
+            row.cells = vec![row.cells.swap_remove(at)];
+        }
+    }
+    [idle(results), processor]
+}

@@ -1,0 +1,75 @@
+//! The subcommands of `cargo xtask` that make a page: `compare` and `figure`.
+
+mod all;
+mod calls;
+mod chart;
+mod charts;
+mod comparison;
+mod count;
+mod figure;
+mod figures;
+mod method;
+mod pick;
+mod shell;
+mod tables;
+mod traced;
+mod words;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use compare::{CHART, PAGE};
+use lab::screen;
+
+use all::Extent;
+
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Flags {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Put the same load on every model and show what each makes of it.
+    Compare(compare::Flags),
+    /// Trace all models: how each waits, and system calls per request.
+    Figure(all::Flags),
+}
+
+fn main() -> ExitCode {
+    let result = match Flags::parse().command {
+        Command::Compare(flags) => compare_models(&flags),
+        Command::Figure(flags) => all::run(&flags),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Measures, traces, prints and writes.
+fn compare_models(flags: &compare::Flags) -> Result<ExitCode> {
+    let comparison = compare::measure(flags)?;
+    let traces = comparison
+        .wants_traces(flags)
+        .then(|| trace(&comparison).map_err(|error| format!("{error:#}")));
+    let results = &comparison.results;
+    let page = comparison::render(results, traces.as_ref());
+    comparison.write(PAGE, &page)?;
+    comparison.write(CHART, &comparison::chart_for_readme(results))?;
+    comparison.show()?;
+    let folder = &comparison.folder;
+    screen::print(&format!(
+        "\nThe page: {folder}/index.html; every run: {folder}/runs.csv\n"
+    ))?;
+    comparison.conclude()
+}
+
+/// Looks at what the models call, after everything is measured.
+fn trace(comparison: &compare::Comparison) -> Result<all::Gathered> {
+    comparison.leave_processor()?;
+    all::gather(&comparison.workspace, &comparison.models(), Extent::brief())
+}

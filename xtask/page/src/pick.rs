@@ -1,0 +1,147 @@
+//! Which workloads a chart or a sentence is about: found by what they do, not
+//! by their names.
+
+use compare::results::{Results, Row, Spread};
+use compare::workload::{Load, Workload};
+use load::request::Request;
+
+/// With how many connections most is compared.
+const USUAL: usize = 50;
+
+fn closed_ping(workload: &&Workload) -> bool {
+    workload.load == Load::Closed && workload.request == Request::Ping
+}
+
+/// Ping-pong without idle connections, by the number of connections.
+pub fn by_connections(all: &[Workload]) -> Vec<&Workload> {
+    let mut found: Vec<_> = all
+        .iter()
+        .filter(closed_ping)
+        .filter(|w| w.pipeline == 1 && w.idle == 0)
+        .collect();
+    found.sort_by_key(|w| w.connections);
+    found
+}
+
+/// The load that stands for all: ping-pong with 50 connections, or with the
+/// number nearest to it.
+pub fn usual(all: &[Workload]) -> Option<&Workload> {
+    let found = by_connections(all).into_iter();
+    found.min_by_key(|w| w.connections.abs_diff(USUAL))
+}
+
+/// Ping-pong among more and more idle connections.
+pub fn by_idle(all: &[Workload]) -> Vec<&Workload> {
+    let ping = || {
+        all.iter().filter(closed_ping).filter(|workload| workload.pipeline == 1)
+    };
+    let Some(active) = ping().find(|w| w.idle > 0).map(|w| w.connections)
+    else {
+        return Vec::new();
+    };
+    let mut found: Vec<_> =
+        ping().filter(|w| w.connections == active).collect();
+    found.sort_by_key(|w| w.idle);
+    found
+}
+
+/// Ping with more and more requests on their way on each connection.
+pub fn by_pipeline(all: &[Workload]) -> Vec<&Workload> {
+    let ping =
+        || all.iter().filter(closed_ping).filter(|workload| workload.idle == 0);
+    let Some(active) = ping().find(|w| w.pipeline > 1).map(|w| w.connections)
+    else {
+        return Vec::new();
+    };
+    let mut found: Vec<_> =
+        ping().filter(|w| w.connections == active).collect();
+    found.sort_by_key(|w| w.pipeline);
+    found
+}
+
+/// Requests that are due at fixed times.
+pub fn open(all: &[Workload]) -> Option<&Workload> {
+    all.iter().find(|workload| workload.load == Load::Open)
+}
+
+/// The most connections that have their turn.
+pub fn round(all: &[Workload]) -> Option<&Workload> {
+    let rounds = all.iter().filter(|w| w.load == Load::Round);
+    rounds.max_by_key(|w| w.connections)
+}
+
+/// What one more connection takes, of the processes and of the kernel, and
+/// both together: from the load with the most connections that tells.
+pub fn memory(results: &Results, server: &str) -> Option<[Spread; 3]> {
+    let mut all: Vec<_> = results.workloads.iter().collect();
+    all.sort_by_key(|w| std::cmp::Reverse(w.held()));
+    all.into_iter().find_map(|workload| {
+        let name = &workload.name;
+        Some([
+            results.spread(name, server, |f| finite(f.memory?))?,
+            results.spread(name, server, |f| finite(f.kernel?))?,
+            results.spread(name, server, |f| finite(f.memory? + f.kernel?))?,
+        ])
+    })
+}
+
+fn finite(value: f64) -> Option<f64> {
+    value.is_finite().then_some(value)
+}
+
+/// How many connections a server held in a round: all that were asked for,
+/// or as many as it ended at.
+pub fn held(results: &Results, round: &Workload, server: &str) -> Option<f64> {
+    match results.row(&round.name, server)? {
+        Row::Measured(runs) => {
+            let held = runs.iter().map(|run| run.connections);
+            Spread::of(held.collect()).map(|held| held.least)
+        }
+        Row::Cannot(_) => {
+            results.ended_at(&round.name, server).map(|held| held as f64)
+        }
+        Row::Failed(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use compare::sample;
+
+    fn names(workloads: Vec<&Workload>) -> Vec<&str> {
+        workloads.into_iter().map(|w| w.name.as_str()).collect()
+    }
+
+    #[test]
+    fn loads_are_found_by_what_they_do() {
+        let all = sample::full().workloads;
+        assert_eq!(
+            names(by_connections(&all)),
+            ["ping-1", "ping-50", "ping-1000"]
+        );
+        assert_eq!(
+            names(by_idle(&all)),
+            ["ping-50", "idle-500", "idle-1000", "idle-10000"]
+        );
+        assert_eq!(
+            names(by_pipeline(&all)),
+            ["ping-50", "pipeline-16", "pipeline-64"]
+        );
+        assert_eq!(usual(&all).unwrap().name, "ping-50");
+        assert_eq!(open(&all).unwrap().name, "latency");
+        assert_eq!(round(&all).unwrap().name, "c10k");
+        assert!(by_idle(&[]).is_empty() && by_pipeline(&[]).is_empty());
+    }
+
+    #[test]
+    fn who_can_not_hold_all_says_how_many() {
+        let results = sample::full();
+        let round = round(&results.workloads).unwrap();
+        let held = |server| held(&results, round, server);
+        assert_eq!(held("multiplexing-select"), Some(1_018.0));
+        assert_eq!(held("multiplexing-poll"), Some(10_000.0));
+        assert_eq!(held("blocking"), None);
+        assert_eq!(held("nobody"), None);
+    }
+}

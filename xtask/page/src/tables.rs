@@ -1,0 +1,197 @@
+//! Numbers as tables: a chart's own, and all there is of each workload.
+
+use compare::columns::{COLUMNS, Column, Group, remarks};
+use compare::results::{Figures, Results, Row};
+use compare::workload::Workload;
+use lab::number;
+use maud::{Markup, html};
+
+use super::chart::{Cell, Chart, range};
+
+/// Wide tables scroll in a box of their own, by keyboard too.
+fn boxed(label: &str, table: Markup) -> Markup {
+    html! {
+        div .box tabindex="0" role="region" aria-label=(label) { (table) }
+    }
+}
+
+/// What a chart shows, group by group.
+pub fn of_chart(results: &Results, chart: &Chart) -> Markup {
+    let columns = chart.series.len() + chart.extra.len() + 1;
+    let table = html! {
+        table {
+            caption { (chart.title) ": " (unit(chart)) }
+            thead { tr {
+                th scope="col" { "Server" }
+                @for heading in chart.series.iter().chain(&chart.extra) {
+                    th scope="col" { (heading) }
+                }
+            } }
+            @for (group, _) in results.groups() {
+                tbody {
+                    tr { th .group colspan=(columns) scope="rowgroup" {
+                        (group.title())
+                    } }
+                    @for row in chart.rows.iter().filter(|r| r.group == group) {
+                        tr {
+                            th scope="row" { (row.name) }
+                            @let cells: Vec<_> =
+                                row.cells.iter().chain(&row.extra).collect();
+                            @for same in cells.chunk_by(same_reason) {
+                                (cell_of_chart(same[0], same.len()))
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    };
+    boxed(chart.title, table)
+}
+
+/// The axis' title, without what is the drawing's.
+fn unit(chart: &Chart) -> &str {
+    chart.axis.trim_end_matches(" (log)")
+}
+
+/// A reason that holds for several cells stands there once.
+fn same_reason(a: &&Cell, b: &&Cell) -> bool {
+    matches!((a, b), (Cell::Not(a), Cell::Not(b)) if a == b)
+}
+
+fn cell_of_chart(cell: &Cell, columns: usize) -> Markup {
+    html! {
+        @match cell {
+            Cell::Known(spread) => td {
+                (number::figure(spread.median))
+                @if let Some(range) = range(spread) {
+                    " " span .range { (range) }
+                }
+            },
+            Cell::Not(why) => td .why colspan=(columns) { (why) },
+            Cell::Count(_) | Cell::Unknown => td { (cell.text()) },
+        }
+    }
+}
+
+/// Every workload: each group with the yardsticks below it, then all servers
+/// together.
+pub fn all(results: &Results) -> Markup {
+    html! {
+        section .wide #tables {
+            h2 { "Tables" }
+            p {
+                "All workloads, all figures: medians, and where there are "
+                "several runs, the least and the most below. Latencies are in "
+                "microseconds. Every single run is a line of "
+                code { "runs.csv" } ", beside this page."
+            }
+            @for workload in &results.workloads {
+                (workload_tables(results, workload))
+            }
+            @if results.workloads.is_empty() { p { "There are none." } }
+        }
+    }
+}
+
+fn workload_tables(results: &Results, workload: &Workload) -> Markup {
+    let groups = results.groups();
+    let yardsticks: Vec<_> = servers(&groups, Group::Yardstick).collect();
+    let mut together: Vec<_> =
+        results.servers.iter().map(|s| s.title.as_str()).collect();
+    let cost = |server: &&str| {
+        let spread = results.spread(&workload.name, server, |f| Some(f.cpu));
+        spread.map_or(f64::INFINITY, |spread| spread.median)
+    };
+    together.sort_by(|a, b| cost(a).total_cmp(&cost(b)));
+    html! {
+        section #(format!("workload-{}", workload.name)) {
+            h3 { (workload.title) " " code { (workload.name) } }
+            @for group in [Group::OneThread, Group::ManyThreads] {
+                @let models: Vec<_> = servers(&groups, group).collect();
+                @if !models.is_empty() {
+                    (table(results, workload, group.title(),
+                        &[&models, &yardsticks]))
+                }
+            }
+            details .again {
+                summary { "All together, the least processor time first" }
+                (table(results, workload, "All servers", &[&together]))
+            }
+        }
+    }
+}
+
+fn servers<'a>(
+    groups: &[(Group, Vec<&'a str>)],
+    wanted: Group,
+) -> impl Iterator<Item = &'a str> {
+    let found = groups.iter().filter(move |(group, _)| *group == wanted);
+    found.flat_map(|(_, servers)| servers.clone())
+}
+
+/// Each part has a body of its own.
+fn table(
+    results: &Results,
+    workload: &Workload,
+    title: &str,
+    parts: &[&[&str]],
+) -> Markup {
+    let label = format!("{}: {title}", workload.title);
+    let table = html! {
+        table .figures {
+            caption { (title) }
+            thead { tr {
+                th scope="col" { "Server" }
+                @for Column { name, unit, .. } in &COLUMNS {
+                    th scope="col" { (name) " " span .unit { (unit) } }
+                }
+                th scope="col" { "Remark" }
+            } }
+            @for part in parts.iter().filter(|part| !part.is_empty()) {
+                tbody {
+                    @for server in *part { (row(results, workload, server)) }
+                }
+            }
+        }
+    };
+    boxed(&label, table)
+}
+
+fn row(results: &Results, workload: &Workload, server: &str) -> Markup {
+    let why = |why: &str| {
+        html! { td .why colspan=(COLUMNS.len() + 1) { (why) } }
+    };
+    html! {
+        tr {
+            th scope="row" { (server) }
+            @match results.row(&workload.name, server) {
+                Some(Row::Measured(runs)) => {
+                    @for column in &COLUMNS { (cell(column, &runs)) }
+                    td .why { (remarks(&runs).join("; ")) }
+                }
+                Some(Row::Cannot(reason)) =>
+                    (why(&format!("can't: {reason}"))),
+                Some(Row::Failed(reason)) =>
+                    (why(&format!("failed: {reason}"))),
+                None => (why("not run")),
+            }
+        }
+    }
+}
+
+fn cell(column: &Column, runs: &[&Figures]) -> Markup {
+    let spread = column.spread(runs);
+    html! {
+        td {
+            @if let Some(spread) = spread {
+                ((column.show)(spread.median))
+                @if let Some(range) = range(&spread).filter(|_| column.spread) {
+                    " " span .range { (range) }
+                }
+            } @else {
+                (number::NONE)
+            }
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! A case, what it runs against, and how it may end.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, Result};
+use cargo_metadata::camino::Utf8PathBuf;
+use lab::ceilings::{Ceiling, Ceilings};
+use lab::model::{Clients, Model, Transport, Variant};
+
+use super::judge::Redis;
+use super::launch::Launch;
+use super::scenes::Scenes;
+use super::server::Server;
+
+/// One model in one variant: what the suite knows of it is what its manifest
+/// declares, and where its program is.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    pub model: Model,
+    pub variant: Variant,
+    pub program: PathBuf,
+}
+
+impl Subject {
+    pub fn title(&self) -> String {
+        self.model.title(&self.variant)
+    }
+
+    /// Whether this is the model's name, or `model/variant`.
+    pub fn is_called(&self, name: &str) -> bool {
+        self.model.name == name || self.title() == name
+    }
+
+    /// Whether it serves one client at a time.
+    pub fn serves_one(&self) -> bool {
+        self.model.clients == Clients::One
+    }
+
+    pub fn serves(&self, transport: Transport) -> bool {
+        self.model.transports_of(&self.variant).contains(&transport)
+    }
+}
+
+/// Which models a case is for. A case that one kind of model has no use for
+/// has a counterpart for that kind: nobody is excused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum For {
+    Everyone,
+    /// Models that serve one client at a time.
+    One,
+    /// Models that serve many.
+    Many,
+    /// The model of this name, or one of its variants: `model/variant`.
+    Model(&'static str),
+    /// Any of these.
+    Models(&'static [&'static str]),
+}
+
+/// How a case shares the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Beside others.
+    Together,
+    /// After the others, by itself: it wants the machine's time.
+    Alone,
+}
+
+type Body = Arc<dyn Fn(&Trial) -> Result<()> + Send + Sync>;
+
+/// One thing that models promise, and how to see that they keep it.
+#[derive(Clone)]
+pub struct Case {
+    pub name: String,
+    pub models: For,
+    phase: Phase,
+    /// A model that needs the machine's time for it, if others do not.
+    alone_for: Option<&'static str>,
+    /// How many clients it holds at a time, if many: they are descriptors of
+    /// this process.
+    pub crowd: usize,
+    body: Body,
+}
+
+impl Case {
+    pub fn new(
+        name: impl Into<String>,
+        body: impl Fn(&Trial) -> Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            models: For::Everyone,
+            phase: Phase::Together,
+            alone_for: None,
+            crowd: 0,
+            body: Arc::new(body),
+        }
+    }
+
+    pub fn only(mut self, models: For) -> Self {
+        self.models = models;
+        self
+    }
+
+    pub fn alone(mut self) -> Self {
+        self.phase = Phase::Alone;
+        self
+    }
+
+    /// The same for one model, or variant, only.
+    pub fn alone_for(mut self, model: &'static str) -> Self {
+        self.alone_for = Some(model);
+        self
+    }
+
+    /// A case with thousands of clients, which waits until there are
+    /// descriptors for them.
+    pub fn crowd(mut self, clients: usize) -> Self {
+        self.crowd = clients;
+        self
+    }
+
+    pub fn is_for(&self, subject: &Subject) -> bool {
+        match self.models {
+            For::Everyone => true,
+            For::One => subject.serves_one(),
+            For::Many => !subject.serves_one(),
+            For::Model(name) => subject.is_called(name),
+            For::Models(names) => {
+                names.iter().any(|name| subject.is_called(name))
+            }
+        }
+    }
+
+    pub fn phase_for(&self, subject: &Subject) -> Phase {
+        match self.alone_for {
+            Some(model) if subject.is_called(model) => Phase::Alone,
+            _ => self.phase,
+        }
+    }
+
+    /// Runs the case, then stops its servers the way an operator would and
+    /// checks that each leaves in order.
+    pub fn run(&self, trial: &Trial) -> Result<()> {
+        (self.body)(trial)?;
+        for server in trial.servers.borrow().iter() {
+            server.stop().context("when stopped after the case")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Case").field("name", &self.name).finish()
+    }
+}
+
+/// What all trials of one run share.
+#[derive(Debug)]
+pub struct Surroundings {
+    /// Where streams come from that are random: the same seed gives the same
+    /// streams.
+    pub seed: u64,
+    /// The Redis that judges replies, or why there is none.
+    pub redis: Result<Redis, String>,
+    /// Where models were found to end.
+    pub ceilings: Ceilings,
+    /// The folder of the transcripts.
+    pub golden: Utf8PathBuf,
+    pub scenes: Scenes,
+    /// Where they are found to end now, if that is to be written down.
+    pub recorded: Option<Mutex<Ceilings>>,
+}
+
+impl Surroundings {
+    pub fn records(&self) -> bool {
+        self.recorded.is_some()
+    }
+
+    pub fn record(&self, title: String, ceiling: Ceiling) {
+        if let Some(recorded) = &self.recorded {
+            let mut all =
+                recorded.lock().unwrap_or_else(PoisonError::into_inner);
+            all.set(title, ceiling);
+        }
+    }
+}
+
+/// One run of one case against one subject.
+#[derive(Debug)]
+pub struct Trial {
+    pub subject: Arc<Subject>,
+    pub surroundings: Arc<Surroundings>,
+    servers: RefCell<Vec<Rc<Server>>>,
+    notes: RefCell<Vec<String>>,
+}
+
+impl Trial {
+    pub fn new(subject: &Arc<Subject>, around: &Arc<Surroundings>) -> Self {
+        Self {
+            subject: Arc::clone(subject),
+            surroundings: Arc::clone(around),
+            servers: RefCell::default(),
+            notes: RefCell::default(),
+        }
+    }
+
+    /// A server as the subject starts it, for streams on 127.0.0.1 and a port
+    /// that the kernel picks.
+    pub fn launch(&self) -> Launch<'_> {
+        Launch::new(self)
+    }
+
+    /// The same, started.
+    pub fn serve(&self) -> Result<Rc<Server>> {
+        self.launch().start()
+    }
+
+    pub fn keep(&self, server: Server) -> Rc<Server> {
+        let server = Rc::new(server);
+        self.servers.borrow_mut().push(Rc::clone(&server));
+        server
+    }
+
+    pub fn servers(&self) -> Vec<Rc<Server>> {
+        self.servers.borrow().clone()
+    }
+
+    /// Something that the case has found out and people want to see, though
+    /// nothing is wrong.
+    pub fn tell(&self, note: impl Into<String>) {
+        self.notes.borrow_mut().push(note.into());
+    }
+
+    pub fn notes(&self) -> Vec<String> {
+        self.notes.borrow().clone()
+    }
+
+    /// Skips the case where the subject does not serve datagrams.
+    pub fn needs_datagrams(&self) -> Result<()> {
+        if self.subject.serves(Transport::Udp) {
+            return Ok(());
+        }
+        let why = self.subject.variant.why.as_deref();
+        Err(skip(why.unwrap_or("serves no datagrams")))
+    }
+
+    /// Random numbers that differ from subject to subject no more than from
+    /// run to run: not at all, for one seed.
+    pub fn random(&self) -> fastrand::Rng {
+        fastrand::Rng::with_seed(self.surroundings.seed)
+    }
+}
+
+/// Why a case cannot run here.
+#[derive(Debug)]
+pub struct Skip(pub String);
+
+impl fmt::Display for Skip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Skip {}
+
+/// The error with which a case says that it cannot run here.
+pub fn skip(reason: impl Into<String>) -> anyhow::Error {
+    Skip(reason.into()).into()
+}
+
+/// How a trial ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Passed,
+    /// The whole story, for people.
+    Failed(String),
+    /// The reason.
+    Skipped(String),
+}

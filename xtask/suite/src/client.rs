@@ -1,0 +1,362 @@
+//! A client of a server under test: says what a case tells it to, byte for
+//! byte, and checks every byte it gets.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::AsRawFd;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use lab::process;
+use nix::poll::PollFlags;
+use socket2::{Domain, SockRef, Socket, Type};
+
+use super::PATIENCE;
+use super::bytes::{difference, show};
+use super::reply::{Info, Reply};
+
+/// One connection to a server.
+#[derive(Debug)]
+pub struct Client {
+    stream: TcpStream,
+}
+
+impl Client {
+    pub fn connect(address: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, PATIENCE)
+            .with_context(|| format!("connecting to {address}"))?;
+        Self::new(stream)
+    }
+
+    /// A client that takes a few kilobytes at a time, so that whoever sends it
+    /// more gets short writes. The window is negotiated at connect: it has to
+    /// be set before.
+    pub fn with_small_window(address: SocketAddr) -> Result<Self> {
+        let socket =
+            Socket::new(Domain::for_address(address), Type::STREAM, None)
+                .context("socket")?;
+        socket.set_recv_buffer_size(4096).context("SO_RCVBUF")?;
+        socket
+            .connect(&address.into())
+            .with_context(|| format!("connecting to {address}"))?;
+        Self::new(socket.into())
+    }
+
+    /// From here on it takes as much as others do, or 64 KiB, which is the most
+    /// that a window can be whose scale was negotiated when it was small.
+    pub fn widen(&mut self) -> Result<&mut Self> {
+        let socket = SockRef::from(&self.stream);
+        socket.set_recv_buffer_size(1 << 20).context("SO_RCVBUF")?;
+        Ok(self)
+    }
+
+    fn new(stream: TcpStream) -> Result<Self> {
+        stream.set_nodelay(true).context("TCP_NODELAY")?;
+        stream.set_read_timeout(Some(PATIENCE)).context("SO_RCVTIMEO")?;
+        stream.set_write_timeout(Some(PATIENCE)).context("SO_SNDTIMEO")?;
+        Ok(Self { stream })
+    }
+
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> Result<&mut Self> {
+        let bytes = bytes.as_ref();
+        self.stream
+            .write_all(bytes)
+            .with_context(|| format!("sending {}", show(bytes)))?;
+        Ok(self)
+    }
+
+    /// The same bytes, each in a segment of its own.
+    pub fn dribble(&mut self, bytes: impl AsRef<[u8]>) -> Result<&mut Self> {
+        for byte in bytes.as_ref() {
+            self.send([*byte])?;
+        }
+        Ok(self)
+    }
+
+    /// Sends without ever waiting, as much as the kernel takes.
+    pub fn send_what_fits(&mut self, bytes: &[u8]) -> Result<usize> {
+        self.stream.set_nonblocking(true)?;
+        let mut sent = 0;
+        while sent < bytes.len() {
+            match self.stream.write(&bytes[sent..]) {
+                Ok(count) => sent += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error).context("sending"),
+            }
+        }
+        self.stream.set_nonblocking(false)?;
+        Ok(sent)
+    }
+
+    /// Reads as many bytes as `expected` has and compares.
+    pub fn expect(&mut self, expected: impl AsRef<[u8]>) -> Result<&mut Self> {
+        let expected = expected.as_ref();
+        let mut seen = vec![0; expected.len()];
+        let mut length = 0;
+        while length < seen.len() {
+            match self.stream.read(&mut seen[length..]) {
+                Ok(0) => {
+                    let seen = &seen[..length];
+                    bail!("the end came early: {}", difference(expected, seen))
+                }
+                Ok(count) => length += count,
+                Err(error) => {
+                    let seen = &seen[..length];
+                    let told = told(&error);
+                    bail!("{told}: {}", difference(expected, seen))
+                }
+            }
+        }
+        ensure!(seen == expected, "{}", difference(expected, &seen));
+        Ok(self)
+    }
+
+    pub fn read_exactly(&mut self, buffer: &mut [u8]) -> Result<()> {
+        self.stream.read_exact(buffer).map_err(|error| {
+            anyhow::anyhow!("expected a reply: {}", told(&error))
+        })
+    }
+
+    /// Checks that the server has nothing more to say and has closed its
+    /// side in order; a reset is no end.
+    pub fn expect_end(&mut self) -> Result<&mut Self> {
+        let mut byte = [0; 64];
+        match self.stream.read(&mut byte) {
+            Ok(0) => self.expect_no_reset(),
+            Ok(count) => {
+                bail!("expected the end, seen {}", show(&byte[..count]))
+            }
+            Err(error) => bail!("expected the end: {}", told(&error)),
+        }
+    }
+
+    /// Checks that no reset has come behind the end: the sign of a server that
+    /// closed with input unread. Reading does not tell, once the end is read.
+    pub fn expect_no_reset(&mut self) -> Result<&mut Self> {
+        match self.stream.take_error().context("SO_ERROR")? {
+            None => Ok(self),
+            Some(error) => bail!("the end came with a reset: {error}"),
+        }
+    }
+
+    /// Waits until the connection has ended, in order or by a reset.
+    pub fn expect_gone(&mut self) -> Result<&mut Self> {
+        let mut byte = [0; 64];
+        match self.stream.read(&mut byte) {
+            Ok(0) => Ok(self),
+            Err(error) if is_reset(&error) => Ok(self),
+            Ok(count) => {
+                bail!("expected no reply, seen {}", show(&byte[..count]))
+            }
+            Err(error) => bail!("expected the end: {}", told(&error)),
+        }
+    }
+
+    /// The same connection for another thread.
+    pub fn twin(&self) -> Result<Self> {
+        let stream = self.stream.try_clone().context("dup")?;
+        Ok(Self { stream })
+    }
+
+    /// Sends one byte out of band.
+    pub fn send_urgent(&mut self, byte: u8) -> Result<&mut Self> {
+        let sent = SockRef::from(&self.stream)
+            .send_out_of_band(&[byte])
+            .context("sending an urgent byte")?;
+        ensure!(sent == 1, "the urgent byte was not taken");
+        Ok(self)
+    }
+
+    /// Waits until the other side's kernel has everything that was sent.
+    pub fn wait_until_arrived(&mut self) -> Result<&mut Self> {
+        process::poll_until("the requests to arrive", PATIENCE, || {
+            Ok(self.unacknowledged()? == 0)
+        })?;
+        Ok(self)
+    }
+
+    /// The same for many who have all sent: a server that does not read may
+    /// put off each acknowledgement for 40 ms.
+    pub fn wait_until_all_arrived(clients: &mut [Self]) -> Result<()> {
+        for client in clients {
+            client.wait_until_arrived()?;
+        }
+        Ok(())
+    }
+
+    /// Waits until everything has arrived, or for a while nothing more has:
+    /// the server has stopped reading.
+    pub fn wait_until_settled(&mut self) -> Result<&mut Self> {
+        let (mut before, mut since) = (self.unacknowledged()?, Instant::now());
+        while before > 0 && since.elapsed() < Duration::from_millis(50) {
+            thread::sleep(Duration::from_millis(2));
+            let now = self.unacknowledged()?;
+            if now != before {
+                (before, since) = (now, Instant::now());
+            }
+        }
+        Ok(self)
+    }
+
+    fn unacknowledged(&self) -> Result<i32> {
+        outstanding(&self.stream)
+    }
+
+    /// Whether the kernel takes nothing more for so long.
+    pub fn is_stuck(&self, patience: Duration) -> Result<bool> {
+        process::wait_for(
+            &self.stream,
+            PollFlags::POLLOUT,
+            Instant::now() + patience,
+        )
+        .map(|writable| !writable)
+    }
+
+    /// Checks that for a while the server says nothing and closes nothing.
+    pub fn expect_silence(&mut self, time: Duration) -> Result<&mut Self> {
+        if process::wait_readable(&self.stream, Instant::now() + time)? {
+            let mut seen = [0; 64];
+            let count = self.stream.read(&mut seen)?;
+            bail!("expected silence, seen {}", show(&seen[..count]));
+        }
+        Ok(self)
+    }
+
+    /// Sends `request` and reads `expected` at the same time: what a client
+    /// must do that asks for more than the buffers on the way hold.
+    pub fn exchange(
+        &mut self,
+        request: impl AsRef<[u8]> + Sync,
+        expected: impl AsRef<[u8]>,
+    ) -> Result<&mut Self> {
+        let mut writer = self.stream.try_clone().context("dup")?;
+        let (sent, received) = thread::scope(|scope| {
+            let sent = scope.spawn(|| writer.write_all(request.as_ref()));
+            let received = self.expect(expected).map(drop);
+            if received.is_err() {
+                // Nobody reads any more: let the writer end too.
+                let _ = self.stream.shutdown(Shutdown::Both);
+            }
+            (sent.join(), received)
+        });
+        received?;
+        match sent {
+            Ok(sent) => sent.context("sending")?,
+            Err(_) => bail!("the sending thread panicked"),
+        }
+        Ok(self)
+    }
+
+    /// Says that nothing more will be sent.
+    pub fn half_close(&mut self) -> Result<&mut Self> {
+        self.stream.shutdown(Shutdown::Write).context("shutdown")?;
+        Ok(self)
+    }
+
+    /// Says goodbye and waits for the server's: from then on the server has
+    /// nothing left to do for this client but to close.
+    pub fn leave(mut self) -> Result<()> {
+        self.half_close()?.expect_end()?;
+        Ok(())
+    }
+
+    /// Breaks the connection: the server gets ECONNRESET. Closing with
+    /// SO_LINGER of zero is what sends the reset.
+    pub fn reset(self) -> Result<()> {
+        SockRef::from(&self.stream)
+            .set_linger(Some(Duration::ZERO))
+            .context("SO_LINGER")
+    }
+
+    /// Reads one reply of any kind.
+    pub fn reply(&mut self) -> Result<Reply> {
+        Reply::read(&mut self.stream)
+    }
+
+    /// Asks for INFO and checks its form.
+    pub fn info(&mut self) -> Result<Info> {
+        self.send("INFO\r\n")?;
+        Info::from_reply(&self.reply()?)
+    }
+
+    /// Checks that the server still serves this client.
+    pub fn ping(&mut self) -> Result<&mut Self> {
+        self.send("PING\r\n")?.expect("+PONG\r\n")
+    }
+
+    /// The same for many, some at a time: a server that looks at all of them
+    /// for each event does that less often.
+    pub fn ping_all(clients: &mut [Self]) -> Result<()> {
+        for (group, some) in clients.chunks_mut(64).enumerate() {
+            for client in some.iter_mut() {
+                client.send("PING\r\n")?;
+            }
+            for (number, client) in some.iter_mut().enumerate() {
+                let name = || format!("client {}", 64 * group + number);
+                client.expect("+PONG\r\n").with_context(name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends `request` again and again, reading nothing, until the kernel has
+    /// taken nothing for a while, and says how much it took: the server has
+    /// stopped reading. A server that goes on reading gets `MOST_STUFFED`.
+    /// `check` looks on.
+    pub fn stuff(
+        &mut self,
+        request: &[u8],
+        mut check: impl FnMut(usize) -> Result<()>,
+    ) -> Result<usize> {
+        /// More than the socket buffers of both sides hold, several times.
+        const MOST_STUFFED: usize = 32 << 20;
+
+        let block = request.repeat(1 + 65_536 / request.len());
+        let (mut total, mut offset) = (0, 0);
+        while total < MOST_STUFFED {
+            let count = self.send_what_fits(&block[offset..])?;
+            if count == 0 && self.is_stuck(Duration::from_millis(200))? {
+                break;
+            }
+            total += count;
+            offset = (offset + count) % block.len();
+            check(total)?;
+        }
+        Ok(total)
+    }
+}
+
+/// Bytes that were sent and are not yet acknowledged over TCP, or not yet read
+/// by the other side of a Unix socket.
+pub fn outstanding(socket: &impl AsRawFd) -> Result<i32> {
+    let mut bytes = 0;
+    // SAFETY: an open socket, and an integer that outlives the call.
+    unsafe { unacknowledged(socket.as_raw_fd(), &raw mut bytes) }?;
+    Ok(bytes)
+}
+
+nix::ioctl_read_bad!(
+    /// Bytes that the other side has not acknowledged, see tcp(7).
+    unacknowledged,
+    libc::TIOCOUTQ,
+    libc::c_int
+);
+
+fn is_reset(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
+}
+
+fn told(error: &std::io::Error) -> String {
+    match error.kind() {
+        ErrorKind::WouldBlock | ErrorKind::TimedOut => {
+            format!("waited {PATIENCE:?} in vain")
+        }
+        ErrorKind::ConnectionReset => "the server reset it".to_owned(),
+        _ => error.to_string(),
+    }
+}

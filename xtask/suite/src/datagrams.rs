@@ -1,0 +1,82 @@
+//! A datagram socket that asks a server under test.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use lab::process::wait_readable;
+use socket2::SockRef;
+
+use super::PATIENCE;
+use super::bytes::{difference, show};
+use super::reply::{Info, Reply};
+
+/// One socket, which notices where replies come from: it is not connected.
+#[derive(Debug)]
+pub struct Peer {
+    socket: UdpSocket,
+    server: SocketAddr,
+}
+
+impl Peer {
+    pub fn new(server: SocketAddr) -> Result<Self> {
+        let any: IpAddr = match server {
+            SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+            SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        let socket = UdpSocket::bind((any, 0)).context("bind")?;
+        socket.set_read_timeout(Some(PATIENCE)).context("SO_RCVTIMEO")?;
+        // Room for the largest datagrams, of which the default holds two.
+        SockRef::from(&socket).set_recv_buffer_size(1 << 20)?;
+        Ok(Self { socket, server })
+    }
+
+    pub fn send(&self, datagram: impl AsRef<[u8]>) -> Result<&Self> {
+        let datagram = datagram.as_ref();
+        let sent = self
+            .socket
+            .send_to(datagram, self.server)
+            .with_context(|| format!("sending {}", show(datagram)))?;
+        ensure!(sent == datagram.len(), "a datagram was sent in part");
+        Ok(self)
+    }
+
+    /// Receives one datagram, which must hold `expected` and come from the
+    /// address that was asked.
+    pub fn expect(&self, expected: impl AsRef<[u8]>) -> Result<&Self> {
+        let (expected, seen) = (expected.as_ref(), self.receive()?);
+        ensure!(seen == expected, "{}", difference(expected, &seen));
+        Ok(self)
+    }
+
+    /// Asks for INFO and checks its form.
+    pub fn info(&self) -> Result<Info> {
+        let datagram = self.send("INFO\r\n")?.receive()?;
+        Info::from_reply(&Reply::read(&mut &datagram[..])?)
+    }
+
+    /// Whether a datagram comes within a moment.
+    pub fn has_answer(&self) -> Result<bool> {
+        let moment = Instant::now() + Duration::from_millis(100);
+        wait_readable(&self.socket, moment)
+    }
+
+    pub fn receive(&self) -> Result<Vec<u8>> {
+        let mut seen = vec![0; 65_536];
+        let (length, from) = match self.socket.recv_from(&mut seen) {
+            Ok(received) => received,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                bail!("waited {PATIENCE:?} in vain for a datagram")
+            }
+            Err(error) => return Err(error).context("receiving"),
+        };
+        ensure!(
+            from == self.server,
+            "asked {}, and {from} has answered",
+            self.server
+        );
+        seen.truncate(length);
+        Ok(seen)
+    }
+}

@@ -1,0 +1,349 @@
+//! Faults that no client can cause: system calls that fail on demand.
+//!
+//! A filter set before exec hands the chosen calls to this process, which lets
+//! them pass or answers with an errno in the kernel's place, see
+//! seccomp_unotify(2). So a fault begins and ends while the server runs, and
+//! every call that met it is counted.
+
+mod handover;
+
+use std::fmt;
+use std::io;
+use std::mem;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use anyhow::{Context, Result, ensure};
+use nix::errno::Errno;
+
+use handover::{receive_descriptor, send_descriptor};
+
+/// System calls of one purpose.
+#[derive(Clone, Copy, Debug)]
+pub struct Calls {
+    numbers: &'static [i64],
+    /// Only calls on sockets count: read(2) and write(2) serve other
+    /// descriptors too, from which no such error comes, an eventfd for one.
+    on_sockets: bool,
+}
+
+const fn calls(numbers: &'static [i64]) -> Calls {
+    Calls { numbers, on_sockets: false }
+}
+
+const fn on_sockets(numbers: &'static [i64]) -> Calls {
+    Calls { numbers, on_sockets: true }
+}
+
+/// `fork` and every other way to start a process or a thread. glibc starts
+/// both through clone and clone3.
+#[cfg(target_arch = "x86_64")]
+pub const CLONE: Calls = calls(&[
+    libc::SYS_clone,
+    libc::SYS_clone3,
+    libc::SYS_fork,
+    libc::SYS_vfork,
+]);
+#[cfg(not(target_arch = "x86_64"))]
+pub const CLONE: Calls = calls(&[libc::SYS_clone, libc::SYS_clone3]);
+
+pub const ACCEPT: Calls = calls(&[libc::SYS_accept, libc::SYS_accept4]);
+
+/// Every way to receive from a socket.
+pub const RECEIVE: Calls = on_sockets(&[
+    libc::SYS_read,
+    libc::SYS_readv,
+    libc::SYS_recvfrom,
+    libc::SYS_recvmsg,
+    libc::SYS_recvmmsg,
+]);
+
+/// Every way to send to a socket but sendmsg, which hands the filter over.
+pub const SEND: Calls =
+    on_sockets(&[libc::SYS_write, libc::SYS_writev, libc::SYS_sendto]);
+
+/// Every way to wait for whatever comes next: for descriptors, for a queued
+/// signal, for a completion.
+#[cfg(target_arch = "x86_64")]
+pub const WAIT: Calls = calls(&[
+    libc::SYS_epoll_wait,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_pwait2,
+    libc::SYS_poll,
+    libc::SYS_ppoll,
+    libc::SYS_select,
+    libc::SYS_pselect6,
+    libc::SYS_rt_sigtimedwait,
+    libc::SYS_io_uring_enter,
+]);
+#[cfg(not(target_arch = "x86_64"))]
+pub const WAIT: Calls = calls(&[
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_pwait2,
+    libc::SYS_ppoll,
+    libc::SYS_pselect6,
+    libc::SYS_rt_sigtimedwait,
+    libc::SYS_io_uring_enter,
+]);
+
+/// The way to get a ring, without which there is no io_uring.
+pub const RING: Calls = calls(&[libc::SYS_io_uring_setup]);
+
+#[cfg(target_arch = "x86_64")]
+const AUDIT_ARCH: u32 = 0xc000_003e;
+#[cfg(target_arch = "aarch64")]
+const AUDIT_ARCH: u32 = 0xc000_00b7;
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+const AUDIT_ARCH: u32 = 0;
+
+/// System calls of one server that fail while the fault is on.
+#[derive(Debug)]
+pub struct Fault {
+    calls: Calls,
+    errno: Errno,
+    switch: Arc<Switch>,
+}
+
+#[derive(Debug, Default)]
+struct Switch {
+    /// How many calls shall still fail.
+    left: AtomicUsize,
+    failed: AtomicUsize,
+    asked: AtomicUsize,
+}
+
+impl Fault {
+    /// `calls` will fail with `errno`, once switched on.
+    pub fn new(calls: Calls, errno: Errno) -> Self {
+        Self { calls, errno, switch: Arc::default() }
+    }
+
+    /// From now on every call fails.
+    pub fn on(&self) {
+        self.fail_next(usize::MAX);
+    }
+
+    /// The next `count` calls fail, then all pass.
+    pub fn fail_next(&self, count: usize) {
+        self.switch.left.store(count, Ordering::SeqCst);
+    }
+
+    /// From now on every call passes.
+    pub fn off(&self) {
+        self.fail_next(0);
+    }
+
+    /// How many calls have failed.
+    pub fn failed(&self) -> usize {
+        self.switch.failed.load(Ordering::SeqCst)
+    }
+
+    /// Whether there was any such call, failed or not: who has others do its
+    /// work, as with io_uring, makes none that a filter could see.
+    pub fn was_asked(&self) -> bool {
+        self.switch.asked.load(Ordering::SeqCst) > 0
+    }
+
+    /// The filter as a BPF program: the chosen calls ask, all others pass.
+    fn program(&self) -> Vec<libc::sock_filter> {
+        const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
+        const JUMP_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
+        const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
+        // The members of struct seccomp_data.
+        const NUMBER: u32 = 0;
+        const ARCHITECTURE: u32 = 4;
+
+        let step = |code: u32, k: u32, jt: usize, jf: usize| {
+            // Far less than 255 steps, see the constants above.
+            libc::sock_filter {
+                code: code as u16,
+                jt: jt as u8,
+                jf: jf as u8,
+                k,
+            }
+        };
+        let count = self.calls.numbers.len();
+        let mut program = vec![
+            step(LOAD, ARCHITECTURE, 0, 0),
+            step(JUMP_EQUAL, AUDIT_ARCH, 0, count + 1),
+            step(LOAD, NUMBER, 0, 0),
+        ];
+        for (index, call) in self.calls.numbers.iter().enumerate() {
+            program.push(step(JUMP_EQUAL, *call as u32, count - index, 0));
+        }
+        program.push(step(RETURN, libc::SECCOMP_RET_ALLOW, 0, 0));
+        program.push(step(RETURN, libc::SECCOMP_RET_USER_NOTIF, 0, 0));
+        program
+    }
+
+    /// What the new process must do before exec, and what decides its calls
+    /// from then on.
+    pub fn prepare(&self) -> Result<(Filter, Judge)> {
+        ensure!(
+            AUDIT_ARCH != 0,
+            crate::case::skip("no seccomp filter for this architecture")
+        );
+        let (ours, theirs) = UnixStream::pair().context("socketpair")?;
+        let filter = Filter { program: self.program(), handover: theirs };
+        let judge = Judge {
+            handover: ours,
+            errno: self.errno as i32,
+            on_sockets: self.calls.on_sockets,
+            switch: Arc::clone(&self.switch),
+        };
+        Ok((filter, judge))
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let calls = self.calls.numbers;
+        write!(f, "{:?} from system calls {calls:?}", self.errno)
+    }
+}
+
+/// The new process's side.
+#[derive(Debug)]
+pub struct Filter {
+    program: Vec<libc::sock_filter>,
+    handover: UnixStream,
+}
+
+impl Filter {
+    /// Puts the calling process under the filter and hands its decisions
+    /// over. Async-signal-safe: called between fork and exec.
+    pub fn install(&mut self) -> io::Result<()> {
+        let program = libc::sock_fprog {
+            len: self.program.len() as u16,
+            filter: self.program.as_mut_ptr(),
+        };
+        // SAFETY: an integer option, no memory involved. Without it, only
+        // root may set a filter.
+        unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
+        // SAFETY: `program` points to `len` steps that live in `self`, and
+        // the kernel copies them before the call returns.
+        let listener = unsafe {
+            libc::syscall(
+                libc::SYS_seccomp,
+                libc::SECCOMP_SET_MODE_FILTER,
+                libc::SECCOMP_FILTER_FLAG_NEW_LISTENER,
+                &raw const program,
+            )
+        };
+        if listener < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // The listener is close-on-exec: after this only the judge has it.
+        send_descriptor(&self.handover, listener as RawFd)
+    }
+}
+
+/// The side that decides.
+#[derive(Debug)]
+pub struct Judge {
+    handover: UnixStream,
+    errno: i32,
+    on_sockets: bool,
+    switch: Arc<Switch>,
+}
+
+impl Judge {
+    /// Decides calls on a thread of its own, until the last process under
+    /// the filter has gone.
+    pub fn start(self) -> Result<()> {
+        let listener = receive_descriptor(&self.handover)
+            .context("the filtered process did not hand over its calls")?;
+        thread::Builder::new()
+            .name("fault".to_owned())
+            .spawn(move || while self.decide(&listener).is_ok() {})
+            .context("cannot start a thread")?;
+        Ok(())
+    }
+
+    fn decide(&self, listener: &OwnedFd) -> Result<()> {
+        let mut call = zeroed_notification();
+        wait_for_call(listener)?;
+        // SAFETY: `listener` is a seccomp listener, `call` is zeroed as it
+        // demands and outlives the call.
+        match unsafe {
+            notification_receive(listener.as_raw_fd(), &raw mut call)
+        } {
+            // The caller was killed or interrupted meanwhile.
+            Err(Errno::ENOENT | Errno::EINTR) => return Ok(()),
+            result => result.context("SECCOMP_IOCTL_NOTIF_RECV")?,
+        };
+        let mut answer = libc::seccomp_notif_resp {
+            id: call.id,
+            val: 0,
+            error: 0,
+            flags: libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32,
+        };
+        let counts = !self.on_sockets || is_on_a_socket(&call);
+        if counts && self.switch.next_fails() {
+            answer.flags = 0;
+            answer.error = -self.errno;
+        }
+        // SAFETY: as above; `answer` is a whole response.
+        match unsafe {
+            notification_send(listener.as_raw_fd(), &raw mut answer)
+        } {
+            Err(Errno::ENOENT) => Ok(()),
+            result => result.map(drop).context("SECCOMP_IOCTL_NOTIF_SEND"),
+        }
+    }
+}
+
+impl Switch {
+    /// Counts a call and says whether it shall fail.
+    fn next_fails(&self) -> bool {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let fewer = |left: usize| match left {
+            usize::MAX => Some(left),
+            _ => left.checked_sub(1),
+        };
+        let order = Ordering::SeqCst;
+        let fails = self.left.fetch_update(order, order, fewer).is_ok();
+        if fails {
+            self.failed.fetch_add(1, Ordering::SeqCst);
+        }
+        fails
+    }
+}
+
+/// Whether a call's first argument is a socket. The caller waits for the
+/// answer meanwhile, so its descriptors are what they were.
+fn is_on_a_socket(call: &libc::seccomp_notif) -> bool {
+    let path = format!("/proc/{}/fd/{}", call.pid, call.data.args[0]);
+    let target = std::fs::read_link(path).unwrap_or_default();
+    target.to_string_lossy().starts_with("socket:")
+}
+
+nix::ioctl_readwrite!(notification_receive, b'!', 0, libc::seccomp_notif);
+nix::ioctl_readwrite!(notification_send, b'!', 1, libc::seccomp_notif_resp);
+
+fn zeroed_notification() -> libc::seccomp_notif {
+    // SAFETY: a struct of integers, for which zero is a value.
+    unsafe { mem::zeroed() }
+}
+
+/// The receiving ioctl would sleep on when the last filtered process ends;
+/// poll(2) reports that as a hang-up.
+fn wait_for_call(listener: &OwnedFd) -> Result<()> {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use std::os::fd::AsFd;
+
+    let mut fds = [PollFd::new(listener.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut fds, PollTimeout::NONE) {
+        Ok(_) | Err(Errno::EINTR) => {}
+        Err(error) => return Err(error).context("poll"),
+    }
+    let seen = fds[0].revents().unwrap_or(PollFlags::empty());
+    ensure!(
+        seen.contains(PollFlags::POLLIN),
+        "the filtered processes have gone"
+    );
+    Ok(())
+}

@@ -1,0 +1,252 @@
+//! Clients that nobody here wrote, and a Redis that judges every byte.
+
+use std::io::Write;
+use std::net::{Shutdown, TcpStream};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use lab::process::{end_group, poll_until, which};
+use lab::server::tie;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use super::edge_cases::hears;
+use super::edges::edges;
+use super::rows::rows;
+use super::streams;
+use crate::bytes::{difference, request, show};
+use crate::case::{Case, Trial, skip};
+use crate::interrupt;
+use crate::judge::{Redis, converse};
+use crate::reply::Info;
+use crate::server::Server;
+
+/// How many random streams each case sends.
+const STREAMS: usize = 400;
+
+/// No program here needs as long.
+const HALF_A_MINUTE: Duration = Duration::from_secs(30);
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::new("redis_cli::ping", redis_cli_ping),
+        Case::new("redis_cli::resp3", redis_cli_resp3),
+        Case::new("redis_cli::info", redis_cli_info),
+        Case::new("redis_cli::commands_from_a_pipe", redis_cli_pipe),
+        Case::new("redis_cli::mass_insertion", redis_cli_mass).alone(),
+        Case::new("redis_benchmark", redis_benchmark).alone(),
+        Case::new("nc", nc),
+        Case::new("redis_judges::table", judged_table),
+        Case::new("redis_judges::limits", judged_limits),
+        Case::new("redis_judges::valid_streams", |trial| {
+            judged_streams(trial, streams::valid)
+        }),
+        Case::new("redis_judges::mutated_streams", |trial| {
+            judged_streams(trial, streams::mutated)
+        }),
+    ]
+}
+
+/// Runs a program with the server's port where `{}` stands, and gives it
+/// `input`.
+fn run(
+    name: &str,
+    arguments: &str,
+    server: &Server,
+    input: &[u8],
+) -> Result<Output> {
+    let program = which(name)
+        .ok_or_else(|| skip(format!("{name} is not on the PATH")))?;
+    let port = server.tcp()?.port().to_string();
+    let arguments = arguments.replace("{}", &port);
+    let mut command = Command::new(program);
+    command
+        .args(arguments.split_whitespace())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    tie(&mut command, Signal::SIGKILL);
+    let mut child = interrupt::spawn(&mut command)?;
+    let _guard = Group(Pid::from_raw(child.id().cast_signed()));
+    let mut stdin = child.stdin.take().context("no standard input")?;
+    let input = input.to_owned();
+    // On a thread: it may not be read before the replies are.
+    std::thread::spawn(move || stdin.write_all(&input));
+    let output = std::thread::spawn(move || child.wait_with_output());
+    poll_until(&format!("{name} to end"), HALF_A_MINUTE, || {
+        Ok(output.is_finished())
+    })?;
+    let output = match output.join() {
+        Ok(output) => output.with_context(|| format!("running {name}"))?,
+        Err(_) => anyhow::bail!("it panicked"),
+    };
+    let (stdout, stderr) = (show(&output.stdout), show(&output.stderr));
+    ensure!(
+        output.status.success() && output.stderr.is_empty(),
+        "{name} {arguments}: {}, stdout {stdout}, stderr {stderr}",
+        output.status
+    );
+    Ok(output)
+}
+
+/// Kills a program that does not end by itself.
+struct Group(Pid);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        end_group(self.0);
+        interrupt::forget(self.0);
+    }
+}
+
+fn expect_output(output: &Output, expected: &str) -> Result<()> {
+    let (expected, seen) = (expected.as_bytes(), &output.stdout);
+    ensure!(seen == expected, "{}", difference(expected, seen));
+    Ok(())
+}
+
+fn redis_cli_ping(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let output = run("redis-cli", "-p {} PING", &server, b"")?;
+    expect_output(&output, "PONG\n")?;
+    let output = run("redis-cli", "-p {} ECHO hello", &server, b"")?;
+    expect_output(&output, "hello\n")
+}
+
+fn redis_cli_resp3(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let output = run("redis-cli", "-3 -p {} ECHO hello", &server, b"")?;
+    expect_output(&output, "hello\n")
+}
+
+fn redis_cli_info(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let output = run("redis-cli", "-p {} INFO", &server, b"")?;
+    let info = Info::parse(&output.stdout)?;
+    let model = info.text("model")?;
+    ensure!(model == trial.subject.model.name, "its model is {model}");
+    Ok(())
+}
+
+fn redis_cli_pipe(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let input = b"PING\nECHO 'hello world'\nFOO bar\nPING\n";
+    let output = run("redis-cli", "-p {}", &server, input)?;
+    expect_output(
+        &output,
+        "PONG\nhello world\n\
+         ERR unknown command 'FOO', with args beginning with: 'bar' \n\nPONG\n",
+    )
+}
+
+fn redis_cli_mass(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let input = request(&["PING"]).repeat(100_000);
+    let output = run("redis-cli", "-p {} --pipe", &server, &input)?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(said.contains("errors: 0, replies: 100000"), "it says {said:?}");
+    Ok(())
+}
+
+fn redis_benchmark(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let clients = if trial.subject.serves_one() { 1 } else { 50 };
+    let flags = format!(
+        "-p {{}} -t ping_inline,ping_mbulk -n 50000 -c {clients} -P 16 --csv"
+    );
+    let output = run("redis-benchmark", &flags, &server, b"")?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    for test in ["PING_INLINE", "PING_MBULK"] {
+        ensure!(said.contains(test), "no {test} in {said:?}");
+    }
+    for word in ["WARN", "ERR", "rror"] {
+        ensure!(!said.contains(word), "it says {said:?}");
+    }
+    Ok(())
+}
+
+fn nc(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let input = b"PING\r\nECHO \"from nc\"\r\nQUIT\r\n";
+    let output = run("nc", "127.0.0.1 {}", &server, input)?;
+    expect_output(&output, "+PONG\r\n$7\r\nfrom nc\r\n+OK\r\n")
+}
+
+fn redis(trial: &Trial) -> Result<&Redis> {
+    trial.surroundings.redis.as_ref().map_err(skip)
+}
+
+/// What the protocol group expects is what Redis says.
+fn judged_table(trial: &Trial) -> Result<()> {
+    let redis = redis(trial)?;
+    let server = trial.serve()?;
+    for row in rows().iter().filter(|row| row.request.len() < 16_384) {
+        // The second PING is answered unless the row ends the conversation.
+        let stream = [&row.request, "PING\r\n".as_bytes()].concat();
+        let right = redis.answer(&stream)?;
+        let pong = if row.ends { "" } else { "+PONG\r\n" };
+        let expected = [&row.reply, pong.as_bytes()].concat();
+        ensure!(
+            right == expected,
+            "the suite is wrong about {}: {}",
+            row.name,
+            difference(&right, &expected)
+        );
+        compare(&right, &server, &stream).context(row.name)?;
+    }
+    Ok(())
+}
+
+/// Redis replies at the parser's limits as the edges say, and the model as
+/// Redis does, except where an edge names a difference.
+fn judged_limits(trial: &Trial) -> Result<()> {
+    let redis = redis(trial)?;
+    let server = trial.serve()?;
+    for edge in edges() {
+        let right = redis.answer_pieces(&edge.pieces())?;
+        ensure!(
+            right == edge.redis,
+            "the suite is wrong about Redis and {}: {}",
+            edge.name,
+            difference(&right, &edge.redis)
+        );
+        if edge.redis == edge.reply {
+            hears(&server, &edge.pieces(), &right)
+                .with_context(|| format!("Redis differs: {}", edge.name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Streams that nobody thought of, to both.
+fn judged_streams(
+    trial: &Trial,
+    generate: fn(&mut fastrand::Rng) -> Vec<u8>,
+) -> Result<()> {
+    let redis = redis(trial)?;
+    let server = trial.serve()?;
+    let mut random = trial.random();
+    for number in 0..STREAMS {
+        let stream = generate(&mut random);
+        let right = redis.answer(&stream)?;
+        compare(&right, &server, &stream).with_context(|| {
+            format!(
+                "stream {number} of --seed {}: \"{}\"",
+                trial.surroundings.seed,
+                stream.escape_ascii()
+            )
+        })?;
+    }
+    Ok(())
+}
+
+/// Checks that the server's answer to `stream` is `right`.
+fn compare(right: &[u8], server: &Server, stream: &[u8]) -> Result<()> {
+    let connection = TcpStream::connect(server.tcp()?)?;
+    connection.set_read_timeout(Some(crate::PATIENCE))?;
+    let half_close = |c: &TcpStream| c.shutdown(Shutdown::Write);
+    let seen = converse(connection, stream, half_close)?;
+    ensure!(seen == right, "Redis differs: {}", difference(right, &seen));
+    Ok(())
+}

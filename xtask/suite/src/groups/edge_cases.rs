@@ -1,0 +1,129 @@
+//! The parser's limits: one below, at and above each, cut where it matters.
+
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::edges::{self, Edge};
+use crate::bytes::request;
+use crate::case::{Case, Trial};
+use crate::server::Server;
+
+pub fn cases() -> Vec<Case> {
+    let edges = |name, edges: fn() -> Vec<Edge>| {
+        Case::new(name, move |trial| hold(trial, &edges()))
+    };
+    vec![
+        edges("limits::words", edges::words),
+        edges("limits::headers", edges::headers),
+        edges("limits::numbers", edges::numbers),
+        edges("limits::payloads", edges::payloads),
+        edges("limits::shown", edges::shown),
+        edges("limits::names", edges::names),
+        Case::new("limits::max_request", max_request),
+        Case::new("limits::max_request_headers", max_request_headers),
+    ]
+}
+
+/// How many of a stream's last bytes come in segments of their own.
+const LAST: usize = 10;
+
+/// Long enough, mostly, for the server to read one piece before the next.
+const MOMENT: Duration = Duration::from_millis(1);
+
+fn hold(trial: &Trial, edges: &[Edge]) -> Result<()> {
+    let server = trial.serve()?;
+    for edge in edges {
+        holds(&server, edge)?;
+    }
+    server.connect()?.ping()?;
+    Ok(())
+}
+
+/// One edge: in one piece, cut as it says, and with the last bytes one by one.
+fn holds(server: &Server, edge: &Edge) -> Result<()> {
+    let whole = [&edge.stream[..]];
+    let (first, last) =
+        edge.stream.split_at(edge.stream.len().saturating_sub(LAST));
+    let one_by_one = [first].into_iter().chain(last.chunks(1)).collect();
+    for (pieces, how) in [
+        (whole.to_vec(), "in one piece"),
+        (edge.pieces(), "in pieces"),
+        (one_by_one, "the last bytes one by one"),
+    ] {
+        hears(server, &pieces, &edge.reply)
+            .with_context(|| format!("{}: {how}", edge.name))?;
+    }
+    Ok(())
+}
+
+/// Checks all that a client hears that sends these pieces and half-closes.
+pub fn hears(server: &Server, pieces: &[&[u8]], reply: &[u8]) -> Result<()> {
+    let mut client = server.connect()?;
+    for (number, piece) in pieces.iter().enumerate() {
+        if number > 0 {
+            thread::sleep(MOMENT);
+        }
+        client.send(piece)?;
+    }
+    client.half_close()?.expect(reply)?.expect_end()?;
+    Ok(())
+}
+
+const MOST: usize = 1000;
+const FLAGS: &str = "--max-request 1000";
+
+/// The sum of the arguments' bytes, in two arguments or in many.
+fn max_request(trial: &Trial) -> Result<()> {
+    let server = trial.launch().flags(FLAGS).start()?;
+    let too_long = "-ERR Protocol error: invalid bulk length\r\n";
+    let arity = "-ERR wrong number of arguments for 'echo' command\r\n";
+    for sum in [MOST - 1, MOST, MOST + 1] {
+        let fits = sum <= MOST;
+        for count in [2, 10] {
+            let mut arguments = vec!["x".repeat(99); count];
+            arguments[0] = "ECHO".to_owned();
+            let others = 4 + 99 * (count - 2);
+            arguments[count - 1] = "x".repeat(sum - others);
+            let last = &arguments[count - 1];
+            let reply = match (fits, count) {
+                (false, _) => too_long.to_owned(),
+                (_, 2) => format!("${}\r\n{last}\r\n+PONG\r\n", last.len()),
+                _ => arity.to_owned() + "+PONG\r\n",
+            };
+            let stream = request(&arguments);
+            let whole = [&stream[..], b"PING\r\n"].concat();
+            let edge = Edge::new(format!("{sum} bytes"), whole, &*reply);
+            holds(&server, &edge)?;
+            // The last header says it all.
+            let header = &stream[..stream.len() - last.len() - 2];
+            let reply = if fits { "" } else { too_long };
+            let edge = Edge::new(format!("{sum} announced"), header, reply);
+            holds(&server, &edge)?;
+        }
+    }
+    Ok(())
+}
+
+/// All that is not in arguments: count, headers, line ends.
+fn max_request_headers(trial: &Trial) -> Result<()> {
+    let server = trial.launch().flags(FLAGS).start()?;
+    let too_many = "-ERR Protocol error: invalid multibulk length\r\n";
+    let answer = format!(
+        "-ERR unknown command '', with args beginning with: {}\r\n+PONG\r\n",
+        "'' ".repeat(43)
+    );
+    // An argument of ten bytes has a header that is longer by one.
+    for (empty, long) in [(162, 3), (161, 4), (160, 5)] {
+        let (empty, long) = (vec![""; empty], vec!["0123456789"; long]);
+        let stream = request(&[&empty[..], &long].concat());
+        let others = stream.len() - 10 * long.len();
+        ensure!(others == MOST - 4 + long.len(), "{others} other bytes");
+        let reply = if others <= MOST { &*answer } else { too_many };
+        let stream = [&stream[..], b"PING\r\n"].concat();
+        let edge = Edge::new(format!("{others} other bytes"), stream, reply);
+        holds(&server, &edge)?;
+    }
+    Ok(())
+}

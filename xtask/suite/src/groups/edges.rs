@@ -1,0 +1,284 @@
+//! Streams at the parser's limits: one below, at and above each, with the
+//! replies of the models and of Redis 7.0, which differ in two ways only.
+//!
+//! Redis looks at a line's length only while the line's end has not arrived.
+//! A client's name is kept up to 21 bytes; Redis keeps all of it.
+
+use crate::bytes::{bulk, request};
+
+/// The longest line, without its end. Redis calls it PROTO_INLINE_MAX_SIZE.
+pub const LINE_MOST: usize = 64 * 1024;
+
+/// The longest argument: the models' default for all arguments of a request
+/// together, and what the Redis that judges is started with.
+pub const ARGUMENT_MOST: usize = 1024 * 1024;
+
+/// Long streams are cut here first, so that what follows fits into one read
+/// of Redis, whatever the size of its buffer.
+const FIRST_CUT: usize = 60_000;
+
+/// A stream that a client sends before it half-closes, and all replies to it.
+#[derive(Clone, Debug)]
+pub struct Edge {
+    pub name: String,
+    pub stream: Vec<u8>,
+    /// Where the stream is cut; only for one sent in pieces.
+    cut: Option<usize>,
+    pub reply: Vec<u8>,
+    /// All that Redis replies to the same pieces.
+    pub redis: Vec<u8>,
+}
+
+impl Edge {
+    /// An edge at which Redis is no different.
+    pub fn new(
+        name: impl Into<String>,
+        stream: impl Into<Vec<u8>>,
+        reply: impl Into<Vec<u8>>,
+    ) -> Self {
+        let (stream, reply) = (stream.into(), reply.into());
+        let redis = reply.clone();
+        Self { name: name.into(), stream, cut: None, reply, redis }
+    }
+
+    /// The pieces in which the stream is sent.
+    pub fn pieces(&self) -> Vec<&[u8]> {
+        let first = Some(FIRST_CUT).filter(|cut| *cut < self.stream.len());
+        let mut pieces = Vec::new();
+        let mut start = 0;
+        for end in first.into_iter().chain(self.cut).chain([self.stream.len()])
+        {
+            pieces.push(&self.stream[start..end]);
+            start = end;
+        }
+        pieces
+    }
+}
+
+/// Every edge there is.
+pub fn edges() -> Vec<Edge> {
+    [words(), headers(), numbers(), payloads(), shown(), names()].concat()
+}
+
+fn fault(text: &str) -> String {
+    format!("-ERR Protocol error: {text}\r\n")
+}
+
+fn unknown(name: &str, arguments: &str) -> String {
+    let name = &name[..name.len().min(128)];
+    format!(
+        "-ERR unknown command '{name}', \
+         with args beginning with: {arguments}\r\n"
+    )
+}
+
+/// Lines of words: with either end, cut before and within it, and without it.
+pub fn words() -> Vec<Edge> {
+    let mut edges = Vec::new();
+    for length in [LINE_MOST - 1, LINE_MOST, LINE_MOST + 1] {
+        let line = "x".repeat(length);
+        edges.extend([
+            words_cut(&line, "\n", None),
+            words_cut(&line, "\n", Some(length)),
+            words_cut(&line, "\r\n", None),
+            words_cut(&line, "\r\n", Some(length)),
+            words_cut(&line, "\r\n", Some(length + 1)),
+            words_cut(&line, "", None),
+            words_cut(&line, "\r", None),
+        ]);
+        // A carriage return that no line feed follows is part of the line.
+        let line = format!("{}\r", &line[1..]);
+        edges.push(words_cut(&line, "\r\n", Some(length)));
+        let line = format!("{}\ry", &line[1..length - 1]);
+        edges.push(words_cut(&line, "\r\n", Some(length - 1)));
+    }
+    edges
+}
+
+/// A line of one long word, perhaps of another, and its end or half of it.
+fn words_cut(line: &str, end: &str, cut: Option<usize>) -> Edge {
+    let too_long = fault("too big inline request");
+    let arguments = if line.ends_with('y') { "'y' " } else { "" };
+    let (after, answer) = match end.ends_with('\n') {
+        true => ("PING\r\n", unknown(&line[..128], arguments) + "+PONG\r\n"),
+        false => ("", String::new()),
+    };
+    let stream = format!("{line}{end}{after}");
+    let length = line.len();
+    let reply = if length > LINE_MOST { &too_long } else { &answer };
+    let name = format!("{length} bytes of words and {end:?}, cut at {cut:?}");
+    let mut edge = Edge { cut, ..Edge::new(name, &*stream, &**reply) };
+    let late = is_too_long_for_redis(&edge, 0, b'\n');
+    edge.redis = if late { too_long } else { answer }.into_bytes();
+    edge
+}
+
+/// Whether Redis, after one of the pieces, has more than a line may have from
+/// `start` on, and no `last`.
+fn is_too_long_for_redis(edge: &Edge, start: usize, last: u8) -> bool {
+    let mut arrived = 0;
+    edge.pieces().into_iter().any(|piece| {
+        arrived += piece.len();
+        let line = &edge.stream[start.min(arrived)..arrived];
+        line.len() > LINE_MOST && !line.contains(&last)
+    })
+}
+
+/// Headers, which end with `\r` and any byte.
+pub fn headers() -> Vec<Edge> {
+    let mut edges = Vec::new();
+    for length in [LINE_MOST - 1, LINE_MOST, LINE_MOST + 1] {
+        for before in ["", "*1\r\n"] {
+            let end = before.len() + length;
+            edges.extend([
+                header_cut(before, length, "\r\n", None),
+                header_cut(before, length, "\r\n", Some(end)),
+                header_cut(before, length, "\r\n", Some(end + 1)),
+                header_cut(before, length, "\rx", None),
+                header_cut(before, length, "", None),
+                header_cut(before, length, "\r", None),
+            ]);
+        }
+    }
+    edges
+}
+
+fn header_cut(
+    before: &str,
+    length: usize,
+    end: &str,
+    cut: Option<usize>,
+) -> Edge {
+    let (mark, too_long, no_number) = match before {
+        "" => ('*', "too big mbulk count string", "invalid multibulk length"),
+        _ => ('$', "too big bulk count string", "invalid bulk length"),
+    };
+    let (too_long, no_number) = (fault(too_long), fault(no_number));
+    let digits = "1".repeat(length - 1);
+    let stream = format!("{before}{mark}{digits}{end}");
+    let answer = if end.len() == 2 { no_number } else { String::new() };
+    let reply = if length > LINE_MOST { &too_long } else { &answer };
+    let name =
+        format!("{length} bytes from {mark} and {end:?}, cut at {cut:?}");
+    let mut edge = Edge { cut, ..Edge::new(name, &*stream, &**reply) };
+    let late = is_too_long_for_redis(&edge, before.len(), b'\r');
+    edge.redis = if late { too_long } else { answer }.into_bytes();
+    edge
+}
+
+/// Numbers: of arguments, of an argument's bytes, of a protocol version.
+pub fn numbers() -> Vec<Edge> {
+    let bad_count = fault("invalid multibulk length");
+    let bad_length = fault("invalid bulk length");
+    let accepted = fault("expected '$', got 'P'");
+    let count = |count: &str, reply: &str| {
+        let stream = format!("*{count}\r\nPING\r\n");
+        Edge::new(format!("count {count}"), stream, reply)
+    };
+    let length = |length: &str, reply: &str| {
+        let stream = format!("*1\r\n${length}\r\n");
+        Edge::new(format!("length {length}"), stream, reply)
+    };
+    let version = |version: &str, reply: &str| {
+        let stream = format!("HELLO {version}\r\nPING\r\n");
+        let reply = format!("{reply}\r\n+PONG\r\n");
+        Edge::new(format!("version {version}"), stream, reply)
+    };
+    let unsupported = "-NOPROTO unsupported protocol version";
+    let no_number = "-ERR Protocol version is not an integer or out of range";
+    vec![
+        count("-9223372036854775809", &bad_count),
+        count("-9223372036854775808", "+PONG\r\n"),
+        count("-1", "+PONG\r\n"),
+        count("0", "+PONG\r\n"),
+        count("1", &accepted),
+        count("2147483646", &accepted),
+        count("2147483647", &accepted),
+        count("2147483648", &bad_count),
+        count("9223372036854775807", &bad_count),
+        count("9223372036854775808", &bad_count),
+        length("-1", &bad_length),
+        length("0", ""),
+        length(&(ARGUMENT_MOST - 1).to_string(), ""),
+        length(&ARGUMENT_MOST.to_string(), ""),
+        length(&(ARGUMENT_MOST + 1).to_string(), &bad_length),
+        length("99999999999999999", &bad_length),
+        length("999999999999999999", &bad_length),
+        length("9223372036854775807", &bad_length),
+        length("9223372036854775808", &bad_length),
+        version("1", unsupported),
+        version("4", unsupported),
+        version("9223372036854775807", unsupported),
+        version("9223372036854775808", no_number),
+    ]
+}
+
+/// Arguments as long as they may be, sent to the end.
+pub fn payloads() -> Vec<Edge> {
+    let mut edges = Vec::new();
+    for length in [ARGUMENT_MOST - 1, ARGUMENT_MOST] {
+        let name = "x".repeat(length);
+        let stream = [&request(&[&name]), "PING\r\n".as_bytes()].concat();
+        let reply = unknown(&name, "") + "+PONG\r\n";
+        let whole = Edge::new(format!("{length} bytes"), stream, reply);
+        let end = whole.stream.len() - "\r\nPING\r\n".len();
+        edges.extend([None, Some(end - 1), Some(end), Some(end + 1)].map(
+            |cut| Edge {
+                name: format!("{length} bytes, cut at {cut:?}"),
+                cut,
+                ..whole.clone()
+            },
+        ));
+    }
+    // A quoted word counts as it was sent, not as the bytes it stands for.
+    for length in [LINE_MOST - 1, LINE_MOST] {
+        let rest = (length - "ECHO \"\"".len()) % 4;
+        let quoted = "\\x41".repeat((length - "ECHO \"\"".len()) / 4);
+        let line = format!("ECHO \"{quoted}{}\"\r\n", "A".repeat(rest));
+        let message = "A".repeat(quoted.len() / 4 + rest);
+        let name = format!("{length} bytes with quotes");
+        edges.push(Edge::new(name, line, bulk(message)));
+    }
+    edges
+}
+
+/// Errors show a part of the request.
+pub fn shown() -> Vec<Edge> {
+    let mut edges = Vec::new();
+    for length in [127, 128, 129] {
+        let long = "x".repeat(length);
+        let stream = request(&[&long]);
+        let name = format!("a name of {length} bytes");
+        edges.push(Edge::new(name, stream, unknown(&long, "")));
+        let argument = format!("'{}' ", &long[..length.min(128)]);
+        let stream = request(&["n", &long, "y"]);
+        let name = format!("an argument of {length} bytes");
+        edges.push(Edge::new(name, stream, unknown("n", &argument)));
+        // Quotes and the blank count too, so the first argument leaves a byte
+        // of the limit or none.
+        let first = &long[..length - 3];
+        let left = if length == 127 { "'y' " } else { "" };
+        let stream = request(&["n", first, "yy"]);
+        let name = format!("arguments shown as {length} bytes");
+        let reply = unknown("n", &format!("'{first}' {left}"));
+        edges.push(Edge::new(name, stream, reply));
+    }
+    edges
+}
+
+/// A client's name, which the models cut.
+pub fn names() -> Vec<Edge> {
+    let edge = |length: usize| {
+        let name = &"abcdefghijklmnopqrstuvwxyz"[..length];
+        let stream =
+            format!("CLIENT SETNAME {name}\r\nCLIENT GETNAME\r\nPING\r\n");
+        let reply = |kept: &str| {
+            format!("+OK\r\n${}\r\n{kept}\r\n+PONG\r\n", kept.len())
+        };
+        let title = format!("the name {name}");
+        let kept = &name[..length.min(21)];
+        let edge = Edge::new(title, stream, reply(kept));
+        Edge { redis: reply(name).into_bytes(), ..edge }
+    };
+    [20, 21, 22].map(edge).to_vec()
+}

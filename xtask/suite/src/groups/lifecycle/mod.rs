@@ -1,0 +1,189 @@
+//! From start to stop: the command line, the ready line, signals, exit codes,
+//! and nobody left behind.
+
+mod heritage;
+mod stop;
+
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::case::{Case, For, Trial, skip};
+use crate::client::Client;
+
+pub fn cases() -> Vec<Case> {
+    let mut cases = vec![
+        Case::new("start::ready_line", ready_line),
+        Case::new("start::both_services", both_services).only(For::Many),
+        Case::new("start::default_address", default_address).alone(),
+        Case::new("start::ipv6", ipv6),
+        Case::new("start::same_port_again", same_port_again),
+        Case::new("start::tcp_address_in_use", tcp_in_use),
+        Case::new("start::udp_address_in_use", udp_in_use),
+        Case::new("start::second_instance", second_instance),
+        Case::new("start::bad_flags", bad_flags),
+        Case::new("start::datagrams_from_anywhere", wildcard),
+        Case::new("start::flags_for_many", flags_for_many).only(For::One),
+        Case::new("start::help", help),
+        Case::new("start::raises_descriptor_limit", raises_limit),
+    ];
+    cases.extend(heritage::cases());
+    cases.extend(stop::cases());
+    cases
+}
+
+/// Once the line is there, everything is: the first try connects.
+fn ready_line(trial: &Trial) -> Result<()> {
+    let first = trial.serve()?;
+    let second = trial.serve()?;
+    for server in [&first, &second] {
+        let address = server.tcp()?;
+        ensure!(address.ip().to_string() == "127.0.0.1", "it is {address}");
+        server.connect()?.ping()?;
+    }
+    ensure!(first.tcp()? != second.tcp()?, "two servers, one address");
+    Ok(())
+}
+
+fn both_services(trial: &Trial) -> Result<()> {
+    trial.needs_datagrams()?;
+    let server = trial.launch().udp("127.0.0.1:0").start()?;
+    server.connect()?.ping()?;
+    server.peer()?.send("PING\r\n")?.expect("+PONG\r\n")?;
+    Ok(())
+}
+
+fn default_address(trial: &Trial) -> Result<()> {
+    let default: SocketAddr = "127.0.0.1:7379".parse()?;
+    if let Err(error) = TcpListener::bind(default) {
+        return Err(skip(format!("{default} is not free: {error}")));
+    }
+    let server = trial.launch().no_flags().start()?;
+    ensure!(server.tcp()? == default, "it is {}", server.tcp()?);
+    server.connect()?.ping()?;
+    Ok(())
+}
+
+fn ipv6(trial: &Trial) -> Result<()> {
+    super::needs_ipv6()?;
+    let server = trial.launch().tcp("[::1]:0").start()?;
+    let address = server.tcp()?;
+    ensure!(address.ip().to_string() == "::1", "it is {address}");
+    server.connect()?.ping()?;
+    // An address means what it says: IPv6 takes no IPv4 port.
+    let both = trial.launch().tcp("[::]:0").start()?;
+    let port = both.tcp()?.port();
+    let v4 = SocketAddr::from(([127, 0, 0, 1], port));
+    let refused = Client::connect(v4).is_err();
+    ensure!(refused, "{} answers on {v4} too", both.tcp()?);
+    Ok(())
+}
+
+/// Connections that the server closed first are in TIME_WAIT, which must not
+/// keep it from starting again.
+fn same_port_again(trial: &Trial) -> Result<()> {
+    let first = trial.serve()?;
+    first.connect()?.send("QUIT\r\n")?.expect("+OK\r\n")?.expect_end()?;
+    let address = first.tcp()?;
+    first.stop()?;
+    let second = trial.launch().tcp(address).start()?;
+    ensure!(second.tcp()? == address, "it is {}", second.tcp()?);
+    second.connect()?.ping()?;
+    Ok(())
+}
+
+fn tcp_in_use(trial: &Trial) -> Result<()> {
+    let taken = TcpListener::bind("127.0.0.1:0")?;
+    let address = taken.local_addr()?.to_string();
+    let ended = trial.launch().tcp(&address).run()?;
+    ended.expect(1)?.says(&[&address, "in use"])?;
+    Ok(())
+}
+
+fn udp_in_use(trial: &Trial) -> Result<()> {
+    trial.needs_datagrams()?;
+    let taken = UdpSocket::bind("127.0.0.1:0")?;
+    let address = taken.local_addr()?.to_string();
+    let ended = trial.launch().no_tcp().udp(&address).run()?;
+    ended.expect(1)?.says(&[&address, "in use"])?;
+    Ok(())
+}
+
+/// Whoever would share the address, as SO_REUSEPORT lets a user's processes
+/// do, would get some of the clients and nobody would know.
+fn second_instance(trial: &Trial) -> Result<()> {
+    let streams = trial.serve()?;
+    let address = streams.tcp()?.to_string();
+    let second = trial.launch().tcp(&address).run()?;
+    second.expect(1)?.says(&[&address, "in use"])?;
+    streams.connect()?.ping()?;
+    if trial.needs_datagrams().is_err() {
+        return Ok(());
+    }
+    let datagrams = trial.launch().no_tcp().udp("127.0.0.1:0").start()?;
+    let address = datagrams.udp()?.to_string();
+    let second = trial.launch().no_tcp().udp(&address).run()?;
+    second.expect(1)?.says(&[&address, "in use"])?;
+    datagrams.peer()?.send("PING\r\n")?.expect("+PONG\r\n")?;
+    Ok(())
+}
+
+fn bad_flags(trial: &Trial) -> Result<()> {
+    for (flags, said) in [
+        ("--bogus", "--bogus"),
+        ("surplus", "surplus"),
+        ("--tcp nowhere", "--tcp"),
+        ("--tcp 127.0.0.1", "--tcp"),
+        ("--udp 127.0.0.1:99999", "--udp"),
+        ("--idle-timeout soon", "--idle-timeout"),
+        ("--drain-timeout -1", "--drain-timeout"),
+        ("--max-request many", "--max-request"),
+        ("--max-connections 1.5", "--max-connections"),
+    ] {
+        trial
+            .launch()
+            .no_flags()
+            .flags(flags)
+            .run()
+            .and_then(|ended| ended.expect(2)?.says(&[said]))
+            .with_context(|| format!("with {flags}"))?;
+    }
+    Ok(())
+}
+
+/// A reply from a wildcard socket leaves from another address than was asked.
+fn wildcard(trial: &Trial) -> Result<()> {
+    trial.needs_datagrams()?;
+    for address in ["0.0.0.0:0", "[::]:0"] {
+        let ended = trial.launch().no_tcp().udp(address).run()?;
+        ended.expect(2)?.says(&["--udp", address])?;
+    }
+    Ok(())
+}
+
+/// A server of one cannot wait for two sockets, and has no use for a number
+/// of clients.
+fn flags_for_many(trial: &Trial) -> Result<()> {
+    let both = trial.launch().udp("127.0.0.1:0").run()?;
+    both.expect(2)?.says(&["--tcp", "--udp"])?;
+    let number = trial.launch().flags("--max-connections 5").run()?;
+    number.expect(2)?.says(&["--max-connections"])?;
+    Ok(())
+}
+
+fn help(trial: &Trial) -> Result<()> {
+    let ended = trial.launch().no_flags().flags("--help").run()?;
+    ensure!(ended.status.code() == Some(0), "{}", ended.status);
+    for flag in ["--tcp", "--udp", "--max-request", "--drain-timeout"] {
+        ensure!(ended.stdout.contains(flag), "--help does not tell {flag}");
+    }
+    Ok(())
+}
+
+fn raises_limit(trial: &Trial) -> Result<()> {
+    let server = trial.launch().descriptors(64, 512).start()?;
+    server.connect()?.ping()?;
+    let (soft, hard) = server.process()?.descriptor_limit()?;
+    ensure!((soft, hard) == (512, 512), "soft {soft}, hard {hard}");
+    Ok(())
+}

@@ -1,0 +1,365 @@
+//! The end: what is still delivered, who is waited for, who is left.
+
+use std::io::{ErrorKind, Read as _};
+use std::net::TcpStream;
+use std::rc::Rc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use lab::process::poll_until;
+use nix::sys::signal::{Signal, kill};
+
+use super::super::Left;
+use crate::PATIENCE;
+use crate::bytes::{show, unknowns};
+use crate::case::{Case, For, Trial};
+use crate::client::Client;
+use crate::server::Server;
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::new("stop::sigterm", |t| stops_idle(t, Signal::SIGTERM)),
+        Case::new("stop::sigint", |t| stops_idle(t, Signal::SIGINT)),
+        Case::new("stop::datagrams", stops_datagrams),
+        Case::new("stop::idle_clients_at_once", idle_clients),
+        Case::new("stop::replies_in_flight", replies_in_flight),
+        Case::new("stop::behind_urgent_data", behind_urgent_data),
+        Case::new("stop::client_goes_on_asking", client_goes_on_asking),
+        Case::new("stop::reset_before_the_end", reset_before_the_end),
+        Case::new("stop::drain_timeout", drain_timeout),
+        Case::new("stop::second_signal", second_signal),
+        Case::new("stop::no_newcomers", no_newcomers).only(For::Many),
+        Case::new("stop::under_load", under_load),
+        Case::new("stop::at_any_moment", at_any_moment),
+        Case::new("stop::while_clients_connect", while_clients_connect),
+        Case::new("stop::killed", killed),
+    ]
+}
+
+fn stops_idle(trial: &Trial, signal: Signal) -> Result<()> {
+    let fresh = trial.serve()?;
+    fresh.signal(signal)?;
+    fresh.wait()?.expect(0)?;
+    let used = trial.serve()?;
+    used.connect()?.ping()?;
+    used.signal(signal)?;
+    used.wait()?.expect(0)?;
+    Ok(())
+}
+
+fn stops_datagrams(trial: &Trial) -> Result<()> {
+    trial.needs_datagrams()?;
+    let server = trial.launch().no_tcp().udp("127.0.0.1:0").start()?;
+    server.peer()?.send("PING\r\n")?.expect("+PONG\r\n")?;
+    // What is queued when the server is asked to stop is answered.
+    server.freeze()?;
+    let peer = server.peer()?;
+    for _ in 0..20 {
+        peer.send("PING\r\n")?;
+    }
+    server.signal(Signal::SIGTERM)?;
+    server.thaw()?;
+    for number in 0..20 {
+        let queued = || format!("queued datagram {number}");
+        peer.expect("+PONG\r\n").with_context(queued)?;
+    }
+    server.wait()?.expect(0)?;
+    Ok(())
+}
+
+/// Who waits for nothing is not waited for: neither a client that is silent
+/// nor one in the middle of a request.
+fn idle_clients(trial: &Trial) -> Result<()> {
+    let server = trial.launch().flags("--drain-timeout 60").start()?;
+    let count = if trial.subject.serves_one() { 1 } else { 10 };
+    let mut clients = Vec::new();
+    for number in 0..count {
+        let mut client = server.connect()?;
+        client.ping()?;
+        if number % 2 == 1 {
+            client.send("*2\r\n$4\r\nECHO\r\n$5\r\nhe")?;
+        }
+        clients.push(client);
+    }
+    // A server of one has this one in its backlog.
+    let mut late = server.connect()?;
+    server.signal(Signal::SIGTERM)?;
+    for mut client in clients {
+        client.expect_end()?;
+    }
+    late.expect_gone()?;
+    server.wait()?.expect(0)?;
+    Ok(())
+}
+
+/// What was asked before the signal is answered after it, though the client
+/// takes its time.
+fn replies_in_flight(trial: &Trial) -> Result<()> {
+    let server = trial.launch().flags("--drain-timeout 60").start()?;
+    let (requests, replies) = unknowns(10_500);
+    let count = if trial.subject.serves_one() { 1 } else { 5 };
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        let mut client = Client::with_small_window(server.tcp()?)?;
+        client.ping()?.send(&requests)?.wait_until_arrived()?;
+        clients.push(client);
+    }
+    server.signal(Signal::SIGTERM)?;
+    for (number, mut client) in clients.into_iter().enumerate() {
+        client
+            .expect(&replies)
+            .and_then(Client::expect_end)
+            .with_context(|| format!("client {number}"))?;
+    }
+    server.wait()?.expect(0)?;
+    Ok(())
+}
+
+/// Requests behind an urgent byte have arrived like those before it, and are
+/// answered, though SIOCINQ may count up to that byte only. Both parts take
+/// several receiving calls.
+fn behind_urgent_data(trial: &Trial) -> Result<()> {
+    const REQUESTS: usize = 5_000;
+
+    let server = trial.launch().flags("--drain-timeout 60").start()?;
+    let mut client = server.connect()?;
+    client.ping()?;
+    server.freeze()?;
+    let pings = "PING\r\n".repeat(REQUESTS);
+    client.send(&pings)?.send("PIN")?.send_urgent(b'G')?;
+    client.send("\r\n")?.send(&pings)?.wait_until_arrived()?;
+    server.signal(Signal::SIGTERM)?;
+    server.thaw()?;
+    let replies = "+PONG\r\n".repeat(2 * REQUESTS + 1);
+    client.expect(&replies)?.expect_end()?;
+    server.wait()?.expect(0)?;
+    Ok(())
+}
+
+/// Whoever asks for more after the signal gets no answer to that, and loses
+/// none that is on its way: a server that closed, or shut down both its sides,
+/// would answer with a reset, and the kernel drop what is queued.
+fn client_goes_on_asking(trial: &Trial) -> Result<()> {
+    let server = trial.launch().flags("--drain-timeout 60").start()?;
+    let (requests, replies) = unknowns(1_000);
+    let mut client = Client::with_small_window(server.tcp()?)?;
+    client.ping()?.send(&requests)?.wait_until_arrived()?;
+    server.signal_and_wait(Signal::SIGTERM)?;
+    // At its own pace, whatever the server is at. It may meet a closed door.
+    for _ in 0..20 {
+        let _ = client.send("PING\r\n");
+        thread::sleep(Duration::from_millis(5));
+    }
+    client.expect(&replies)?;
+    // The first ones may have come in before the door was closed.
+    let mut rest = Vec::new();
+    let _ = client.stream().read_to_end(&mut rest);
+    let pongs = rest.chunks(7).all(|reply| reply == b"+PONG\r\n");
+    ensure!(pongs, "{}", show(&rest));
+    server.wait()?.expect(0)?;
+    Ok(())
+}
+
+/// A connection that was reset has nothing left to wait for, though replies in
+/// its send queue will never be acknowledged.
+fn reset_before_the_end(trial: &Trial) -> Result<()> {
+    let (server, client) = with_unread_replies(trial)?;
+    server.freeze()?;
+    client.reset()?;
+    server.signal(Signal::SIGTERM)?;
+    server.thaw()?;
+    expect_end_at_once(&server).context("reset before the signal")?;
+
+    let (server, client) = with_unread_replies(trial)?;
+    server.signal_and_wait(Signal::SIGTERM)?;
+    client.reset()?;
+    expect_end_at_once(&server).context("reset after the signal")
+}
+
+/// A server, and a client that leaves part of its replies in the server's send
+/// queue.
+fn with_unread_replies(trial: &Trial) -> Result<(Rc<Server>, Client)> {
+    let server = trial.launch().flags("--drain-timeout 60").start()?;
+    let mut client = Client::with_small_window(server.tcp()?)?;
+    // Replies to one chunk of input, and more than the window has room for.
+    let (requests, replies) = unknowns(300);
+    client.ping()?.send(&requests)?.expect(&replies[..100])?;
+    Ok((server, client))
+}
+
+/// A server that has nothing to wait for ends in some milliseconds.
+fn expect_end_at_once(server: &Server) -> Result<()> {
+    let asked = Instant::now();
+    server.wait()?.expect(0)?;
+    let took = asked.elapsed();
+    ensure!(took < Duration::from_millis(700), "stopped after {took:?}");
+    Ok(())
+}
+
+/// Clients that never read are waited for as long as was said, and counted.
+fn drain_timeout(trial: &Trial) -> Result<()> {
+    let server = trial.launch().flags("--drain-timeout 0.5").start()?;
+    let count = if trial.subject.serves_one() { 1 } else { 3 };
+    let clients = deaf_clients(&server, count)?;
+    let asked = Instant::now();
+    server.signal(Signal::SIGTERM)?;
+    let ended = server.wait()?.expect(0)?;
+    let took = asked.elapsed().as_secs_f64();
+    ensure!((0.4..2.5).contains(&took), "stopped after {took:.1} s, not 0.5");
+    let told = ended.stderr.lines().any(|line| {
+        line.contains("cut off")
+            && line.split(' ').any(|word| word == count.to_string())
+    });
+    ensure!(told, "standard error does not say that {count} were cut off");
+    drop(clients);
+    Ok(())
+}
+
+/// Clients that wait for nothing and take nothing: the server has more for
+/// each than the buffers on the way hold.
+fn deaf_clients(server: &Server, count: usize) -> Result<Vec<Client>> {
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        let mut client = Client::with_small_window(server.tcp()?)?;
+        client.ping()?.stuff(b"INFO\r\n", |_| Ok(()))?;
+        clients.push(client);
+    }
+    Ok(clients)
+}
+
+/// Who is asked twice does not wait any more.
+fn second_signal(trial: &Trial) -> Result<()> {
+    let server = trial.launch().flags("--drain-timeout 60").start()?;
+    let count = if trial.subject.serves_one() { 1 } else { 3 };
+    let clients = deaf_clients(&server, count)?;
+    server.signal_and_wait(Signal::SIGTERM)?;
+    let asked = Instant::now();
+    server.signal(Signal::SIGTERM)?;
+    server.wait()?.expect(1)?;
+    let took = asked.elapsed();
+    ensure!(took < Duration::from_secs(2), "it took {took:?}");
+    drop(clients);
+    Ok(())
+}
+
+/// While the last ones are waited for, the door is shut: nobody is let in
+/// whom nobody will serve.
+fn no_newcomers(trial: &Trial) -> Result<()> {
+    let server = trial.launch().flags("--drain-timeout 60").start()?;
+    let deaf = deaf_clients(&server, 1)?;
+    server.signal(Signal::SIGTERM)?;
+    let address = server.tcp()?;
+    poll_until("newcomers to be turned away", PATIENCE, || {
+        // Not for any error: a backlog that nobody empties gets full, too.
+        let newcomer = TcpStream::connect_timeout(&address, PATIENCE);
+        Ok(newcomer.is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused))
+    })?;
+    drop(deaf);
+    server.wait()?.expect(0)?;
+    Ok(())
+}
+
+/// Clients that never stop asking get whole replies up to the end, and the
+/// server does not wait until they are tired.
+fn under_load(trial: &Trial) -> Result<()> {
+    let server = trial.launch().flags("--drain-timeout 60").start()?;
+    let count = if trial.subject.serves_one() { 1 } else { 8 };
+    let mut threads = Vec::new();
+    for _ in 0..count {
+        let mut client = server.connect()?;
+        client.ping()?;
+        threads.push(thread::spawn(move || ask_until_the_end(client)));
+    }
+    // So that it happens in the middle.
+    thread::sleep(Duration::from_millis(100));
+    server.signal(Signal::SIGTERM)?;
+    server.wait()?.expect(0)?;
+    for thread in threads {
+        thread.join().unwrap_or_else(|_| anyhow::bail!("it panicked"))?;
+    }
+    Ok(())
+}
+
+fn ask_until_the_end(mut client: Client) -> Result<()> {
+    while client.send("PING\r\nPING\r\n").is_ok() {
+        for _ in 0..2 {
+            // Whole, or the end.
+            let mut reply = [0; 7];
+            if client.read_exactly(&mut reply).is_err() {
+                return client.expect_gone().map(drop);
+            }
+            ensure!(reply == *b"+PONG\r\n", "seen {}", show(&reply));
+        }
+    }
+    Ok(())
+}
+
+/// A signal that arrives between a check and a wait is a signal too.
+fn at_any_moment(trial: &Trial) -> Result<()> {
+    let mut random = trial.random();
+    for round in 0..25 {
+        let server = trial.launch().flags("--drain-timeout 60").start()?;
+        let (pid, after) = (server.pid, random.u64(0..3_000));
+        let mut client = server.connect()?;
+        let stopper = thread::spawn(move || {
+            thread::sleep(Duration::from_micros(after));
+            kill(pid, Signal::SIGTERM)
+        });
+        let deadline = Instant::now() + PATIENCE;
+        while client.ping().is_ok() {
+            ensure!(Instant::now() < deadline, "it serves on and on");
+        }
+        let _ = stopper.join();
+        server
+            .wait()
+            .and_then(|ended| ended.expect(0))
+            .with_context(|| format!("round {round}, after {after} us"))?;
+    }
+    Ok(())
+}
+
+/// Clients that have just connected are no reason to wait: each is answered, or
+/// told the end before the server has begun with it.
+fn while_clients_connect(trial: &Trial) -> Result<()> {
+    for round in 0..5 {
+        let server = trial.launch().flags("--drain-timeout 60").start()?;
+        let mut clients = Vec::new();
+        for _ in 0..100 {
+            let mut client = server.connect()?;
+            client.send("PING\r\n")?;
+            clients.push(client);
+        }
+        server.signal(Signal::SIGTERM)?;
+        expect_end_at_once(&server)
+            .with_context(|| format!("round {round}"))?;
+        for (number, client) in clients.iter_mut().enumerate() {
+            let mut reply = Vec::new();
+            // A reset may follow, where the server had not taken the request.
+            let _ = client.stream().read_to_end(&mut reply);
+            let whole = reply.is_empty() || reply == b"+PONG\r\n";
+            ensure!(whole, "client {number} has {}", show(&reply));
+        }
+    }
+    Ok(())
+}
+
+/// Nothing can be done about SIGKILL, except by the kernel.
+fn killed(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let count = if trial.subject.serves_one() { 1 } else { 10 };
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        let mut client = server.connect()?;
+        client.ping()?;
+        clients.push(client);
+    }
+    let held = Left::of(&server)?;
+    server.signal(Signal::SIGKILL)?;
+    let ended = server.wait().with_context(|| format!("it had {held:?}"))?;
+    ensure!(ended.status.code().is_none(), "{}", ended.status);
+    for mut client in clients {
+        client.expect_gone()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,220 @@
+//! Faults that no client can cause: calls that the kernel refuses or breaks
+//! off.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use lab::process::{limit_address_space, poll_until};
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, killpg};
+
+use super::super::{Left, Witness};
+use super::{REFUSAL, is_served, wait_for_place, was_served};
+use crate::PATIENCE;
+use crate::bytes::{echoes, unknowns};
+use crate::case::{Case, For, Trial, skip};
+use crate::client::Client;
+use crate::fault::{self, Calls, Fault};
+
+pub fn cases() -> Vec<Case> {
+    let again = |name: &'static str, calls, errno| {
+        Case::new(name, move |trial| tries_again(trial, calls, errno))
+    };
+    vec![
+        Case::new("faults::nobody_to_serve_newcomers", nobody_to_serve)
+            .only(For::Many),
+        Case::new("faults::no_memory_for_a_thread", no_memory_for_a_thread)
+            .only(For::Model("thread-per-connection")),
+        Case::new("faults::accept_out_of_memory", |trial| {
+            accept_fails(trial, Errno::ENOMEM)
+        }),
+        Case::new("faults::accept_out_of_buffers", |trial| {
+            accept_fails(trial, Errno::ENOBUFS)
+        }),
+        Case::new("faults::accept_out_of_files", |trial| {
+            accept_fails(trial, Errno::ENFILE)
+        }),
+        Case::new("faults::accept_out_of_descriptors", |trial| {
+            accept_fails(trial, Errno::EMFILE)
+        }),
+        Case::new("faults::accept_forbidden", |trial| {
+            accept_fails(trial, Errno::EPERM)
+        }),
+        again("faults::accept_aborted", fault::ACCEPT, Errno::ECONNABORTED),
+        again("faults::accept_interrupted", fault::ACCEPT, Errno::EINTR),
+        again("faults::receive_interrupted", fault::RECEIVE, Errno::EINTR),
+        again("faults::send_interrupted", fault::SEND, Errno::EINTR),
+        again("faults::wait_interrupted", fault::WAIT, Errno::EINTR),
+        Case::new("faults::datagram_out_of_memory", datagram_out_of_memory),
+        Case::new("faults::stopped_and_continued", stopped_and_continued),
+    ]
+}
+
+/// Where fork or the creation of a thread fails, the newcomer is refused and
+/// nobody else.
+fn nobody_to_serve(trial: &Trial) -> Result<()> {
+    let fault = Fault::new(fault::CLONE, Errno::EAGAIN);
+    let server = trial.launch().fault(&fault).start()?;
+    let mut first = server.connect()?;
+    first.ping()?;
+    let held = Left::settled(&server)?;
+    fault.on();
+    let mut newcomer = server.connect()?;
+    let served = is_served(&mut newcomer).context("the newcomer")?;
+    if fault.failed() == 0 {
+        return Err(skip("starts no process and no thread for a client"));
+    }
+    ensure!(!served, "served, though nobody could be started to serve it");
+    // Its request may have come behind the refusal, and met a closed socket.
+    newcomer.expect_gone()?;
+    for _ in 0..20 {
+        server.connect()?.expect(REFUSAL)?.expect_end()?;
+        first.ping().context("the client that was there")?;
+    }
+    held.again(&server)?;
+    fault.off();
+    wait_for_place(&server)?;
+    first.ping()?;
+    Ok(())
+}
+
+/// The same without a filter: a thread's stack needs address space.
+fn no_memory_for_a_thread(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let mut first = server.connect()?;
+    first.ping()?;
+    let before = limit_address_space(server.pid, None)?;
+    let mut served = Vec::new();
+    // Stacks of those who have left are used again, then there is no more.
+    let refused = (0..100).find_map(|_| {
+        let mut client = server.connect().ok()?;
+        match is_served(&mut client) {
+            Ok(true) => {
+                served.push(client);
+                None
+            }
+            other => Some(other),
+        }
+    });
+    refused.context("100 threads without address space")??;
+    first.ping().context("the client that was there")?;
+    limit_address_space(server.pid, Some(before))?;
+    wait_for_place(&server)?;
+    first.ping()?;
+    Ok(())
+}
+
+/// While accept fails nothing spins and nothing ends; afterwards newcomers
+/// are served, those who waited included.
+fn accept_fails(trial: &Trial, errno: Errno) -> Result<()> {
+    let fault = Fault::new(fault::ACCEPT, errno);
+    let server = trial.launch().fault(&fault).start()?;
+    let mut first = Witness::beside(trial, &server)?;
+    first.is_served()?;
+    if !fault.was_asked() {
+        return Err(skip("has the kernel accept: no call could fail"));
+    }
+    fault.on();
+    // The first may still be let in, by a call that had begun before; it says
+    // all it has to say at once, so that a server of one goes on.
+    let mut waiting = Vec::new();
+    for _ in 0..3 {
+        let mut client = server.connect()?;
+        client.send("PING\r\n")?.half_close()?;
+        waiting.push(client);
+    }
+    let enough = || fault.failed() >= 2;
+    poll_until("accept to fail twice", PATIENCE, || Ok(enough()))?;
+    let (before, window) = (fault.failed(), Duration::from_millis(500));
+    std::thread::sleep(window);
+    let tried = fault.failed() - before;
+    // Twice every 100 ms: with the reserve descriptor and without.
+    ensure!(tried <= 20, "tried {tried} times within {window:?}: it spins");
+    first.first_is_served()?;
+    fault.off();
+    for mut client in waiting {
+        // Served or refused, as the last failure may have been met.
+        was_served(&mut client).context("a newcomer that had to wait")?;
+    }
+    wait_for_place(&server)?;
+    first.is_served()
+}
+
+/// Calls that fail now and then, for no fault of the client's: they are made
+/// again and nobody notices.
+fn tries_again(trial: &Trial, calls: Calls, errno: Errno) -> Result<()> {
+    let fault = Fault::new(calls, errno);
+    let server = trial.launch().fault(&fault).start()?;
+    let (requests, replies) = echoes(5, 100);
+    let mut client = server.connect()?;
+    for failures in 0..5 {
+        fault.fail_next(failures);
+        client.send(&requests)?.expect(&replies)?;
+    }
+    drop(client);
+    for failures in 0..5 {
+        fault.fail_next(failures);
+        server.connect()?.send(&requests)?.expect(&replies)?;
+    }
+    if fault.failed() == 0 {
+        return Err(skip(format!("makes no call that {errno:?} could meet")));
+    }
+    fault.off();
+    Ok(())
+}
+
+/// A datagram that cannot be received costs that one, if any, not the service.
+fn datagram_out_of_memory(trial: &Trial) -> Result<()> {
+    trial.needs_datagrams()?;
+    let fault = Fault::new(fault::RECEIVE, Errno::ENOMEM);
+    let launch = trial.launch().no_tcp().udp("127.0.0.1:0");
+    let server = launch.fault(&fault).start()?;
+    let peer = server.peer()?;
+    peer.send("PING\r\n")?.expect("+PONG\r\n")?;
+    if !fault.was_asked() {
+        return Err(skip("has the kernel receive: no call could fail"));
+    }
+    fault.fail_next(2);
+    for _ in 0..3 {
+        peer.send("PING\r\n")?.expect("+PONG\r\n")?;
+    }
+    // recvfrom(2), recvmsg(2) or recvmmsg(2).
+    server.stderr().wait_for("recv")?;
+    Ok(())
+}
+
+/// A process that is stopped and continued gets EINTR from calls that wait
+/// (signal(7)), in the middle of everything. A call that has transferred
+/// some bytes by then returns their number: a short send, in a blocking one.
+fn stopped_and_continued(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let mut client = Client::with_small_window(server.tcp()?)?;
+    let (requests, replies) = unknowns(10_500);
+    // More than the server's kernel takes at once, so that it has to wait.
+    let (requests, replies) = (requests.repeat(12), replies.repeat(12));
+    let sent = client.send_what_fits(&requests)?;
+    std::thread::scope(|scope| {
+        let (over, is_over) = std::sync::mpsc::channel::<()>();
+        let group = server.pid;
+        scope.spawn(move || {
+            let pause = Duration::from_micros(500);
+            // Until the other side is dropped.
+            while is_over.recv_timeout(pause)
+                == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
+            {
+                let _ = killpg(group, Signal::SIGSTOP);
+                let _ = killpg(group, Signal::SIGCONT);
+            }
+        });
+        client.exchange(&requests[sent..], replies)?;
+        for _ in 0..100 {
+            client.ping()?;
+        }
+        drop(client);
+        for _ in 0..50 {
+            server.connect()?.ping()?;
+        }
+        drop(over);
+        Ok(())
+    })
+}

@@ -1,0 +1,200 @@
+//! Who says nothing, or says it too slowly, or does not listen.
+//!
+//! These cases wait for time to pass: that is what they are about.
+
+use std::net::Shutdown;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::super::Left;
+use crate::PATIENCE;
+use crate::case::{Case, For, Trial};
+use crate::client::Client;
+use crate::server::Server;
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::new("idle::silent_client", silent_client),
+        Case::new("idle::after_a_request", after_a_request),
+        Case::new("idle::dribbled_request", dribbled_request),
+        Case::new("idle::complete_requests_count", complete_requests),
+        Case::new("idle::client_that_does_not_read", deaf_client),
+        Case::new("idle::many", many).only(For::Many),
+        Case::new("idle::beside_a_busy_one", beside_a_busy_one).only(For::Many),
+        Case::new("idle::stalled_server", stalled_server),
+        Case::new("idle::zero_is_never", zero_is_never),
+    ]
+}
+
+const HALF_A_SECOND: &str = "--idle-timeout 0.5";
+
+/// Checks that half a second has passed, and not much more.
+fn expect_half_a_second(since: Instant) -> Result<()> {
+    let took = since.elapsed().as_secs_f64();
+    ensure!((0.4..2.0).contains(&took), "it took {took:.2} s, not 0.5");
+    Ok(())
+}
+
+/// Closed silently: without a word, and without a reset.
+fn silent_client(trial: &Trial) -> Result<()> {
+    let server = trial.launch().flags(HALF_A_SECOND).start()?;
+    let before = Left::of(&server)?;
+    let started = Instant::now();
+    server.connect()?.expect_end()?;
+    expect_half_a_second(started)?;
+    before.again(&server)?;
+    server.connect()?.ping()?;
+    Ok(())
+}
+
+fn after_a_request(trial: &Trial) -> Result<()> {
+    let server = trial.launch().flags(HALF_A_SECOND).start()?;
+    let mut client = server.connect()?;
+    thread::sleep(Duration::from_millis(250));
+    let started = Instant::now();
+    client.ping()?.expect_end()?;
+    expect_half_a_second(started)
+}
+
+/// A byte now and then is no request: the deadline stands.
+fn dribbled_request(trial: &Trial) -> Result<()> {
+    let server = trial.launch().flags(HALF_A_SECOND).start()?;
+    let mut client = server.connect()?;
+    let started = Instant::now();
+    client.send("*2\r\n$4\r\nECHO\r\n$100\r\n")?;
+    while client.send("x").is_ok() {
+        let waited = started.elapsed();
+        ensure!(waited < PATIENCE, "after {waited:?} it is still served");
+        thread::sleep(Duration::from_millis(50));
+    }
+    expect_half_a_second(started)
+}
+
+/// Whoever completes a request in time may stay as long as it likes.
+fn complete_requests(trial: &Trial) -> Result<()> {
+    let server = trial.launch().flags(HALF_A_SECOND).start()?;
+    let mut client = server.connect()?;
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_millis(1300) {
+        client.ping().context("a client that goes on asking")?;
+        thread::sleep(Duration::from_millis(100));
+    }
+    client.ping()?;
+    Ok(())
+}
+
+/// The deadline holds while the client is being written to, too.
+fn deaf_client(trial: &Trial) -> Result<()> {
+    let server = trial.launch().flags(HALF_A_SECOND).start()?;
+    let before = Left::of(&server)?;
+    let started = Instant::now();
+    let mut deaf = Client::with_small_window(server.tcp()?)?;
+    // Until the server resets it, which has input that nobody will read.
+    let told = deaf.stuff(b"INFO\r\n", |_| Ok(()));
+    before.again(&server).with_context(|| format!("sending: {told:?}"))?;
+    let took = started.elapsed();
+    ensure!(took < Duration::from_secs(4), "closed after {took:?}");
+    server.connect()?.ping()?;
+    Ok(())
+}
+
+/// Deadlines of many clients, which come in another order than the clients.
+/// On a busy machine the first end may be noticed late: then once more.
+fn many(trial: &Trial) -> Result<()> {
+    let server = trial.launch().flags(HALF_A_SECOND).start()?;
+    let before = Left::of(&server)?;
+    let (mut first, mut second) = leave_in_turn(&server)?;
+    for _ in 0..2 {
+        if second.saturating_sub(first) > Duration::from_millis(100) {
+            break;
+        }
+        (first, second) = leave_in_turn(&server)?;
+    }
+    ensure!(
+        second.saturating_sub(first) > Duration::from_millis(100),
+        "the silent ones left after {first:?}, the others after {second:?}"
+    );
+    before.again(&server)
+}
+
+/// After how long the silent clients have left, and those who had said
+/// something a quarter of a second later.
+fn leave_in_turn(server: &Server) -> Result<(Duration, Duration)> {
+    let mut clients =
+        (0..50).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    thread::sleep(Duration::from_millis(250));
+    // Every second one restarts its deadline.
+    for client in clients.iter_mut().step_by(2) {
+        client.ping()?;
+    }
+    let started = Instant::now();
+    for client in clients.iter_mut().skip(1).step_by(2) {
+        client.expect_end()?;
+    }
+    let first = started.elapsed();
+    for client in clients.iter_mut().step_by(2) {
+        client.expect_end()?;
+    }
+    expect_half_a_second(started)?;
+    Ok((first, started.elapsed()))
+}
+
+/// A server that never runs out of work finds the time to look for those who
+/// give it none.
+fn beside_a_busy_one(trial: &Trial) -> Result<()> {
+    let server = trial.launch().flags(HALF_A_SECOND).start()?;
+    let busy = server.connect()?;
+    let mut reader = busy.twin()?;
+    let started = Instant::now();
+    let mut silent = server.connect()?;
+    thread::scope(|scope| {
+        let mut writer = busy.twin()?;
+        // Both end when the busy one's connection does.
+        scope.spawn(move || {
+            let pings = "PING\r\n".repeat(1000);
+            while writer.send(&pings).is_ok() {}
+        });
+        scope.spawn(move || {
+            let mut replies = [0; 7000];
+            while reader.read_exactly(&mut replies).is_ok() {}
+        });
+        let ended = silent.expect_end().map(drop);
+        busy.stream().shutdown(Shutdown::Both)?;
+        ended
+    })?;
+    expect_half_a_second(started)
+}
+
+/// A request that came in time counts, though the server comes to it late.
+fn stalled_server(trial: &Trial) -> Result<()> {
+    let server = trial.launch().flags(HALF_A_SECOND).start()?;
+    let count = if trial.subject.serves_one() { 1 } else { 3 };
+    let mut clients =
+        (0..count).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    for client in &mut clients {
+        client.ping()?;
+    }
+    server.freeze()?;
+    for client in &mut clients {
+        client.send("PING\r\n")?.wait_until_arrived()?;
+    }
+    thread::sleep(Duration::from_millis(700));
+    server.thaw()?;
+    for client in &mut clients {
+        client.expect("+PONG\r\n")?.ping()?;
+    }
+    for client in &mut clients {
+        client.expect_end()?;
+    }
+    Ok(())
+}
+
+fn zero_is_never(trial: &Trial) -> Result<()> {
+    let server = trial.launch().flags("--idle-timeout 0").start()?;
+    let mut client = server.connect()?;
+    client.expect_silence(Duration::from_millis(300))?.ping()?;
+    client.expect_silence(Duration::from_millis(300))?.ping()?;
+    Ok(())
+}

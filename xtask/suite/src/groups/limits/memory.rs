@@ -1,0 +1,117 @@
+//! What one hostile client can make a server hold, and what an idle one costs.
+
+use anyhow::{Result, ensure};
+
+use super::super::{Left, Witness, bound_for_one};
+use crate::bytes::{echo, payload};
+use crate::case::{Case, For, Trial, skip};
+use crate::memory::{self, bound};
+
+const MAX_REQUEST: u64 = 1 << 20;
+
+/// Idle clients, each of whom is to cost next to nothing.
+const MANY: usize = 1_200;
+
+pub fn cases() -> Vec<Case> {
+    let hostile = |name: &'static str, opening: &'static str, flood| {
+        Case::new(name, move |trial| bounded(trial, opening, flood))
+    };
+    vec![
+        hostile("memory::endless_array", "*2147483647\r\n", "$1\r\nx\r\n"),
+        hostile("memory::empty_arguments", "*2147483647\r\n", "$0\r\n\r\n"),
+        hostile("memory::largest_bulk", "*2\r\n$1048576\r\n", "x"),
+        hostile("memory::endless_line", "", "x"),
+        hostile("memory::many_words", "", "x "),
+        hostile("memory::endless_header", "*", "1"),
+        hostile("memory::unread_echoes", "", "*2\r\n$4\r\nECHO\r\n$1\r\nx\r\n"),
+        hostile("memory::unread_errors", "", "x\n"),
+        hostile("memory::unread_pings", "", "PING\n"),
+        Case::new("memory::idle_clients", idle_clients).only(For::Many),
+        Case::new("memory::slope", slope).only(For::Many).crowd(MANY),
+    ]
+}
+
+/// Sends the opening and then the same again and again, reading nothing, until
+/// the server has had enough; what it holds then is within the stated bound.
+fn bounded(trial: &Trial, opening: &str, flood: &str) -> Result<()> {
+    let server = trial.serve()?;
+    let mut witness = Witness::beside(trial, &server)?;
+    witness.is_served()?;
+    let mut client = server.connect()?;
+    client.ping()?;
+    let before = server.memory();
+    let most = bound_for_one(MAX_REQUEST);
+    let mut checked = 0;
+    let mut check = |sent: usize, step: usize| {
+        if sent < checked + step {
+            return Ok(());
+        }
+        checked = sent;
+        let more = server.memory().saturating_sub(before);
+        ensure!(
+            more <= most,
+            "{sent} bytes cost {more} bytes of memory, not {most}"
+        );
+        Ok(())
+    };
+    client.send(opening)?;
+    // A server that ends the conversation instead has had enough too.
+    let outcome = client.stuff(flood.as_bytes(), |sent| check(sent, 1 << 20));
+    if let Err(error) = outcome
+        && !super::super::is_reset(&error)
+    {
+        return Err(error);
+    }
+    check(usize::MAX, 0)?;
+    drop(client);
+    witness.is_served()
+}
+
+/// What `cargo xtask memory` measures, with fewer clients. Memory grows in
+/// steps, which weigh more then: half a KiB for each client at most.
+fn slope(trial: &Trial) -> Result<()> {
+    const STEP: f64 = 0.5;
+
+    let Some(most) = bound(&trial.subject) else {
+        return Err(skip("promises no bound on an idle client's memory"));
+    };
+    let each = memory::slope(trial, 200, MANY)?;
+    ensure!(
+        each <= most + STEP,
+        "an idle client costs {each:.2} KiB, not {most} and {STEP} for a step"
+    );
+    Ok(())
+}
+
+/// Whatever a client has needed, once it is idle it holds no buffer. Where it
+/// has a thread or a process of its own, that one's allocator may keep some;
+/// so may that of each thread that is there for all.
+fn idle_clients(trial: &Trial) -> Result<()> {
+    const CLIENTS: u64 = 50;
+    const OWN_ALLOCATOR: u64 = 512 << 10;
+    const SHARED_ALLOCATOR: u64 = 1 << 20;
+
+    let server = trial.serve()?;
+    let alone = Left::of(&server)?;
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut client = server.connect()?;
+        client.ping()?;
+        clients.push(client);
+    }
+    let shared = !Left::of(&server)?.exceeds(&alone);
+    let for_each = if shared { 8 << 10 } else { OWN_ALLOCATOR };
+    let allocators = alone.threads as u64 * SHARED_ALLOCATOR;
+    let most = CLIENTS * for_each + allocators;
+    let before = server.memory();
+    for (number, client) in clients.iter_mut().enumerate() {
+        let (request, reply) = echo(payload(number, 300_000));
+        client.exchange(request, reply)?.ping()?;
+    }
+    let more = server.memory().saturating_sub(before);
+    ensure!(
+        more <= most,
+        "{CLIENTS} idle clients hold {more} bytes more, not {most}"
+    );
+    Ok(())
+}

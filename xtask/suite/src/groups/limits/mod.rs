@@ -1,0 +1,242 @@
+//! Limits: what is refused, who is refused, and who notices nothing.
+
+mod faults;
+mod idle;
+mod memory;
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use lab::process::poll_until;
+
+use super::Left;
+use crate::PATIENCE;
+use crate::case::{Case, For, Trial};
+use crate::client::Client;
+use crate::server::Server;
+
+/// What a newcomer is told for whom there is no room.
+pub(super) const REFUSAL: &str = "-ERR max number of clients reached\r\n";
+
+pub fn cases() -> Vec<Case> {
+    let mut cases = vec![
+        Case::new("connections::one_too_many", one_too_many).only(For::Many),
+        Case::new("connections::had_sent_already", had_sent).only(For::Many),
+        Case::new("connections::place_is_free_again", place_is_free)
+            .only(For::Many),
+        Case::new("connections::ending_ones_count", ending_ones_count)
+            .only(For::Many),
+        Case::new("connections::others_notice_nothing", others_go_on)
+            .only(For::Many),
+        Case::new("connections::more_than_descriptors", warns).only(For::Many),
+        Case::new("descriptors::exhausted", descriptors_exhausted)
+            .only(For::Many),
+        Case::new("descriptors::few_are_enough", few_descriptors)
+            .only(For::One),
+    ];
+    cases.extend(idle::cases());
+    cases.extend(faults::cases());
+    cases.extend(memory::cases());
+    cases
+}
+
+/// A server with room for two, and the two.
+fn full(trial: &Trial) -> Result<(Rc<Server>, Client, Client)> {
+    let server = trial.launch().flags("--max-connections 2").start()?;
+    let (mut first, mut second) = (server.connect()?, server.connect()?);
+    first.ping()?;
+    second.ping()?;
+    Ok((server, first, second))
+}
+
+fn one_too_many(trial: &Trial) -> Result<()> {
+    let (server, mut first, mut second) = full(trial)?;
+    // By the time one is refused, those who were served have what they keep.
+    server.connect()?.expect(REFUSAL)?.expect_end()?;
+    let held = Left::settled(&server)?;
+    for _ in 0..10 {
+        server.connect()?.expect(REFUSAL)?.expect_end()?;
+    }
+    held.again(&server).context("refused newcomers left something")?;
+    first.ping()?;
+    second.ping()?;
+    Ok(())
+}
+
+/// Input that nobody reads makes a close a reset, which would destroy the
+/// refusal on its way.
+fn had_sent(trial: &Trial) -> Result<()> {
+    let (server, mut first, _second) = full(trial)?;
+    server.connect()?.expect(REFUSAL)?.expect_end()?;
+    let held = Left::settled(&server)?;
+    for size in [6, 600, 60_000] {
+        server.freeze()?;
+        let mut newcomer = server.connect()?;
+        newcomer.send("PING\r\n".repeat(size / 6))?.wait_until_arrived()?;
+        server.thaw()?;
+        newcomer
+            .expect(REFUSAL)
+            .and_then(Client::expect_end)
+            .with_context(|| format!("had sent {size} bytes"))?;
+        // The server's close has happened then, and what it brings is here.
+        held.again(&server)?;
+        newcomer
+            .expect_no_reset()
+            .with_context(|| format!("had sent {size} bytes"))?;
+    }
+    first.ping()?;
+    Ok(())
+}
+
+fn place_is_free(trial: &Trial) -> Result<()> {
+    let (server, first, mut second) = full(trial)?;
+    server.connect()?.expect(REFUSAL)?;
+    first.leave()?;
+    let mut third = wait_for_place(&server)?;
+    second.ping()?;
+    server.connect()?.expect(REFUSAL)?.expect_end()?;
+    third.ping()?;
+    third.reset()?;
+    wait_for_place(&server).map(drop)
+}
+
+/// Connects until it is served: when a place is free again is no event for
+/// those outside.
+pub(super) fn wait_for_place(server: &Server) -> Result<Client> {
+    let mut served = None;
+    poll_until("a place to be free", PATIENCE, || {
+        let mut client = server.connect()?;
+        if is_served(&mut client)? {
+            served = Some(client);
+        }
+        Ok(served.is_some())
+    })?;
+    served.context("nobody was served")
+}
+
+/// Whether a newcomer is served or refused; anything else is an error.
+pub(super) fn is_served(client: &mut Client) -> Result<bool> {
+    // A refusal may be followed by a reset, if it crosses this.
+    let _ = client.send("PING\r\n");
+    was_served(client)
+}
+
+/// The same for one who has asked already.
+pub fn was_served(client: &mut Client) -> Result<bool> {
+    let mut first = [0];
+    client.read_exactly(&mut first)?;
+    match first[0] {
+        b'+' => client.expect("PONG\r\n").map(|_| true),
+        b'-' => client.expect(&REFUSAL[1..]).map(|_| false),
+        other => bail!("neither a reply nor a refusal: {other:#x}"),
+    }
+}
+
+/// A client that was told goodbye has its place until it has gone.
+fn ending_ones_count(trial: &Trial) -> Result<()> {
+    let (server, mut first, mut second) = full(trial)?;
+    first.send("QUIT\r\n")?.expect("+OK\r\n")?.expect_end()?;
+    server.connect()?.expect(REFUSAL)?.expect_end()?;
+    drop(first);
+    wait_for_place(&server)?;
+    second.ping()?;
+    Ok(())
+}
+
+/// While hundreds are refused, those who are served are served.
+fn others_go_on(trial: &Trial) -> Result<()> {
+    let (server, mut first, mut second) = full(trial)?;
+    for _ in 0..300 {
+        let mut newcomer = server.connect()?;
+        first.ping()?;
+        newcomer.expect(REFUSAL)?.expect_end()?;
+        second.ping()?;
+    }
+    // One line a second, not one a newcomer.
+    let lines = server.stderr().count();
+    ensure!(lines <= 15, "{lines} lines on standard error");
+    Ok(())
+}
+
+/// An explicit number is taken at its word, and doubted aloud.
+fn warns(trial: &Trial) -> Result<()> {
+    let server = trial
+        .launch()
+        .descriptors(64, 64)
+        .flags("--max-connections 100000")
+        .start()?;
+    server.connect()?.ping()?;
+    if trial.subject.model.name == "process-per-connection" {
+        // Its clients' descriptors are their processes'.
+        return Ok(());
+    }
+    let said = server.stderr().wait_for("100000")?;
+    ensure!(said.contains("warning"), "it says {said:?}");
+    Ok(())
+}
+
+/// A hundred clients and 32 descriptors: whoever is not served is told so,
+/// nothing spins, and when they have gone the next are served.
+fn descriptors_exhausted(trial: &Trial) -> Result<()> {
+    let server = trial
+        .launch()
+        .resting()
+        .descriptors(32, 32)
+        .flags("--max-connections 100000")
+        .start()?;
+    let before = Left::of(&server)?;
+    for round in 0..2 {
+        let mut served = Vec::new();
+        for number in 0..100 {
+            let mut client = server.connect()?;
+            if is_served(&mut client)
+                .with_context(|| format!("client {number}, round {round}"))?
+            {
+                served.push(client);
+            }
+        }
+        let count = served.len();
+        ensure!(count >= 10, "32 descriptors, and {count} clients served");
+        for client in &mut served {
+            client.ping()?;
+        }
+        // Nobody says anything now, so there is nothing to do.
+        expect_rest(&server)?;
+        drop(served);
+        before.again(&server)?;
+        wait_for_place(&server)?.ping()?;
+        before.again(&server)?;
+    }
+    let lines = server.stderr().count();
+    ensure!(lines <= 30, "{lines} lines on standard error");
+    Ok(())
+}
+
+/// The same for a server of one: the others wait in the backlog.
+fn few_descriptors(trial: &Trial) -> Result<()> {
+    let server = trial.launch().resting().descriptors(32, 32).start()?;
+    let mut clients =
+        (0..100).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    clients[0].ping()?;
+    expect_rest(&server)?;
+    for mut client in clients {
+        client.ping()?;
+    }
+    Ok(())
+}
+
+/// Watches the server for half a second, in which it may use the CPU for a
+/// tenth: a spin uses all of it. The server was started [resting], in case
+/// its model is to spin.
+///
+/// [resting]: crate::launch::Launch::resting
+pub fn expect_rest(server: &Server) -> Result<()> {
+    let window = Duration::from_millis(500);
+    let (before, started) = (server.cpu_time(), Instant::now());
+    std::thread::sleep(window);
+    let used = server.cpu_time().saturating_sub(before);
+    let took = started.elapsed();
+    ensure!(used <= window / 10, "idle, it used the CPU {used:?} of {took:?}");
+    Ok(())
+}

@@ -1,0 +1,227 @@
+//! Who answers: as many as the model promises, and no more.
+
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::case::{Case, For, Subject, Trial, skip};
+use crate::groups::Left;
+use crate::reply::Info;
+use crate::server::Server;
+
+/// Who answers a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    /// The one thread that the server consists of.
+    OneThread,
+    /// The first thread. Others, which a library keeps, only wait and copy;
+    /// they come with the clients and leave with them.
+    FirstThread,
+    /// A process of the client's own.
+    OwnProcess,
+    /// A thread of the client's own.
+    OwnThread,
+    /// One of several threads that are there from the start: this time this
+    /// one, next time another.
+    AnyOfSome,
+    /// One of several event loops with a thread each, always the same.
+    OneOfSome,
+}
+
+use Answer::*;
+
+/// A model's, or one of its variants'.
+const ANSWERS: &[(&str, Answer)] = &[
+    ("blocking", OneThread),
+    ("nonblocking", OneThread),
+    ("multiplexing-select", OneThread),
+    ("multiplexing-poll", OneThread),
+    ("multiplexing-epoll", OneThread),
+    ("signal-driven", OneThread),
+    ("async-io/io-uring", OneThread),
+    ("async-io/posix-aio", FirstThread),
+    ("process-per-connection", OwnProcess),
+    ("thread-per-connection", OwnThread),
+    ("task-per-connection", AnyOfSome),
+    ("loop-per-core", OneOfSome),
+];
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::new("who_answers", who_answers),
+        Case::new("who_answers_fifty", fifty).only(For::Many),
+        Case::new("who_answers_datagrams", datagrams),
+    ]
+}
+
+fn answer(subject: &Subject) -> Result<Answer> {
+    let (name, title) = (&subject.model.name, subject.title());
+    let found =
+        ANSWERS.iter().find(|(known, _)| known == name || *known == title);
+    found.map(|(_, answer)| *answer).ok_or_else(|| {
+        skip(format!("nobody has written down who answers in {title}"))
+    })
+}
+
+/// Who has answered, as INFO says.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Answerer {
+    pid: u64,
+    tid: u64,
+    /// Where there are several loops, and nowhere else.
+    event_loop: Option<u64>,
+}
+
+impl Answerer {
+    fn of(info: &Info) -> Result<Self> {
+        let event_loop = info.text("loop").is_ok().then(|| info.number("loop"));
+        Ok(Self {
+            pid: info.number("pid")?,
+            tid: info.number("tid")?,
+            event_loop: event_loop.transpose()?,
+        })
+    }
+
+    fn expect(&self, answer: Answer, server: &Server) -> Result<()> {
+        let ours = u64::try_from(server.pid.as_raw())?;
+        let (pid, tid) = (self.pid, self.tid);
+        let as_promised = match answer {
+            OneThread | FirstThread => pid == ours && tid == ours,
+            OwnProcess => pid != ours && tid == pid,
+            OwnThread | AnyOfSome | OneOfSome => pid == ours && tid != ours,
+        };
+        ensure!(as_promised, "promised {answer:?}; of {ours}, seen {self:?}");
+        let numbered = self.event_loop.is_some();
+        ensure!(numbered == (answer == OneOfSome), "seen {self:?}");
+        Ok(())
+    }
+}
+
+/// One client after the other, as every model can serve them.
+fn who_answers(trial: &Trial) -> Result<()> {
+    let answer = answer(&trial.subject)?;
+    let server = trial.serve()?;
+    for _ in 0..3 {
+        let mut client = server.connect()?;
+        let first = Answerer::of(&client.info()?)?;
+        first.expect(answer, &server)?;
+        let second = Answerer::of(&client.info()?)?;
+        second.expect(answer, &server)?;
+        ensure!(
+            second == first || answer == AnyOfSome,
+            "{first:?}, and on the next request {second:?}"
+        );
+    }
+    Ok(())
+}
+
+/// Fifty at a time: as many who answer as were promised, and no more.
+fn fifty(trial: &Trial) -> Result<()> {
+    const CLIENTS: usize = 50;
+    let answer = answer(&trial.subject)?;
+    let server = trial.serve()?;
+    let before = Left::of(&server)?;
+    let mut clients =
+        (0..CLIENTS).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    let mut answerers = BTreeSet::new();
+    let mut counted = 0;
+    for client in &mut clients {
+        let info = client.info()?;
+        answerers.insert(Answerer::of(&info)?);
+        counted = info.number("clients")?;
+    }
+    for answerer in &answerers {
+        answerer.expect(answer, &server)?;
+    }
+    let now = Left::of(&server)?;
+    let promised = Promise::of(answer, CLIENTS, &before);
+    promised.check(answerers.len(), &now).with_context(|| {
+        format!("{before:?} before {CLIENTS} clients, then {now:?}")
+    })?;
+    if answer == OwnProcess {
+        for process in server.group() {
+            ensure!(process.threads == 1, "{process} has more than one");
+        }
+    } else if answer != OwnThread {
+        ensure!(counted == CLIENTS as u64, "INFO counts {counted} clients");
+    }
+    drop(clients);
+    before.again(&server)
+}
+
+/// How many there may be while so many clients are connected.
+struct Promise {
+    answerers: RangeInclusive<usize>,
+    threads: RangeInclusive<usize>,
+    processes: usize,
+}
+
+impl Promise {
+    fn of(answer: Answer, clients: usize, before: &Left) -> Self {
+        let some = before.threads - 1;
+        let (answerers, threads, processes) = match answer {
+            OneThread => (1..=1, 1..=1, 1),
+            FirstThread => (1..=1, 1..=usize::MAX, 1),
+            OwnProcess => (clients..=clients, 1..=1, 1 + clients),
+            OwnThread => (clients..=clients, 1 + clients..=1 + clients, 1),
+            AnyOfSome | OneOfSome => {
+                (1..=some, before.threads..=before.threads, 1)
+            }
+        };
+        Self { answerers, threads, processes }
+    }
+
+    fn check(&self, answerers: usize, now: &Left) -> Result<()> {
+        ensure!(
+            self.answerers.contains(&answerers),
+            "{answerers} have answered, not {:?}",
+            self.answerers
+        );
+        ensure!(
+            self.threads.contains(&now.threads),
+            "{} threads, not {:?}",
+            now.threads,
+            self.threads
+        );
+        ensure!(
+            self.processes == now.processes,
+            "{} processes, not {}",
+            now.processes,
+            self.processes
+        );
+        Ok(())
+    }
+}
+
+/// Datagrams have no client to start anybody for: one answers them all, or
+/// one of those who are there from the start.
+fn datagrams(trial: &Trial) -> Result<()> {
+    trial.needs_datagrams()?;
+    let answer = answer(&trial.subject)?;
+    let server = trial.launch().no_tcp().udp("127.0.0.1:0").start()?;
+    let some = server.process()?.threads.saturating_sub(1);
+    let mut answerers = BTreeSet::new();
+    for _ in 0..3 {
+        let peer = server.peer()?;
+        let first = Answerer::of(&peer.info()?)?;
+        let second = Answerer::of(&peer.info()?)?;
+        // The kernel chooses a loop's socket by the sender's address.
+        ensure!(
+            second == first || answer == AnyOfSome,
+            "{first:?}, and the next datagram {second:?}"
+        );
+        answerers.extend([first, second]);
+    }
+    let most = match answer {
+        AnyOfSome | OneOfSome => some,
+        _ => 1,
+    };
+    ensure!(answerers.len() <= most, "answered by {answerers:?}");
+    if !matches!(answer, OwnProcess | OwnThread) {
+        for answerer in &answerers {
+            answerer.expect(answer, &server)?;
+        }
+    }
+    Ok(())
+}

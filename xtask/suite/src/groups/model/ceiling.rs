@@ -1,0 +1,185 @@
+//! Where each model ends: how many clients it holds when descriptors are
+//! scarce, and what refuses the next one. `ceilings.toml` has what was found
+//! before.
+
+use anyhow::{Context, Result, bail, ensure};
+use lab::ceilings::{Ceiling, DESCRIPTORS};
+
+use crate::case::{Case, For, Trial, skip};
+use crate::client::Client;
+use crate::groups::Left;
+use crate::groups::limits::{wait_for_place, was_served};
+use crate::server::Server;
+
+/// Clients beyond any number of descriptors.
+const TOO_MANY: usize = DESCRIPTORS + 64;
+
+/// Clients who come and ask at the same time: a model that looks at all of
+/// them for each event would otherwise take long. Those who come last come one
+/// by one, so that each meets a server with nothing else to do.
+const AT_A_TIME: usize = 64;
+const LAST: usize = 128;
+
+/// Which of the machine's limits ends a model that needs no descriptor for a
+/// client, and how many clients are enough to see that. All of [`TOO_MANY`]
+/// come when a ceiling is recorded.
+const MACHINES: &[(&str, &str)] =
+    &[("process-per-connection", "RLIMIT_NPROC, pids.max")];
+const ENOUGH: usize = 1_000;
+
+/// Flags without which a model's own descriptors depend on the machine.
+const FLAGS: &[(&str, &str)] = &[("loop-per-core", "--loops 2")];
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        // glibc does not tell where it has no thread for an operation: on a
+        // busy machine the model waits for one too long, and refuses.
+        Case::new("ceiling", many)
+            .only(For::Many)
+            .crowd(TOO_MANY)
+            .alone_for("async-io/posix-aio"),
+        Case::new("ceiling", one).only(For::One),
+    ]
+}
+
+/// What the lists above have for the subject.
+fn listed(list: &[(&str, &str)], trial: &Trial) -> Option<String> {
+    let name = &trial.subject.model.name;
+    let found = list.iter().find(|(model, _)| model == name);
+    found.map(|(_, what)| (*what).to_owned())
+}
+
+fn many(trial: &Trial) -> Result<()> {
+    let limit = DESCRIPTORS as u64;
+    let flags = listed(FLAGS, trial);
+    let server = trial
+        .launch()
+        .descriptors(limit, limit)
+        .flags("--max-connections 100000")
+        .flags(flags.as_deref().unwrap_or_default())
+        .start()?;
+    let machine = listed(MACHINES, trial);
+    let enough = machine.is_some() && !trial.surroundings.records();
+    let before = Left::of(&server)?;
+    let (mut served, refused) =
+        crowd(&server, if enough { ENOUGH } else { TOO_MANY })?;
+    let seen = match (&machine, refused) {
+        (Some(machine), false) => Ceiling {
+            clients: served.len(),
+            ends: "EAGAIN".to_owned(),
+            machine: Some(machine.clone()),
+            flags,
+        },
+        (Some(machine), true) => {
+            let clients = served.len();
+            return Err(skip(format!(
+                "this machine ends it at {clients} clients: {machine}"
+            )));
+        }
+        (None, true) => Ceiling {
+            clients: served.len(),
+            ends: why_refused(&server)?,
+            machine: None,
+            flags,
+        },
+        (None, false) => bail!("all {TOO_MANY} clients are served"),
+    };
+    // All of them, and still as many when one leaves and another comes.
+    Client::ping_all(&mut served).context("asked once more")?;
+    if let Some(client) = served.pop() {
+        client.leave()?;
+        served.push(wait_for_place(&server)?);
+    }
+    drop(served);
+    before.again(&server)?;
+    compare(trial, &seen)
+}
+
+/// So many clients, a few at a time: those who are served, and whether
+/// somebody is not.
+fn crowd(server: &Server, clients: usize) -> Result<(Vec<Client>, bool)> {
+    let mut served = Vec::new();
+    let mut refused = false;
+    while served.len() < clients && !refused {
+        let mut newcomers = Vec::new();
+        let last = served.len() + LAST >= DESCRIPTORS;
+        for _ in 0..if last { 1 } else { AT_A_TIME } {
+            let mut client = server.connect()?;
+            // A refusal may be followed by a reset, if it crosses this.
+            let _ = client.send("PING\r\n");
+            newcomers.push(client);
+        }
+        for mut client in newcomers {
+            let number = served.len();
+            if was_served(&mut client)
+                .with_context(|| format!("after {number} clients"))?
+            {
+                ensure!(!refused, "served after others were refused");
+                served.push(client);
+            } else {
+                refused = true;
+            }
+        }
+    }
+    Ok((served, refused))
+}
+
+/// Why newcomers are refused, as the server says; for a descriptor that is
+/// missing, as the kernel says.
+fn why_refused(server: &Server) -> Result<String> {
+    let said = server.stderr().wait_for("was refused: ")?;
+    let (_, why) = said.split_once("was refused: ").context("no reason")?;
+    let words = || why.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let is_errno = |word: &&str| {
+        word.len() > 2
+            && word.starts_with('E')
+            && word.chars().all(|c| c.is_ascii_uppercase() || c.is_numeric())
+    };
+    if words().any(|word| word == "FD_SETSIZE") {
+        return Ok("FD_SETSIZE".to_owned());
+    }
+    if let Some(errno) = words().find(is_errno) {
+        return Ok(errno.to_owned());
+    }
+    let open = server.process()?.descriptors();
+    if why.contains("no descriptor is left") && open + 1 >= DESCRIPTORS {
+        return Ok("EMFILE".to_owned());
+    }
+    bail!("it has {open} descriptors, and refuses newcomers: {why}")
+}
+
+/// One at a time is a ceiling too.
+fn one(trial: &Trial) -> Result<()> {
+    let limit = DESCRIPTORS as u64;
+    let server = trial.launch().descriptors(limit, limit).start()?;
+    let mut first = server.connect()?;
+    first.ping()?;
+    let mut second = server.connect()?;
+    second.send("PING\r\n")?.wait_until_arrived()?;
+    second.expect_silence(std::time::Duration::from_millis(100))?;
+    first.ping()?;
+    drop(first);
+    second.expect("+PONG\r\n")?;
+    let ends = "the next waits".to_owned();
+    compare(trial, &Ceiling { clients: 1, ends, machine: None, flags: None })
+}
+
+fn compare(trial: &Trial, seen: &Ceiling) -> Result<()> {
+    let title = trial.subject.title();
+    if trial.surroundings.records() {
+        trial.surroundings.record(title, seen.clone());
+        return Ok(());
+    }
+    let anew = "`--record` writes down what was seen";
+    let Some(known) = trial.surroundings.ceilings.of(&title) else {
+        bail!("{seen}, and ceilings.toml has nothing; {anew}");
+    };
+    let enough = seen.machine.is_some() && known.clients >= seen.clients;
+    let as_known = if enough {
+        Ceiling { clients: known.clients, ..seen.clone() } == *known
+    } else {
+        seen == known
+    };
+    ensure!(as_known, "it was {known}, and is {seen}; {anew}");
+    Ok(())
+}

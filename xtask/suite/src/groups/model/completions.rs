@@ -1,0 +1,153 @@
+//! Operations that the kernel completes: where it refuses to, and where it has
+//! more to tell than there is room for.
+
+use anyhow::{Context, Result, ensure};
+use lab::process::limit_signals;
+use nix::errno::Errno;
+
+use crate::bytes::{echo, payload};
+use crate::case::{Case, For, Trial};
+use crate::client::Client;
+use crate::fault::{self, Fault};
+use crate::groups::Left;
+use crate::groups::limits::is_served;
+use crate::server::UNSUPPORTED;
+
+pub fn cases() -> Vec<Case> {
+    let ring = |name: &str, body: fn(&Trial) -> Result<()>| {
+        Case::new(name, body).only(For::Model("async-io/io-uring"))
+    };
+    let aio = |name: &str, body: fn(&Trial) -> Result<()>| {
+        Case::new(name, body).only(For::Model("async-io/posix-aio"))
+    };
+    vec![
+        ring("ring::refused", refused),
+        ring("ring::more_clients_than_buffers", few_buffers),
+        aio("pool::hundred_idle_clients", hundred_idle),
+        // The limit is the user's: nobody else's signals may be queued.
+        aio("queue::few_places", few_places).alone(),
+        aio("queue::lost_completions", lost_completions),
+    ]
+}
+
+/// Where there is no ring to be had, it says why and what would help.
+fn refused(trial: &Trial) -> Result<()> {
+    // A filter refuses it, not the sysctl: it must tell the one from the other.
+    for (errno, name) in [(Errno::EPERM, "EPERM"), (Errno::ENOSYS, "ENOSYS")] {
+        let fault = Fault::new(fault::RING, errno);
+        fault.on();
+        trial
+            .launch()
+            .fault(&fault)
+            .run()
+            .and_then(|ended| {
+                let ended = ended.expect(UNSUPPORTED)?;
+                ended.says(&["io_uring_setup", name, "seccomp"])
+            })
+            .with_context(|| format!("with {name}"))?;
+    }
+    Ok(())
+}
+
+/// Six million bytes arrive at once, for which a megabyte of buffers waits.
+fn few_buffers(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let mut clients =
+        (0..300).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    for round in 0..3 {
+        let words = |number| echo(payload(1_000 * round + number, 20_000));
+        server.freeze()?;
+        for (number, client) in clients.iter_mut().enumerate() {
+            client.send(words(number).0)?;
+        }
+        Client::wait_until_all_arrived(&mut clients)?;
+        server.thaw()?;
+        for (number, client) in clients.iter_mut().enumerate() {
+            client
+                .expect(words(number).1)
+                .with_context(|| format!("client {number}, round {round}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// glibc's pool is 20 threads unless it is told otherwise, and each idle
+/// client keeps one.
+fn hundred_idle(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let mut idle =
+        (0..100).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    for client in idle.iter_mut().step_by(2) {
+        client.ping()?;
+    }
+    let mut client = server.connect()?;
+    for _ in 0..20 {
+        client.ping().context("beside a hundred idle clients")?;
+    }
+    for client in &mut idle {
+        client.ping()?;
+    }
+    Ok(())
+}
+
+/// A completion without a place in the queue of signals would be lost: there
+/// are no more clients than places, less those that the user's other processes
+/// have taken, and those who are in are served.
+fn few_places(trial: &Trial) -> Result<()> {
+    const PLACES: u64 = 120;
+
+    let server = trial.launch().signals_pending(PLACES).start()?;
+    let mut served = Vec::new();
+    for _ in 0..PLACES + 20 {
+        let mut client = server.connect()?;
+        if is_served(&mut client)? {
+            served.push(client);
+        }
+    }
+    let count = served.len() as u64;
+    ensure!((5..=PLACES).contains(&count), "{PLACES} places, {count} clients");
+    for round in 0..3 {
+        server.freeze()?;
+        for client in &mut served {
+            client.send("PING\r\n".repeat(10))?;
+        }
+        Client::wait_until_all_arrived(&mut served)?;
+        server.thaw()?;
+        for client in &mut served {
+            client
+                .expect("+PONG\r\n".repeat(10))
+                .with_context(|| format!("round {round}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// When others have used up the places, some completions are lost all the
+/// same: whoever waits for one is answered or told goodbye, nobody waits for
+/// ever, and afterwards everything is as before.
+fn lost_completions(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let before = Left::of(&server)?;
+    let mut clients =
+        (0..10).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    for client in &mut clients {
+        client.ping()?;
+    }
+    let limit = limit_signals(server.pid, 0)?;
+    for client in &mut clients {
+        client.send("PING\r\n")?;
+    }
+    let mut lost = 0;
+    for (number, client) in clients.iter_mut().enumerate() {
+        let name = || format!("client {number}");
+        if client.expect("+PONG\r\n").is_err() {
+            client.expect_gone().with_context(name)?;
+            lost += 1;
+        }
+    }
+    ensure!(lost > 0, "no completion was lost: this shows nothing");
+    limit_signals(server.pid, limit)?;
+    drop(clients);
+    server.connect()?.ping()?.ping()?;
+    before.again(&server)
+}

@@ -1,0 +1,119 @@
+//! Several event loops: each has its share, its processor, and its fate is
+//! all the others'.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use anyhow::{Context, Result, ensure};
+use lab::process::allowed_processors;
+use nix::errno::Errno;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+
+use crate::case::{Case, For, Trial};
+use crate::fault::{self, Fault};
+
+pub fn cases() -> Vec<Case> {
+    let case = |name: &str, body: fn(&Trial) -> Result<()>| {
+        Case::new(name, body).only(For::Model("loop-per-core"))
+    };
+    vec![
+        case("loops::share_a_thousand_clients", share).crowd(1_000),
+        case("loops::one_that_dies_ends_all", one_dies),
+        case("loops::stay_on_their_processors", processors),
+    ]
+}
+
+/// The kernel deals out newcomers by a hash of their addresses. With 250 as
+/// each loop's share, one gets half of it by chance once in 10^19 runs: nine
+/// standard deviations.
+fn share(trial: &Trial) -> Result<()> {
+    const CLIENTS: u64 = 1_000;
+    const LOOPS: u64 = 4;
+
+    let flags = format!("--loops {LOOPS}");
+    let server = trial.launch().flags(&flags).start()?;
+    let mut clients =
+        (0..CLIENTS).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    let mut shares = BTreeMap::new();
+    let mut counted = 0;
+    for client in &mut clients {
+        let info = client.info()?;
+        let answered = (info.number("loop")?, info.number("tid")?);
+        *shares.entry(answered).or_insert(0) += 1;
+        counted = info.number("clients")?;
+    }
+    let numbers: Vec<_> = shares.keys().map(|(number, _)| *number).collect();
+    ensure!(numbers == [0, 1, 2, 3], "answered by {shares:?}");
+    ensure!(counted == CLIENTS, "INFO counts {counted} clients");
+    let spread: Vec<_> = shares.values().map(u64::to_string).collect();
+    let spread = spread.join(", ");
+    trial.tell(format!("{CLIENTS} clients on {LOOPS} loops: {spread}"));
+    let least = CLIENTS / LOOPS / 2;
+    ensure!(shares.values().all(|share| *share >= least), "{spread}");
+    for client in &mut clients {
+        client.ping()?;
+    }
+    Ok(())
+}
+
+/// A loop that can wait no more would keep its share of the newcomers and
+/// answer nobody.
+fn one_dies(trial: &Trial) -> Result<()> {
+    let fault = Fault::new(fault::WAIT, Errno::EBADF);
+    let server = trial.launch().flags("--loops 4").fault(&fault).start()?;
+    let mut clients =
+        (0..20).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    for client in &mut clients {
+        client.ping()?;
+    }
+    fault.fail_next(1);
+    // Its loop wakes up, and may answer, if no other loop goes to wait before.
+    let _ = clients[0].send("PING\r\n");
+    server.wait()?.expect(1)?.says(&["loop", "wait"])?;
+    for (number, client) in clients.iter_mut().enumerate().skip(1) {
+        client.expect_gone().with_context(|| format!("client {number}"))?;
+    }
+    Ok(())
+}
+
+/// As many loops as there are processors for this process, each on its own.
+fn processors(trial: &Trial) -> Result<()> {
+    let ours = allowed_processors(Pid::this(), Pid::this())?;
+    for count in [1, 2] {
+        let launch = trial.launch();
+        let launch = match count {
+            1 => launch.inheriting(|| keep_processors(1)),
+            _ => launch.inheriting(|| keep_processors(2)),
+        };
+        let server = launch.start()?;
+        let kept: Vec<_> = ours.iter().copied().take(count).collect();
+        let mut used = Vec::new();
+        for tid in server.process()?.thread_ids() {
+            let tid = Pid::from_raw(tid.try_into()?);
+            let allowed = allowed_processors(server.pid, tid)?;
+            if tid == server.pid {
+                ensure!(allowed == kept, "the first thread is on {allowed:?}");
+            } else {
+                ensure!(allowed.len() == 1, "a loop is on {allowed:?}");
+                used.extend(allowed);
+            }
+        }
+        used.sort_unstable();
+        ensure!(used == kept, "allowed on {kept:?}, loops are on {used:?}");
+        server.connect()?.ping()?;
+    }
+    Ok(())
+}
+
+/// Leaves the process the first so many of the processors it has.
+fn keep_processors(count: usize) -> io::Result<()> {
+    let this = Pid::from_raw(0);
+    let all = sched_getaffinity(this)?;
+    let mut kept = CpuSet::new();
+    let allowed = |number: &usize| all.is_set(*number).unwrap_or(false);
+    for number in (0..CpuSet::count()).filter(allowed).take(count) {
+        kept.set(number)?;
+    }
+    Ok(sched_setaffinity(this, &kept)?)
+}

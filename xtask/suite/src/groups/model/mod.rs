@@ -1,0 +1,52 @@
+//! What a model promises and no other does: who answers, how many wait, where
+//! it ends.
+//!
+//! A new model adds a line to [`answers`], and cases of its own where it has
+//! more to promise.
+
+mod answers;
+mod ceiling;
+mod completions;
+mod loops;
+mod processes;
+mod readiness;
+mod signals;
+mod tasks;
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::case::{Case, For, Trial};
+
+pub fn cases() -> Vec<Case> {
+    let mut cases = answers::cases();
+    cases
+        .push(Case::new("second_waits_for_first", second_waits).only(For::One));
+    cases.extend(readiness::cases());
+    cases.extend(signals::cases());
+    cases.extend(completions::cases());
+    cases.extend(processes::cases());
+    cases.extend(tasks::cases());
+    cases.extend(loops::cases());
+    cases.extend(ceiling::cases());
+    cases
+}
+
+/// Really one at a time: the second is connected, its request has arrived,
+/// and it waits as long as the first likes to stay.
+fn second_waits(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let mut first = server.connect()?;
+    first.ping()?;
+    let mut second = server.connect()?;
+    second.send("PING\r\n")?.wait_until_arrived()?;
+    for _ in 0..20 {
+        first.ping()?;
+    }
+    second.expect_silence(Duration::from_millis(100))?;
+    first.ping()?;
+    drop(first);
+    second.expect("+PONG\r\n")?.ping()?;
+    Ok(())
+}

@@ -1,0 +1,74 @@
+//! A process each: what happens to one, and what is left of it.
+
+use anyhow::{Context, Result, bail, ensure};
+use lab::process::{list, poll_until};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::PATIENCE;
+use crate::case::{Case, For, Trial};
+
+pub fn cases() -> Vec<Case> {
+    let case = |name: &str, body: fn(&Trial) -> Result<()>| {
+        Case::new(name, body).only(For::Model("process-per-connection"))
+    };
+    vec![
+        case("no_zombie_while_running", no_zombie),
+        case("one_child_killed", one_child_killed),
+        case("datagram_child_killed", datagram_child_killed),
+    ]
+}
+
+/// A child that has ended is reaped while the server does nothing else.
+fn no_zombie(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let mut stays = server.connect()?;
+    stays.ping()?;
+    for _ in 0..20 {
+        let mut clients =
+            (0..5).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+        for client in &mut clients {
+            client.ping()?;
+        }
+        // All at once: signals of one kind do not queue.
+        drop(clients);
+        poll_until("all children but one to be reaped", PATIENCE, || {
+            Ok(server.group().len() == 2)
+        })
+        .with_context(|| format!("left: {}", list(&server.group())))?;
+    }
+    stays.ping()?;
+    Ok(())
+}
+
+/// What happens to one client's process happens to no other client.
+fn one_child_killed(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let (mut first, mut second) = (server.connect()?, server.connect()?);
+    first.ping()?;
+    let pid = second.info()?.number("pid")?;
+    kill(Pid::from_raw(pid.try_into()?), Signal::SIGKILL)?;
+    second.expect_gone()?;
+    poll_until("the killed child to be reaped", PATIENCE, || {
+        Ok(server.group().len() == 2)
+    })?;
+    first.ping()?;
+    server.connect()?.ping()?;
+    Ok(())
+}
+
+/// A server without its service does not go on as if it had it.
+fn datagram_child_killed(trial: &Trial) -> Result<()> {
+    let server = trial.launch().udp("127.0.0.1:0").start()?;
+    let mut client = server.connect()?;
+    client.ping()?;
+    let pid = server.peer()?.info()?.number("pid")?;
+    if pid == u64::try_from(server.pid.as_raw())? {
+        bail!("the parent answers datagrams itself");
+    }
+    kill(Pid::from_raw(pid.try_into()?), Signal::SIGKILL)?;
+    let ended = server.wait()?.expect(1)?;
+    ensure!(!ended.stderr.is_empty(), "it does not say why it has ended");
+    client.expect_gone()?;
+    Ok(())
+}

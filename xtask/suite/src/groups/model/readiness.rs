@@ -1,0 +1,158 @@
+//! Models that ask which sockets are ready, or ask every one: how many they
+//! can ask about, and what the asking costs.
+
+use std::io;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use nix::errno::Errno;
+
+use crate::case::{Case, For, Trial};
+use crate::client::Client;
+use crate::groups::limits::{REFUSAL, is_served, wait_for_place};
+use crate::server::Server;
+
+/// How many descriptors a set of select(2) has bits for.
+const FD_SETSIZE: usize = libc::FD_SETSIZE;
+
+pub fn cases() -> Vec<Case> {
+    let select = |name: &str, body: fn(&Trial) -> Result<()>| {
+        Case::new(name, body).only(For::Model("multiplexing-select"))
+    };
+    vec![
+        Case::new("empty_calls_while_idle", empty_calls)
+            .only(For::Model("nonblocking")),
+        select("set_size::clients_beyond", beyond).crowd(1_100),
+        select("set_size::number_beyond", number_beyond).crowd(1_100),
+        select("set_size::few_bits_left", few_bits_left),
+        select("set_size::no_bit_for_the_listener", no_bit),
+        Case::new("two_thousand_clients", two_thousand)
+            .only(For::Model("multiplexing-poll"))
+            .crowd(2_000),
+    ]
+}
+
+/// Who never waits asks in vain, again and again; with a pause in between,
+/// less often.
+fn empty_calls(trial: &Trial) -> Result<()> {
+    let window = Duration::from_millis(300);
+    let in_vain = |server: &Server| -> Result<u64> {
+        let mut client = server.connect()?;
+        let before = client.info()?.number("empty_calls")?;
+        thread::sleep(window);
+        let after = client.info()?.number("empty_calls")?;
+        Ok(after - before)
+    };
+    let busy = in_vain(&*trial.serve()?)?;
+    ensure!(busy >= 1_000, "{busy} empty calls within {window:?}: it waits");
+    let paused = trial.launch().flags("--pause-us 100000").start()?;
+    let paused = in_vain(&paused)?;
+    // Three or four rounds, in each a listener and a client.
+    ensure!(
+        (2..=16).contains(&paused),
+        "{paused} empty calls within {window:?}, ten rounds a second"
+    );
+    Ok(())
+}
+
+/// A client whose descriptor has no bit is refused like any newcomer for whom
+/// there is no room; those inside are served, and a place that becomes free is
+/// one.
+fn beyond(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    fill(&server, 1_100).map(drop)
+}
+
+/// A number of connections is taken at its word, a bit that is not there is
+/// not: it would be written beside the set.
+fn number_beyond(trial: &Trial) -> Result<()> {
+    let server = trial.launch().flags("--max-connections 2000").start()?;
+    let room = FD_SETSIZE - server.process()?.descriptors();
+    server.stderr().wait_for("FD_SETSIZE")?;
+    let served = fill(&server, 1_100)?;
+    ensure!(served == room, "{served} served, and there were {room} bits");
+    Ok(())
+}
+
+/// Descriptors that the server has inherited have bits, too.
+fn few_bits_left(trial: &Trial) -> Result<()> {
+    let server = trial
+        .launch()
+        .inheriting(|| open_descriptors(900))
+        .flags("--max-connections 2000")
+        .start()?;
+    let room = FD_SETSIZE - server.process()?.descriptors();
+    ensure!((1..124).contains(&room), "there are {room} bits left");
+    let served = fill(&server, 200)?;
+    ensure!(served == room, "{served} served, and there were {room} bits");
+    Ok(())
+}
+
+/// Without a bit for its own sockets a server cannot work, and says so.
+fn no_bit(trial: &Trial) -> Result<()> {
+    type Heritage = fn() -> io::Result<()>;
+
+    let heritages: [(u32, Heritage); 3] = [
+        (1_022, || open_descriptors(1_022)),
+        (1_024, || open_descriptors(1_024)),
+        (1_100, || open_descriptors(1_100)),
+    ];
+    for (count, heritage) in heritages {
+        let launch = trial.launch().udp("127.0.0.1:0");
+        launch
+            .inheriting(heritage)
+            .run()
+            .and_then(|ended| ended.expect(1)?.says(&["FD_SETSIZE"]))
+            .with_context(|| format!("with {count} open files"))?;
+    }
+    Ok(())
+}
+
+/// Has every descriptor up to so many open before the server opens its first.
+/// Some of them are copies of the suite's own, which exec would close: they
+/// are replaced.
+fn open_descriptors(count: i32) -> io::Result<()> {
+    for number in libc::STDERR_FILENO + 1..count {
+        // SAFETY: numbers, no memory; whoever has them open is about to be
+        // another program.
+        let fd = unsafe { libc::dup2(libc::STDERR_FILENO, number) };
+        Errno::result(fd)?;
+    }
+    Ok(())
+}
+
+/// Brings so many clients, more than there is room for, and says how many
+/// were served: those are served on, and when one leaves another can come.
+fn fill(server: &Server, clients: usize) -> Result<usize> {
+    let mut served = Vec::new();
+    for number in 0..clients {
+        let mut client = server.connect()?;
+        if is_served(&mut client).with_context(|| format!("client {number}"))? {
+            ensure!(served.len() == number, "served after a refusal");
+            served.push(client);
+        }
+    }
+    let count = served.len();
+    ensure!(count < clients, "all {clients} are served");
+    Client::ping_all(&mut served)?;
+    // The last one has the highest descriptor, the first one the lowest.
+    for index in [served.len() - 1, 0] {
+        served.swap_remove(index).leave()?;
+        served.push(wait_for_place(server)?);
+        server.connect()?.expect(REFUSAL)?.expect_end()?;
+    }
+    Client::ping_all(&mut served).context("after some have changed")?;
+    Ok(count)
+}
+
+/// A set that the caller keeps has no size of its own.
+fn two_thousand(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let mut clients =
+        (0..2_000).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    for _ in 0..2 {
+        Client::ping_all(&mut clients)?;
+    }
+    Ok(())
+}

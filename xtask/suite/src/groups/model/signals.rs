@@ -1,0 +1,98 @@
+//! Signals that tell of sockets: they queue, and the queue has an end.
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
+
+use crate::bytes::{echo, payload, unknowns};
+use crate::case::{Case, For, Trial};
+use crate::client::Client;
+use crate::groups::Left;
+use crate::server::Server;
+
+pub fn cases() -> Vec<Case> {
+    let case = |name: &str, limit| {
+        Case::new(name, move |trial| overflows(trial, limit))
+            .only(For::Model("signal-driven"))
+    };
+    vec![
+        case("queue::overflows", 8),
+        case("queue::has_no_place", 0),
+        Case::new("queue::forged_overflow", forged_overflow)
+            .only(For::Model("signal-driven")),
+    ]
+}
+
+/// SIGIO from another process is not the kernel's: nothing was lost, and
+/// standard error must not say so.
+fn forged_overflow(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let mut client = server.connect()?;
+    client.ping()?;
+    server.signal_and_wait(Signal::SIGIO)?;
+    client.ping()?;
+    server.signal(Signal::SIGTERM)?;
+    let stderr = server.wait()?.expect(0)?.stderr;
+    ensure!(stderr.is_empty(), "standard error says {stderr:?}");
+    Ok(())
+}
+
+/// More happens at once than the queue has places for signals: everybody who
+/// asked is answered all the same, whoever came is served, whoever left is
+/// gone, and whoever did not read gets the rest.
+fn overflows(trial: &Trial, places: u64) -> Result<()> {
+    const CLIENTS: usize = 40;
+
+    let server =
+        trial.launch().udp("127.0.0.1:0").signals_pending(places).start()?;
+    let peer = server.peer()?;
+    let before = Left::of(&server)?;
+    let (requests, replies) = unknowns(10_500);
+    for round in 0..3 {
+        let mut clients = connect(&server, CLIENTS)?;
+        let leaving = connect(&server, CLIENTS)?;
+        let mut slow = Client::with_small_window(server.tcp()?)?;
+        slow.send(&requests)?.wait_until_arrived()?;
+
+        server.freeze()?;
+        for _ in 0..CLIENTS {
+            clients.push(server.connect()?);
+        }
+        for (number, client) in clients.iter_mut().enumerate() {
+            client.send(words(number).0.repeat(3))?;
+        }
+        Client::wait_until_all_arrived(&mut clients)?;
+        for _ in 0..20 {
+            peer.send("PING\r\n")?;
+        }
+        drop(leaving);
+        server.thaw()?;
+
+        for (number, client) in clients.iter_mut().enumerate() {
+            client
+                .expect(words(number).1.repeat(3))
+                .with_context(|| format!("client {number}, round {round}"))?;
+        }
+        for _ in 0..20 {
+            peer.expect("+PONG\r\n")?;
+        }
+        slow.expect(&replies)?.ping()?;
+        drop((clients, slow));
+        before.again(&server)?;
+    }
+    server.stderr().wait_for("queue of signals was full")?;
+    Ok(())
+}
+
+fn connect(server: &Server, count: usize) -> Result<Vec<Client>> {
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        let mut client = server.connect()?;
+        client.ping()?;
+        clients.push(client);
+    }
+    Ok(clients)
+}
+
+fn words(number: usize) -> (Vec<u8>, Vec<u8>) {
+    echo(payload(number, 100))
+}

@@ -1,0 +1,43 @@
+//! Tasks on a few threads: as many as were asked for.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::case::{Case, For, Trial};
+use crate::groups::Left;
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::new("workers::as_many_as_asked", workers)
+            .only(For::Model("task-per-connection")),
+    ]
+}
+
+/// The workers and the first thread, before anybody comes and with two
+/// hundred there; the workers answer, and nobody else.
+fn workers(trial: &Trial) -> Result<()> {
+    for number in [1, 3, 8] {
+        let flags = format!("--workers {number}");
+        let server = trial.launch().flags(&flags).start()?;
+        let before = Left::of(&server)?;
+        let mut clients =
+            (0..200).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+        let mut answerers = BTreeSet::new();
+        for client in &mut clients {
+            answerers.insert(client.info()?.number("tid")?);
+        }
+        let now = Left::of(&server)?;
+        let threads = 1 + number;
+        ensure!(
+            before.threads == threads && now.threads == threads,
+            "{flags}: {} threads, with clients {}",
+            before.threads,
+            now.threads
+        );
+        ensure!(answerers.len() <= number, "{flags}: {answerers:?}");
+        drop(clients);
+        before.again(&server).context(flags)?;
+    }
+    Ok(())
+}

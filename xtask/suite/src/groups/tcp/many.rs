@@ -1,0 +1,137 @@
+//! Many clients: at a time, in turn, one after the other.
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::super::Left;
+use crate::bytes::{echo, payload};
+use crate::case::{Case, For, Trial};
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::new("many::interleaved", interleaved).only(For::Many),
+        Case::new("many::in_turn", in_turn).only(For::One),
+        Case::new("many::busy_one_starves_nobody", busy_one).only(For::Many),
+        Case::new("many::silent_ones_stall_nobody", silent_ones)
+            .only(For::Many),
+        Case::new("many::short_connections", short_connections),
+    ]
+}
+
+/// 200 clients, each with words of its own, in pieces that come in turn.
+fn interleaved(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let mut random = trial.random();
+    let mut clients =
+        (0..200).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    for round in 0..3 {
+        let echoes: Vec<_> = (0..clients.len())
+            .map(|i| echo(payload(1000 * round + i, 50 + 7 * i)))
+            .collect();
+        for part in 0..3 {
+            for (client, (request, _)) in clients.iter_mut().zip(&echoes) {
+                let size = request.len().div_ceil(3);
+                client.send(request.chunks(size).nth(part).unwrap_or(b""))?;
+            }
+        }
+        let mut order: Vec<_> = (0..clients.len()).collect();
+        random.shuffle(&mut order);
+        for i in order {
+            let expected = &echoes[i].1;
+            clients[i]
+                .expect(expected)
+                .with_context(|| format!("client {i}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// The same for a server of one: 200 wait in the backlog, each is served when
+/// those before it have left, and nobody is lost.
+fn in_turn(trial: &Trial) -> Result<()> {
+    let server = trial.launch().flags("--backlog 256").start()?;
+    let mut clients =
+        (0..200).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    let echoes: Vec<_> =
+        (0..clients.len()).map(|i| echo(payload(i, 50 + 7 * i))).collect();
+    for (client, (request, _)) in clients.iter_mut().zip(&echoes) {
+        client.send(request)?;
+    }
+    for (i, mut client) in clients.into_iter().enumerate() {
+        let expected = &echoes[i].1;
+        client.expect(expected).with_context(|| format!("client {i}"))?;
+    }
+    Ok(())
+}
+
+/// A client that never stops sending gets its share and no more. What it sends
+/// are empty lines: no reply slows it down, and it is quicker than whoever
+/// reads them.
+fn busy_one(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let mut busy = server.connect()?;
+    let mut other = server.connect()?;
+    busy.ping()?;
+    other.ping()?;
+    thread::scope(|scope| {
+        let (over, is_over) = mpsc::channel::<()>();
+        let busy = scope.spawn(move || -> Result<()> {
+            let lines = "\r\n".repeat(32_768);
+            // Until the other side is dropped.
+            while is_over.try_recv() == Err(mpsc::TryRecvError::Empty) {
+                busy.send(&lines)?;
+            }
+            busy.ping().map(drop)
+        });
+        for _ in 0..100 {
+            let asked = Instant::now();
+            other.ping().context("beside a busy client")?;
+            let waited = asked.elapsed();
+            ensure!(waited < Duration::from_secs(1), "waited {waited:?}");
+        }
+        drop(over);
+        busy.join().unwrap_or_else(|_| anyhow::bail!("it panicked"))
+    })
+}
+
+/// Three hundred who say nothing, or half of something, cost one who speaks
+/// neither time nor a place in some pool.
+fn silent_ones(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let mut silent =
+        (0..300).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    for client in silent.iter_mut().step_by(2) {
+        client.send("*2\r\n$4\r\nECHO\r\n$5\r\nhe")?;
+    }
+    let mut client = server.connect()?;
+    for _ in 0..20 {
+        client.ping()?;
+    }
+    for (number, client) in silent.iter_mut().enumerate() {
+        let name = || format!("client {number}");
+        let rest = if number % 2 == 0 { "llo\r\n" } else { "PING hello\r\n" };
+        client.send(rest)?.expect("$5\r\nhello\r\n").with_context(name)?;
+    }
+    Ok(())
+}
+
+/// 2,000 come and go, in three ways: nothing of them may stay.
+fn short_connections(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let before = Left::of(&server)?;
+    for number in 0..2_000 {
+        let mut client = server.connect()?;
+        client.ping().with_context(|| format!("client {number}"))?;
+        match number % 3 {
+            0 => client.leave()?,
+            1 => drop(client),
+            _ => client.reset()?,
+        }
+    }
+    before.again(&server)?;
+    server.connect()?.ping()?;
+    Ok(())
+}

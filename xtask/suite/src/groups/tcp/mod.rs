@@ -1,0 +1,360 @@
+//! Streams: how conversations begin, go on and end, and what one client's
+//! end or slowness does to the others.
+
+mod many;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::limits::expect_rest;
+use super::{Left, Witness, bound_for_one};
+use crate::PATIENCE;
+use crate::bytes::{echo, echoes, payload, unknowns};
+use crate::case::{Case, Trial};
+use crate::client::Client;
+use crate::server::Server;
+
+/// Requests behind which replies of 600,000 bytes wait.
+const MANY_REPLIES: usize = 10_500;
+
+pub fn cases() -> Vec<Case> {
+    let mut cases = vec![
+        Case::new("order_of_closing", order_of_closing),
+        Case::new("silent_client", silent_client),
+        Case::new("ending::quit_delivers_every_byte", |trial| {
+            ending_delivers(trial, b"QUIT\r\n", b"+OK\r\n")
+        }),
+        Case::new("ending::error_delivers_every_byte", |trial| {
+            let error = b"-ERR Protocol error: invalid bulk length\r\n";
+            ending_delivers(trial, b"*1\r\n$x\r\n", error)
+        }),
+        Case::new("ending::half_close_delivers_every_byte", half_close),
+        Case::new("ending::half_close_of_one_that_does_not_read", half_stuck),
+        Case::new("ending::half_close_at_once", half_close_at_once),
+        Case::new("ending::half_close_in_mid_request", half_close_in_request),
+        Case::new("ending::waits_two_seconds", waits_two_seconds),
+        Case::new("reset::in_mid_request", reset_in_mid_request),
+        Case::new("reset::in_mid_reply", reset_in_mid_reply),
+        Case::new("reset::before_accept", reset_before_accept),
+        Case::new("reset::after_quit", reset_after_quit),
+        Case::new("slow::reader_gets_every_byte", slow_reader),
+        Case::new("slow::reader_costs_bounded_memory", slow_reader_memory),
+        Case::new("slow::reader_goes_on", slow_reader_goes_on),
+        Case::new("slow::reader_costs_no_time", slow_reader_costs_no_time),
+        Case::new("slow::writer", slow_writer),
+        Case::new("slow::large_request_in_pieces", large_request_in_pieces),
+        Case::new("urgent::what_follows_is_read", urgent_byte),
+    ];
+    cases.extend(many::cases());
+    cases
+}
+
+/// Connect, request, reply, close; and the server keeps nothing.
+fn order_of_closing(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let before = Left::of(&server)?;
+    let mut client = server.connect()?;
+    client.send("PING\r\n")?.expect("+PONG\r\n")?;
+    client.half_close()?.expect_end()?;
+    before.again(&server)
+}
+
+/// Who connects and says nothing is neither answered nor sent away, and is
+/// served when it speaks.
+fn silent_client(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let mut silent = server.connect()?;
+    if !trial.subject.serves_one() {
+        server.connect()?.ping().context("beside a silent client")?;
+    }
+    silent.ping()?.expect_silence(Duration::from_millis(100))?;
+    silent.ping()?;
+    drop(silent);
+    let silent = server.connect()?;
+    drop(silent);
+    server.connect()?.ping().context("after a silent client")?;
+    Ok(())
+}
+
+/// Replies of 600,000 bytes are on their way when the conversation ends, and
+/// there is input that the server will never read: a plain close would reset
+/// the connection and destroy the replies.
+fn ending_delivers(trial: &Trial, end: &[u8], last: &[u8]) -> Result<()> {
+    let server = trial.serve()?;
+    for (mut client, times) in readers(&server)? {
+        let (requests, replies) = unknowns(MANY_REPLIES);
+        let unread = vec![b'x'; 100_000];
+        let requests = [&requests.repeat(times), end, &unread].concat();
+        let replies = [&replies.repeat(times), last].concat();
+        // Until neither side can go on: the server's buffers are full.
+        let sent = client.send_what_fits(&requests)?;
+        client.exchange(&requests[sent..], &replies)?.expect_end()?;
+    }
+    Ok(())
+}
+
+/// One that reads as fast as it can and one that is slow; and how many times
+/// `MANY_REPLIES` they ask for. For the slow one that is more than the
+/// server's kernel takes, so that the server itself has something left.
+fn readers(server: &Server) -> Result<Vec<(Client, usize)>> {
+    // In this order: a server of one serves the first first.
+    let quick = server.connect()?;
+    let slow = Client::with_small_window(server.tcp()?)?;
+    Ok(vec![(quick, 1), (slow, 12)])
+}
+
+fn half_close(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    for (mut client, times) in readers(&server)? {
+        let (requests, replies) = unknowns(MANY_REPLIES);
+        let (requests, replies) =
+            (requests.repeat(times), replies.repeat(times));
+        let sent = client.send_what_fits(&requests)?;
+        thread::scope(|scope| {
+            let mut writer = client.twin()?;
+            let rest = &requests[sent..];
+            scope.spawn(move || writer.send(rest)?.half_close().map(drop));
+            client.expect(&replies)?.expect_end().map(drop)
+        })?;
+    }
+    Ok(())
+}
+
+/// The end of file is read while the server's kernel takes nothing more, and
+/// the server still listens: between the two lie 256 KiB of replies, and how
+/// much the kernel takes is not known. So it is tried in steps of 200,000.
+fn half_stuck(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let (requests, replies) = unknowns(3_500);
+    for times in 5..=21 {
+        let mut client = Client::with_small_window(server.tcp()?)?;
+        client.send(requests.repeat(times))?.half_close()?;
+        client
+            .wait_until_settled()?
+            .widen()?
+            .expect(replies.repeat(times))
+            .and_then(Client::expect_end)
+            .with_context(|| format!("{times} times 200,000 bytes"))?;
+    }
+    Ok(())
+}
+
+/// The end of file arrives together with the request.
+fn half_close_at_once(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    for _ in 0..20 {
+        let mut client = server.connect()?;
+        client.send("PING\r\n")?.half_close()?;
+        client.expect("+PONG\r\n")?.expect_end()?;
+    }
+    server.connect()?.half_close()?.expect_end()?;
+    Ok(())
+}
+
+/// What was asked in full is answered, what was not is dropped.
+fn half_close_in_request(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let mut client = server.connect()?;
+    client.send("PING\r\n*2\r\n$4\r\nECHO\r\n$5\r\nhel")?.half_close()?;
+    client.expect("+PONG\r\n")?.expect_end()?;
+    Ok(())
+}
+
+/// A client that is told goodbye and does not leave is listened to for two
+/// seconds, then closed.
+fn waits_two_seconds(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let mut client = server.connect()?;
+    client.send("QUIT\r\n")?.expect("+OK\r\n")?.expect_end()?;
+    let started = Instant::now();
+    while client.send("x").is_ok() {
+        let waited = started.elapsed();
+        ensure!(waited < PATIENCE, "after {waited:?} it is still open");
+        // So often: a lingering client need not be a busy one.
+        thread::sleep(Duration::from_millis(50));
+    }
+    let took = started.elapsed().as_secs_f64();
+    ensure!((1.5..5.0).contains(&took), "closed after {took:.1} s, not 2");
+    server.connect()?.ping()?;
+    Ok(())
+}
+
+fn reset_in_mid_request(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let before = Left::of(&server)?;
+    let mut witness = Witness::beside(trial, &server)?;
+    for part in ["*2\r\n$4\r\nECHO\r\n$10", "PING\r\nPI", "*"] {
+        for _ in 0..10 {
+            let mut client = server.connect()?;
+            client.send(part)?;
+            client.reset()?;
+        }
+        witness.is_served()?;
+    }
+    drop(witness);
+    before.again(&server)
+}
+
+fn reset_in_mid_reply(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let before = Left::of(&server)?;
+    let mut witness = Witness::beside(trial, &server)?;
+    let (requests, _) = unknowns(MANY_REPLIES);
+    for _ in 0..10 {
+        let mut client = Client::with_small_window(server.tcp()?)?;
+        client.send_what_fits(&requests)?;
+        // It answers: the rest of its replies meets the reset.
+        client.expect("-ERR unknown command 'x0000'")?;
+        client.reset()?;
+        witness.is_served()?;
+    }
+    drop(witness);
+    before.again(&server)
+}
+
+/// The connection is broken before the server could accept it.
+fn reset_before_accept(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    server.freeze()?;
+    for _ in 0..10 {
+        server.connect()?.reset()?;
+        let mut client = server.connect()?;
+        client.send("PING\r\n")?;
+        client.reset()?;
+    }
+    server.thaw()?;
+    server.connect()?.ping()?;
+    Ok(())
+}
+
+fn reset_after_quit(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let before = Left::of(&server)?;
+    let mut witness = Witness::beside(trial, &server)?;
+    for _ in 0..10 {
+        let mut client = server.connect()?;
+        client.send("QUIT\r\n")?.expect("+OK\r\n")?;
+        client.reset()?;
+        witness.is_served()?;
+    }
+    drop(witness);
+    before.again(&server)
+}
+
+/// Eight million bytes through a window of some thousand: twice what a send
+/// buffer grows to (tcp(7), tcp_wmem), so that sends are short.
+fn slow_reader(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let (requests, replies) = echoes(800, 10_000);
+    let mut client = Client::with_small_window(server.tcp()?)?;
+    let sent = client.send_what_fits(&requests)?;
+    client.exchange(&requests[sent..], replies)?.ping()?;
+    Ok(())
+}
+
+/// A client asks and asks and never reads. The server must stop to listen.
+fn slow_reader_memory(trial: &Trial) -> Result<()> {
+    let server = trial.launch().flags("--max-request 65536").start()?;
+    let mut client = Client::with_small_window(server.tcp()?)?;
+    client.ping()?;
+    let before = server.memory();
+    let most = bound_for_one(65_536);
+    let mut checked = 0;
+    let taken = client.stuff(b"INFO\r\n", |taken| {
+        if taken < checked + 65_536 {
+            return Ok(());
+        }
+        checked = taken;
+        let more = server.memory().saturating_sub(before);
+        ensure!(
+            more <= most,
+            "{taken} bytes of INFO cost {more} bytes of memory, not {most}"
+        );
+        Ok(())
+    })?;
+    let more = server.memory().saturating_sub(before);
+    ensure!(more <= most, "{taken} bytes cost {more} bytes, not {most}");
+    client.reset()
+}
+
+/// What a client has sent stays unread for as long as the client does not
+/// read: a server that is told of it again and again has nothing to do.
+fn slow_reader_costs_no_time(trial: &Trial) -> Result<()> {
+    let server = trial.launch().resting().start()?;
+    let mut client = Client::with_small_window(server.tcp()?)?;
+    client.stuff(b"INFO\r\n", |_| Ok(()))?;
+    expect_rest(&server)?;
+    client.reset()
+}
+
+/// A client that did not read for a while gets all when it does.
+fn slow_reader_goes_on(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    // More than both sides' buffers, and several times the mark at which
+    // the server stops to listen and the mark at which it goes on.
+    let (requests, replies) = unknowns(65_536);
+    let requests = requests.repeat(3);
+    let replies = replies.repeat(3);
+    let mut client = Client::with_small_window(server.tcp()?)?;
+    let mut sent = 0;
+    loop {
+        let count = client.send_what_fits(&requests[sent..])?;
+        sent += count;
+        if count == 0 && client.is_stuck(Duration::from_millis(100))? {
+            break;
+        }
+        if sent == requests.len() {
+            break;
+        }
+    }
+    client.exchange(&requests[sent..], replies)?.ping()?;
+    Ok(())
+}
+
+/// A request that comes byte by byte holds up nobody else.
+fn slow_writer(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let mut witness = Witness::beside(trial, &server)?;
+    let (request, reply) = echo(payload(1, 40));
+    let mut slow = server.connect()?;
+    for piece in request.chunks(3) {
+        slow.send(piece)?;
+        if !trial.subject.serves_one() {
+            witness.is_served()?;
+        }
+    }
+    slow.expect(reply)?.ping()?;
+    drop(slow);
+    witness.is_served()
+}
+
+fn large_request_in_pieces(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let (request, reply) = echo(payload(2, 300_000));
+    let mut random = trial.random();
+    let mut client = server.connect()?;
+    let mut rest = &request[..];
+    while !rest.is_empty() {
+        let length = random.usize(1..=5000).min(rest.len());
+        client.send(&rest[..length])?;
+        rest = &rest[length..];
+    }
+    client.expect(reply)?.ping()?;
+    Ok(())
+}
+
+/// A receive ends before an urgent byte, however much follows (tcp(7),
+/// SIOCATMARK). The byte is part of the stream (SO_OOBINLINE).
+fn urgent_byte(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let mut client = server.connect()?;
+    client.ping()?;
+    server.freeze()?;
+    client.send("PING before\r\nPIN")?.send_urgent(b'G')?;
+    client.send(" after\r\n")?.wait_until_arrived()?;
+    server.thaw()?;
+    client.expect("$6\r\nbefore\r\n$5\r\nafter\r\n")?;
+    Ok(())
+}

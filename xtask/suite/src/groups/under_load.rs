@@ -1,0 +1,146 @@
+//! A server must hear more than its clients' requests: a stop, a second stop,
+//! new clients, datagrams, timers. Here all its clients ask without a pause,
+//! and must not starve any of these.
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
+
+use crate::case::{Case, For, Trial};
+use crate::client::Client;
+use crate::load::Load;
+use crate::server::Server;
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        Case::new("stop", stop).alone(),
+        Case::new("second_stop", second_stop).alone(),
+        Case::new("accept", accept).only(For::Many).alone(),
+        Case::new("datagram", datagram).only(For::Many).alone(),
+        Case::new("idle_timeout", idle_timeout).only(For::Many).alone(),
+    ]
+}
+
+/// Busy clients: several times as many as signal-driven and posix-aio take
+/// signals at a time, 64. Fewer of them starved neither reliably.
+const CLIENTS: usize = 400;
+
+/// Limit on how long a stop takes, and on how late a timer is. A server's round
+/// takes some ten milliseconds under this load, and a few rounds are needed.
+const SOON: Duration = Duration::from_millis(1_500);
+
+/// New clients, or datagrams.
+const TIMES: usize = 20;
+
+/// How often all the busy clients may be answered before the new clients, or
+/// the datagrams, are: a few times more than it takes them. Rounds and not
+/// seconds, because other programs slow down both alike.
+const ROUNDS: usize = 10;
+
+/// Checks that what began when the load had come to round `before` did not
+/// have to wait for the busy clients.
+fn expect_a_turn(load: &Load, before: usize) -> Result<()> {
+    let rounds = load.rounds() - before;
+    ensure!(rounds <= ROUNDS, "meanwhile {rounds} rounds of the busy clients");
+    Ok(())
+}
+
+fn load(trial: &Trial, server: &Server) -> Result<Load> {
+    let clients = if trial.subject.serves_one() { 1 } else { CLIENTS };
+    Load::start(server.tcp()?, clients)
+}
+
+fn draining_for_a_minute(trial: &Trial) -> Result<Rc<Server>> {
+    trial.launch().flags("--drain-timeout 60").start()
+}
+
+fn stop(trial: &Trial) -> Result<()> {
+    // Whether signals meet a queue of others varies from run to run.
+    for round in 0..2 {
+        stop_once(trial).with_context(|| format!("round {round}"))?;
+    }
+    Ok(())
+}
+
+fn stop_once(trial: &Trial) -> Result<()> {
+    let server = draining_for_a_minute(trial)?;
+    let load = load(trial, &server)?;
+    let asked = Instant::now();
+    server.signal(Signal::SIGTERM)?;
+    let took = load.first_end()?.saturating_duration_since(asked);
+    ensure!(took < SOON, "the first client was ended after {took:?}");
+    load.expect_ends()?;
+    server.wait()?.expect(0)?;
+    let took = asked.elapsed();
+    ensure!(took < 2 * SOON, "the server ended after {took:?}");
+    Ok(())
+}
+
+/// The clients that do not read keep the drain going for a minute.
+fn second_stop(trial: &Trial) -> Result<()> {
+    let server = draining_for_a_minute(trial)?;
+    // A server of one has none but this client, and drains for its sake.
+    let mut deaf = Client::with_small_window(server.tcp()?)?;
+    deaf.ping()?.stuff(b"INFO\r\n", |_| Ok(()))?;
+    let load = match trial.subject.serves_one() {
+        true => None,
+        false => Some(load(trial, &server)?),
+    };
+    server.signal_and_wait(Signal::SIGTERM)?;
+    let asked = Instant::now();
+    server.signal(Signal::SIGTERM)?;
+    server.wait()?.expect(1)?;
+    let took = asked.elapsed();
+    ensure!(took < SOON, "the server ended after {took:?}");
+    load.map_or(Ok(()), Load::expect_ends)
+}
+
+fn accept(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    let load = load(trial, &server)?;
+    let before = load.rounds();
+    let mut clients = Vec::new();
+    for _ in 0..TIMES {
+        let mut client = server.connect()?;
+        client.send("PING\r\n")?;
+        clients.push(client);
+    }
+    for (number, client) in clients.iter_mut().enumerate() {
+        let name = || format!("new client {number}");
+        client.expect("+PONG\r\n").with_context(name)?;
+    }
+    expect_a_turn(&load, before)?;
+    load.leave()
+}
+
+fn datagram(trial: &Trial) -> Result<()> {
+    trial.needs_datagrams()?;
+    let server = trial.launch().udp("127.0.0.1:0").start()?;
+    let load = load(trial, &server)?;
+    let peer = server.peer()?;
+    let before = load.rounds();
+    for _ in 0..TIMES {
+        peer.send("PING\r\n")?;
+    }
+    for number in 0..TIMES {
+        peer.expect("+PONG\r\n")
+            .with_context(|| format!("datagram {number}"))?;
+    }
+    expect_a_turn(&load, before)?;
+    load.leave()
+}
+
+/// The busy clients complete requests all the time, so they stay.
+fn idle_timeout(trial: &Trial) -> Result<()> {
+    let server = trial.launch().flags("--idle-timeout 0.5").start()?;
+    let load = load(trial, &server)?;
+    let connected = Instant::now();
+    let mut silent = server.connect()?;
+    silent.expect_end()?;
+    let took = connected.elapsed();
+    let range = Duration::from_millis(400)..Duration::from_millis(500) + SOON;
+    ensure!(range.contains(&took), "the idle client was ended after {took:?}");
+    load.leave()
+}

@@ -1,0 +1,154 @@
+//! A live Redis, which knows what the right replies are.
+
+use std::fs;
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use lab::process;
+use lab::server::tie;
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use super::bytes::show;
+use super::client::outstanding;
+use super::{PATIENCE, interrupt};
+
+/// The version whose texts the models repeat.
+const VERSION: &str = "7.0.";
+
+/// A redis-server of our own, which listens on a Unix socket in a folder that
+/// is removed with it.
+#[derive(Debug)]
+pub struct Redis {
+    child: Child,
+    folder: PathBuf,
+}
+
+impl Redis {
+    /// Starts it; says why not where there is none that could judge.
+    pub fn start() -> Result<Self, String> {
+        let program = process::which("redis-server")
+            .ok_or("redis-server is not on the PATH".to_owned())?;
+        let version = Command::new(&program)
+            .arg("--version")
+            .output()
+            .map_err(|error| format!("redis-server --version: {error}"))?;
+        let version = String::from_utf8_lossy(&version.stdout).into_owned();
+        let number =
+            version.split_whitespace().find_map(|word| word.strip_prefix("v="));
+        let number = number.unwrap_or("of an unknown version");
+        if !number.starts_with(VERSION) {
+            return Err(format!("redis-server is {number}, not {VERSION}x"));
+        }
+        Self::launch(program)
+            .map_err(|error| format!("redis-server does not start: {error:#}"))
+    }
+
+    fn launch(program: PathBuf) -> Result<Self> {
+        let name = format!("unix-io-models-judge-{}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        fs::create_dir(&folder).context("creating a folder")?;
+        interrupt::register_folder(&folder);
+        let mut command = Command::new(program);
+        // Its limit on one argument is then the models' limit on a request.
+        command
+            .args(["--port", "0", "--save", "", "--appendonly", "no"])
+            .args(["--proto-max-bulk-len", "1048576", "--unixsocket"])
+            .arg(folder.join("socket"))
+            .arg("--dir")
+            .arg(&folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        tie(&mut command, Signal::SIGKILL);
+        let child = interrupt::spawn(&mut command)?;
+        let redis = Self { child, folder };
+        process::poll_until("redis-server's socket", PATIENCE, || {
+            Ok(redis.connect().is_ok())
+        })?;
+        Ok(redis)
+    }
+
+    fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed())
+    }
+
+    fn connect(&self) -> std::io::Result<UnixStream> {
+        UnixStream::connect(self.folder.join("socket"))
+    }
+
+    /// All that Redis says to a client that sends `stream` and then ends.
+    pub fn answer(&self, stream: &[u8]) -> Result<Vec<u8>> {
+        let connection = self.connect().context("connecting to Redis")?;
+        converse(connection, stream, |c| c.shutdown(Shutdown::Write))
+            .with_context(|| format!("asking Redis {}", show(stream)))
+    }
+
+    /// Sends a stream in pieces, each once Redis has read the one before, and
+    /// returns all that Redis replies, which can depend on the pieces.
+    pub fn answer_pieces(&self, pieces: &[&[u8]]) -> Result<Vec<u8>> {
+        let mut connection = self.connect().context("connecting to Redis")?;
+        for piece in pieces {
+            match connection.write_all(piece) {
+                // Redis has closed the connection; its replies are queued.
+                Err(error) if is_closed(&error) => break,
+                result => result?,
+            }
+            process::poll_until("Redis to read", PATIENCE, || {
+                Ok(outstanding(&connection)? == 0)
+            })?;
+        }
+        end_sending(&connection, |c| c.shutdown(Shutdown::Write))?;
+        let mut replies = Vec::new();
+        match connection.read_to_end(&mut replies) {
+            // Redis closes with input unread, after a protocol error.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
+            result => drop(result?),
+        }
+        Ok(replies)
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        process::end_group(self.pid());
+        let _ = self.child.wait();
+        interrupt::forget(self.pid());
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Sends a short stream in one piece, says that it was all, and reads to the
+/// end.
+pub fn converse<S: Read + Write>(
+    mut connection: S,
+    stream: &[u8],
+    half_close: impl Fn(&S) -> std::io::Result<()>,
+) -> Result<Vec<u8>> {
+    ensure!(stream.len() < 16_384, "a stream that one read cannot take");
+    connection.write_all(stream)?;
+    end_sending(&connection, half_close)?;
+    let mut replies = Vec::new();
+    connection.read_to_end(&mut replies)?;
+    Ok(replies)
+}
+
+/// Says that nothing more will be sent.
+fn end_sending<S>(
+    connection: &S,
+    half_close: impl Fn(&S) -> std::io::Result<()>,
+) -> std::io::Result<()> {
+    match half_close(connection) {
+        // Whoever was quicker to close has said all the same.
+        Err(error) if is_closed(&error) => Ok(()),
+        result => result,
+    }
+}
+
+fn is_closed(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::NotConnected)
+}

@@ -1,0 +1,185 @@
+//! How a server is started: its command line, its limits, its faults.
+
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::rc::Rc;
+
+use anyhow::Result;
+use lab::server::{tie, words};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::Signal;
+
+use super::case::{Trial, skip};
+use super::fault::{Fault, Judge};
+use super::server::{Ended, Server};
+
+/// How a server will be started.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    trial: &'a Trial,
+    tcp: Option<String>,
+    udp: Option<String>,
+    flags: Vec<String>,
+    limits: Vec<(Resource, u64, u64)>,
+    fault: Option<&'a Fault>,
+    heritage: fn() -> io::Result<()>,
+    /// Leaves the addresses to the model.
+    bare: bool,
+}
+
+impl<'a> Launch<'a> {
+    pub fn new(trial: &'a Trial) -> Self {
+        Self {
+            trial,
+            tcp: Some("127.0.0.1:0".to_owned()),
+            udp: None,
+            flags: Vec::new(),
+            limits: Vec::new(),
+            fault: None,
+            heritage: || Ok(()),
+            bare: false,
+        }
+    }
+
+    pub fn tcp(mut self, address: impl ToString) -> Self {
+        self.tcp = Some(address.to_string());
+        self
+    }
+
+    pub fn no_tcp(mut self) -> Self {
+        self.tcp = None;
+        self
+    }
+
+    pub fn udp(mut self, address: impl ToString) -> Self {
+        self.udp = Some(address.to_string());
+        self
+    }
+
+    /// No address, no flag but those that choose the variant.
+    pub fn no_flags(mut self) -> Self {
+        self.tcp = None;
+        self.bare = true;
+        self
+    }
+
+    /// Further flags, blanks between them.
+    pub fn flags(mut self, flags: &str) -> Self {
+        self.flags.extend(flags.split_whitespace().map(str::to_owned));
+        self
+    }
+
+    /// In the way in which the model uses no CPU time while nobody says
+    /// anything. All but those that never wait do that anyway.
+    pub fn resting(mut self) -> Self {
+        self.flags.extend(self.trial.subject.model.rests_with.iter().cloned());
+        self
+    }
+
+    /// The limits on open files, soft and hard: servers raise the soft one.
+    pub fn descriptors(mut self, soft: u64, hard: u64) -> Self {
+        self.limits.push((Resource::RLIMIT_NOFILE, soft, hard));
+        self
+    }
+
+    /// The limit on queued signals. The kernel counts those of all the user's
+    /// processes, and compares with the limit of the one that gets the signal
+    /// (getrlimit(2)).
+    pub fn signals_pending(mut self, limit: u64) -> Self {
+        self.limits.push((Resource::RLIMIT_SIGPENDING, limit, limit));
+        self
+    }
+
+    /// System calls that fail once the fault is switched on.
+    pub fn fault(mut self, fault: &'a Fault) -> Self {
+        self.fault = Some(fault);
+        self
+    }
+
+    /// Something to do in the new process just before it becomes the server,
+    /// by async-signal-safe calls only.
+    pub fn inheriting(mut self, heritage: fn() -> io::Result<()>) -> Self {
+        self.heritage = heritage;
+        self
+    }
+
+    /// Starts the server, which must say that it is ready. The trial stops it
+    /// when the case is over.
+    pub fn start(self) -> Result<Rc<Server>> {
+        let trial = self.trial;
+        let tcp = self.tcp.is_some() || self.bare;
+        let udp = self.udp.is_some();
+        // Kept at once, so that a failure shows what it said.
+        let server = trial.keep(self.spawn()?);
+        server.wait_until_ready(tcp, udp)?;
+        Ok(server)
+    }
+
+    /// Starts a program that must not serve but end by itself.
+    pub fn run(self) -> Result<Ended> {
+        let server = self.trial.keep(self.spawn()?);
+        server.wait()
+    }
+
+    fn spawn(self) -> Result<Server> {
+        let subject = &self.trial.subject;
+        let mut command = Command::new(&subject.program);
+        command.args(&subject.variant.args);
+        for (flag, address) in [("--tcp", &self.tcp), ("--udp", &self.udp)] {
+            if let Some(address) = address {
+                command.args([flag, address]);
+            }
+        }
+        command.args(&self.flags);
+        command.stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+
+        let mut command_line = String::new();
+        for (resource, soft, hard) in &self.limits {
+            let name = match resource {
+                Resource::RLIMIT_SIGPENDING => "sigpending",
+                _ => "nofile",
+            };
+            command_line += &format!("prlimit --{name}={soft}:{hard} ");
+        }
+        command_line += &words(&command);
+        if let Some(fault) = self.fault {
+            command_line += &format!("    (with {fault})");
+        }
+        let (limits, heritage) = (self.limits, self.heritage);
+        let (mut filter, judge) =
+            self.fault.map(Fault::prepare).transpose()?.unzip();
+        let before_exec = move || {
+            for (resource, soft, hard) in &limits {
+                setrlimit(*resource, *soft, *hard)?;
+            }
+            if let Some(filter) = &mut filter {
+                filter.install()?;
+            }
+            heritage()
+        };
+        tie(&mut command, Signal::SIGKILL);
+        // SAFETY: system calls only, on values made before the fork.
+        unsafe { command.pre_exec(before_exec) };
+        let server = Server::spawn(command, command_line);
+        let server = match self.fault {
+            Some(_) => server.map_err(skip_without_filter)?,
+            None => server?,
+        };
+        judge.map(Judge::start).transpose()?;
+        Ok(server)
+    }
+}
+
+/// Where the kernel refuses the filter, or a container's rules do, no fault
+/// can be injected.
+fn skip_without_filter(error: anyhow::Error) -> anyhow::Error {
+    let refused = error.downcast_ref::<io::Error>().and_then(|error| {
+        let errno = error.raw_os_error()?;
+        [libc::EACCES, libc::EINVAL, libc::ENOSYS, libc::EPERM]
+            .contains(&errno)
+            .then(|| skip(format!("no seccomp filter here: {error}")))
+    });
+    refused.unwrap_or(error)
+}

@@ -1,0 +1,204 @@
+//! Full load: clients that ask again as soon as they are answered, all at
+//! once, until the server ends them or the case is over.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use lab::process::poll_until;
+use nix::errno::Errno;
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+
+use super::PATIENCE;
+use super::bytes::{difference, show};
+
+/// Requests that a client sends at once: enough to keep the server busy, and
+/// few enough that no send falls short.
+const PIPELINE: usize = 256;
+
+const REQUEST: &str = "PING\r\n";
+const REPLY: &str = "+PONG\r\n";
+
+/// Bytes received at a time.
+const CHUNK: usize = 64 * 1024;
+
+/// How often the thread checks whether the case is over, in milliseconds.
+const CHECK_MS: u8 = 10;
+
+/// The clients, on a thread of their own, which checks every byte.
+#[derive(Debug)]
+pub struct Load {
+    clients: usize,
+    thread: JoinHandle<Result<()>>,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Batches of requests that were answered, all clients together.
+    answered: AtomicUsize,
+    /// When the server ended the first client.
+    first_end: OnceLock<Instant>,
+    /// True once the clients are to leave.
+    over: AtomicBool,
+}
+
+impl Load {
+    /// Connects the clients, and returns when the server is at full load: each
+    /// client has been answered several times on average.
+    pub fn start(server: SocketAddr, clients: usize) -> Result<Self> {
+        let busy = (0..clients)
+            .map(|_| Busy::connect(server))
+            .collect::<Result<Vec<_>>>()?;
+        let shared = Arc::new(Shared::default());
+        let theirs = Arc::clone(&shared);
+        let thread = thread::spawn(move || run(busy, &theirs));
+        let load = Self { clients, thread, shared };
+        poll_until("the server to be at full load", PATIENCE, || {
+            Ok(load.rounds() >= 4 || load.thread.is_finished())
+        })?;
+        Ok(load)
+    }
+
+    /// How often each client has been answered so far, on average.
+    pub fn rounds(&self) -> usize {
+        self.shared.answered.load(Ordering::Relaxed) / self.clients
+    }
+
+    /// Waits until the server ends the first client, and returns when that
+    /// was.
+    pub fn first_end(&self) -> Result<Instant> {
+        let first = &self.shared.first_end;
+        poll_until("the server to end a client", PATIENCE, || {
+            Ok(first.get().is_some() || self.thread.is_finished())
+        })?;
+        first.get().copied().context("the load ended before the server did")
+    }
+
+    /// Waits until the server has ended all clients.
+    pub fn expect_ends(self) -> Result<()> {
+        poll_until("the server to end all clients", PATIENCE, || {
+            Ok(self.thread.is_finished())
+        })?;
+        self.join()
+    }
+
+    /// Has the clients leave; the server must not have ended any of them.
+    pub fn leave(self) -> Result<()> {
+        self.shared.over.store(true, Ordering::Relaxed);
+        let first_end = self.shared.first_end.get().copied();
+        self.join()?;
+        ensure!(first_end.is_none(), "the server ended a busy client");
+        Ok(())
+    }
+
+    fn join(self) -> Result<()> {
+        let result = self.thread.join();
+        result.unwrap_or_else(|_| bail!("the load panicked"))
+    }
+}
+
+/// One client and what it has received.
+#[derive(Debug)]
+struct Busy {
+    stream: TcpStream,
+    /// Bytes of replies received so far.
+    received: usize,
+}
+
+impl Busy {
+    fn connect(server: SocketAddr) -> Result<Self> {
+        let stream = TcpStream::connect_timeout(&server, PATIENCE)
+            .with_context(|| format!("connecting to {server}"))?;
+        stream.set_nodelay(true).context("TCP_NODELAY")?;
+        stream.set_nonblocking(true).context("O_NONBLOCK")?;
+        Ok(Self { stream, received: 0 })
+    }
+
+    /// Sends a batch. All earlier ones were answered, so there is room for it;
+    /// a server that has ended may reset it.
+    fn ask(&mut self, requests: &[u8]) -> Result<()> {
+        match self.stream.write(requests) {
+            Ok(sent) => ensure!(sent == requests.len(), "a send fell short"),
+            Err(error) if is_end(&error) => {}
+            Err(error) => return Err(error).context("sending requests"),
+        }
+        Ok(())
+    }
+
+    /// Receives what there is, and checks it; false at the end. `replies` are
+    /// at least a chunk and a reply long.
+    fn hear(&mut self, chunk: &mut [u8], replies: &[u8]) -> Result<bool> {
+        let offset = self.received % REPLY.len();
+        match self.stream.read(chunk) {
+            Ok(0) => {
+                let rest = show(&replies[..offset]);
+                ensure!(offset == 0, "the end came within a reply: {rest}");
+                Ok(false)
+            }
+            Ok(count) => {
+                let (seen, expected) =
+                    (&chunk[..count], &replies[offset..offset + count]);
+                ensure!(seen == expected, "{}", difference(expected, seen));
+                self.received += count;
+                Ok(true)
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(true),
+            Err(error) if is_end(&error) => Ok(false),
+            Err(error) => Err(error).context("receiving replies"),
+        }
+    }
+
+    fn is_answered(&self) -> bool {
+        self.received.is_multiple_of(PIPELINE * REPLY.len())
+    }
+}
+
+fn is_end(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
+}
+
+/// Keeps all clients asking until none is left or the case is over.
+fn run(clients: Vec<Busy>, shared: &Shared) -> Result<()> {
+    let requests = REQUEST.repeat(PIPELINE);
+    let replies = REPLY.repeat(CHUNK / REPLY.len() + 2);
+    let mut chunk = vec![0; CHUNK];
+    let epoll =
+        Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context("epoll_create1")?;
+    let mut events = [EpollEvent::empty(); 256];
+    let mut clients: Vec<_> = clients.into_iter().map(Some).collect();
+    let mut left = clients.len();
+    for (number, client) in (0..).zip(clients.iter_mut().flatten()) {
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, number);
+        epoll.add(&client.stream, event).context("EPOLL_CTL_ADD")?;
+        client.ask(requests.as_bytes())?;
+    }
+    while left > 0 && !shared.over.load(Ordering::Relaxed) {
+        let ready = match epoll.wait(&mut events, CHECK_MS) {
+            Err(Errno::EINTR) => 0,
+            ready => ready.context("epoll_wait")?,
+        };
+        for event in &events[..ready] {
+            let place = &mut clients[event.data() as usize];
+            let Some(client) = place else { continue };
+            let before = client.received;
+            if !client
+                .hear(&mut chunk, replies.as_bytes())
+                .with_context(|| format!("busy client {}", event.data()))?
+            {
+                shared.first_end.get_or_init(Instant::now);
+                // Closing takes it off the interest list.
+                *place = None;
+                left -= 1;
+            } else if client.received > before && client.is_answered() {
+                shared.answered.fetch_add(1, Ordering::Relaxed);
+                client.ask(requests.as_bytes())?;
+            }
+        }
+    }
+    Ok(())
+}

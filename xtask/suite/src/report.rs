@@ -1,0 +1,211 @@
+//! How a run ended: a matrix of models and groups, why cases were skipped,
+//! and the total.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use lab::screen;
+
+use super::case::Outcome;
+use super::groups;
+use super::runner::{Plan, Step};
+
+/// Numbers of cases.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    pub passed: usize,
+    pub failed: usize,
+    pub skipped: usize,
+}
+
+impl Count {
+    pub fn add(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
+    }
+
+    fn of(outcome: &Outcome) -> Self {
+        let mut count = Self::default();
+        match outcome {
+            Outcome::Passed => count.passed = 1,
+            Outcome::Failed(_) => count.failed = 1,
+            Outcome::Skipped(_) => count.skipped = 1,
+        }
+        count
+    }
+
+    /// A cell of the matrix: passed, and what is not as it should be.
+    fn cell(self) -> String {
+        let mut cell = match self {
+            Self { passed: 0, failed: 0, skipped: 0 } => return "-".to_owned(),
+            Self { passed, .. } => passed.to_string(),
+        };
+        if self.failed > 0 {
+            cell += &format!(" {}F", self.failed);
+        }
+        if self.skipped > 0 {
+            cell += &format!(" {}s", self.skipped);
+        }
+        cell
+    }
+}
+
+/// One step and how it ended.
+#[derive(Debug)]
+pub struct Row {
+    pub step: Step,
+    pub outcome: Outcome,
+    /// What it has found out, for people.
+    pub notes: Vec<String>,
+    pub took: Duration,
+}
+
+/// All that has ended.
+#[derive(Debug)]
+pub struct Report {
+    /// Subjects in reading order.
+    titles: Vec<String>,
+    rows: Vec<Row>,
+    pub took: Duration,
+}
+
+impl Report {
+    pub fn new(plan: &Plan) -> Self {
+        let mut titles: Vec<_> =
+            plan.steps.iter().map(|step| step.subject.title()).collect();
+        titles.dedup();
+        Self { titles, rows: Vec::new(), took: Duration::ZERO }
+    }
+
+    pub fn add(&mut self, row: Row) {
+        self.rows.push(row);
+    }
+
+    /// Prints everything, with the `slowest` cases; `units` are the unit
+    /// tests, if they were run.
+    pub fn print(&self, units: &[Count], slowest: usize) -> ExitCode {
+        println!("{}", self.matrix(screen::width().unwrap_or(100)));
+        self.print_notes();
+        self.print_skips();
+        self.print_slowest(slowest);
+        let mut total = Count::default();
+        for row in &self.rows {
+            total.add(Count::of(&row.outcome));
+        }
+        for count in units {
+            println!("unit tests: {}", sentence(*count));
+            total.add(*count);
+        }
+        println!("the suite took {:.1} s\n", self.took.as_secs_f64());
+        println!("{}", sentence(total));
+        if total.failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+    }
+
+    /// One line a subject where the terminal is wide enough; else one line a
+    /// subject and group.
+    fn matrix(&self, width: usize) -> String {
+        let names = groups::NAMES;
+        let cells = |title: &String| -> Vec<String> {
+            names.iter().map(|group| self.count(title, group).cell()).collect()
+        };
+        let first = self.titles.iter().map(String::len).max().unwrap_or(0);
+        let mut widths: Vec<_> = names.iter().map(|n| n.len()).collect();
+        for title in &self.titles {
+            for (width, cell) in widths.iter_mut().zip(cells(title)) {
+                *width = cell.len().max(*width);
+            }
+        }
+        let mut text = "passed, F failed, s skipped\n".to_owned();
+        let least = first + widths.iter().sum::<usize>();
+        if let Some(gap) =
+            [2, 1].into_iter().find(|gap| least + gap * names.len() <= width)
+        {
+            let mut line = |title: &str, cells: &[String]| {
+                text += &format!("{title:first$}");
+                for (cell, width) in cells.iter().zip(&widths) {
+                    let width = gap + width;
+                    text += &format!("{cell:>width$}");
+                }
+                text.push('\n');
+            };
+            line("", &names.map(str::to_owned));
+            for title in &self.titles {
+                line(title, &cells(title));
+            }
+            return text;
+        }
+        for title in &self.titles {
+            text += &format!("{title}\n");
+            for (name, cell) in names.iter().zip(cells(title)) {
+                text += &format!("  {name:<10}{cell}\n");
+            }
+        }
+        text
+    }
+
+    fn count(&self, title: &str, group: &str) -> Count {
+        let mut count = Count::default();
+        for row in &self.rows {
+            if row.step.subject.title() == title && row.step.group == group {
+                count.add(Count::of(&row.outcome));
+            }
+        }
+        count
+    }
+
+    /// Each reason once, with how many cases it kept from running.
+    fn print_skips(&self) {
+        let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+        for row in &self.rows {
+            if let Outcome::Skipped(reason) = &row.outcome {
+                *reasons.entry(reason).or_default() += 1;
+            }
+        }
+        for (reason, count) in reasons {
+            println!("{count} skipped: {reason}");
+        }
+    }
+
+    /// What cases had to tell, in the order of the plan.
+    fn print_notes(&self) {
+        for row in self.rows.iter().filter(|row| !row.notes.is_empty()) {
+            for note in &row.notes {
+                println!("{}: {note}", row.step.subject.title());
+            }
+        }
+    }
+
+    /// Where the time went.
+    fn print_slowest(&self, count: usize) {
+        let mut rows: Vec<_> = self.rows.iter().collect();
+        rows.sort_by_key(|row| std::cmp::Reverse(row.took));
+        for row in rows.into_iter().take(count) {
+            println!("{:6.2} s  {}", row.took.as_secs_f64(), row.step.name());
+        }
+    }
+}
+
+fn sentence(count: Count) -> String {
+    let Count { passed, failed, skipped } = count;
+    format!("{passed} passed, {failed} failed, {skipped} skipped")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_tells_what_is_not_as_it_should_be() {
+        for (passed, failed, skipped, cell) in [
+            (0, 0, 0, "-"),
+            (7, 0, 0, "7"),
+            (7, 1, 0, "7 1F"),
+            (7, 0, 2, "7 2s"),
+            (0, 3, 2, "0 3F 2s"),
+        ] {
+            assert_eq!(Count { passed, failed, skipped }.cell(), cell);
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Traced scenes, each played once and kept for all cases that look at it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Result, anyhow};
+use lab::model::Transport;
+use trace::rules::Seen;
+use trace::scene;
+use trace::tracer::Refused;
+
+use super::case::{Subject, skip};
+
+/// How long the client is silent: here nobody looks at the time.
+const SILENCE: Duration = Duration::ZERO;
+
+/// How a scene went.
+#[derive(Clone, Debug)]
+enum Outcome {
+    Seen(Arc<Seen>),
+    /// The machine does not let us trace, or the kernel can't run the model.
+    Refused(String),
+    Failed(String),
+}
+
+type Place = Arc<OnceLock<Outcome>>;
+
+/// Those that were played, by subject and transport.
+#[derive(Debug, Default)]
+pub struct Scenes(Mutex<HashMap<(String, Transport), Place>>);
+
+impl Scenes {
+    /// The scene, played now if it has not been.
+    pub fn seen(
+        &self,
+        subject: &Subject,
+        transport: Transport,
+    ) -> Result<Arc<Seen>> {
+        let key = (subject.title(), transport);
+        let place = {
+            let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(all.entry(key).or_default())
+        };
+        match place.get_or_init(|| play(subject, transport)) {
+            Outcome::Seen(seen) => Ok(Arc::clone(seen)),
+            Outcome::Refused(why) => Err(skip(why.clone())),
+            Outcome::Failed(why) => Err(anyhow!("{why}")),
+        }
+    }
+}
+
+fn play(subject: &Subject, transport: Transport) -> Outcome {
+    let (program, variant) = (&subject.program, &subject.variant);
+    match scene::play_with(program, variant, transport, SILENCE) {
+        Ok(played) => Outcome::Seen(Arc::new(Seen::new(&played))),
+        Err(error) => match error.downcast_ref::<Refused>() {
+            // One reason for all, whichever server it was.
+            Some(refused) => Outcome::Refused(refused.to_string()),
+            None => Outcome::Failed(format!("{error:#}")),
+        },
+    }
+}

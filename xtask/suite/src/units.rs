@@ -1,0 +1,93 @@
+//! The workspace's unit tests, as `cargo test` runs them.
+//!
+//! Cargo knows tests that are left out when they are compiled, and none that
+//! find out later that they can't run. Such a test writes a line of its own,
+//! `skipped: its name: the reason`, and passes; it is counted as skipped.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use lab::model::Workspace;
+
+use super::report::Count;
+
+/// Runs them, shows what cargo says, and counts.
+pub fn run(workspace: &Workspace) -> Result<Count> {
+    let mut child = Command::new(env!("CARGO"))
+        .args(["test", "--workspace", "--locked", "--no-fail-fast"])
+        .current_dir(&workspace.root)
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start cargo test")?;
+    let output = child.stdout.take().context("no standard output")?;
+    let mut lines = Vec::new();
+    for line in BufReader::new(output).lines() {
+        let line = line.context("reading from cargo test")?;
+        println!("{line}");
+        lines.push(line);
+    }
+    let count = count(&lines);
+    let status = child.wait().context("waiting for cargo test")?;
+    // Something broke that no test has counted: it did not compile.
+    ensure!(
+        status.success() || count.failed > 0,
+        "cargo test failed: {status}"
+    );
+    Ok(count)
+}
+
+/// What all lines come to.
+fn count(lines: &[String]) -> Count {
+    let mut count = Count::default();
+    for line in lines {
+        count.add(summary(line).unwrap_or_default());
+    }
+    let skipped = lines.iter().filter(|line| line.starts_with("skipped: "));
+    let skipped = skipped.count().min(count.passed);
+    count.passed -= skipped;
+    count.skipped += skipped;
+    count
+}
+
+/// The counts of a line like `test result: ok. 3 passed; 0 failed; ...`.
+fn summary(line: &str) -> Option<Count> {
+    let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+    let number = |name: &str| {
+        let part = counts.split("; ").find(|part| part.ends_with(name))?;
+        part.split(' ').next()?.parse().ok()
+    };
+    Some(Count {
+        passed: number(" passed")?,
+        failed: number(" failed")?,
+        skipped: number(" ignored")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_line_that_closes_a_test_program() {
+        let line = "test result: FAILED. 12 passed; 3 failed; 2 ignored; \
+                    0 measured; 0 filtered out; finished in 0.01s";
+        let expected = Count { passed: 12, failed: 3, skipped: 2 };
+        assert_eq!(summary(line), Some(expected));
+        assert_eq!(summary("test proves_it ... ok"), None);
+    }
+
+    #[test]
+    fn a_test_that_says_it_was_skipped_has_not_passed() {
+        let lines = [
+            "test draws ... ok",
+            "skipped: page::browser: no Chromium on the PATH",
+            "test page::browser ... ok",
+            "test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; \
+             0 filtered out; finished in 0.01s",
+        ];
+        let expected = Count { passed: 1, failed: 0, skipped: 2 };
+        assert_eq!(count(&lines.map(str::to_owned)), expected);
+        assert_eq!(count(&[]), Count::default());
+    }
+}

@@ -1,0 +1,369 @@
+//! `cargo xtask tidy`: the repository's rules, as a check.
+//!
+//! A rule is a pure function from text to problems, so that each is tested on
+//! a sample that keeps it and one that breaks it.
+
+mod chapter;
+mod code;
+mod definitions;
+mod links;
+mod manifest;
+mod readme;
+mod same;
+mod text;
+mod versions;
+
+use std::fmt;
+use std::fs;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use cargo_metadata::camino::{Utf8Path, Utf8PathBuf};
+use clap::{Parser, Subcommand};
+use lab::model::{Model, Workspace};
+use lab::screen;
+
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Program {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Check the repository's rules.
+    Tidy(Flags),
+}
+
+fn main() -> ExitCode {
+    let result = match Program::parse().command {
+        Command::Tidy(flags) => run(&flags),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Flags of `cargo xtask tidy`.
+#[derive(Debug, clap::Args)]
+pub struct Flags {
+    /// Write the generated parts anew: the table of models in README.md.
+    #[arg(long)]
+    fix: bool,
+}
+
+/// A rule that is broken somewhere.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Problem {
+    /// Relative to the workspace's root.
+    pub file: String,
+    /// From 1.
+    pub line: usize,
+    pub wrong: String,
+    pub remedy: String,
+}
+
+impl Problem {
+    pub fn new(
+        source: &Source,
+        line: usize,
+        wrong: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Self {
+        Self {
+            file: source.path.clone(),
+            line,
+            wrong: wrong.into(),
+            remedy: remedy.into(),
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { file, line, wrong, remedy } = self;
+        write!(f, "{file}:{line}: {wrong}; {remedy}")
+    }
+}
+
+/// A text file of the repository.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Relative to the workspace's root.
+    pub path: String,
+    pub text: String,
+}
+
+impl Source {
+    #[cfg(test)]
+    pub fn sample(path: &str, text: &str) -> Self {
+        Self { path: path.to_owned(), text: text.to_owned() }
+    }
+
+    fn extension(&self) -> &str {
+        Utf8Path::new(&self.path).extension().unwrap_or("")
+    }
+
+    /// Whether it lies in the member's folder, given relative to the root.
+    fn is_in(&self, folder: &Utf8Path) -> bool {
+        Utf8Path::new(&self.path).starts_with(folder)
+    }
+}
+
+/// Prints every problem there is, and fails if there is one.
+pub fn run(flags: &Flags) -> Result<ExitCode> {
+    let workspace = Workspace::load()?;
+    if flags.fix {
+        fix(&workspace)?;
+    }
+    let sources = sources(&workspace)?;
+    let mut problems = Vec::new();
+    problems.extend(sources.iter().flat_map(text::check));
+    problems.extend(members(&workspace, &sources)?);
+    let copies = copies(&workspace, &sources);
+    problems.extend(same::check(&copies));
+    problems.extend(same::check_unnamed(&copies));
+    problems.extend(root(&workspace, &sources)?);
+    problems.sort();
+    problems.dedup();
+    let mut text: String =
+        problems.iter().map(|problem| format!("{problem}\n")).collect();
+    text += &summary(&problems, sources.len(), workspace.models.len());
+    screen::print(&(text + "\n"))?;
+    Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn summary(problems: &[Problem], files: usize, models: usize) -> String {
+    let number = match problems.len() {
+        0 => "no problem".to_owned(),
+        1 => "1 problem".to_owned(),
+        number => format!("{number} problems"),
+    };
+    format!("tidy: {number} in {files} files, {models} models")
+}
+
+fn fix(workspace: &Workspace) -> Result<()> {
+    let path = workspace.root.join("README.md");
+    let before = fs::read_to_string(&path)
+        .with_context(|| format!("cannot read {path}"))?;
+    let after = readme::with_table(&before, &readme::table(&workspace.models))?;
+    if after != before {
+        fs::write(&path, after)
+            .with_context(|| format!("cannot write {path}"))?;
+        screen::print("README.md: wrote the table of models\n")?;
+    }
+    Ok(())
+}
+
+/// What people look for first.
+const EXPECTED: [&str; 7] = [
+    ".ci/run",
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "LICENSE-APACHE",
+    "LICENSE-MIT",
+    "README.md",
+];
+
+/// Documents that state facts about kernels.
+const FACTUAL: [&str; 3] = ["ARCHITECTURE.md", "METHODOLOGY.md", "README.md"];
+
+/// The rules for the workspace's own files.
+fn root(workspace: &Workspace, sources: &[Source]) -> Result<Vec<Problem>> {
+    let lookup = |path: &Utf8Path| match workspace.root.join(path) {
+        path if path.is_dir() => Some(String::new()),
+        path => fs::read_to_string(path).ok(),
+    };
+    let mut problems = expected_files(&lookup);
+    for source in sources {
+        problems.extend(links::check(source, &lookup));
+        if FACTUAL.contains(&source.path.as_str()) {
+            problems.extend(versions::check(source));
+        }
+        match source.path.as_str() {
+            "README.md" => {
+                let table = readme::table(&workspace.models);
+                problems.extend(readme::check(source, &table));
+            }
+            "Cargo.toml" => {
+                let reasons = lookup(Utf8Path::new("ARCHITECTURE.md"));
+                problems.extend(manifest::check_root(source)?);
+                problems.extend(manifest::check_dependencies(
+                    source,
+                    &manifests(workspace, sources),
+                    &reasons.unwrap_or_default(),
+                )?);
+            }
+            _ => {}
+        }
+    }
+    Ok(problems)
+}
+
+fn manifests<'a>(
+    workspace: &Workspace,
+    sources: &'a [Source],
+) -> Vec<&'a Source> {
+    let paths = workspace.members.iter();
+    let paths = paths.map(|m| relative(workspace, m).join("Cargo.toml"));
+    let find = |path| sources.iter().find(|source| source.path == path);
+    paths.filter_map(find).collect()
+}
+
+fn expected_files(lookup: links::Lookup<'_>) -> Vec<Problem> {
+    let missing =
+        EXPECTED.iter().filter(|path| lookup(Utf8Path::new(path)).is_none());
+    let problem = |path: &&str| Problem {
+        file: (*path).to_owned(),
+        line: 1,
+        wrong: "the file is missing".to_owned(),
+        remedy: "write it".to_owned(),
+    };
+    missing.map(problem).collect()
+}
+
+/// The rules for manifests and Rust code, member by member.
+fn members(workspace: &Workspace, sources: &[Source]) -> Result<Vec<Problem>> {
+    let mut problems = Vec::new();
+    for folder in &workspace.members {
+        let model = workspace.models.iter().find(|m| m.folder == *folder);
+        let folder = relative(workspace, folder);
+        for source in sources.iter().filter(|source| source.is_in(folder)) {
+            if source.path == folder.join("Cargo.toml") {
+                problems.extend(manifest::check(source, model)?);
+            }
+            if source.extension() == "rs" {
+                problems.extend(code(source, folder, model)?);
+            }
+        }
+    }
+    Ok(problems)
+}
+
+fn code(
+    source: &Source,
+    folder: &Utf8Path,
+    model: Option<&Model>,
+) -> Result<Vec<Problem>> {
+    let syntax = syn::parse_file(&source.text)
+        .with_context(|| format!("cannot parse {}", source.path))?;
+    let is_chapter =
+        model.is_some() && source.path == folder.join("src/main.rs");
+    let mut problems = code::function_lengths(source, &syntax);
+    problems.extend(match is_chapter {
+        true => code::chapter_length(source, &syntax),
+        false => code::file_length(source, &syntax),
+    });
+    if model.is_some() {
+        problems.extend(code::banned_calls(source));
+        problems.extend(code::no_tests(source, &syntax));
+    }
+    if is_chapter {
+        problems.extend(chapter::check(source));
+        problems.extend(code::item_order(source, &syntax));
+    }
+    if model.is_some() || folder == "common" {
+        problems.extend(versions::check(source));
+    }
+    if source.path == "common/src/lib.rs" {
+        problems.extend(code::forbids_unsafe(source, &syntax));
+    }
+    Ok(problems)
+}
+
+/// What each model's copies are looked up in.
+fn copies<'a>(
+    workspace: &'a Workspace,
+    sources: &'a [Source],
+) -> Vec<same::Crate<'a>> {
+    let of_model = |model: &'a Model| {
+        let folder = relative(workspace, &model.folder);
+        let within = |path: &str| {
+            sources.iter().filter(|s| s.is_in(&folder.join(path))).collect()
+        };
+        let manifest: Vec<_> = within("Cargo.toml");
+        same::Crate {
+            names: &model.same,
+            manifest: manifest[0],
+            sources: within("src"),
+        }
+    };
+    workspace.models.iter().map(of_model).collect()
+}
+
+fn relative<'a>(workspace: &Workspace, folder: &'a Utf8Path) -> &'a Utf8Path {
+    folder.strip_prefix(&workspace.root).unwrap_or(folder)
+}
+
+/// Every text file that people edit, in the order of their names.
+fn sources(workspace: &Workspace) -> Result<Vec<Source>> {
+    let mut sources = Vec::new();
+    collect(workspace, &workspace.root, &mut sources)?;
+    sources.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(sources)
+}
+
+fn collect(
+    workspace: &Workspace,
+    folder: &Utf8Path,
+    sources: &mut Vec<Source>,
+) -> Result<()> {
+    let entries = folder
+        .read_dir_utf8()
+        .with_context(|| format!("cannot list {folder}"))?;
+    for entry in entries {
+        let path: Utf8PathBuf = entry?.into_path();
+        let built =
+            path == workspace.target || path.file_name() == Some("target");
+        if path.is_dir() {
+            if !built && path.file_name() != Some(".git") {
+                collect(workspace, &path, sources)?;
+            }
+        } else if is_edited(&path) {
+            sources.push(Source {
+                text: fs::read_to_string(&path)
+                    .with_context(|| format!("cannot read {path}"))?,
+                path: relative(workspace, &path).to_string(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Licences are others' texts and Cargo.lock is cargo's.
+fn is_edited(path: &Utf8Path) -> bool {
+    let in_ci = path.parent().is_some_and(|p| p.file_name() == Some(".ci"));
+    let edited = ["css", "html", "md", "rs", "sh", "toml"];
+    in_ci
+        || path.file_name() == Some(".editorconfig")
+        || path.extension().is_some_and(|e| edited.contains(&e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_files_are_named() {
+        let all = |_: &Utf8Path| Some(String::new());
+        assert_eq!(expected_files(&all), []);
+        let most =
+            |path: &Utf8Path| (path != "README.md").then(|| "text".to_owned());
+        let missing = expected_files(&most);
+        assert_eq!(
+            missing.iter().map(Problem::to_string).collect::<Vec<_>>(),
+            ["README.md:1: the file is missing; write it"]
+        );
+    }
+
+    #[test]
+    fn the_summary_counts() {
+        let problem =
+            Problem::new(&Source::sample("a", ""), 1, "wrong", "right");
+        assert_eq!(summary(&[], 9, 4), "tidy: no problem in 9 files, 4 models");
+        assert!(summary(&[problem], 9, 4).starts_with("tidy: 1 problem in"));
+    }
+}

@@ -1,0 +1,400 @@
+//! One model's column of the figure: what its threads called, in order, and
+//! in which state they were meanwhile. Not to scale: a call is a row.
+
+use std::time::Duration;
+
+use lab::number::count;
+use nix::unistd::Pid;
+
+use super::story::{Said, Story};
+use crate::decode::Family;
+use crate::fold::fold;
+use crate::lines::is_housekeeping;
+use crate::phases::{Phases, Place, returns_eagain};
+use crate::roles::Role;
+use crate::scene::Marks;
+use crate::steps::{CallStep, Deed, Done, Step};
+
+/// As long as a row's text may be.
+pub const LETTERS: usize = 16;
+
+/// How the text of a call ends that returned EAGAIN.
+const NOTHING: &str = " EAGAIN";
+
+/// The parts of the scene, from top to bottom.
+pub const BANDS: usize = 4;
+
+/// What happens in each, in two parts: each has the room of a column.
+pub const BAND_TITLES: [(&str, &str); BANDS] = [
+    ("a new client", ""),
+    ("phase 1: waiting", "100 ms without data"),
+    ("phase 2: copying", "the data is there"),
+    ("the reply", ""),
+];
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    pub title: String,
+    pub bands: [Vec<Row>; BANDS],
+    pub said: Said,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    pub text: String,
+    /// The state of each thread, the main one first.
+    pub bars: Vec<Bar>,
+    /// The thread that the text is about, of these.
+    pub lane: usize,
+    /// The kernel copies here, in no call.
+    pub kernel: bool,
+    /// The program learns of the data here.
+    pub learns: bool,
+}
+
+/// What a thread does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bar {
+    /// It is not there yet.
+    Absent,
+    Running,
+    /// In the call that it waits in.
+    Asleep,
+    /// In a receiving call that returns EAGAIN.
+    Eagain,
+    /// In the call that copies.
+    Copying,
+}
+
+impl Column {
+    /// None where the trace does not show the request.
+    pub fn new(title: &str, steps: &[Step], marks: &Marks) -> Option<Self> {
+        let phases = Phases::find(steps, marks)?;
+        let story = Story::new(steps, &phases);
+        let moments = moments(steps, marks, &phases, &story);
+        let learns = learns(&moments, &phases, &story);
+        let learns = learns.map(|place| (place, moments[place].at));
+        let mut maker = Maker::new(&phases, &story, learns);
+        for (place, moment) in moments.iter().enumerate() {
+            maker.take(place, moment, marks);
+        }
+        let said = story.said();
+        let mut bands = maker.bands;
+        // Calls that returned EAGAIN before there was a client.
+        let come = bands[0].iter().position(|row| !row.text.ends_with(NOTHING));
+        bands[0].drain(..come.unwrap_or(0));
+        let bands = bands.map(|rows| folded(&rows));
+        Some(Self { title: title.to_owned(), bands, said })
+    }
+}
+
+/// A step, or one end of a step that something lies within.
+#[derive(Clone, Copy, Debug)]
+struct Moment<'a> {
+    at: Duration,
+    index: usize,
+    step: &'a Step,
+    part: Part,
+    /// It is part of the call above it.
+    inside: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    Whole,
+    Enter,
+    Return,
+}
+
+/// From the client's coming to the sending of the reply; calls in which
+/// threads were asleep when the client came or sent are in two parts.
+fn moments<'a>(
+    steps: &'a [Step],
+    marks: &Marks,
+    phases: &Phases,
+    story: &Story<'_>,
+) -> Vec<Moment<'a>> {
+    let all = steps.iter().enumerate().skip(phases.copier);
+    let mut replies = all.filter(|(_, step)| replies(step));
+    let last = replies.next().map_or(steps.len(), |(index, _)| index);
+    let mut moments = Vec::new();
+    for (index, step) in steps.iter().enumerate().take(last + 1) {
+        let inside = story.is_inside(index);
+        let moment = |at, part| Moment { at, index, step, part, inside };
+        let is_split = step.call().is_some()
+            && (sleeps_at(step, marks.connecting)
+                || sleeps_at(step, marks.sending));
+        let is_over = step.until.unwrap_or(step.at) < marks.connecting;
+        if !is_shown(step) || is_over {
+            continue;
+        }
+        if is_split {
+            moments.push(moment(step.at, Part::Enter));
+            let end = steps.get(last).map(|step| step.at);
+            moments.extend(
+                step.until
+                    .filter(|until| end.is_none_or(|end| *until <= end))
+                    .filter(|_| !story.is_interrupted(index))
+                    .map(|until| moment(until, Part::Return)),
+            );
+        } else {
+            moments.push(moment(step.at, Part::Whole));
+        }
+    }
+    moments.sort_by_key(|moment| moment.at);
+    moments
+}
+
+/// A call that takes no longer than this is not asleep.
+const SHORT: Duration = Duration::from_millis(5);
+
+pub fn sleeps_at(step: &Step, mark: Duration) -> bool {
+    let until = step.until.unwrap_or(Duration::MAX);
+    step.at < mark && until >= mark && until - step.at > SHORT
+}
+
+/// Whether a step sends the reply.
+fn replies(step: &Step) -> bool {
+    step.call().is_some_and(|call| {
+        let sends = call.family == Family::Send
+            && call.role().is_some_and(Role::carries_requests)
+            && call.result.is_some_and(|result| result > 0);
+        sends || call.submitted.iter().any(|(name, _)| name.starts_with("send"))
+    })
+}
+
+/// Calls for memory and the like say nothing of input or output; nor do those
+/// by which a library's threads keep out of each other's way, or the question
+/// whether there are more signals.
+pub fn is_shown(step: &Step) -> bool {
+    match &step.deed {
+        Deed::Call(call) => {
+            let more_signals = call.family == Family::Signals
+                && call.result.is_some_and(|result| result < 0);
+            let between_threads = call.family == Family::Thread;
+            !more_signals && !between_threads && !is_housekeeping(call)
+        }
+        Deed::Completed(done) => {
+            done.operation.starts_with("recv") || done.operation == "accept"
+        }
+        Deed::Signal(..) => true,
+        Deed::Started(_) | Deed::Executed | Deed::Ended(_) => false,
+    }
+}
+
+/// The moment at which the program learns of the data: a handler runs, the
+/// call that it waits in returns, or the call that copies does.
+fn learns(
+    moments: &[Moment<'_>],
+    phases: &Phases,
+    story: &Story<'_>,
+) -> Option<usize> {
+    let end = |wanted: Option<usize>| {
+        moments.iter().position(|moment| {
+            Some(moment.index) == wanted && moment.part != Part::Enter
+        })
+    };
+    let waited = || end(story.sleeper);
+    end(story.handler).or_else(waited).or_else(|| end(Some(phases.copier)))
+}
+
+/// Makes rows.
+#[derive(Debug)]
+struct Maker<'a> {
+    phases: &'a Phases,
+    story: &'a Story<'a>,
+    /// Where among the moments the program learns of the data, and when.
+    learns: Option<(usize, Duration)>,
+    /// Threads, and what each is doing.
+    lanes: Vec<(Pid, Bar)>,
+    bands: [Vec<Row>; BANDS],
+    copied: bool,
+}
+
+impl<'a> Maker<'a> {
+    fn new(
+        phases: &'a Phases,
+        story: &'a Story<'a>,
+        learns: Option<(usize, Duration)>,
+    ) -> Self {
+        let bands = std::array::from_fn(|_| Vec::new());
+        Self { phases, story, learns, lanes: Vec::new(), bands, copied: false }
+    }
+
+    fn take(&mut self, place: usize, moment: &Moment<'_>, marks: &Marks) {
+        let copies =
+            moment.index == self.phases.copier && moment.part != Part::Enter;
+        let lane = self.lane(moment.step.tid);
+        let before = self.lanes[lane].1;
+        let (now, after) = match (&moment.step.deed, moment.part) {
+            (Deed::Call(_), Part::Enter) => (Bar::Asleep, Bar::Asleep),
+            (Deed::Call(_), _) if copies => (Bar::Copying, Bar::Running),
+            (Deed::Call(_), Part::Return) => (Bar::Running, Bar::Running),
+            (Deed::Call(call), _) if returns_eagain(call) => {
+                (Bar::Eagain, Bar::Running)
+            }
+            (Deed::Call(_), _) => (Bar::Running, Bar::Running),
+            (Deed::Completed(_), _)
+                if copies && self.phases.place == Place::Enter =>
+            {
+                (Bar::Copying, Bar::Running)
+            }
+            (Deed::Signal(..), _)
+                if Some(moment.index) == self.story.handler =>
+            {
+                (Bar::Running, Bar::Running)
+            }
+            _ => (before, before),
+        };
+        self.lanes[lane].1 = now;
+        let band = self.band(moment, copies);
+        let begun = moment.part == Part::Enter && moment.at < marks.connecting;
+        if begun && band > 0 {
+            // It has been asleep since before there was a client.
+            let row = self.row(String::new(), lane);
+            self.bands[0].push(row);
+        }
+        if band > 0 || !begun {
+            let kernel = copies && self.phases.place == Place::Kernel;
+            let learns = self.learns.is_some_and(|(it, _)| it == place);
+            let kernels = kernel && moment.step.call().is_none();
+            for (part, text) in texts(moment, kernels).into_iter().enumerate() {
+                let mut row = self.row(text, lane);
+                row.kernel = kernel && part == 0;
+                row.learns = learns && part == 0;
+                self.bands[band].push(row);
+            }
+        }
+        self.copied |= copies;
+        self.lanes[lane].1 = after;
+    }
+
+    /// The part of the scene that a moment belongs to.
+    fn band(&self, moment: &Moment<'_>, copies: bool) -> usize {
+        let (since, arrival) = self.phases.waiting;
+        // What a wait returns is of the same moment as its return.
+        let knows = self.learns.is_none_or(|(_, when)| when < moment.at);
+        let waits =
+            moment.part == Part::Enter && sleeps_at(moment.step, arrival);
+        match moment.at {
+            _ if self.copied && knows => 3,
+            at if copies || at >= arrival => 2,
+            at if waits || at >= since => 1,
+            _ => 0,
+        }
+    }
+
+    fn row(&self, text: String, lane: usize) -> Row {
+        let bars = self.lanes.iter().map(|(_, bar)| *bar).collect();
+        Row { text, bars, lane, kernel: false, learns: false }
+    }
+
+    fn lane(&mut self, tid: Pid) -> usize {
+        let known = self.lanes.iter().position(|(other, _)| *other == tid);
+        known.unwrap_or_else(|| {
+            self.lanes.push((tid, Bar::Running));
+            self.lanes.len() - 1
+        })
+    }
+}
+
+/// A moment in words, short ones.
+fn texts(moment: &Moment<'_>, kernel: bool) -> Vec<String> {
+    let mut texts = match (&moment.step.deed, moment.part) {
+        (Deed::Call(call), Part::Enter) => vec![format!("{}…", call.name)],
+        (Deed::Call(call), Part::Return) => {
+            vec![format!("…{}{}", call.name, outcome(call))]
+        }
+        (Deed::Call(call), Part::Whole) => {
+            vec![format!("{}{}", call.name, outcome(call))]
+        }
+        (Deed::Completed(done), _) => vec![completed(done, kernel)],
+        (Deed::Signal(signal, _), _) if moment.inside => {
+            vec![signal.to_string()]
+        }
+        (Deed::Signal(signal, _), _) => vec![format!("signal {signal}")],
+        _ => Vec::new(),
+    };
+    if let (Some(call), false) =
+        (moment.step.call(), moment.part == Part::Return)
+    {
+        let handed_over = call.submitted.iter();
+        texts.extend(handed_over.map(|(name, _)| format!("  + {name}")));
+    }
+    let indent = if moment.inside { "  " } else { "" };
+    let texts = texts.into_iter().map(|text| format!("{indent}{text}"));
+    texts.flat_map(|text| broken(&text)).collect()
+}
+
+fn completed(done: &Done, kernel: bool) -> String {
+    let by = if kernel { "kernel: " } else { "" };
+    match done.operation {
+        "accept" => format!("{by}accept"),
+        name => format!("{by}{name} = {}", done.bytes),
+    }
+}
+
+/// How many bytes, or which error.
+fn outcome(call: &CallStep) -> String {
+    let name = call.outcome.split(',').next().unwrap_or_default();
+    match (call.result, call.family) {
+        (Some(result), _) if result < 0 => format!(" {name}"),
+        (Some(result), Family::Receive | Family::Send) if result > 0 => {
+            format!(" = {result}")
+        }
+        _ => String::new(),
+    }
+}
+
+/// What is too long goes on in a row of its own.
+fn broken(text: &str) -> Vec<String> {
+    match text.rsplit_once(' ') {
+        Some((first, rest)) if text.chars().count() > LETTERS => {
+            vec![first.to_owned(), format!("  {rest}")]
+        }
+        _ => vec![text.to_owned()],
+    }
+}
+
+/// What repeats itself once, with a count.
+fn folded(rows: &[Row]) -> Vec<Row> {
+    let key = |row: &Row| (!row.learns).then(|| (row.lane, row.text.clone()));
+    let keys: Vec<_> = rows.iter().map(key).collect();
+    let mut folded = Vec::new();
+    let mut next = 0;
+    for piece in fold(&keys) {
+        let start = piece.range.start.max(next);
+        if piece.rounds == 1 || start > piece.range.start {
+            folded.extend_from_slice(
+                &rows[start.min(piece.range.end)..piece.range.end],
+            );
+            continue;
+        }
+        let period = piece.range.len() / piece.rounds;
+        let round = &keys[piece.range.start..piece.range.start + period];
+        // A last round that was broken off.
+        let rest = keys[piece.range.end..].iter().zip(round);
+        let rest = rest.take_while(|(key, same)| key == same).count();
+        next = piece.range.end + rest;
+        let rounds = piece.rounds + usize::from(rest > 0);
+        folded.extend(round_of(&rows[piece.range][..period], rounds));
+    }
+    folded
+}
+
+fn round_of(rows: &[Row], rounds: usize) -> Vec<Row> {
+    let mut round = rows.to_vec();
+    let many = count(rounds as f64);
+    if let [one] = round.as_mut_slice() {
+        one.text = format!("{many} × {}", one.text);
+        return round;
+    }
+    // The mark is for the whole round, not only for the receiving call.
+    let empty = |row: &&Row| row.bars.contains(&Bar::Eagain);
+    if let Some(bars) = rows.iter().find(empty).map(|row| &row.bars) {
+        round.iter_mut().for_each(|row| row.bars.clone_from(bars));
+    }
+    let last = round[round.len() - 1].clone();
+    round.push(Row { text: format!("  {many} times"), ..last });
+    round
+}

@@ -1,0 +1,349 @@
+//! The lines of a timeline: each moment of the trace in words, what repeats
+//! itself once.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use lab::number::count;
+use nix::unistd::Pid;
+
+use super::decode::Family;
+use super::event::SI_ASYNCIO;
+use super::fold::{Piece, fold};
+use super::phases::Phases;
+use super::roles::Role;
+use super::steps::{CallStep, Deed, Step, threads};
+use super::timeline::{Kind, Line, Phase};
+
+/// A moment of a step: its beginning, or its end if something lies between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    Whole(usize),
+    Enter(usize),
+    Return(usize),
+    Mark(usize),
+}
+
+/// What those threads are called that are seen.
+pub fn names(steps: &[Step], shown: &[usize]) -> HashMap<Pid, String> {
+    let present: HashSet<_> = shown.iter().map(|it| steps[*it].tid).collect();
+    let all = threads(steps).into_iter();
+    all.filter(|(tid, _)| present.contains(tid)).collect()
+}
+
+/// A call that takes longer, while somebody else does something, has a line
+/// for its beginning and one for its end.
+const LONG: Duration = Duration::from_millis(2);
+
+/// Whether a call has brought what the client did.
+fn brings(step: &Step) -> bool {
+    let Some(call) = step.call() else { return false };
+    let least = match call.family {
+        Family::Accept => 0,
+        Family::Receive | Family::Readiness => 1,
+        _ => return false,
+    };
+    call.result >= Some(least)
+}
+
+/// The moments of the steps before `end`, in the order of time.
+pub fn moments(
+    steps: &[Step],
+    shown: &[usize],
+    client: &[(Duration, String)],
+    end: Duration,
+) -> Vec<Moment> {
+    let mut all: Vec<(Duration, Moment)> = Vec::new();
+    for (place, &index) in shown.iter().enumerate() {
+        let step = &steps[index];
+        let until = step.until.unwrap_or(step.at);
+        let long = until.saturating_sub(step.at) > LONG;
+        // Steps are in the order of their beginnings.
+        let meanwhile = shown[place + 1..]
+            .iter()
+            .map(|index| &steps[*index])
+            .take_while(|other| other.at < until);
+        let interrupts = |other: &Step| other.tid == step.tid || long;
+        let client_did = (long || brings(step))
+            && client.iter().any(|(at, _)| (step.at..until).contains(at));
+        // A short call that the stop meets is not one that waits for it.
+        if until >= end && long {
+            all.push((step.at, Moment::Enter(index)));
+        } else if client_did || meanwhile.into_iter().any(interrupts) {
+            all.push((step.at, Moment::Enter(index)));
+            all.push((until, Moment::Return(index)));
+        } else {
+            all.push((step.at, Moment::Whole(index)));
+        }
+    }
+    let marks = client.iter().enumerate();
+    all.extend(marks.map(|(index, (at, _))| (*at, Moment::Mark(index))));
+    // Stable: what is of the same moment stays in the order of the trace.
+    all.sort_by_key(|(at, _)| *at);
+    all.into_iter().map(|(_, moment)| moment).collect()
+}
+
+/// What all housekeeping of a thread is called when it is folded.
+const QUIET: &str = "housekeeping";
+
+/// Writes lines.
+#[derive(Debug)]
+pub struct Writer<'a> {
+    pub steps: &'a [Step],
+    pub names: HashMap<Pid, String>,
+    pub client: &'a [(Duration, String)],
+    pub phases: Option<&'a Phases>,
+}
+
+impl Writer<'_> {
+    /// What is alike, folded.
+    pub fn pieces(&self, moments: &[Moment]) -> Vec<Piece> {
+        let keys: Vec<_> = moments.iter().map(|m| self.key(*m)).collect();
+        let mut pieces: Vec<Piece> = Vec::new();
+        for piece in fold(&keys) {
+            let key = &keys[piece.range.start];
+            let quiet = key.as_ref().is_some_and(|it| it.ends_with(QUIET));
+            match pieces.last_mut() {
+                Some(last) if quiet && keys[last.range.start] == *key => {
+                    last.range.end = piece.range.end;
+                }
+                _ => pieces.push(piece),
+            }
+        }
+        pieces
+    }
+
+    /// What makes two moments the same; nothing is like a client's deed.
+    fn key(&self, moment: Moment) -> Option<String> {
+        let Moment::Whole(index) = moment else { return None };
+        let call = self.steps[index].call()?;
+        if Some(index) == self.phases.map(|phases| phases.copier) {
+            return None;
+        }
+        let who = self.steps[index].tid;
+        if is_housekeeping(call) {
+            return Some(format!("{who} {QUIET}"));
+        }
+        let CallStep { name, arguments, outcome, .. } = call;
+        Some(format!("{who} {name} {arguments} {outcome}"))
+    }
+
+    pub fn write(
+        &self,
+        piece: &Piece,
+        moments: &[Moment],
+        lines: &mut Vec<Line>,
+    ) {
+        let moments = &moments[piece.range.clone()];
+        let (Some(first), Some(last)) = (moments.first(), moments.last())
+        else {
+            return;
+        };
+        if let Some(line) = self.housekeeping(moments) {
+            return lines.push(line);
+        }
+        if piece.rounds == 1 {
+            return lines.extend(moments.iter().map(|m| self.line(*m)));
+        }
+        let time = self.end(*last).saturating_sub(self.line(*first).at);
+        let period = moments.len() / piece.rounds;
+        let many = count(piece.rounds as f64);
+        let phases = moments.iter().map(|moment| self.line(*moment).phase);
+        let phase = phases.flatten().next();
+        for (place, moment) in moments[..period].iter().enumerate() {
+            let mut line = self.line(*moment);
+            line.kind = Kind::Folded;
+            line.phase = phase;
+            line.text = format!("{many} × {}", line.text);
+            line.spent = (place == 0).then_some(time);
+            lines.push(line);
+        }
+    }
+
+    /// Calls that are not about input or output, in one line.
+    fn housekeeping(&self, moments: &[Moment]) -> Option<Line> {
+        let calls: Option<Vec<_>> = moments
+            .iter()
+            .map(|moment| match moment {
+                Moment::Whole(index) => self.steps[*index].call(),
+                _ => None,
+            })
+            .collect();
+        let calls = calls?;
+        if !calls.iter().all(|call| is_housekeeping(call)) {
+            return None;
+        }
+        let mut names: Vec<_> = calls.iter().map(|call| call.name).collect();
+        names.dedup();
+        let more = if names.len() > 3 { ", …" } else { "" };
+        names.truncate(3);
+        let (first, last) = (*moments.first()?, *moments.last()?);
+        let mut line = self.line(first);
+        line.spent = Some(self.end(last).saturating_sub(line.at));
+        line.text = format!("{}{more}", names.join(", "));
+        line.outcome = None;
+        line.kind = Kind::Folded;
+        Some(line)
+    }
+
+    fn end(&self, moment: Moment) -> Duration {
+        match moment {
+            Moment::Mark(index) => self.client[index].0,
+            Moment::Enter(index) => self.steps[index].at,
+            Moment::Whole(index) | Moment::Return(index) => {
+                self.steps[index].until.unwrap_or(self.steps[index].at)
+            }
+        }
+    }
+
+    pub fn line(&self, moment: Moment) -> Line {
+        let index = match moment {
+            Moment::Mark(index) => return self.mark(index),
+            Moment::Whole(index)
+            | Moment::Enter(index)
+            | Moment::Return(index) => index,
+        };
+        let step = &self.steps[index];
+        let spent = step.until.map(|until| until.saturating_sub(step.at));
+        let (kind, text, outcome, spent) = match &step.deed {
+            Deed::Call(call) => {
+                let (name, arguments) = (call.name, &call.arguments);
+                let text = format!("{name}({arguments})");
+                let outcome = Some(self.outcome(call));
+                match moment {
+                    Moment::Enter(_) => (Kind::Enter, text, None, None),
+                    Moment::Return(_) => {
+                        (Kind::Return, name.to_owned(), outcome, spent)
+                    }
+                    _ if step.until.is_none() => {
+                        (Kind::Enter, text, None, None)
+                    }
+                    _ => (Kind::Call, text, outcome, spent),
+                }
+            }
+            deed => (Kind::Event, self.event(step, deed), None, None),
+        };
+        let at = match moment {
+            Moment::Return(_) => step.until.unwrap_or(step.at),
+            _ => step.at,
+        };
+        let phase = self.phase(index, moment);
+        let who = self.names.get(&step.tid).cloned().unwrap_or_default();
+        Line { at, who, kind, text, outcome, spent, phase }
+    }
+
+    /// A result in words; a process or a thread by its name.
+    fn outcome(&self, call: &CallStep) -> String {
+        let id = call.result.and_then(|result| i32::try_from(result).ok());
+        let id = id.filter(|_| call.family == Family::Process);
+        let name = id.and_then(|id| self.names.get(&Pid::from_raw(id)));
+        name.unwrap_or(&call.outcome).clone()
+    }
+
+    fn event(&self, step: &Step, deed: &Deed) -> String {
+        match deed {
+            Deed::Completed(done) => {
+                let (name, role) = (done.operation, &done.role);
+                let about = match role {
+                    Role::Unknown(_) => String::new(),
+                    role => role.to_string(),
+                };
+                format!("completed: {name}({about}) = {}", done.outcome)
+            }
+            Deed::Signal(signal, Some(role)) => {
+                format!("signal {signal}: {role} ready")
+            }
+            Deed::Signal(signal, None) => match signal.sender {
+                Some(_) if signal.code == SI_ASYNCIO => {
+                    format!("signal {signal}: an operation is done")
+                }
+                Some(sender) if sender == step.pid => {
+                    format!("signal {signal}, from within")
+                }
+                _ => format!("signal {signal}"),
+            },
+            Deed::Started(true) => "begins: a process".to_owned(),
+            Deed::Started(false) => "begins: a thread".to_owned(),
+            Deed::Executed => "becomes the server".to_owned(),
+            Deed::Ended(_) => "ends".to_owned(),
+            Deed::Call(call) => call.name.to_owned(),
+        }
+    }
+
+    fn mark(&self, index: usize) -> Line {
+        let (at, text) = self.client[index].clone();
+        Line {
+            at,
+            who: String::new(),
+            kind: Kind::Client,
+            text,
+            outcome: None,
+            spent: None,
+            phase: None,
+        }
+    }
+
+    /// Which phase a moment is in.
+    fn phase(&self, index: usize, moment: Moment) -> Option<Phase> {
+        let phases = self.phases?;
+        let step = &self.steps[index];
+        if index == phases.copier {
+            let begins_before = matches!(moment, Moment::Enter(_))
+                && step.at < phases.waiting.1;
+            return Some(match begins_before {
+                true => Phase::Waiting,
+                false => Phase::Copying,
+            });
+        }
+        let at = match moment {
+            Moment::Return(_) => step.until?,
+            _ => step.at,
+        };
+        let in_time = (phases.waiting.0..phases.waiting.1).contains(&at);
+        let begins = Some(index) == phases.waiter && step.at == at;
+        (in_time || begins).then_some(Phase::Waiting)
+    }
+
+    /// A part of the trace that is not the scene.
+    pub fn summary(&self, name: &str, steps: &[Step]) -> Line {
+        let calls = steps.iter().filter(|step| step.call().is_some()).count();
+        let at = steps.first().map_or(Duration::ZERO, |step| step.at);
+        let last = steps.last().map(|step| step.at);
+        Line {
+            at,
+            who: String::new(),
+            kind: Kind::Folded,
+            text: format!("{name}: {} calls", count(calls as f64)),
+            outcome: None,
+            spent: last.map(|last| last.saturating_sub(at)),
+            phase: None,
+        }
+    }
+}
+
+/// Calls that make room, ask who one is, and the like.
+pub fn is_housekeeping(call: &CallStep) -> bool {
+    const NAMES: [&str; 16] = [
+        "brk",
+        "mmap",
+        "munmap",
+        "mprotect",
+        "madvise",
+        "rseq",
+        "prctl",
+        "set_robust_list",
+        "sigaltstack",
+        "getpid",
+        "gettid",
+        "getppid",
+        "getuid",
+        "uname",
+        "sched_getscheduler",
+        "sched_getparam",
+    ];
+    let quiet = NAMES.contains(&call.name)
+        || call.name.starts_with("rt_sigproc")
+        || call.name.starts_with("rt_sigact")
+        || call.name.contains("stat");
+    quiet && call.family == Family::Other
+}

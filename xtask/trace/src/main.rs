@@ -1,0 +1,124 @@
+//! `cargo xtask trace`: a model's system calls, as it makes them.
+//!
+
+use std::fs::File;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use cargo_metadata::camino::Utf8PathBuf;
+use clap::{Parser, Subcommand};
+use lab::model::{self, Model, Transport, Variant, Workspace};
+use lab::server::CANNOT_RUN_HERE;
+use lab::{build, screen};
+use trace::phases::Phases;
+use trace::steps::Step;
+use trace::timeline::{Detail, Timeline};
+use trace::tracer::Refused;
+use trace::{copying, render, scene, steps, svg};
+
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Program {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show a model's system calls while it answers one request.
+    Trace(Flags),
+}
+
+fn main() -> ExitCode {
+    let result = match Program::parse().command {
+        Command::Trace(flags) => run(&flags),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Flags of `cargo xtask trace`.
+#[derive(Debug, clap::Args)]
+pub struct Flags {
+    /// Which model, and which variant of it unless the first.
+    #[arg(value_name = "MODEL[/VARIANT]")]
+    title: String,
+    /// Ask by datagram instead of a stream.
+    #[arg(long)]
+    udp: bool,
+    /// Draw the timeline into a file as well.
+    #[arg(long, value_name = "FILE")]
+    svg: Option<Utf8PathBuf>,
+    /// Every call from the first to the last, nothing folded.
+    #[arg(long)]
+    raw: bool,
+}
+
+/// Ends with exit code 2 where no such model is, or it does not serve the
+/// transport, and with 77 where the machine does not let us trace, or the
+/// kernel can't run the model.
+pub fn run(flags: &Flags) -> Result<ExitCode> {
+    let workspace = Workspace::load()?;
+    if let Some(file) = &flags.svg {
+        // Before a build that takes its time.
+        File::create(file).with_context(|| format!("cannot write {file}"))?;
+    }
+    let Some((model, variant)) = workspace.variant(&flags.title) else {
+        return Ok(model::unknown(&workspace, &flags.title));
+    };
+    let transport = if flags.udp { Transport::Udp } else { Transport::Tcp };
+    if let Some(why) = model.unserved(variant, transport) {
+        eprintln!("error: {why}");
+        return Ok(ExitCode::from(2));
+    }
+    build::release(&workspace, std::slice::from_ref(model))?;
+    refusable(show(&workspace, model, variant, transport, flags))
+}
+
+/// What this machine does not allow has an exit code of its own.
+fn refusable(result: Result<()>) -> Result<ExitCode> {
+    match result {
+        Err(error) if error.is::<Refused>() => {
+            eprintln!("error: {error:#}");
+            Ok(ExitCode::from(CANNOT_RUN_HERE as u8))
+        }
+        result => result.map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn show(
+    workspace: &Workspace,
+    model: &Model,
+    variant: &Variant,
+    transport: Transport,
+    flags: &Flags,
+) -> Result<()> {
+    let program = build::binary(workspace, model);
+    let played = scene::play(&program, variant, transport)?;
+    let steps = steps::steps(&played.trace.events);
+    let phases = Phases::find(&steps, &played.marks);
+    let phases = phases.context("the trace does not show the request")?;
+    let buffer = buffer(&steps[phases.copier]);
+    let copying = copying::measure(phases.bytes, buffer)?;
+    let detail = if flags.raw { Detail::Raw } else { Detail::Scene };
+    let timeline = Timeline::new(&steps, &played.marks, Some(copying), detail);
+    if let Some(file) = &flags.svg {
+        let title =
+            format!("{}, {transport}: one request", model.title(variant));
+        std::fs::write(file, svg::draw(&timeline, &title))
+            .with_context(|| format!("cannot write {file}"))?;
+    }
+    let text = render::render(&timeline, screen::width());
+    screen::print(&text)
+}
+
+/// As many bytes as a receiving call has room for, where it says so.
+fn buffer(step: &Step) -> usize {
+    const USUAL: usize = 16 * 1024;
+    let size = step.call().and_then(|call| {
+        call.arguments.split(", ").nth(1).and_then(|it| it.parse().ok())
+    });
+    size.unwrap_or(USUAL)
+}

@@ -1,0 +1,181 @@
+//! Who answers: a process, a thread, or whoever comes by.
+
+use anyhow::{Result, bail, ensure};
+
+use super::seen::{Made, Seen};
+use super::{BOTH, Rule, TCP};
+use crate::decode::Family;
+use crate::event::SI_ASYNCIO;
+use crate::roles::Role;
+use crate::steps::Deed;
+
+pub const RULES: &[Rule] = &[
+    Rule {
+        name: "starts_nobody",
+        models: &[
+            "blocking",
+            "nonblocking",
+            "multiplexing-select",
+            "multiplexing-poll",
+            "multiplexing-epoll",
+            "signal-driven",
+            "async-io/io-uring",
+        ],
+        transports: BOTH,
+        why: "one thread does it all",
+        check: starts_nobody,
+    },
+    Rule {
+        name: "answers_from_a_child",
+        models: &["process-per-connection"],
+        transports: BOTH,
+        why: "each client has a process of its own, and the parent has none",
+        check: answers_from_a_child,
+    },
+    Rule {
+        name: "parent_and_child_part",
+        models: &["process-per-connection"],
+        transports: TCP,
+        why: "a child that kept the listener would keep the port, and a parent \
+              that kept the stream would keep the client from its end",
+        check: parent_and_child_part,
+    },
+    Rule {
+        name: "reaps_its_children",
+        models: &["process-per-connection"],
+        transports: TCP,
+        why: "a child that nobody waits for stays behind as a zombie",
+        check: |seen| {
+            seen.once_at_least("the parent waits for the child", |made| {
+                made.call.name == "wait4"
+                    && made.step.pid == seen.main()
+                    && made.call.result.is_some_and(|pid| pid > 0)
+            })
+        },
+    },
+    Rule {
+        name: "answers_from_its_own_thread",
+        models: &["thread-per-connection"],
+        transports: BOTH,
+        why: "each client has a thread of its own, which is not the main one",
+        check: answers_from_its_own_thread,
+    },
+    Rule {
+        name: "main_thread_takes_newcomers_only",
+        models: &["task-per-connection", "loop-per-core"],
+        transports: BOTH,
+        why: "the main thread serves nobody",
+        check: |seen| {
+            seen.never(|made| made.step.tid == seen.main() && transfers(made))
+        },
+    },
+    Rule {
+        name: "client_stays_with_its_loop",
+        models: &["loop-per-core"],
+        transports: BOTH,
+        why: "no loop ever hands a client to another",
+        check: stays_with_its_loop,
+    },
+    Rule {
+        name: "main_thread_copies_nothing",
+        models: &["async-io/posix-aio"],
+        transports: TCP,
+        why: "aio_read(3) and aio_write(3) are carried out by the C library's \
+              threads",
+        check: |seen| {
+            seen.never(|made| made.step.tid == seen.main() && transfers(made))
+        },
+    },
+    Rule {
+        name: "learns_by_completion",
+        models: &["async-io/posix-aio"],
+        transports: TCP,
+        why: "the main thread learns of the data by a completion, once another \
+              thread has copied it",
+        check: learns_by_completion,
+    },
+];
+
+fn transfers(made: &Made<'_>) -> bool {
+    let copies = made.is(Family::Receive) || made.is(Family::Send);
+    copies && made.is_about_client()
+}
+
+fn starts_nobody(seen: &Seen) -> Result<()> {
+    let (main, all) = (seen.main(), &seen.steps);
+    if let Some(step) = all.iter().find(|step| step.tid != main) {
+        bail!("there is {} beside it", seen.who(step.tid));
+    }
+    Ok(())
+}
+
+fn answers_from_a_child(seen: &Seen) -> Result<()> {
+    seen.never(|made| made.step.pid == seen.main() && transfers(made))?;
+    let (copier, reply) = (seen.copier()?, seen.reply()?);
+    ensure!(
+        copier.pid == reply.step.pid && reply.step.pid != seen.main(),
+        "{} receives, and {}",
+        seen.who(copier.tid),
+        seen.tell(&reply)
+    );
+    Ok(())
+}
+
+fn parent_and_child_part(seen: &Seen) -> Result<()> {
+    let child = seen.copier()?.pid;
+    let first = seen.of_client().find(|it| it.is(Family::Receive));
+    let first = first.map(|made| made.step.at);
+    let closes = |made: &Made<'_>| made.call.name == "close";
+    let listener = seen.calls().any(|made| {
+        let before = first.is_some_and(|first| made.step.at < first);
+        let listens = matches!(made.call.role(), Some(Role::Listener(_)));
+        closes(&made) && listens && made.step.pid == child && before
+    });
+    ensure!(
+        listener,
+        "{} does not close the listener before it receives",
+        seen.who(child)
+    );
+    let stream = seen.of_client().any(|made| {
+        let before = made.step.at < seen.marks.sending;
+        closes(&made) && made.step.pid == seen.main() && before
+    });
+    ensure!(stream, "main does not close the stream that the child has");
+    Ok(())
+}
+
+fn answers_from_its_own_thread(seen: &Seen) -> Result<()> {
+    let main = seen.main();
+    seen.never(|made| made.step.tid == main && transfers(made))?;
+    let (copier, reply) = (seen.copier()?, seen.reply()?);
+    ensure!(
+        copier.tid == reply.step.tid && copier.pid == main,
+        "{} receives, and {}",
+        seen.who(copier.tid),
+        seen.tell(&reply)
+    );
+    Ok(())
+}
+
+fn stays_with_its_loop(seen: &Seen) -> Result<()> {
+    let home = seen.copier()?.tid;
+    seen.never(|made| {
+        let accepts = made.is(Family::Accept)
+            && made.call.result.is_some_and(|fd| fd >= 0);
+        (made.is_about_client() || accepts) && made.step.tid != home
+    })
+}
+
+fn learns_by_completion(seen: &Seen) -> Result<()> {
+    let copied = seen.copier()?.until;
+    let learns = seen.scene().any(|step| match &step.deed {
+        Deed::Signal(signal, _) => {
+            signal.code == SI_ASYNCIO
+                && step.tid == seen.main()
+                && copied.is_some_and(|copied| step.at > copied)
+        }
+        _ => false,
+    });
+    ensure!(learns, "no signal has reported the completion to main");
+    Ok(())
+}

@@ -1,0 +1,169 @@
+//! Of every client's descriptor: how it comes, and how it goes.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Result, ensure};
+
+use super::seen::Seen;
+use super::{BOTH, Rule, TCP};
+use crate::decode::Family;
+use crate::roles::Role;
+use crate::steps::Deed;
+
+pub const RULES: &[Rule] = &[
+    Rule {
+        name: "accepts_with_cloexec",
+        models: &[],
+        transports: TCP,
+        why: "a client's descriptor must not outlive an execve(2), and a flag \
+              set later would come too late for a fork between the two",
+        check: |seen| accepts_with(seen, libc::SOCK_CLOEXEC, "SOCK_CLOEXEC"),
+    },
+    Rule {
+        name: "accepts_nonblocking",
+        models: &[
+            "nonblocking",
+            "multiplexing-select",
+            "multiplexing-poll",
+            "multiplexing-epoll",
+            "signal-driven",
+            "task-per-connection",
+            "loop-per-core",
+        ],
+        transports: TCP,
+        why: "who has others to serve must not wait in a client's call",
+        check: |seen| accepts_with(seen, libc::SOCK_NONBLOCK, "SOCK_NONBLOCK"),
+    },
+    Rule {
+        name: "accepts_blocking",
+        models: &[
+            "blocking",
+            "async-io/posix-aio",
+            "process-per-connection",
+            "thread-per-connection",
+        ],
+        transports: TCP,
+        why: "the call that transfers is the one that waits",
+        check: accepts_blocking,
+    },
+    Rule {
+        name: "closes_each_client_once",
+        models: &[],
+        transports: TCP,
+        why: "a descriptor that is not closed is lost, and one that is closed \
+              twice may be another's the second time",
+        check: closes_once,
+    },
+    Rule {
+        name: "uses_no_closed_descriptor",
+        models: &[],
+        transports: BOTH,
+        why: "EBADF means that the program has lost track of its descriptors",
+        check: |seen| {
+            let badly = Some(-i64::from(libc::EBADF));
+            seen.never(|made| made.call.result == badly)
+        },
+    },
+    Rule {
+        name: "one_at_a_time",
+        models: &["blocking"],
+        transports: TCP,
+        why: "who comes second waits until the first has left",
+        check: one_at_a_time,
+    },
+    Rule {
+        name: "asks_for_a_deadline",
+        models: &[
+            "blocking",
+            "process-per-connection",
+            "thread-per-connection",
+        ],
+        transports: TCP,
+        why: "a receive that waits ends by the socket's own deadline only, \
+              which is set before",
+        check: asks_for_a_deadline,
+    },
+];
+
+fn accepts_with(seen: &Seen, flag: i32, name: &str) -> Result<()> {
+    let accepts = || seen.calls().filter(|it| it.call.accept_flags.is_some());
+    ensure!(accepts().next().is_some(), "nobody accepts the client");
+    for made in accepts() {
+        let flags = made.call.accept_flags.unwrap_or(0);
+        ensure!(
+            flags & flag as u64 != 0,
+            "{}, without {name}",
+            seen.tell(&made)
+        );
+    }
+    Ok(())
+}
+
+fn accepts_blocking(seen: &Seen) -> Result<()> {
+    let nonblock = libc::SOCK_NONBLOCK as u64;
+    seen.never(|made| {
+        made.call.accept_flags.is_some_and(|flags| flags & nonblock != 0)
+    })
+}
+
+/// Every process that has the descriptor closes it, or ends with it.
+fn closes_once(seen: &Seen) -> Result<()> {
+    let mut closed: BTreeMap<_, u32> = BTreeMap::new();
+    let accepted = |step: &super::seen::Made<'_>| {
+        step.is(Family::Accept) && step.call.result.is_some_and(|fd| fd >= 0)
+    };
+    for made in seen.calls().filter(accepted) {
+        closed.insert((made.step.pid, made.call.answers[0].to_string()), 0);
+    }
+    for step in seen.scene() {
+        match &step.deed {
+            Deed::Completed(done)
+                if done.operation == "accept" && done.result >= 0 =>
+            {
+                closed.insert((step.pid, done.outcome.clone()), 0);
+            }
+            Deed::Call(call) if call.name == "close" => {
+                if let Some(client @ Role::Client(_)) = call.role() {
+                    let place = (step.pid, client.to_string());
+                    *closed.entry(place).or_default() += 1;
+                }
+            }
+            _ => {}
+        }
+    }
+    ensure!(!closed.is_empty(), "nobody accepts the client");
+    for ((pid, client), times) in closed {
+        let who = seen.who(pid);
+        ensure!(times == 1, "{who} closes {client} {times} times");
+    }
+    Ok(())
+}
+
+fn one_at_a_time(seen: &Seen) -> Result<()> {
+    let mut serves = false;
+    for made in seen.calls() {
+        match (made.call.family, made.call.role()) {
+            (Family::Accept, _) => {
+                ensure!(!serves, "{} meanwhile", seen.tell(&made));
+                serves = true;
+            }
+            (Family::Close, Some(Role::Client(_))) => serves = false,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn asks_for_a_deadline(seen: &Seen) -> Result<()> {
+    let first = seen.of_client().find(|made| made.is(Family::Receive));
+    let before = first.map(|made| made.step.at);
+    for option in ["SO_RCVTIMEO", "SO_SNDTIMEO"] {
+        let is_set = seen.of_client().any(|made| {
+            made.call.name == "setsockopt"
+                && made.call.arguments.ends_with(option)
+                && before.is_some_and(|at| made.step.at < at)
+        });
+        ensure!(is_set, "no setsockopt(client, {option}) before it receives");
+    }
+    Ok(())
+}

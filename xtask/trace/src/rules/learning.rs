@@ -1,0 +1,182 @@
+//! How a model learns of the data, and in which call it is copied.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::seen::{Made, Seen};
+use super::{BOTH, Rule, TCP, UDP};
+use crate::decode::Family;
+use crate::figure::Column;
+use crate::scene::Marks;
+use crate::steps::{Deed, Step, defers_copies, is_delivered};
+
+pub const RULES: &[Rule] = &[
+    Rule {
+        name: "learns_when_its_wait_returns",
+        models: &[
+            "multiplexing-select",
+            "multiplexing-poll",
+            "multiplexing-epoll",
+            "signal-driven",
+        ],
+        transports: TCP,
+        why: "a thread learns of a queued signal as it does of an entry in a \
+              ready list, when the call it waits in returns",
+        check: learns_when_its_wait_returns,
+    },
+    Rule {
+        name: "learns_by_signal",
+        models: &["signal-driven"],
+        transports: BOTH,
+        why: "data is received because a signal names its socket",
+        check: learns_by_signal,
+    },
+    Rule {
+        name: "handler_runs_inside_the_wait",
+        models: &["signal-driven"],
+        transports: UDP,
+        why: "SIGUSR1 is unblocked inside ppoll(2) only, so that its handler \
+              interrupts no other code",
+        check: handler_runs_inside_the_wait,
+    },
+    Rule {
+        name: "copies_inside_enter",
+        models: &["async-io/io-uring"],
+        transports: BOTH,
+        why: "one call per round waits, copies and reports; no other call \
+              receives, and IORING_SETUP_DEFER_TASKRUN leaves the copy to \
+              io_uring_enter(2)",
+        check: copies_inside_enter,
+    },
+];
+
+/// The figure must say so, too.
+fn learns_when_its_wait_returns(seen: &Seen) -> Result<()> {
+    let copier = seen.copier()?;
+    let wait = seen
+        .in_silence()
+        .find(|made| made.is(Family::Readiness) && made.step.tid == copier.tid);
+    let wait = wait.with_context(|| {
+        format!("{} was in no wait when the data came", seen.who(copier.tid))
+    })?;
+    let returned = wait.step.until.is_some_and(|until| until <= copier.at);
+    ensure!(returned, "it receives before {} returns", wait.call.name);
+    if let Some(signal) = delivered(seen).next() {
+        let who = seen.who(signal.tid);
+        anyhow::bail!("a handler runs on {who}: nothing is blocked");
+    }
+    let (steps, marks) = with_long_silence(seen);
+    let column = Column::new("", &steps, &marks);
+    let said = column.context("the figure shows no request")?.said;
+    let (waits, learns) = (
+        format!("waits in {}", wait.call.name),
+        format!("learns by the return of {}", wait.call.name),
+    );
+    ensure!(
+        said.waits == waits && said.learns.starts_with(&learns),
+        "the figure says otherwise: {}, {}",
+        said.waits,
+        said.learns
+    );
+    Ok(())
+}
+
+/// The scene with a client that is silent for 100 ms more. For the suite it is
+/// silent for so short a time that the figure would see no wait.
+fn with_long_silence(seen: &Seen) -> (Vec<Step>, Marks) {
+    let sending = seen.marks.sending;
+    let earlier = |at: Duration| match at < sending {
+        true => at.saturating_sub(Duration::from_millis(100)),
+        false => at,
+    };
+    let moved = |step: &Step| Step {
+        at: earlier(step.at),
+        until: step.until.map(earlier),
+        ..step.clone()
+    };
+    let marks = Marks {
+        connecting: earlier(seen.marks.connecting),
+        connected: earlier(seen.marks.connected),
+        ..seen.marks
+    };
+    (seen.steps.iter().map(moved).collect(), marks)
+}
+
+/// Signals about sockets that interrupted the server.
+fn delivered(seen: &Seen) -> impl Iterator<Item = &Step> {
+    seen.scene().filter(|step| {
+        let about = matches!(step.deed, Deed::Signal(_, Some(_)));
+        about && is_delivered(&seen.steps, step)
+    })
+}
+
+fn learns_by_signal(seen: &Seen) -> Result<()> {
+    let copier = seen.copier()?;
+    let socket = Made::of(copier).and_then(|made| made.call.role());
+    let learns = seen.scene().any(|step| match &step.deed {
+        Deed::Signal(_, role) => {
+            role.as_ref() == socket
+                && step.at >= seen.marks.sending
+                && step.at <= copier.at
+        }
+        _ => false,
+    });
+    ensure!(
+        learns,
+        "{} receives the request, and no signal has named its socket",
+        seen.who(copier.tid)
+    );
+    Ok(())
+}
+
+/// At start-up the program sends itself the signal, outside of ppoll(2).
+fn handler_runs_inside_the_wait(seen: &Seen) -> Result<()> {
+    let is_delivered = |step: &&Step| match &step.deed {
+        Deed::Signal(signal, _) => {
+            signal.number == libc::SIGUSR1 && is_delivered(&seen.steps, step)
+        }
+        _ => false,
+    };
+    let mut handled = 0;
+    for signal in seen.steps.iter().filter(is_delivered) {
+        let before = seen
+            .steps
+            .iter()
+            .filter(|step| step.tid == signal.tid && step.at < signal.at);
+        let mut calls = before.filter_map(Made::of);
+        let last = calls.next_back().context("no call is interrupted")?;
+        ensure!(
+            last.is(Family::Readiness),
+            "a signal interrupts {} after {}",
+            seen.who(signal.tid),
+            last.call.name
+        );
+        handled += 1;
+    }
+    ensure!(handled > 0, "no handler runs");
+    Ok(())
+}
+
+fn copies_inside_enter(seen: &Seen) -> Result<()> {
+    ensure!(
+        defers_copies(&seen.steps),
+        "io_uring_setup is called without IORING_SETUP_DEFER_TASKRUN"
+    );
+    seen.never(|made| made.is(Family::Receive) && made.is_about_client())?;
+    let mut received = 0;
+    for step in seen.scene() {
+        let Deed::Completed(done) = &step.deed else { continue };
+        if done.operation.starts_with("recv") {
+            ensure!(
+                done.inside,
+                "{} of {} is complete before io_uring_enter is called",
+                done.operation,
+                done.role
+            );
+            received += 1;
+        }
+    }
+    ensure!(received > 0, "no receive is completed");
+    Ok(())
+}

@@ -1,0 +1,199 @@
+//! What a model registers, and what it hands over to the kernel.
+
+use anyhow::{Result, ensure};
+
+use super::seen::{Made, Seen};
+use super::{BOTH, Rule, TCP};
+use crate::decode::Family;
+use crate::roles::Role;
+use crate::steps::Deed;
+
+pub const RULES: &[Rule] = &[
+    Rule {
+        name: "registers_once",
+        models: &[
+            "multiplexing-epoll/level",
+            "multiplexing-epoll/edge",
+            "task-per-connection",
+            "loop-per-core",
+        ],
+        transports: TCP,
+        why: "a socket joins epoll's set once, and is never armed again",
+        check: registers_once,
+    },
+    Rule {
+        name: "registers_for_levels",
+        models: &["multiplexing-epoll/level"],
+        transports: TCP,
+        why: "a socket is reported whenever it is ready",
+        check: |seen| {
+            seen.never(|made| {
+                let how = &made.call.arguments;
+                let other = ["EPOLLET", "EPOLLONESHOT"];
+                registers(made) && other.iter().any(|it| how.contains(it))
+            })
+        },
+    },
+    Rule {
+        name: "registers_for_edges",
+        models: &[
+            "multiplexing-epoll/edge",
+            "task-per-connection",
+            "loop-per-core",
+        ],
+        transports: TCP,
+        why: "a socket is reported when something new has happened",
+        check: |seen| {
+            seen.never(|made| {
+                registers(made) && !made.call.arguments.contains("EPOLLET")
+            })
+        },
+    },
+    Rule {
+        name: "rearms_after_each_report",
+        models: &["multiplexing-epoll/oneshot"],
+        transports: TCP,
+        why: "a report disarms the socket: without another epoll_ctl(2) it \
+              would be the last",
+        check: rearms,
+    },
+    Rule {
+        name: "reads_until_empty",
+        models: &[
+            "multiplexing-epoll/edge",
+            "signal-driven",
+            "task-per-connection",
+            "loop-per-core",
+        ],
+        transports: TCP,
+        why: "what is left unread is not reported again",
+        check: reads_until_empty,
+    },
+    Rule {
+        name: "transfers_are_operations",
+        models: &["async-io/io-uring"],
+        transports: BOTH,
+        why: "accept, receive and send are operations of the ring; no system \
+              call of these names is made",
+        check: transfers_are_operations,
+    },
+    Rule {
+        name: "one_call_a_round",
+        models: &["async-io/io-uring"],
+        transports: BOTH,
+        why: "io_uring_enter(2) hands over what is wanted and waits for what \
+              is done, and between a request and its reply nothing else is \
+              called",
+        check: one_call_a_round,
+    },
+    Rule {
+        name: "one_receive_for_all",
+        models: &["async-io/io-uring"],
+        transports: BOTH,
+        why: "one operation receives for as long as there is somebody",
+        check: one_receive,
+    },
+];
+
+fn about_client(made: &Made<'_>) -> bool {
+    made.call.name == "epoll_ctl"
+        && made.call.roles.iter().any(|it| matches!(it, Role::Client(_)))
+}
+
+/// Adds a client to a set, or changes what is known of it there.
+fn registers(made: &Made<'_>) -> bool {
+    about_client(made) && !made.call.arguments.contains(", remove ")
+}
+
+fn registers_once(seen: &Seen) -> Result<()> {
+    let all: Vec<_> = seen.calls().filter(registers).collect();
+    ensure!(!all.is_empty(), "no epoll_ctl adds the client");
+    if let Some(again) = all.get(1) {
+        anyhow::bail!("{} again", seen.tell(again));
+    }
+    Ok(())
+}
+
+fn rearms(seen: &Seen) -> Result<()> {
+    let mut disarmed: Vec<&Role> = Vec::new();
+    let mut reports = 0;
+    for made in seen.calls() {
+        let call = made.call;
+        if registers(&made) {
+            ensure!(
+                call.arguments.contains("EPOLLONESHOT"),
+                "{}, without EPOLLONESHOT",
+                seen.tell(&made)
+            );
+            disarmed.retain(|role| !call.roles.contains(role));
+        } else if call.family == Family::Close {
+            disarmed.retain(|role| !call.roles.contains(role));
+        } else if call.family == Family::Readiness {
+            if let Some(client) = disarmed.first() {
+                anyhow::bail!("{client} was reported and not armed again");
+            }
+            let clients =
+                call.answers.iter().filter(|it| it.carries_requests());
+            disarmed.extend(clients);
+            reports += disarmed.len();
+        }
+    }
+    ensure!(reports > 0, "the client was never reported");
+    Ok(())
+}
+
+/// The last call before a wait has found less than it had room for.
+fn reads_until_empty(seen: &Seen) -> Result<()> {
+    let copier = seen.copier()?.tid;
+    let mut full = None;
+    for made in seen.calls().filter(|made| made.step.tid == copier) {
+        let waits = matches!(made.call.family, Family::Readiness);
+        if made.is(Family::Receive) && made.is_about_client() {
+            let room = made.call.arguments.split(", ").nth(1);
+            let room = room.and_then(|room| room.parse().ok());
+            full = room.filter(|room| made.call.result == Some(*room));
+        } else if let (true, Some(room)) = (waits, full) {
+            anyhow::bail!(
+                "a receive has brought all {room} bytes that it had room for, \
+                 and {} without another",
+                seen.tell(&made)
+            );
+        }
+    }
+    Ok(())
+}
+
+fn transfers_are_operations(seen: &Seen) -> Result<()> {
+    seen.never(|made| {
+        let about = made.call.role();
+        let listens = matches!(about, Some(Role::Listener(_)));
+        let transfers =
+            matches!(made.call.family, Family::Receive | Family::Send);
+        transfers && made.is_about_client()
+            || made.is(Family::Accept) && listens
+    })?;
+    let copier = seen.copier()?;
+    ensure!(
+        matches!(copier.deed, Deed::Completed(_)),
+        "{} receives the request itself",
+        seen.who(copier.tid)
+    );
+    Ok(())
+}
+
+fn one_call_a_round(seen: &Seen) -> Result<()> {
+    let (first, last) = (seen.marks.sending, seen.marks.answered);
+    seen.never(|made| {
+        (first..last).contains(&made.step.at) && !made.is(Family::Ring)
+    })
+}
+
+fn one_receive(seen: &Seen) -> Result<()> {
+    let handed = seen.calls().flat_map(|made| &made.call.submitted);
+    let receives = handed.filter(|(name, role)| {
+        name.starts_with("recv") && role.carries_requests()
+    });
+    let times = receives.count();
+    ensure!(times == 1, "it was handed over {times} times");
+    Ok(())
+}

@@ -1,0 +1,136 @@
+//! A scene that was played, as rules ask about it.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use nix::unistd::Pid;
+
+use crate::decode::Family;
+use crate::roles::Role;
+use crate::scene::{Marks, Played};
+use crate::steps::{CallStep, Deed, Step, steps, threads};
+use crate::transcript::words;
+
+/// What was seen of a scene, up to the moment at which the server was asked to
+/// stop.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    pub steps: Vec<Step>,
+    pub marks: Marks,
+}
+
+/// A call with its step.
+#[derive(Clone, Copy, Debug)]
+pub struct Made<'a> {
+    pub step: &'a Step,
+    pub call: &'a CallStep,
+}
+
+impl Made<'_> {
+    /// Whether it is about the conversation: a client, or datagrams.
+    pub fn is_about_client(&self) -> bool {
+        self.call.role().is_some_and(Role::carries_requests)
+    }
+
+    pub fn is(&self, family: Family) -> bool {
+        self.call.family == family
+    }
+
+    /// Whether it lasted from before a moment to after it.
+    pub fn spans(&self, moment: Duration) -> bool {
+        let until = self.step.until.unwrap_or(Duration::MAX);
+        self.step.at < moment && until > moment
+    }
+}
+
+impl Seen {
+    pub fn new(played: &Played) -> Self {
+        let steps = steps(&played.trace.events);
+        Self { steps, marks: played.marks }
+    }
+
+    pub fn main(&self) -> Pid {
+        self.steps.first().map_or(Pid::from_raw(0), |step| step.tid)
+    }
+
+    /// Everything from the client's coming on; calls that had begun included.
+    pub fn scene(&self) -> impl Iterator<Item = &Step> {
+        let (first, last) = (self.marks.connecting, self.marks.stopping);
+        self.steps.iter().filter(move |step| {
+            let made = Made::of(step);
+            let begun = made.is_some_and(|made| made.spans(first));
+            step.at < last && (step.at >= first || begun)
+        })
+    }
+
+    /// The calls of the scene.
+    pub fn calls(&self) -> impl Iterator<Item = Made<'_>> {
+        self.scene().filter_map(Made::of)
+    }
+
+    /// The calls that are about the client.
+    pub fn of_client(&self) -> impl Iterator<Item = Made<'_>> {
+        self.calls().filter(Made::is_about_client)
+    }
+
+    /// In which calls the threads were while the client had not asked yet.
+    pub fn in_silence(&self) -> impl Iterator<Item = Made<'_>> {
+        self.calls().filter(|made| made.spans(self.marks.sending))
+    }
+
+    /// The step that brought the request.
+    pub fn copier(&self) -> Result<&Step> {
+        let brings = |step: &&Step| match &step.deed {
+            Deed::Call(call) => {
+                call.family == Family::Receive
+                    && call.role().is_some_and(Role::carries_requests)
+                    && call.result.is_some_and(|result| result > 0)
+            }
+            Deed::Completed(done) => done.bytes > 0,
+            _ => false,
+        };
+        self.scene().find(brings).context("nobody receives the request")
+    }
+
+    /// The call that sends the reply.
+    pub fn reply(&self) -> Result<Made<'_>> {
+        let sends = |made: &Made<'_>| made.is(Family::Send);
+        self.of_client().find(sends).context("nobody sends the reply")
+    }
+
+    /// A thread's name.
+    pub fn who(&self, tid: Pid) -> String {
+        let all = threads(&self.steps);
+        let found = all.into_iter().find(|(other, _)| *other == tid);
+        found.map_or_else(|| tid.to_string(), |(_, name)| name)
+    }
+
+    /// A call with who makes it, as a failure tells it.
+    pub fn tell(&self, made: &Made<'_>) -> String {
+        format!("{} calls {}", self.who(made.step.tid), words(made.call))
+    }
+
+    /// Fails if there is such a call.
+    pub fn never(&self, is_wrong: impl Fn(&Made<'_>) -> bool) -> Result<()> {
+        match self.calls().find(|made| is_wrong(made)) {
+            Some(made) => Err(anyhow::Error::msg(self.tell(&made))),
+            None => Ok(()),
+        }
+    }
+
+    /// Fails if there is none; then `what` did not happen.
+    pub fn once_at_least(
+        &self,
+        what: &str,
+        is_right: impl Fn(&Made<'_>) -> bool,
+    ) -> Result<()> {
+        ensure!(self.calls().any(|made| is_right(&made)), "{what}: never");
+        Ok(())
+    }
+}
+
+impl<'a> Made<'a> {
+    pub fn of(step: &'a Step) -> Option<Self> {
+        Some(Self { step, call: step.call()? })
+    }
+}

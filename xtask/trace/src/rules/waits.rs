@@ -1,0 +1,197 @@
+//! Where a model waits, and where it never does.
+
+use anyhow::{Result, ensure};
+
+use super::seen::{Made, Seen};
+use super::{BOTH, Rule, TCP};
+use crate::decode::Family;
+use crate::roles::Role;
+use crate::transcript::name;
+
+pub const RULES: &[Rule] = &[
+    Rule {
+        name: "waits_in_the_transfer",
+        models: &[
+            "blocking",
+            "process-per-connection",
+            "thread-per-connection",
+        ],
+        transports: BOTH,
+        why: "the receive itself waits, and copies when the data is there",
+        check: waits_in_the_transfer,
+    },
+    Rule {
+        name: "asks_no_readiness",
+        models: &["blocking", "thread-per-connection"],
+        transports: BOTH,
+        why: "a thread that waits inside its transfers has nothing to ask",
+        check: |seen| seen.never(|made| made.is(Family::Readiness)),
+    },
+    Rule {
+        name: "child_asks_no_readiness",
+        models: &["process-per-connection"],
+        transports: BOTH,
+        why: "a child waits inside its transfers and has nothing to ask; the \
+              parent, which has no client, asks",
+        check: |seen| {
+            seen.never(|made| {
+                made.is(Family::Readiness) && made.step.pid != seen.main()
+            })
+        },
+    },
+    Rule {
+        name: "never_waits",
+        models: &["nonblocking"],
+        transports: BOTH,
+        why: "without --pause-us it polls its sockets, and never sleeps",
+        check: never_waits,
+    },
+    Rule {
+        name: "waits_in_select",
+        models: &["multiplexing-select"],
+        transports: BOTH,
+        why: "one select(2) waits for all sockets, and nothing else waits",
+        check: |seen| waits_in(seen, "select"),
+    },
+    Rule {
+        name: "waits_in_poll",
+        models: &["multiplexing-poll"],
+        transports: BOTH,
+        why: "one poll(2) waits for all sockets, and nothing else waits",
+        check: |seen| waits_in(seen, "poll"),
+    },
+    Rule {
+        name: "waits_in_epoll",
+        models: &["multiplexing-epoll", "task-per-connection", "loop-per-core"],
+        transports: BOTH,
+        why: "one epoll_wait(2) waits for all sockets, and no other call that \
+              asks for readiness is made",
+        check: |seen| waits_in(seen, "epoll_wait"),
+    },
+    Rule {
+        name: "names_all_sockets",
+        models: &["multiplexing-select", "multiplexing-poll"],
+        transports: TCP,
+        why: "the kernel keeps no list, so each wait names every socket",
+        check: names_all_sockets,
+    },
+    Rule {
+        name: "waits_for_signals_only",
+        models: &["signal-driven"],
+        transports: BOTH,
+        why: "it learns of data by signals, and asks no socket whether it is \
+              ready",
+        check: waits_for_signals_only,
+    },
+    Rule {
+        name: "never_waits_in_a_transfer",
+        models: &[
+            "multiplexing-select",
+            "multiplexing-poll",
+            "multiplexing-epoll",
+            "signal-driven",
+            "async-io/io-uring",
+            "task-per-connection",
+            "loop-per-core",
+        ],
+        transports: BOTH,
+        why: "who waits in one client's call leaves the others waiting",
+        check: |seen| {
+            let sending = seen.marks.sending;
+            seen.never(|made| is_transfer(made) && made.spans(sending))
+        },
+    },
+];
+
+fn is_transfer(made: &Made<'_>) -> bool {
+    let transfers =
+        [Family::Receive, Family::Send, Family::Accept].map(|it| made.is(it));
+    transfers.contains(&true)
+}
+
+fn waits_in_the_transfer(seen: &Seen) -> Result<()> {
+    let copier = seen.copier()?;
+    let made = Made::of(copier);
+    let waited = made.is_some_and(|made| made.spans(seen.marks.sending));
+    ensure!(
+        waited,
+        "{} was in no receive when the request came; it asked afterwards",
+        seen.who(copier.tid)
+    );
+    Ok(())
+}
+
+fn never_waits(seen: &Seen) -> Result<()> {
+    seen.never(|made| match made.call.family {
+        Family::Readiness | Family::Signals | Family::Ring => true,
+        Family::Sleep => true,
+        Family::Thread => made.call.arguments == "wait",
+        _ => false,
+    })?;
+    // A receive that waits would be the only one.
+    let silent = (seen.marks.connecting, seen.marks.sending);
+    let empty = seen.of_client().filter(|made| {
+        made.is(Family::Receive)
+            && made.call.result == Some(-i64::from(libc::EAGAIN))
+            && made.step.at > silent.0
+            && made.step.at < silent.1
+    });
+    let times = empty.count();
+    ensure!(
+        times >= 3,
+        "while the client was silent, {times} receives returned EAGAIN"
+    );
+    Ok(())
+}
+
+/// The thread that serves waits in one call, which the others may share.
+fn waits_in(seen: &Seen, own: &str) -> Result<()> {
+    seen.never(|made| {
+        let other = made.is(Family::Readiness) && name(made.call) != own;
+        // A main thread that serves nobody may wait for signals as it likes.
+        let serves = seen.of_client().any(|it| it.step.tid == made.step.tid);
+        let elsewhere = made.is(Family::Signals) || made.is(Family::Sleep);
+        serves && (other || elsewhere)
+    })?;
+    let there = seen.in_silence().any(|made| name(made.call) == own);
+    ensure!(there, "while the client was silent, nobody was in {own}");
+    Ok(())
+}
+
+fn names_all_sockets(seen: &Seen) -> Result<()> {
+    let mut clients: Vec<&Role> = Vec::new();
+    for made in seen.calls() {
+        let call = made.call;
+        match call.family {
+            Family::Accept => clients.extend(&call.answers),
+            Family::Close => clients.retain(|it| Some(*it) != call.role()),
+            Family::Readiness => {
+                for client in &clients {
+                    ensure!(
+                        call.roles.contains(client),
+                        "{}, without {client}",
+                        seen.tell(&made)
+                    );
+                }
+                let listens =
+                    call.roles.iter().any(|it| matches!(it, Role::Listener(_)));
+                ensure!(listens, "{}, without listener", seen.tell(&made));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn waits_for_signals_only(seen: &Seen) -> Result<()> {
+    seen.never(|made| {
+        let only = |role: &Role| matches!(role, Role::Signals(_));
+        made.is(Family::Readiness) && !made.call.roles.iter().all(only)
+    })?;
+    let waits = |made: Made<'_>| made.is(Family::Readiness);
+    ensure!(
+        seen.in_silence().any(waits),
+        "while the client was silent, nobody waited for signals"
+    );
+    Ok(())
+}

@@ -1,0 +1,331 @@
+//! What a tracer does at each stop of a tracee: it notes what happened, and
+//! lets the thread go on.
+
+use std::collections::{HashMap, HashSet};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::{fs, ptr};
+
+use anyhow::anyhow;
+use lab::process::Process;
+use nix::errno::Errno;
+use nix::sys::{ptrace, signal};
+use nix::unistd::Pid;
+use syscalls::Sysno;
+
+use super::count::Counter;
+use super::event::{Call, Event, Memory, Outcome, Signal, What, now};
+use super::memory;
+use super::ring::Ring;
+use super::tracer::Refused;
+
+/// More events than this are not kept: the command is killed, and `stop` says
+/// so. A thread that does nothing but system calls makes them in a minute.
+pub const EVENTS: usize = 1_000_000;
+
+/// All that the tracer knows.
+#[derive(Debug, Default)]
+pub struct State {
+    pub events: Vec<Event>,
+    /// Every living thread that is traced, with its process.
+    pub tasks: HashMap<Pid, Task>,
+    /// Those that were seen before the event of their birth, which is still
+    /// to come; they may have ended meanwhile.
+    early: HashSet<Pid>,
+    /// By process and descriptor.
+    rings: HashMap<(Pid, u64), Ring>,
+    /// Calls are counted, and no event is kept.
+    pub counter: Option<Counter>,
+    pub status: Option<ExitStatus>,
+    pub failure: Option<anyhow::Error>,
+    /// All are being killed, and so is who is born meanwhile.
+    ending: bool,
+    pub done: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Task {
+    pub pid: Pid,
+    /// The call that it is in.
+    pub entered: Option<(&'static str, [u64; 6])>,
+}
+
+impl State {
+    pub fn kill_all(&mut self) {
+        self.ending = true;
+        for task in self.tasks.values() {
+            let _ = signal::kill(task.pid, signal::Signal::SIGKILL);
+        }
+    }
+
+    /// Whether every thread sleeps in a call. While nobody looks at stops, as
+    /// whoever holds the state does not, none that sleeps can be woken by
+    /// another and yet be seen asleep: that one would not sleep.
+    pub fn rests(&self) -> bool {
+        self.tasks.iter().all(|(tid, task)| {
+            let state = Process::read(*tid).map(|process| process.state);
+            task.entered.is_some() && state == Some('S')
+        })
+    }
+
+    fn push(&mut self, tid: Pid, pid: Pid, what: What) {
+        if self.counter.is_some() {
+            return;
+        }
+        if self.events.len() < EVENTS {
+            self.events.push(Event { at: now(), pid, tid, what });
+        } else {
+            self.fail(anyhow!(
+                "it made more system calls than a trace holds ({EVENTS} events)"
+            ));
+        }
+    }
+
+    /// Ends the trace; the first failure is the one that counts.
+    pub fn fail(&mut self, failure: anyhow::Error) {
+        if self.failure.is_none() {
+            self.failure = Some(failure);
+            self.kill_all();
+        }
+    }
+
+    /// Makes a new thread known.
+    fn started(&mut self, tid: Pid, pid: Pid, by: Pid) {
+        if self.ending {
+            let _ = signal::kill(pid, signal::Signal::SIGKILL);
+        }
+        self.tasks.insert(tid, Task { pid, entered: None });
+        self.push(tid, pid, What::Started { by });
+    }
+}
+
+/// Notes what stopped a thread and lets it go on.
+pub fn handle(tid: Pid, status: i32, leader: Pid, state: &mut State) {
+    if !libc::WIFSTOPPED(status) {
+        return ended(tid, ExitStatus::from_raw(status), leader, state);
+    }
+    let pid = known(tid, state);
+    let signal = libc::WSTOPSIG(status);
+    let event = status >> 16;
+    let (request, passed_on) = match (event, signal) {
+        (0, SYSCALL_STOP) => {
+            system_call(tid, pid, state);
+            (libc::PTRACE_SYSCALL, 0)
+        }
+        (0, signal) => {
+            if let Some(signal) = pending_signal(tid) {
+                state.push(tid, pid, What::Signal(signal));
+            }
+            (libc::PTRACE_SYSCALL, signal)
+        }
+        // The whole process is stopped, and stays so until it is continued.
+        (
+            libc::PTRACE_EVENT_STOP,
+            libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU,
+        ) => (libc::PTRACE_LISTEN, 0),
+        (libc::PTRACE_EVENT_EXEC, _) => {
+            executed(tid, state);
+            (libc::PTRACE_SYSCALL, 0)
+        }
+        (
+            libc::PTRACE_EVENT_CLONE
+            | libc::PTRACE_EVENT_FORK
+            | libc::PTRACE_EVENT_VFORK,
+            _,
+        ) => {
+            if let Ok(new) = ptrace::getevent(tid) {
+                let new = Pid::from_raw(new as i32);
+                if !state.early.remove(&new) {
+                    state.started(new, process_of(new).unwrap_or(new), pid);
+                }
+            }
+            (libc::PTRACE_SYSCALL, 0)
+        }
+        _ => (libc::PTRACE_SYSCALL, 0),
+    };
+    resume(request, tid, passed_on);
+}
+
+/// With PTRACE_O_TRACESYSGOOD, a stop at a system call looks like this.
+const SYSCALL_STOP: i32 = libc::SIGTRAP | 0x80;
+
+/// The process of a thread. One that runs before its parent's event was seen
+/// introduces itself.
+fn known(tid: Pid, state: &mut State) -> Pid {
+    if let Some(task) = state.tasks.get(&tid) {
+        return task.pid;
+    }
+    let pid = process_of(tid).unwrap_or(tid);
+    let by = if pid == tid { parent_of(tid).unwrap_or(pid) } else { pid };
+    state.early.insert(tid);
+    state.started(tid, pid, by);
+    pid
+}
+
+fn ended(tid: Pid, status: ExitStatus, leader: Pid, state: &mut State) {
+    if let Some(task) = state.tasks.remove(&tid) {
+        state.push(tid, task.pid, What::Ended(status));
+    }
+    if tid == leader {
+        state.status = Some(status);
+    }
+}
+
+/// After execve(2) the process has one thread, which bears the process's id.
+fn executed(pid: Pid, state: &mut State) {
+    let by = ptrace::getevent(pid).map_or(pid, |tid| Pid::from_raw(tid as i32));
+    let entered = state.tasks.get(&by).and_then(|task| task.entered);
+    state.tasks.retain(|_, task| task.pid != pid);
+    state.tasks.insert(pid, Task { pid, entered });
+    state.push(pid, pid, What::Executed);
+}
+
+fn system_call(tid: Pid, pid: Pid, state: &mut State) {
+    let info = match ptrace::syscall_info(tid) {
+        Ok(info) => info,
+        // Killed while it was stopped.
+        Err(Errno::ESRCH) => return,
+        Err(errno) => {
+            return state.fail(anyhow!(Refused::new(format!(
+                "PTRACE_GET_SYSCALL_INFO fails ({errno}): tracing takes \
+                 Linux 5.3 or later"
+            ))));
+        }
+    };
+    match info.op {
+        libc::PTRACE_SYSCALL_INFO_ENTRY => {
+            // SAFETY: `op` says that this is the member that is filled.
+            let entry = unsafe { info.u.entry };
+            entered(tid, pid, entry.nr, entry.args, state);
+        }
+        libc::PTRACE_SYSCALL_INFO_EXIT => {
+            // SAFETY: as above.
+            let exit = unsafe { info.u.exit };
+            left(tid, pid, exit.sval, state);
+        }
+        _ => {}
+    }
+}
+
+fn entered(
+    tid: Pid,
+    pid: Pid,
+    number: u64,
+    arguments: [u64; 6],
+    state: &mut State,
+) {
+    let sysno = usize::try_from(number).ok().and_then(Sysno::new);
+    let name = sysno.map_or("", |number| number.name());
+    if let Some(counter) = &mut state.counter {
+        return counter.entered(tid, name);
+    }
+    let memory = memory::entering(tid, name, &arguments);
+    let call = Call { name, number, arguments, memory };
+    if name == "io_uring_enter" {
+        // Completed before the call, so its event comes before the call's.
+        look_at_ring(tid, pid, arguments[0], state);
+    }
+    state.push(tid, pid, What::Enter(call));
+    if let Some(task) = state.tasks.get_mut(&tid) {
+        task.entered = Some((name, arguments));
+    }
+    let ring = state.rings.get_mut(&(pid, arguments[0]));
+    let ring = ring.filter(|_| name == "io_uring_enter");
+    let submitted = ring.map_or_else(Vec::new, |ring| ring.submitted(tid));
+    for submission in submitted {
+        state.push(tid, pid, What::Submitted(submission));
+    }
+}
+
+fn left(tid: Pid, pid: Pid, result: i64, state: &mut State) {
+    if let Some(counter) = &mut state.counter {
+        return counter.left(tid, result);
+    }
+    let task = state.tasks.get_mut(&tid);
+    // The return from the call that made this thread is not its own.
+    let Some((name, arguments)) = task.and_then(|task| task.entered.take())
+    else {
+        return;
+    };
+    let memory = memory::leaving(tid, name, &arguments, result);
+    if let Ok(result) = u64::try_from(result) {
+        follow_rings(tid, pid, name, &arguments, result, &memory, state);
+    }
+    if name == "io_uring_enter" {
+        look_at_ring(tid, pid, arguments[0], state);
+    }
+    state.push(tid, pid, What::Exit(Outcome { result, memory }));
+}
+
+/// Calls that make rings known, and where their memory is.
+fn follow_rings(
+    tid: Pid,
+    pid: Pid,
+    name: &str,
+    arguments: &[u64; 6],
+    result: u64,
+    memory: &Memory,
+    state: &mut State,
+) {
+    if name == "io_uring_setup" {
+        state.rings.insert((pid, result), Ring::new(memory.of(1)));
+        return;
+    }
+    let descriptor = match name {
+        "mmap" => arguments[4],
+        "io_uring_register" | "close" => arguments[0],
+        _ => return,
+    };
+    let Some(ring) = state.rings.get_mut(&(pid, descriptor)) else { return };
+    match name {
+        "mmap" => ring.mapped(arguments[5], result),
+        "close" => drop(state.rings.remove(&(pid, descriptor))),
+        _ => ring.registered(tid, arguments[1], arguments[2]),
+    }
+}
+
+fn look_at_ring(tid: Pid, pid: Pid, descriptor: u64, state: &mut State) {
+    if let Some(ring) = state.rings.get_mut(&(pid, descriptor)) {
+        for completion in ring.completed(tid) {
+            state.push(tid, pid, What::Completed(completion));
+        }
+    }
+}
+
+fn pending_signal(tid: Pid) -> Option<Signal> {
+    let info = ptrace::getsiginfo(tid).ok()?;
+    let length = size_of_val(&info);
+    // SAFETY: a whole struct that the kernel has filled.
+    let bytes =
+        unsafe { std::slice::from_raw_parts((&raw const info).cast(), length) };
+    Signal::parse(bytes)
+}
+
+/// Lets a thread go on, with a signal or without (0). One that was killed
+/// meanwhile is not there any more (ESRCH); its end is the next that is seen.
+pub fn resume(request: libc::c_uint, tid: Pid, signal: i32) {
+    // SAFETY: neither of these requests uses an address.
+    unsafe {
+        libc::ptrace(
+            request,
+            tid.as_raw(),
+            ptr::null_mut::<libc::c_void>(),
+            signal as usize as *mut libc::c_void,
+        );
+    }
+}
+
+/// The process of a thread, as long as it is not reaped.
+fn process_of(tid: Pid) -> Option<Pid> {
+    in_status(tid, "Tgid:")
+}
+
+fn parent_of(pid: Pid) -> Option<Pid> {
+    in_status(pid, "PPid:")
+}
+
+fn in_status(tid: Pid, field: &str) -> Option<Pid> {
+    let status = fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+    Some(Pid::from_raw(line.trim().parse().ok()?))
+}

@@ -1,0 +1,648 @@
+//! A command run under ptrace(2), with all its processes and threads, and what
+//! they do as a list of events.
+//!
+//! A thread of its own is the tracer: only the thread that attached may wait
+//! for a tracee and let it go on. It never waits for what is not its own
+//! (`__WNOTHREAD`), so other threads may have children. The reverse does not
+//! hold: a call of wait(2) for any child, on another thread, would take stops
+//! away from the tracer. If the tracer ends, however it ends, the kernel kills
+//! all tracees (PTRACE_O_EXITKILL).
+
+use std::io::{self, Read, Write};
+use std::mem;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::process::{ChildStderr, ChildStdout, Command, ExitStatus};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use lab::server::words;
+use nix::errno::Errno;
+use nix::sys::ptrace::{self, Options};
+use nix::sys::signal;
+use nix::unistd::Pid;
+
+use super::count::{Calls, Counter};
+use super::event::Event;
+use super::stops::{State, Task, handle, resume};
+
+/// This machine does not let us trace: the command ends with exit code 77.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Refused(String);
+
+impl Refused {
+    pub fn new(why: impl Into<String>) -> Self {
+        Self(why.into())
+    }
+}
+
+/// How long a command may take to end when it is asked to.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A command under a tracer. Dropped, it is killed.
+#[derive(Debug)]
+pub struct Tracee {
+    /// The command, as one would type it.
+    title: String,
+    pid: Pid,
+    stdout: Option<ChildStdout>,
+    stderr: Option<ChildStderr>,
+    shared: Arc<Shared>,
+    tracer: Option<JoinHandle<()>>,
+}
+
+/// All that was seen of a command, from its first call to its end.
+#[derive(Debug)]
+pub struct Trace {
+    pub events: Vec<Event>,
+    pub status: ExitStatus,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    state: Mutex<State>,
+    /// The tracer has no tracee left.
+    done: Condvar,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tracee {
+    /// Starts a command and traces it from its first instruction. It is to
+    /// have a process group of its own, see [`lab::server::tie`]. Fails with
+    /// [`Refused`] where the machine's rules forbid tracing.
+    pub fn start(mut command: Command) -> Result<Self> {
+        let title = words(&command);
+        let (ours, theirs) = UnixStream::pair().context("socketpair")?;
+        let meeting = theirs.as_raw_fd();
+        // SAFETY: between fork and exec, only system calls on the stack's
+        // memory and a descriptor that `theirs` keeps open.
+        unsafe { command.pre_exec(move || meet_tracer(meeting)) };
+        let shared = Arc::new(Shared::default());
+        let tracer = thread::Builder::new().name("tracer".to_owned()).spawn({
+            let shared = Arc::clone(&shared);
+            move || trace(ours, &shared)
+        });
+        let tracer = tracer.context("cannot start a thread")?;
+        let child = command.spawn();
+        // Without a child, the tracer still waits for one to introduce itself.
+        drop(theirs);
+        let mut child = match child {
+            Ok(child) => child,
+            Err(error) => {
+                let _ = tracer.join();
+                let failure = shared.state().failure.take();
+                return Err(failure.unwrap_or_else(|| error.into()))
+                    .with_context(|| format!("cannot start {title}"));
+            }
+        };
+        Ok(Self {
+            title,
+            pid: lab::server::pid(&child),
+            stdout: child.stdout.take(),
+            stderr: child.stderr.take(),
+            shared,
+            tracer: Some(tracer),
+        })
+    }
+
+    /// The command's first process, which leads its group.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// The command's output, if it was piped and nobody has taken it.
+    pub fn stdout(&mut self) -> Option<ChildStdout> {
+        self.stdout.take()
+    }
+
+    /// From here on, calls are counted and no events kept: of a load, that is
+    /// what can be held.
+    pub fn count(&self) {
+        let mut state = self.shared.state();
+        state.counter = Some(Counter::default());
+        state.events = Vec::new();
+    }
+
+    /// The calls that were made since `count`.
+    pub fn calls(&self) -> Calls {
+        let state = self.shared.state();
+        state.counter.as_ref().map(Counter::calls).unwrap_or_default()
+    }
+
+    /// The same of its errors.
+    pub fn stderr(&mut self) -> Option<ChildStderr> {
+        self.stderr.take()
+    }
+
+    /// What has been seen by now.
+    pub fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.shared.state())
+    }
+
+    /// Asks the command to stop (SIGTERM), kills it where that does not help,
+    /// and returns what was seen. Fails if the command had ended by itself.
+    pub fn stop(mut self) -> Result<Trace> {
+        let ended = self.shared.state().status;
+        if let Some(status) = ended {
+            self.end();
+            let failure = self.shared.state().failure.take();
+            return Err(failure.unwrap_or_else(|| {
+                anyhow!("{} ended while it was traced: {status}", self.title)
+            }));
+        }
+        let _ = signal::kill(self.pid, signal::Signal::SIGTERM);
+        self.wait()
+    }
+
+    /// The same for a command that ends by itself, and however it ends.
+    pub fn wait(mut self) -> Result<Trace> {
+        let state = self.shared.state();
+        let (mut state, late) = self
+            .shared
+            .done
+            .wait_timeout_while(state, PATIENCE, |state| !state.done)
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(failure) = state.failure.take() {
+            return Err(failure).context(self.title.clone());
+        }
+        ensure!(
+            !late.timed_out(),
+            "{} did not end within {PATIENCE:?}",
+            self.title
+        );
+        let events = mem::take(&mut state.events);
+        let status = state.status.context("ended unseen")?;
+        drop(state);
+        self.end();
+        Ok(Trace { events, status })
+    }
+
+    /// Kills what is left and waits until the tracer has seen it go.
+    fn end(&mut self) {
+        let Some(tracer) = self.tracer.take() else { return };
+        let mut state = self.shared.state();
+        while !state.done {
+            state.kill_all();
+            let pause = Duration::from_millis(10);
+            state = self
+                .shared
+                .done
+                .wait_timeout(state, pause)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        drop(state);
+        let _ = tracer.join();
+    }
+}
+
+impl Drop for Tracee {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// In the child, before exec: says who it is and waits until it is traced.
+fn meet_tracer(meeting: RawFd) -> io::Result<()> {
+    let pid = std::process::id().to_ne_bytes();
+    // SAFETY: `pid` is as long as is said, and on the stack.
+    let sent = unsafe { libc::write(meeting, pid.as_ptr().cast(), pid.len()) };
+    let mut refused = 1u8;
+    // SAFETY: one byte on the stack.
+    let received = unsafe { libc::read(meeting, (&raw mut refused).cast(), 1) };
+    match (sent, received, refused) {
+        (4, 1, 0) => Ok(()),
+        _ => Err(Errno::EPERM.into()),
+    }
+}
+
+/// The tracer's thread, from the meeting to the end of the last tracee.
+fn trace(meeting: UnixStream, shared: &Shared) {
+    // No signal is blocked here. The kernel sends SIGCHLD at every stop; it is
+    // ignored, but if this thread blocked it, it would be kept for another
+    // thread and interrupt that one's calls.
+    let traced = attach(meeting, shared).and_then(|leader| {
+        let Some(leader) = leader else { return Ok(()) };
+        while let Some((tid, status)) = next_stop()? {
+            handle(tid, status, leader, &mut shared.state());
+        }
+        Ok(())
+    });
+    let mut state = shared.state();
+    if let Err(failure) = traced {
+        state.fail(failure);
+    }
+    state.done = true;
+    shared.done.notify_all();
+}
+
+/// Seizes the child before its exec; None if there is no child.
+fn attach(mut meeting: UnixStream, shared: &Shared) -> Result<Option<Pid>> {
+    let mut pid = [0; 4];
+    if meeting.read_exact(&mut pid).is_err() {
+        return Ok(None);
+    }
+    let pid = Pid::from_raw(i32::from_ne_bytes(pid));
+    let options = Options::PTRACE_O_EXITKILL
+        | Options::PTRACE_O_TRACESYSGOOD
+        | Options::PTRACE_O_TRACECLONE
+        | Options::PTRACE_O_TRACEEXEC
+        | Options::PTRACE_O_TRACEFORK
+        | Options::PTRACE_O_TRACEVFORK;
+    let seized = ptrace::seize(pid, options);
+    if seized.is_ok() {
+        shared.state().tasks.insert(pid, Task { pid, entered: None });
+    }
+    meeting.write_all(&[u8::from(seized.is_err())]).context("the child")?;
+    match seized {
+        Ok(()) => wait_for_exec(pid, shared),
+        Err(errno) => bail!(Refused(format!(
+            "ptrace(2) is refused here ({errno}): a container's seccomp filter \
+             may forbid it, or the setting kernel.yama.ptrace_scope, or \
+             another tracer (strace, a debugger) was first"
+        ))),
+    }
+}
+
+/// Until exec, the child is std's: if that fails, std reaps it. So its end is
+/// only looked at here.
+fn wait_for_exec(pid: Pid, shared: &Shared) -> Result<Option<Pid>> {
+    loop {
+        // SAFETY: a struct of integers, for which zero is a value.
+        let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
+        let id = pid.as_raw().cast_unsigned();
+        let flags = libc::WEXITED
+            | libc::WSTOPPED
+            | libc::WNOWAIT
+            | libc::__WALL
+            | libc::__WNOTHREAD;
+        // SAFETY: `info` outlives the call.
+        let waited =
+            unsafe { libc::waitid(libc::P_PID, id, &raw mut info, flags) };
+        match Errno::result(waited) {
+            Err(Errno::EINTR) => continue,
+            Err(Errno::ECHILD) => return Ok(None),
+            result => result.context("waitid")?,
+        };
+        if info.si_code != libc::CLD_TRAPPED
+            && info.si_code != libc::CLD_STOPPED
+        {
+            shared.state().tasks.clear();
+            return Ok(None);
+        }
+        // SAFETY: of a child's change of state it is its status.
+        let status = unsafe { info.si_status() };
+        if status == libc::SIGTRAP | libc::PTRACE_EVENT_EXEC << 8 {
+            return Ok(Some(pid));
+        }
+        // A signal that found it early.
+        next_stop()?;
+        resume(libc::PTRACE_CONT, pid, status & 0xff);
+    }
+}
+
+/// The next thread that stopped or ended; None when there is none left.
+fn next_stop() -> Result<Option<(Pid, i32)>> {
+    loop {
+        let mut status = 0;
+        let flags = libc::__WALL | libc::__WNOTHREAD;
+        // SAFETY: `status` outlives the call.
+        let tid = unsafe { libc::waitpid(-1, &raw mut status, flags) };
+        match Errno::result(tid) {
+            Ok(tid) => return Ok(Some((Pid::from_raw(tid), status))),
+            Err(Errno::ECHILD) => return Ok(None),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno).context("waitpid"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{HashMap, HashSet};
+    use std::process::Stdio;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::event::What;
+    use crate::stops::EVENTS;
+    use crate::tape::is_forbidden;
+    use lab::process;
+    use lab::server::tie;
+
+    /// What this test program does where it is told by this variable: it is
+    /// the command that the other tests trace.
+    const PART: &str = "XTASK_TRACED_PART";
+
+    /// Not a descriptor that anybody has.
+    const STRANGE: i32 = 1_000_000;
+
+    /// How many children or threads, and calls of each.
+    const MANY: i32 = 50;
+    const CALLS: i32 = 40;
+
+    #[test]
+    fn part() {
+        match std::env::var(PART).as_deref() {
+            Ok("children") => {
+                let children: Vec<_> = (0..MANY).map(fork_one).collect();
+                for child in children {
+                    nix::sys::wait::waitpid(child, None).unwrap();
+                }
+            }
+            Ok("threads") => thread::scope(|scope| {
+                for number in 0..MANY {
+                    scope.spawn(move || strange_calls(number));
+                }
+            }),
+            Ok("sleeper") => {
+                strange_calls(0);
+                fork_one_that(|| {
+                    strange_calls(1);
+                    thread::sleep(Duration::from_mins(1));
+                });
+                thread::sleep(Duration::from_mins(1));
+            }
+            Ok("chain") => {
+                for _ in 0..100_000 {
+                    // SAFETY: parents end at once, and children go on with
+                    // system calls only.
+                    let fork = unsafe { nix::unistd::fork() }.unwrap();
+                    if let nix::unistd::ForkResult::Parent { .. } = fork {
+                        // SAFETY: no memory is involved.
+                        unsafe { libc::_exit(0) }
+                    }
+                }
+            }
+            Ok("stopped") => {
+                signal::raise(signal::Signal::SIGSTOP).unwrap();
+                strange_calls(2);
+            }
+            Ok("busy") => loop {
+                strange_calls(3);
+            },
+            Ok("tracer") => {
+                let mut inner = start("sleeper");
+                wait_for_calls(&inner, 2 * CALLS);
+                println!("\ninner {}", inner.pid());
+                drop(inner.stdout());
+                thread::sleep(Duration::from_mins(1));
+            }
+            _ => {}
+        }
+    }
+
+    fn fork_one(number: i32) -> Pid {
+        fork_one_that(|| strange_calls(number))
+    }
+
+    fn fork_one_that(does: impl Fn()) -> Pid {
+        // SAFETY: the child makes system calls only, and does not return.
+        match unsafe { nix::unistd::fork() }.unwrap() {
+            nix::unistd::ForkResult::Parent { child } => child,
+            nix::unistd::ForkResult::Child => {
+                does();
+                // SAFETY: no memory is involved.
+                unsafe { libc::_exit(0) }
+            }
+        }
+    }
+
+    /// Calls that fail, and that nobody else makes.
+    fn strange_calls(number: i32) {
+        for call in 0..CALLS {
+            // SAFETY: there is no such descriptor.
+            unsafe { libc::lseek(STRANGE + number, call.into(), 0) };
+        }
+    }
+
+    fn command(part: &str) -> Command {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "tracer::tests::part", "--nocapture"]);
+        command.args(["--test-threads", "1"]);
+        command.env(PART, part).stdout(Stdio::piped());
+        tie(&mut command, signal::Signal::SIGKILL);
+        command
+    }
+
+    fn start(part: &str) -> Tracee {
+        Tracee::start(command(part)).unwrap()
+    }
+
+    /// Where tracing is forbidden, the test says that it was skipped.
+    fn try_start(part: &str) -> Option<Tracee> {
+        match Tracee::start(command(part)) {
+            Err(error) if is_forbidden(&error) => None,
+            result => Some(result.unwrap()),
+        }
+    }
+
+    /// The strange calls of each thread: number, place, entered and left.
+    fn strange(events: &[Event]) -> Vec<(Pid, i32, u64)> {
+        let mut open = HashMap::new();
+        let mut seen = Vec::new();
+        for event in events {
+            match &event.what {
+                What::Enter(call) => {
+                    open.insert(event.tid, call.clone());
+                }
+                What::Exit(outcome) => {
+                    let call = open.remove(&event.tid).unwrap();
+                    let fd = call.arguments[0] as i32;
+                    if call.name == "lseek" && fd >= STRANGE {
+                        assert_eq!(outcome.result, -i64::from(libc::EBADF));
+                        let number = fd - STRANGE;
+                        seen.push((event.tid, number, call.arguments[1]));
+                    }
+                }
+                _ => {}
+            }
+        }
+        seen
+    }
+
+    fn wait_for_calls(tracee: &Tracee, count: i32) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while strange(&tracee.events()).len() < count as usize {
+            assert!(Instant::now() < deadline, "no calls seen");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Every call of each of `MANY`, in order, each on a thread of its own,
+    /// and its start and end.
+    fn check_many(part: &str) -> Option<Trace> {
+        let trace = try_start(part)?.wait().unwrap();
+        assert!(trace.status.success(), "{}", trace.status);
+        let seen = strange(&trace.events);
+        let mut tids = HashSet::new();
+        for number in 0..MANY {
+            let of_one = seen.iter().filter(|call| call.1 == number);
+            let (its, calls): (Vec<_>, Vec<_>) =
+                of_one.map(|call| (call.0, call.2)).unzip();
+            assert_eq!(calls, Vec::from_iter(0..CALLS as u64), "of {number}");
+            assert!(its.iter().all(|tid| *tid == its[0]));
+            assert!(tids.insert(its[0]), "{number} is not alone");
+        }
+        for tid in tids {
+            let its = |what: fn(&What) -> bool| {
+                let all = trace.events.iter();
+                all.filter(|e| e.tid == tid && what(&e.what)).count()
+            };
+            assert_eq!(its(|what| matches!(what, What::Started { .. })), 1);
+            assert_eq!(its(|what| matches!(what, What::Ended(_))), 1);
+        }
+        Some(trace)
+    }
+
+    #[test]
+    fn of_50_children_no_event_is_lost() {
+        let Some(trace) = check_many("children") else { return };
+        let leader = trace.events[0].pid;
+        for event in &trace.events {
+            if let What::Started { by } = event.what {
+                assert_eq!(by, leader, "{event:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn of_50_threads_no_event_is_lost() {
+        let Some(trace) = check_many("threads") else { return };
+        let leader = trace.events[0].pid;
+        assert!(trace.events.iter().all(|event| event.pid == leader));
+    }
+
+    #[test]
+    fn one_that_is_killed_is_reported_and_leaves_nobody() {
+        let Some(tracee) = try_start("sleeper") else { return };
+        wait_for_calls(&tracee, 2 * CALLS);
+        let pid = tracee.pid();
+        signal::kill(pid, signal::Signal::SIGKILL).unwrap();
+        process::poll_until("the end", PATIENCE, || {
+            Ok(tracee.shared.state().status.is_some())
+        })
+        .unwrap();
+        let error = format!("{:#}", tracee.stop().unwrap_err());
+        assert!(error.contains("SIGKILL"), "{error}");
+        check_all_gone(pid);
+    }
+
+    #[test]
+    fn one_that_is_stopped_by_us_leaves_nobody() {
+        let Some(tracee) = try_start("sleeper") else { return };
+        wait_for_calls(&tracee, 2 * CALLS);
+        let pid = tracee.pid();
+        drop(tracee);
+        check_all_gone(pid);
+    }
+
+    #[test]
+    fn one_that_is_always_another_is_stopped_too() {
+        let Some(tracee) = try_start("chain") else { return };
+        process::poll_until("some generations", PATIENCE, || {
+            Ok(tracee.shared.state().events.len() > 1_000)
+        })
+        .unwrap();
+        let pid = tracee.pid();
+        drop(tracee);
+        check_all_gone(pid);
+    }
+
+    #[test]
+    fn it_ends_when_its_tracer_does() {
+        if try_start("").is_none() {
+            return;
+        }
+        let mut outer = command("tracer").spawn().unwrap();
+        let mut stdout = io::BufReader::new(outer.stdout.take().unwrap());
+        let inner = loop {
+            let mut line = String::new();
+            assert_ne!(
+                io::BufRead::read_line(&mut stdout, &mut line).unwrap(),
+                0
+            );
+            if let Some(pid) = line.strip_prefix("inner ") {
+                break Pid::from_raw(pid.trim().parse().unwrap());
+            }
+        };
+        assert!(process::Process::read(inner).is_some());
+        outer.kill().unwrap();
+        outer.wait().unwrap();
+        process::poll_until("its end", PATIENCE, || Ok(living(inner) == 0))
+            .unwrap();
+    }
+
+    /// Orphans are reaped by whoever inherits them: a zombie has ended.
+    fn living(group: Pid) -> usize {
+        let group = process::group(group);
+        group.iter().filter(|process| process.state != 'Z').count()
+    }
+
+    fn check_all_gone(group: Pid) {
+        assert_eq!(living(group), 0);
+    }
+
+    #[test]
+    fn stopping_and_going_on_work_as_untraced() {
+        let Some(tracee) = try_start("stopped") else { return };
+        let pid = tracee.pid();
+        process::poll_until("the stop", PATIENCE, || {
+            let signals = tracee.events();
+            let stopped = |event: &Event| match event.what {
+                What::Signal(signal) => signal.number == libc::SIGSTOP,
+                _ => false,
+            };
+            Ok(signals.iter().any(stopped))
+        })
+        .unwrap();
+        thread::sleep(Duration::from_millis(100));
+        assert_eq!(strange(&tracee.events()), []);
+        signal::kill(pid, signal::Signal::SIGCONT).unwrap();
+        let trace = tracee.wait().unwrap();
+        assert_eq!(strange(&trace.events).len(), CALLS as usize);
+    }
+
+    #[test]
+    fn too_many_events_end_the_trace_with_a_sentence() {
+        let Some(tracee) = try_start("busy") else { return };
+        wait_for_calls(&tracee, CALLS);
+        tracee.shared.state().fill();
+        let pid = tracee.pid();
+        let error = format!("{:#}", tracee.wait().unwrap_err());
+        assert!(error.contains("more system calls than"), "{error}");
+        check_all_gone(pid);
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_an_error() {
+        let mut command = Command::new("/nowhere/at-all");
+        tie(&mut command, signal::Signal::SIGKILL);
+        let error = format!("{:#}", Tracee::start(command).unwrap_err());
+        assert!(error.contains("cannot start /nowhere/at-all"), "{error}");
+    }
+
+    impl Tracee {
+        /// What was seen by now.
+        fn events(&self) -> Vec<Event> {
+            self.shared.state().events.clone()
+        }
+    }
+
+    impl State {
+        /// As if that much had been seen.
+        fn fill(&mut self) {
+            let last = self.events[0].clone();
+            self.events.resize(EVENTS, last);
+        }
+    }
+}

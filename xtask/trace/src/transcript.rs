@@ -1,0 +1,634 @@
+//! A scene as a text that is the same on every run, machine and load: for each
+//! thread, what it does with its client and where it waits.
+//!
+//! Calls have the names of their families, descriptors those of their roles;
+//! times, sizes and numbers are left out, and so is what is no client's. What
+//! the client does stands between the lines, where the thread learns of it.
+//! Calls that return EAGAIN again and again stand there once: how many there
+//! are, and which comes first, is chance.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use lab::model::Transport;
+use nix::errno::Errno;
+use nix::unistd::Pid;
+
+use super::decode::Family;
+use super::fold::fold;
+use super::roles::Role;
+use super::scene::Marks;
+use super::steps::{CallStep, Deed, Step, threads};
+
+/// What is written of a scene: a part for each thread.
+pub fn transcript(
+    steps: &[Step],
+    marks: &Marks,
+    transport: Transport,
+) -> String {
+    let mut text = String::new();
+    for (tid, name) in threads(steps) {
+        let lines = Writer::new(marks, transport).write(steps, tid, marks);
+        if !lines.is_empty() {
+            text += &format!("\n{name}\n");
+            lines.iter().for_each(|line| text += &format!("{line}\n"));
+        }
+    }
+    text
+}
+
+/// Whether a step is a client's, or a wait.
+fn tells(step: &Step) -> bool {
+    match &step.deed {
+        Deed::Call(call) => match call.family {
+            Family::Sleep | Family::Signals | Family::Ring => true,
+            Family::Process => true,
+            _ if moves_a_deadline(call) => false,
+            _ => call.roles.iter().any(is_told_of),
+        },
+        Deed::Signal(..) | Deed::Completed(_) => true,
+        Deed::Started(_) | Deed::Ended(_) => true,
+        Deed::Executed => false,
+    }
+}
+
+/// Whether a deadline has to be moved depends on how long all took.
+fn moves_a_deadline(call: &CallStep) -> bool {
+    ["SO_RCVTIMEO", "SO_SNDTIMEO"].iter().any(|it| call.arguments.ends_with(it))
+}
+
+fn is_told_of(role: &Role) -> bool {
+    matches!(
+        role,
+        Role::Listener(_)
+            | Role::Client(_)
+            | Role::Datagrams(_)
+            | Role::Signals(_)
+            | Role::Epoll(_)
+            | Role::Ring(_)
+    )
+}
+
+/// A call that asks for something and finds nothing.
+fn is_vain(step: &Step) -> bool {
+    step.call().is_some_and(|call| {
+        matches!(call.family, Family::Accept | Family::Receive)
+            && call.result == Some(-i64::from(libc::EAGAIN))
+    })
+}
+
+/// Writes one thread's part.
+#[derive(Debug)]
+struct Writer {
+    lines: Vec<String>,
+    /// What the client will do, the next one last.
+    client: Vec<(Duration, &'static str)>,
+}
+
+impl Writer {
+    fn new(marks: &Marks, transport: Transport) -> Self {
+        let sends = (marks.sending, "-- the client sends its request");
+        let client = match transport {
+            Transport::Tcp => vec![
+                (marks.closing, "-- the client closes"),
+                sends,
+                (marks.connecting, "-- the client connects"),
+            ],
+            // It neither comes nor goes.
+            Transport::Udp => vec![sends],
+        };
+        Self { lines: Vec::new(), client }
+    }
+
+    fn write(mut self, steps: &[Step], tid: Pid, marks: &Marks) -> Vec<String> {
+        let last = marks.stopping;
+        let all: Vec<&Step> = steps
+            .iter()
+            .filter(|step| step.tid == tid && tells(step) && step.at < last)
+            .collect();
+        let busy = is_busy(&all);
+        let mut shown = &all[beginning(&all, marks.connecting, busy)..];
+        if busy {
+            // In which call the stop finds it is chance.
+            let ends = |step: &&&Step| step.until.is_some_and(|it| it < last);
+            shown = &shown[..shown.iter().take_while(ends).count()];
+        }
+        let Some(since) = shown.first().map(|step| step.at) else {
+            return self.lines;
+        };
+        // What the client has done before nobody here has seen.
+        self.client.retain(|(at, _)| *at >= since);
+        let mut at = 0;
+        while let Some(step) = shown.get(at) {
+            let run = shown[at..].iter().take_while(|s| is_vain(s)).count();
+            if busy && run > 0 {
+                self.vain(&shown[at..at + run]);
+                at += run;
+                continue;
+            }
+            let next = shown.get(at + 1).map(|step| step.at);
+            self.step(step, next.unwrap_or(Duration::MAX), busy, last);
+            at += 1;
+        }
+        let ended = |step: &&Step| matches!(step.deed, Deed::Ended(_));
+        if !shown.last().is_some_and(ended) {
+            self.client_until(last);
+            self.lines.push("-- the server is stopped".to_owned());
+        }
+        folded(&self.lines)
+    }
+
+    /// What the client does before that moment.
+    fn client_until(&mut self, moment: Duration) {
+        while let Some((_, text)) = self.client.pop_if(|(at, _)| *at < moment) {
+            self.lines.push(text.to_owned());
+        }
+    }
+
+    /// Questions that find nothing, in a row: each once, for which is the
+    /// first and which the last is chance.
+    fn vain(&mut self, run: &[&Step]) {
+        let calls = run.iter().filter_map(|step| step.call());
+        let asked: BTreeSet<_> =
+            calls.map(|call| format!("{} = EAGAIN", words(call))).collect();
+        self.lines.push(AGAIN.to_owned());
+        let asked = asked.into_iter().map(|line| format!("        {line}"));
+        self.lines.extend(asked);
+    }
+
+    /// A step, on one line unless something happens while it lasts: then what
+    /// comes of it stands below that.
+    fn step(
+        &mut self,
+        step: &Step,
+        next: Duration,
+        busy: bool,
+        last: Duration,
+    ) {
+        let call = match &step.deed {
+            Deed::Call(call) => call,
+            deed => {
+                self.client_until(step.at);
+                let line = format!("    {}", event(deed));
+                // How many signals one cause has is not told.
+                if self.lines.last() != Some(&line) {
+                    self.lines.push(line);
+                }
+                return;
+            }
+        };
+        let until = step.until.filter(|until| *until < last);
+        let end = until.unwrap_or(last);
+        // One that never waits is in some call whenever something happens.
+        self.client_until(if busy { end } else { step.at });
+        let text = words(call);
+        let meanwhile = self.client.last().is_some_and(|(at, _)| *at < end);
+        let outcome = until.map(|_| outcome(call));
+        if !meanwhile && next >= end {
+            let outcome =
+                outcome.map_or(String::new(), |it| prefix(" = ", &it));
+            return self.lines.push(format!("    {text}{outcome}"));
+        }
+        self.lines.push(format!("    {text}"));
+        self.client_until(end.min(next));
+        if let Some(outcome) = outcome.filter(|_| next >= end) {
+            self.lines.extend(
+                (!outcome.is_empty()).then(|| format!("        = {outcome}")),
+            );
+        }
+    }
+}
+
+/// The lines, rounds of which are there once: how many there were is chance,
+/// or a matter of time.
+fn folded(lines: &[String]) -> Vec<String> {
+    let is_told = |line: &&String| line.starts_with(' ');
+    let keys: Vec<_> =
+        lines.iter().map(|line| Some(line).filter(is_told)).collect();
+    let mut folded = Vec::new();
+    for piece in fold(&keys) {
+        let lines = &lines[piece.range];
+        let round = &lines[..lines.len() / piece.rounds];
+        if piece.rounds == 1 {
+            folded.extend_from_slice(round);
+        } else {
+            folded.push(AGAIN.to_owned());
+            folded.extend(round.iter().map(|line| format!("    {line}")));
+        }
+    }
+    folded
+}
+
+/// Stands above what is repeated.
+const AGAIN: &str = "    again and again:";
+
+/// Where a thread's part begins: in the call in which it was when the client
+/// came; of a busy one, with the calls that returned EAGAIN before that.
+fn beginning(steps: &[&Step], first: Duration, busy: bool) -> usize {
+    let lasts = |step: &&Step| {
+        let until = step.until.unwrap_or(Duration::MAX);
+        step.at >= first || (step.call().is_some() && until > first)
+    };
+    let begun = steps.iter().position(lasts).unwrap_or(steps.len());
+    let before = steps[..begun].iter().rev();
+    begun - before.take_while(|step| busy && is_vain(step)).count()
+}
+
+/// A thread that makes nine calls in a row that return EAGAIN never waits.
+fn is_busy(steps: &[&Step]) -> bool {
+    steps.windows(9).any(|some| some.iter().all(|step| is_vain(step)))
+}
+
+fn prefix(prefix: &str, text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!("{prefix}{text}") }
+}
+
+/// A call with what it is about, as it is the same on every machine.
+pub fn words(call: &CallStep) -> String {
+    let mut about: Vec<String> =
+        call.roles.iter().map(Role::to_string).collect();
+    match call.family {
+        // A set has no order.
+        Family::Readiness if name(call) == "select" => about.sort(),
+        Family::Register => about = vec![call.arguments.clone()],
+        Family::Close | Family::Other => about = vec![call.arguments.clone()],
+        Family::Process => about.clear(),
+        _ => {}
+    }
+    let flags = flags(call);
+    let handed =
+        call.submitted.iter().map(|(name, role)| match (*name, role) {
+            (name, Role::Unknown(_)) => name.to_owned(),
+            ("accept", role) => format!("accept({role}{flags})"),
+            (name, role) => format!("{name}({role})"),
+        });
+    about.extend(handed);
+    let flags = if call.submitted.is_empty() { &flags } else { "" };
+    format!("{}({}{flags}){}", name(call), about.join(", "), limit(call))
+}
+
+/// The name of the call's family: which of its members a program calls depends
+/// on the machine and the C library.
+pub fn name(call: &CallStep) -> &'static str {
+    match (call.family, call.name) {
+        (Family::Accept, _) => "accept",
+        (Family::Receive, _) => "receive",
+        (Family::Send, _) => "send",
+        (Family::Sleep, _) => "sleep",
+        (_, "poll" | "ppoll") => "poll",
+        (_, "select" | "pselect6") => "select",
+        (_, "epoll_wait" | "epoll_pwait" | "epoll_pwait2") => "epoll_wait",
+        (_, "fork" | "vfork" | "clone" | "clone3") => "clone",
+        (_, name) => name,
+    }
+}
+
+/// Flags that say how a call behaves, with a comma in front.
+fn flags(call: &CallStep) -> String {
+    let accept = call.accept_flags.unwrap_or(0);
+    let is_set = |flag: i32| accept & flag as u64 != 0;
+    let flags = [
+        (is_set(libc::SOCK_CLOEXEC), "SOCK_CLOEXEC"),
+        (is_set(libc::SOCK_NONBLOCK), "SOCK_NONBLOCK"),
+        (call.arguments.ends_with(", MSG_DONTWAIT"), "MSG_DONTWAIT"),
+    ];
+    let set = flags.into_iter().filter(|(set, _)| *set);
+    let names: Vec<_> = set.map(|(_, name)| name).collect();
+    prefix(", ", &names.join("|"))
+}
+
+/// Whether a wait ends by itself.
+fn limit(call: &CallStep) -> &'static str {
+    let (_, limit) = call.arguments.rsplit_once("; ").unwrap_or_default();
+    match call.family {
+        Family::Readiness | Family::Signals if limit == "without waiting" => {
+            ", without waiting"
+        }
+        Family::Readiness | Family::Signals if !limit.is_empty() => {
+            ", with a limit"
+        }
+        _ => "",
+    }
+}
+
+/// What has come of a call, in as many words as are always the same. Empty
+/// where that is no news.
+fn outcome(call: &CallStep) -> String {
+    let result = call.result.unwrap_or(0);
+    let answers: Vec<_> = call.answers.iter().map(Role::to_string).collect();
+    match call.family {
+        _ if (-516..=-512).contains(&result) => {
+            "interrupted by a signal".to_owned()
+        }
+        _ if result < 0 => {
+            let errno = i32::try_from(-result).unwrap_or(0);
+            format!("{:?}", Errno::from_raw(errno))
+        }
+        Family::Receive if result == 0 => "end of file".to_owned(),
+        Family::Receive => match call.role() {
+            Some(Role::Signals(_)) => "signals".to_owned(),
+            _ => "data".to_owned(),
+        },
+        Family::Readiness if result == 0 => "time is up".to_owned(),
+        Family::Readiness | Family::Accept => answers.join(", "),
+        _ => String::new(),
+    }
+}
+
+/// What is no call.
+fn event(deed: &Deed) -> String {
+    match deed {
+        Deed::Completed(done) => {
+            let come = match (done.operation, done.result) {
+                (_, ..0) => done.outcome.clone(),
+                ("accept", _) => done.outcome.clone(),
+                ("recv", 0) => "end of file".to_owned(),
+                ("recv" | "recvmsg", _) => "data".to_owned(),
+                _ => String::new(),
+            };
+            let come = prefix(" = ", &come);
+            format!("completed: {}({}){come}", done.operation, done.role)
+        }
+        Deed::Signal(signal, Some(role)) => format!("{signal} of {role}"),
+        Deed::Signal(signal, None) => signal.to_string(),
+        Deed::Started(true) => "a new process".to_owned(),
+        Deed::Started(false) => "a new thread".to_owned(),
+        Deed::Ended(_) => "ends".to_owned(),
+        Deed::Call(call) => words(call),
+        Deed::Executed => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::script::script;
+    use crate::tape::marks;
+
+    fn over_tcp(text: &str) -> String {
+        transcript(&script(text), &marks(), Transport::Tcp)
+    }
+
+    const WAITS: &str = "
+        main -60 -59 mmap() = 5
+        main -50 1   epoll_wait(epoll) = 1 listener
+        main 2   3   accept4(listener) SOCK_CLOEXEC|SOCK_NONBLOCK = 4 client 1
+        main 3.1 3.2 getpid() = 100
+        main 4   5   epoll_ctl(epoll, add client 1, EPOLLIN) = 0
+        main 6   101 epoll_wait(epoll; at most 300 s) = 1 client 1
+        main 102 103 recvfrom(client 1, 4096) = 6
+        main 104 105 sendto(client 1, 7) = 7
+        main 106 151 epoll_wait(epoll; at most 299 s) = 1 client 1
+        main 152 153 recvfrom(client 1, 4096) = 0
+        main 154 155 close(client 1) = 0
+        main 156 201 epoll_wait(epoll) = 1 signals
+        main 202 203 read(signals, 128) = 128";
+
+    #[test]
+    fn a_wait_stands_before_what_ends_it() {
+        let expected = "
+main
+    epoll_wait(epoll)
+-- the client connects
+        = listener
+    accept(listener, SOCK_CLOEXEC|SOCK_NONBLOCK) = client 1
+    epoll_ctl(epoll, add client 1, EPOLLIN)
+    epoll_wait(epoll), with a limit
+-- the client sends its request
+        = client 1
+    receive(client 1) = data
+    send(client 1)
+    epoll_wait(epoll), with a limit
+-- the client closes
+        = client 1
+    receive(client 1) = end of file
+    close(client 1)
+    epoll_wait(epoll)
+-- the server is stopped
+";
+        assert_eq!(over_tcp(WAITS), expected);
+    }
+
+    #[test]
+    fn what_differs_from_machine_to_machine_makes_no_difference() {
+        let here = over_tcp(WAITS);
+        for (from, to) in [
+            ("epoll_wait", "epoll_pwait"),
+            ("at most 300 s", "at most 301 s"),
+            ("4096", "16384"),
+            ("main 3.1 3.2 getpid() = 100", ""),
+            (
+                "main 3.1 3.2 getpid()",
+                "main 3.1 3.2 \
+              setsockopt(client 1, SO_RCVTIMEO)",
+            ),
+            ("recvfrom(client 1, 4096)", "read(client 1, 4096)"),
+            ("sendto", "write"),
+            ("= 7", "= 9"),
+            ("104 105", "120 130"),
+        ] {
+            assert!(WAITS.contains(from), "{from}");
+            let there = over_tcp(&WAITS.replace(from, to));
+            assert_eq!(there, here, "{from} -> {to}");
+        }
+    }
+
+    #[test]
+    fn what_a_model_does_otherwise_makes_a_difference() {
+        let here = over_tcp(WAITS);
+        for (from, to) in [
+            ("SOCK_CLOEXEC|", ""),
+            ("EPOLLIN", "EPOLLIN|EPOLLET"),
+            ("; at most 300 s", ""),
+            ("; at most 300 s", "; without waiting"),
+            ("main 3.1 3.2 getpid()", "main 3.1 3.2 recvfrom(client 1)"),
+            ("epoll_wait", "ppoll"),
+            ("close(client 1)", "shutdown(client 1, SHUT_WR)"),
+            ("main 104", "child 104"),
+        ] {
+            assert!(WAITS.contains(from), "{from}");
+            let there = over_tcp(&WAITS.replace(from, to));
+            assert_ne!(there, here, "{from} -> {to}");
+        }
+    }
+
+    /// One whose calls return EAGAIN all the time: from that line on, as often,
+    /// and in the middle of a round when the client acts.
+    fn busy(first: usize, rounds: usize, silent: usize) -> String {
+        let accept = "accept4(listener) SOCK_CLOEXEC = EAGAIN";
+        let signals = "read(signals, 128) = EAGAIN";
+        let client = "recvfrom(client 1, 4096) = EAGAIN";
+        let mut text = String::new();
+        let mut put = |from: f64, step: f64, calls: &[&str], count: usize| {
+            for place in 0..count {
+                let at = from + step * place as f64;
+                let call = calls[place % calls.len()];
+                text += &format!("main {at} {} {call}\n", at + step / 2.0);
+            }
+        };
+        let newcomer = "accept4(listener) SOCK_CLOEXEC = 4 client 1";
+        let at = -40.0 + 2.0 * first as f64;
+        put(at, 2.0, &[accept, signals], 20 - first);
+        put(-0.5, 2.0, &[newcomer], 1);
+        put(2.0, 0.5, &[accept, signals, client], rounds);
+        put(99.9, 0.05, &[signals, accept][..silent.max(1)], silent);
+        put(101.0, 1.0, &["recvfrom(client 1, 4096) = 6"], 1);
+        put(102.0, 1.0, &["sendto(client 1, 7) = 7"], 1);
+        put(104.0, 0.5, &[client, accept, signals], rounds + 1);
+        put(160.0, 1.0, &["recvfrom(client 1, 4096) = 0"], 1);
+        put(161.0, 1.0, &["close(client 1) = 0"], 1);
+        put(163.0, 2.0, &[signals, accept], 20);
+        text
+    }
+
+    #[test]
+    fn calls_that_return_eagain_are_folded_wherever_they_begin_and_end() {
+        let expected = "
+main
+    again and again:
+        accept(listener, SOCK_CLOEXEC) = EAGAIN
+        receive(signals) = EAGAIN
+-- the client connects
+    accept(listener, SOCK_CLOEXEC) = client 1
+    again and again:
+        accept(listener, SOCK_CLOEXEC) = EAGAIN
+        receive(client 1) = EAGAIN
+        receive(signals) = EAGAIN
+-- the client sends its request
+    receive(client 1) = data
+    send(client 1)
+    again and again:
+        accept(listener, SOCK_CLOEXEC) = EAGAIN
+        receive(client 1) = EAGAIN
+        receive(signals) = EAGAIN
+-- the client closes
+    receive(client 1) = end of file
+    close(client 1)
+    again and again:
+        accept(listener, SOCK_CLOEXEC) = EAGAIN
+        receive(signals) = EAGAIN
+-- the server is stopped
+";
+        for (first, rounds, silent) in
+            [(0, 12, 0), (1, 30, 1), (2, 50, 2), (5, 13, 2)]
+        {
+            let text = over_tcp(&busy(first, rounds, silent));
+            assert_eq!(text, expected, "{first} {rounds} {silent}");
+        }
+    }
+
+    #[test]
+    fn each_thread_has_a_part_from_its_beginning_on() {
+        let text = over_tcp(
+            "main  -50 1   poll(listener) = 1 listener
+             main  2   3   accept4(listener) = 4 client 1
+             main  4   5   clone() = 101
+             child 5   .   begins
+             child 6   101 recvfrom(client 1, 4096) = 6
+             main  6.1 6.2 close(client 1) = 0
+             main  7   -   poll(listener)
+             child 102 103 sendto(client 1, 7) = 7
+             child 104 .   ends",
+        );
+        let expected = "
+main
+    poll(listener)
+-- the client connects
+        = listener
+    accept(listener) = client 1
+    clone()
+    close(client 1)
+    poll(listener)
+-- the client sends its request
+-- the client closes
+-- the server is stopped
+
+child 1
+    a new process
+    receive(client 1)
+-- the client sends its request
+        = data
+    send(client 1)
+    ends
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn completions_and_signals_stand_where_they_came() {
+        let text = over_tcp(
+            "main -50 1   io_uring_enter(ring: accept(listener)) = 1
+             main 1   .   completed accept(listener) = 4 client 1
+             main 2   101 io_uring_enter(ring: recv(client 1)) = 1
+             main 101 .   completed recv(client 1) = 6
+             main 102 103 io_uring_enter(ring: send(client 1)) = 1
+             main 103 .   completed send(client 1) = 7
+             main 104 151 ppoll(signals) = 1 signals
+             main 152 153 read(signals, 128) = 256
+             main 153 .   signal SIGRTMIN client 1
+             main 153 .   signal SIGRTMIN client 1",
+        );
+        let expected = "
+main
+    io_uring_enter(ring, accept(listener))
+-- the client connects
+    completed: accept(listener) = client 1
+    io_uring_enter(ring, recv(client 1))
+-- the client sends its request
+    completed: recv(client 1) = data
+    io_uring_enter(ring, send(client 1))
+    completed: send(client 1)
+    poll(signals)
+-- the client closes
+        = signals
+    receive(signals) = signals
+    SIGRTMIN of client 1
+-- the server is stopped
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn rounds_are_there_once() {
+        let round = "recvfrom(client 1) = 6\nmain 2 3 sendto(client 1) = 7\n";
+        let script = |times| {
+            let rounds = format!("main 1 2 {round}").repeat(times);
+            format!("{rounds}main 4 5 close(client 1) = 0")
+        };
+        let expected = "
+main
+    again and again:
+        receive(client 1) = data
+        send(client 1)
+    close(client 1)
+-- the client sends its request
+-- the client closes
+-- the server is stopped
+";
+        for times in [3, 4, 500] {
+            assert_eq!(over_tcp(&script(times)), expected);
+        }
+        let twice = over_tcp(&script(2));
+        assert_eq!(twice.matches("receive").count(), 2, "{twice}");
+    }
+
+    #[test]
+    fn with_datagrams_the_client_only_asks() {
+        let steps = script(
+            "main -50 101 recvfrom(datagrams, 65527) = 6
+             main 102 103 sendto(datagrams, 7, MSG_DONTWAIT) = 7
+             main 104 -   recvfrom(datagrams, 65527)",
+        );
+        let text = transcript(&steps, &marks(), Transport::Udp);
+        let expected = "
+main
+    receive(datagrams)
+-- the client sends its request
+        = data
+    send(datagrams, MSG_DONTWAIT)
+    receive(datagrams)
+-- the server is stopped
+";
+        assert_eq!(text, expected);
+    }
+}

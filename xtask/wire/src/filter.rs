@@ -1,0 +1,124 @@
+//! The program that the kernel runs on every packet of the loopback, in
+//! classic BPF: see Documentation/networking/filter.rst of Linux.
+
+use lab::model::Transport;
+use libc::{
+    BPF_ABS, BPF_B, BPF_H, BPF_IND, BPF_JEQ, BPF_JMP, BPF_JSET, BPF_LD,
+    BPF_LDX, BPF_MSH, BPF_RET, BPF_W,
+};
+use socket2::SockFilter;
+
+/// What is loaded into the accumulator: a word, half of one, or a byte.
+const WORD: u32 = BPF_LD | BPF_W | BPF_ABS;
+const HALF: u32 = BPF_LD | BPF_H | BPF_ABS;
+const HALF_FROM_INDEX: u32 = BPF_LD | BPF_H | BPF_IND;
+const BYTE: u32 = BPF_LD | BPF_B | BPF_ABS;
+
+/// Into the index goes the length of an IPv4 header, which may have options.
+const LENGTH_TO_INDEX: u32 = BPF_LDX | BPF_B | BPF_MSH;
+
+/// What the kernel says of a packet beside its bytes: which way it goes.
+const DIRECTION: u32 =
+    (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE).cast_unsigned();
+const OUTGOING: u32 = libc::PACKET_OUTGOING as u32;
+
+const TYPE_IPV4: u32 = libc::ETH_P_IP.cast_unsigned();
+const TYPE_IPV6: u32 = libc::ETH_P_IPV6.cast_unsigned();
+
+/// Where things are in an Ethernet frame.
+const TYPE: u32 = 12;
+const IP: u32 = 14;
+const IPV4_FRAGMENT: u32 = IP + 6;
+const IPV4_PROTOCOL: u32 = IP + 9;
+const IPV6_NEXT_HEADER: u32 = IP + 6;
+const IPV6_END: u32 = IP + 40;
+
+/// Of IPV4_FRAGMENT: where in the datagram the fragment belongs.
+const OFFSET_BITS: u32 = 0x1fff;
+
+/// Takes what goes to the port or comes from it, once: what leaves the
+/// loopback enters it again.
+pub fn program(transport: Transport, port: u16) -> Vec<SockFilter> {
+    let port = port.into();
+    let protocol = match transport {
+        Transport::Tcp => libc::IPPROTO_TCP.cast_unsigned(),
+        Transport::Udp => libc::IPPROTO_UDP.cast_unsigned(),
+    };
+    let ipv4 = Program::default()
+        .load(BYTE, IPV4_PROTOCOL)
+        .leave_unless(protocol)
+        // Only the first fragment has ports.
+        .load(HALF, IPV4_FRAGMENT)
+        .leave_if_any_of(OFFSET_BITS)
+        .load(LENGTH_TO_INDEX, IP)
+        .load(HALF_FROM_INDEX, IP)
+        .take_if(port)
+        .load(HALF_FROM_INDEX, IP + 2)
+        .take_if(port)
+        .leave();
+    Program::default()
+        .load(WORD, DIRECTION)
+        .leave_if(OUTGOING)
+        .load(HALF, TYPE)
+        .branch_if(TYPE_IPV4, ipv4)
+        .leave_unless(TYPE_IPV6)
+        .load(BYTE, IPV6_NEXT_HEADER)
+        .leave_unless(protocol)
+        .load(HALF, IPV6_END)
+        .take_if(port)
+        .load(HALF, IPV6_END + 2)
+        .take_if(port)
+        .leave()
+        .0
+}
+
+/// Instructions in the order in which they run. A load beyond the packet's
+/// end leaves it.
+#[derive(Default)]
+struct Program(Vec<SockFilter>);
+
+impl Program {
+    fn load(self, what: u32, from: u32) -> Self {
+        self.with(what, [0, 0], from)
+    }
+
+    fn leave(self) -> Self {
+        self.with(BPF_RET, [0, 0], 0)
+    }
+
+    /// All of the packet, however long it is.
+    fn take(self) -> Self {
+        self.with(BPF_RET, [0, 0], u32::MAX)
+    }
+
+    fn take_if(self, value: u32) -> Self {
+        self.with(BPF_JMP | BPF_JEQ, [0, 1], value).take()
+    }
+
+    fn leave_if(self, value: u32) -> Self {
+        self.with(BPF_JMP | BPF_JEQ, [0, 1], value).leave()
+    }
+
+    fn leave_unless(self, value: u32) -> Self {
+        self.with(BPF_JMP | BPF_JEQ, [1, 0], value).leave()
+    }
+
+    fn leave_if_any_of(self, bits: u32) -> Self {
+        self.with(BPF_JMP | BPF_JSET, [0, 1], bits).leave()
+    }
+
+    fn branch_if(self, value: u32, branch: Self) -> Self {
+        let length = u8::try_from(branch.0.len()).expect("a short branch");
+        let mut all = self.with(BPF_JMP | BPF_JEQ, [0, length], value);
+        all.0.extend(branch.0);
+        all
+    }
+
+    /// Jumps say how many instructions they leave out: where the accumulator
+    /// is as asked for, and where it is not.
+    fn with(mut self, code: u32, [yes, no]: [u8; 2], operand: u32) -> Self {
+        let code = u16::try_from(code).expect("codes have 16 bits");
+        self.0.push(SockFilter::new(code, yes, no, operand));
+        self
+    }
+}

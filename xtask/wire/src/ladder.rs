@@ -1,0 +1,268 @@
+//! The conversation as a ladder: the client on the left, the server on the
+//! right, time going down, packets from one to the other.
+
+use std::time::Duration;
+
+use console::{Alignment, StyledObject, measure_text_width, pad_str, style};
+use lab::screen;
+
+use super::call::Call;
+use super::client::quoted;
+use super::notes::annotate;
+use super::packet::{Packet, Side};
+use super::story::{Moment, What};
+
+/// How wide a ladder is, and how narrow it can be.
+const USUAL: usize = 80;
+const LEAST: usize = 60;
+
+/// The column of times, in milliseconds.
+const TIMES: usize = 9;
+
+/// The least room for notes beside the ladder; they stand in it otherwise.
+const BESIDE: usize = 36;
+
+/// From how long on it is seen that nothing happened.
+const GAP: Duration = Duration::from_millis(5);
+
+/// How many bytes of what a packet carries are shown.
+const SHOWN: usize = 24;
+
+/// Whether it is said in words what happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notes {
+    With,
+    Without,
+}
+
+/// Draws it for a terminal of so many columns; without one, as for 80.
+pub fn draw(moments: &[Moment], width: Option<usize>, notes: Notes) -> String {
+    let mut ladder = Ladder::new(moments, width);
+    ladder.header();
+    for (moment, note) in moments.iter().zip(annotate(moments)) {
+        let note = note.filter(|_| notes == Notes::With);
+        ladder.moment(moment, note.as_deref().unwrap_or_default());
+    }
+    ladder.text
+}
+
+struct Ladder {
+    text: String,
+    /// Columns between the two lines.
+    between: usize,
+    /// Columns for notes, where they fit beside the ladder.
+    beside: Option<usize>,
+    /// What times count from: the client's first call.
+    start: Duration,
+    last: Duration,
+    /// Of the numbers of each side's stream, the first.
+    client: Option<u32>,
+    server: Option<u32>,
+}
+
+impl Ladder {
+    fn new(moments: &[Moment], width: Option<usize>) -> Self {
+        let width = width.unwrap_or(USUAL);
+        let ladder = width.clamp(LEAST, USUAL);
+        let beside = width.checked_sub(ladder + 2);
+        let first = |from| moments.iter().find_map(|m| m.first_number(from));
+        let is_clients = |moment: &&Moment| match &moment.what {
+            What::Packet(packet) => packet.from == Side::Client,
+            What::Begins(call) | What::Passes(call) => {
+                call.side == Side::Client
+            }
+            What::Returns(_) => false,
+        };
+        let start = moments.iter().find(is_clients).map(|moment| moment.at);
+        let start = start.unwrap_or_default();
+        Self {
+            text: String::new(),
+            between: ladder - TIMES - 3,
+            beside: beside.filter(|left| *left >= BESIDE),
+            start,
+            last: moments.first().map_or(start, |moment| moment.at),
+            client: first(Side::Client),
+            server: first(Side::Server),
+        }
+    }
+
+    fn header(&mut self) {
+        let between = self.between - "client".len() - "server".len() + 2;
+        self.text += &format!("{:>TIMES$} client", "ms");
+        self.text += &format!("{:between$}server\n", "");
+    }
+
+    fn moment(&mut self, moment: &Moment, note: &str) {
+        if moment.at.saturating_sub(self.last) >= GAP {
+            self.line("", ["│", "│"], "", "");
+        }
+        self.last = moment.at;
+        let time = self.time(moment.at);
+        match &moment.what {
+            What::Packet(packet) => self.packet(&time, packet, note),
+            What::Begins(call) => {
+                self.call(&time, call, &format!("{} …", call.text), note);
+            }
+            What::Returns(call) => {
+                let text = self.outcome(&format!("… {}", call.name), call);
+                self.call(&time, call, &text, note);
+            }
+            What::Passes(call) => {
+                let text = self.outcome(&call.text, call);
+                self.call(&time, call, &text, note);
+            }
+        }
+    }
+
+    /// What came of a call. Where there is no room for all, it matters more
+    /// than what was asked.
+    fn outcome(&self, text: &str, call: &Call) -> String {
+        if call.result.is_empty() {
+            return text.to_owned();
+        }
+        let room = self.between - 2;
+        let result = format!(" = {}", shorten(&call.result, room - 24));
+        let text = shorten(text, room - measure_text_width(&result));
+        format!("{text}{result}")
+    }
+
+    fn time(&self, at: Duration) -> String {
+        let milliseconds = |span: Duration| span.as_secs_f64() * 1e3;
+        match at.checked_sub(self.start) {
+            Some(after) => format!("{:.3}", milliseconds(after)),
+            None => format!("-{:.3}", milliseconds(self.start - at)),
+        }
+    }
+
+    fn packet(&mut self, time: &str, packet: &Packet, note: &str) {
+        let label = self.label(packet);
+        let label = shorten(&label, self.between - 6);
+        let shaft = self.between - measure_text_width(&label) - 3;
+        let (before, after) = (shaft / 2, shaft - shaft / 2);
+        let label = style(label).bold();
+        let (edges, arrow) = match packet.from {
+            Side::Client => {
+                let (before, after) = ("─".repeat(before), "─".repeat(after));
+                (["├", "│"], format!("{before} {label} {after}▶"))
+            }
+            Side::Server => {
+                let (before, after) = ("─".repeat(before), "─".repeat(after));
+                (["│", "┤"], format!("◀{before} {label} {after}"))
+            }
+        };
+        self.noted(time, edges, &arrow, note);
+    }
+
+    fn call(&mut self, time: &str, call: &Call, text: &str, note: &str) {
+        let text = shorten(text, self.between - 2);
+        let (text, alignment) = match call.side {
+            Side::Client => (style(text).cyan(), Alignment::Left),
+            Side::Server => (style(text).green(), Alignment::Right),
+        };
+        let text = format!(" {text} ");
+        let text = pad_str(&text, self.between, alignment, None).into_owned();
+        self.noted(time, ["│", "│"], &text, note);
+    }
+
+    /// A line with its note, beside it or below.
+    fn noted(
+        &mut self,
+        time: &str,
+        edges: [&str; 2],
+        inside: &str,
+        note: &str,
+    ) {
+        let width = self.beside.unwrap_or(self.between - 6);
+        let mut notes = screen::wrap(note, width).into_iter();
+        if self.beside.is_some() {
+            let first = notes.next().unwrap_or_default();
+            self.line(time, edges, inside, &first);
+            for note in notes {
+                self.line("", ["│", "│"], "", &note);
+            }
+        } else {
+            self.line(time, edges, inside, "");
+            for note in notes.filter(|note| !note.is_empty()) {
+                let note = format!("   {}", dim(note));
+                self.line("", ["│", "│"], &note, "");
+            }
+        }
+    }
+
+    fn line(
+        &mut self,
+        time: &str,
+        [left, right]: [&str; 2],
+        inside: &str,
+        note: &str,
+    ) {
+        let inside = pad_str(inside, self.between, Alignment::Left, None);
+        let line = format!("{time:>TIMES$} {left}{inside}{right}");
+        self.text += &line;
+        if !note.is_empty() {
+            self.text += &format!("  {}", dim(note));
+        }
+        self.text.push('\n');
+    }
+
+    /// `PSH ACK, seq 1, ack 1, 6 bytes "PING\r\n"`: the numbers count from the
+    /// first of each side, as in tcpdump.
+    fn label(&self, packet: &Packet) -> String {
+        let mut label = match &packet.tcp {
+            None => "datagram".to_owned(),
+            Some(tcp) => {
+                let (own, other) = match packet.from {
+                    Side::Client => (self.client, self.server),
+                    Side::Server => (self.server, self.client),
+                };
+                let own = tcp.sequence_number.wrapping_sub(own.unwrap_or(0));
+                let mut label = format!("{}, seq {own}", flags(tcp));
+                if tcp.ack {
+                    let number = tcp.acknowledgment_number;
+                    let other = number.wrapping_sub(other.unwrap_or(0));
+                    label += &format!(", ack {other}");
+                }
+                label
+            }
+        };
+        let payload = &packet.payload;
+        if !payload.is_empty() {
+            let shown = quoted(&payload[..payload.len().min(SHOWN)]);
+            let more = if payload.len() > SHOWN { " ..." } else { "" };
+            label += &format!(", {} bytes {shown}{more}", payload.len());
+        }
+        label
+    }
+}
+
+impl Moment {
+    fn first_number(&self, from: Side) -> Option<u32> {
+        match &self.what {
+            What::Packet(packet) if packet.from == from => {
+                packet.tcp.as_ref().map(|tcp| tcp.sequence_number)
+            }
+            _ => None,
+        }
+    }
+}
+
+fn flags(tcp: &etherparse::TcpHeader) -> String {
+    let all = [
+        (tcp.syn, "SYN"),
+        (tcp.fin, "FIN"),
+        (tcp.rst, "RST"),
+        (tcp.psh, "PSH"),
+        (tcp.urg, "URG"),
+        (tcp.ack, "ACK"),
+    ];
+    let set = all.iter().filter(|(is_set, _)| *is_set);
+    set.map(|(_, name)| *name).collect::<Vec<_>>().join(" ")
+}
+
+fn shorten(text: &str, width: usize) -> String {
+    console::truncate_str(text, width, "…").into_owned()
+}
+
+fn dim<T>(text: T) -> StyledObject<T> {
+    style(text).dim()
+}

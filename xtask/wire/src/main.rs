@@ -1,0 +1,150 @@
+//! `cargo xtask wire`: the packets of one conversation, seen through a packet
+//! socket, beside the system calls of both sides.
+
+mod afterwards;
+mod call;
+mod capture;
+mod client;
+mod filter;
+mod host;
+mod ladder;
+mod notes;
+mod packet;
+mod pcap;
+mod scene;
+mod served;
+mod story;
+mod summary;
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use lab::model::{self, Model, Transport, Variant, Workspace};
+use lab::server::CANNOT_RUN_HERE;
+use lab::{build, screen};
+
+use capture::{Capture, NotAllowed};
+use client::End;
+use host::CannotRun;
+use ladder::Notes;
+use scene::{Scene, Script};
+
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Program {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show the packets of one conversation, seen through a packet socket.
+    Wire(Flags),
+}
+
+fn main() -> ExitCode {
+    let result = match Program::parse().command {
+        Command::Wire(flags) => run(&flags),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+/// Flags of `cargo xtask wire`.
+#[derive(Debug, clap::Args)]
+pub struct Flags {
+    /// Which model, and which variant of it unless the first.
+    #[arg(value_name = "MODEL[/VARIANT]")]
+    title: String,
+    /// One datagram and its reply instead of a connection.
+    #[arg(long)]
+    udp: bool,
+    /// Over IPv6.
+    #[arg(long)]
+    ipv6: bool,
+    /// Who ends the connection, and how.
+    #[arg(
+        long,
+        value_name = "WHO",
+        default_value = "client",
+        conflicts_with = "udp"
+    )]
+    end: End,
+    /// Packets and calls only, no words.
+    #[arg(long)]
+    brief: bool,
+    /// Write the packets to a file that tcpdump and Wireshark open.
+    #[arg(long, value_name = "FILE")]
+    pcap: Option<PathBuf>,
+}
+
+/// Ends with exit code 77 where no packet socket can be opened, or the model
+/// can't run; with 2 where there is no such model.
+pub fn run(flags: &Flags) -> Result<ExitCode> {
+    let workspace = Workspace::load()?;
+    let Some((model, variant)) = workspace.variant(&flags.title) else {
+        return Ok(model::unknown(&workspace, &flags.title));
+    };
+    let script = flags.script();
+    if let Some(why) = model.unserved(variant, script.transport) {
+        eprintln!("error: {why}");
+        return Ok(ExitCode::from(2));
+    }
+    match show(&workspace, (model, variant), script, flags) {
+        Err(error) if cannot_here(&error) => {
+            eprintln!("error: {error:#}");
+            Ok(ExitCode::from(CANNOT_RUN_HERE as u8))
+        }
+        result => result.map(|()| ExitCode::SUCCESS),
+    }
+}
+
+impl Flags {
+    fn script(&self) -> Script {
+        let transport = if self.udp { Transport::Udp } else { Transport::Tcp };
+        Script { transport, ipv6: self.ipv6, end: self.end }
+    }
+}
+
+fn cannot_here(error: &anyhow::Error) -> bool {
+    error.is::<NotAllowed>() || error.is::<CannotRun>()
+}
+
+fn show(
+    workspace: &Workspace,
+    (model, variant): (&Model, &Variant),
+    script: Script,
+    flags: &Flags,
+) -> Result<()> {
+    // Before a build that takes its time.
+    let capture = Capture::open()?;
+    let file = flags.pcap.as_ref().map(|path| {
+        let file = File::create(path);
+        file.with_context(|| format!("cannot write {}", path.display()))
+    });
+    let file = file.transpose()?;
+    build::release(workspace, std::slice::from_ref(model))?;
+    let program = build::binary(workspace, model);
+    let mut arguments = variant.args.clone();
+    arguments.extend(model.rests_with.iter().cloned());
+    let scene = Scene::play(capture, &program, &arguments, script)
+        .with_context(|| model.title(variant))?;
+    if let Some(file) = file {
+        pcap::write(&scene.frames, BufWriter::new(file)).context("--pcap")?;
+    }
+    let text = if flags.brief {
+        scene.ladder(screen::width(), Notes::Without)
+    } else {
+        scene.story(&model.title(variant), screen::width())
+    };
+    screen::print(&text)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,133 @@
+//! One conversation, from the server's start to what the kernel keeps of it.
+
+use std::path::Path;
+use std::thread;
+
+use anyhow::{Result, ensure};
+use lab::model::Transport;
+use lab::screen;
+use trace::steps::steps;
+
+use super::afterwards::{self, Half};
+use super::call::{Call, now};
+use super::capture::{Capture, Frame};
+use super::client::{self, End};
+use super::host::Host;
+use super::ladder::Notes;
+use super::packet::{Ends, Packet};
+use super::served::{self, Offset, Window};
+use super::{ladder, story, summary};
+
+/// What is to be talked about, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Script {
+    pub transport: Transport,
+    pub ipv6: bool,
+    /// Of a connection.
+    pub end: End,
+}
+
+impl Script {
+    /// Where the server is to listen.
+    fn address(self) -> &'static str {
+        if self.ipv6 { "[::1]:0" } else { "127.0.0.1:0" }
+    }
+}
+
+/// All that was seen of it.
+#[derive(Debug)]
+pub struct Scene {
+    pub script: Script,
+    pub ends: Ends,
+    pub frames: Vec<Frame>,
+    pub packets: Vec<Packet>,
+    pub calls: Vec<Call>,
+    /// What is left of the connection.
+    pub halves: Vec<Half>,
+    /// Packets that found no room.
+    pub dropped: u32,
+    /// Why there are no calls of the server, if there are none.
+    pub untraced: Option<String>,
+}
+
+impl Scene {
+    pub fn play(
+        capture: Capture,
+        program: &Path,
+        arguments: &[String],
+        script: Script,
+    ) -> Result<Self> {
+        let host = Host::start(
+            program,
+            arguments,
+            script.transport,
+            script.address(),
+        )?;
+        let server = host.address();
+        capture.watch(script.transport, server.port())?;
+        // Until the server rests, and waits for its first client.
+        thread::sleep(client::PAUSE);
+        let talked = match script.transport {
+            Transport::Tcp => client::converse(server, script.end),
+            Transport::Udp => client::exchange(server),
+        };
+        let (ends, mut calls) = match talked {
+            Ok(talked) => talked,
+            Err(error) => return Err(host.explain(error)),
+        };
+        let frames = capture.collect()?;
+        let halves = match script.transport {
+            Transport::Tcp => afterwards::look(&ends)?,
+            Transport::Udp => Vec::new(),
+        };
+        let dropped = capture.dropped()?;
+        let untraced = host.untraced.clone();
+        let offset = Offset::measure();
+        let window = Window {
+            from: calls.first().map_or_else(now, |call| call.begun),
+            to: now(),
+        };
+        let steps = steps(&host.stop()?);
+        calls.extend(served::calls(&steps, offset, window));
+        let packets: Vec<_> = frames
+            .iter()
+            .filter_map(|frame| Packet::parse(frame, &ends))
+            .collect();
+        ensure!(!packets.is_empty(), "the packet socket has seen no packet");
+        Ok(Self {
+            script,
+            ends,
+            frames,
+            packets,
+            calls,
+            halves,
+            dropped,
+            untraced,
+        })
+    }
+
+    /// The ladder and what it comes to, for so many columns.
+    pub fn story(&self, title: &str, width: Option<usize>) -> String {
+        let mut text = format!("{}\n\n", self.heading(title));
+        text += &self.ladder(width, Notes::With);
+        text.push('\n');
+        for sentence in summary::sentences(self) {
+            text += &screen::fill(&sentence, width.unwrap_or(80).min(100));
+            text.push('\n');
+        }
+        text
+    }
+
+    pub fn ladder(&self, width: Option<usize>, notes: Notes) -> String {
+        let moments = story::tell(self.packets.clone(), self.calls.clone());
+        ladder::draw(&moments, width, notes)
+    }
+
+    fn heading(&self, title: &str) -> String {
+        let Ends { client, server } = self.ends;
+        format!(
+            "{title} over {}: client {client}, server {server}",
+            self.script.transport
+        )
+    }
+}
