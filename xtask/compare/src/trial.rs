@@ -4,6 +4,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use lab::Unsupported;
 use load::closed::Closed;
 use load::connection::{Full, bring};
 use load::datagrams::{Datagrams, senders};
@@ -16,7 +17,7 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use super::contender::Contender;
 use super::results::{Figures, Outcome, SUSTAINED};
-use super::serving::{CannotRun, Serving, Story};
+use super::serving::{Serving, Story};
 use super::usage::Usage;
 use super::workload::{Load, Workload};
 
@@ -132,7 +133,7 @@ impl Ended {
             let took = format!("took {held} connections; {why}");
             return Ok(Self::cannot(took, Some(*held)));
         }
-        if error.is::<CannotRun>() {
+        if error.is::<Unsupported>() {
             return Ok(Self::cannot(error.to_string(), None));
         }
         Ok(Self::failed(format!("{error:#}{story}")))
@@ -363,7 +364,7 @@ mod tests {
         let ended = Ended::by(&full().into(), &dead).unwrap();
         assert!(matches!(ended.outcome, Outcome::Failed(_)), "{ended:?}");
         assert_eq!(ended.at, None);
-        let error = CannotRun("no io_uring: EPERM".to_owned());
+        let error = Unsupported("no io_uring: EPERM".to_owned());
         let ended = Ended::before(&error.into()).unwrap();
         let why = "no io_uring: EPERM".to_owned();
         assert_eq!(ended.outcome, Outcome::Cannot(why));

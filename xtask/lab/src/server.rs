@@ -1,5 +1,8 @@
-//! A model's process as a person starts it: the ready line, and the signals
-//! that stop it.
+//! A server as a process: how it is started, what it says, how it ends.
+//!
+//! [`command`] makes the command line, [`Server`] runs it. A tracer that has to
+//! start the process itself uses [`command`], [`wait_until_ready`] and
+//! [`ended_early`].
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -7,16 +10,25 @@ use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStdout, Command};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::prctl;
 use nix::sys::signal::{self, SigSet, Signal};
 use nix::unistd::Pid;
 
+use crate::Unsupported;
+use crate::model::Transport;
 use crate::process;
+
+/// How long a server may take to get ready, and to end when it is asked to:
+/// longer than any drain, see `--drain-timeout`.
+pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a model says on standard output once everything is bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,8 +63,162 @@ impl FromStr for Ready {
     }
 }
 
-/// Exit code of a model that this kernel can't run.
-pub const CANNOT_RUN_HERE: i32 = 77;
+impl Ready {
+    /// The address for a transport that the server was asked to serve.
+    pub fn address(&self, transport: Transport) -> Result<SocketAddr> {
+        let address = match transport {
+            Transport::Tcp => self.tcp,
+            Transport::Udp => self.udp,
+        };
+        address.with_context(|| format!("it is ready, but not for {transport}"))
+    }
+}
+
+/// The standard error of a server, kept in memory.
+#[derive(Clone, Debug)]
+pub struct Errors(Arc<File>);
+
+impl Errors {
+    pub fn new() -> Result<Self> {
+        let file = memfd_create(c"stderr", MFdFlags::MFD_CLOEXEC);
+        let file: File = file.context("memfd_create")?.into();
+        Ok(Self(Arc::new(file)))
+    }
+
+    /// One more descriptor for a process to write to.
+    pub fn stdio(&self) -> Result<Stdio> {
+        Ok(self.0.try_clone().context("the server's stderr")?.into())
+    }
+
+    /// The last line that the server has written, without the word that it
+    /// begins with. The server may still be writing: its offset in the file is
+    /// ours too, and must stay where it is.
+    pub fn last_line(&self) -> Option<String> {
+        const MOST: u64 = 64 * 1024;
+        let from = self.0.metadata().ok()?.len().saturating_sub(MOST);
+        let mut text = vec![0; MOST as usize];
+        let read = self.0.read_at(&mut text, from).ok()?;
+        let text = String::from_utf8_lossy(&text[..read]);
+        let line = text.lines().rfind(|line| !line.trim().is_empty())?;
+        Some(without_prefix(line.trim()).to_owned())
+    }
+}
+
+/// The command that starts a server: [tied to us](tie), its output a pipe, its
+/// errors kept.
+pub fn command(
+    program: &Path,
+    arguments: &[String],
+    errors: &Errors,
+) -> Result<Command> {
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(errors.stdio()?);
+    tie(&mut command, Signal::SIGKILL);
+    Ok(command)
+}
+
+/// A server that runs. Dropped, it is killed with all its children.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    pub errors: Errors,
+}
+
+impl Server {
+    /// Starts what [`command`] has made with these `errors`.
+    pub fn spawn(mut command: Command, errors: Errors) -> Result<Self> {
+        let child = command.spawn();
+        let child = child
+            .with_context(|| format!("cannot start {}", words(&command)))?;
+        Ok(Self { child, errors })
+    }
+
+    /// Waits for the ready line. Fails with what became of a server that ended
+    /// instead.
+    pub fn wait_until_ready(&mut self) -> Result<Ready> {
+        let stdout = self.stdout().context("no output")?;
+        match wait_until_ready(stdout)? {
+            Some(ready) => Ok(ready),
+            None if self.ends_within(PATIENCE) => Err(self.ended_early()),
+            None => bail!("closed its output, and is still there"),
+        }
+    }
+
+    /// Its output, if it is a pipe and nobody has taken it.
+    pub fn stdout(&mut self) -> Option<ChildStdout> {
+        self.child.stdout.take()
+    }
+
+    /// The first of its processes, and its process group.
+    pub fn leader(&self) -> Pid {
+        pid(&self.child)
+    }
+
+    /// What became of a server that has ended before it was ready.
+    pub fn ended_early(&mut self) -> anyhow::Error {
+        match self.child.wait() {
+            Ok(status) => ended_early(status, &self.errors),
+            Err(error) => error.into(),
+        }
+    }
+
+    /// Whether it ends within a time; true if it has ended already.
+    pub fn ends_within(&self, time: Duration) -> bool {
+        ends_within(self.leader(), time)
+    }
+
+    /// How it ended, if it has.
+    pub fn status(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().ok().flatten()
+    }
+
+    /// Asks it to stop (SIGTERM), and waits. One that does not stop in time is
+    /// killed.
+    pub fn stop(&mut self) -> Result<ExitStatus> {
+        send(&self.child, Signal::SIGTERM);
+        if !self.ends_within(PATIENCE) {
+            let _ = signal::killpg(self.leader(), Signal::SIGKILL);
+        }
+        self.child.wait().context("waiting for the server")
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        process::end_group(self.leader());
+        let _ = self.child.wait();
+    }
+}
+
+/// Reads the ready line from a server's output. None: the server has closed
+/// its output, which only one that ends does.
+pub fn wait_until_ready(stdout: impl Read + AsFd) -> Result<Option<Ready>> {
+    let line = line_in_time(stdout, PATIENCE)?;
+    if line.is_empty() { Ok(None) } else { line.parse().map(Some) }
+}
+
+/// Why a server was never ready: [`Unsupported`], or how it ended, and its
+/// last line.
+pub fn ended_early(status: ExitStatus, errors: &Errors) -> anyhow::Error {
+    let line = errors.last_line().unwrap_or("no reason given".to_owned());
+    match status.code() {
+        Some(code) if code == i32::from(Unsupported::CODE) => {
+            Unsupported(line).into()
+        }
+        _ => anyhow!("{status}: {line}"),
+    }
+}
+
+/// Whether a child process ends within a time; true if it has ended and was
+/// waited for.
+pub fn ends_within(pid: Pid, time: Duration) -> bool {
+    let Ok(end) = process::pidfd(pid) else { return true };
+    process::wait_readable(&end, Instant::now() + time).unwrap_or(false)
+}
 
 /// Has the kernel send the process a signal when this one ends, however it
 /// ends (PR_SET_PDEATHSIG), and gives it an empty signal mask, no descriptor
@@ -136,19 +302,6 @@ pub fn line_in_time(
         );
     }
     Ok(String::from_utf8_lossy(&line).into_owned())
-}
-
-/// The last line that a process has said into a file, without the word that it
-/// begins with. The process may still be writing: its place there is ours too,
-/// and must stay where it is.
-pub fn last_words(said: &File) -> Option<String> {
-    const MOST: u64 = 64 * 1024;
-    let from = said.metadata().ok()?.len().saturating_sub(MOST);
-    let mut text = vec![0; MOST as usize];
-    let read = said.read_at(&mut text, from).ok()?;
-    let text = String::from_utf8_lossy(&text[..read]);
-    let line = text.lines().rfind(|line| !line.trim().is_empty())?;
-    Some(without_prefix(line.trim()).to_owned())
 }
 
 /// Asks the process to stop. One that has ended already is not an error: it

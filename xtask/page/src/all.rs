@@ -9,8 +9,8 @@ use anyhow::{Context, Result};
 use cargo_metadata::camino::{Utf8Path, Utf8PathBuf};
 use compare::INTERRUPTED;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use lab::Unsupported;
 use lab::model::{Clients, Model, Transport, Variant, Workspace};
-use lab::server::CANNOT_RUN_HERE;
 use lab::{build, process, screen};
 use load::interrupt::{self, Interrupted};
 use trace::count::Tally;
@@ -46,7 +46,7 @@ pub fn run(flags: &Flags) -> Result<ExitCode> {
         File::create(file).with_context(|| format!("cannot write {file}"))?;
     }
     let code = match show(&workspace, flags.svg.as_deref()) {
-        Err(error) if error.is::<Refused>() => (error, CANNOT_RUN_HERE as u8),
+        Err(error) if error.is::<Refused>() => (error, Unsupported::CODE),
         Err(error) if error.is::<Interrupted>() => (error, INTERRUPTED),
         result => return result.map(|()| ExitCode::SUCCESS),
     };

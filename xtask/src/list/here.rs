@@ -1,21 +1,13 @@
 //! What a model can do here: found out by starting it.
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
-use std::thread;
-use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Result, ensure};
 use console::style;
+use lab::Unsupported;
 use lab::model::{Transport, Variant};
-use lab::server::{self, Ready};
-use nix::sys::signal::Signal;
+use lab::server::{self, Errors, Ready, Server};
 use serde::Serialize;
-
-/// How long a model may take to be ready, and then to end.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What came of starting a variant.
 #[derive(Debug, PartialEq, Eq, Serialize)]
@@ -73,76 +65,29 @@ pub fn try_to_run(
         Some(Transport::Udp) => "--udp",
         _ => "--tcp",
     };
-    let mut command = Command::new(binary);
-    command
-        .args(&variant.args)
-        .args([flag, "127.0.0.1:0"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    match server::tie(&mut command, Signal::SIGKILL).spawn() {
-        Ok(mut child) => {
-            let here = outcome(&mut child);
-            let _ = child.kill();
-            let _ = child.wait();
-            here.unwrap_or_else(|error| Here::Fails(format!("{error:#}")))
-        }
-        Err(error) => Here::Fails(format!("cannot start it: {error}")),
-    }
+    let mut arguments = variant.args.clone();
+    arguments.extend([flag.to_owned(), "127.0.0.1:0".to_owned()]);
+    here(binary, &arguments)
 }
 
-/// Reads what the model says in a thread of its own, so that a model that
-/// says nothing can't keep us.
-fn outcome(child: &mut Child) -> Result<Here> {
-    let stdout = child.stdout.take().context("no output")?;
-    let stderr = child.stderr.take().context("no error output")?;
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        let line = server::first_line(stdout).map(|(line, _)| line);
-        let _ = sender.send(line);
-    });
-    let complaint = thread::spawn(move || {
-        let lines = BufReader::new(stderr).lines().map_while(Result::ok);
-        lines.filter(|line| !line.trim().is_empty()).last()
-    });
-    let Ok(line) = receiver.recv_timeout(PATIENCE) else {
-        return Ok(Here::Fails(format!(
-            "no ready line within {} s",
-            PATIENCE.as_secs()
-        )));
-    };
-    let ready = line?.parse::<Ready>();
-    if ready.is_ok() {
-        server::send(child, Signal::SIGTERM);
-    }
-    let status = wait(child)?;
-    if let Ok(ready) = ready {
-        anyhow::ensure!(ready != Ready::default(), "ready, but on no address");
-        anyhow::ensure!(status.success(), "SIGTERM ended it with {status}");
-        return Ok(Here::Runs);
-    }
-    let complaint = complaint.join().ok().flatten();
-    let complaint = complaint.unwrap_or_else(|| "no reason given".to_owned());
-    let complaint = server::without_prefix(&complaint).to_owned();
-    Ok(match status.code() {
-        Some(server::CANNOT_RUN_HERE) => Here::CannotRun(complaint),
-        _ => Here::Fails(format!("{status}: {complaint}")),
+fn here(program: &Path, arguments: &[String]) -> Here {
+    start_and_stop(program, arguments).unwrap_or_else(|error| match error
+        .downcast_ref::<Unsupported>(
+    ) {
+        Some(Unsupported(reason)) => Here::CannotRun(reason.clone()),
+        None => Here::Fails(format!("{error:#}")),
     })
 }
 
-/// Waits for the end of a child that was told to end, for as long as patience
-/// lasts.
-fn wait(child: &mut Child) -> Result<std::process::ExitStatus> {
-    const STEP: Duration = Duration::from_millis(5);
-    let mut waited = Duration::ZERO;
-    while waited < PATIENCE {
-        if let Some(status) = child.try_wait()? {
-            return Ok(status);
-        }
-        thread::sleep(STEP);
-        waited += STEP;
-    }
-    anyhow::bail!("still running {} s after SIGTERM", PATIENCE.as_secs())
+fn start_and_stop(program: &Path, arguments: &[String]) -> Result<Here> {
+    let errors = Errors::new()?;
+    let command = server::command(program, arguments, &errors)?;
+    let mut server = Server::spawn(command, errors)?;
+    let ready = server.wait_until_ready()?;
+    ensure!(ready != Ready::default(), "ready, but on no address");
+    let status = server.stop()?;
+    ensure!(status.success(), "SIGTERM ended it with {status}");
+    Ok(Here::Runs)
 }
 
 #[cfg(test)]
@@ -152,12 +97,8 @@ mod tests {
     #[test]
     fn what_a_process_does_is_told_apart() {
         let shell = |script: &str| {
-            let mut command = Command::new("sh");
-            command.args(["-c", script]).stdin(Stdio::null());
-            command.stdout(Stdio::piped()).stderr(Stdio::piped());
-            let mut child =
-                server::tie(&mut command, Signal::SIGKILL).spawn().unwrap();
-            outcome(&mut child).unwrap()
+            let arguments = ["-c", script].map(str::to_owned);
+            here(Path::new("/bin/sh"), &arguments)
         };
         let ready = "echo ready tcp=127.0.0.1:1; ";
         let stops = format!("trap 'exit 0' TERM; {ready} while :; do :; done");

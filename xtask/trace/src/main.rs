@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use cargo_metadata::camino::Utf8PathBuf;
 use clap::{Parser, Subcommand};
+use lab::Unsupported;
 use lab::model::{self, Model, Transport, Variant, Workspace};
-use lab::server::CANNOT_RUN_HERE;
 use lab::{build, screen};
 use trace::phases::Phases;
 use trace::steps::Step;
@@ -82,7 +82,7 @@ fn refusable(result: Result<()>) -> Result<ExitCode> {
     match result {
         Err(error) if error.is::<Refused>() => {
             eprintln!("error: {error:#}");
-            Ok(ExitCode::from(CANNOT_RUN_HERE as u8))
+            Ok(ExitCode::from(Unsupported::CODE))
         }
         result => result.map(|()| ExitCode::SUCCESS),
     }

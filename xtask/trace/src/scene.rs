@@ -9,8 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use lab::Unsupported;
 use lab::model::{Transport, Variant};
-use lab::server::{CANNOT_RUN_HERE, Ready, line_in_time, tie, without_prefix};
+use lab::server::{tie, wait_until_ready, without_prefix};
 use nix::sys::signal::Signal;
 
 use super::event::now;
@@ -114,14 +115,8 @@ pub fn start(
 /// Reads the ready line.
 pub fn ready(tracee: &mut Tracee, transport: Transport) -> Result<SocketAddr> {
     let stdout = tracee.stdout().context("the server has no output")?;
-    let line = line_in_time(stdout, PATIENCE)?;
-    ensure!(!line.is_empty(), SaidNothing);
-    let ready: Ready = line.parse()?;
-    let address = match transport {
-        Transport::Tcp => ready.tcp,
-        Transport::Udp => ready.udp,
-    };
-    address.context("the ready line lacks an address")
+    let ready = wait_until_ready(stdout)?.ok_or(SaidNothing)?;
+    ready.address(transport)
 }
 
 /// The server has closed its output instead of saying that it is ready.
@@ -144,7 +139,7 @@ pub fn without_ready_line(
         Err(failure) => return failure,
     };
     let words = last_words(stderr);
-    if status.code() == Some(CANNOT_RUN_HERE) {
+    if status.code() == Some(i32::from(Unsupported::CODE)) {
         return Refused::new(format!("cannot run: {words}")).into();
     }
     let failure = anyhow!("the server ended before it was ready: {status}");

@@ -1,30 +1,18 @@
 //! The server's process while it is watched: under a tracer where that is
 //! allowed.
 
-use std::fs::File;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{ChildStdout, ExitStatus};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
+use lab::Unsupported;
 use lab::model::Transport;
-use lab::process;
-use lab::server::{self, Ready};
-use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::signal::Signal;
+use lab::server::{self, Errors, Server};
 use nix::unistd::Pid;
 use trace::event::Event;
 use trace::tracer::{Refused, Tracee};
-
-/// The model says that this kernel can't run it.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct CannotRun(String);
-
-/// How long a server may take to be ready, and to end when it was asked to:
-/// that is longer than any drain, see `--drain-timeout`.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long the end of a server that is about to end may take.
 const A_MOMENT: Duration = Duration::from_millis(100);
@@ -34,7 +22,7 @@ const A_MOMENT: Duration = Duration::from_millis(100);
 pub struct Host {
     serving: Serving,
     address: SocketAddr,
-    errors: File,
+    errors: Errors,
     /// Why it is not traced, if it is not.
     pub untraced: Option<String>,
 }
@@ -42,18 +30,7 @@ pub struct Host {
 #[derive(Debug)]
 enum Serving {
     Traced(Tracee),
-    Plain(Plain),
-}
-
-/// A process that nobody traces.
-#[derive(Debug)]
-struct Plain(Child);
-
-impl Drop for Plain {
-    fn drop(&mut self) {
-        process::end_group(server::pid(&self.0));
-        let _ = self.0.wait();
-    }
+    Plain(Server),
 }
 
 impl Host {
@@ -64,20 +41,10 @@ impl Host {
         transport: Transport,
         address: &str,
     ) -> Result<Self> {
-        let errors: File = memfd_create(c"stderr", MFdFlags::MFD_CLOEXEC)
-            .context("memfd_create")?
-            .into();
-        let command = || -> Result<Command> {
-            let mut command = Command::new(program);
-            command
-                .args(arguments)
-                .args([&format!("--{transport}"), address])
-                .stdin(Stdio::null())
-                .stdout(Stdio::piped())
-                .stderr(errors.try_clone().context("the server's stderr")?);
-            server::tie(&mut command, Signal::SIGKILL);
-            Ok(command)
-        };
+        let mut arguments = arguments.to_vec();
+        arguments.extend([format!("--{transport}"), address.to_owned()]);
+        let errors = Errors::new()?;
+        let command = || server::command(program, &arguments, &errors);
         let mut untraced = None;
         let serving = match Tracee::start(command()?) {
             Ok(tracee) => Serving::Traced(tracee),
@@ -87,11 +54,7 @@ impl Host {
                     return Err(error);
                 };
                 untraced = Some(why);
-                let child = command()?.spawn();
-                let child = child.with_context(|| {
-                    format!("cannot start {}", program.display())
-                })?;
-                Serving::Plain(Plain(child))
+                Serving::Plain(Server::spawn(command()?, errors.clone())?)
             }
         };
         let nowhere = ([0; 4], 0).into();
@@ -106,29 +69,23 @@ impl Host {
     fn stdout(&mut self) -> Option<ChildStdout> {
         match &mut self.serving {
             Serving::Traced(tracee) => tracee.stdout(),
-            Serving::Plain(Plain(child)) => child.stdout.take(),
+            Serving::Plain(server) => server.stdout(),
         }
     }
 
     fn wait_until_ready(mut self, transport: Transport) -> Result<Self> {
         let stdout = self.stdout().context("no output")?;
-        let line = server::line_in_time(stdout, PATIENCE)?;
-        if line.is_empty() {
+        let Some(ready) = server::wait_until_ready(stdout)? else {
             return Err(self.explain(anyhow!("it does not get ready")));
-        }
-        let ready: Ready = line.parse()?;
-        let address = match transport {
-            Transport::Tcp => ready.tcp,
-            Transport::Udp => ready.udp,
         };
-        self.address = address.context("ready, but on another transport")?;
+        self.address = ready.address(transport)?;
         Ok(self)
     }
 
     /// The error, with what has become of the server.
     pub fn explain(self, error: anyhow::Error) -> anyhow::Error {
-        let has_ended = self.ends_soon();
-        let words = server::last_words(&self.errors);
+        let has_ended = server::ends_within(self.leader(), A_MOMENT);
+        let words = self.errors.last_line();
         let status = if has_ended { self.status() } else { Ok(None) };
         let said = match &words {
             Some(words) => format!("; it said: {words}"),
@@ -140,8 +97,9 @@ impl Host {
             Err(failure) => return failure.context(error),
         };
         match status {
-            Some(status) if status.code() == Some(server::CANNOT_RUN_HERE) => {
-                CannotRun(words.unwrap_or("no reason given".to_owned())).into()
+            Some(status) if status.code() == Some(Unsupported::CODE.into()) => {
+                Unsupported(words.unwrap_or("no reason given".to_owned()))
+                    .into()
             }
             Some(status) => {
                 error.context(format!("the server has ended: {status}{said}"))
@@ -155,22 +113,15 @@ impl Host {
     pub fn leader(&self) -> Pid {
         match &self.serving {
             Serving::Traced(tracee) => tracee.pid(),
-            Serving::Plain(Plain(child)) => server::pid(child),
+            Serving::Plain(server) => server.leader(),
         }
-    }
-
-    fn ends_soon(&self) -> bool {
-        // Once it has been waited for, there is nothing to open.
-        let Ok(end) = process::pidfd(self.leader()) else { return true };
-        let deadline = Instant::now() + A_MOMENT;
-        process::wait_readable(&end, deadline).unwrap_or(false)
     }
 
     /// Of a server that has ended.
     fn status(self) -> Result<Option<ExitStatus>> {
         Ok(match self.serving {
             Serving::Traced(tracee) => Some(tracee.wait()?.status),
-            Serving::Plain(mut plain) => plain.0.wait().ok(),
+            Serving::Plain(mut server) => server.status(),
         })
     }
 

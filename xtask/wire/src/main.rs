@@ -23,13 +23,12 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
+use lab::Unsupported;
 use lab::model::{self, Model, Transport, Variant, Workspace};
-use lab::server::CANNOT_RUN_HERE;
 use lab::{build, screen};
 
 use capture::{Capture, NotAllowed};
 use client::End;
-use host::CannotRun;
 use ladder::Notes;
 use scene::{Scene, Script};
 
@@ -99,7 +98,7 @@ pub fn run(flags: &Flags) -> Result<ExitCode> {
     match show(&workspace, (model, variant), script, flags) {
         Err(error) if cannot_here(&error) => {
             eprintln!("error: {error:#}");
-            Ok(ExitCode::from(CANNOT_RUN_HERE as u8))
+            Ok(ExitCode::from(Unsupported::CODE))
         }
         result => result.map(|()| ExitCode::SUCCESS),
     }
@@ -113,7 +112,7 @@ impl Flags {
 }
 
 fn cannot_here(error: &anyhow::Error) -> bool {
-    error.is::<NotAllowed>() || error.is::<CannotRun>()
+    error.is::<NotAllowed>() || error.is::<Unsupported>()
 }
 
 fn show(

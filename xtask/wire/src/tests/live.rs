@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use Side::{Client, Server};
 use anyhow::anyhow;
+use lab::Unsupported;
 use lab::model::Transport;
 use lab::process;
 use nix::unistd::Pid;
@@ -17,7 +18,7 @@ use crate::afterwards::{self, Half};
 use crate::call::{Call, Kind};
 use crate::capture::{Capture, NotAllowed};
 use crate::client::{self, End};
-use crate::host::{CannotRun, Host};
+use crate::host::Host;
 use crate::packet::{Packet, Side};
 use crate::story::{self, What};
 
@@ -318,7 +319,7 @@ fn nobody_is_left_of_a_server_that_is_not_needed() {
 #[test]
 fn a_server_that_cannot_run_here_says_why() {
     let error = host("echo error: no such call >&2; exit 77").unwrap_err();
-    let reason = error.downcast_ref::<CannotRun>().map(ToString::to_string);
+    let reason = error.downcast_ref::<Unsupported>().map(ToString::to_string);
     assert_eq!(reason.as_deref(), Some("no such call"));
     let error = format!("{:#}", host("echo hello").unwrap_err());
     assert!(error.contains("expected a ready line, got \"hello\\n\""));
