@@ -11,18 +11,10 @@ mod run;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::Subcommand;
+use lab::program;
 
 use programs::Arguments;
-
-/// Builds, runs, checks and compares the models.
-#[derive(Debug, Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask")]
-#[command(disable_help_subcommand = true)]
-struct Flags {
-    #[command(subcommand)]
-    command: Command,
-}
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -59,7 +51,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Flags::parse().command {
+    program::main(|command| match command {
         Command::Diff(flags) => diff::run(&flags),
         Command::List(flags) => list::run(&flags),
         Command::Run(flags) => run::run(&flags),
@@ -71,9 +63,5 @@ fn main() -> ExitCode {
         Command::Tidy(args) => programs::start("tidy", "tidy", &args),
         Command::Trace(args) => programs::start("trace", "trace", &args),
         Command::Wire(args) => programs::start("wire", "wire", &args),
-    };
-    result.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::FAILURE
     })
 }

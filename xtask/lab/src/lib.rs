@@ -6,6 +6,7 @@ pub mod ceilings;
 pub mod model;
 pub mod number;
 pub mod process;
+pub mod program;
 pub mod screen;
 pub mod server;
 

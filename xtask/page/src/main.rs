@@ -18,18 +18,11 @@ mod words;
 use std::process::ExitCode;
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::Subcommand;
 use compare::{CHART, PAGE};
-use lab::screen;
+use lab::{program, screen};
 
 use all::Extent;
-
-#[derive(Debug, Parser)]
-#[command(bin_name = "cargo xtask")]
-struct Flags {
-    #[command(subcommand)]
-    command: Command,
-}
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -40,13 +33,9 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Flags::parse().command {
+    program::main(|command| match command {
         Command::Compare(flags) => compare_models(&flags),
         Command::Figure(flags) => all::run(&flags),
-    };
-    result.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::FAILURE
     })
 }
 

@@ -31,10 +31,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use clap::{Parser, Subcommand};
+use clap::Subcommand;
 use lab::ceilings::Ceilings;
 use lab::model::{Model, Workspace};
-use lab::{build, process};
+use lab::{build, process, program};
 use trace::golden;
 
 use case::{Subject, Surroundings};
@@ -45,13 +45,6 @@ use scenes::Scenes;
 /// How long anything may take that a case waits for. Generous, because a
 /// wait that ends well ends early: only a failure takes this long.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-#[derive(Debug, Parser)]
-#[command(bin_name = "cargo xtask")]
-struct Program {
-    #[command(subcommand)]
-    command: Command,
-}
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -64,14 +57,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Program::parse().command {
+    program::main(|command| match command {
         Command::Memory(flags) => memory::run(&flags),
         Command::Test(flags) => test(&flags),
         Command::TestAll(flags) => test_all(&flags),
-    };
-    result.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::FAILURE
     })
 }
 

@@ -19,16 +19,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use cargo_metadata::camino::{Utf8Path, Utf8PathBuf};
-use clap::{Parser, Subcommand};
+use clap::Subcommand;
 use lab::model::{Model, Workspace};
-use lab::screen;
-
-#[derive(Debug, Parser)]
-#[command(bin_name = "cargo xtask")]
-struct Program {
-    #[command(subcommand)]
-    command: Command,
-}
+use lab::{program, screen};
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -37,12 +30,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Program::parse().command {
+    program::main(|command| match command {
         Command::Tidy(flags) => run(&flags),
-    };
-    result.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::FAILURE
     })
 }
 

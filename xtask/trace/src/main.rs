@@ -6,22 +6,15 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use cargo_metadata::camino::Utf8PathBuf;
-use clap::{Parser, Subcommand};
+use clap::Subcommand;
 use lab::Unsupported;
 use lab::model::{self, Model, Transport, Variant, Workspace};
-use lab::{build, screen};
+use lab::{build, program, screen};
 use trace::phases::Phases;
 use trace::steps::Step;
 use trace::timeline::{Detail, Timeline};
 use trace::tracer::Refused;
 use trace::{copying, render, scene, steps, svg};
-
-#[derive(Debug, Parser)]
-#[command(bin_name = "cargo xtask")]
-struct Program {
-    #[command(subcommand)]
-    command: Command,
-}
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -30,12 +23,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Program::parse().command {
+    program::main(|command| match command {
         Command::Trace(flags) => run(&flags),
-    };
-    result.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::FAILURE
     })
 }
 

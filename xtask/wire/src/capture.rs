@@ -6,7 +6,8 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use lab::Unsupported;
 use lab::model::Transport;
 use lab::process;
 use nix::cmsg_space;
@@ -30,15 +31,11 @@ pub struct Frame {
     pub bytes: Vec<u8>,
 }
 
-/// Why there can be no packet socket here, in a sentence.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "a packet socket requires CAP_NET_RAW, which this process does not have: \
-     start it as root, or where the system lets everybody have a network of \
-     their own, with: unshare -rn sh -c 'ip link set lo up && cargo xtask wire \
-     ...'"
-)]
-pub struct NotAllowed;
+/// Why there can be no packet socket here.
+const NOT_ALLOWED: &str = "a packet socket requires CAP_NET_RAW, which this \
+    process does not have: start it as root, or where the system lets \
+    everybody have a network of their own, with: unshare -rn sh -c 'ip link \
+    set lo up && cargo xtask wire ...'";
 
 /// Longer than any packet: the loopback's may be 64 KiB, and their headers.
 const LONGEST: usize = 128 * 1024;
@@ -74,7 +71,7 @@ impl Capture {
             None,
         );
         let socket = match socket {
-            Err(Errno::EPERM) => return Err(NotAllowed.into()),
+            Err(Errno::EPERM) => bail!(Unsupported(NOT_ALLOWED.to_owned())),
             other => other.context("cannot open a packet socket")?,
         };
         setsockopt(&socket, sockopt::ReceiveTimestampns, &true)

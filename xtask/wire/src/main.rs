@@ -22,22 +22,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::{Parser, Subcommand};
-use lab::Unsupported;
+use clap::Subcommand;
 use lab::model::{self, Model, Transport, Variant, Workspace};
-use lab::{build, screen};
+use lab::{build, program, screen};
 
-use capture::{Capture, NotAllowed};
+use capture::Capture;
 use client::End;
 use ladder::Notes;
 use scene::{Scene, Script};
-
-#[derive(Debug, Parser)]
-#[command(bin_name = "cargo xtask")]
-struct Program {
-    #[command(subcommand)]
-    command: Command,
-}
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -46,12 +38,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let result = match Program::parse().command {
+    program::main(|command| match command {
         Command::Wire(flags) => run(&flags),
-    };
-    result.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::FAILURE
     })
 }
 
@@ -95,13 +83,8 @@ pub fn run(flags: &Flags) -> Result<ExitCode> {
         eprintln!("error: {why}");
         return Ok(ExitCode::from(2));
     }
-    match show(&workspace, (model, variant), script, flags) {
-        Err(error) if cannot_here(&error) => {
-            eprintln!("error: {error:#}");
-            Ok(ExitCode::from(Unsupported::CODE))
-        }
-        result => result.map(|()| ExitCode::SUCCESS),
-    }
+    show(&workspace, (model, variant), script, flags)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 impl Flags {
@@ -109,10 +92,6 @@ impl Flags {
         let transport = if self.udp { Transport::Udp } else { Transport::Tcp };
         Script { transport, ipv6: self.ipv6, end: self.end }
     }
-}
-
-fn cannot_here(error: &anyhow::Error) -> bool {
-    error.is::<NotAllowed>() || error.is::<Unsupported>()
 }
 
 fn show(

@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 
 use crate::afterwards::{self, Half};
 use crate::call::{Call, Kind};
-use crate::capture::{Capture, NotAllowed};
+use crate::capture::Capture;
 use crate::client::{self, End};
 use crate::host::Host;
 use crate::packet::{Packet, Side};
@@ -41,7 +41,7 @@ fn skip(test: &str, why: impl std::fmt::Display) {
 fn open(test: &str) -> Option<Capture> {
     match Capture::open() {
         Ok(capture) => Some(capture),
-        Err(error) if error.is::<NotAllowed>() => {
+        Err(error) if error.is::<Unsupported>() => {
             skip(test, "no CAP_NET_RAW");
             None
         }
