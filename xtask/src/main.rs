@@ -28,9 +28,6 @@ enum Command {
     Figure(Arguments),
     /// List the models, their variants and what each can do here.
     List(list::Flags),
-    /// Measure what an idle client costs in memory, model by model.
-    #[command(disable_help_flag = true)]
-    Memory(Arguments),
     /// Build one model and run it.
     Run(run::Flags),
     /// Run the shared suite on the named models.
@@ -57,7 +54,6 @@ fn main() -> ExitCode {
         Command::Run(flags) => run::run(&flags),
         Command::Compare(args) => programs::start("page", "compare", &args),
         Command::Figure(args) => programs::start("page", "figure", &args),
-        Command::Memory(args) => programs::start("suite", "memory", &args),
         Command::Test(args) => programs::start("suite", "test", &args),
         Command::TestAll(args) => programs::start("suite", "test-all", &args),
         Command::Tidy(args) => programs::start("tidy", "tidy", &args),

@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 
 use anyhow::{Context, Result};
 use lab::build;
-use lab::model::{self, Workspace};
+use lab::model::Workspace;
 use lab::server::{self, Ready};
 use nix::sys::signal::{self, SigSet, Signal};
 use nix::unistd::Pid;
@@ -29,9 +29,7 @@ pub struct Flags {
 /// signal ended it, as shells say it.
 pub fn run(flags: &Flags) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
-    let Some((model, variant)) = workspace.variant(&flags.title) else {
-        return Ok(model::unknown(&workspace, &flags.title));
-    };
+    let (model, variant) = workspace.variant(&flags.title)?;
     build::release(&workspace, std::slice::from_ref(model))?;
     let mut command = Command::new(build::binary(&workspace, model));
     command.args(&variant.args).args(&flags.args).stdout(Stdio::piped());

@@ -5,6 +5,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
+use lab::model::Workspace;
 use lab::screen;
 
 use super::results::{Figures, Outcome, Results, Spread};
@@ -21,13 +22,6 @@ pub const RUNS_MIN: usize = 7;
 /// How long each lasts.
 pub const SECONDS: f64 = 0.5;
 
-/// Of whom it is promised.
-const MODELS: [&str; 3] = [
-    "multiplexing-epoll/level",
-    "multiplexing-epoll/edge",
-    "async-io/io-uring",
-];
-
 /// At most so many times the bare loop's processor time a request, and at
 /// least so many times as much for Redis.
 const PROMISES: [(&str, f64, f64); 3] = [
@@ -39,8 +33,11 @@ const PROMISES: [(&str, f64, f64); 3] = [
 /// What idle connections may add to what a second server takes without them.
 const IDLE: (&str, f64) = ("idle-10000", 1.05);
 
-pub fn servers() -> Vec<String> {
-    MODELS.map(str::to_owned).to_vec()
+/// The variants that promise it.
+pub fn servers(workspace: &Workspace) -> Vec<String> {
+    let variants = workspace.variants();
+    let near = variants.filter(|(_, it)| it.promises.near_bare_loop);
+    near.map(|(model, variant)| model.title(variant)).collect()
 }
 
 /// Those that promises are about.
@@ -95,10 +92,10 @@ impl Verdict {
 
 /// Prints every promise; fails if one is broken or was not measured, but for
 /// those about a Redis that is not there.
-pub fn judge(results: &Results) -> Result<ExitCode> {
+pub fn judge(results: &Results, servers: &[String]) -> Result<ExitCode> {
     ensure!(results.missing == 0, "interrupted: nothing can be said");
     let mut verdicts = Vec::new();
-    for model in MODELS {
+    for model in servers {
         for (workload, most, least) in PROMISES {
             verdicts.push(Verdict {
                 what: format!("{workload}: {model} / bare-loop"),
@@ -113,7 +110,7 @@ pub fn judge(results: &Results) -> Result<ExitCode> {
         }
     }
     let (workload, most) = IDLE;
-    for model in MODELS {
+    for model in servers {
         verdicts.push(Verdict {
             what: format!("{workload}: {model} / without them"),
             ratio: added(results, workload, model),
@@ -217,8 +214,14 @@ mod tests {
         results
     }
 
+    const MODELS: [&str; 3] = ["level", "edge", "ring"];
+
+    fn models() -> Vec<String> {
+        MODELS.map(str::to_owned).to_vec()
+    }
+
     fn holds(rows: &[(&str, [f64; 3])]) -> bool {
-        judge(&results(rows)).unwrap() == ExitCode::SUCCESS
+        judge(&results(rows), &models()).unwrap() == ExitCode::SUCCESS
     }
 
     #[test]
@@ -245,16 +248,16 @@ mod tests {
         assert!(!holds(&good[..3]));
         let mut failed = results(&good);
         failed.runs[0].outcome = Outcome::Failed("gone".to_owned());
-        assert_eq!(judge(&failed).unwrap(), ExitCode::FAILURE);
+        assert_eq!(judge(&failed, &models()).unwrap(), ExitCode::FAILURE);
         failed.missing = 1;
-        judge(&failed).unwrap_err();
+        judge(&failed, &models()).unwrap_err();
         let mut idle = results(&good);
         let runs = idle.runs.iter_mut();
         for run in runs.filter(|run| run.workload == IDLE.0) {
             let Outcome::Measured(figures) = &mut run.outcome else { panic!() };
             figures.alone = Some(0.95);
         }
-        assert_eq!(judge(&idle).unwrap(), ExitCode::FAILURE);
+        assert_eq!(judge(&idle, &models()).unwrap(), ExitCode::FAILURE);
         let mut slow = good;
         slow[2].1 = [1.06; 3];
         assert!(!holds(&slow));

@@ -26,7 +26,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use cargo_metadata::camino::{Utf8Path, Utf8PathBuf};
+use camino::{Utf8Path, Utf8PathBuf};
 use lab::model::{Model, Variant, Workspace};
 use lab::{build, process, screen};
 use load::interrupt;
@@ -175,7 +175,10 @@ impl Comparison {
     pub fn conclude(self) -> Result<ExitCode> {
         self.carried_out?;
         if self.is_check {
-            return check::judge(&self.results);
+            let models =
+                self.contenders.iter().filter(|it| it.model().is_some());
+            let titles: Vec<_> = models.map(|it| it.title.clone()).collect();
+            return check::judge(&self.results, &titles);
         }
         if self.results.missing > 0 {
             return Ok(ExitCode::from(INTERRUPTED));
@@ -211,7 +214,7 @@ impl Flags {
             "--seconds {seconds}: it is {least} to {most}"
         );
         let (workloads, names) = if self.check {
-            (check::workloads(all)?, check::servers())
+            (check::workloads(all)?, check::servers(workspace))
         } else {
             (self.workloads(all)?, self.model.clone())
         };

@@ -5,7 +5,7 @@ use std::slice;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
-use cargo_metadata::camino::Utf8Path;
+use camino::Utf8Path;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use load::interrupt::{self, Interrupted};
 

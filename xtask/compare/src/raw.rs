@@ -3,7 +3,7 @@
 use std::fs::File;
 
 use anyhow::{Context, Result};
-use cargo_metadata::camino::Utf8Path;
+use camino::Utf8Path;
 
 use super::results::{Figures, Outcome, Run};
 

@@ -2,11 +2,11 @@
 //! builds and processes, and output for a terminal. Uses no other part.
 
 pub mod build;
-pub mod ceilings;
 pub mod model;
 pub mod number;
 pub mod process;
 pub mod program;
+pub mod promises;
 pub mod screen;
 pub mod server;
 

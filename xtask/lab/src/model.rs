@@ -2,44 +2,38 @@
 //! `[package.metadata.model]` table, in the order of the member list.
 
 use std::fmt::{self, Write};
-use std::process::ExitCode;
+use std::fs;
 
-use anyhow::{Context, Result, bail, ensure};
-use cargo_metadata::camino::{Utf8Path, Utf8PathBuf};
-use cargo_metadata::{Metadata, MetadataCommand, Package};
-use serde::{Deserialize, Serialize};
+use anyhow::{Context, Result, anyhow, ensure};
+use camino::{Utf8Path, Utf8PathBuf};
+use serde::Deserialize;
+use toml::Table;
 
-/// What a model can be filed under, in reading order.
-pub const FAMILIES: [&str; 6] = [
-    "blocking",
-    "nonblocking",
-    "multiplexing",
-    "signal-driven",
-    "asynchronous",
-    "scaling",
-];
+use crate::promises::Promises;
+
+/// What a model is filed under, in reading order.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Family {
+    Blocking,
+    Nonblocking,
+    Multiplexing,
+    SignalDriven,
+    Asynchronous,
+    /// A way to scale connections.
+    Scaling,
+}
 
 /// How many clients a model serves at a time.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Clients {
     One,
     Many,
 }
 
-/// How many threads, of one process or of several, share a model's work.
-#[derive(
-    Clone, Copy, Debug, Default, Deserialize, PartialEq, Eq, Serialize,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum Threads {
-    #[default]
-    One,
-    Many,
-}
-
 /// A kind of socket a model serves.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, Hash)]
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
     Tcp,
@@ -47,33 +41,31 @@ pub enum Transport {
 }
 
 /// One way to start a model. The first is the default.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug)]
 pub struct Variant {
     /// Empty where a model has one way only.
     pub name: String,
     /// What chooses it on the command line.
-    #[serde(default)]
     pub args: Vec<String>,
     /// Narrower than the model's, if given; then `why` says why.
     pub transports: Option<Vec<Transport>>,
     pub why: Option<String>,
-    /// Other than the model's, if given.
-    pub threads: Option<Threads>,
+    pub promises: Promises,
 }
 
 /// What a model's Cargo.toml says of it.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Declaration {
-    family: String,
+    family: Family,
     summary: String,
     clients: Clients,
     transports: Vec<Transport>,
+    /// See [`Promises`].
     #[serde(default)]
-    threads: Threads,
+    promises: Table,
     #[serde(default)]
-    variants: Vec<Variant>,
+    variants: Vec<VariantDeclaration>,
     /// What makes it rest while nobody says anything, if it is busy then.
     #[serde(default)]
     rests_with: Vec<String>,
@@ -82,16 +74,28 @@ struct Declaration {
     same: Vec<String>,
 }
 
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct VariantDeclaration {
+    name: String,
+    #[serde(default)]
+    args: Vec<String>,
+    transports: Option<Vec<Transport>>,
+    why: Option<String>,
+    /// In place of the model's, or beside them.
+    #[serde(default)]
+    promises: Table,
+}
+
 /// A member of the workspace that is a server.
 #[derive(Clone, Debug)]
 pub struct Model {
     /// Folder, crate and binary name.
     pub name: String,
-    pub family: String,
+    pub family: Family,
     pub summary: String,
     pub clients: Clients,
     pub transports: Vec<Transport>,
-    pub threads: Threads,
     /// Never empty: a model without variants has one with an empty name.
     pub variants: Vec<Variant>,
     /// Flags with which it rests while nobody says anything. Empty for those
@@ -102,10 +106,11 @@ pub struct Model {
     pub folder: Utf8PathBuf,
 }
 
-/// The workspace as cargo sees it.
+/// The workspace that this program was built in.
 #[derive(Clone, Debug)]
 pub struct Workspace {
     pub root: Utf8PathBuf,
+    /// Where cargo puts what it builds.
     pub target: Utf8PathBuf,
     /// Folders of all members, models or not, in reading order.
     pub members: Vec<Utf8PathBuf>,
@@ -113,48 +118,85 @@ pub struct Workspace {
     pub models: Vec<Model>,
 }
 
+/// There is no model, or no variant, of this name.
+#[derive(Debug)]
+pub struct Unknown {
+    name: String,
+    /// A line for each that there is.
+    known: String,
+}
+
 impl Workspace {
-    /// Asks `cargo metadata`. Fails where cargo does, and on declarations that
-    /// do not parse or contradict themselves, naming each crate and fault.
+    /// Reads the manifests. Fails on declarations that do not parse or
+    /// contradict themselves, naming each crate and fault.
     pub fn load() -> Result<Self> {
-        let metadata = MetadataCommand::new()
-            .no_deps()
-            .exec()
-            .context("cargo metadata failed")?;
-        let manifest = metadata.workspace_root.join("Cargo.toml");
-        let manifest = std::fs::read_to_string(&manifest)
-            .with_context(|| format!("cannot read {manifest}"))?;
-        let packages = reading_order(&metadata, &member_list(&manifest)?);
-        let members = packages.iter().map(|p| folder(p).to_owned()).collect();
-        let models = models(&packages)?;
-        Ok(Self {
-            root: metadata.workspace_root,
-            target: metadata.target_directory,
-            members,
-            models,
+        let here = Utf8Path::new(env!("CARGO_MANIFEST_DIR"));
+        let root = here.ancestors().nth(2).context("the workspace's folder")?;
+        let manifest = read(&root.join("Cargo.toml"))?;
+        let members = member_list(&manifest)?;
+        let members = members.iter().map(|member| root.join(member));
+        let members: Vec<_> = members.collect();
+        let models = models(&members)?;
+        let (root, target) = (root.to_owned(), target()?);
+        Ok(Self { root, target, members, models })
+    }
+
+    /// Every model in every variant, in reading order.
+    pub fn variants(&self) -> impl Iterator<Item = (&Model, &Variant)> {
+        self.models.iter().flat_map(|model| {
+            model.variants.iter().map(move |variant| (model, variant))
         })
     }
 
-    /// The model called `name`, or an error that lists them all.
+    /// The model that `name` names. Fails with [`Unknown`].
     pub fn model(&self, name: &str) -> Result<&Model> {
-        if let Some(model) = self.models.iter().find(|m| m.name == name) {
-            return Ok(model);
-        }
-        let names: Vec<_> =
-            self.models.iter().map(|m| m.name.as_str()).collect();
-        bail!("no model is called {name}; there are: {}", names.join(", "))
+        let mut models = self.models.iter();
+        models
+            .find(|model| model.name == name)
+            .ok_or_else(|| self.unknown(name).into())
     }
 
     /// The model and variant that `model` or `model/variant` names; a model
-    /// alone means its first variant.
-    pub fn variant(&self, title: &str) -> Option<(&Model, &Variant)> {
-        let (name, variant) = title.split_once('/').unwrap_or((title, ""));
-        let model = self.models.iter().find(|m| m.name == name)?;
-        let named = model.variants.iter().find(|v| v.name == variant);
-        let first = variant.is_empty().then_some(&model.variants[0]);
-        Some((model, named.or(first)?))
+    /// alone means its first variant. Fails with [`Unknown`].
+    pub fn variant(&self, title: &str) -> Result<(&Model, &Variant)> {
+        let mut variants = self.variants();
+        variants
+            .find(|(model, variant)| model.is_meant(variant, title))
+            .ok_or_else(|| self.unknown(title).into())
+    }
+
+    /// All that the names choose, in reading order; a model alone means all
+    /// its variants, and no name means everything. Fails with [`Unknown`].
+    pub fn select(&self, names: &[String]) -> Result<Vec<(&Model, &Variant)>> {
+        for name in names {
+            self.variant(name)?;
+        }
+        let chosen = |(model, variant): &(&Model, &Variant)| {
+            names.is_empty()
+                || names.iter().any(|name| model.is_meant(variant, name))
+        };
+        Ok(self.variants().filter(chosen).collect())
+    }
+
+    fn unknown(&self, name: &str) -> Unknown {
+        let (name, mut known) = (name.to_owned(), String::new());
+        let titles = || self.variants().map(|(m, v)| (m.title(v), &m.summary));
+        let width = titles().map(|(title, _)| title.len()).max().unwrap_or(0);
+        for (title, summary) in titles() {
+            let _ = write!(known, "\n  {title:width$}  {summary}");
+        }
+        Unknown { name, known }
     }
 }
+
+impl fmt::Display for Unknown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, known } = self;
+        write!(f, "no model is called {name}\n\nThe models:{known}")
+    }
+}
+
+impl std::error::Error for Unknown {}
 
 impl Model {
     /// Why a variant does not serve a transport; None where it does.
@@ -178,9 +220,9 @@ impl Model {
         variant.transports.as_ref().unwrap_or(&self.transports)
     }
 
-    /// How many threads share the work of `variant`.
-    pub fn threads_of(&self, variant: &Variant) -> Threads {
-        variant.threads.unwrap_or(self.threads)
+    /// Whether a name means this variant: its own, or the model's.
+    fn is_meant(&self, variant: &Variant, name: &str) -> bool {
+        self.name == name || self.title(variant) == name
     }
 
     /// `model`, or `model/variant` where there are several.
@@ -192,16 +234,16 @@ impl Model {
     }
 }
 
-impl Variant {
-    /// The only way to start a model that declares no variants.
-    pub fn only() -> Self {
-        Self {
-            name: String::new(),
-            args: Vec::new(),
-            transports: None,
-            why: None,
-            threads: None,
-        }
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Blocking => "blocking",
+            Self::Nonblocking => "nonblocking",
+            Self::Multiplexing => "multiplexing",
+            Self::SignalDriven => "signal-driven",
+            Self::Asynchronous => "asynchronous",
+            Self::Scaling => "scaling",
+        })
     }
 }
 
@@ -228,31 +270,6 @@ pub fn names(transports: &[Transport]) -> String {
     transports.iter().map(Transport::to_string).collect::<Vec<_>>().join(" ")
 }
 
-/// Says that there is no such model, and which there are; how a command ends
-/// then.
-pub fn unknown(workspace: &Workspace, title: &str) -> ExitCode {
-    eprintln!("error: no model is called {title}\n");
-    eprint!("{}", catalogue(workspace));
-    ExitCode::from(2)
-}
-
-/// What can be named on a command line, a line each, without starting
-/// anything.
-pub fn catalogue(workspace: &Workspace) -> String {
-    let titles = workspace.models.iter().flat_map(|model| {
-        let title = |variant| (model.title(variant), &model.summary);
-        model.variants.iter().map(title)
-    });
-    let titles: Vec<_> = titles.collect();
-    let width = titles.iter().map(|(title, _)| title.len()).max();
-    let width = width.unwrap_or(0);
-    let mut text = "The models:\n".to_owned();
-    for (title, summary) in titles {
-        let _ = writeln!(text, "  {title:width$}  {summary}");
-    }
-    text
-}
-
 /// The folders that the root manifest lists as members, as written.
 pub fn member_list(manifest: &str) -> Result<Vec<String>> {
     #[derive(Deserialize)]
@@ -268,50 +285,55 @@ pub fn member_list(manifest: &str) -> Result<Vec<String>> {
     Ok(manifest.workspace.members)
 }
 
-/// Members in the order of the manifest's list. Cargo keeps that order with
-/// one exception, so the list decides: a member that another depends on by
-/// path is reported right behind it.
-fn reading_order<'a>(
-    metadata: &'a Metadata,
-    list: &[String],
-) -> Vec<&'a Package> {
-    let place = |package: &Package| {
-        let folder = folder(package);
-        let folder =
-            folder.strip_prefix(&metadata.workspace_root).unwrap_or(folder);
-        list.iter().position(|member| member.as_str() == folder)
-    };
-    let mut packages: Vec<_> = metadata
-        .packages
-        .iter()
-        .filter(|package| metadata.workspace_members.contains(&package.id))
-        .collect();
-    packages.sort_by_key(|package| place(package).unwrap_or(usize::MAX));
-    packages
+fn read(path: &Utf8Path) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("cannot read {path}"))
 }
 
-fn folder(package: &Package) -> &Utf8Path {
-    package.manifest_path.parent().unwrap_or(&package.manifest_path)
+/// The folder that this program was built into: cargo marks it with a tag.
+fn target() -> Result<Utf8PathBuf> {
+    let program = std::env::current_exe().context("this program's path")?;
+    let program = Utf8PathBuf::try_from(program)?;
+    let mut folders = program.ancestors();
+    let target = folders.find(|it| it.join("CACHEDIR.TAG").exists());
+    Ok(target.context("this program is not in cargo's target folder")?.into())
 }
 
-/// The packages that declare a model. Every fault of every declaration is in
+/// The parts of a member's manifest that are read.
+#[derive(Debug, Deserialize)]
+struct Manifest {
+    package: Package,
+}
+
+#[derive(Debug, Deserialize)]
+struct Package {
+    name: String,
+    #[serde(default)]
+    metadata: Table,
+}
+
+/// The members that declare a model. Every fault of every declaration is in
 /// the error, so that one run shows them all.
-fn models(packages: &[&Package]) -> Result<Vec<Model>> {
+fn models(members: &[Utf8PathBuf]) -> Result<Vec<Model>> {
     let mut models = Vec::new();
     let mut faults = Vec::new();
-    for package in packages {
-        let Some(declared) = package.metadata.get("model") else { continue };
-        let folder = folder(package);
-        match declaration(declared) {
-            Ok(declared) => models.push(model(package, declared)),
-            Err(fault) => faults.push(format!("{}: {fault:#}", package.name)),
-        }
-        if folder.file_name() != Some(package.name.as_str()) {
+    for folder in members {
+        let path = folder.join("Cargo.toml");
+        let Manifest { package: Package { name, mut metadata } } =
+            toml::from_str(&read(&path)?).with_context(|| path.to_string())?;
+        let Some(declared) = metadata.remove("model") else { continue };
+        if folder.file_name() != Some(name.as_str()) {
             faults.push(format!(
-                "{}: its folder is {folder}; folder, crate and binary have one \
-                 name",
-                package.name
+                "{name}: its folder is {folder}; folder, crate and binary have \
+                 one name"
             ));
+        }
+        match declared
+            .try_into()
+            .map_err(Into::into)
+            .and_then(|declared| model(name.clone(), folder.clone(), declared))
+        {
+            Ok(model) => models.push(model),
+            Err(fault) => faults.push(format!("{name}: {fault:#}")),
         }
     }
     ensure!(
@@ -322,42 +344,57 @@ fn models(packages: &[&Package]) -> Result<Vec<Model>> {
     Ok(models)
 }
 
-fn model(package: &Package, declared: Declaration) -> Model {
-    let mut variants = declared.variants;
-    if variants.is_empty() {
-        variants.push(Variant::only());
-    }
-    Model {
-        name: package.name.to_string(),
-        family: declared.family,
-        summary: declared.summary,
-        clients: declared.clients,
-        transports: declared.transports,
-        threads: declared.threads,
-        variants,
-        rests_with: declared.rests_with,
-        same: declared.same,
-        folder: folder(package).to_owned(),
-    }
-}
-
-/// Parses one declaration and checks what a type can't.
-fn declaration(declared: &serde_json::Value) -> Result<Declaration> {
-    let declared: Declaration = serde_json::from_value(declared.clone())?;
+/// Checks what a type can't, and gives each variant its promises.
+fn model(
+    name: String,
+    folder: Utf8PathBuf,
+    declared: Declaration,
+) -> Result<Model> {
     let faults = faults(&declared);
     ensure!(faults.is_empty(), "{}", faults.join("; "));
-    Ok(declared)
+    let Declaration { family, summary, clients, transports, .. } = declared;
+    let mut ways = declared.variants;
+    if ways.is_empty() {
+        ways.push(VariantDeclaration::default());
+    }
+    let variant = |way: VariantDeclaration| -> Result<Variant> {
+        let mut promises = declared.promises.clone();
+        promises.extend(way.promises);
+        let promises =
+            parse_promises(promises, clients).with_context(|| {
+                match way.name.as_str() {
+                    "" => "promises".to_owned(),
+                    name => format!("variant {name:?}, promises"),
+                }
+            })?;
+        let VariantDeclaration { name, args, transports, why, .. } = way;
+        Ok(Variant { name, args, transports, why, promises })
+    };
+    let variants = ways.into_iter().map(variant).collect::<Result<_>>()?;
+    let Declaration { rests_with, same, .. } = declared;
+    Ok(Model {
+        name,
+        family,
+        summary,
+        clients,
+        transports,
+        variants,
+        rests_with,
+        same,
+        folder,
+    })
+}
+
+fn parse_promises(promises: Table, clients: Clients) -> Result<Promises> {
+    let promises: Promises = promises
+        .try_into()
+        .map_err(|error: toml::de::Error| anyhow!("{}", error.message()))?;
+    promises.check(clients == Clients::Many)?;
+    Ok(promises)
 }
 
 fn faults(declared: &Declaration) -> Vec<String> {
     let mut faults = Vec::new();
-    if !FAMILIES.contains(&declared.family.as_str()) {
-        faults.push(format!(
-            "family {:?} is none of {}",
-            declared.family,
-            FAMILIES.join(", ")
-        ));
-    }
     let summary = &declared.summary;
     if summary.trim().is_empty() {
         faults.push("summary is empty".to_owned());
@@ -389,7 +426,7 @@ fn faults(declared: &Declaration) -> Vec<String> {
 }
 
 fn variant_faults(
-    variant: &Variant,
+    variant: &VariantDeclaration,
     transports: &[Transport],
 ) -> Vec<&'static str> {
     let mut faults = Vec::new();
@@ -430,6 +467,7 @@ fn repeated(names: &[String]) -> Option<&String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::promises::Reports;
 
     const GOOD: &str = r#"
         family = "multiplexing"
@@ -441,11 +479,17 @@ mod tests {
             { name = "edge", transports = ["tcp"], why = "no datagrams" },
         ]
         same = ["Connection::on_readable"]
+        [promises]
+        answers = "one-thread"
+        waits_in = "epoll_wait"
+        reports = "level"
+        idle_kib = 0.5
+        ceiling = { clients = 4089, ends = "EMFILE" }
+        near_bare_loop = true
     "#;
 
-    fn parse(text: &str) -> Result<Declaration> {
-        let table: toml::Table = toml::from_str(text)?;
-        declaration(&serde_json::to_value(table)?)
+    fn parse(text: &str) -> Result<Model> {
+        model("name".to_owned(), "name".into(), toml::from_str(text)?)
     }
 
     /// What the declaration's error says when `from` is replaced.
@@ -456,16 +500,34 @@ mod tests {
     }
 
     #[test]
-    fn a_good_declaration_passes() {
-        let declared = parse(GOOD).unwrap();
-        assert_eq!(declared.variants.len(), 2);
-        assert_eq!(declared.clients, Clients::Many);
+    fn a_variant_promises_what_the_model_does_or_says_otherwise() {
+        let edge = "name = \"edge\", ";
+        let other = format!("{edge}promises = {{ reports = \"edge\" }}, ");
+        let model = parse(&GOOD.replace(edge, &other)).unwrap();
+        let reports = model.variants.iter().map(|it| it.promises.reports);
+        let expected = [Reports::Level, Reports::Edge].map(Some);
+        assert_eq!(reports.collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_promise_that_is_left_out_is_a_fault() {
+        let lines = GOOD.split("[promises]\n").nth(1).unwrap().lines();
+        for line in lines.filter(|line| line.contains(" = ")) {
+            let fault = fault(line, "");
+            let key = line.split('=').next().unwrap().trim();
+            assert!(fault.contains(key), "{key}: {fault}");
+            assert!(fault.starts_with("variant \"level\", promises"));
+        }
     }
 
     #[test]
     fn faults_are_named() {
         let rows = [
-            ("\"multiplexing\"", "\"polling\"", "family \"polling\" is none"),
+            ("\"multiplexing\"", "\"polling\"", "unknown variant `polling`"),
+            ("\"one-thread\"", "\"me\"", "expected one of `one-thread`"),
+            ("\"epoll_wait\"", "\"receive\"", "`reports` is for calls"),
+            ("\"many\"", "\"one\"", "for models with `clients"),
+            ("near_bare_loop", "near_loop", "unknown field `near_loop`"),
             ("one thread waits for many sockets", "\\n", "line break"),
             ("sockets with epoll(7)", "sockets.", "no full stop"),
             ("\"many\"", "\"two\"", "unknown variant `two`"),
@@ -501,17 +563,26 @@ mod tests {
     }
 
     #[test]
-    fn the_member_list_keeps_its_order() {
-        let manifest = r#"
-            [workspace]
-            members = [
-                "common", # first
-                "multiplexing-epoll",
-                "blocking",
-            ]
-        "#;
-        let expected = ["common", "multiplexing-epoll", "blocking"];
-        assert_eq!(member_list(manifest).unwrap(), expected);
+    fn names_choose_variants_in_reading_order() {
+        let workspace = Workspace::load().unwrap();
+        let chosen = |names: &[&str]| -> Result<Vec<String>> {
+            let names: Vec<_> = names.iter().map(|it| (*it).into()).collect();
+            let chosen = workspace.select(&names)?.into_iter();
+            Ok(chosen.map(|(model, variant)| model.title(variant)).collect())
+        };
+        assert_eq!(chosen(&[]).unwrap()[0], "blocking");
+        assert_eq!(
+            chosen(&["multiplexing-epoll/edge", "blocking"]).unwrap(),
+            ["blocking", "multiplexing-epoll/edge"]
+        );
+        assert_eq!(chosen(&["multiplexing-epoll"]).unwrap().len(), 3);
+        for unknown in ["epoll", "multiplexing-epoll/egde", "blocking/"] {
+            let error = chosen(&[unknown]).unwrap_err();
+            assert!(error.is::<Unknown>(), "{error}");
+            let error = error.to_string();
+            assert!(error.contains(&format!("called {unknown}\n")), "{error}");
+            assert!(error.contains("\n  multiplexing-epoll/edge "), "{error}");
+        }
     }
 
     #[test]

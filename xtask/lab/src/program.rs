@@ -8,6 +8,7 @@ use anyhow::{Error, Result};
 use clap::{Parser, Subcommand};
 
 use crate::Unsupported;
+use crate::model::Unknown;
 
 /// Builds, runs, checks and compares the models.
 #[derive(Debug, Parser)]
@@ -41,8 +42,15 @@ fn with_help_flag(mut arguments: Vec<OsString>) -> Vec<OsString> {
     arguments
 }
 
+/// As clap has it.
+const WRONG_COMMAND_LINE: u8 = 2;
+
 fn code(error: &Error) -> u8 {
-    if error.is::<Unsupported>() { Unsupported::CODE } else { 1 }
+    match () {
+        () if error.is::<Unsupported>() => Unsupported::CODE,
+        () if error.is::<Unknown>() => WRONG_COMMAND_LINE,
+        () => 1,
+    }
 }
 
 #[cfg(test)]

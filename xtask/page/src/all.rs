@@ -6,11 +6,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use cargo_metadata::camino::{Utf8Path, Utf8PathBuf};
+use camino::{Utf8Path, Utf8PathBuf};
 use compare::INTERRUPTED;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lab::Unsupported;
-use lab::model::{Clients, Model, Transport, Variant, Workspace};
+use lab::model::{Clients, Family, Model, Transport, Variant, Workspace};
+use lab::promises::WaitsIn;
 use lab::{build, process, screen};
 use load::interrupt::{self, Interrupted};
 use trace::count::Tally;
@@ -62,7 +63,8 @@ fn show(workspace: &Workspace, file: Option<&Utf8Path>) -> Result<()> {
     process::raise_descriptor_limit()?;
     interrupt::prepare()?;
     let extent = Extent { span: SPAN, timelines: true };
-    let gathered = gather(workspace, &variants(workspace), extent)?;
+    let gathered =
+        gather(workspace, &workspace.variants().collect::<Vec<_>>(), extent)?;
     let width = screen::width();
     screen::print(&figure::text::render(&gathered.columns, width))?;
     screen::print(&calls::render(&gathered, width))?;
@@ -79,15 +81,6 @@ fn show(workspace: &Workspace, file: Option<&Utf8Path>) -> Result<()> {
 
 fn write(file: &Utf8Path, text: &str) -> Result<()> {
     fs::write(file, text).with_context(|| format!("cannot write {file}"))
-}
-
-/// Every model and variant.
-fn variants(workspace: &Workspace) -> Vec<(&Model, &Variant)> {
-    let models = workspace.models.iter();
-    let all = models.flat_map(|model| {
-        model.variants.iter().map(move |variant| (model, variant))
-    });
-    all.collect()
 }
 
 /// How much is looked at.
@@ -170,17 +163,18 @@ impl Gathered {
         let title = model.title(variant);
         let is_shown = is_in_figure(model, variant);
         if is_shown || extent.timelines {
-            let played = scene::play(program, variant, Transport::Tcp)?;
+            let played = scene::play(program, &variant.args, Transport::Tcp)?;
             let steps = steps::steps(&played.trace.events);
             if is_shown {
-                let name = match model.family.as_str() {
-                    "asynchronous" => &title,
+                let name = match model.family {
+                    Family::Asynchronous => &title,
                     _ => &model.name,
                 };
                 self.columns.push(column(name, &steps, &played.marks)?);
             }
-            if is_shown && waits_otherwise_for_datagrams(model) {
-                let played = scene::play(program, variant, Transport::Udp)?;
+            if is_shown && waits_otherwise_for_datagrams(model, variant) {
+                let played =
+                    scene::play(program, &variant.args, Transport::Udp)?;
                 let steps = steps::steps(&played.trace.events);
                 let name = format!("{}, UDP", model.name);
                 self.columns.push(column(&name, &steps, &played.marks)?);
@@ -214,17 +208,17 @@ impl Gathered {
 /// asynchronous ones.
 fn is_in_figure(model: &Model, variant: &Variant) -> bool {
     let first = model.variants[0].name == variant.name;
-    match model.family.as_str() {
-        "scaling" => false,
-        "asynchronous" => true,
+    match model.family {
+        Family::Scaling => false,
+        Family::Asynchronous => true,
         _ => first,
     }
 }
 
 /// Whether datagrams are another model: a signal handler copies them.
-fn waits_otherwise_for_datagrams(model: &Model) -> bool {
-    model.family == "signal-driven"
-        && model.transports.contains(&Transport::Udp)
+fn waits_otherwise_for_datagrams(model: &Model, variant: &Variant) -> bool {
+    variant.promises.waits_in == WaitsIn::Signals
+        && model.transports_of(variant).contains(&Transport::Udp)
 }
 
 fn column(title: &str, steps: &[Step], marks: &Marks) -> Result<Column> {

@@ -7,11 +7,9 @@ use console::style;
 use lab::Unsupported;
 use lab::model::{Transport, Variant};
 use lab::server::{self, Errors, Ready, Server};
-use serde::Serialize;
 
 /// What came of starting a variant.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, PartialEq, Eq)]
 pub enum Here {
     NotBuilt,
     Runs,

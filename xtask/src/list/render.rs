@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use console::style;
-use lab::ceilings::DESCRIPTORS;
+use lab::promises::DESCRIPTORS;
 use lab::{model, screen};
 
 use super::{Entry, Here};
@@ -59,8 +59,8 @@ fn cells(entry: &Entry<'_>) -> [String; 7] {
     [
         entry.model.to_owned(),
         entry.variant.to_owned(),
-        entry.family.to_owned(),
-        entry.places(),
+        entry.family.to_string(),
+        entry.ceiling.to_string(),
         model::names(entry.transports),
         entry.here.word().to_owned(),
         entry.summary.to_owned(),
@@ -122,7 +122,7 @@ fn paragraphs(entries: &[Entry<'_>], width: usize) -> String {
                 entry.variant,
                 model::names(entry.transports),
                 entry.here.paint(&phrase),
-                entry.places()
+                entry.ceiling
             );
         }
     }
@@ -168,16 +168,12 @@ fn notes(entries: &[Entry<'_>], width: usize) -> String {
 
 /// What the numbers of clients mean.
 fn ceilings(entries: &[Entry<'_>]) -> Vec<String> {
-    let ceilings = || entries.iter().filter_map(|e| Some((e, e.ceiling?)));
-    if ceilings().next().is_none() {
-        return Vec::new();
-    }
     let mut notes = vec![format!(
         "Clients: how many are served with {DESCRIPTORS} descriptors (ulimit \
          -n {DESCRIPTORS}), and what refuses the next one."
     )];
-    for (entry, ceiling) in ceilings() {
-        let title = entry.title();
+    for entry in entries {
+        let (title, ceiling) = (entry.title(), entry.ceiling);
         if let Some(limit) = &ceiling.machine {
             notes.push(format!(
                 "{title} was tried with {}; the limit is the machine's: \
@@ -194,17 +190,25 @@ fn ceilings(entries: &[Entry<'_>]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use super::*;
-    use lab::ceilings::Ceiling;
-    use lab::model::{Clients, Transport};
+    use lab::model::{Family, Transport};
+    use lab::promises::Ceiling;
+
+    static CEILING: LazyLock<Ceiling> = LazyLock::new(|| Ceiling {
+        clients: 1_000,
+        ends: "EAGAIN".to_owned(),
+        machine: None,
+        flags: None,
+    });
 
     fn entry<'a>(model: &'a str, variant: &'a str, here: Here) -> Entry<'a> {
         Entry {
             model,
             variant,
-            family: "multiplexing",
-            clients: Clients::Many,
-            ceiling: None,
+            family: Family::Multiplexing,
+            ceiling: &CEILING,
             rests_with: &[],
             transports: &[Transport::Tcp, Transport::Udp],
             why: None,
@@ -258,14 +262,12 @@ mod tests {
     #[test]
     fn what_the_numbers_mean_is_said_below() {
         let ceiling = Ceiling {
-            clients: 1_000,
-            ends: "EAGAIN".to_owned(),
             machine: Some("pids.max".to_owned()),
             flags: Some("--loops 2".to_owned()),
+            ..CEILING.clone()
         };
         let mut sample = sample();
-        assert!(!render(&sample, Some(80)).contains("Clients:"));
-        sample[0].ceiling = Some(&ceiling);
+        sample[0].ceiling = &ceiling;
         let text = render(&sample, Some(80));
         for part in ["1000+, EAGAIN", "Clients: how", "pids.max", "--loops 2"] {
             assert!(text.contains(part), "no {part} in {text}");

@@ -4,12 +4,12 @@ use std::cell::RefCell;
 use std::fmt;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use cargo_metadata::camino::Utf8PathBuf;
-use lab::ceilings::{Ceiling, Ceilings};
+use camino::Utf8PathBuf;
 use lab::model::{Clients, Model, Transport, Variant};
+use lab::promises::Promises;
 
 use super::judge::Redis;
 use super::launch::Launch;
@@ -30,9 +30,8 @@ impl Subject {
         self.model.title(&self.variant)
     }
 
-    /// Whether this is the model's name, or `model/variant`.
-    pub fn is_called(&self, name: &str) -> bool {
-        self.model.name == name || self.title() == name
+    pub fn promises(&self) -> &Promises {
+        &self.variant.promises
     }
 
     /// Whether it serves one client at a time.
@@ -47,17 +46,15 @@ impl Subject {
 
 /// Which models a case is for. A case that one kind of model has no use for
 /// has a counterpart for that kind: nobody is excused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum For {
     Everyone,
     /// Models that serve one client at a time.
     One,
     /// Models that serve many.
     Many,
-    /// The model of this name, or one of its variants: `model/variant`.
-    Model(&'static str),
-    /// Any of these.
-    Models(&'static [&'static str]),
+    /// Models that promise this.
+    Promising(fn(&Promises) -> bool),
 }
 
 /// How a case shares the machine.
@@ -77,8 +74,8 @@ pub struct Case {
     pub name: String,
     pub models: For,
     phase: Phase,
-    /// A model that needs the machine's time for it, if others do not.
-    alone_for: Option<&'static str>,
+    /// Models that need the machine's time for it, if others do not.
+    alone_for: fn(&Promises) -> bool,
     /// How many clients it holds at a time, if many: they are descriptors of
     /// this process.
     pub crowd: usize,
@@ -94,7 +91,7 @@ impl Case {
             name: name.into(),
             models: For::Everyone,
             phase: Phase::Together,
-            alone_for: None,
+            alone_for: |_| false,
             crowd: 0,
             body: Arc::new(body),
         }
@@ -110,9 +107,9 @@ impl Case {
         self
     }
 
-    /// The same for one model, or variant, only.
-    pub fn alone_for(mut self, model: &'static str) -> Self {
-        self.alone_for = Some(model);
+    /// The same for models that promise this only.
+    pub fn alone_for(mut self, models: fn(&Promises) -> bool) -> Self {
+        self.alone_for = models;
         self
     }
 
@@ -128,17 +125,14 @@ impl Case {
             For::Everyone => true,
             For::One => subject.serves_one(),
             For::Many => !subject.serves_one(),
-            For::Model(name) => subject.is_called(name),
-            For::Models(names) => {
-                names.iter().any(|name| subject.is_called(name))
-            }
+            For::Promising(condition) => condition(subject.promises()),
         }
     }
 
     pub fn phase_for(&self, subject: &Subject) -> Phase {
-        match self.alone_for {
-            Some(model) if subject.is_called(model) => Phase::Alone,
-            _ => self.phase,
+        match (self.alone_for)(subject.promises()) {
+            true => Phase::Alone,
+            false => self.phase,
         }
     }
 
@@ -167,27 +161,11 @@ pub struct Surroundings {
     pub seed: u64,
     /// The Redis that judges replies, or why there is none.
     pub redis: Result<Redis, String>,
-    /// Where models were found to end.
-    pub ceilings: Ceilings,
     /// The folder of the transcripts.
     pub golden: Utf8PathBuf,
     pub scenes: Scenes,
-    /// Where they are found to end now, if that is to be written down.
-    pub recorded: Option<Mutex<Ceilings>>,
-}
-
-impl Surroundings {
-    pub fn records(&self) -> bool {
-        self.recorded.is_some()
-    }
-
-    pub fn record(&self, title: String, ceiling: Ceiling) {
-        if let Some(recorded) = &self.recorded {
-            let mut all =
-                recorded.lock().unwrap_or_else(PoisonError::into_inner);
-            all.set(title, ceiling);
-        }
-    }
+    /// Transcripts are written, not compared.
+    pub records: bool,
 }
 
 /// One run of one case against one subject.

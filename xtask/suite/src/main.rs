@@ -15,7 +15,6 @@ mod interrupt;
 mod judge;
 mod launch;
 mod load;
-pub mod memory;
 mod progress;
 mod queue;
 mod reply;
@@ -27,13 +26,12 @@ mod tail;
 mod units;
 
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Subcommand;
-use lab::ceilings::Ceilings;
-use lab::model::{Model, Workspace};
+use lab::model::{Model, Variant, Workspace};
 use lab::{build, process, program};
 use trace::golden;
 
@@ -48,8 +46,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Measure what an idle client costs in memory, model by model.
-    Memory(memory::Flags),
     /// Run the shared suite on the named models.
     Test(Flags),
     /// Build everything, run the unit tests and the suite on every model.
@@ -58,7 +54,6 @@ enum Command {
 
 fn main() -> ExitCode {
     program::main(|command| match command {
-        Command::Memory(flags) => memory::run(&flags),
         Command::Test(flags) => test(&flags),
         Command::TestAll(flags) => test_all(&flags),
     })
@@ -100,9 +95,9 @@ struct Options {
     /// Show so many of the cases that took longest.
     #[arg(long, value_name = "N", default_value_t = 0)]
     slowest: usize,
-    /// Write down where models end, in xtask/ceilings.toml, and what calls
-    /// they make, in xtask/trace/golden, instead of comparing with what
-    /// stands there.
+    /// Write down what calls the models make, in xtask/trace/golden, instead
+    /// of comparing with what stands there; and try the ceilings that are the
+    /// machine's with as many clients as were declared.
     #[arg(long)]
     record: bool,
 }
@@ -155,16 +150,11 @@ fn run(
         seed: options.seed,
         // Started here, because it would end with the thread that started it.
         redis: Redis::start(),
-        ceilings: Ceilings::load(workspace)?,
         golden: golden::folder(workspace),
         scenes: Scenes::default(),
-        recorded: options.record.then(Mutex::default),
+        records: options.record,
     });
     let report = runner::run(plan, options.jobs, &around)?;
-    if let Some(recorded) = &around.recorded {
-        let recorded = recorded.lock().unwrap_or_else(PoisonError::into_inner);
-        recorded.save(workspace)?;
-    }
     Ok(report)
 }
 
@@ -173,27 +163,12 @@ fn subjects(
     workspace: &Workspace,
     names: &[String],
 ) -> Result<Vec<Arc<Subject>>> {
-    let mut unknown: Vec<_> = names.iter().collect();
-    let mut subjects = Vec::new();
-    for model in &workspace.models {
-        for variant in &model.variants {
-            let title = model.title(variant);
-            let chosen = |name: &String| *name == model.name || *name == title;
-            if names.is_empty() || names.iter().any(chosen) {
-                subjects.push(Arc::new(Subject {
-                    model: model.clone(),
-                    variant: variant.clone(),
-                    program: build::binary(workspace, model),
-                }));
-            }
-            unknown.retain(|name| !chosen(name));
-        }
-    }
-    if let Some(name) = unknown.first() {
-        // Says which there are.
-        let model = name.split('/').next().unwrap_or(name);
-        workspace.model(model)?;
-        bail!("{model} has no variant called {name}");
-    }
-    Ok(subjects)
+    let subject = |(model, variant): (&Model, &Variant)| {
+        Arc::new(Subject {
+            model: model.clone(),
+            variant: variant.clone(),
+            program: build::binary(workspace, model),
+        })
+    };
+    Ok(workspace.select(names)?.into_iter().map(subject).collect())
 }

@@ -52,7 +52,7 @@ impl Scenes {
 
 fn play(subject: &Subject, transport: Transport) -> Outcome {
     let (program, variant) = (&subject.program, &subject.variant);
-    match scene::play_with(program, variant, transport, SILENCE) {
+    match scene::play_with(program, &variant.args, transport, SILENCE) {
         Ok(played) => Outcome::Seen(Arc::new(Seen::new(&played))),
         Err(error) => match error.downcast_ref::<Refused>() {
             // One reason for all, whichever server it was.

@@ -6,7 +6,7 @@
 //! ``[`Server::run`]`` promises a method, field or variant of that type, and
 //! ``[`stop::signals`]`` names a function together with its file.
 
-use cargo_metadata::camino::{Utf8Path, Utf8PathBuf};
+use camino::{Utf8Path, Utf8PathBuf};
 
 use super::definitions::definitions;
 use super::{Problem, Source};

@@ -18,7 +18,7 @@ use std::fs;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use cargo_metadata::camino::{Utf8Path, Utf8PathBuf};
+use camino::{Utf8Path, Utf8PathBuf};
 use clap::Subcommand;
 use lab::model::{Model, Workspace};
 use lab::{program, screen};

@@ -37,7 +37,7 @@ fn row(model: &Model) -> [String; 6] {
     }
     [
         format!("[{0}]({0}/src/main.rs)", model.name),
-        model.family.clone(),
+        model.family.to_string(),
         names.join(", "),
         model.clients.to_string(),
         serves,
@@ -75,46 +75,23 @@ pub fn with_table(text: &str, table: &str) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lab::model::{Clients, Threads, Transport, Variant};
+    use lab::model::Workspace;
 
     const README: &str =
         "# Title\n\n<!-- models -->\nold\n<!-- /models -->\nend\n";
 
-    fn model() -> Model {
-        let variant = |name: &str, narrow: Option<Vec<Transport>>| Variant {
-            name: name.to_owned(),
-            args: Vec::new(),
-            transports: narrow,
-            why: None,
-            threads: None,
-        };
-        Model {
-            name: "async-io".to_owned(),
-            family: "asynchronous".to_owned(),
-            summary: "the kernel does the copying".to_owned(),
-            clients: Clients::Many,
-            transports: vec![Transport::Tcp, Transport::Udp],
-            threads: Threads::One,
-            variants: vec![
-                variant("io-uring", None),
-                variant("posix-aio", Some(vec![Transport::Tcp])),
-            ],
-            rests_with: Vec::new(),
-            same: Vec::new(),
-            folder: "async-io".into(),
-        }
-    }
-
     #[test]
     fn the_table_has_a_row_for_each_model() {
-        let table = table(&[model()]);
+        let workspace = Workspace::load().unwrap();
+        let model = workspace.model("async-io").unwrap();
+        let table = table(std::slice::from_ref(model));
         let lines: Vec<_> = table.lines().collect();
         assert_eq!(lines.len(), 3);
         assert_eq!(
             lines[2],
             "| [async-io](async-io/src/main.rs) | asynchronous | io-uring, \
-             posix-aio | many    | tcp udp (posix-aio: tcp) | the kernel does \
-             the copying |"
+             posix-aio | many    | tcp udp (posix-aio: tcp) | one thread \
+             submits operations, and completions bring the data |"
         );
         assert!(lines.iter().all(|line| line.len() == lines[0].len()));
     }

@@ -5,10 +5,10 @@ use std::fs::File;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use cargo_metadata::camino::Utf8PathBuf;
+use camino::Utf8PathBuf;
 use clap::Subcommand;
 use lab::Unsupported;
-use lab::model::{self, Model, Transport, Variant, Workspace};
+use lab::model::{Model, Transport, Variant, Workspace};
 use lab::{build, program, screen};
 use trace::phases::Phases;
 use trace::steps::Step;
@@ -54,9 +54,7 @@ pub fn run(flags: &Flags) -> Result<ExitCode> {
         // Before a build that takes its time.
         File::create(file).with_context(|| format!("cannot write {file}"))?;
     }
-    let Some((model, variant)) = workspace.variant(&flags.title) else {
-        return Ok(model::unknown(&workspace, &flags.title));
-    };
+    let (model, variant) = workspace.variant(&flags.title)?;
     let transport = if flags.udp { Transport::Udp } else { Transport::Tcp };
     if let Some(why) = model.unserved(variant, transport) {
         eprintln!("error: {why}");
@@ -85,7 +83,7 @@ fn show(
     flags: &Flags,
 ) -> Result<()> {
     let program = build::binary(workspace, model);
-    let played = scene::play(&program, variant, transport)?;
+    let played = scene::play(&program, &variant.args, transport)?;
     let steps = steps::steps(&played.trace.events);
     let phases = Phases::find(&steps, &played.marks);
     let phases = phases.context("the trace does not show the request")?;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use lab::Unsupported;
-use lab::model::{Transport, Variant};
+use lab::model::Transport;
 use lab::server::{tie, wait_until_ready, without_prefix};
 use nix::sys::signal::Signal;
 
@@ -55,21 +55,21 @@ pub struct Played {
 /// Starts the server under the tracer and plays the scene.
 pub fn play(
     program: &Path,
-    variant: &Variant,
+    arguments: &[String],
     transport: Transport,
 ) -> Result<Played> {
-    play_with(program, variant, transport, SILENCE)
+    play_with(program, arguments, transport, SILENCE)
 }
 
 /// The same with a client that is silent for so long, or until the server
 /// rests, which may take longer.
 pub fn play_with(
     program: &Path,
-    variant: &Variant,
+    arguments: &[String],
     transport: Transport,
     silence: Duration,
 ) -> Result<Played> {
-    let mut tracee = start(program, &variant.args, transport)?;
+    let mut tracee = start(program, arguments, transport)?;
     let address = match ready(&mut tracee, transport) {
         Ok(address) => address,
         Err(error) => return Err(without_ready_line(tracee, error)),
@@ -244,10 +244,9 @@ mod tests {
     /// The scene with a shell script as the server, and what went wrong. None
     /// where tracing is forbidden.
     fn failure(script: &str) -> Option<anyhow::Error> {
-        let mut variant = Variant::only();
-        variant.args = vec!["-c".to_owned(), script.to_owned()];
-        let error =
-            play(Path::new("/bin/sh"), &variant, Transport::Tcp).unwrap_err();
+        let arguments = ["-c", script].map(str::to_owned);
+        let shell = Path::new("/bin/sh");
+        let error = play(shell, &arguments, Transport::Tcp).unwrap_err();
         (!is_forbidden(&error)).then_some(error)
     }
 

@@ -23,7 +23,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Subcommand;
-use lab::model::{self, Model, Transport, Variant, Workspace};
+use lab::model::{Model, Transport, Variant, Workspace};
 use lab::{build, program, screen};
 
 use capture::Capture;
@@ -75,9 +75,7 @@ pub struct Flags {
 /// can't run; with 2 where there is no such model.
 pub fn run(flags: &Flags) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
-    let Some((model, variant)) = workspace.variant(&flags.title) else {
-        return Ok(model::unknown(&workspace, &flags.title));
-    };
+    let (model, variant) = workspace.variant(&flags.title)?;
     let script = flags.script();
     if let Some(why) = model.unserved(variant, script.transport) {
         eprintln!("error: {why}");

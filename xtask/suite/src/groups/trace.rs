@@ -7,14 +7,7 @@ use trace::golden;
 use trace::rules::{Rule, rules};
 use trace::transcript::transcript;
 
-use crate::case::{Case, For, Subject, Trial, skip};
-
-/// Models without a transcript, and why; rules hold for them all the same.
-const NO_ORDER: &[(&str, &str)] = &[
-    ("async-io/posix-aio", "its C library's threads run as they like"),
-    ("task-per-connection", "any worker may run any task"),
-    ("loop-per-core", "the kernel picks the loop that a client comes to"),
-];
+use crate::case::{Case, For, Trial, skip};
 
 pub fn cases() -> Vec<Case> {
     let transcripts = [
@@ -22,11 +15,8 @@ pub fn cases() -> Vec<Case> {
         Case::new("transcript_udp", |trial| compare(trial, Transport::Udp)),
     ];
     let rules = rules().map(|rule| {
-        let models = match rule.models {
-            [] => For::Everyone,
-            names => For::Models(names),
-        };
-        Case::new(rule.name, |trial| hold(trial, rule)).only(models)
+        Case::new(rule.name, |trial| hold(trial, rule))
+            .only(For::Promising(rule.whose))
     });
     transcripts.into_iter().chain(rules).collect()
 }
@@ -34,14 +24,14 @@ pub fn cases() -> Vec<Case> {
 fn compare(trial: &Trial, transport: Transport) -> Result<()> {
     let (subject, around) = (&trial.subject, &trial.surroundings);
     check_transport(trial, transport)?;
-    if let Some(why) = without_order(subject) {
+    if let Some(why) = &subject.promises().unordered {
         return Err(skip(format!("no order to compare with: {why}")));
     }
     let title = subject.title();
     let seen = around.scenes.seen(subject, transport)?;
     let text = transcript(&seen.steps, &seen.marks, transport);
     let folder = &around.golden;
-    if around.records() {
+    if around.records {
         return golden::write(folder, &title, transport, &text);
     }
     golden::compare(folder, &title, transport, &text)
@@ -52,11 +42,6 @@ fn check_transport(trial: &Trial, transport: Transport) -> Result<()> {
         Transport::Tcp => Ok(()),
         Transport::Udp => trial.needs_datagrams(),
     }
-}
-
-fn without_order(subject: &Subject) -> Option<&'static str> {
-    let found = NO_ORDER.iter().find(|(name, _)| subject.is_called(name));
-    found.map(|(_, why)| *why)
 }
 
 /// A rule holds for each transport that it is about and the subject serves.

@@ -1,6 +1,10 @@
 //! Who answers: a process, a thread, or whoever comes by.
 
 use anyhow::{Result, bail, ensure};
+use lab::promises::Answers::{
+    AnyThread, FirstThread, OneLoop, OneThread, OwnProcess, OwnThread,
+};
+use lab::promises::WaitsIn::Aio;
 
 use super::seen::{Made, Seen};
 use super::{BOTH, Rule, TCP};
@@ -12,29 +16,21 @@ use crate::steps::Deed;
 pub const RULES: &[Rule] = &[
     Rule {
         name: "starts_nobody",
-        models: &[
-            "blocking",
-            "nonblocking",
-            "multiplexing-select",
-            "multiplexing-poll",
-            "multiplexing-epoll",
-            "signal-driven",
-            "async-io/io-uring",
-        ],
+        whose: |it| it.answers == OneThread,
         transports: BOTH,
         why: "one thread does it all",
         check: starts_nobody,
     },
     Rule {
         name: "answers_from_a_child",
-        models: &["process-per-connection"],
+        whose: |it| it.answers == OwnProcess,
         transports: BOTH,
         why: "each client has a process of its own, and the parent has none",
         check: answers_from_a_child,
     },
     Rule {
         name: "parent_and_child_part",
-        models: &["process-per-connection"],
+        whose: |it| it.answers == OwnProcess,
         transports: TCP,
         why: "a child that kept the listener would keep the port, and a parent \
               that kept the stream would keep the client from its end",
@@ -42,7 +38,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "reaps_its_children",
-        models: &["process-per-connection"],
+        whose: |it| it.answers == OwnProcess,
         transports: TCP,
         why: "a child that nobody waits for stays behind as a zombie",
         check: |seen| {
@@ -55,14 +51,14 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "answers_from_its_own_thread",
-        models: &["thread-per-connection"],
+        whose: |it| it.answers == OwnThread,
         transports: BOTH,
         why: "each client has a thread of its own, which is not the main one",
         check: answers_from_its_own_thread,
     },
     Rule {
         name: "main_thread_takes_newcomers_only",
-        models: &["task-per-connection", "loop-per-core"],
+        whose: |it| matches!(it.answers, AnyThread | OneLoop),
         transports: BOTH,
         why: "the main thread serves nobody",
         check: |seen| {
@@ -71,14 +67,14 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "client_stays_with_its_loop",
-        models: &["loop-per-core"],
+        whose: |it| it.answers == OneLoop,
         transports: BOTH,
         why: "no loop ever hands a client to another",
         check: stays_with_its_loop,
     },
     Rule {
         name: "main_thread_copies_nothing",
-        models: &["async-io/posix-aio"],
+        whose: |it| it.answers == FirstThread,
         transports: TCP,
         why: "aio_read(3) and aio_write(3) are carried out by the C library's \
               threads",
@@ -88,7 +84,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "learns_by_completion",
-        models: &["async-io/posix-aio"],
+        whose: |it| it.waits_in == Aio,
         transports: TCP,
         why: "the main thread learns of the data by a completion, once another \
               thread has copied it",

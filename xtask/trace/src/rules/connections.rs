@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
+use lab::promises::WaitsIn::{Aio, Nothing, Receive};
 
 use super::seen::Seen;
-use super::{BOTH, Rule, TCP};
+use super::{BOTH, EVERYONE, Rule, TCP, waits_for_readiness};
 use crate::decode::Family;
 use crate::roles::Role;
 use crate::steps::Deed;
@@ -13,7 +14,7 @@ use crate::steps::Deed;
 pub const RULES: &[Rule] = &[
     Rule {
         name: "accepts_with_cloexec",
-        models: &[],
+        whose: EVERYONE,
         transports: TCP,
         why: "a client's descriptor must not outlive an execve(2), and a flag \
               set later would come too late for a fork between the two",
@@ -21,34 +22,21 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "accepts_nonblocking",
-        models: &[
-            "nonblocking",
-            "multiplexing-select",
-            "multiplexing-poll",
-            "multiplexing-epoll",
-            "signal-driven",
-            "task-per-connection",
-            "loop-per-core",
-        ],
+        whose: |it| it.waits_in == Nothing || waits_for_readiness(it),
         transports: TCP,
         why: "who has others to serve must not wait in a client's call",
         check: |seen| accepts_with(seen, libc::SOCK_NONBLOCK, "SOCK_NONBLOCK"),
     },
     Rule {
         name: "accepts_blocking",
-        models: &[
-            "blocking",
-            "async-io/posix-aio",
-            "process-per-connection",
-            "thread-per-connection",
-        ],
+        whose: |it| matches!(it.waits_in, Receive | Aio),
         transports: TCP,
         why: "the call that transfers is the one that waits",
         check: accepts_blocking,
     },
     Rule {
         name: "closes_each_client_once",
-        models: &[],
+        whose: EVERYONE,
         transports: TCP,
         why: "a descriptor that is not closed is lost, and one that is closed \
               twice may be another's the second time",
@@ -56,7 +44,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "uses_no_closed_descriptor",
-        models: &[],
+        whose: EVERYONE,
         transports: BOTH,
         why: "EBADF means that the program has lost track of its descriptors",
         check: |seen| {
@@ -66,18 +54,14 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "one_at_a_time",
-        models: &["blocking"],
+        whose: |it| it.ceiling.clients == 1,
         transports: TCP,
         why: "who comes second waits until the first has left",
         check: one_at_a_time,
     },
     Rule {
         name: "asks_for_a_deadline",
-        models: &[
-            "blocking",
-            "process-per-connection",
-            "thread-per-connection",
-        ],
+        whose: |it| it.waits_in == Receive,
         transports: TCP,
         why: "a receive that waits ends by the socket's own deadline only, \
               which is set before",

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use lab::promises::WaitsIn::{IoUringEnter, Signals};
 
 use super::seen::{Made, Seen};
-use super::{BOTH, Rule, TCP, UDP};
+use super::{BOTH, Rule, TCP, UDP, waits_for_readiness};
 use crate::decode::Family;
 use crate::figure::Column;
 use crate::scene::Marks;
@@ -14,12 +15,7 @@ use crate::steps::{Deed, Step, defers_copies, is_delivered};
 pub const RULES: &[Rule] = &[
     Rule {
         name: "learns_when_its_wait_returns",
-        models: &[
-            "multiplexing-select",
-            "multiplexing-poll",
-            "multiplexing-epoll",
-            "signal-driven",
-        ],
+        whose: |it| waits_for_readiness(it) && it.is_one_thread(),
         transports: TCP,
         why: "a thread learns of a queued signal as it does of an entry in a \
               ready list, when the call it waits in returns",
@@ -27,14 +23,14 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "learns_by_signal",
-        models: &["signal-driven"],
+        whose: |it| it.waits_in == Signals,
         transports: BOTH,
         why: "data is received because a signal names its socket",
         check: learns_by_signal,
     },
     Rule {
         name: "handler_runs_inside_the_wait",
-        models: &["signal-driven"],
+        whose: |it| it.waits_in == Signals,
         transports: UDP,
         why: "SIGUSR1 is unblocked inside ppoll(2) only, so that its handler \
               interrupts no other code",
@@ -42,7 +38,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "copies_inside_enter",
-        models: &["async-io/io-uring"],
+        whose: |it| it.waits_in == IoUringEnter,
         transports: BOTH,
         why: "one call per round waits, copies and reports; no other call \
               receives, and IORING_SETUP_DEFER_TASKRUN leaves the copy to \

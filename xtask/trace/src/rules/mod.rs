@@ -12,14 +12,15 @@ mod waits;
 
 use anyhow::{Context, Result};
 use lab::model::Transport;
+use lab::promises::Promises;
 pub use seen::Seen;
 
 /// One rule.
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
     pub name: &'static str,
-    /// Whose it is: models, or variants. Empty: everyone's.
-    pub models: &'static [&'static str],
+    /// Who has to keep it: those who promise this.
+    pub whose: fn(&Promises) -> bool,
     /// What it is about.
     pub transports: &'static [Transport],
     /// The reason; a failure says it first.
@@ -49,3 +50,9 @@ pub fn rules() -> impl Iterator<Item = &'static Rule> {
 const TCP: &[Transport] = &[Transport::Tcp];
 const UDP: &[Transport] = &[Transport::Udp];
 const BOTH: &[Transport] = &[Transport::Tcp, Transport::Udp];
+
+const EVERYONE: fn(&Promises) -> bool = |_| true;
+
+fn waits_for_readiness(promises: &Promises) -> bool {
+    promises.waits_in.is_for_readiness()
+}

@@ -1,6 +1,9 @@
 //! What a model registers, and what it hands over to the kernel.
 
 use anyhow::{Result, ensure};
+use lab::promises::Reports::{Edge, Level, Oneshot};
+use lab::promises::WaitsIn::IoUringEnter;
+use lab::promises::{Promises, Reports, WaitsIn};
 
 use super::seen::{Made, Seen};
 use super::{BOTH, Rule, TCP};
@@ -11,19 +14,14 @@ use crate::steps::Deed;
 pub const RULES: &[Rule] = &[
     Rule {
         name: "registers_once",
-        models: &[
-            "multiplexing-epoll/level",
-            "multiplexing-epoll/edge",
-            "task-per-connection",
-            "loop-per-core",
-        ],
+        whose: |it| in_epoll(it, Level) || in_epoll(it, Edge),
         transports: TCP,
         why: "a socket joins epoll's set once, and is never armed again",
         check: registers_once,
     },
     Rule {
         name: "registers_for_levels",
-        models: &["multiplexing-epoll/level"],
+        whose: |it| in_epoll(it, Level),
         transports: TCP,
         why: "a socket is reported whenever it is ready",
         check: |seen| {
@@ -36,11 +34,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "registers_for_edges",
-        models: &[
-            "multiplexing-epoll/edge",
-            "task-per-connection",
-            "loop-per-core",
-        ],
+        whose: |it| in_epoll(it, Edge),
         transports: TCP,
         why: "a socket is reported when something new has happened",
         check: |seen| {
@@ -51,7 +45,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "rearms_after_each_report",
-        models: &["multiplexing-epoll/oneshot"],
+        whose: |it| in_epoll(it, Oneshot),
         transports: TCP,
         why: "a report disarms the socket: without another epoll_ctl(2) it \
               would be the last",
@@ -59,19 +53,14 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "reads_until_empty",
-        models: &[
-            "multiplexing-epoll/edge",
-            "signal-driven",
-            "task-per-connection",
-            "loop-per-core",
-        ],
+        whose: |it| it.reports == Some(Edge),
         transports: TCP,
         why: "what is left unread is not reported again",
         check: reads_until_empty,
     },
     Rule {
         name: "transfers_are_operations",
-        models: &["async-io/io-uring"],
+        whose: |it| it.waits_in == IoUringEnter,
         transports: BOTH,
         why: "accept, receive and send are operations of the ring; no system \
               call of these names is made",
@@ -79,7 +68,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "one_call_a_round",
-        models: &["async-io/io-uring"],
+        whose: |it| it.waits_in == IoUringEnter,
         transports: BOTH,
         why: "io_uring_enter(2) hands over what is wanted and waits for what \
               is done, and between a request and its reply nothing else is \
@@ -88,12 +77,16 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "one_receive_for_all",
-        models: &["async-io/io-uring"],
+        whose: |it| it.waits_in == IoUringEnter,
         transports: BOTH,
         why: "one operation receives for as long as there is somebody",
         check: one_receive,
     },
 ];
+
+fn in_epoll(promises: &Promises, reports: Reports) -> bool {
+    promises.waits_in == WaitsIn::EpollWait && promises.reports == Some(reports)
+}
 
 fn about_client(made: &Made<'_>) -> bool {
     made.call.name == "epoll_ctl"

@@ -1,9 +1,13 @@
 //! Where a model waits, and where it never does.
 
 use anyhow::{Result, ensure};
+use lab::promises::Answers::OwnProcess;
+use lab::promises::WaitsIn::{
+    EpollWait, IoUringEnter, Nothing, Poll, Receive, Select, Signals,
+};
 
 use super::seen::{Made, Seen};
-use super::{BOTH, Rule, TCP};
+use super::{BOTH, Rule, TCP, waits_for_readiness};
 use crate::decode::Family;
 use crate::roles::Role;
 use crate::transcript::name;
@@ -11,25 +15,21 @@ use crate::transcript::name;
 pub const RULES: &[Rule] = &[
     Rule {
         name: "waits_in_the_transfer",
-        models: &[
-            "blocking",
-            "process-per-connection",
-            "thread-per-connection",
-        ],
+        whose: |it| it.waits_in == Receive,
         transports: BOTH,
         why: "the receive itself waits, and copies when the data is there",
         check: waits_in_the_transfer,
     },
     Rule {
         name: "asks_no_readiness",
-        models: &["blocking", "thread-per-connection"],
+        whose: |it| it.waits_in == Receive && it.answers != OwnProcess,
         transports: BOTH,
         why: "a thread that waits inside its transfers has nothing to ask",
         check: |seen| seen.never(|made| made.is(Family::Readiness)),
     },
     Rule {
         name: "child_asks_no_readiness",
-        models: &["process-per-connection"],
+        whose: |it| it.answers == OwnProcess,
         transports: BOTH,
         why: "a child waits inside its transfers and has nothing to ask; the \
               parent, which has no client, asks",
@@ -41,28 +41,28 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "never_waits",
-        models: &["nonblocking"],
+        whose: |it| it.waits_in == Nothing,
         transports: BOTH,
         why: "without --pause-us it polls its sockets, and never sleeps",
         check: never_waits,
     },
     Rule {
         name: "waits_in_select",
-        models: &["multiplexing-select"],
+        whose: |it| it.waits_in == Select,
         transports: BOTH,
         why: "one select(2) waits for all sockets, and nothing else waits",
         check: |seen| waits_in(seen, "select"),
     },
     Rule {
         name: "waits_in_poll",
-        models: &["multiplexing-poll"],
+        whose: |it| it.waits_in == Poll,
         transports: BOTH,
         why: "one poll(2) waits for all sockets, and nothing else waits",
         check: |seen| waits_in(seen, "poll"),
     },
     Rule {
         name: "waits_in_epoll",
-        models: &["multiplexing-epoll", "task-per-connection", "loop-per-core"],
+        whose: |it| it.waits_in == EpollWait,
         transports: BOTH,
         why: "one epoll_wait(2) waits for all sockets, and no other call that \
               asks for readiness is made",
@@ -70,14 +70,14 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "names_all_sockets",
-        models: &["multiplexing-select", "multiplexing-poll"],
+        whose: |it| matches!(it.waits_in, Select | Poll),
         transports: TCP,
         why: "the kernel keeps no list, so each wait names every socket",
         check: names_all_sockets,
     },
     Rule {
         name: "waits_for_signals_only",
-        models: &["signal-driven"],
+        whose: |it| it.waits_in == Signals,
         transports: BOTH,
         why: "it learns of data by signals, and asks no socket whether it is \
               ready",
@@ -85,15 +85,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "never_waits_in_a_transfer",
-        models: &[
-            "multiplexing-select",
-            "multiplexing-poll",
-            "multiplexing-epoll",
-            "signal-driven",
-            "async-io/io-uring",
-            "task-per-connection",
-            "loop-per-core",
-        ],
+        whose: |it| it.waits_in == IoUringEnter || waits_for_readiness(it),
         transports: BOTH,
         why: "who waits in one client's call leaves the others waiting",
         check: |seen| {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lab::process::{limit_address_space, poll_until};
+use lab::promises::Answers;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 
@@ -24,7 +25,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("faults::nobody_to_serve_newcomers", nobody_to_serve)
             .only(For::Many),
         Case::new("faults::no_memory_for_a_thread", no_memory_for_a_thread)
-            .only(For::Model("thread-per-connection")),
+            .only(For::Promising(|it| it.answers == Answers::OwnThread)),
         Case::new("faults::accept_out_of_memory", |trial| {
             accept_fails(trial, Errno::ENOMEM)
         }),

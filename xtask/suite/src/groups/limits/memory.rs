@@ -1,16 +1,26 @@
 //! What one hostile client can make a server hold, and what an idle one costs.
 
-use anyhow::{Result, ensure};
+use std::rc::Rc;
+use std::thread;
+use std::time::Duration;
 
-use super::super::{Left, Witness, bound_for_one};
+use anyhow::{Context, Result, ensure};
+
+use super::super::{Left, Witness, bound_for_one, was_served};
 use crate::bytes::{echo, payload};
 use crate::case::{Case, For, Trial, skip};
-use crate::memory::{self, bound};
+use crate::client::Client;
+use crate::server::Server;
 
 const MAX_REQUEST: u64 = 1 << 20;
 
-/// Idle clients, each of whom is to cost next to nothing.
-const MANY: usize = 1_200;
+/// Idle clients at the first look and at the second: as many as select(2) can
+/// wait for.
+const SOME: usize = 200;
+const MANY: usize = 1_000;
+
+/// Clients who come at a time: see `ceiling`.
+const AT_A_TIME: usize = 64;
 
 pub fn cases() -> Vec<Case> {
     let hostile = |name: &'static str, opening: &'static str, flood| {
@@ -67,20 +77,72 @@ fn bounded(trial: &Trial, opening: &str, flood: &str) -> Result<()> {
     witness.is_served()
 }
 
-/// What `cargo xtask memory` measures, with fewer clients. Memory grows in
-/// steps, which weigh more then: half a KiB for each client at most.
+/// What an idle client that did one PING costs, as the slope between some and
+/// many: what a server needs in any case does not count. Memory grows in
+/// steps, which weigh more with so few: half a KiB for each client at most.
 fn slope(trial: &Trial) -> Result<()> {
     const STEP: f64 = 0.5;
 
-    let Some(most) = bound(&trial.subject) else {
-        return Err(skip("promises no bound on an idle client's memory"));
-    };
-    let each = memory::slope(trial, 200, MANY)?;
+    let promised = trial.subject.promises().idle_kib;
+    let most = promised.context("no promise on an idle client's memory")?;
+    let each = measure(trial, SOME, MANY)?;
     ensure!(
         each <= most + STEP,
         "an idle client costs {each:.2} KiB, not {most} and {STEP} for a step"
     );
     Ok(())
+}
+
+/// Starts a server and holds so many clients, then more: what each of those
+/// costs, in KiB.
+fn measure(trial: &Trial, from: usize, to: usize) -> Result<f64> {
+    let server = trial.serve()?;
+    let mut clients = Vec::new();
+    let mut held = [0; 2];
+    for (held, count) in held.iter_mut().zip([from, to]) {
+        bring(&server, &mut clients, count)?;
+        *held = at_rest(&server);
+    }
+    drop(clients);
+    server.stop()?;
+    let [before, after] = held.map(|bytes| bytes as f64);
+    Ok((after - before) / (to - from) as f64 / 1024.0)
+}
+
+/// Connects clients until there are so many, and lets each do one PING.
+fn bring(
+    server: &Rc<Server>,
+    clients: &mut Vec<Client>,
+    count: usize,
+) -> Result<()> {
+    while clients.len() < count {
+        let first = clients.len();
+        for _ in first..count.min(first + AT_A_TIME) {
+            let mut client = server.connect()?;
+            client.send("PING\r\n")?;
+            clients.push(client);
+        }
+        for (client, number) in clients[first..].iter_mut().zip(first..) {
+            let served = was_served(client)
+                .with_context(|| format!("after {number} clients"))?;
+            ensure!(served, skip(format!("refuses the next of {number}")));
+        }
+    }
+    Ok(())
+}
+
+/// What the server's processes hold once that does not change any more.
+fn at_rest(server: &Server) -> u64 {
+    let mut before = server.memory();
+    for _ in 0..20 {
+        thread::sleep(Duration::from_millis(100));
+        let now = server.memory();
+        if now == before {
+            break;
+        }
+        before = now;
+    }
+    before
 }
 
 /// Whatever a client has needed, once it is idle it holds no buffer. Where it

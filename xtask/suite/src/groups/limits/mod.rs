@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use lab::process::poll_until;
+use lab::promises::Answers;
 
 use super::Left;
 use crate::PATIENCE;
@@ -167,7 +168,7 @@ fn warns(trial: &Trial) -> Result<()> {
         .flags("--max-connections 100000")
         .start()?;
     server.connect()?.ping()?;
-    if trial.subject.model.name == "process-per-connection" {
+    if trial.subject.promises().answers == Answers::OwnProcess {
         // Its clients' descriptors are their processes'.
         return Ok(());
     }

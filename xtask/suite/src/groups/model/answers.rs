@@ -4,48 +4,12 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use anyhow::{Context, Result, ensure};
+use lab::promises::Answers::{self, *};
 
-use crate::case::{Case, For, Subject, Trial, skip};
+use crate::case::{Case, For, Trial};
 use crate::groups::Left;
 use crate::reply::Info;
 use crate::server::Server;
-
-/// Who answers a client.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
-    /// The one thread that the server consists of.
-    OneThread,
-    /// The first thread. Others, which a library keeps, only wait and copy;
-    /// they come with the clients and leave with them.
-    FirstThread,
-    /// A process of the client's own.
-    OwnProcess,
-    /// A thread of the client's own.
-    OwnThread,
-    /// One of several threads that are there from the start: this time this
-    /// one, next time another.
-    AnyOfSome,
-    /// One of several event loops with a thread each, always the same.
-    OneOfSome,
-}
-
-use Answer::*;
-
-/// A model's, or one of its variants'.
-const ANSWERS: &[(&str, Answer)] = &[
-    ("blocking", OneThread),
-    ("nonblocking", OneThread),
-    ("multiplexing-select", OneThread),
-    ("multiplexing-poll", OneThread),
-    ("multiplexing-epoll", OneThread),
-    ("signal-driven", OneThread),
-    ("async-io/io-uring", OneThread),
-    ("async-io/posix-aio", FirstThread),
-    ("process-per-connection", OwnProcess),
-    ("thread-per-connection", OwnThread),
-    ("task-per-connection", AnyOfSome),
-    ("loop-per-core", OneOfSome),
-];
 
 pub fn cases() -> Vec<Case> {
     vec![
@@ -53,15 +17,6 @@ pub fn cases() -> Vec<Case> {
         Case::new("who_answers_fifty", fifty).only(For::Many),
         Case::new("who_answers_datagrams", datagrams),
     ]
-}
-
-fn answer(subject: &Subject) -> Result<Answer> {
-    let (name, title) = (&subject.model.name, subject.title());
-    let found =
-        ANSWERS.iter().find(|(known, _)| known == name || *known == title);
-    found.map(|(_, answer)| *answer).ok_or_else(|| {
-        skip(format!("nobody has written down who answers in {title}"))
-    })
 }
 
 /// Who has answered, as INFO says.
@@ -83,24 +38,24 @@ impl Answerer {
         })
     }
 
-    fn expect(&self, answer: Answer, server: &Server) -> Result<()> {
+    fn expect(&self, answer: Answers, server: &Server) -> Result<()> {
         let ours = u64::try_from(server.pid.as_raw())?;
         let (pid, tid) = (self.pid, self.tid);
         let as_promised = match answer {
             OneThread | FirstThread => pid == ours && tid == ours,
             OwnProcess => pid != ours && tid == pid,
-            OwnThread | AnyOfSome | OneOfSome => pid == ours && tid != ours,
+            OwnThread | AnyThread | OneLoop => pid == ours && tid != ours,
         };
         ensure!(as_promised, "promised {answer:?}; of {ours}, seen {self:?}");
         let numbered = self.event_loop.is_some();
-        ensure!(numbered == (answer == OneOfSome), "seen {self:?}");
+        ensure!(numbered == (answer == OneLoop), "seen {self:?}");
         Ok(())
     }
 }
 
 /// One client after the other, as every model can serve them.
 fn who_answers(trial: &Trial) -> Result<()> {
-    let answer = answer(&trial.subject)?;
+    let answer = trial.subject.promises().answers;
     let server = trial.serve()?;
     for _ in 0..3 {
         let mut client = server.connect()?;
@@ -109,7 +64,7 @@ fn who_answers(trial: &Trial) -> Result<()> {
         let second = Answerer::of(&client.info()?)?;
         second.expect(answer, &server)?;
         ensure!(
-            second == first || answer == AnyOfSome,
+            second == first || answer == AnyThread,
             "{first:?}, and on the next request {second:?}"
         );
     }
@@ -119,7 +74,7 @@ fn who_answers(trial: &Trial) -> Result<()> {
 /// Fifty at a time: as many who answer as were promised, and no more.
 fn fifty(trial: &Trial) -> Result<()> {
     const CLIENTS: usize = 50;
-    let answer = answer(&trial.subject)?;
+    let answer = trial.subject.promises().answers;
     let server = trial.serve()?;
     let before = Left::of(&server)?;
     let mut clients =
@@ -158,14 +113,14 @@ struct Promise {
 }
 
 impl Promise {
-    fn of(answer: Answer, clients: usize, before: &Left) -> Self {
+    fn of(answer: Answers, clients: usize, before: &Left) -> Self {
         let some = before.threads - 1;
         let (answerers, threads, processes) = match answer {
             OneThread => (1..=1, 1..=1, 1),
             FirstThread => (1..=1, 1..=usize::MAX, 1),
             OwnProcess => (clients..=clients, 1..=1, 1 + clients),
             OwnThread => (clients..=clients, 1 + clients..=1 + clients, 1),
-            AnyOfSome | OneOfSome => {
+            AnyThread | OneLoop => {
                 (1..=some, before.threads..=before.threads, 1)
             }
         };
@@ -198,7 +153,7 @@ impl Promise {
 /// one of those who are there from the start.
 fn datagrams(trial: &Trial) -> Result<()> {
     trial.needs_datagrams()?;
-    let answer = answer(&trial.subject)?;
+    let answer = trial.subject.promises().answers;
     let server = trial.launch().no_tcp().udp("127.0.0.1:0").start()?;
     let some = server.process()?.threads.saturating_sub(1);
     let mut answerers = BTreeSet::new();
@@ -208,13 +163,13 @@ fn datagrams(trial: &Trial) -> Result<()> {
         let second = Answerer::of(&peer.info()?)?;
         // The kernel chooses a loop's socket by the sender's address.
         ensure!(
-            second == first || answer == AnyOfSome,
+            second == first || answer == AnyThread,
             "{first:?}, and the next datagram {second:?}"
         );
         answerers.extend([first, second]);
     }
     let most = match answer {
-        AnyOfSome | OneOfSome => some,
+        AnyThread | OneLoop => some,
         _ => 1,
     };
     ensure!(answerers.len() <= most, "answered by {answerers:?}");

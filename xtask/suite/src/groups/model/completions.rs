@@ -3,6 +3,7 @@
 
 use anyhow::{Context, Result, ensure};
 use lab::process::limit_signals;
+use lab::promises::WaitsIn;
 use nix::errno::Errno;
 
 use crate::bytes::{echo, payload};
@@ -15,10 +16,12 @@ use crate::server::UNSUPPORTED;
 
 pub fn cases() -> Vec<Case> {
     let ring = |name: &str, body: fn(&Trial) -> Result<()>| {
-        Case::new(name, body).only(For::Model("async-io/io-uring"))
+        Case::new(name, body)
+            .only(For::Promising(|it| it.waits_in == WaitsIn::IoUringEnter))
     };
     let aio = |name: &str, body: fn(&Trial) -> Result<()>| {
-        Case::new(name, body).only(For::Model("async-io/posix-aio"))
+        Case::new(name, body)
+            .only(For::Promising(|it| it.waits_in == WaitsIn::Aio))
     };
     vec![
         ring("ring::refused", refused),

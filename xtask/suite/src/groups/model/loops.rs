@@ -6,6 +6,7 @@ use std::io;
 
 use anyhow::{Context, Result, ensure};
 use lab::process::allowed_processors;
+use lab::promises::Answers;
 use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
@@ -15,7 +16,8 @@ use crate::fault::{self, Fault};
 
 pub fn cases() -> Vec<Case> {
     let case = |name: &str, body: fn(&Trial) -> Result<()>| {
-        Case::new(name, body).only(For::Model("loop-per-core"))
+        Case::new(name, body)
+            .only(For::Promising(|it| it.answers == Answers::OneLoop))
     };
     vec![
         case("loops::share_a_thousand_clients", share).crowd(1_000),

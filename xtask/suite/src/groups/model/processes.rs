@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use lab::process::{list, poll_until};
+use lab::promises::Answers;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -10,7 +11,8 @@ use crate::case::{Case, For, Trial};
 
 pub fn cases() -> Vec<Case> {
     let case = |name: &str, body: fn(&Trial) -> Result<()>| {
-        Case::new(name, body).only(For::Model("process-per-connection"))
+        Case::new(name, body)
+            .only(For::Promising(|it| it.answers == Answers::OwnProcess))
     };
     vec![
         case("no_zombie_while_running", no_zombie),

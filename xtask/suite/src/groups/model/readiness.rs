@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use lab::promises::WaitsIn;
 use nix::errno::Errno;
 
 use crate::case::{Case, For, Trial};
@@ -18,17 +19,18 @@ const FD_SETSIZE: usize = libc::FD_SETSIZE;
 
 pub fn cases() -> Vec<Case> {
     let select = |name: &str, body: fn(&Trial) -> Result<()>| {
-        Case::new(name, body).only(For::Model("multiplexing-select"))
+        Case::new(name, body)
+            .only(For::Promising(|it| it.waits_in == WaitsIn::Select))
     };
     vec![
         Case::new("empty_calls_while_idle", empty_calls)
-            .only(For::Model("nonblocking")),
+            .only(For::Promising(|it| it.waits_in == WaitsIn::Nothing)),
         select("set_size::clients_beyond", beyond).crowd(1_100),
         select("set_size::number_beyond", number_beyond).crowd(1_100),
         select("set_size::few_bits_left", few_bits_left),
         select("set_size::no_bit_for_the_listener", no_bit),
         Case::new("two_thousand_clients", two_thousand)
-            .only(For::Model("multiplexing-poll"))
+            .only(For::Promising(|it| it.waits_in == WaitsIn::Poll))
             .crowd(2_000),
     ]
 }

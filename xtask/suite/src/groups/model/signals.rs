@@ -1,6 +1,7 @@
 //! Signals that tell of sockets: they queue, and the queue has an end.
 
 use anyhow::{Context, Result, ensure};
+use lab::promises::WaitsIn;
 use nix::sys::signal::Signal;
 
 use crate::bytes::{echo, payload, unknowns};
@@ -12,13 +13,13 @@ use crate::server::Server;
 pub fn cases() -> Vec<Case> {
     let case = |name: &str, limit| {
         Case::new(name, move |trial| overflows(trial, limit))
-            .only(For::Model("signal-driven"))
+            .only(For::Promising(|it| it.waits_in == WaitsIn::Signals))
     };
     vec![
         case("queue::overflows", 8),
         case("queue::has_no_place", 0),
         Case::new("queue::forged_overflow", forged_overflow)
-            .only(For::Model("signal-driven")),
+            .only(For::Promising(|it| it.waits_in == WaitsIn::Signals)),
     ]
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
+use lab::promises::Answers;
 
 use crate::case::{Case, For, Trial};
 use crate::groups::Left;
@@ -10,7 +11,7 @@ use crate::groups::Left;
 pub fn cases() -> Vec<Case> {
     vec![
         Case::new("workers::as_many_as_asked", workers)
-            .only(For::Model("task-per-connection")),
+            .only(For::Promising(|it| it.answers == Answers::AnyThread)),
     ]
 }
 

@@ -1,0 +1,193 @@
+//! What a model promises, as its manifest declares it. Suite, rules and bounds
+//! hold it to these, and know no model by its name.
+
+use std::fmt;
+
+use anyhow::{Result, bail, ensure};
+use serde::Deserialize;
+
+/// `[package.metadata.model.promises]`, with what a variant puts in its place.
+#[derive(Clone, Debug, Deserialize, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Promises {
+    pub answers: Answers,
+    pub waits_in: WaitsIn,
+    /// For the calls that wait for readiness, and no others.
+    pub reports: Option<Reports>,
+    /// The most memory that one more idle client costs, in KiB. For models
+    /// that serve many, and no others.
+    pub idle_kib: Option<f64>,
+    pub ceiling: Ceiling,
+    /// Whether `compare --check` holds it to the bare loop's processor time.
+    pub near_bare_loop: bool,
+    /// Why its calls have no fixed order, if they have none. Otherwise its
+    /// transcripts are compared.
+    pub unordered: Option<String>,
+}
+
+/// Who answers a client.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answers {
+    /// The one thread that the server consists of.
+    OneThread,
+    /// The first thread. Others, which a library keeps, only wait and copy;
+    /// they come with the clients and leave with them.
+    FirstThread,
+    /// A process of the client's own.
+    OwnProcess,
+    /// A thread of the client's own.
+    OwnThread,
+    /// One of several threads that are there from the start: this time this
+    /// one, next time another.
+    AnyThread,
+    /// One of several event loops with a thread each, always the same.
+    OneLoop,
+}
+
+/// The call in which the thread that answers sleeps until there is something
+/// to do.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum WaitsIn {
+    /// The call that receives.
+    Receive,
+    /// None: it asks every socket in turn.
+    Nothing,
+    Select,
+    Poll,
+    EpollWait,
+    /// A call that fetches queued signals.
+    Signals,
+    IoUringEnter,
+    /// A call that fetches completions of POSIX AIO.
+    Aio,
+}
+
+/// What makes the kernel report a socket.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reports {
+    /// It is ready.
+    Level,
+    /// Something new has happened to it.
+    Edge,
+    /// It is ready, and has been armed since the last report.
+    Oneshot,
+}
+
+/// The hard limit of descriptors under which clients are counted.
+pub const DESCRIPTORS: usize = 4_096;
+
+/// How many clients are served at a time under `ulimit -n 4096`, with a
+/// `--max-connections` beyond that.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Ceiling {
+    pub clients: usize,
+    /// What stops the next one: an errno, or a limit without one.
+    pub ends: String,
+    /// Which of the machine's limits that is, if it is one. Then all `clients`
+    /// that came were served, and how many more may come is the machine's.
+    pub machine: Option<String>,
+    /// Flags for a number that is the same on every machine.
+    pub flags: Option<String>,
+}
+
+impl Promises {
+    /// Checks what a type can't: which keys go together.
+    pub fn check(&self, serves_many: bool) -> Result<()> {
+        let readiness = self.waits_in.is_for_readiness();
+        match (readiness, self.reports) {
+            (true, None) => bail!(
+                "`reports` is missing: \"level\", \"edge\" or \"oneshot\""
+            ),
+            (false, Some(_)) => bail!(
+                "`reports` is for calls that wait for readiness, and {:?} is \
+                 none",
+                self.waits_in
+            ),
+            _ => {}
+        }
+        ensure!(
+            self.idle_kib.is_some() == serves_many,
+            "`idle_kib`, the most memory of one more idle client in KiB, is \
+             for models with `clients = \"many\"`, and for all of them"
+        );
+        Ok(())
+    }
+
+    /// Whether one thread does all the work.
+    pub fn is_one_thread(&self) -> bool {
+        self.answers == Answers::OneThread
+    }
+}
+
+impl Ceiling {
+    /// The line of the manifest that declares it.
+    pub fn declaration(&self) -> String {
+        let Self { clients, ends, machine, flags } = self;
+        let mut keys = format!("clients = {clients}, ends = {ends:?}");
+        for (key, value) in [("machine", machine), ("flags", flags)] {
+            if let Some(value) = value {
+                keys += &format!(", {key} = {value:?}");
+            }
+        }
+        format!("ceiling = {{ {keys} }}")
+    }
+}
+
+impl WaitsIn {
+    /// Whether the call reports sockets that are ready.
+    pub fn is_for_readiness(self) -> bool {
+        use WaitsIn::*;
+        matches!(self, Select | Poll | EpollWait | Signals)
+    }
+}
+
+impl fmt::Display for Ceiling {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { clients, ends, machine, .. } = self;
+        let more = if machine.is_some() { "+" } else { "" };
+        write!(f, "{clients}{more}, {ends}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ceiling_is_declared_as_it_is_parsed() {
+        #[derive(Deserialize)]
+        struct Declared {
+            ceiling: Ceiling,
+        }
+        let some = |text: &str| Some(text.to_owned());
+        let full = Ceiling {
+            clients: 7,
+            ends: "the \"end\"".to_owned(),
+            machine: some("RLIMIT_NPROC"),
+            flags: some("--loops 2"),
+        };
+        let bare = Ceiling { machine: None, flags: None, ..full.clone() };
+        for ceiling in [full, bare] {
+            let text = ceiling.declaration();
+            let declared: Declared = toml::from_str(&text).unwrap();
+            assert_eq!(declared.ceiling, ceiling);
+        }
+    }
+
+    #[test]
+    fn a_number_that_may_be_more_has_a_sign() {
+        let mut ceiling = Ceiling {
+            clients: 4_090,
+            ends: "EMFILE".to_owned(),
+            machine: None,
+            flags: None,
+        };
+        assert_eq!(ceiling.to_string(), "4090, EMFILE");
+        ceiling.machine = Some("pids.max".to_owned());
+        assert_eq!(ceiling.to_string(), "4090+, EMFILE");
+    }
+}
