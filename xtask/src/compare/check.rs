@@ -6,7 +6,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 
-use super::results::{Figures, Outcome, Results, Spread};
+use super::results::{Figures, Outcome, Results};
+use super::spread::Spread;
 use super::workload::{self, Workload};
 use crate::screen;
 

@@ -20,6 +20,8 @@ mod results;
 #[cfg(test)]
 mod sample;
 mod serving;
+mod spread;
+mod summary;
 mod table;
 mod trial;
 mod usage;

@@ -1,10 +1,11 @@
 //! What was measured: runs as they came, and what several of them say
 //! together.
 
+use super::spread::Spread;
 use super::workload::Workload;
 use crate::trace::all::Gathered;
 
-/// Everything that the tables, the page and the words are made of.
+/// Everything that the summary, the tables and the page are made of.
 #[derive(Clone, Debug, Default)]
 pub struct Results {
     /// What the machine, the programs and the commands were: name and value,
@@ -106,14 +107,6 @@ pub struct Figures {
 /// From this part of the stated rate on, a server sustained it.
 pub const SUSTAINED: f64 = 0.99;
 
-/// The median of several runs, and how far they lie apart.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Spread {
-    pub median: f64,
-    pub least: f64,
-    pub most: f64,
-}
-
 /// What all runs of one workload against one server say.
 #[derive(Clone, Debug)]
 pub enum Row<'a> {
@@ -156,6 +149,14 @@ impl Results {
         }
     }
 
+    /// Every row there is: its workload, its server, and what it says.
+    pub fn rows(&self) -> impl Iterator<Item = (&str, &str, Row<'_>)> {
+        let workloads = self.workloads.iter().map(|w| w.name.as_str());
+        let servers = || self.servers.iter().map(|s| s.title.as_str());
+        let pairs = workloads.flat_map(move |w| servers().map(move |s| (w, s)));
+        pairs.filter_map(|(w, s)| Some((w, s, self.row(w, s)?)))
+    }
+
     /// At how many connections a server ended under a load that it can't take.
     pub fn ended_at(&self, workload: &str, server: &str) -> Option<usize> {
         let mut runs = self
@@ -182,32 +183,5 @@ impl Results {
     pub fn is_one_thread(&self, server: &str) -> bool {
         let mut servers = self.servers.iter();
         servers.any(|known| known.title == server && known.one_thread)
-    }
-}
-
-impl Spread {
-    pub fn of(mut values: Vec<f64>) -> Option<Self> {
-        values.sort_by(f64::total_cmp);
-        let (least, most) = (*values.first()?, *values.last()?);
-        let middle = values.len() / 2;
-        let median = if values.len() % 2 == 1 {
-            values[middle]
-        } else {
-            f64::midpoint(values[middle - 1], values[middle])
-        };
-        Some(Self { median, least, most })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_middle_of_several() {
-        assert_eq!(Spread::of(vec![]), None);
-        let spread = Spread::of(vec![3.0, 1.0, 2.0]).unwrap();
-        assert_eq!(spread, Spread { median: 2.0, least: 1.0, most: 3.0 });
-        assert_eq!(Spread::of(vec![1.0, 2.0]).unwrap().median, 1.5);
     }
 }

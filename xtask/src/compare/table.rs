@@ -1,4 +1,4 @@
-//! Results for a terminal: for each workload a line a server.
+//! Results for a terminal: the summary, and for each workload a line a server.
 
 use std::fmt::Write;
 
@@ -6,11 +6,13 @@ use console::{measure_text_width, style};
 
 use super::columns::{COLUMNS, Column, Group, remarks};
 use super::number;
-use super::results::{Figures, Results, Row, Spread};
+use super::results::{Figures, Results, Row};
+use super::spread::{APART, Spread};
+use super::summary::{self, MARK};
 use super::workload::Workload;
 use crate::screen;
 
-/// Between two columns.
+/// Between two columns. The first of them is the left one's mark, or free.
 const GAP: usize = 2;
 
 /// What a terminal shows however narrow it is: requests a second, processor
@@ -26,6 +28,14 @@ struct Cells {
     /// The higher, the sooner a narrow terminal does without it.
     rank: u8,
     of: Show,
+    /// Which figure decides on its marks.
+    column: Option<&'static Column>,
+}
+
+/// What stands in one place.
+struct Cell {
+    text: String,
+    is_best: bool,
 }
 
 /// One group under one workload.
@@ -39,12 +49,12 @@ struct Table<'a> {
 struct Line<'a> {
     server: &'a str,
     /// The figures, or why there are none.
-    content: Result<Vec<String>, String>,
+    content: Result<Vec<Cell>, String>,
     remark: String,
 }
 
-/// Tables of all workloads, in the same columns. No width is a pipe's: there
-/// a server is one whole line. Otherwise columns are left out that the
+/// Renders the summary, and tables of all workloads, in the same columns. No
+/// width is a pipe's: there a server is one whole line. Otherwise columns are left out that the
 /// terminal has no room for.
 pub fn render(results: &Results, width: Option<usize>) -> String {
     let mut columns = columns();
@@ -52,7 +62,7 @@ pub fn render(results: &Results, width: Option<usize>) -> String {
     let room = width.unwrap_or(usize::MAX);
     let left_out = fit(&mut columns, &mut tables, room);
     let (first, widths) = widths(&columns, &tables);
-    let mut text = String::new();
+    let mut text = summarized(results, room);
     let mut above = None;
     for table in &tables {
         let name = &table.workload.name;
@@ -64,10 +74,13 @@ pub fn render(results: &Results, width: Option<usize>) -> String {
             text.push('\n');
             above = Some(name);
         }
-        let headings: Vec<_> =
-            columns.iter().map(|column| column.heading.to_owned()).collect();
+        let headings = columns.iter().map(|column| Cell {
+            text: column.heading.to_owned(),
+            is_best: false,
+        });
+        let headings: Vec<_> = headings.collect();
         let title = table.group.title();
-        text += &laid_out(title, &headings, first, &widths);
+        text += laid_out(title, &headings, first, &widths).trim_end();
         text.push('\n');
         for line in &table.lines {
             write(line, first, &widths, width, &mut text);
@@ -80,14 +93,48 @@ pub fn render(results: &Results, width: Option<usize>) -> String {
     text
 }
 
+/// Lays out the rankings below each other, and what is to be said of them.
+fn summarized(results: &Results, room: usize) -> String {
+    let rankings = summary::rankings(results);
+    let parts: Vec<_> = rankings.iter().map(|it| (it, it.lines())).collect();
+    let lines = || parts.iter().flat_map(|(_, lines)| lines);
+    let width = |at: usize| {
+        let widths = lines().map(|line| measure_text_width(&line[at]));
+        widths.max().unwrap_or(0)
+    };
+    let [first, second, third] = [0, 1, 2].map(width);
+    let mut text = String::new();
+    for (ranking, lines) in &parts {
+        for line in screen::wrap(&ranking.title, room) {
+            let _ = writeln!(text, "{}", style(line).bold());
+        }
+        for [server, number, unit, range] in lines {
+            let line = format!(
+                "{server:first$}  {number:>second$} {unit:third$}  {range}"
+            );
+            let _ = writeln!(text, "  {}", line.trim_end());
+        }
+        text.push('\n');
+    }
+    let cautions = summary::cautions(results).join(" ");
+    if !results.servers.is_empty() && !cautions.is_empty() {
+        text += &(screen::fill(&cautions, room) + "\n\n");
+    }
+    text
+}
+
 fn tables<'a>(results: &'a Results, columns: &[Cells]) -> Vec<Table<'a>> {
     let groups = groups(results);
     let mut tables = Vec::new();
     for workload in &results.workloads {
+        let best = columns.iter().map(|cells| {
+            cells.column.and_then(|it| it.best(results, &workload.name))
+        });
+        let best: Vec<_> = best.collect();
         for (group, servers) in &groups {
-            let lines = servers.iter();
-            let lines =
-                lines.map(|server| line(results, workload, server, columns));
+            let lines = servers
+                .iter()
+                .map(|server| line(results, workload, server, columns, &best));
             let lines = lines.collect();
             tables.push(Table { workload, group: *group, lines });
         }
@@ -104,7 +151,7 @@ fn fit(
     let mut left_out = Vec::new();
     loop {
         let (first, widths) = widths(columns, tables);
-        let used = first + widths.iter().map(|w| w + GAP).sum::<usize>();
+        let used = first + 1 + widths.iter().map(|w| w + GAP).sum::<usize>();
         let last = columns.iter().enumerate().max_by_key(|(_, c)| c.rank);
         let Some((at, last)) = last else { break };
         if used <= room || last.rank <= KEPT {
@@ -129,7 +176,7 @@ fn widths(columns: &[Cells], tables: &[Table<'_>]) -> (usize, Vec<usize>) {
     let first = names.map(measure_text_width).max().unwrap_or(0);
     let widths = columns.iter().enumerate().map(|(at, column)| {
         let cells = lines().filter_map(|line| line.content.as_ref().ok());
-        let cells = cells.map(|cells| measure_text_width(&cells[at]));
+        let cells = cells.map(|cells| measure_text_width(&cells[at].text));
         cells.max().unwrap_or(0).max(measure_text_width(column.heading))
     });
     (first, widths.collect())
@@ -158,10 +205,11 @@ fn columns() -> Vec<Cells> {
             heading: column.short,
             rank: column.rank,
             of: Box::new(|runs| median(column, runs)),
+            column: Some(column),
         })
         .collect();
     let of = Box::new(farthest);
-    cells.insert(1, Cells { heading: "±%", rank: 4, of });
+    cells.insert(1, Cells { heading: "±%", rank: 4, of, column: None });
     cells
 }
 
@@ -184,12 +232,14 @@ fn line<'a>(
     workload: &Workload,
     server: &'a str,
     columns: &[Cells],
+    best: &[Option<Spread>],
 ) -> Line<'a> {
     let (content, remark) = match results.row(&workload.name, server) {
-        Some(Row::Measured(runs)) => (
-            Ok(columns.iter().map(|cells| (cells.of)(&runs)).collect()),
-            remarks(&runs).join("; "),
-        ),
+        Some(Row::Measured(runs)) => {
+            let cells = columns.iter().zip(best);
+            let cells = cells.map(|(cells, best)| cell(cells, &runs, *best));
+            (Ok(cells.collect()), remarks(&runs).join("; "))
+        }
         Some(Row::Cannot(why)) => (Err(format!("can't: {why}")), String::new()),
         Some(Row::Failed(why)) => {
             (Err(format!("failed: {why}")), String::new())
@@ -197,6 +247,12 @@ fn line<'a>(
         None => (Err("not run".to_owned()), String::new()),
     };
     Line { server, content, remark }
+}
+
+fn cell(cells: &Cells, runs: &[&Figures], best: Option<Spread>) -> Cell {
+    let own = cells.column.and_then(|column| column.spread(runs));
+    let is_best = best.zip(own).is_some_and(|(best, own)| !own.differs(&best));
+    Cell { text: (cells.of)(runs), is_best }
 }
 
 /// A line, and what it has no room for on lines below it.
@@ -211,12 +267,12 @@ fn write(
         Ok(cells) => {
             (laid_out(line.server, cells, first, widths), line.remark.as_str())
         }
-        Err(why) => (format!("{:first$}", line.server), why.as_str()),
+        Err(why) => (format!("{:first$} ", line.server), why.as_str()),
     };
-    let used = measure_text_width(&start) + GAP;
+    let used = measure_text_width(&start) + 1;
     let fits = |width| used + measure_text_width(rest) <= width;
     if rest.is_empty() || width.is_none_or(fits) {
-        let _ = writeln!(text, "{}", format!("{start}  {rest}").trim_end());
+        let _ = writeln!(text, "{}", format!("{start} {rest}").trim_end());
         return;
     }
     let _ = writeln!(text, "{}", start.trim_end());
@@ -229,29 +285,35 @@ fn write(
 
 fn laid_out(
     name: &str,
-    cells: &[String],
+    cells: &[Cell],
     first: usize,
     widths: &[usize],
 ) -> String {
-    let mut line = format!("{name:first$}");
-    for (cell, width) in cells.iter().zip(widths) {
-        let space = GAP + width - measure_text_width(cell);
-        let _ = write!(line, "{:space$}{cell}", "");
+    let mut line = format!("{name:first$} ");
+    for (Cell { text, is_best }, width) in cells.iter().zip(widths) {
+        let space = GAP - MARK.len() + width - measure_text_width(text);
+        let mark = if *is_best { MARK } else { "" };
+        let mark_width = MARK.len();
+        let _ = write!(line, "{:space$}{text}{mark:mark_width$}", "");
     }
     line
 }
 
 /// What the headings mean.
 fn note(left_out: &[&str], width: usize) -> String {
-    let mut note = "Medians of all runs. REQ/S: requests a second, ±%: how \
-                    far the farthest run lies from that. P50 to P99.9: \
-                    latency in µs. CPU: the server's processor time in µs a \
-                    request, USER and SYS its parts. SWITCH: context switches \
-                    a request. MEM, KERN: KiB that one more idle connection \
-                    takes of the processes and of the kernel. THR, PROC: \
-                    threads, processes. GEN%: how much of one processor the \
-                    load generator used."
-        .to_owned();
+    let mut note = format!(
+        "{MARK}: the best model's median, and those not measurably different \
+         from it: the runs overlap, or the medians are less than {} % apart. \
+         ×: how many times that of the best model, by the medians; in \
+         brackets, between any two runs. Tables have the medians of all runs. \
+         REQ/S: requests a second, ±%: how far the farthest run lies from \
+         that. P50 to P99.9: latency in µs. CPU: the server's processor time \
+         in µs a request, USER and SYS its parts. SWITCH: context switches a \
+         request. MEM, KERN: KiB that one more idle connection takes of the \
+         processes and of the kernel. THR, PROC: threads, processes. GEN%: \
+         how much of one processor the load generator used.",
+        number::percent(APART)
+    );
     if !left_out.is_empty() {
         let _ = write!(
             note,
@@ -267,6 +329,7 @@ fn note(left_out: &[&str], width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::compare::results::Outcome;
     use crate::compare::sample;
 
     #[test]
@@ -329,6 +392,42 @@ mod tests {
         ] {
             assert!(text.contains(part), "no {part} in {text}");
         }
+    }
+
+    #[test]
+    fn the_best_and_those_like_it_are_marked() {
+        console::set_colors_enabled(false);
+        let mut results = sample::of_costs(&[
+            ("ping-50", "a", &[3.0, 3.1, 3.2]),
+            ("ping-50", "b", &[3.15, 3.3, 3.4]),
+            ("ping-50", "c", &[3.5, 3.6, 3.7]),
+            ("ping-50", "bare-loop", &[2.0, 2.0, 2.0]),
+        ]);
+        results.workloads.retain(|workload| workload.name == "ping-50");
+        for (run, rate) in results.runs.iter_mut().zip([1e3, 2e3, 3e3]) {
+            let Outcome::Measured(figures) = &mut run.outcome else { panic!() };
+            figures.rate = rate;
+        }
+        let marked = |results: &Results| -> Vec<String> {
+            let text = render(results, None);
+            let (_, table) = text.split_once("One thread").unwrap();
+            let (table, _) = table.split_once("\n\n").unwrap();
+            let words = table.split_whitespace();
+            let marked = words.filter(|word| word.ends_with(MARK));
+            marked.map(str::to_owned).collect()
+        };
+        let all = marked(&results);
+        // The most requests, the least time, and what overlaps with that.
+        for wanted in ["2,000*", "3.10*", "3.30*"] {
+            assert!(all.contains(&wanted.to_owned()), "{wanted}: {all:?}");
+        }
+        // Neither another model, nor a yardstick that is better than all.
+        for other in ["3.60*", "2.00*"] {
+            assert!(!all.contains(&other.to_owned()), "{other}: {all:?}");
+        }
+        // One model alone is no best one.
+        results.servers.retain(|server| server.title == "a");
+        assert_eq!(marked(&results), [""; 0]);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 
 use crate::compare::columns::Group;
 use crate::compare::number;
-use crate::compare::results::{Figures, Results, Row, Spread};
+use crate::compare::results::{Figures, Results, Row};
+use crate::compare::spread::Spread;
 use crate::compare::workload::Workload;
 
 /// Rows are servers, series are what there is of each.
@@ -76,7 +77,6 @@ impl Cell {
             Some(Row::Failed(why)) => Self::Not(format!("failed: {why}")),
             Some(Row::Measured(runs)) => {
                 let values = runs.into_iter().filter_map(figure);
-                let values = values.filter(|value| value.is_finite());
                 Spread::of(values.collect()).map_or(Self::Unknown, Self::Known)
             }
         }
@@ -95,7 +95,7 @@ impl Cell {
     /// For a reader who can't see the drawing, and for the tables.
     pub fn text(&self) -> String {
         match self {
-            Self::Known(spread) => match range(spread) {
+            Self::Known(spread) => match spread.range() {
                 Some(range) => {
                     format!("{} ({range})", number::figure(spread.median))
                 }
@@ -106,12 +106,6 @@ impl Cell {
             Self::Unknown => number::NONE.to_owned(),
         }
     }
-}
-
-/// `3.05–3.22`, unless there is no difference to be seen.
-pub fn range(spread: &Spread) -> Option<String> {
-    let [least, most] = [spread.least, spread.most].map(number::figure);
-    (least != most).then(|| format!("{least}–{most}"))
 }
 
 impl Server {

@@ -4,7 +4,8 @@
 use super::chart::{Cell, Chart, Kind, Server};
 use super::pick;
 use crate::compare::number;
-use crate::compare::results::{Figures, Results, Row, Spread};
+use crate::compare::results::{Figures, Results, Row};
+use crate::compare::spread::Spread;
 use crate::compare::workload::{self, Workload};
 
 /// Where the axis of a load's charts grows by factors.

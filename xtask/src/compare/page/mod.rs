@@ -5,9 +5,8 @@ mod chart;
 mod charts;
 mod figures;
 mod method;
-mod pick;
+pub mod pick;
 mod tables;
-pub mod words;
 
 #[cfg(test)]
 mod browser;
@@ -18,6 +17,8 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::number::percent;
 use super::results::Results;
+use super::spread::APART;
+use super::summary::{self, MARK, Ranking};
 use crate::trace;
 use chart::Chart;
 
@@ -130,19 +131,46 @@ fn opening(results: &Results) -> Markup {
 }
 
 fn summary(results: &Results) -> Markup {
+    let cautions = summary::cautions(results);
     html! {
         section #summary {
             h2 { "Summary" }
-            ul {
-                @for said in words::summary(results) {
-                    li { strong { (said.topic) ": " } (said.text) }
+            p {
+                "Each list begins with the best model and its median. A "
+                "number with × says how many times that another server takes: "
+                "the ratio of the medians, and in brackets the least and the "
+                "most between any two runs. Yardsticks come last."
+            }
+            div .panels {
+                @for ranking in summary::rankings(results) {
+                    (ranked(&ranking))
                 }
             }
+            @if !cautions.is_empty() {
+                ul { @for caution in cautions { li { (caution) } } }
+            }
             p .fine {
-                "Computed from the numbers below. Two medians count as "
-                "different only where the runs of one all lie below the runs "
-                "of the other and they are at least "
-                (percent(words::APART)) " % apart."
+                (MARK) " The best model, or not measurably different from it. "
+                "Two medians count as different only where the runs of one "
+                "all lie below the runs of the other and they are at least "
+                (percent(APART)) " % apart."
+            }
+        }
+    }
+}
+
+fn ranked(ranking: &Ranking<'_>) -> Markup {
+    html! {
+        table {
+            caption { (ranking.title) }
+            tbody {
+                @for [server, number, unit, range] in ranking.lines() {
+                    tr {
+                        th scope="row" { (server) }
+                        td { (number) " " (unit) }
+                        td .rest { (range) }
+                    }
+                }
             }
         }
     }

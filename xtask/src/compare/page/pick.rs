@@ -1,7 +1,8 @@
-//! Which workloads a chart or a sentence is about: found by what they do, not
+//! Which workloads a chart or a ranking is about: found by what they do, not
 //! by their names.
 
-use crate::compare::results::{Results, Row, Spread};
+use crate::compare::results::{Results, Row};
+use crate::compare::spread::Spread;
 use crate::compare::workload::{Load, Request, Workload};
 
 /// With how many connections most is compared.
@@ -77,15 +78,11 @@ pub fn memory(results: &Results, server: &str) -> Option<[Spread; 3]> {
     all.into_iter().find_map(|workload| {
         let name = &workload.name;
         Some([
-            results.spread(name, server, |f| finite(f.memory?))?,
-            results.spread(name, server, |f| finite(f.kernel?))?,
-            results.spread(name, server, |f| finite(f.memory? + f.kernel?))?,
+            results.spread(name, server, |f| f.memory)?,
+            results.spread(name, server, |f| f.kernel)?,
+            results.spread(name, server, |f| Some(f.memory? + f.kernel?))?,
         ])
     })
-}
-
-fn finite(value: f64) -> Option<f64> {
-    value.is_finite().then_some(value)
 }
 
 /// How many connections a server held in a round: all that were asked for,

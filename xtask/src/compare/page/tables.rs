@@ -2,10 +2,12 @@
 
 use maud::{Markup, html};
 
-use super::chart::{Cell, Chart, range};
+use super::chart::{Cell, Chart};
 use crate::compare::columns::{COLUMNS, Column, Group, remarks};
 use crate::compare::number;
 use crate::compare::results::{Figures, Results, Row};
+use crate::compare::spread::Spread;
+use crate::compare::summary::MARK;
 use crate::compare::workload::Workload;
 
 /// Wide tables scroll in a box of their own, by keyboard too.
@@ -64,7 +66,7 @@ fn cell_of_chart(cell: &Cell, columns: usize) -> Markup {
         @match cell {
             Cell::Known(spread) => td {
                 (number::figure(spread.median))
-                @if let Some(range) = range(spread) {
+                @if let Some(range) = spread.range() {
                     " " span .range { (range) }
                 }
             },
@@ -83,7 +85,9 @@ pub fn all(results: &Results) -> Markup {
             p {
                 "All workloads, all figures: medians, and where there are "
                 "several runs, the least and the most below. Latencies are in "
-                "microseconds. Every single run is a line of "
+                "microseconds. " (MARK) " marks the best model's median, and "
+                "those not measurably different from it. Every single run is "
+                "a line of "
                 code { "runs.csv" } ", beside this page."
             }
             @for workload in &results.workloads {
@@ -138,6 +142,7 @@ fn table(
     parts: &[&[&str]],
 ) -> Markup {
     let label = format!("{}: {title}", workload.title);
+    let best = COLUMNS.map(|column| column.best(results, &workload.name));
     let table = html! {
         table .figures {
             caption { (title) }
@@ -150,7 +155,9 @@ fn table(
             } }
             @for part in parts.iter().filter(|part| !part.is_empty()) {
                 tbody {
-                    @for server in *part { (row(results, workload, server)) }
+                    @for server in *part {
+                        (row(results, workload, server, &best))
+                    }
                 }
             }
         }
@@ -158,7 +165,13 @@ fn table(
     boxed(&label, table)
 }
 
-fn row(results: &Results, workload: &Workload, server: &str) -> Markup {
+/// `best` is what each column is marked by.
+fn row(
+    results: &Results,
+    workload: &Workload,
+    server: &str,
+    best: &[Option<Spread>],
+) -> Markup {
     let why = |why: &str| {
         html! { td .why colspan=(COLUMNS.len() + 1) { (why) } }
     };
@@ -167,7 +180,9 @@ fn row(results: &Results, workload: &Workload, server: &str) -> Markup {
             th scope="row" { (server) }
             @match results.row(&workload.name, server) {
                 Some(Row::Measured(runs)) => {
-                    @for column in &COLUMNS { (cell(column, &runs)) }
+                    @for (column, best) in COLUMNS.iter().zip(best) {
+                        (cell(column, &runs, best.as_ref()))
+                    }
                     td .why { (remarks(&runs).join("; ")) }
                 }
                 Some(Row::Cannot(reason)) =>
@@ -180,13 +195,16 @@ fn row(results: &Results, workload: &Workload, server: &str) -> Markup {
     }
 }
 
-fn cell(column: &Column, runs: &[&Figures]) -> Markup {
+fn cell(column: &Column, runs: &[&Figures], best: Option<&Spread>) -> Markup {
     let spread = column.spread(runs);
+    let is_best =
+        best.zip(spread).is_some_and(|(best, own)| !own.differs(best));
     html! {
         td {
             @if let Some(spread) = spread {
                 ((column.show)(spread.median))
-                @if let Some(range) = range(&spread).filter(|_| column.spread) {
+                @if is_best { span .mark { (MARK) } }
+                @if let Some(range) = spread.range().filter(|_| column.spread) {
                     " " span .range { (range) }
                 }
             } @else {

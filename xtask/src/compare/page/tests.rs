@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use roxmltree::{Document, Node};
 
 use super::*;
-use crate::compare::results::{Figures, Outcome, Spread};
+use crate::compare::results::{Figures, Outcome};
+use crate::compare::spread::Spread;
 use crate::compare::{number, sample, table};
 
 /// Panels of the section on how they wait.
@@ -256,8 +257,5 @@ fn can_be_looked_at() {
             let text = table::render(&results, Some(width));
             write(&format!("{kind}-{width}.txt"), text);
         }
-        let said = words::summary(&results).into_iter();
-        let said = said.map(|said| format!("{said}\n"));
-        write(&format!("{kind}-words.txt"), said.collect());
     }
 }

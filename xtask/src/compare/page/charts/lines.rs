@@ -5,7 +5,7 @@ use maud::{Markup, html};
 use super::{AXIS, Drawing, Scale, WIDTH, px};
 use crate::compare::columns::Group;
 use crate::compare::page::chart::{Cell, Chart, Server};
-use crate::compare::results::Spread;
+use crate::compare::spread::Spread;
 
 /// How large everything is.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use super::{AXIS, Drawing, Scale, WIDTH, mark, px};
 use crate::compare::columns::Group;
 use crate::compare::number;
 use crate::compare::page::chart::{Chart, Kind, Server};
-use crate::compare::results::Spread;
+use crate::compare::spread::Spread;
 
 /// From row to row.
 const ROW: f64 = 34.0;
