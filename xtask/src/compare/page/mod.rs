@@ -4,7 +4,6 @@
 mod chart;
 mod charts;
 mod figures;
-mod method;
 pub mod pick;
 mod tables;
 
@@ -82,9 +81,24 @@ pub fn render(results: &Results) -> String {
         (tables::all(results))
         (servers(results))
         (environment(results))
-        (method::section())
+        (method())
     };
     whole("Unix I/O models, compared", POLICY, &main)
+}
+
+/// Names the document that says how the figures came about.
+fn method() -> Markup {
+    html! {
+        section #method {
+            h2 { "Method and limits" }
+            p {
+                code { "METHODOLOGY.md" } ", in the repository that this page "
+                "was made from, says how each figure is measured and what it "
+                "can't tell: what a closed loop hides, when the load generator "
+                "is the limit, how far short runs lie apart by chance."
+            }
+        }
+    }
 }
 
 /// One chart as a file of its own: cost against idle connections, or what a
