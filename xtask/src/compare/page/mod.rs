@@ -8,8 +8,6 @@ pub mod pick;
 mod tables;
 
 #[cfg(test)]
-mod browser;
-#[cfg(test)]
 mod tests;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};

@@ -1,7 +1,5 @@
 //! The page of a full run, and of less.
 
-use std::path::PathBuf;
-
 use roxmltree::{Document, Node};
 
 use super::*;
@@ -239,23 +237,75 @@ fn the_readme_has_the_classic_picture_or_the_next_best() {
     assert!(short.contains("50 connections"));
 }
 
-/// For people: look at it after a change to the style.
+/// Contrast that text must have, and what is drawn: level AA of WCAG 2,
+/// sections 1.4.3 and 1.4.11.
+const TEXT: f64 = 4.5;
+const DRAWN: f64 = 3.0;
+
+/// The colours of each scheme, light and dark: names and channels.
+fn palettes() -> Vec<Vec<(&'static str, [f64; 3])>> {
+    let schemes = COLOURS.split(":root").skip(1);
+    let palettes = schemes.map(|scheme| {
+        let lines = scheme.lines().filter_map(|line| {
+            let (name, value) = line.trim().split_once(": #")?;
+            let number = u32::from_str_radix(value.trim_end_matches(';'), 16);
+            let [_, channels @ ..] = number.unwrap().to_be_bytes();
+            Some((name, channels.map(f64::from)))
+        });
+        lines.collect()
+    });
+    palettes.collect()
+}
+
+/// Relative luminance, from 0 to 1.
+fn luminance(channels: [f64; 3]) -> f64 {
+    let linear = channels.map(|channel| match channel / 255.0 {
+        part if part <= 0.04045 => part / 12.92,
+        part => ((part + 0.055) / 1.055).powf(2.4),
+    });
+    0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+}
+
+fn contrast(a: [f64; 3], b: [f64; 3]) -> f64 {
+    let (a, b) = (luminance(a), luminance(b));
+    (a.max(b) + 0.05) / (a.min(b) + 0.05)
+}
+
 #[test]
-fn can_be_looked_at() {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    let Some(target) = target else { return };
-    let folder = target.join("tmp/compare-page");
-    std::fs::create_dir_all(&folder).unwrap();
-    let write = |name: &str, text: String| {
-        std::fs::write(folder.join(name), text).unwrap();
-    };
-    for (kind, results) in all_kinds() {
-        let kind = kind.replace(' ', "-");
-        write(&format!("{kind}.html"), render(&results));
-        write(&format!("{kind}.svg"), chart_for_readme(&results));
-        for width in [80, 160] {
-            let text = table::render(&results, Some(width));
-            write(&format!("{kind}-{width}.txt"), text);
+fn contrast_is_that_of_the_standard() {
+    let (black, white) = ([0.0; 3], [255.0; 3]);
+    assert!((contrast(black, white) - 21.0).abs() < 1e-9);
+    assert_eq!(contrast(white, white), 1.0);
+    // As other calculators have it.
+    let grey = contrast([119.0; 3], white);
+    assert!((4.47..4.49).contains(&grey), "{grey}");
+}
+
+#[test]
+fn colours_can_be_told_from_what_is_behind_them() {
+    let palettes = palettes();
+    assert_eq!(palettes.len(), 2);
+    for (colours, scheme) in palettes.iter().zip(["light", "dark"]) {
+        let of = |name: &str| {
+            let mut colours = colours.iter();
+            colours.find(|(known, _)| *known == name).unwrap().1
+        };
+        for (name, behind, least) in [
+            ("--ink", "--paper", TEXT),
+            ("--ink", "--raised", TEXT),
+            ("--soft", "--paper", TEXT),
+            ("--soft", "--raised", TEXT),
+            ("--link", "--paper", TEXT),
+            ("--link", "--raised", TEXT),
+            ("--strong", "--paper", TEXT),
+            ("--one", "--paper", DRAWN),
+            ("--two", "--paper", DRAWN),
+            ("--three", "--paper", DRAWN),
+            ("--four", "--paper", DRAWN),
+        ] {
+            let contrast = contrast(of(name), of(behind));
+            let pair = format!("{scheme}: {name} on {behind}");
+            assert!(contrast >= least, "{pair} has {contrast:.2}");
         }
     }
 }
