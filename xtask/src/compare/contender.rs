@@ -114,6 +114,24 @@ fn redis_version(program: &PathBuf) -> String {
 }
 
 impl Contender {
+    /// A model that is a script for the shell instead, to be tested with.
+    #[cfg(test)]
+    pub fn scripted(script: &str) -> Self {
+        let workspace = Workspace::load().unwrap();
+        let model = workspace.models.iter();
+        let model = model.rev().find(|m| m.clients == Clients::Many).unwrap();
+        let variant = Variant {
+            args: vec!["-c".to_owned(), script.to_owned()],
+            ..model.variants[0].clone()
+        };
+        Self {
+            title: "scripted".to_owned(),
+            summary: String::new(),
+            program: "/bin/sh".into(),
+            kind: Kind::Model(Box::new(model.clone()), variant),
+        }
+    }
+
     pub fn server(&self) -> Server {
         Server {
             title: self.title.clone(),
@@ -138,11 +156,6 @@ impl Contender {
             Kind::Model(model, variant) => Some((model, variant)),
             _ => None,
         }
-    }
-
-    /// Answers what it is asked, whatever that is.
-    pub fn understands(&self) -> bool {
-        !matches!(self.kind, Kind::Bare)
     }
 
     pub fn serves(&self, transport: Transport) -> bool {

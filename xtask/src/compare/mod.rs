@@ -8,7 +8,6 @@ pub mod bare;
 mod check;
 mod columns;
 mod contender;
-mod correct;
 mod environment;
 pub mod interrupt;
 pub mod load;
@@ -122,6 +121,11 @@ pub fn run(flags: &Flags) -> Result<ExitCode> {
     if flags.check {
         return check::judge(&results);
     }
+    exit_code(&results)
+}
+
+/// Fails if a run failed. A server that can't take a load is no failure.
+fn exit_code(results: &Results) -> Result<ExitCode> {
     if results.missing > 0 {
         return Ok(ExitCode::from(INTERRUPTED));
     }
@@ -280,4 +284,23 @@ fn show(results: &Results, folder: &Utf8Path) -> Result<()> {
     screen::print(&format!(
         "\nThe page: {folder}/index.html; every run: {folder}/runs.csv\n"
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_run_fails_the_command() {
+        let mut results = sample::of_costs(&[("ping-50", "a", &[3.0; 3])]);
+        assert_eq!(exit_code(&results).unwrap(), ExitCode::SUCCESS);
+        results.runs[0].outcome = Outcome::Cannot("no io_uring".to_owned());
+        assert_eq!(exit_code(&results).unwrap(), ExitCode::SUCCESS);
+        results.runs[1].outcome = Outcome::Failed("a wrong reply".to_owned());
+        let error = exit_code(&results).unwrap_err().to_string();
+        assert_eq!(error, "a run failed");
+        results.missing = 1;
+        let interrupted = ExitCode::from(INTERRUPTED);
+        assert_eq!(exit_code(&results).unwrap(), interrupted);
+    }
 }

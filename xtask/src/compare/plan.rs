@@ -1,16 +1,14 @@
 //! What is measured, in which order, and how far that has come.
 
-use std::collections::BTreeMap;
 use std::slice;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use cargo_metadata::camino::Utf8Path;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::abreast;
 use super::contender::Contender;
-use super::correct;
 use super::interrupt::{self, Interrupted};
 use super::raw::{self, Raw};
 use super::results::{Results, Run};
@@ -121,16 +119,6 @@ impl Plan {
         let began = Instant::now();
         let mut raw = Raw::create(&folder.join(raw::FILE))?;
         let bar = progress(results.missing);
-        let mut wrong = BTreeMap::new();
-        for contender in &self.contenders {
-            if interrupt::is_wanted() {
-                break;
-            }
-            bar.set_message(format!("is {} correct?", contender.title));
-            if let Err(error) = correct::check(contender) {
-                wrong.insert(&contender.title, error);
-            }
-        }
         // Where there is no terminal, a line now and then says that it goes on.
         let mut last_said = None;
         for step in self.steps() {
@@ -145,12 +133,7 @@ impl Plan {
                 last_said = Some((name, number));
             }
             let from = began.elapsed();
-            let wrong = contenders.iter().find_map(|it| wrong.get(&it.title));
-            let ended = match wrong {
-                Some(error) => Err(anyhow!("{error:#}")),
-                None => self.step(&step, processors),
-            };
-            let ended = match ended {
+            let ended = match self.step(&step, processors) {
                 Err(error) if error.is::<Interrupted>() => break,
                 Err(error) => vec![Ended::before(&error)?; contenders.len()],
                 Ok(ended) => ended,

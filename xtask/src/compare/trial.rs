@@ -336,12 +336,15 @@ impl Seen {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
     use std::os::unix::process::ExitStatusExt;
     use std::process::ExitStatus;
+    use std::thread;
 
     use super::*;
     use crate::compare::load::Count;
-    use crate::compare::workload;
+    use crate::compare::workload::{self, Request};
 
     #[test]
     fn what_went_wrong_is_told_from_what_can_not_be() {
@@ -372,6 +375,42 @@ mod tests {
         let Outcome::Failed(why) = ended.outcome else { panic!() };
         assert!(why.starts_with("a wrong reply; the server ended"), "{why}");
         Ended::before(&Interrupted.into()).unwrap_err();
+    }
+
+    /// What comes of a run against a server that sends this once it has
+    /// answered the first request.
+    fn outcome(reply: &'static [u8]) -> Outcome {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = Request::Ping.bytes();
+            let mut next: &[u8] = b"+PONG\r\n";
+            // Until the generator has gone, with what it did not read.
+            while stream.read_exact(&mut request).is_ok()
+                && stream.write_all(next).is_ok()
+            {
+                next = reply;
+            }
+        });
+        let script = format!("echo ready tcp={address}; exec sleep 60");
+        let contender = Contender::scripted(&script);
+        let workloads = workload::all().unwrap();
+        let ping = workloads.iter().find(|w| w.name == "ping-1").unwrap();
+        let span = Duration::from_millis(20);
+        let spans = Spans { warm_up: span, measured: span };
+        let ended = run(&contender, ping, spans, Processors::default());
+        server.join().unwrap();
+        ended.unwrap().outcome
+    }
+
+    #[test]
+    fn a_wrong_reply_fails_the_run() {
+        let right = outcome(b"+PONG\r\n");
+        assert!(matches!(right, Outcome::Measured(_)), "{right:?}");
+        let wrong = outcome(b"+PONK\r\n");
+        let Outcome::Failed(why) = wrong else { panic!("{wrong:?}") };
+        assert!(why.starts_with("a wrong reply: \"K"), "{why}");
     }
 
     /// What is remarked of a second with 20,000 requests, in which the
