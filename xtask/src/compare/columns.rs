@@ -54,11 +54,11 @@ pub const COLUMNS: [Column; 14] = [
     less(column("KERN", "Memory, kernel", "KiB/conn.", 8, |f| f.kernel)),
     Column {
         show: number::count,
-        ..column("THR", "Threads", "", 10, |f| Some(f.threads))
+        ..column("THR", "Threads", "", 10, |f| Some(f.threads as f64))
     },
     Column {
         show: number::count,
-        ..column("PROC", "Processes", "", 13, |f| Some(f.processes))
+        ..column("PROC", "Processes", "", 13, |f| Some(f.processes as f64))
     },
     Column {
         show: number::percent,

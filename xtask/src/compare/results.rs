@@ -1,6 +1,8 @@
 //! What was measured: runs as they came, and what several of them say
 //! together.
 
+use serde::Serialize;
+
 use super::spread::Spread;
 use super::workload::Workload;
 use crate::trace::all::Gathered;
@@ -58,47 +60,62 @@ pub enum Outcome {
     Failed(String),
 }
 
-/// What one run came to. A request is one request and its whole reply; with
-/// short connections, connecting and closing belong to it.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// The figures of one run: a line of `runs.csv` has them under these names. A
+/// request is one request and its whole reply; with short connections,
+/// connecting and closing belong to it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Figures {
-    /// How long requests were counted.
+    /// The time in which requests were counted.
     pub seconds: f64,
-    pub requests: f64,
+    pub requests: u64,
     /// Requests a second.
+    #[serde(rename = "requests_per_second")]
     pub rate: f64,
-    /// Microseconds from sending (closed), or from when it was due (open), to
-    /// the reply's last byte.
+    /// Latency: microseconds from sending (closed), or from when it was due
+    /// (open), to the reply's last byte.
+    #[serde(rename = "p50_us")]
     pub p50: f64,
+    #[serde(rename = "p90_us")]
     pub p90: f64,
+    #[serde(rename = "p99_us")]
     pub p99: f64,
+    #[serde(rename = "p99_9_us")]
     pub p999: f64,
     /// The server's processor time a request, in microseconds, all its
     /// threads and processes together, by the scheduler's clock.
+    #[serde(rename = "server_cpu_us_per_request")]
     pub cpu: f64,
-    /// The same for a second server that took turns with this one, and had
-    /// no idle connections. None where there was none.
+    /// Processor time a request of a second server that took turns with this
+    /// one, and had no idle connections. None where there was none.
+    #[serde(rename = "server_cpu_us_per_request_without_idle")]
     pub alone: Option<f64>,
-    /// Its parts, by the kernel's accounting. None where many processes share
-    /// the work: the kernel shows each one's in ticks of 10 ms.
+    /// Parts of the processor time, by the kernel's accounting. None where
+    /// many processes share the work: the kernel shows each one's in ticks of
+    /// 10 ms.
+    #[serde(rename = "server_user_us_per_request")]
     pub user: Option<f64>,
+    #[serde(rename = "server_system_us_per_request")]
     pub system: Option<f64>,
-    /// How often the server's threads were switched from, a request.
+    /// Context switches of the server's threads, a request.
+    #[serde(rename = "context_switches_per_request")]
     pub switches: f64,
     /// Memory that one more idle connection takes of the server's processes
     /// (proportional set size), in KiB: the slope from a tenth of the
     /// connections to all. None where too few connect.
+    #[serde(rename = "process_kib_per_connection")]
     pub memory: Option<f64>,
-    /// The same in the kernel, in KiB: slab, stacks, page tables, of both
-    /// ends of the connection.
+    /// Memory that one more takes in the kernel, in KiB: slab, stacks, page
+    /// tables, of both ends of the connection.
+    #[serde(rename = "kernel_kib_per_connection")]
     pub kernel: Option<f64>,
-    /// The server's, while it was measured.
-    pub threads: f64,
-    pub processes: f64,
-    /// What part of one processor the generator used: 0 to 1.
+    /// Threads and processes of the server, while it was measured.
+    pub threads: usize,
+    pub processes: usize,
+    /// The part of one processor that the generator used: 0 to 1.
+    #[serde(rename = "client_cpu")]
     pub client: f64,
     /// Connections that were held.
-    pub connections: f64,
+    pub connections: usize,
     /// What a reader must know of the row: `load generator saturated`, `only
     /// 18,200 of 20,000 a second`.
     pub remark: Option<String>,

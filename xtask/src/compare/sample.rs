@@ -176,13 +176,12 @@ fn figures(workload: &Workload, server: usize, number: usize) -> Figures {
         Load::Open => 40.0 + 9.0 * cpu,
         _ => 1e6 / rate * workload.connections.min(50) as f64,
     };
-    let held = workload.held() as f64;
-    let threads = threads(workload.connections) as f64;
-    let processes =
-        if name == "process-per-connection" { threads } else { 1.0 };
+    let held = workload.held();
+    let threads = threads(workload.connections);
+    let processes = if name == "process-per-connection" { threads } else { 1 };
     Figures {
         seconds: 2.0,
-        requests: rate * 2.0,
+        requests: (rate * 2.0) as u64,
         rate,
         p50,
         p90: p50 * 1.3,
@@ -192,7 +191,7 @@ fn figures(workload: &Workload, server: usize, number: usize) -> Figures {
         alone: None,
         user: Some(cpu * 0.2),
         system: Some(cpu * 0.8),
-        switches: if threads > 1.0 { 1.02 } else { 0.021 },
+        switches: if threads > 1 { 1.02 } else { 0.021 },
         memory: (workload.idle > 0).then_some(process * noise),
         kernel: (workload.idle > 0).then_some(match name {
             "process-per-connection" => 57.0,

@@ -272,7 +272,7 @@ impl Seen {
         let splits = after.processes <= PROCESSES_TO_SPLIT;
         let mut figures = Figures {
             seconds,
-            requests,
+            requests: taken.requests,
             rate: requests / seconds,
             p50: latency(0.5),
             p90: latency(0.9),
@@ -285,10 +285,10 @@ impl Seen {
             switches: switches as f64 / requests,
             memory: memory.map(|(processes, _)| processes / 1024.0),
             kernel: memory.map(|(_, kernel)| kernel / 1024.0),
-            threads: after.threads as f64,
-            processes: after.processes as f64,
+            threads: after.threads,
+            processes: after.processes,
             client: taken.client.as_secs_f64() / seconds,
-            connections: *held as f64,
+            connections: *held,
             remark: None,
         };
         figures.remark = self.remark(workload, processors, &figures);
@@ -307,7 +307,7 @@ impl Seen {
         let server = figures.cpu * figures.rate / 1e6 / threads as f64;
         if workload.load == Load::Open {
             // It never waits, so that its processor time says nothing.
-            let late = self.taken.late as f64 / figures.requests;
+            let late = self.taken.late as f64 / figures.requests as f64;
             if late > LATE {
                 let late = late * 100.0;
                 remarks

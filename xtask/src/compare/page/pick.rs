@@ -91,7 +91,7 @@ pub fn held(results: &Results, round: &Workload, server: &str) -> Option<f64> {
     match results.row(&round.name, server)? {
         Row::Measured(runs) => {
             let held = runs.iter().map(|run| run.connections);
-            Spread::of(held.collect()).map(|held| held.least)
+            held.min().map(|held| held as f64)
         }
         Row::Cannot(_) => {
             results.ended_at(&round.name, server).map(|held| held as f64)
