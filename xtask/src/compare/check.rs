@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 
+use super::contender::{BARE, REDIS};
 use super::results::{Figures, Outcome, Results};
 use super::spread::Spread;
 use super::workload::{self, Workload};
@@ -55,6 +56,8 @@ pub fn workloads(all: Vec<Workload>) -> Result<Vec<Workload>> {
 #[derive(Debug)]
 struct Verdict {
     what: String,
+    /// Holds of itself where there is no Redis.
+    needs_redis: bool,
     ratio: Option<Spread>,
     bound: Bound,
 }
@@ -102,13 +105,15 @@ pub fn judge(results: &Results) -> Result<ExitCode> {
     for model in MODELS {
         for (workload, most, least) in PROMISES {
             verdicts.push(Verdict {
-                what: format!("{workload}: {model} / bare-loop"),
-                ratio: ratio(results, workload, model, "bare-loop"),
+                what: format!("{workload}: {model} / {BARE}"),
+                needs_redis: false,
+                ratio: ratio(results, workload, model, BARE),
                 bound: Bound::AtMost(most),
             });
             verdicts.push(Verdict {
-                what: format!("{workload}: redis-server / {model}"),
-                ratio: ratio(results, workload, "redis-server", model),
+                what: format!("{workload}: {REDIS} / {model}"),
+                needs_redis: true,
+                ratio: ratio(results, workload, REDIS, model),
                 bound: Bound::AtLeast(least),
             });
         }
@@ -117,6 +122,7 @@ pub fn judge(results: &Results) -> Result<ExitCode> {
     for model in MODELS {
         verdicts.push(Verdict {
             what: format!("{workload}: {model} / without them"),
+            needs_redis: false,
             ratio: added(results, workload, model),
             bound: Bound::AtMost(most),
         });
@@ -125,9 +131,9 @@ pub fn judge(results: &Results) -> Result<ExitCode> {
         "Server CPU a request, medians of the ratios run by run:\n\n",
     );
     let mut broken = false;
-    let has_redis = results.servers.iter().any(|s| s.title == "redis-server");
+    let has_redis = results.servers.iter().any(|s| s.title == REDIS);
     for verdict in verdicts {
-        let excused = verdict.what.contains("redis") && !has_redis;
+        let excused = verdict.needs_redis && !has_redis;
         broken |= !verdict.holds().unwrap_or(excused);
         text += &verdict.line();
     }

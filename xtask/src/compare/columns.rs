@@ -106,17 +106,6 @@ impl Column {
     }
 }
 
-/// Every remark on a row, each once: runs mostly agree.
-pub fn remarks(runs: &[&Figures]) -> Vec<String> {
-    let mut remarks = Vec::new();
-    for remark in runs.iter().filter_map(|run| run.remark.as_ref()) {
-        if !remarks.contains(remark) {
-            remarks.push(remark.clone());
-        }
-    }
-    remarks
-}
-
 /// Like is compared with like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Group {

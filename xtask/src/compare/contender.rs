@@ -31,8 +31,8 @@ enum Kind {
     Bare,
 }
 
-const REDIS: &str = "redis-server";
-const BARE: &str = "bare-loop";
+pub const REDIS: &str = "redis-server";
+pub const BARE: &str = "bare-loop";
 
 /// What `chosen` names, in reading order, and the yardsticks that there are
 /// on this machine; all models if nothing is named.

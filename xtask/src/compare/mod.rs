@@ -15,6 +15,7 @@ pub mod number;
 pub mod page;
 mod plan;
 mod raw;
+mod remark;
 mod results;
 #[cfg(test)]
 mod sample;

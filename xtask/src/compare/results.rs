@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 
+use super::remark::{self, Remark};
 use super::spread::Spread;
 use super::workload::Workload;
 use crate::trace::all::Gathered;
@@ -116,9 +117,9 @@ pub struct Figures {
     pub client: f64,
     /// Connections that were held.
     pub connections: usize,
-    /// What a reader must know of the row: `load generator saturated`, `only
-    /// 18,200 of 20,000 a second`.
-    pub remark: Option<String>,
+    /// What a reader must know of the run.
+    #[serde(rename = "remark", serialize_with = "remark::serialize")]
+    pub remarks: Vec<Remark>,
 }
 
 /// From this part of the stated rate on, a server sustained it.

@@ -1,5 +1,6 @@
 //! Results as a full run might bring them, for tests.
 
+use super::remark::Remark;
 use super::results::{Figures, Outcome, Results, Run, Server};
 use super::workload::{self, Load, Request, Workload};
 
@@ -202,17 +203,16 @@ fn figures(workload: &Workload, server: usize, number: usize) -> Figures {
         processes,
         client: (rate / 260_000.0).min(1.0),
         connections: held,
-        remark: remark(rate, most, workload),
+        remarks: remark(rate, most, workload).into_iter().collect(),
     }
 }
 
-fn remark(rate: f64, most: f64, workload: &Workload) -> Option<String> {
-    let due = workload.rate.map(f64::from);
-    match due {
-        Some(due) if rate < due => {
-            Some(format!("only {rate:.0} of {due} a second"))
+fn remark(rate: f64, most: f64, workload: &Workload) -> Option<Remark> {
+    match workload.rate {
+        Some(due) if rate < f64::from(due) => {
+            Some(Remark::Behind { rate, due })
         }
-        None if rate >= most => Some("load generator saturated".to_owned()),
+        None if rate >= most => Some(Remark::Saturated),
         _ => None,
     }
 }

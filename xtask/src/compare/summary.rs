@@ -3,6 +3,7 @@
 
 use super::number::{NONE, figure, list, some};
 use super::page::pick;
+use super::remark::Remark;
 use super::results::{Figures, Results, Row};
 use super::spread::Spread;
 use super::workload::Workload;
@@ -172,10 +173,8 @@ pub fn cautions(results: &Results) -> Vec<String> {
 
 /// More than half of the runs are marked: a single mark may be chance.
 fn is_saturated(runs: &[&Figures]) -> bool {
-    let marked = runs.iter().filter(|run| {
-        let remark = run.remark.as_ref();
-        remark.is_some_and(|remark| remark.contains("saturated"))
-    });
+    let marked =
+        runs.iter().filter(|run| run.remarks.contains(&Remark::Saturated));
     2 * marked.count() > runs.len()
 }
 
@@ -265,7 +264,7 @@ mod tests {
             else {
                 panic!()
             };
-            run.remark = Some("load generator saturated".to_owned());
+            run.remarks.push(Remark::Saturated);
         }
     }
 

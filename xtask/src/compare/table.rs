@@ -4,8 +4,9 @@ use std::fmt::Write;
 
 use console::{measure_text_width, style};
 
-use super::columns::{COLUMNS, Column, Group, remarks};
+use super::columns::{COLUMNS, Column, Group};
 use super::number;
+use super::remark;
 use super::results::{Figures, Results, Row};
 use super::spread::{APART, Spread};
 use super::summary::{self, MARK};
@@ -238,7 +239,7 @@ fn line<'a>(
         Some(Row::Measured(runs)) => {
             let cells = columns.iter().zip(best);
             let cells = cells.map(|(cells, best)| cell(cells, &runs, *best));
-            (Ok(cells.collect()), remarks(&runs).join("; "))
+            (Ok(cells.collect()), remark::of_row(&runs))
         }
         Some(Row::Cannot(why)) => (Err(format!("can't: {why}")), String::new()),
         Some(Row::Failed(why)) => {

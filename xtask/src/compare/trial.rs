@@ -15,6 +15,7 @@ use super::load::datagrams::{Datagrams, senders};
 use super::load::open::Open;
 use super::load::short::Short;
 use super::load::{Script, Taken};
+use super::remark::Remark;
 use super::results::{Figures, Outcome, SUSTAINED};
 use super::serving::{CannotRun, Serving, Story};
 use super::usage::Usage;
@@ -289,48 +290,41 @@ impl Seen {
             processes: after.processes,
             client: taken.client.as_secs_f64() / seconds,
             connections: *held,
-            remark: None,
+            remarks: Vec::new(),
         };
-        figures.remark = self.remark(workload, processors, &figures);
+        figures.remarks = self.remarks(workload, processors, &figures);
         figures
     }
 
-    /// What a reader must know: who was at the limit, and what is missing.
-    fn remark(
+    /// Finds what a reader must know: who was at the limit, what is missing.
+    fn remarks(
         &self,
         workload: &Workload,
         processors: Processors,
         figures: &Figures,
-    ) -> Option<String> {
+    ) -> Vec<Remark> {
         let mut remarks = Vec::new();
         let threads = self.after.threads.min(processors.count).max(1);
         let server = figures.cpu * figures.rate / 1e6 / threads as f64;
         if workload.load == Load::Open {
-            // It never waits, so that its processor time says nothing.
-            let late = self.taken.late as f64 / figures.requests as f64;
-            if late > LATE {
-                let late = late * 100.0;
-                remarks
-                    .push(format!("{late:.1} % sent over a millisecond late"));
+            // The generator never waits, so that its processor time says
+            // nothing.
+            let part = self.taken.late as f64 / figures.requests as f64;
+            if part > LATE {
+                remarks.push(Remark::Late { part });
             }
         } else if figures.client > SATURATED && server < SATURATED {
-            remarks.push("load generator saturated".to_owned());
+            remarks.push(Remark::Saturated);
         }
-        if let Some(rate) = workload.rate {
-            let wanted = f64::from(rate);
-            if figures.rate < SUSTAINED * wanted {
-                remarks.push(format!(
-                    "only {:.0} of {rate} a second",
-                    figures.rate
-                ));
-            }
+        if let Some(due) = workload.rate
+            && figures.rate < SUSTAINED * f64::from(due)
+        {
+            remarks.push(Remark::Behind { rate: figures.rate, due });
         }
-        match self.taken.lost {
-            0 => {}
-            1 => remarks.push("1 datagram lost".to_owned()),
-            lost => remarks.push(format!("{lost} datagrams lost")),
+        if self.taken.lost > 0 {
+            remarks.push(Remark::Lost { datagrams: self.taken.lost });
         }
-        (!remarks.is_empty()).then(|| remarks.join("; "))
+        remarks
     }
 }
 
@@ -413,14 +407,20 @@ mod tests {
         assert!(why.starts_with("a wrong reply: \"K"), "{why}");
     }
 
-    /// What is remarked of a second with 20,000 requests, in which the
-    /// generator and the server used such parts of a processor each.
-    fn remark(load: &str, client: f64, server: f64, late: u64) -> String {
+    /// Remarks on a second with 20,000 requests, in which the generator and
+    /// the server used such parts of a processor each.
+    fn remarks(
+        load: &str,
+        client: f64,
+        server: f64,
+        late: u64,
+        lost: u64,
+    ) -> Vec<Remark> {
         let mut taken = Count::start().unwrap().finish().unwrap();
         taken.elapsed = Duration::from_secs(1);
         taken.requests = 19_000;
         taken.client = Duration::from_secs_f64(client);
-        taken.late = late;
+        (taken.late, taken.lost) = (late, lost);
         let before = Usage::default();
         let cpu = Duration::from_secs_f64(server);
         let after = Usage { cpu, threads: 1, ..before };
@@ -428,20 +428,21 @@ mod tests {
         let workloads = workload::all().unwrap();
         let workload = workloads.iter().find(|w| w.name == load).unwrap();
         let processors = Processors { count: 1, ..Processors::default() };
-        let figures = seen.figures(workload, processors, 0);
-        figures.remark.unwrap_or_default()
+        seen.figures(workload, processors, 0).remarks
     }
 
     #[test]
     fn who_was_at_the_limit_is_remarked() {
-        let saturated = "load generator saturated";
-        assert_eq!(remark("ping-50", 0.97, 0.80, 0), saturated);
-        assert_eq!(remark("ping-50", 0.97, 0.96, 0), "");
-        assert_eq!(remark("ping-50", 0.90, 0.50, 0), "");
+        let saturated = [Remark::Saturated];
+        assert_eq!(remarks("ping-50", 0.97, 0.80, 0, 0), saturated);
+        assert_eq!(remarks("ping-50", 0.97, 0.96, 0, 0), []);
+        assert_eq!(remarks("ping-50", 0.90, 0.50, 0, 0), []);
         // It never waits in an open loop; being late is what counts there.
-        let slow = "only 19000 of 20000 a second";
-        assert_eq!(remark("latency", 1.0, 0.3, 19), slow);
-        let both = format!("1.0 % sent over a millisecond late; {slow}");
-        assert_eq!(remark("latency", 1.0, 0.3, 190), both);
+        let behind = Remark::Behind { rate: 19_000.0, due: 20_000 };
+        assert_eq!(remarks("latency", 1.0, 0.3, 19, 0), [behind]);
+        let late = Remark::Late { part: 0.01 };
+        assert_eq!(remarks("latency", 1.0, 0.3, 190, 0), [late, behind]);
+        let lost = Remark::Lost { datagrams: 2 };
+        assert_eq!(remarks("udp", 0.90, 0.50, 0, 2), [lost]);
     }
 }

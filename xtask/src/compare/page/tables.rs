@@ -3,8 +3,9 @@
 use maud::{Markup, html};
 
 use super::chart::{Cell, Chart};
-use crate::compare::columns::{COLUMNS, Column, Group, remarks};
+use crate::compare::columns::{COLUMNS, Column, Group};
 use crate::compare::number;
+use crate::compare::remark;
 use crate::compare::results::{Figures, Results, Row};
 use crate::compare::spread::Spread;
 use crate::compare::summary::MARK;
@@ -183,7 +184,7 @@ fn row(
                     @for (column, best) in COLUMNS.iter().zip(best) {
                         (cell(column, &runs, best.as_ref()))
                     }
-                    td .why { (remarks(&runs).join("; ")) }
+                    td .why { (remark::of_row(&runs)) }
                 }
                 Some(Row::Cannot(reason)) =>
                     (why(&format!("can't: {reason}"))),
