@@ -51,10 +51,8 @@ use workload::Workload;
 /// Flags of `cargo xtask compare`.
 #[derive(Debug, clap::Args)]
 pub struct Flags {
-    /// The workloads that matter most, in a few minutes: the default.
-    #[arg(long, conflicts_with_all = ["full", "check"])]
-    quick: bool,
-    /// All workloads, with longer runs; says beforehand how long that takes.
+    /// All workloads, not only those that matter most, with longer runs; says
+    /// beforehand how long that takes.
     #[arg(long, conflicts_with = "check")]
     full: bool,
     /// Check what is promised of multiplexing-epoll's and async-io's speed,

@@ -2,6 +2,7 @@
 
 use super::remark::Remark;
 use super::results::{Figures, Outcome, Results, Run, Server};
+use super::trial::Ended;
 use super::workload::{self, Load, Request, Workload};
 
 /// Name, µs of processor time, threads with `n` connections, KiB in the
@@ -34,15 +35,13 @@ pub fn full() -> Results {
     for workload in results.workloads.clone() {
         for (at, (server, ..)) in SERVERS.iter().enumerate() {
             for number in 1..=3 {
-                let outcome = outcome(&workload, at, number);
-                let full = matches!(outcome, Outcome::Cannot(_))
-                    && *server == "multiplexing-select";
+                let ended = ended(&workload, at, number);
                 results.runs.push(Run {
                     workload: workload.name.clone(),
                     server: (*server).to_owned(),
                     number,
-                    outcome,
-                    ended_at: full.then_some(1_018),
+                    outcome: ended.outcome,
+                    ended_at: ended.at,
                 });
             }
         }
@@ -115,16 +114,18 @@ fn skeleton() -> Results {
     }
 }
 
-fn outcome(workload: &Workload, server: usize, number: usize) -> Outcome {
+fn ended(workload: &Workload, server: usize, number: usize) -> Ended {
     let name = SERVERS[server].0;
     let udp = workload.load == Load::Datagrams;
-    match name {
+    let outcome = match name {
         "blocking" if workload.held() > 1 && workload.load != Load::Short => {
             Outcome::Cannot("serves one client at a time".to_owned())
         }
         "multiplexing-select" if workload.held() > 10_000 - 1 => {
-            let why = "ended at 1,018 clients: FD_SETSIZE";
-            Outcome::Cannot(why.to_owned())
+            return Ended::full(
+                1_018,
+                "rejected: its descriptor, 1024, is beyond FD_SETSIZE",
+            );
         }
         "async-io/posix-aio" | "redis-server" if udp => {
             Outcome::Cannot("serves no datagrams".to_owned())
@@ -134,7 +135,8 @@ fn outcome(workload: &Workload, server: usize, number: usize) -> Outcome {
             Outcome::Failed(why.to_owned())
         }
         _ => Outcome::Measured(figures(workload, server, number)),
-    }
+    };
+    Ended { outcome, at: None, command_line: None }
 }
 
 fn figures(workload: &Workload, server: usize, number: usize) -> Figures {

@@ -122,6 +122,11 @@ impl Ended {
         Self { outcome: Outcome::Cannot(why), at, command_line: None }
     }
 
+    /// The server took so many connections and no more.
+    pub fn full(held: usize, why: &str) -> Self {
+        Self::cannot(format!("took {held} connections; {why}"), Some(held))
+    }
+
     /// What an error and what became of the server come to.
     fn by(error: &anyhow::Error, story: &Story) -> Result<Self> {
         ensure!(!error.is::<Interrupted>(), Interrupted);
@@ -130,8 +135,7 @@ impl Ended {
         {
             // The server's own words name the errno or the limit.
             let why = story.last_words.as_ref().unwrap_or(why);
-            let took = format!("took {held} connections; {why}");
-            return Ok(Self::cannot(took, Some(*held)));
+            return Ok(Self::full(*held, why));
         }
         if error.is::<CannotRun>() {
             return Ok(Self::cannot(error.to_string(), None));

@@ -118,11 +118,9 @@ fn opening(results: &Results) -> Markup {
     if results.traced.is_some() {
         parts.insert(2, ("waits", "How they wait"));
     }
-    let facts = ["kernel", "processor", "cpu", "commit"];
-    let known = results
-        .environment
-        .iter()
-        .filter(|(name, _)| facts.contains(&name.to_lowercase().as_str()));
+    let facts = ["kernel", "processor", "commit"];
+    let known = results.environment.iter();
+    let known = known.filter(|(name, _)| facts.contains(&name.as_str()));
     let known: Vec<_> = known.map(|(_, value)| value.as_str()).collect();
     html! {
         header {

@@ -187,8 +187,8 @@ mod tests {
 
     #[test]
     fn what_is_cut_says_so() {
-        assert_eq!(cut("ended at 1", 10), "ended at 1");
-        assert_eq!(cut("ended at 1,018", 10), "ended at…");
+        assert_eq!(cut("took 1,018", 10), "took 1,018");
+        assert_eq!(cut("took 1,018 only", 10), "took 1,01…");
         assert_eq!(cut("µµµ", 2), "µ…");
     }
 
