@@ -115,7 +115,7 @@ pub enum Group {
 }
 
 impl Group {
-    pub fn title(self) -> &'static str {
+    pub const fn title(self) -> &'static str {
         match self {
             Self::OneThread => "One thread",
             Self::ManyThreads => "More than one thread",

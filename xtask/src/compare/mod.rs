@@ -111,11 +111,10 @@ pub fn run(flags: &Flags) -> Result<ExitCode> {
     let mut results = plan.start(environment::describe(&workspace, processors));
     let carried_out = plan.carry_out(&mut results, processors, &folder);
     let is_whole = carried_out.is_ok() && results.missing == 0;
-    if is_whole && !flags.check && !flags.no_trace {
-        let traced = trace(&workspace, &plan.contenders, processors);
-        results.traced = Some(traced.map_err(|error| format!("{error:#}")));
-    }
-    show(&results, &folder)?;
+    let is_traced = is_whole && !flags.check && !flags.no_trace;
+    let traced =
+        is_traced.then(|| trace(&workspace, &plan.contenders, processors));
+    show(&results, traced.as_ref(), &folder)?;
     carried_out?;
     if flags.check {
         return check::judge(&results);
@@ -266,13 +265,17 @@ fn take(folder: &Utf8Path) -> Result<Flock<File>> {
 }
 
 /// Writes what there is, even after an interruption.
-fn show(results: &Results, folder: &Utf8Path) -> Result<()> {
+fn show(
+    results: &Results,
+    traced: Option<&Result<Gathered>>,
+    folder: &Utf8Path,
+) -> Result<()> {
     let lines = results.environment.iter();
     let lines = lines.map(|(name, value)| format!("{name}: {value}\n"));
     let [_, environment, page, chart] = FILES;
     for (name, text) in [
         (environment, lines.collect()),
-        (page, page::render(results)),
+        (page, page::render(results, traced)),
         (chart, page::chart_for_readme(results)),
     ] {
         let path = folder.join(name);

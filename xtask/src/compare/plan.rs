@@ -48,7 +48,6 @@ impl Plan {
             workloads: self.workloads.clone(),
             runs: Vec::new(),
             missing: self.steps().iter().map(|s| s.contenders.len()).sum(),
-            traced: None,
         }
     }
 

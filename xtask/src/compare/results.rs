@@ -6,7 +6,6 @@ use serde::Serialize;
 use super::remark::{self, Remark};
 use super::spread::Spread;
 use super::workload::Workload;
-use crate::trace::all::Gathered;
 
 /// Everything that the summary, the tables and the page are made of.
 #[derive(Clone, Debug, Default)]
@@ -22,8 +21,6 @@ pub struct Results {
     pub runs: Vec<Run>,
     /// Runs that were planned and did not take place: somebody interrupted.
     pub missing: usize,
-    /// What the models call, or why that is not known; None if nobody looked.
-    pub traced: Option<Result<Gathered, String>>,
 }
 
 /// Who was measured.
@@ -132,6 +129,17 @@ pub enum Row<'a> {
     Measured(Vec<&'a Figures>),
     Cannot(&'a str),
     Failed(&'a str),
+}
+
+impl Row<'_> {
+    /// Says why there are no figures. None where there are some.
+    pub fn why(&self) -> Option<String> {
+        match self {
+            Self::Measured(_) => None,
+            Self::Cannot(why) => Some(format!("can't: {why}")),
+            Self::Failed(why) => Some(format!("failed: {why}")),
+        }
+    }
 }
 
 impl Results {

@@ -109,7 +109,6 @@ fn skeleton() -> Results {
     Results {
         environment: environment.to_vec(),
         servers: servers.collect(),
-        traced: Some(Ok(crate::trace::figure::sample::gathered())),
         ..Results::default()
     }
 }

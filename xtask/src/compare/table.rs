@@ -235,19 +235,16 @@ fn line<'a>(
     columns: &[Cells],
     best: &[Option<Spread>],
 ) -> Line<'a> {
-    let (content, remark) = match results.row(&workload.name, server) {
-        Some(Row::Measured(runs)) => {
-            let cells = columns.iter().zip(best);
-            let cells = cells.map(|(cells, best)| cell(cells, &runs, *best));
-            (Ok(cells.collect()), remark::of_row(&runs))
-        }
-        Some(Row::Cannot(why)) => (Err(format!("can't: {why}")), String::new()),
-        Some(Row::Failed(why)) => {
-            (Err(format!("failed: {why}")), String::new())
-        }
-        None => (Err("not run".to_owned()), String::new()),
+    let row = results.row(&workload.name, server);
+    let why = row.as_ref().map_or(Some("not run".to_owned()), Row::why);
+    let Some(Row::Measured(runs)) = row else {
+        let content = Err(why.unwrap_or_default());
+        return Line { server, content, remark: String::new() };
     };
-    Line { server, content, remark }
+    let cells = columns.iter().zip(best);
+    let cells = cells.map(|(cells, best)| cell(cells, &runs, *best));
+    let content = Ok(cells.collect());
+    Line { server, content, remark: remark::of_row(&runs) }
 }
 
 fn cell(cells: &Cells, runs: &[&Figures], best: Option<Spread>) -> Cell {

@@ -1,13 +1,11 @@
 //! What a chart shows, before it is drawn: the table below it is made of the
 //! same.
 
-use crate::compare::columns::Group;
 use crate::compare::number;
-use crate::compare::results::{Figures, Results, Row};
 use crate::compare::spread::Spread;
-use crate::compare::workload::Workload;
 
-/// Rows are servers, series are what there is of each.
+/// A table of values with a title and an axis. Each row has a value of each
+/// series.
 #[derive(Clone, Debug)]
 pub struct Chart {
     /// Unique on the page.
@@ -21,10 +19,18 @@ pub struct Chart {
     pub series: Vec<String>,
     /// What only the table shows.
     pub extra: Vec<String>,
-    pub rows: Vec<Server>,
-    /// Workloads that would be part of it and were not run, and if they are
-    /// too many to draw anything.
+    pub panels: Panels,
+    pub rows: Vec<Row>,
+    /// Titles of what could be part of it and is not there.
     pub missing: Vec<String>,
+}
+
+/// Titles of the drawings that stand side by side, and of the rows that stand
+/// below the others in each.
+#[derive(Clone, Copy, Debug)]
+pub struct Panels {
+    pub titles: &'static [&'static str],
+    pub references: &'static str,
 }
 
 /// How it is drawn.
@@ -38,11 +44,12 @@ pub enum Kind {
     Bars,
 }
 
-/// A row.
+/// The values of one thing, under its name.
 #[derive(Clone, Debug)]
-pub struct Server {
+pub struct Row {
     pub name: String,
-    pub group: Group,
+    /// The number of its panel. None: a reference, shown in every panel.
+    pub panel: Option<usize>,
     /// As many as there are series.
     pub cells: Vec<Cell>,
     /// As many as there are extra columns.
@@ -53,35 +60,20 @@ pub struct Server {
     pub whisker: Option<Spread>,
 }
 
+/// A value, or why there is none.
 #[derive(Clone, Debug)]
 pub enum Cell {
     Known(Spread),
-    /// Counted, not measured: every digit counts, and nothing spreads.
+    /// A number that is counted, not measured: every digit counts, and nothing
+    /// spreads.
     Count(f64),
-    /// Why there is none.
+    /// The reason why there is no value.
     Not(String),
-    /// Nobody asked.
+    /// There is neither a value nor a reason.
     Unknown,
 }
 
 impl Cell {
-    pub fn new(
-        results: &Results,
-        workload: &Workload,
-        server: &str,
-        figure: impl Fn(&Figures) -> Option<f64>,
-    ) -> Self {
-        match results.row(&workload.name, server) {
-            None => Self::Unknown,
-            Some(Row::Cannot(why)) => Self::Not(format!("can't: {why}")),
-            Some(Row::Failed(why)) => Self::Not(format!("failed: {why}")),
-            Some(Row::Measured(runs)) => {
-                let values = runs.into_iter().filter_map(figure);
-                Spread::of(values.collect()).map_or(Self::Unknown, Self::Known)
-            }
-        }
-    }
-
     pub fn spread(&self) -> Option<Spread> {
         match *self {
             Self::Known(spread) => Some(spread),
@@ -108,8 +100,8 @@ impl Cell {
     }
 }
 
-impl Server {
-    /// Why nothing of it is drawn.
+impl Row {
+    /// Says why nothing of it is drawn.
     pub fn why(&self) -> Option<&str> {
         if self.cells.iter().any(|cell| cell.spread().is_some()) {
             return None;
@@ -152,31 +144,44 @@ impl Chart {
         cells.filter_map(Cell::spread).next().is_none()
     }
 
-    /// Models of one group and the yardsticks, in the order of drawing.
-    pub fn panel(&self, group: Group) -> (Vec<&Server>, Vec<&Server>) {
-        let models = match group {
-            Group::Yardstick => Vec::new(),
-            _ => self.sorted(|of| of == group),
+    /// Rows of one panel and the references, in the order of drawing.
+    pub fn panel(&self, panel: Option<usize>) -> (Vec<&Row>, Vec<&Row>) {
+        let rows = match panel {
+            Some(_) => self.sorted(|row| row.panel == panel),
+            None => Vec::new(),
         };
-        (models, self.sorted(|of| of == Group::Yardstick))
+        (rows, self.sorted(|row| row.panel.is_none()))
     }
 
-    /// All models, and the yardsticks.
-    pub fn together(&self) -> (Vec<&Server>, Vec<&Server>) {
+    /// Rows of all panels, and the references.
+    pub fn together(&self) -> (Vec<&Row>, Vec<&Row>) {
         (
-            self.sorted(|of| of != Group::Yardstick),
-            self.sorted(|of| of == Group::Yardstick),
+            self.sorted(|row| row.panel.is_some()),
+            self.sorted(|row| row.panel.is_none()),
         )
     }
 
-    fn sorted(&self, wanted: impl Fn(Group) -> bool) -> Vec<&Server> {
-        let rows = self.rows.iter().filter(|row| wanted(row.group));
+    /// Each part of the rows: its panel, its title and what is in it, empty
+    /// ones left out. References come last.
+    pub fn parts(&self) -> Vec<(Option<usize>, &'static str, Vec<&Row>)> {
+        let Panels { titles, references } = self.panels;
+        let titles = titles.iter().enumerate();
+        let titles = titles.map(|(at, title)| (Some(at), *title));
+        let parts = titles.chain([(None, references)]).map(|(panel, title)| {
+            let rows = self.rows.iter().filter(|row| row.panel == panel);
+            (panel, title, rows.collect())
+        });
+        parts.filter(|(.., rows): &(_, _, Vec<_>)| !rows.is_empty()).collect()
+    }
+
+    fn sorted(&self, wanted: impl Fn(&Row) -> bool) -> Vec<&Row> {
+        let rows = self.rows.iter().filter(|row| wanted(row));
         let mut rows: Vec<_> = rows.collect();
         let Kind::Dots { falling, .. } = self.kind else {
             return rows;
         };
         let middle = self.series.len() / 2;
-        let key = |row: &&Server| match row.cells.get(middle)?.spread() {
+        let key = |row: &&Row| match row.cells.get(middle)?.spread() {
             Some(spread) if falling => Some(-spread.median),
             Some(spread) => Some(spread.median),
             None => None,

@@ -10,6 +10,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+use anyhow::Result;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::number::percent;
@@ -17,6 +18,7 @@ use super::results::Results;
 use super::spread::APART;
 use super::summary::{self, MARK, Ranking};
 use crate::trace;
+use crate::trace::all::Gathered;
 use chart::Chart;
 
 pub use charts::{COLOURS, STYLE as CHARTS};
@@ -52,11 +54,12 @@ pub fn whole(title: &str, policy: &str, main: &Markup) -> String {
     .into_string()
 }
 
-/// The page of a comparison.
-pub fn render(results: &Results) -> String {
+/// Renders the page of a comparison. `traced` is what the models call, or why
+/// that is not known; None if nobody looked.
+pub fn render(results: &Results, traced: Option<&Result<Gathered>>) -> String {
     let charts = figures::all(results);
     let main = html! {
-        (opening(results))
+        (opening(results, traced.is_some()))
         (summary(results))
         section #charts {
             h2 { "Charts" }
@@ -69,11 +72,12 @@ pub fn render(results: &Results) -> String {
                 "first, by the mark in the middle of the legend (for "
                 "latency, p99)."
             }
-            @for chart in &charts { (figure(results, chart)) }
+            @for chart in &charts { (figure(chart)) }
         }
-        @match &results.traced {
+        @match traced {
             Some(Ok(traced)) => (trace::page::section(traced)),
-            Some(Err(why)) => (trace::page::section_without(why)),
+            Some(Err(why)) =>
+                (trace::page::section_without(&format!("{why:#}"))),
             None => {}
         }
         (tables::all(results))
@@ -106,7 +110,7 @@ pub fn chart_for_readme(results: &Results) -> String {
     charts::alone(if idle.is_empty() { &processor } else { &idle })
 }
 
-fn opening(results: &Results) -> Markup {
+fn opening(results: &Results, is_traced: bool) -> Markup {
     let mut parts = vec![
         ("summary", "Summary"),
         ("charts", "Charts"),
@@ -115,7 +119,7 @@ fn opening(results: &Results) -> Markup {
         ("environment", "Environment"),
         ("method", "Method and limits"),
     ];
-    if results.traced.is_some() {
+    if is_traced {
         parts.insert(2, ("waits", "How they wait"));
     }
     let facts = ["kernel", "processor", "commit"];
@@ -204,7 +208,7 @@ fn servers(results: &Results) -> Markup {
     }
 }
 
-fn figure(results: &Results, chart: &Chart) -> Markup {
+fn figure(chart: &Chart) -> Markup {
     let missing = &chart.missing;
     html! {
         section #(chart.id) {
@@ -234,7 +238,7 @@ fn figure(results: &Results, chart: &Chart) -> Markup {
                 }
                 details {
                     summary { "The data as a table" }
-                    (tables::of_chart(results, chart))
+                    (tables::of_chart(chart))
                 }
             }
         }

@@ -18,8 +18,8 @@ fn boxed(label: &str, table: Markup) -> Markup {
     }
 }
 
-/// What a chart shows, group by group.
-pub fn of_chart(results: &Results, chart: &Chart) -> Markup {
+/// Lays out what a chart shows, panel by panel.
+pub fn of_chart(chart: &Chart) -> Markup {
     let columns = chart.series.len() + chart.extra.len() + 1;
     let table = html! {
         table {
@@ -30,12 +30,12 @@ pub fn of_chart(results: &Results, chart: &Chart) -> Markup {
                     th scope="col" { (heading) }
                 }
             } }
-            @for (group, _) in results.groups() {
+            @for (_, title, rows) in chart.parts() {
                 tbody {
                     tr { th .group colspan=(columns) scope="rowgroup" {
-                        (group.title())
+                        (title)
                     } }
-                    @for row in chart.rows.iter().filter(|r| r.group == group) {
+                    @for row in rows {
                         tr {
                             th scope="row" { (row.name) }
                             @let cells: Vec<_> =
@@ -173,24 +173,19 @@ fn row(
     server: &str,
     best: &[Option<Spread>],
 ) -> Markup {
-    let why = |why: &str| {
-        html! { td .why colspan=(COLUMNS.len() + 1) { (why) } }
-    };
+    let row = results.row(&workload.name, server);
+    let why = row.as_ref().map_or(Some("not run".to_owned()), Row::why);
     html! {
         tr {
             th scope="row" { (server) }
-            @match results.row(&workload.name, server) {
-                Some(Row::Measured(runs)) => {
+            @if let Some(why) = why {
+                td .why colspan=(COLUMNS.len() + 1) { (why) }
+            }
+            @if let Some(Row::Measured(runs)) = row {
                     @for (column, best) in COLUMNS.iter().zip(best) {
                         (cell(column, &runs, best.as_ref()))
                     }
                     td .why { (remark::of_row(&runs)) }
-                }
-                Some(Row::Cannot(reason)) =>
-                    (why(&format!("can't: {reason}"))),
-                Some(Row::Failed(reason)) =>
-                    (why(&format!("failed: {reason}"))),
-                None => (why("not run")),
             }
         }
     }

@@ -10,6 +10,12 @@ use crate::compare::{number, sample, table};
 /// Panels of the section on how they wait.
 const WAITS: usize = 4;
 
+/// The page of results, and of a trace that succeeded.
+fn page_of(results: &Results) -> String {
+    let traced = trace::figure::sample::gathered();
+    render(results, Some(&Ok(traced)))
+}
+
 /// The drawings in a page, as XML.
 fn drawings(page: &str) -> Vec<String> {
     let parts = page.split("<svg").skip(1);
@@ -64,7 +70,7 @@ fn all_kinds() -> Vec<(&'static str, Results)> {
 #[test]
 fn every_drawing_is_well_formed_and_accessible() {
     for (kind, results) in all_kinds() {
-        for drawing in drawings(&render(&results)) {
+        for drawing in drawings(&page_of(&results)) {
             let xml = Document::parse(&drawing);
             let xml = xml.unwrap_or_else(|e| panic!("{kind}: {e}: {drawing}"));
             let root = xml.root_element();
@@ -87,33 +93,31 @@ fn every_drawing_is_well_formed_and_accessible() {
 
 #[test]
 fn a_full_run_has_all_charts_in_both_groups() {
-    let page = render(&sample::full());
+    let page = page_of(&sample::full());
     // Two drawings each.
     let charts = figures::all(&sample::full()).len();
     assert_eq!(page.matches("role=\"img\"").count(), charts * 2 + WAITS);
     assert!(!page.contains("makes this chart"));
     let failed = all_kinds().swap_remove(3);
     assert_eq!(failed.0, "all failed");
-    let page = render(&failed.1);
+    let page = page_of(&failed.1);
     assert_eq!(page.matches("No server has a figure").count(), charts);
 }
 
 #[test]
 fn how_they_wait_is_told_where_somebody_looked() {
-    let page = render(&sample::full());
+    let page = page_of(&sample::full());
     assert!(page.contains("href=\"#waits\""));
     assert!(page.contains("50 calls return EAGAIN"));
-    let mut refused = sample::full();
-    refused.traced = Some(Err("ptrace(2) is refused here".to_owned()));
-    let page = render(&refused);
+    let refused = anyhow::anyhow!("ptrace(2) is refused here");
+    let page = render(&sample::full(), Some(&Err(refused)));
     assert!(page.contains("Not traced: ptrace(2) is refused here"));
-    refused.traced = None;
-    assert!(!render(&refused).contains("How they wait"));
+    assert!(!render(&sample::full(), None).contains("How they wait"));
 }
 
 #[test]
 fn what_was_not_run_says_which_command_runs_it() {
-    let page = render(&sample::quick());
+    let page = page_of(&sample::quick());
     let missing = page.matches("makes this chart").count();
     // Nothing is known of ten thousand clients. Latency is shown as it was in
     // the closed loop, because there is no open one.
@@ -128,7 +132,7 @@ fn what_was_not_run_says_which_command_runs_it() {
 #[test]
 fn what_is_drawn_is_in_the_table_below() {
     for chart in figures::all(&sample::full()) {
-        let table = tables::of_chart(&sample::full(), &chart).into_string();
+        let table = tables::of_chart(&chart).into_string();
         for row in &chart.rows {
             let name = format!(">{}</th>", row.name);
             let mut lines = table.split("<tr>");
@@ -152,7 +156,7 @@ fn what_is_drawn_is_in_the_table_below() {
 #[test]
 fn nothing_comes_from_elsewhere() {
     for (kind, results) in all_kinds() {
-        let page = render(&results);
+        let page = page_of(&results);
         for part in
             ["http:", "https:", "//", "src=", "url(", "@import", "<link"]
         {
@@ -164,14 +168,14 @@ fn nothing_comes_from_elsewhere() {
 
 #[test]
 fn what_servers_say_is_text() {
-    let page = render(&sample::full());
+    let page = page_of(&sample::full());
     assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt; &amp; more"));
     let mut results = sample::full();
     let odd = "<b>\"x\" & 'y'</b>";
     results.servers[4].title = odd.to_owned();
     results.environment.push((odd.to_owned(), odd.to_owned()));
     results.workloads[1].title = odd.to_owned();
-    for text in [render(&results), chart_for_readme(&results)] {
+    for text in [page_of(&results), chart_for_readme(&results)] {
         assert!(!text.contains("<b>"), "{text}");
     }
 }
@@ -180,7 +184,7 @@ fn what_servers_say_is_text() {
 fn no_number_is_none() {
     for (kind, results) in all_kinds() {
         for text in [
-            render(&results),
+            page_of(&results),
             chart_for_readme(&results),
             table::render(&results, Some(100)),
         ] {
@@ -195,7 +199,7 @@ fn no_number_is_none() {
 fn tags_are_balanced() {
     const VOID: [&str; 2] = ["meta", "!DOCTYPE"];
     for (kind, results) in all_kinds() {
-        let page = render(&results);
+        let page = page_of(&results);
         let mut open = Vec::new();
         for tag in page.split('<').skip(1) {
             let (tag, _) = tag.split_once('>').unwrap();
@@ -212,7 +216,7 @@ fn tags_are_balanced() {
 
 #[test]
 fn ids_are_unique_and_found() {
-    let page = render(&sample::full());
+    let page = page_of(&sample::full());
     let ids = |key: &str| -> Vec<String> {
         let parts = page.split(key).skip(1);
         parts.map(|p| p.split('"').next().unwrap().to_owned()).collect()

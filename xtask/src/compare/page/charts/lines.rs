@@ -1,10 +1,9 @@
-//! A line a server, from series to series, its name at its end.
+//! A line for each row, from series to series, its name at its end.
 
 use maud::{Markup, html};
 
 use super::{AXIS, Drawing, Scale, WIDTH, px};
-use crate::compare::columns::Group;
-use crate::compare::page::chart::{Cell, Chart, Server};
+use crate::compare::page::chart::{Cell, Chart, Row};
 use crate::compare::spread::Spread;
 
 /// How large everything is.
@@ -43,9 +42,9 @@ const TOP: f64 = 10.0;
 /// Grown by this, a line is a strong one.
 const GROWN: f64 = 1.5;
 
-/// A server's line.
+/// The line of one row.
 struct Line<'a> {
-    row: &'a Server,
+    row: &'a Row,
     points: Vec<(f64, f64)>,
     /// From top to bottom, at each point.
     whiskers: Vec<(f64, f64)>,
@@ -59,7 +58,7 @@ struct Line<'a> {
 pub fn drawing(
     chart: &Chart,
     of: &str,
-    rows: &[&Server],
+    rows: &[&Row],
     scale: &Scale,
     layout: &Layout,
 ) -> Drawing {
@@ -114,7 +113,7 @@ fn axes(chart: &Chart, of: &str, scale: &Scale, layout: &Layout) -> Markup {
 
 fn line<'a>(
     chart: &Chart,
-    row: &'a Server,
+    row: &'a Row,
     scale: &Scale,
     layout: &Layout,
 ) -> Option<Line<'a>> {
@@ -143,12 +142,12 @@ fn line<'a>(
     })
 }
 
-fn class(row: &Server, first: &Spread, last: &Spread) -> &'static str {
+fn class(row: &Row, first: &Spread, last: &Spread) -> &'static str {
     let grown = last.median >= GROWN * first.median;
-    match row.group {
-        Group::Yardstick => "line yard",
-        _ if grown && last.least > first.most => "line grows",
-        _ => "line",
+    match row.panel {
+        None => "line yard",
+        Some(_) if grown && last.least > first.most => "line grows",
+        Some(_) => "line",
     }
 }
 
