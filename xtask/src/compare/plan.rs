@@ -10,6 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::abreast;
 use super::contender::Contender;
 use super::interrupt::{self, Interrupted};
+use super::number::some;
 use super::raw::{self, Raw};
 use super::results::{Results, Run};
 use super::trial::{self, Ended, Processors, Spans};
@@ -55,8 +56,8 @@ impl Plan {
     pub fn announcement(&self) -> String {
         format!(
             "{}, {}, {} runs of {} s each: about {}.\n",
-            count(self.contenders.len(), "server"),
-            count(self.workloads.len(), "workload"),
+            some(self.contenders.len(), "server"),
+            some(self.workloads.len(), "workload"),
             self.runs,
             self.spans.measured.as_secs_f64(),
             minutes(self.estimate())
@@ -115,50 +116,38 @@ impl Plan {
         processors: Processors,
         folder: &Utf8Path,
     ) -> Result<()> {
-        let began = Instant::now();
-        let mut raw = Raw::create(&folder.join(raw::FILE))?;
-        let bar = progress(results.missing);
-        // Where there is no terminal, a line now and then says that it goes on.
-        let mut last_said = None;
+        let raw = Raw::create(&folder.join(raw::FILE))?;
+        let mut progress = Progress::start(results.missing, self.runs);
+        let mut record = Record { began: Instant::now(), raw, results };
         for step in self.steps() {
             if interrupt::is_wanted() {
                 break;
             }
-            let Step { contenders, workload, number } = step;
-            let (title, name) = (title(contenders), &workload.name);
-            bar.set_message(format!("{title}: {name}, run {number}"));
-            if bar.is_hidden() && last_said != Some((name, number)) {
-                eprintln!("{name}, run {number} of {}", self.runs);
-                last_said = Some((name, number));
-            }
-            let from = began.elapsed();
-            let ended = match self.step(&step, processors) {
-                Err(error) if error.is::<Interrupted>() => break,
-                Err(error) => vec![Ended::before(&error)?; contenders.len()],
-                Ok(ended) => ended,
-            };
-            let span =
-                (from.as_secs_f64(), (began.elapsed() - from).as_secs_f64());
-            for (contender, ended) in contenders.iter().zip(ended) {
-                let title = &contender.title;
-                if let Some(command_line) = ended.command_line {
-                    results.record_command(title, command_line);
-                }
-                let run = Run {
-                    workload: name.clone(),
-                    server: title.clone(),
-                    number,
-                    outcome: ended.outcome,
-                    ended_at: ended.at,
-                };
-                raw.write(&run, span.0, span.1)?;
-                results.runs.push(run);
-                results.missing -= 1;
-                bar.inc(1);
+            progress.announce(&step);
+            let from = record.began.elapsed();
+            let Some(ended) = self.attempt(&step, processors)? else { break };
+            record.add(&step, from, ended)?;
+            progress.advance(step.contenders.len());
+        }
+        progress.finish();
+        Ok(())
+    }
+
+    /// Tries a step: an error is an outcome of all its servers. None if
+    /// somebody interrupts.
+    fn attempt(
+        &self,
+        step: &Step<'_>,
+        processors: Processors,
+    ) -> Result<Option<Vec<Ended>>> {
+        match self.step(step, processors) {
+            Ok(ended) => Ok(Some(ended)),
+            Err(error) if error.is::<Interrupted>() => Ok(None),
+            Err(error) => {
+                let ended = Ended::before(&error)?;
+                Ok(Some(vec![ended; step.contenders.len()]))
             }
         }
-        bar.finish_and_clear();
-        Ok(())
     }
 
     fn step(
@@ -177,26 +166,82 @@ impl Plan {
     }
 }
 
-/// Who is being measured.
-fn title(contenders: &[Contender]) -> &str {
-    match contenders {
-        [one] => &one.title,
-        _ => "all in turns",
+/// Where runs are written down as soon as they are over.
+struct Record<'a> {
+    began: Instant,
+    raw: Raw,
+    results: &'a mut Results,
+}
+
+impl Record<'_> {
+    /// Adds a run for each server of a step that began at `from`.
+    fn add(
+        &mut self,
+        step: &Step<'_>,
+        from: Duration,
+        ended: Vec<Ended>,
+    ) -> Result<()> {
+        let took = (self.began.elapsed() - from).as_secs_f64();
+        for (contender, ended) in step.contenders.iter().zip(ended) {
+            let server = contender.title.clone();
+            if let Some(command_line) = ended.command_line {
+                self.results.record_command(&server, command_line);
+            }
+            let run = Run {
+                workload: step.workload.name.clone(),
+                server,
+                number: step.number,
+                outcome: ended.outcome,
+                ended_at: ended.at,
+            };
+            self.raw.write(&run, from.as_secs_f64(), took)?;
+            self.results.runs.push(run);
+            self.results.missing -= 1;
+        }
+        Ok(())
     }
 }
 
-fn progress(steps: usize) -> ProgressBar {
-    let target = ProgressDrawTarget::stderr_with_hz(5);
-    let bar = ProgressBar::with_draw_target(Some(steps as u64), target);
-    let style =
-        ProgressStyle::with_template("{pos}/{len} {eta} left  {wide_msg}");
-    bar.set_style(style.unwrap_or(ProgressStyle::default_bar()));
-    bar
+/// Shows a person how far it has come: a bar in a terminal, and where there is
+/// none a line for each workload of each run.
+struct Progress {
+    bar: ProgressBar,
+    runs: usize,
+    last_line: String,
 }
 
-fn count(number: usize, what: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {what}{plural}")
+impl Progress {
+    fn start(steps: usize, runs: usize) -> Self {
+        let target = ProgressDrawTarget::stderr_with_hz(5);
+        let bar = ProgressBar::with_draw_target(Some(steps as u64), target);
+        let style =
+            ProgressStyle::with_template("{pos}/{len} {eta} left  {wide_msg}");
+        bar.set_style(style.unwrap_or(ProgressStyle::default_bar()));
+        Self { bar, runs, last_line: String::new() }
+    }
+
+    fn announce(&mut self, step: &Step<'_>) {
+        let Step { contenders, workload, number } = step;
+        let who = match contenders {
+            [one] => &one.title,
+            _ => "all in turns",
+        };
+        let name = &workload.name;
+        self.bar.set_message(format!("{who}: {name}, run {number}"));
+        let line = format!("{name}, run {number} of {}", self.runs);
+        if self.bar.is_hidden() && line != self.last_line {
+            eprintln!("{line}");
+            self.last_line = line;
+        }
+    }
+
+    fn advance(&self, runs: usize) {
+        self.bar.inc(runs as u64);
+    }
+
+    fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
 }
 
 /// A time that nobody knows to the second.
