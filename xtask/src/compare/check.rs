@@ -20,10 +20,10 @@ pub const RUNS: usize = 15;
 /// Fewer prove nothing.
 pub const RUNS_MIN: usize = 7;
 
-/// How long each lasts.
+/// The length of a run.
 pub const SECONDS: f64 = 0.5;
 
-/// Of whom it is promised.
+/// The models that promise it.
 const MODELS: [&str; 3] = [
     "multiplexing-epoll/level",
     "multiplexing-epoll/edge",
@@ -38,14 +38,15 @@ const PROMISES: [(&str, f64, f64); 3] = [
     ("pipeline-64", 1.30, 2.5),
 ];
 
-/// What idle connections may add to what a second server takes without them.
+/// A workload with idle connections, and how many times the processor time of
+/// a second server without them a request may take at most.
 const IDLE: (&str, f64) = ("idle-10000", 1.05);
 
 pub fn servers() -> Vec<String> {
     MODELS.map(str::to_owned).to_vec()
 }
 
-/// Those that promises are about.
+/// Picks the workloads that promises are about.
 pub fn workloads(all: Vec<Workload>) -> Result<Vec<Workload>> {
     let promised = PROMISES.map(|(name, ..)| name.to_owned());
     let names = [&promised[..], &[IDLE.0.to_owned()]].concat();
@@ -163,7 +164,8 @@ fn added(results: &Results, workload: &str, server: &str) -> Option<Spread> {
     Spread::of(ratios?)
 }
 
-/// What the runs came to, in order. None unless all of them were measured.
+/// Collects the figures of all runs, in order. None unless all of them were
+/// measured.
 fn figures<'a>(
     results: &'a Results,
     workload: &str,

@@ -1,4 +1,4 @@
-//! What a row of a table shows: the same in a terminal and on the page.
+//! The columns of a table, in a terminal and on the page.
 
 use super::number;
 use super::results::{Figures, Results};
@@ -16,7 +16,7 @@ pub struct Column {
     pub show: fn(f64) -> String,
     /// None where neither more nor less of it is better.
     better: Option<Better>,
-    /// Whether the page shows how far runs lie apart.
+    /// The page shows how far runs lie apart.
     pub spread: bool,
     /// The higher, the sooner a narrow terminal does without it.
     pub rank: u8,
@@ -29,7 +29,7 @@ enum Better {
     More,
 }
 
-/// All of them, in order.
+/// All columns, in order.
 pub const COLUMNS: [Column; 14] = [
     Column {
         spread: true,

@@ -1,4 +1,4 @@
-//! Who is compared: the models, and what they are measured against.
+//! The programs that are compared: models, and what they are measured against.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -34,8 +34,8 @@ enum Kind {
 pub const REDIS: &str = "redis-server";
 pub const BARE: &str = "bare-loop";
 
-/// What `chosen` names, in reading order, and the yardsticks that there are
-/// on this machine; all models if nothing is named.
+/// Finds the models that `chosen` names, in reading order, all of them if
+/// nothing is named; and the yardsticks that there are on this machine.
 pub fn contenders(
     workspace: &Workspace,
     chosen: &[String],
@@ -72,7 +72,7 @@ pub fn contenders(
     Ok(contenders)
 }
 
-/// That there is none of this name, and which there are.
+/// Says that there is none of this name, and which there are.
 fn list(workspace: &Workspace, unknown: &str) -> String {
     let models = workspace.models.iter().flat_map(|model| {
         model.variants.iter().map(|variant| model.title(variant))
@@ -168,12 +168,12 @@ impl Contender {
         }
     }
 
-    /// How many clients it serves at a time, if it says so beforehand.
+    /// Says whether it promises to serve one client at a time.
     pub fn serves_one(&self) -> bool {
         self.model().is_some_and(|model| model.clients == Clients::One)
     }
 
-    /// Why it need not be tried with this load.
+    /// Says why it need not be tried with this load.
     pub fn declines(&self, workload: &Workload) -> Option<String> {
         let transport = workload.transport();
         if !self.serves(transport) {
@@ -195,8 +195,8 @@ impl Contender {
         None
     }
 
-    /// How it is started for this load; and its address, if it does not say
-    /// that itself.
+    /// Makes the command that starts it for this load; and its address, if it
+    /// does not say that itself.
     pub fn command(
         &self,
         workload: &Workload,
@@ -213,7 +213,7 @@ impl Contender {
                 command.args(["--bind", "127.0.0.1", "--port"]);
                 command.arg(address.port().to_string());
                 command.args(["--save", "", "--appendonly", "no"]);
-                // Whose loopback addresses are but one, 127.0.0.1.
+                // In that mode it takes clients from 127.0.0.1 only.
                 command.args(["--protected-mode", "no"]);
                 command.args(["--maxclients", "65536"]);
                 return Ok((command, Some(address)));

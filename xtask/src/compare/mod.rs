@@ -1,7 +1,7 @@
 //! `cargo xtask compare`: the same load on every model, and what each makes
 //! of it.
 //!
-//! How it measures, and what that can't tell, is in METHODOLOGY.md.
+//! METHODOLOGY.md says how it measures, and what that can't tell.
 
 mod abreast;
 pub mod bare;
@@ -79,21 +79,21 @@ pub struct Flags {
     seconds: Option<f64>,
 }
 
-/// What the folder holds at the end.
+/// The files that the folder holds at the end.
 const FILES: [&str; 4] =
     [raw::FILE, "environment.txt", "index.html", "chart.svg"];
 
 /// Exit code after Ctrl-C, as shells have it: 128 and the signal's number.
 pub const INTERRUPTED: u8 = 130;
 
-/// Fewer have no spread.
+/// Fewer runs have no spread.
 const RUNS_MIN: usize = 3;
 
 /// In seconds: shorter measurements are of the start, longer ones tell nothing
 /// more.
 const SECONDS: (f64, f64) = (0.1, 600.0);
 
-/// How much of a measurement's time is spent before it, to fill caches and
+/// The part of a measurement's time that is spent before it, to fill caches and
 /// buffers.
 const WARM_UP: f64 = 0.2;
 

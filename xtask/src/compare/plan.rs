@@ -1,4 +1,4 @@
-//! What is measured, in which order, and how far that has come.
+//! The measurements to make, their order, and how far that has come.
 
 use std::slice;
 use std::time::{Duration, Instant};
@@ -11,15 +11,15 @@ use super::abreast;
 use super::contender::Contender;
 use super::interrupt::{self, Interrupted};
 use super::number::some;
-use super::raw::{self, Raw};
+use super::raw::{self, RunLog};
 use super::results::{Results, Run};
-use super::trial::{self, Ended, Processors, Spans};
+use super::trial::{self, Attempt, Processors, Spans};
 use super::workload::Workload;
 
-/// How long starting and stopping a server takes, about.
+/// Starting and stopping a server takes about that long.
 const OVERHEAD: Duration = Duration::from_millis(150);
 
-/// How long a connection takes to come and go, about.
+/// A connection takes about that long to come and go.
 const PER_CONNECTION: Duration = Duration::from_micros(150);
 
 /// Everything that is to be measured.
@@ -33,7 +33,7 @@ pub struct Plan {
     pub abreast: bool,
 }
 
-/// Who is measured at a time, with what.
+/// The servers that are measured together, and their load.
 #[derive(Debug)]
 struct Step<'a> {
     contenders: &'a [Contender],
@@ -52,7 +52,7 @@ impl Plan {
         }
     }
 
-    /// What will happen, and about how long it takes.
+    /// Says what will happen, and about how long it takes.
     pub fn announcement(&self) -> String {
         format!(
             "{}, {}, {} runs of {} s each: about {}.\n",
@@ -116,7 +116,7 @@ impl Plan {
         processors: Processors,
         folder: &Utf8Path,
     ) -> Result<()> {
-        let raw = Raw::create(&folder.join(raw::FILE))?;
+        let raw = RunLog::create(&folder.join(raw::FILE))?;
         let mut progress = Progress::start(results.missing, self.runs);
         let mut record = Record { began: Instant::now(), raw, results };
         for step in self.steps() {
@@ -125,8 +125,10 @@ impl Plan {
             }
             progress.announce(&step);
             let from = record.began.elapsed();
-            let Some(ended) = self.attempt(&step, processors)? else { break };
-            record.add(&step, from, ended)?;
+            let Some(attempts) = self.attempt(&step, processors)? else {
+                break;
+            };
+            record.add(&step, from, attempts)?;
             progress.advance(step.contenders.len());
         }
         progress.finish();
@@ -139,13 +141,13 @@ impl Plan {
         &self,
         step: &Step<'_>,
         processors: Processors,
-    ) -> Result<Option<Vec<Ended>>> {
+    ) -> Result<Option<Vec<Attempt>>> {
         match self.step(step, processors) {
-            Ok(ended) => Ok(Some(ended)),
+            Ok(attempts) => Ok(Some(attempts)),
             Err(error) if error.is::<Interrupted>() => Ok(None),
             Err(error) => {
-                let ended = Ended::before(&error)?;
-                Ok(Some(vec![ended; step.contenders.len()]))
+                let attempt = Attempt::of_error(&error)?;
+                Ok(Some(vec![attempt; step.contenders.len()]))
             }
         }
     }
@@ -154,22 +156,23 @@ impl Plan {
         &self,
         step: &Step<'_>,
         processors: Processors,
-    ) -> Result<Vec<Ended>> {
+    ) -> Result<Vec<Attempt>> {
         let &Step { contenders, workload, .. } = step;
         match contenders {
             [one] if !self.abreast => {
-                let ended = trial::run(one, workload, self.spans, processors)?;
-                Ok(vec![ended])
+                let attempt =
+                    trial::run(one, workload, self.spans, processors)?;
+                Ok(vec![attempt])
             }
             all => abreast::run(all, workload, self.spans, processors),
         }
     }
 }
 
-/// Where runs are written down as soon as they are over.
+/// The runs that are over, in the results and in the file.
 struct Record<'a> {
     began: Instant,
-    raw: Raw,
+    raw: RunLog,
     results: &'a mut Results,
 }
 
@@ -179,20 +182,20 @@ impl Record<'_> {
         &mut self,
         step: &Step<'_>,
         from: Duration,
-        ended: Vec<Ended>,
+        attempts: Vec<Attempt>,
     ) -> Result<()> {
         let took = (self.began.elapsed() - from).as_secs_f64();
-        for (contender, ended) in step.contenders.iter().zip(ended) {
+        for (contender, attempt) in step.contenders.iter().zip(attempts) {
             let server = contender.title.clone();
-            if let Some(command_line) = ended.command_line {
+            if let Some(command_line) = attempt.command_line {
                 self.results.record_command(&server, command_line);
             }
             let run = Run {
                 workload: step.workload.name.clone(),
                 server,
                 number: step.number,
-                outcome: ended.outcome,
-                ended_at: ended.at,
+                outcome: attempt.outcome,
+                ended_at: attempt.held,
             };
             self.raw.write(&run, from.as_secs_f64(), took)?;
             self.results.runs.push(run);
@@ -244,7 +247,7 @@ impl Progress {
     }
 }
 
-/// A time that nobody knows to the second.
+/// Rounds up a time that nobody knows to the second.
 fn minutes(time: Duration) -> String {
     match time.as_secs().div_ceil(60) {
         1 => "a minute".to_owned(),

@@ -12,7 +12,7 @@ use super::results::{Figures, Outcome, Run};
 /// The file's name.
 pub const FILE: &str = "runs.csv";
 
-/// Which run it was, and what came of it. A line goes on with the figures,
+/// The cells that name a run and say what came of it. A line goes on with the figures,
 /// whose cells are empty where there are none.
 #[derive(Debug, Default, Serialize)]
 struct Head<'a> {
@@ -28,13 +28,13 @@ struct Head<'a> {
 
 /// The file, as far as it is written.
 #[derive(Debug)]
-pub struct Raw {
+pub struct RunLog {
     writer: Writer<File>,
-    /// How many columns the figures have.
+    /// The number of the figures' columns.
     figures: usize,
 }
 
-impl Raw {
+impl RunLog {
     /// Creates the file, with its heading.
     pub fn create(path: &Utf8Path) -> Result<Self> {
         let file = File::create(path)
@@ -91,7 +91,7 @@ mod tests {
         let name = format!("compare-raw-{}.csv", std::process::id());
         let path = std::env::temp_dir().join(name);
         let path = Utf8Path::from_path(&path).unwrap();
-        let mut raw = Raw::create(path).unwrap();
+        let mut raw = RunLog::create(path).unwrap();
         let figures = Figures {
             p999: 12.5,
             client: 0.25,

@@ -1,5 +1,5 @@
-//! What a reader must know of a run: values, and the one place where they
-//! become text.
+//! Remarks on a run that a reader must know: values, and the one place where
+//! they become text.
 
 use std::fmt;
 

@@ -1,5 +1,4 @@
-//! What was measured: runs as they came, and what several of them say
-//! together.
+//! The results: runs as they came, and what several of them say together.
 
 use serde::Serialize;
 
@@ -10,8 +9,8 @@ use super::workload::Workload;
 /// Everything that the summary, the tables and the page are made of.
 #[derive(Clone, Debug, Default)]
 pub struct Results {
-    /// What the machine, the programs and the commands were: name and value,
-    /// in the order to show them.
+    /// Facts of the machine, the programs and the commands: name and value, in
+    /// the order to show them.
     pub environment: Vec<(String, String)>,
     /// In reading order, yardsticks last.
     pub servers: Vec<Server>,
@@ -23,14 +22,14 @@ pub struct Results {
     pub missing: usize,
 }
 
-/// Who was measured.
+/// A server that was measured.
 #[derive(Clone, Debug)]
 pub struct Server {
     /// `multiplexing-epoll/edge`, `redis-server`, `bare-loop`.
     pub title: String,
     /// What it is, in one phrase.
     pub summary: String,
-    /// None of the models: what they are measured against.
+    /// It is none of the models, but what they are measured against.
     pub yardstick: bool,
     /// One thread does all of its work.
     pub one_thread: bool,
@@ -44,17 +43,17 @@ pub struct Run {
     /// From 1.
     pub number: usize,
     pub outcome: Outcome,
-    /// At how many connections it ended, if that is why it can't.
+    /// The connections that it took, if it can't take more.
     pub ended_at: Option<usize>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     Measured(Figures),
-    /// It can't take this load, and why: not a transport it serves, or the
-    /// number of clients at which it ended, with the errno.
+    /// The server can't take this load, and why: not a transport it serves, or
+    /// the number of clients that it took, with the errno.
     Cannot(String),
-    /// It went wrong: a wrong reply, a server that died.
+    /// The run went wrong: a wrong reply, a server that died.
     Failed(String),
 }
 
@@ -122,16 +121,16 @@ pub struct Figures {
 /// From this part of the stated rate on, a server sustained it.
 pub const SUSTAINED: f64 = 0.99;
 
-/// What all runs of one workload against one server say.
+/// The runs of one workload against one server, taken together.
 #[derive(Clone, Debug)]
-pub enum Row<'a> {
+pub enum Finding<'a> {
     /// The runs that were measured; never empty.
     Measured(Vec<&'a Figures>),
     Cannot(&'a str),
     Failed(&'a str),
 }
 
-impl Row<'_> {
+impl Finding<'_> {
     /// Says why there are no figures. None where there are some.
     pub fn why(&self) -> Option<String> {
         match self {
@@ -143,7 +142,7 @@ impl Row<'_> {
 }
 
 impl Results {
-    /// How a server was started, once for each command line.
+    /// Notes how a server was started, once for each command line.
     pub fn record_command(&mut self, server: &str, command_line: String) {
         let name = format!("command of {server}");
         let known = (name, command_line);
@@ -152,9 +151,10 @@ impl Results {
         }
     }
 
-    /// None if it never ran. One failure, and the whole row has failed: a
-    /// median of the runs that went well would hide it.
-    pub fn row(&self, workload: &str, server: &str) -> Option<Row<'_>> {
+    /// Takes the runs together. None if there was none. One failure, and the
+    /// whole row has failed: a median of the runs that went well would hide
+    /// it.
+    pub fn row(&self, workload: &str, server: &str) -> Option<Finding<'_>> {
         let mut figures = Vec::new();
         let runs = self
             .runs
@@ -165,25 +165,26 @@ impl Results {
             match &run.outcome {
                 Outcome::Measured(run) => figures.push(run),
                 Outcome::Cannot(why) => cannot = Some(why),
-                Outcome::Failed(why) => return Some(Row::Failed(why)),
+                Outcome::Failed(why) => return Some(Finding::Failed(why)),
             }
         }
         match cannot {
-            Some(why) => Some(Row::Cannot(why)),
+            Some(why) => Some(Finding::Cannot(why)),
             None if figures.is_empty() => None,
-            None => Some(Row::Measured(figures)),
+            None => Some(Finding::Measured(figures)),
         }
     }
 
-    /// Every row there is: its workload, its server, and what it says.
-    pub fn rows(&self) -> impl Iterator<Item = (&str, &str, Row<'_>)> {
+    /// Lists every row there is: its workload, its server, and the finding.
+    pub fn rows(&self) -> impl Iterator<Item = (&str, &str, Finding<'_>)> {
         let workloads = self.workloads.iter().map(|w| w.name.as_str());
         let servers = || self.servers.iter().map(|s| s.title.as_str());
         let pairs = workloads.flat_map(move |w| servers().map(move |s| (w, s)));
         pairs.filter_map(|(w, s)| Some((w, s, self.row(w, s)?)))
     }
 
-    /// At how many connections a server ended under a load that it can't take.
+    /// Finds how many connections a server took under a load that asks for
+    /// more.
     pub fn ended_at(&self, workload: &str, server: &str) -> Option<usize> {
         let mut runs = self
             .runs
@@ -192,20 +193,20 @@ impl Results {
         runs.find_map(|run| run.ended_at)
     }
 
-    /// One figure's spread, if that was measured.
+    /// Takes the spread of one figure, if that was measured.
     pub fn spread(
         &self,
         workload: &str,
         server: &str,
         figure: impl Fn(&Figures) -> Option<f64>,
     ) -> Option<Spread> {
-        let Row::Measured(figures) = self.row(workload, server)? else {
+        let Finding::Measured(figures) = self.row(workload, server)? else {
             return None;
         };
         Spread::of(figures.into_iter().filter_map(figure).collect())
     }
 
-    /// Whether one thread does all of a server's work.
+    /// Says whether one thread does all of a server's work.
     pub fn is_one_thread(&self, server: &str) -> bool {
         let mut servers = self.servers.iter();
         servers.any(|known| known.title == server && known.one_thread)

@@ -2,7 +2,7 @@
 
 use super::remark::Remark;
 use super::results::{Figures, Outcome, Results, Run, Server};
-use super::trial::Ended;
+use super::trial::Attempt;
 use super::workload::{self, Load, Request, Workload};
 
 /// Name, µs of processor time, threads with `n` connections, KiB in the
@@ -35,13 +35,13 @@ pub fn full() -> Results {
     for workload in results.workloads.clone() {
         for (at, (server, ..)) in SERVERS.iter().enumerate() {
             for number in 1..=3 {
-                let ended = ended(&workload, at, number);
+                let attempt = attempt(&workload, at, number);
                 results.runs.push(Run {
                     workload: workload.name.clone(),
                     server: (*server).to_owned(),
                     number,
-                    outcome: ended.outcome,
-                    ended_at: ended.at,
+                    outcome: attempt.outcome,
+                    ended_at: attempt.held,
                 });
             }
         }
@@ -113,7 +113,7 @@ fn skeleton() -> Results {
     }
 }
 
-fn ended(workload: &Workload, server: usize, number: usize) -> Ended {
+fn attempt(workload: &Workload, server: usize, number: usize) -> Attempt {
     let name = SERVERS[server].0;
     let udp = workload.load == Load::Datagrams;
     let outcome = match name {
@@ -121,7 +121,7 @@ fn ended(workload: &Workload, server: usize, number: usize) -> Ended {
             Outcome::Cannot("serves one client at a time".to_owned())
         }
         "multiplexing-select" if workload.held() > 10_000 - 1 => {
-            return Ended::full(
+            return Attempt::full(
                 1_018,
                 "rejected: its descriptor, 1024, is beyond FD_SETSIZE",
             );
@@ -135,7 +135,7 @@ fn ended(workload: &Workload, server: usize, number: usize) -> Ended {
         }
         _ => Outcome::Measured(figures(workload, server, number)),
     };
-    Ended { outcome, at: None, command_line: None }
+    Attempt { outcome, held: None, command_line: None }
 }
 
 fn figures(workload: &Workload, server: usize, number: usize) -> Figures {

@@ -11,7 +11,7 @@ pub struct Spread {
     pub most: f64,
 }
 
-/// How far medians must lie apart, as a part of the smaller one. Runs without
+/// Medians that differ lie this part of the smaller one apart. Runs without
 /// overlap are not enough: of the 20 orders in which three runs each of two
 /// equal servers can come, 2 are such. The runs of one server lie some per
 /// cent apart, and so do medians that chance has put apart.

@@ -4,7 +4,7 @@
 use super::number::{NONE, figure, list, some};
 use super::page::pick;
 use super::remark::Remark;
-use super::results::{Figures, Results, Row};
+use super::results::{Figures, Finding, Results};
 use super::spread::Spread;
 use super::workload::Workload;
 
@@ -135,13 +135,15 @@ pub fn cautions(results: &Results) -> Vec<String> {
     let mut failed = Vec::new();
     for (workload, server, row) in results.rows() {
         match row {
-            Row::Measured(runs) => {
+            Finding::Measured(runs) => {
                 measured += 1;
                 saturated += usize::from(is_saturated(&runs));
                 single += usize::from(runs.len() == 1);
             }
-            Row::Failed(_) => failed.push(format!("{server} in {workload}")),
-            Row::Cannot(_) => {}
+            Finding::Failed(_) => {
+                failed.push(format!("{server} in {workload}"))
+            }
+            Finding::Cannot(_) => {}
         }
     }
     let more = failed.len().saturating_sub(FAILURES);

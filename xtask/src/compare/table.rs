@@ -7,7 +7,7 @@ use console::{measure_text_width, style};
 use super::columns::{COLUMNS, Column, Group};
 use super::number;
 use super::remark;
-use super::results::{Figures, Results, Row};
+use super::results::{Figures, Finding, Results};
 use super::spread::{APART, Spread};
 use super::summary::{self, MARK};
 use super::workload::Workload;
@@ -16,25 +16,25 @@ use crate::screen;
 /// Between two columns. The first of them is the left one's mark, or free.
 const GAP: usize = 2;
 
-/// What a terminal shows however narrow it is: requests a second, processor
-/// time, p50.
+/// The columns up to this rank are shown however narrow a terminal is: requests
+/// a second, processor time, p50.
 const KEPT: u8 = 2;
 
-/// What several runs show in a column.
+/// Shows several runs in a column.
 type Show = Box<dyn Fn(&[&Figures]) -> String>;
 
 /// One column of all tables, as text.
-struct Cells {
+struct TextColumn {
     heading: &'static str,
     /// The higher, the sooner a narrow terminal does without it.
     rank: u8,
     of: Show,
-    /// Which figure decides on its marks.
+    /// The figure that decides on its marks.
     column: Option<&'static Column>,
 }
 
-/// What stands in one place.
-struct Cell {
+/// The text of one cell, and whether it is marked.
+struct TextCell {
     text: String,
     is_best: bool,
 }
@@ -43,14 +43,14 @@ struct Cell {
 struct Table<'a> {
     workload: &'a Workload,
     group: Group,
-    lines: Vec<Line<'a>>,
+    lines: Vec<ServerLine<'a>>,
 }
 
 /// A server's line.
-struct Line<'a> {
+struct ServerLine<'a> {
     server: &'a str,
     /// The figures, or why there are none.
-    content: Result<Vec<Cell>, String>,
+    content: Result<Vec<TextCell>, String>,
     remark: String,
 }
 
@@ -75,7 +75,7 @@ pub fn render(results: &Results, width: Option<usize>) -> String {
             text.push('\n');
             above = Some(name);
         }
-        let headings = columns.iter().map(|column| Cell {
+        let headings = columns.iter().map(|column| TextCell {
             text: column.heading.to_owned(),
             is_best: false,
         });
@@ -124,7 +124,7 @@ fn summarized(results: &Results, room: usize) -> String {
     text
 }
 
-fn tables<'a>(results: &'a Results, columns: &[Cells]) -> Vec<Table<'a>> {
+fn tables<'a>(results: &'a Results, columns: &[TextColumn]) -> Vec<Table<'a>> {
     let groups = groups(results);
     let mut tables = Vec::new();
     for workload in &results.workloads {
@@ -145,7 +145,7 @@ fn tables<'a>(results: &'a Results, columns: &[Cells]) -> Vec<Table<'a>> {
 
 /// Takes away columns until the others fit, and says which.
 fn fit(
-    columns: &mut Vec<Cells>,
+    columns: &mut Vec<TextColumn>,
     tables: &mut [Table<'_>],
     room: usize,
 ) -> Vec<&'static str> {
@@ -169,8 +169,8 @@ fn fit(
     left_out
 }
 
-/// Of the servers' names, and of each column.
-fn widths(columns: &[Cells], tables: &[Table<'_>]) -> (usize, Vec<usize>) {
+/// Measures the servers' names, and each column.
+fn widths(columns: &[TextColumn], tables: &[Table<'_>]) -> (usize, Vec<usize>) {
     let lines = || tables.iter().flat_map(|table| &table.lines);
     let names = lines().map(|line| line.server);
     let names = names.chain(tables.iter().map(|table| table.group.title()));
@@ -199,10 +199,10 @@ fn groups(results: &Results) -> Vec<(Group, Vec<&str>)> {
     groups
 }
 
-fn columns() -> Vec<Cells> {
+fn columns() -> Vec<TextColumn> {
     let mut cells: Vec<_> = COLUMNS
         .iter()
-        .map(|column| Cells {
+        .map(|column| TextColumn {
             heading: column.short,
             rank: column.rank,
             of: Box::new(|runs| median(column, runs)),
@@ -210,7 +210,7 @@ fn columns() -> Vec<Cells> {
         })
         .collect();
     let of = Box::new(farthest);
-    cells.insert(1, Cells { heading: "±%", rank: 4, of, column: None });
+    cells.insert(1, TextColumn { heading: "±%", rank: 4, of, column: None });
     cells
 }
 
@@ -219,7 +219,7 @@ fn median(column: &Column, runs: &[&Figures]) -> String {
     spread.map_or(number::NONE.to_owned(), |s| (column.show)(s.median))
 }
 
-/// How far the farthest run's rate lies from the median.
+/// Says how far the farthest run's rate lies from the median.
 fn farthest(runs: &[&Figures]) -> String {
     let spread = Spread::of(runs.iter().map(|run| run.rate).collect());
     spread.map_or(number::NONE.to_owned(), |spread| {
@@ -232,30 +232,34 @@ fn line<'a>(
     results: &'a Results,
     workload: &Workload,
     server: &'a str,
-    columns: &[Cells],
+    columns: &[TextColumn],
     best: &[Option<Spread>],
-) -> Line<'a> {
+) -> ServerLine<'a> {
     let row = results.row(&workload.name, server);
-    let why = row.as_ref().map_or(Some("not run".to_owned()), Row::why);
-    let Some(Row::Measured(runs)) = row else {
+    let why = row.as_ref().map_or(Some("not run".to_owned()), Finding::why);
+    let Some(Finding::Measured(runs)) = row else {
         let content = Err(why.unwrap_or_default());
-        return Line { server, content, remark: String::new() };
+        return ServerLine { server, content, remark: String::new() };
     };
     let cells = columns.iter().zip(best);
     let cells = cells.map(|(cells, best)| cell(cells, &runs, *best));
     let content = Ok(cells.collect());
-    Line { server, content, remark: remark::of_row(&runs) }
+    ServerLine { server, content, remark: remark::of_row(&runs) }
 }
 
-fn cell(cells: &Cells, runs: &[&Figures], best: Option<Spread>) -> Cell {
+fn cell(
+    cells: &TextColumn,
+    runs: &[&Figures],
+    best: Option<Spread>,
+) -> TextCell {
     let own = cells.column.and_then(|column| column.spread(runs));
     let is_best = best.zip(own).is_some_and(|(best, own)| !own.differs(&best));
-    Cell { text: (cells.of)(runs), is_best }
+    TextCell { text: (cells.of)(runs), is_best }
 }
 
-/// A line, and what it has no room for on lines below it.
+/// Writes a line, and what it has no room for on lines below it.
 fn write(
-    line: &Line<'_>,
+    line: &ServerLine<'_>,
     first: usize,
     widths: &[usize],
     width: Option<usize>,
@@ -283,12 +287,12 @@ fn write(
 
 fn laid_out(
     name: &str,
-    cells: &[Cell],
+    cells: &[TextCell],
     first: usize,
     widths: &[usize],
 ) -> String {
     let mut line = format!("{name:first$} ");
-    for (Cell { text, is_best }, width) in cells.iter().zip(widths) {
+    for (TextCell { text, is_best }, width) in cells.iter().zip(widths) {
         let space = GAP - MARK.len() + width - measure_text_width(text);
         let mark = if *is_best { MARK } else { "" };
         let mark_width = MARK.len();
@@ -297,7 +301,7 @@ fn laid_out(
     line
 }
 
-/// What the headings mean.
+/// Explains the mark and the headings.
 fn note(left_out: &[&str], width: usize) -> String {
     let mut note = format!(
         "{MARK}: the best model's median, and those not measurably different \

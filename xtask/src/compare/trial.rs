@@ -21,19 +21,19 @@ use super::serving::{CannotRun, Serving, Story};
 use super::usage::Usage;
 use super::workload::{Load, Workload};
 
-/// How long a load lasts before it is measured, and while it is.
+/// The time that a load lasts before it is measured, and while it is.
 #[derive(Clone, Copy, Debug)]
 pub struct Spans {
     pub warm_up: Duration,
     pub measured: Duration,
 }
 
-/// Who runs where.
+/// The processors of the servers and of the load generator.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Processors {
     /// None: wherever the kernel likes, the generator as well.
     pub servers: Option<CpuSet>,
-    /// How many there are for the server.
+    /// The number of the servers' processors.
     pub count: usize,
     /// The generator's.
     pub generator: usize,
@@ -53,16 +53,16 @@ const SATURATED: f64 = 0.95;
 /// Up to so many processes, ticks of 10 ms add up to something.
 const PROCESSES_TO_SPLIT: usize = 2;
 
-/// What part of the requests may be sent late.
+/// The part of the requests that may be sent late without a remark.
 const LATE: f64 = 0.001;
 
-/// What came of a run.
+/// One run that was tried, however it went.
 #[derive(Clone, Debug)]
-pub struct Ended {
+pub struct Attempt {
     pub outcome: Outcome,
-    /// At how many connections the server took no more.
-    pub at: Option<usize>,
-    /// How it was started, if it was.
+    /// The connections that the server took, if it took no more.
+    pub held: Option<usize>,
+    /// The command that started the server, if it was started.
     pub command_line: Option<String>,
 }
 
@@ -73,53 +73,54 @@ pub fn run(
     workload: &Workload,
     spans: Spans,
     processors: Processors,
-) -> Result<Ended> {
+) -> Result<Attempt> {
     if let Some(why) = contender.declines(workload) {
-        let at = contender.serves_one().then_some(1);
-        return Ok(Ended::cannot(why, at));
+        let held = contender.serves_one().then_some(1);
+        return Ok(Attempt::cannot(why, held));
     }
     if let Some(why) = lacks_descriptors(workload)? {
-        return Ok(Ended::cannot(why, None));
+        return Ok(Attempt::cannot(why, None));
     }
     let started = Serving::start(contender, workload, processors.servers);
     let mut server = match started {
         Ok(server) => server,
-        Err(error) => return Ended::before(&error),
+        Err(error) => return Attempt::of_error(&error),
     };
     let command_line = server.command_line.clone();
-    let seen = load(&server, workload, spans, processors);
-    let ended = match seen {
-        Ok(seen) => match server.stop() {
+    let observation = load(&server, workload, spans, processors);
+    let attempt = match observation {
+        Ok(observation) => match server.stop() {
             Ok(switches) => {
-                let figures = seen.figures(workload, processors, switches);
-                Ended::well(figures, command_line.clone())
+                let figures =
+                    observation.figures(workload, processors, switches);
+                Attempt::measured(figures, command_line.clone())
             }
-            Err(error) => Ended::before(&error)?,
+            Err(error) => Attempt::of_error(&error)?,
         },
-        Err(error) => Ended::by(&error, &server.story())?,
+        Err(error) => Attempt::of_error_and_story(&error, &server.story())?,
     };
-    Ok(Ended { command_line: Some(command_line), ..ended })
+    Ok(Attempt { command_line: Some(command_line), ..attempt })
 }
 
-impl Ended {
-    /// Found out before it began.
-    pub fn before(error: &anyhow::Error) -> Result<Self> {
-        Self::by(error, &Story::default())
+impl Attempt {
+    /// An error where the server has no part in it, or none that is known.
+    pub fn of_error(error: &anyhow::Error) -> Result<Self> {
+        Self::of_error_and_story(error, &Story::default())
     }
 
-    /// How it went, and how it was started.
-    pub fn well(figures: Figures, command_line: String) -> Self {
+    /// A run that went well.
+    pub fn measured(figures: Figures, command_line: String) -> Self {
         let outcome = Outcome::Measured(figures);
-        Self { outcome, at: None, command_line: Some(command_line) }
+        Self { outcome, held: None, command_line: Some(command_line) }
     }
 
     fn failed(why: String) -> Self {
         let outcome = Outcome::Failed(why);
-        Self { outcome, at: None, command_line: None }
+        Self { outcome, held: None, command_line: None }
     }
 
-    fn cannot(why: String, at: Option<usize>) -> Self {
-        Self { outcome: Outcome::Cannot(why), at, command_line: None }
+    fn cannot(why: String, held: Option<usize>) -> Self {
+        Self { outcome: Outcome::Cannot(why), held, command_line: None }
     }
 
     /// The server took so many connections and no more.
@@ -127,8 +128,12 @@ impl Ended {
         Self::cannot(format!("took {held} connections; {why}"), Some(held))
     }
 
-    /// What an error and what became of the server come to.
-    fn by(error: &anyhow::Error, story: &Story) -> Result<Self> {
+    /// Tells what a server can't do from what went wrong, by the error and by
+    /// what became of the server.
+    fn of_error_and_story(
+        error: &anyhow::Error,
+        story: &Story,
+    ) -> Result<Self> {
         ensure!(!error.is::<Interrupted>(), Interrupted);
         if let Some(Full { held, why }) = error.downcast_ref()
             && story.status.is_none()
@@ -154,13 +159,13 @@ fn lacks_descriptors(workload: &Workload) -> Result<Option<String>> {
     }))
 }
 
-/// What a run has shown, before it is made into figures.
+/// The raw counts of a run, before they are made into figures.
 #[derive(Debug)]
-pub struct Seen {
+pub struct Observation {
     pub taken: Taken,
     pub before: Usage,
     pub after: Usage,
-    /// What a connection takes, in bytes: of the processes, of the kernel.
+    /// Memory of a connection, in bytes: of the processes, of the kernel.
     pub memory: Option<(f64, f64)>,
     pub held: usize,
 }
@@ -171,7 +176,7 @@ fn load(
     workload: &Workload,
     spans: Spans,
     processors: Processors,
-) -> Result<Seen> {
+) -> Result<Observation> {
     let pipeline = workload.pipeline;
     let script = Script::new(workload.request, pipeline);
     let mut connections = Vec::new();
@@ -210,7 +215,7 @@ fn load(
         }
     };
     ensure!(taken.requests > 0, "nothing was answered");
-    Ok(Seen { taken, before, after: server.usage(), memory, held })
+    Ok(Observation { taken, before, after: server.usage(), memory, held })
 }
 
 /// Warms up, looks, and asks in earnest. Nothing is on its way when it looks.
@@ -251,7 +256,7 @@ fn hold(
     )))
 }
 
-impl Seen {
+impl Observation {
     /// `all_switches` are the context switches of the server's whole life.
     pub fn figures(
         &self,
@@ -353,30 +358,32 @@ mod tests {
         };
         let dead =
             Story { status: Some(ExitStatus::from_raw(11)), last_words: None };
-        let ended = Ended::by(&full().into(), &said).unwrap();
-        assert_eq!(ended.at, Some(3));
+        let attempt =
+            Attempt::of_error_and_story(&full().into(), &said).unwrap();
+        assert_eq!(attempt.held, Some(3));
         let why = "took 3 connections; no descriptor (EMFILE)".to_owned();
-        assert_eq!(ended.outcome, Outcome::Cannot(why));
-        let ended = Ended::before(&full().into()).unwrap();
+        assert_eq!(attempt.outcome, Outcome::Cannot(why));
+        let attempt = Attempt::of_error(&full().into()).unwrap();
         let why = "took 3 connections; the next: -ERR max".to_owned();
-        assert_eq!(ended.outcome, Outcome::Cannot(why));
+        assert_eq!(attempt.outcome, Outcome::Cannot(why));
         // Whoever dies is not full.
-        let ended = Ended::by(&full().into(), &dead).unwrap();
-        assert!(matches!(ended.outcome, Outcome::Failed(_)), "{ended:?}");
-        assert_eq!(ended.at, None);
+        let attempt =
+            Attempt::of_error_and_story(&full().into(), &dead).unwrap();
+        assert!(matches!(attempt.outcome, Outcome::Failed(_)), "{attempt:?}");
+        assert_eq!(attempt.held, None);
         let error = CannotRun("no io_uring: EPERM".to_owned());
-        let ended = Ended::before(&error.into()).unwrap();
+        let attempt = Attempt::of_error(&error.into()).unwrap();
         let why = "no io_uring: EPERM".to_owned();
-        assert_eq!(ended.outcome, Outcome::Cannot(why));
+        assert_eq!(attempt.outcome, Outcome::Cannot(why));
         let error = anyhow::anyhow!("a wrong reply");
-        let ended = Ended::by(&error, &dead).unwrap();
-        let Outcome::Failed(why) = ended.outcome else { panic!() };
+        let attempt = Attempt::of_error_and_story(&error, &dead).unwrap();
+        let Outcome::Failed(why) = attempt.outcome else { panic!() };
         assert!(why.starts_with("a wrong reply; the server ended"), "{why}");
-        Ended::before(&Interrupted.into()).unwrap_err();
+        Attempt::of_error(&Interrupted.into()).unwrap_err();
     }
 
-    /// What comes of a run against a server that sends this once it has
-    /// answered the first request.
+    /// Runs against a server that sends this once it has answered the first
+    /// request.
     fn outcome(reply: &'static [u8]) -> Outcome {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -397,9 +404,9 @@ mod tests {
         let ping = workloads.iter().find(|w| w.name == "ping-1").unwrap();
         let span = Duration::from_millis(20);
         let spans = Spans { warm_up: span, measured: span };
-        let ended = run(&contender, ping, spans, Processors::default());
+        let attempt = run(&contender, ping, spans, Processors::default());
         server.join().unwrap();
-        ended.unwrap().outcome
+        attempt.unwrap().outcome
     }
 
     #[test]
@@ -428,11 +435,12 @@ mod tests {
         let before = Usage::default();
         let cpu = Duration::from_secs_f64(server);
         let after = Usage { cpu, threads: 1, ..before };
-        let seen = Seen { taken, before, after, memory: None, held: 50 };
+        let observation =
+            Observation { taken, before, after, memory: None, held: 50 };
         let workloads = workload::all().unwrap();
         let workload = workloads.iter().find(|w| w.name == load).unwrap();
         let processors = Processors { count: 1, ..Processors::default() };
-        seen.figures(workload, processors, 0).remarks
+        observation.figures(workload, processors, 0).remarks
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What is done to every server: `workloads.toml`, which is data.
+//! The loads that every server is put under: `workloads.toml`, which is data.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use crate::model::Transport;
 
-/// How the generator behaves.
+/// The behaviour of the generator.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Load {
@@ -25,12 +25,12 @@ pub enum Load {
     Round,
 }
 
-/// What is asked.
+/// The request that is sent.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Request {
     Ping,
-    /// So many bytes come back.
+    /// An ECHO of that many bytes, which come back.
     Echo(usize),
 }
 
@@ -42,14 +42,14 @@ pub struct Workload {
     pub title: String,
     pub load: Load,
     pub request: Request,
-    /// How many connections are active.
+    /// Connections that are active.
     pub connections: usize,
     /// Requests on their way on one connection.
     #[serde(default = "one")]
     pub pipeline: usize,
     /// In a round, connections that have a request on its way at a time.
     pub busy: Option<usize>,
-    /// How many more are connected and say nothing.
+    /// Connections beside them that say nothing.
     #[serde(default)]
     pub idle: usize,
     /// Requests a second, for an open load.
@@ -114,7 +114,7 @@ fn payload(size: usize) -> Vec<u8> {
     (0..size).map(|at| b'a' + (at % 23) as u8).collect()
 }
 
-/// All workloads, in order.
+/// Reads all workloads, in order.
 pub fn all() -> Result<Vec<Workload>> {
     #[derive(Deserialize)]
     struct File {
@@ -144,7 +144,7 @@ impl Workload {
         Ok(())
     }
 
-    /// What it goes over.
+    /// The transport that it goes over.
     pub fn transport(&self) -> Transport {
         match self.load {
             Load::Datagrams => Transport::Udp,
@@ -158,7 +158,7 @@ impl Workload {
     }
 }
 
-/// Those with the names given, in the file's order; an unknown name is an
+/// Picks those with the names given, in the file's order; an unknown name is an
 /// error that lists them all.
 pub fn named(all: Vec<Workload>, names: &[String]) -> Result<Vec<Workload>> {
     for name in names {

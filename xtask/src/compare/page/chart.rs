@@ -1,5 +1,5 @@
-//! What a chart shows, before it is drawn: the table below it is made of the
-//! same.
+//! The data of a chart, before it is drawn; the table below the drawing is made
+//! of it too. Knows nothing of what the rows are.
 
 use crate::compare::number;
 use crate::compare::spread::Spread;
@@ -11,16 +11,16 @@ pub struct Chart {
     /// Unique on the page.
     pub id: &'static str,
     pub title: &'static str,
-    /// How to read it.
+    /// A paragraph that says how to read it.
     pub lead: String,
-    /// What the axis measures, with its unit.
+    /// The axis' title, with the unit.
     pub axis: String,
     pub kind: Kind,
     pub series: Vec<String>,
-    /// What only the table shows.
+    /// Headings of columns that only the table shows.
     pub extra: Vec<String>,
     pub panels: Panels,
-    pub rows: Vec<Row>,
+    pub rows: Vec<ChartRow>,
     /// Titles of what could be part of it and is not there.
     pub missing: Vec<String>,
 }
@@ -33,7 +33,7 @@ pub struct Panels {
     pub references: &'static str,
 }
 
-/// How it is drawn.
+/// The form of the drawing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A mark for each series; the least or the most first.
@@ -46,7 +46,7 @@ pub enum Kind {
 
 /// The values of one thing, under its name.
 #[derive(Clone, Debug)]
-pub struct Row {
+pub struct ChartRow {
     pub name: String,
     /// The number of its panel. None: a reference, shown in every panel.
     pub panel: Option<usize>,
@@ -54,9 +54,9 @@ pub struct Row {
     pub cells: Vec<Cell>,
     /// As many as there are extra columns.
     pub extra: Vec<Cell>,
-    /// Drawn instead of the values.
+    /// Text that is drawn instead of the values.
     pub label: Option<String>,
-    /// How far all series together spread.
+    /// The spread of all series together.
     pub whisker: Option<Spread>,
 }
 
@@ -100,7 +100,7 @@ impl Cell {
     }
 }
 
-impl Row {
+impl ChartRow {
     /// Says why nothing of it is drawn.
     pub fn why(&self) -> Option<&str> {
         if self.cells.iter().any(|cell| cell.spread().is_some()) {
@@ -121,7 +121,7 @@ impl Cell {
 }
 
 impl Chart {
-    /// All values that are drawn, their spreads with them.
+    /// Collects the values that are drawn, their spreads with them.
     pub fn values(&self) -> Vec<f64> {
         let spreads = || {
             let cells = self.rows.iter().flat_map(|row| &row.cells);
@@ -138,14 +138,17 @@ impl Chart {
         spreads().flat_map(|s| [s.least, s.median, s.most]).collect()
     }
 
-    /// Whether there is anything to draw.
+    /// Says whether there is nothing to draw.
     pub fn is_empty(&self) -> bool {
         let cells = self.rows.iter().flat_map(|row| &row.cells);
         cells.filter_map(Cell::spread).next().is_none()
     }
 
     /// Rows of one panel and the references, in the order of drawing.
-    pub fn panel(&self, panel: Option<usize>) -> (Vec<&Row>, Vec<&Row>) {
+    pub fn panel(
+        &self,
+        panel: Option<usize>,
+    ) -> (Vec<&ChartRow>, Vec<&ChartRow>) {
         let rows = match panel {
             Some(_) => self.sorted(|row| row.panel == panel),
             None => Vec::new(),
@@ -154,16 +157,16 @@ impl Chart {
     }
 
     /// Rows of all panels, and the references.
-    pub fn together(&self) -> (Vec<&Row>, Vec<&Row>) {
+    pub fn together(&self) -> (Vec<&ChartRow>, Vec<&ChartRow>) {
         (
             self.sorted(|row| row.panel.is_some()),
             self.sorted(|row| row.panel.is_none()),
         )
     }
 
-    /// Each part of the rows: its panel, its title and what is in it, empty
-    /// ones left out. References come last.
-    pub fn parts(&self) -> Vec<(Option<usize>, &'static str, Vec<&Row>)> {
+    /// Divides the rows into parts, each with its panel, its title and its rows;
+    /// empty ones are left out. References come last.
+    pub fn parts(&self) -> Vec<(Option<usize>, &'static str, Vec<&ChartRow>)> {
         let Panels { titles, references } = self.panels;
         let titles = titles.iter().enumerate();
         let titles = titles.map(|(at, title)| (Some(at), *title));
@@ -174,14 +177,14 @@ impl Chart {
         parts.filter(|(.., rows): &(_, _, Vec<_>)| !rows.is_empty()).collect()
     }
 
-    fn sorted(&self, wanted: impl Fn(&Row) -> bool) -> Vec<&Row> {
+    fn sorted(&self, wanted: impl Fn(&ChartRow) -> bool) -> Vec<&ChartRow> {
         let rows = self.rows.iter().filter(|row| wanted(row));
         let mut rows: Vec<_> = rows.collect();
         let Kind::Dots { falling, .. } = self.kind else {
             return rows;
         };
         let middle = self.series.len() / 2;
-        let key = |row: &&Row| match row.cells.get(middle)?.spread() {
+        let key = |row: &&ChartRow| match row.cells.get(middle)?.spread() {
             Some(spread) if falling => Some(-spread.median),
             Some(spread) => Some(spread.median),
             None => None,

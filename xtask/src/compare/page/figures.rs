@@ -1,15 +1,14 @@
-//! The charts of the page: what each is about, and where its numbers are
-//! taken from.
+//! The charts of the page, made of results.
 
-use super::chart::{Cell, Chart, Kind, Panels, Row};
+use super::chart::{Cell, Chart, ChartRow, Kind, Panels};
 use super::pick;
 use crate::compare::columns::Group;
 use crate::compare::number;
-use crate::compare::results::{self, Figures, Results};
+use crate::compare::results::{Figures, Finding, Results};
 use crate::compare::spread::Spread;
 use crate::compare::workload::{self, Workload};
 
-/// Where the axis of a load's charts grows by factors.
+/// Dots on an axis that grows by factors.
 const LOG: Kind = Kind::Dots { log: true, falling: false };
 
 /// Like is drawn with like, and the yardsticks with each.
@@ -35,14 +34,14 @@ fn cell(
     figure: impl Fn(&Figures) -> Option<f64>,
 ) -> Cell {
     let row = results.row(&workload.name, server);
-    if let Some(why) = row.as_ref().and_then(results::Row::why) {
+    if let Some(why) = row.as_ref().and_then(Finding::why) {
         return Cell::Not(why);
     }
     let spread = results.spread(&workload.name, server, figure);
     spread.map_or(Cell::Unknown, Cell::Known)
 }
 
-/// All of them, in order; some may be empty.
+/// Makes all charts, in order; some may be empty.
 pub fn all(results: &Results) -> Vec<Chart> {
     vec![
         throughput(results),
@@ -55,21 +54,21 @@ pub fn all(results: &Results) -> Vec<Chart> {
     ]
 }
 
-/// What is the same in charts whose series are workloads.
-struct Plan {
+/// A chart whose series are workloads.
+struct Recipe {
     id: &'static str,
     title: &'static str,
     lead: &'static str,
     axis: &'static str,
     kind: Kind,
-    /// Which workloads it wants, of all there are.
+    /// Picks its workloads from all there are.
     pick: fn(&[Workload]) -> Vec<&Workload>,
-    /// What tells one from the other.
+    /// Names a series by what tells its workload from the others.
     series: fn(&Workload) -> String,
     figure: fn(&Figures) -> Option<f64>,
 }
 
-impl Plan {
+impl Recipe {
     fn chart(self, results: &Results) -> Chart {
         let picked = (self.pick)(&results.workloads);
         let rows = rows(results, |server| {
@@ -93,8 +92,8 @@ impl Plan {
     }
 }
 
-fn rows(results: &Results, cells: impl Fn(&str) -> Vec<Cell>) -> Vec<Row> {
-    let servers = results.servers.iter().map(|server| Row {
+fn rows(results: &Results, cells: impl Fn(&str) -> Vec<Cell>) -> Vec<ChartRow> {
+    let servers = results.servers.iter().map(|server| ChartRow {
         name: server.title.clone(),
         panel: panel(results, &server.title),
         cells: cells(&server.title),
@@ -105,7 +104,7 @@ fn rows(results: &Results, cells: impl Fn(&str) -> Vec<Cell>) -> Vec<Row> {
     servers.collect()
 }
 
-/// Titles of those that a full run measures and this one did not.
+/// Lists the titles of those that a full run measures and this one did not.
 fn missing(
     results: &Results,
     pick: fn(&[Workload]) -> Vec<&Workload>,
@@ -119,7 +118,7 @@ fn missing(
 }
 
 fn throughput(results: &Results) -> Chart {
-    Plan {
+    Recipe {
         id: "throughput",
         title: "Throughput by number of connections",
         lead: "Requests a second, as many as the server and the load \
@@ -135,7 +134,7 @@ fn throughput(results: &Results) -> Chart {
 }
 
 fn processor(results: &Results) -> Chart {
-    Plan {
+    Recipe {
         id: "processor",
         title: "Processor time by number of connections",
         lead: "What a request costs the server, all its threads and \
@@ -151,7 +150,7 @@ fn processor(results: &Results) -> Chart {
 }
 
 fn idle(results: &Results) -> Chart {
-    let mut chart = Plan {
+    let mut chart = Recipe {
         id: "idle",
         title: "Cost against idle connections",
         lead: "The classic picture: what a request costs while more and more \
@@ -170,7 +169,7 @@ fn idle(results: &Results) -> Chart {
 }
 
 fn pipelining(results: &Results) -> Chart {
-    let mut chart = Plan {
+    let mut chart = Recipe {
         id: "pipelining",
         title: "Pipelining",
         lead: "What a request costs when a connection sends several at a \
@@ -206,7 +205,7 @@ fn memory(results: &Results) -> Chart {
             known.map_or_else(unknown, |known| Cell::Known(known[at]))
         };
         let value = |at: usize| known.map(|k| number::figure(k[at].median));
-        Row {
+        ChartRow {
             name: name.clone(),
             panel: panel(results, name),
             cells: vec![part(0), part(1)],
@@ -318,7 +317,7 @@ fn c10k(results: &Results) -> Chart {
     }
 }
 
-fn at_10k(results: &Results, round: &Workload, server: &str) -> Row {
+fn at_10k(results: &Results, round: &Workload, server: &str) -> ChartRow {
     let rate = cell(results, round, server, |f| Some(f.rate));
     let p99 = cell(results, round, server, |f| Some(f.p99));
     let held = match pick::held(results, round, server) {
@@ -334,11 +333,11 @@ fn at_10k(results: &Results, round: &Workload, server: &str) -> Row {
         }
         _ => match results.row(&round.name, server) {
             // How many are held is drawn, so it need not say that more can't.
-            Some(results::Row::Cannot(why)) => why.to_owned(),
+            Some(Finding::Cannot(why)) => why.to_owned(),
             row => row.and_then(|row| row.why()).unwrap_or_default(),
         },
     };
-    Row {
+    ChartRow {
         name: server.to_owned(),
         panel: panel(results, server),
         cells: vec![held],

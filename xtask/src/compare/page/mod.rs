@@ -1,4 +1,4 @@
-//! The page: charts, tables and words in one file that asks the network for
+//! The page: summary, charts and tables in one file that asks the network for
 //! nothing.
 
 mod chart;
@@ -23,7 +23,7 @@ use chart::Chart;
 
 pub use charts::{COLOURS, STYLE as CHARTS};
 
-/// Of everything but drawings.
+/// The style of everything but drawings.
 const STYLE: &str = include_str!("style.css");
 
 /// Nothing may be loaded and no script may run: what a browser is told, so

@@ -1,11 +1,11 @@
-//! Which workloads a chart or a ranking is about: found by what they do, not
-//! by their names.
+//! The workloads of a chart or a ranking, found by what they do, not by their
+//! names.
 
-use crate::compare::results::{Results, Row};
+use crate::compare::results::{Finding, Results};
 use crate::compare::spread::Spread;
 use crate::compare::workload::{Load, Request, Workload};
 
-/// With how many connections most is compared.
+/// The number of connections with which most is compared.
 const USUAL: usize = 50;
 
 fn closed_ping(workload: &&Workload) -> bool {
@@ -70,8 +70,8 @@ pub fn round(all: &[Workload]) -> Option<&Workload> {
     rounds.max_by_key(|w| w.connections)
 }
 
-/// What one more connection takes, of the processes and of the kernel, and
-/// both together: from the load with the most connections that tells.
+/// Takes the memory of one more connection in the processes, in the kernel, and
+/// in both together: from the load with the most connections that tells.
 pub fn memory(results: &Results, server: &str) -> Option<[Spread; 3]> {
     let mut all: Vec<_> = results.workloads.iter().collect();
     all.sort_by_key(|w| std::cmp::Reverse(w.held()));
@@ -85,18 +85,18 @@ pub fn memory(results: &Results, server: &str) -> Option<[Spread; 3]> {
     })
 }
 
-/// How many connections a server held in a round: all that were asked for,
-/// or as many as it ended at.
+/// Counts the connections that a server held in a round: all that were asked
+/// for, or as many as it took.
 pub fn held(results: &Results, round: &Workload, server: &str) -> Option<f64> {
     match results.row(&round.name, server)? {
-        Row::Measured(runs) => {
+        Finding::Measured(runs) => {
             let held = runs.iter().map(|run| run.connections);
             held.min().map(|held| held as f64)
         }
-        Row::Cannot(_) => {
+        Finding::Cannot(_) => {
             results.ended_at(&round.name, server).map(|held| held as f64)
         }
-        Row::Failed(_) => None,
+        Finding::Failed(_) => None,
     }
 }
 

@@ -6,7 +6,7 @@ use super::chart::{Cell, Chart};
 use crate::compare::columns::{COLUMNS, Column, Group};
 use crate::compare::number;
 use crate::compare::remark;
-use crate::compare::results::{Figures, Results, Row};
+use crate::compare::results::{Figures, Finding, Results};
 use crate::compare::spread::Spread;
 use crate::compare::summary::MARK;
 use crate::compare::workload::Workload;
@@ -174,14 +174,14 @@ fn row(
     best: &[Option<Spread>],
 ) -> Markup {
     let row = results.row(&workload.name, server);
-    let why = row.as_ref().map_or(Some("not run".to_owned()), Row::why);
+    let why = row.as_ref().map_or(Some("not run".to_owned()), Finding::why);
     html! {
         tr {
             th scope="row" { (server) }
             @if let Some(why) = why {
                 td .why colspan=(COLUMNS.len() + 1) { (why) }
             }
-            @if let Some(Row::Measured(runs)) = row {
+            @if let Some(Finding::Measured(runs)) = row {
                     @for (column, best) in COLUMNS.iter().zip(best) {
                         (cell(column, &runs, best.as_ref()))
                     }

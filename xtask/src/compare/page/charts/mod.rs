@@ -12,15 +12,15 @@ mod scale;
 
 use maud::{Markup, PreEscaped, html};
 
-use super::chart::{Chart, Kind, Row};
+use super::chart::{Chart, ChartRow, Kind};
 use scale::Scale;
 
-/// What colours are called, in the light and in the dark.
+/// The colours and their names, in the light and in the dark.
 pub const COLOURS: &str = include_str!("../colours.css");
-/// What is drawn in which of them.
+/// The rules that say what is drawn in which colour.
 pub const STYLE: &str = include_str!("../charts.css");
 
-/// Of a drawing, in units that are pixels on a phone.
+/// A drawing's width, in units that are pixels on a phone.
 const WIDTH: f64 = 340.0;
 /// Below the drawing, for the axis.
 const AXIS: f64 = 40.0;
@@ -29,7 +29,7 @@ const HEADLINE: f64 = 36.0;
 /// Beside one.
 const MARGIN: f64 = 10.0;
 
-/// What is inside of an `svg`.
+/// The content of an `svg`, and its size.
 #[derive(Debug)]
 struct Drawing {
     content: Markup,
@@ -102,7 +102,7 @@ pub fn alone(chart: &Chart) -> String {
     let scale = scale(chart);
     let Drawing { content, width, height } = match chart.kind {
         Kind::Lines { of } => {
-            let rows: Vec<&Row> = chart.rows.iter().collect();
+            let rows: Vec<&ChartRow> = chart.rows.iter().collect();
             lines::drawing(chart, of, &rows, &scale, &lines::FILE)
         }
         _ => {
@@ -130,7 +130,7 @@ pub fn alone(chart: &Chart) -> String {
         + "\n"
 }
 
-/// What the marks mean; lines have their names beside them.
+/// Explains the marks; lines have their names beside them.
 fn legend(chart: &Chart) -> Markup {
     let named = matches!(chart.kind, Kind::Lines { .. });
     if named || chart.series.len() < 2 {
@@ -186,7 +186,7 @@ fn px(place: f64) -> String {
     text.strip_suffix(".0").map(str::to_owned).unwrap_or(text)
 }
 
-/// What those read who do not see a drawing.
+/// Describes a drawing to readers who do not see it.
 fn description(chart: &Chart) -> String {
     let form = match chart.kind {
         Kind::Dots { .. } => "A row for each server, a mark for each of",

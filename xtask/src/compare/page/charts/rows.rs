@@ -5,7 +5,7 @@ use maud::{Markup, html};
 
 use super::{AXIS, Drawing, Scale, WIDTH, mark, px};
 use crate::compare::number;
-use crate::compare::page::chart::{Chart, Kind, Row};
+use crate::compare::page::chart::{Chart, ChartRow, Kind};
 use crate::compare::spread::Spread;
 
 /// From row to row.
@@ -23,8 +23,8 @@ const NAME_AND_LABEL: usize = 56;
 
 pub fn drawing(
     chart: &Chart,
-    own: &[&Row],
-    references: &[&Row],
+    own: &[&ChartRow],
+    references: &[&ChartRow],
     scale: &Scale,
 ) -> Drawing {
     let both = !own.is_empty() && !references.is_empty();
@@ -70,7 +70,7 @@ fn axis(chart: &Chart, scale: &Scale, bottom: f64) -> Markup {
     }
 }
 
-fn drawn(chart: &Chart, row: &Row, scale: &Scale, top: f64) -> Markup {
+fn drawn(chart: &Chart, row: &ChartRow, scale: &Scale, top: f64) -> Markup {
     let class = if row.panel.is_none() { "name yard" } else { "name" };
     let y = top + MARKS;
     html! {
@@ -92,8 +92,8 @@ fn drawn(chart: &Chart, row: &Row, scale: &Scale, top: f64) -> Markup {
     }
 }
 
-/// What a row says to those who point at it, or listen.
-fn spoken(chart: &Chart, row: &Row) -> String {
+/// Makes the text of a row for readers who point at it, or listen.
+fn spoken(chart: &Chart, row: &ChartRow) -> String {
     let headings = chart.series.iter().chain(&chart.extra);
     let cells = row.cells.iter().chain(&row.extra);
     let parts = headings.zip(cells);
@@ -102,7 +102,7 @@ fn spoken(chart: &Chart, row: &Row) -> String {
     format!("{} – {}", row.name, parts.join("; "))
 }
 
-fn label(row: &Row) -> String {
+fn label(row: &ChartRow) -> String {
     if let Some(label) = &row.label {
         let name = row.name.chars().count();
         return cut(label, NAME_AND_LABEL.saturating_sub(name));
@@ -114,7 +114,7 @@ fn label(row: &Row) -> String {
     values.collect::<Vec<_>>().join(" · ")
 }
 
-fn dots(chart: &Chart, row: &Row, scale: &Scale, y: f64) -> Markup {
+fn dots(chart: &Chart, row: &ChartRow, scale: &Scale, y: f64) -> Markup {
     let known: Vec<_> = row
         .cells
         .iter()
@@ -152,7 +152,7 @@ fn whisker(spread: &Spread, scale: &Scale, y: f64) -> Markup {
     html! { path .whisker d=(d) {} }
 }
 
-fn bar(row: &Row, scale: &Scale, y: f64) -> Markup {
+fn bar(row: &ChartRow, scale: &Scale, y: f64) -> Markup {
     let mut from = 0.0;
     let mut parts = Vec::new();
     for (series, cell) in row.cells.iter().enumerate() {
@@ -169,7 +169,7 @@ fn bar(row: &Row, scale: &Scale, y: f64) -> Markup {
     }
 }
 
-/// As much as there is room for; the table has it all.
+/// Cuts a text to the room that there is; the table has it all.
 fn cut(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         return text.to_owned();
@@ -193,7 +193,7 @@ mod tests {
     #[test]
     fn what_is_not_known_is_not_drawn() {
         let spread = Spread { median: 2.0, least: 2.0, most: 2.0 };
-        let row = |cells| Row {
+        let row = |cells| ChartRow {
             name: "a".to_owned(),
             panel: Some(0),
             cells,

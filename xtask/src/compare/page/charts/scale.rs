@@ -49,7 +49,7 @@ impl Scale {
         Self { ticks, log: true }
     }
 
-    /// Where a value lies, from 0 to 1.
+    /// Places a value, from 0 to 1.
     pub fn at(&self, value: f64) -> f64 {
         let (from, to) = (self.ticks[0], self.ticks[self.ticks.len() - 1]);
         let part = if self.log {
