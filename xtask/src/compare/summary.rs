@@ -141,7 +141,7 @@ pub fn cautions(results: &Results) -> Vec<String> {
                 single += usize::from(runs.len() == 1);
             }
             Finding::Failed(_) => {
-                failed.push(format!("{server} in {workload}"))
+                failed.push(format!("{server} in {workload}"));
             }
             Finding::Cannot(_) => {}
         }

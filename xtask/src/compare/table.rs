@@ -392,7 +392,7 @@ mod tests {
         let text = render(&sample::full(), Some(80));
         for part in [
             "failed: a wrong reply",
-            "took 1018 connections; ",
+            "took 1,018 connections; ",
             "load generator saturated",
         ] {
             assert!(text.contains(part), "no {part} in {text}");

@@ -15,6 +15,7 @@ use super::load::datagrams::{Datagrams, senders};
 use super::load::open::Open;
 use super::load::short::Short;
 use super::load::{Script, Taken};
+use super::number::some;
 use super::remark::Remark;
 use super::results::{Figures, Outcome, SUSTAINED};
 use super::serving::{CannotRun, Serving, Story};
@@ -125,7 +126,8 @@ impl Attempt {
 
     /// The server took so many connections and no more.
     pub fn full(held: usize, why: &str) -> Self {
-        Self::cannot(format!("took {held} connections; {why}"), Some(held))
+        let took = some(held, "connection");
+        Self::cannot(format!("took {took}; {why}"), Some(held))
     }
 
     /// Tells what a server can't do from what went wrong, by the error and by
