@@ -16,14 +16,14 @@ use load::{Script, Taken};
 use super::contender::Contender;
 use super::results::Figures;
 use super::serving::Serving;
-use super::trial::{Ended, Processors, Seen, Spans};
+use super::trial::{Attempt, Observation, Processors, Spans};
 use super::usage::Usage;
 use super::workload::Workload;
 
-/// How long a turn lasts: thousands of requests.
+/// A turn's length: thousands of requests.
 const TURN: Duration = Duration::from_millis(20);
 
-/// One server, the connections to it, and what was seen of it so far.
+/// One server, the connections to it, and its figures so far.
 #[derive(Debug)]
 struct Runner<'a> {
     title: &'a str,
@@ -32,7 +32,7 @@ struct Runner<'a> {
     script: Script,
     connections: Vec<TcpStream>,
     taken: Option<Taken>,
-    /// What its turns took; not what it did in those of others.
+    /// The usage of its own turns, not of those of others.
     usage: Usage,
 }
 
@@ -46,7 +46,7 @@ pub fn run(
     workload: &Workload,
     spans: Spans,
     processors: Processors,
-) -> Result<Vec<Ended>> {
+) -> Result<Vec<Attempt>> {
     let start =
         |contender, workload| Runner::start(contender, workload, processors);
     let finish = |runner: Runner<'_>| runner.finish(processors);
@@ -54,11 +54,11 @@ pub fn run(
         let all = contenders.iter().map(|it| start(it, workload));
         let mut all: Vec<_> = all.collect::<Result<_>>()?;
         take_turns(&mut all, spans)?;
-        let ended = |runner| {
+        let attempt = |runner| {
             let (figures, command_line) = finish(runner)?;
-            Ok(Ended::well(figures, command_line))
+            Ok(Attempt::measured(figures, command_line))
         };
-        return all.into_iter().map(ended).collect();
+        return all.into_iter().map(attempt).collect();
     }
     let without = Workload { idle: 0, ..workload.clone() };
     let with_twin = |contender| {
@@ -68,7 +68,7 @@ pub fn run(
         let [with, without] = pair;
         let (mut figures, command_line) = finish(with)?;
         figures.alone = Some(finish(without)?.0.cpu);
-        Ok(Ended::well(figures, command_line))
+        Ok(Attempt::measured(figures, command_line))
     };
     contenders.iter().map(with_twin).collect()
 }
@@ -136,7 +136,7 @@ impl<'a> Runner<'a> {
         taken.map_err(|error| self.failed(error))
     }
 
-    /// What went wrong, and with whom.
+    /// Names the server in an error, and adds what became of it.
     fn failed(&mut self, error: anyhow::Error) -> anyhow::Error {
         if error.is::<Interrupted>() {
             return error;
@@ -148,14 +148,14 @@ impl<'a> Runner<'a> {
         let Self { workload, server, taken, usage, .. } = self;
         let command_line = server.command_line.clone();
         server.stop().with_context(|| self.title.to_owned())?;
-        let seen = Seen {
+        let observation = Observation {
             taken: taken.context("no turn")?,
             before: Usage::default(),
             after: usage,
             memory: None,
             held: workload.held(),
         };
-        let figures = seen.figures(workload, processors, usage.switches);
+        let figures = observation.figures(workload, processors, usage.switches);
         Ok((figures, command_line))
     }
 }

@@ -1,8 +1,9 @@
-//! What a row of a table shows: the same in a terminal and on the page.
+//! The columns of a table, in a terminal and on the page.
 
 use lab::number;
 
-use super::results::{Figures, Results, Spread};
+use super::results::{Figures, Results};
+use super::spread::Spread;
 
 /// One figure, and how it is shown.
 #[derive(Debug)]
@@ -14,38 +15,51 @@ pub struct Column {
     pub unit: &'static str,
     pub of: fn(&Figures) -> Option<f64>,
     pub show: fn(f64) -> String,
-    /// Whether the page shows how far runs lie apart.
+    /// None where neither more nor less of it is better.
+    better: Option<Better>,
+    /// The page shows how far runs lie apart.
     pub spread: bool,
     /// The higher, the sooner a narrow terminal does without it.
     pub rank: u8,
 }
 
-/// All of them, in order.
+/// Which end of a column is the good one.
+#[derive(Clone, Copy, Debug)]
+enum Better {
+    Less,
+    More,
+}
+
+/// All columns, in order.
 pub const COLUMNS: [Column; 14] = [
     Column {
         spread: true,
+        better: Some(Better::More),
         ..column("REQ/S", "Requests", "a second", 0, |f| Some(f.rate))
     },
-    column("P50", "p50", "µs", 2, |f| Some(f.p50)),
-    column("P90", "p90", "µs", 12, |f| Some(f.p90)),
-    Column { spread: true, ..column("P99", "p99", "µs", 3, |f| Some(f.p99)) },
-    column("P99.9", "p99.9", "µs", 7, |f| Some(f.p999)),
+    less(column("P50", "p50", "µs", 2, |f| Some(f.p50))),
+    less(column("P90", "p90", "µs", 12, |f| Some(f.p90))),
     Column {
         spread: true,
-        ..column("CPU", "CPU", "µs/request", 1, |f| Some(f.cpu))
+        ..less(column("P99", "p99", "µs", 3, |f| Some(f.p99)))
+    },
+    less(column("P99.9", "p99.9", "µs", 7, |f| Some(f.p999))),
+    Column {
+        spread: true,
+        ..less(column("CPU", "CPU", "µs/request", 1, |f| Some(f.cpu)))
     },
     column("USER", "user", "µs/request", 9, |f| f.user),
     column("SYS", "system", "µs/request", 9, |f| f.system),
     column("SWITCH", "Switches", "a request", 6, |f| Some(f.switches)),
-    column("MEM", "Memory, processes", "KiB/conn.", 5, |f| f.memory),
-    column("KERN", "Memory, kernel", "KiB/conn.", 8, |f| f.kernel),
+    less(column("MEM", "Memory, processes", "KiB/conn.", 5, |f| f.memory)),
+    less(column("KERN", "Memory, kernel", "KiB/conn.", 8, |f| f.kernel)),
     Column {
         show: number::count,
-        ..column("THR", "Threads", "", 10, |f| Some(f.threads))
+        ..column("THR", "Threads", "", 10, |f| Some(f.threads as f64))
     },
     Column {
         show: number::count,
-        ..column("PROC", "Processes", "", 13, |f| Some(f.processes))
+        ..column("PROC", "Processes", "", 13, |f| Some(f.processes as f64))
     },
     Column {
         show: number::percent,
@@ -60,26 +74,37 @@ const fn column(
     rank: u8,
     of: fn(&Figures) -> Option<f64>,
 ) -> Column {
-    let show = number::figure;
-    Column { short, name, unit, of, show, spread: false, rank }
+    let (show, better) = (number::figure, None);
+    Column { short, name, unit, of, show, better, spread: false, rank }
+}
+
+/// Less of it is better.
+const fn less(mut column: Column) -> Column {
+    column.better = Some(Better::Less);
+    column
 }
 
 impl Column {
+    /// Finds the runs of the best model under a workload, by which servers
+    /// are marked. None where there are no two models to compare.
+    pub fn best(&self, results: &Results, workload: &str) -> Option<Spread> {
+        let better = self.better?;
+        let models = results.servers.iter().filter(|s| !s.yardstick);
+        let spreads = models.filter_map(|server| {
+            results.spread(workload, &server.title, self.of)
+        });
+        let mut spreads: Vec<_> = spreads.collect();
+        spreads.sort_by(|a, b| match better {
+            Better::Less => a.median.total_cmp(&b.median),
+            Better::More => b.median.total_cmp(&a.median),
+        });
+        spreads.first().copied().filter(|_| spreads.len() > 1)
+    }
+
     pub fn spread(&self, runs: &[&Figures]) -> Option<Spread> {
         let values = runs.iter().filter_map(|run| (self.of)(run));
-        Spread::of(values.filter(|value| value.is_finite()).collect())
+        Spread::of(values.collect())
     }
-}
-
-/// Every remark on a row, each once: runs mostly agree.
-pub fn remarks(runs: &[&Figures]) -> Vec<String> {
-    let mut remarks = Vec::new();
-    for remark in runs.iter().filter_map(|run| run.remark.as_ref()) {
-        if !remarks.contains(remark) {
-            remarks.push(remark.clone());
-        }
-    }
-    remarks
 }
 
 /// Like is compared with like.
@@ -91,7 +116,7 @@ pub enum Group {
 }
 
 impl Group {
-    pub fn title(self) -> &'static str {
+    pub const fn title(self) -> &'static str {
         match self {
             Self::OneThread => "One thread",
             Self::ManyThreads => "More than one thread",

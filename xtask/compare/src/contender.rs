@@ -1,4 +1,4 @@
-//! Who is compared: the models, and what they are measured against.
+//! The programs that are compared: models, and what they are measured against.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -29,11 +29,11 @@ enum Kind {
     Bare,
 }
 
-const REDIS: &str = "redis-server";
+pub const REDIS: &str = "redis-server";
 pub const BARE: &str = "bare-loop";
 
-/// What `chosen` names, in reading order, and the yardsticks that there are
-/// on this machine; all models if nothing is named.
+/// Finds the models that `chosen` names, in reading order, all of them if
+/// nothing is named; and the yardsticks that there are on this machine.
 pub fn contenders(
     workspace: &Workspace,
     chosen: &[String],
@@ -83,6 +83,24 @@ fn redis_version(program: &PathBuf) -> String {
 }
 
 impl Contender {
+    /// A model that is a script for the shell instead, to be tested with.
+    #[cfg(test)]
+    pub fn scripted(script: &str) -> Self {
+        let workspace = Workspace::load().unwrap();
+        let model = workspace.models.iter();
+        let model = model.rev().find(|m| m.clients == Clients::Many).unwrap();
+        let variant = Variant {
+            args: vec!["-c".to_owned(), script.to_owned()],
+            ..model.variants[0].clone()
+        };
+        Self {
+            title: "scripted".to_owned(),
+            summary: String::new(),
+            program: "/bin/sh".into(),
+            kind: Kind::Model(Box::new((model.clone(), variant))),
+        }
+    }
+
     pub fn server(&self) -> Server {
         Server {
             title: self.title.clone(),
@@ -107,11 +125,6 @@ impl Contender {
         }
     }
 
-    /// Answers what it is asked, whatever that is.
-    pub fn understands(&self) -> bool {
-        !matches!(self.kind, Kind::Bare)
-    }
-
     pub fn serves(&self, transport: Transport) -> bool {
         match &self.kind {
             Kind::Model(it) => {
@@ -123,12 +136,12 @@ impl Contender {
         }
     }
 
-    /// How many clients it serves at a time, if it says so beforehand.
+    /// Says whether it promises to serve one client at a time.
     pub fn serves_one(&self) -> bool {
         self.model().is_some_and(|model| model.clients == Clients::One)
     }
 
-    /// Why it need not be tried with this load.
+    /// Says why it need not be tried with this load.
     pub fn declines(&self, workload: &Workload) -> Option<String> {
         let transport = workload.transport();
         if !self.serves(transport) {
@@ -150,8 +163,8 @@ impl Contender {
         None
     }
 
-    /// How it is started for this load; and its address, if it does not say
-    /// that itself.
+    /// Makes the command that starts it for this load; and its address, if it
+    /// does not say that itself.
     pub fn command(
         &self,
         workload: &Workload,
@@ -168,7 +181,7 @@ impl Contender {
                 command.args(["--bind", "127.0.0.1", "--port"]);
                 command.arg(address.port().to_string());
                 command.args(["--save", "", "--appendonly", "no"]);
-                // Whose loopback addresses are but one, 127.0.0.1.
+                // In that mode it takes clients from 127.0.0.1 only.
                 command.args(["--protected-mode", "no"]);
                 command.args(["--maxclients", "65536"]);
                 return Ok((command, Some(address)));

@@ -1,4 +1,5 @@
-//! What the figures depend on, and a reader elsewhere can't see.
+//! The machine, its settings and the commands: the figures depend on them, and
+//! a reader elsewhere can't see them.
 
 use std::fs;
 use std::process::Command;
@@ -101,7 +102,7 @@ fn command_line() -> String {
     format!("cargo xtask {}", arguments.join(" "))
 }
 
-/// Which state of the sources it was built from.
+/// Names the commit that it was built from, and whether there are changes.
 fn commit(workspace: &Workspace) -> Option<String> {
     let root = workspace.root.as_str();
     let commit = said("git", &["-C", root, "rev-parse", "--short=12", "HEAD"]);

@@ -1,20 +1,23 @@
 //! `cargo xtask compare`: the same load on every model, and what each makes
 //! of it.
 //!
-//! How it measures, and what that can't tell, is in METHODOLOGY.md.
+//! METHODOLOGY.md says how it measures, and what that can't tell.
 
 mod abreast;
 mod check;
 pub mod columns;
 pub mod contender;
-mod correct;
 mod environment;
+pub mod pick;
 mod plan;
 mod raw;
+pub mod remark;
 pub mod results;
 #[cfg(any(test, feature = "sample"))]
 pub mod sample;
 mod serving;
+pub mod spread;
+pub mod summary;
 pub mod table;
 mod trial;
 mod usage;
@@ -43,10 +46,8 @@ use workload::Workload;
 /// Flags of `cargo xtask compare`.
 #[derive(Debug, clap::Args)]
 pub struct Flags {
-    /// The workloads that matter most, in a few minutes: the default.
-    #[arg(long, conflicts_with_all = ["full", "check"])]
-    quick: bool,
-    /// All workloads, with longer runs; says beforehand how long that takes.
+    /// All workloads, not only those that matter most, with longer runs; says
+    /// beforehand how long that takes.
     #[arg(long, conflicts_with = "check")]
     full: bool,
     /// Check what is promised of multiplexing-epoll's and async-io's speed,
@@ -77,20 +78,20 @@ const ENVIRONMENT: &str = "environment.txt";
 pub const PAGE: &str = "index.html";
 pub const CHART: &str = "chart.svg";
 
-/// What the folder holds at the end.
+/// The files that the folder holds at the end.
 const FILES: [&str; 4] = [raw::FILE, ENVIRONMENT, PAGE, CHART];
 
 /// Exit code after Ctrl-C, as shells have it: 128 and the signal's number.
 pub const INTERRUPTED: u8 = 130;
 
-/// Fewer have no spread.
+/// Fewer runs have no spread.
 const RUNS_MIN: usize = 3;
 
 /// In seconds: shorter measurements are of the start, longer ones tell nothing
 /// more.
 const SECONDS: (f64, f64) = (0.1, 600.0);
 
-/// How much of a measurement's time is spent before it, to fill caches and
+/// The part of a measurement's time that is spent before it, to fill caches and
 /// buffers.
 const WARM_UP: f64 = 0.2;
 
@@ -180,15 +181,20 @@ impl Comparison {
             let titles: Vec<_> = models.map(|it| it.title.clone()).collect();
             return check::judge(&self.results, &titles);
         }
-        if self.results.missing > 0 {
-            return Ok(ExitCode::from(INTERRUPTED));
-        }
-        let failed = |run: &&Run| matches!(run.outcome, Outcome::Failed(_));
-        match self.results.runs.iter().filter(failed).count() {
-            0 => Ok(ExitCode::SUCCESS),
-            1 => bail!("a run failed"),
-            failed => bail!("{failed} runs failed"),
-        }
+        exit_code(&self.results)
+    }
+}
+
+/// Fails if a run failed. A server that can't take a load is no failure.
+fn exit_code(results: &Results) -> Result<ExitCode> {
+    if results.missing > 0 {
+        return Ok(ExitCode::from(INTERRUPTED));
+    }
+    let failed = |run: &&Run| matches!(run.outcome, Outcome::Failed(_));
+    match results.runs.iter().filter(failed).count() {
+        0 => Ok(ExitCode::SUCCESS),
+        1 => bail!("a run failed"),
+        failed => bail!("{failed} runs failed"),
     }
 }
 
@@ -296,4 +302,23 @@ fn take(folder: &Utf8Path) -> Result<Flock<File>> {
         }
     }
     Ok(lock)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_run_fails_the_command() {
+        let mut results = sample::of_costs(&[("ping-50", "a", &[3.0; 3])]);
+        assert_eq!(exit_code(&results).unwrap(), ExitCode::SUCCESS);
+        results.runs[0].outcome = Outcome::Cannot("no io_uring".to_owned());
+        assert_eq!(exit_code(&results).unwrap(), ExitCode::SUCCESS);
+        results.runs[1].outcome = Outcome::Failed("a wrong reply".to_owned());
+        let error = exit_code(&results).unwrap_err().to_string();
+        assert_eq!(error, "a run failed");
+        results.missing = 1;
+        let interrupted = ExitCode::from(INTERRUPTED);
+        assert_eq!(exit_code(&results).unwrap(), interrupted);
+    }
 }

@@ -1,26 +1,25 @@
-//! What is measured, in which order, and how far that has come.
+//! The measurements to make, their order, and how far that has come.
 
-use std::collections::BTreeMap;
 use std::slice;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 use camino::Utf8Path;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use lab::number::some;
 use load::interrupt::{self, Interrupted};
 
 use super::abreast;
 use super::contender::Contender;
-use super::correct;
-use super::raw::{self, Raw};
+use super::raw::{self, RunLog};
 use super::results::{Results, Run};
-use super::trial::{self, Ended, Processors, Spans};
+use super::trial::{self, Attempt, Processors, Spans};
 use super::workload::Workload;
 
-/// How long starting and stopping a server takes, about.
+/// Starting and stopping a server takes about that long.
 const OVERHEAD: Duration = Duration::from_millis(150);
 
-/// How long a connection takes to come and go, about.
+/// A connection takes about that long to come and go.
 const PER_CONNECTION: Duration = Duration::from_micros(150);
 
 /// Everything that is to be measured.
@@ -34,7 +33,7 @@ pub struct Plan {
     pub abreast: bool,
 }
 
-/// Who is measured at a time, with what.
+/// The servers that are measured together, and their load.
 #[derive(Debug)]
 struct Step<'a> {
     contenders: &'a [Contender],
@@ -53,12 +52,12 @@ impl Plan {
         }
     }
 
-    /// What will happen, and about how long it takes.
+    /// Says what will happen, and about how long it takes.
     pub fn announcement(&self) -> String {
         format!(
             "{}, {}, {} runs of {} s each: about {}.\n",
-            count(self.contenders.len(), "server"),
-            count(self.workloads.len(), "workload"),
+            some(self.contenders.len(), "server"),
+            some(self.workloads.len(), "workload"),
             self.runs,
             self.spans.measured.as_secs_f64(),
             minutes(self.estimate())
@@ -117,106 +116,138 @@ impl Plan {
         processors: Processors,
         folder: &Utf8Path,
     ) -> Result<()> {
-        let began = Instant::now();
-        let mut raw = Raw::create(&folder.join(raw::FILE))?;
-        let bar = progress(results.missing);
-        let mut wrong = BTreeMap::new();
-        for contender in &self.contenders {
-            if interrupt::is_wanted() {
-                break;
-            }
-            bar.set_message(format!("is {} correct?", contender.title));
-            if let Err(error) = correct::check(contender) {
-                wrong.insert(&contender.title, error);
-            }
-        }
-        // Where there is no terminal, a line now and then says that it goes on.
-        let mut last_said = None;
+        let raw = RunLog::create(&folder.join(raw::FILE))?;
+        let mut progress = Progress::start(results.missing, self.runs);
+        let mut record = Record { began: Instant::now(), raw, results };
         for step in self.steps() {
             if interrupt::is_wanted() {
                 break;
             }
-            let Step { contenders, workload, number } = step;
-            let (title, name) = (title(contenders), &workload.name);
-            bar.set_message(format!("{title}: {name}, run {number}"));
-            if bar.is_hidden() && last_said != Some((name, number)) {
-                eprintln!("{name}, run {number} of {}", self.runs);
-                last_said = Some((name, number));
-            }
-            let from = began.elapsed();
-            let wrong = contenders.iter().find_map(|it| wrong.get(&it.title));
-            let ended = match wrong {
-                Some(error) => Err(anyhow!("{error:#}")),
-                None => self.step(&step, processors),
+            progress.announce(&step);
+            let from = record.began.elapsed();
+            let Some(attempts) = self.attempt(&step, processors)? else {
+                break;
             };
-            let ended = match ended {
-                Err(error) if error.is::<Interrupted>() => break,
-                Err(error) => vec![Ended::before(&error)?; contenders.len()],
-                Ok(ended) => ended,
-            };
-            let span =
-                (from.as_secs_f64(), (began.elapsed() - from).as_secs_f64());
-            for (contender, ended) in contenders.iter().zip(ended) {
-                let title = &contender.title;
-                if let Some(command_line) = ended.command_line {
-                    results.record_command(title, command_line);
-                }
-                let run = Run {
-                    workload: name.clone(),
-                    server: title.clone(),
-                    number,
-                    outcome: ended.outcome,
-                    ended_at: ended.at,
-                };
-                raw.write(&run, span.0, span.1)?;
-                results.runs.push(run);
-                results.missing -= 1;
-                bar.inc(1);
+            record.add(&step, from, attempts)?;
+            progress.advance(step.contenders.len());
+        }
+        progress.finish();
+        Ok(())
+    }
+
+    /// Tries a step: an error is an outcome of all its servers. None if
+    /// somebody interrupts.
+    fn attempt(
+        &self,
+        step: &Step<'_>,
+        processors: Processors,
+    ) -> Result<Option<Vec<Attempt>>> {
+        match self.step(step, processors) {
+            Ok(attempts) => Ok(Some(attempts)),
+            Err(error) if error.is::<Interrupted>() => Ok(None),
+            Err(error) => {
+                let attempt = Attempt::of_error(&error)?;
+                Ok(Some(vec![attempt; step.contenders.len()]))
             }
         }
-        bar.finish_and_clear();
-        Ok(())
     }
 
     fn step(
         &self,
         step: &Step<'_>,
         processors: Processors,
-    ) -> Result<Vec<Ended>> {
+    ) -> Result<Vec<Attempt>> {
         let &Step { contenders, workload, .. } = step;
         match contenders {
             [one] if !self.abreast => {
-                let ended = trial::run(one, workload, self.spans, processors)?;
-                Ok(vec![ended])
+                let attempt =
+                    trial::run(one, workload, self.spans, processors)?;
+                Ok(vec![attempt])
             }
             all => abreast::run(all, workload, self.spans, processors),
         }
     }
 }
 
-/// Who is being measured.
-fn title(contenders: &[Contender]) -> &str {
-    match contenders {
-        [one] => &one.title,
-        _ => "all in turns",
+/// The runs that are over, in the results and in the file.
+struct Record<'a> {
+    began: Instant,
+    raw: RunLog,
+    results: &'a mut Results,
+}
+
+impl Record<'_> {
+    /// Adds a run for each server of a step that began at `from`.
+    fn add(
+        &mut self,
+        step: &Step<'_>,
+        from: Duration,
+        attempts: Vec<Attempt>,
+    ) -> Result<()> {
+        let took = (self.began.elapsed() - from).as_secs_f64();
+        for (contender, attempt) in step.contenders.iter().zip(attempts) {
+            let server = contender.title.clone();
+            if let Some(command_line) = attempt.command_line {
+                self.results.record_command(&server, command_line);
+            }
+            let run = Run {
+                workload: step.workload.name.clone(),
+                server,
+                number: step.number,
+                outcome: attempt.outcome,
+                ended_at: attempt.held,
+            };
+            self.raw.write(&run, from.as_secs_f64(), took)?;
+            self.results.runs.push(run);
+            self.results.missing -= 1;
+        }
+        Ok(())
     }
 }
 
-fn progress(steps: usize) -> ProgressBar {
-    let target = ProgressDrawTarget::stderr_with_hz(5);
-    let bar = ProgressBar::with_draw_target(Some(steps as u64), target);
-    let style =
-        ProgressStyle::with_template("{pos}/{len} {eta} left  {wide_msg}");
-    bar.set_style(style.unwrap_or(ProgressStyle::default_bar()));
-    bar
+/// Shows a person how far it has come: a bar in a terminal, and where there is
+/// none a line for each workload of each run.
+struct Progress {
+    bar: ProgressBar,
+    runs: usize,
+    last_line: String,
 }
 
-fn count(number: usize, what: &str) -> String {
-    let plural = if number == 1 { "" } else { "s" };
-    format!("{number} {what}{plural}")
+impl Progress {
+    fn start(steps: usize, runs: usize) -> Self {
+        let target = ProgressDrawTarget::stderr_with_hz(5);
+        let bar = ProgressBar::with_draw_target(Some(steps as u64), target);
+        let style =
+            ProgressStyle::with_template("{pos}/{len} {eta} left  {wide_msg}");
+        bar.set_style(style.unwrap_or(ProgressStyle::default_bar()));
+        Self { bar, runs, last_line: String::new() }
+    }
+
+    fn announce(&mut self, step: &Step<'_>) {
+        let Step { contenders, workload, number } = step;
+        let who = match contenders {
+            [one] => &one.title,
+            _ => "all in turns",
+        };
+        let name = &workload.name;
+        self.bar.set_message(format!("{who}: {name}, run {number}"));
+        let line = format!("{name}, run {number} of {}", self.runs);
+        if self.bar.is_hidden() && line != self.last_line {
+            eprintln!("{line}");
+            self.last_line = line;
+        }
+    }
+
+    fn advance(&self, runs: usize) {
+        self.bar.inc(runs as u64);
+    }
+
+    fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
 }
 
-/// A time that nobody knows to the second.
+/// Rounds up a time that nobody knows to the second.
 fn minutes(time: Duration) -> String {
     match time.as_secs().div_ceil(60) {
         1 => "a minute".to_owned(),

@@ -4,153 +4,141 @@ use std::fs::File;
 
 use anyhow::{Context, Result};
 use camino::Utf8Path;
+use csv::{StringRecord, Writer, WriterBuilder};
+use serde::Serialize;
 
 use super::results::{Figures, Outcome, Run};
-
-/// The columns. Times are in microseconds, sizes in KiB.
-const COLUMNS: [&str; 26] = [
-    "workload",
-    "server",
-    "run",
-    "outcome",
-    "reason",
-    "seconds",
-    "requests",
-    "requests_per_second",
-    "p50_us",
-    "p90_us",
-    "p99_us",
-    "p99_9_us",
-    "server_cpu_us_per_request",
-    "server_cpu_us_per_request_without_idle",
-    "server_user_us_per_request",
-    "server_system_us_per_request",
-    "context_switches_per_request",
-    "process_kib_per_connection",
-    "kernel_kib_per_connection",
-    "threads",
-    "processes",
-    "client_cpu",
-    "connections",
-    "remark",
-    "began_at_s",
-    "took_s",
-];
 
 /// The file's name.
 pub const FILE: &str = "runs.csv";
 
-#[derive(Debug)]
-pub struct Raw {
-    writer: csv::Writer<File>,
+/// The cells that name a run and say what came of it. A line goes on with the figures,
+/// whose cells are empty where there are none.
+#[derive(Debug, Default, Serialize)]
+struct Head<'a> {
+    workload: &'a str,
+    server: &'a str,
+    run: usize,
+    outcome: &'static str,
+    reason: &'a str,
+    /// Since the comparison began.
+    began_at_s: f64,
+    took_s: f64,
 }
 
-impl Raw {
+/// The file, as far as it is written.
+#[derive(Debug)]
+pub struct RunLog {
+    writer: Writer<File>,
+    /// The number of the figures' columns.
+    figures: usize,
+}
+
+impl RunLog {
+    /// Creates the file, with its heading.
     pub fn create(path: &Utf8Path) -> Result<Self> {
         let file = File::create(path)
             .with_context(|| format!("cannot create {path}"))?;
-        let mut writer = csv::Writer::from_writer(file);
-        writer.write_record(COLUMNS)?;
+        let mut builder = WriterBuilder::new();
+        let mut writer = builder.has_headers(false).from_writer(file);
+        writer.write_record(&heading::<(Head<'_>, Figures)>()?)?;
         writer.flush()?;
-        Ok(Self { writer })
+        Ok(Self { writer, figures: heading::<Figures>()?.len() })
     }
 
-    /// `began` and `took` are seconds, the first since the comparison began.
+    /// Adds a run. `began` and `took` are seconds, the first since the
+    /// comparison began.
     pub fn write(&mut self, run: &Run, began: f64, took: f64) -> Result<()> {
-        self.writer
-            .write_record(record(run, began, took))
-            .and_then(|()| Ok(self.writer.flush()?))
-            .context("runs.csv")
+        let (outcome, reason) = match &run.outcome {
+            Outcome::Measured(_) => ("measured", ""),
+            Outcome::Cannot(why) => ("cannot", why.as_str()),
+            Outcome::Failed(why) => ("failed", why.as_str()),
+        };
+        let head = Head {
+            workload: &run.workload,
+            server: &run.server,
+            run: run.number,
+            outcome,
+            reason,
+            began_at_s: began,
+            took_s: took,
+        };
+        match &run.outcome {
+            Outcome::Measured(figures) => {
+                self.writer.serialize((head, figures))
+            }
+            _ => self.writer.serialize((head, vec![""; self.figures])),
+        }
+        .and_then(|()| Ok(self.writer.flush()?))
+        .context("runs.csv")
     }
 }
 
-fn record(run: &Run, began: f64, took: f64) -> [String; COLUMNS.len()] {
-    let (outcome, reason, figures) = match &run.outcome {
-        Outcome::Measured(figures) => ("measured", "", Some(figures)),
-        Outcome::Cannot(why) => ("cannot", why.as_str(), None),
-        Outcome::Failed(why) => ("failed", why.as_str(), None),
-    };
-    let one = |of: fn(&Figures) -> f64, digits: usize| {
-        figures.map_or(String::new(), |run| format!("{:.digits$}", of(run)))
-    };
-    let maybe = |of: fn(&Figures) -> Option<f64>| {
-        let value = figures.and_then(of);
-        value.map_or(String::new(), |value| format!("{value:.4}"))
-    };
-    [
-        run.workload.clone(),
-        run.server.clone(),
-        run.number.to_string(),
-        outcome.to_owned(),
-        reason.to_owned(),
-        one(|f| f.seconds, 6),
-        one(|f| f.requests, 0),
-        one(|f| f.rate, 1),
-        one(|f| f.p50, 3),
-        one(|f| f.p90, 3),
-        one(|f| f.p99, 3),
-        one(|f| f.p999, 3),
-        one(|f| f.cpu, 4),
-        maybe(|f| f.alone),
-        maybe(|f| f.user),
-        maybe(|f| f.system),
-        one(|f| f.switches, 6),
-        maybe(|f| f.memory),
-        maybe(|f| f.kernel),
-        one(|f| f.threads, 0),
-        one(|f| f.processes, 0),
-        one(|f| f.client, 4),
-        one(|f| f.connections, 0),
-        figures.and_then(|f| f.remark.clone()).unwrap_or_default(),
-        format!("{began:.3}"),
-        format!("{took:.3}"),
-    ]
+/// The names of the columns that a record has.
+fn heading<T: Default + Serialize>() -> Result<StringRecord> {
+    let mut writer = Writer::from_writer(Vec::new());
+    writer.serialize(T::default())?;
+    let text = writer.into_inner()?;
+    Ok(csv::Reader::from_reader(text.as_slice()).headers()?.clone())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_run_without_figures_has_empty_cells() {
-        let run = Run {
-            workload: "ping-50".to_owned(),
-            server: "blocking".to_owned(),
-            number: 2,
-            outcome: Outcome::Cannot("one, and \"only\" one".to_owned()),
-            ended_at: None,
-        };
-        let record = record(&run, 1.0, 0.5);
-        assert_eq!(
-            record[..5],
-            ["ping-50", "blocking", "2", "cannot", "one, and \"only\" one"]
-        );
-        assert!(record[5..23].iter().all(String::is_empty));
-    }
-
-    #[test]
-    fn figures_stand_in_their_columns() {
+    /// The file after two runs: one without figures, one with some.
+    fn written() -> String {
+        let name = format!("compare-raw-{}.csv", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let path = Utf8Path::from_path(&path).unwrap();
+        let mut raw = RunLog::create(path).unwrap();
         let figures = Figures {
             p999: 12.5,
             client: 0.25,
             kernel: Some(4.0),
+            threads: 3,
             ..Figures::default()
         };
-        let run = Run {
-            workload: String::new(),
-            server: String::new(),
-            number: 1,
-            outcome: Outcome::Measured(figures),
-            ended_at: None,
+        for (number, outcome) in [
+            (1, Outcome::Cannot("one, and \"only\" one".to_owned())),
+            (2, Outcome::Measured(figures)),
+        ] {
+            let run = Run {
+                workload: "ping-50".to_owned(),
+                server: "blocking".to_owned(),
+                number,
+                outcome,
+                ended_at: None,
+            };
+            raw.write(&run, 1.0, 0.5).unwrap();
+        }
+        let text = std::fs::read_to_string(path).unwrap();
+        std::fs::remove_file(path).unwrap();
+        text
+    }
+
+    #[test]
+    fn each_run_is_a_line_with_every_column() {
+        let text = written();
+        let mut reader = csv::Reader::from_reader(text.as_bytes());
+        let heading = reader.headers().unwrap().clone();
+        let records: Vec<_> = reader.records().map(Result::unwrap).collect();
+        let cell = |line: usize, name: &str| {
+            let at = heading.iter().position(|column| column == name);
+            records[line].get(at.unwrap()).unwrap()
         };
-        let record = record(&run, 0.0, 0.0);
-        let cell = |name| {
-            let at = COLUMNS.iter().position(|column| *column == name);
-            record[at.unwrap()].as_str()
-        };
-        assert_eq!(cell("p99_9_us"), "12.500");
-        assert_eq!(cell("client_cpu"), "0.2500");
-        assert_eq!(cell("kernel_kib_per_connection"), "4.0000");
-        assert_eq!(cell("process_kib_per_connection"), "");
+        assert_eq!(records.len(), 2);
+        assert_eq!(cell(0, "run"), "1");
+        assert_eq!(cell(0, "outcome"), "cannot");
+        assert_eq!(cell(0, "reason"), "one, and \"only\" one");
+        assert_eq!(cell(0, "took_s"), "0.5");
+        assert_eq!(cell(1, "outcome"), "measured");
+        assert_eq!(cell(1, "p99_9_us"), "12.5");
+        assert_eq!(cell(1, "client_cpu"), "0.25");
+        assert_eq!(cell(1, "threads"), "3");
+        assert_eq!(cell(1, "kernel_kib_per_connection"), "4.0");
+        assert_eq!(cell(1, "process_kib_per_connection"), "");
+        let known = super::heading::<Head<'_>>().unwrap().len();
+        assert!(records[0].iter().skip(known).all(str::is_empty));
     }
 }

@@ -2,7 +2,9 @@
 
 use load::request::Request;
 
+use super::remark::Remark;
 use super::results::{Figures, Outcome, Results, Run, Server};
+use super::trial::Attempt;
 use super::workload::{self, Load, Workload};
 
 /// Name, µs of processor time, threads with `n` connections, KiB in the
@@ -35,15 +37,13 @@ pub fn full() -> Results {
     for workload in results.workloads.clone() {
         for (at, (server, ..)) in SERVERS.iter().enumerate() {
             for number in 1..=3 {
-                let outcome = outcome(&workload, at, number);
-                let full = matches!(outcome, Outcome::Cannot(_))
-                    && *server == "multiplexing-select";
+                let attempt = attempt(&workload, at, number);
                 results.runs.push(Run {
                     workload: workload.name.clone(),
                     server: (*server).to_owned(),
                     number,
-                    outcome,
-                    ended_at: full.then_some(1_018),
+                    outcome: attempt.outcome,
+                    ended_at: attempt.held,
                 });
             }
         }
@@ -58,6 +58,34 @@ pub fn quick() -> Results {
     let names: Vec<_> =
         results.workloads.iter().map(|w| w.name.clone()).collect();
     results.runs.retain(|run| names.contains(&run.workload));
+    results
+}
+
+/// Results put together by hand: workload, server, and what a request took in
+/// each run. The bare loop is the yardstick.
+pub fn of_costs(rows: &[(&str, &str, &[f64])]) -> Results {
+    let workloads = workload::all().expect("workloads.toml is sound");
+    let mut results = Results { workloads, ..Results::default() };
+    for (workload, server, values) in rows {
+        if !results.servers.iter().any(|known| known.title == *server) {
+            results.servers.push(Server {
+                title: (*server).to_owned(),
+                summary: String::new(),
+                yardstick: *server == "bare-loop",
+                one_thread: true,
+            });
+        }
+        for (at, cpu) in values.iter().enumerate() {
+            let figures = Figures { cpu: *cpu, ..Figures::default() };
+            results.runs.push(Run {
+                workload: (*workload).to_owned(),
+                server: (*server).to_owned(),
+                number: at + 1,
+                outcome: Outcome::Measured(figures),
+                ended_at: None,
+            });
+        }
+    }
     results
 }
 
@@ -87,16 +115,18 @@ fn skeleton() -> Results {
     }
 }
 
-fn outcome(workload: &Workload, server: usize, number: usize) -> Outcome {
+fn attempt(workload: &Workload, server: usize, number: usize) -> Attempt {
     let name = SERVERS[server].0;
     let udp = workload.load == Load::Datagrams;
-    match name {
+    let outcome = match name {
         "blocking" if workload.held() > 1 && workload.load != Load::Short => {
             Outcome::Cannot("serves one client at a time".to_owned())
         }
         "multiplexing-select" if workload.held() > 10_000 - 1 => {
-            let why = "ended at 1,018 clients: FD_SETSIZE";
-            Outcome::Cannot(why.to_owned())
+            return Attempt::full(
+                1_018,
+                "rejected: its descriptor, 1024, is beyond FD_SETSIZE",
+            );
         }
         "async-io/posix-aio" | "redis-server" if udp => {
             Outcome::Cannot("serves no datagrams".to_owned())
@@ -106,7 +136,8 @@ fn outcome(workload: &Workload, server: usize, number: usize) -> Outcome {
             Outcome::Failed(why.to_owned())
         }
         _ => Outcome::Measured(figures(workload, server, number)),
-    }
+    };
+    Attempt { outcome, held: None, command_line: None }
 }
 
 fn figures(workload: &Workload, server: usize, number: usize) -> Figures {
@@ -149,13 +180,12 @@ fn figures(workload: &Workload, server: usize, number: usize) -> Figures {
         Load::Open => 40.0 + 9.0 * cpu,
         _ => 1e6 / rate * workload.connections.min(50) as f64,
     };
-    let held = workload.held() as f64;
-    let threads = threads(workload.connections) as f64;
-    let processes =
-        if name == "process-per-connection" { threads } else { 1.0 };
+    let held = workload.held();
+    let threads = threads(workload.connections);
+    let processes = if name == "process-per-connection" { threads } else { 1 };
     Figures {
         seconds: 2.0,
-        requests: rate * 2.0,
+        requests: (rate * 2.0) as u64,
         rate,
         p50,
         p90: p50 * 1.3,
@@ -165,7 +195,7 @@ fn figures(workload: &Workload, server: usize, number: usize) -> Figures {
         alone: None,
         user: Some(cpu * 0.2),
         system: Some(cpu * 0.8),
-        switches: if threads > 1.0 { 1.02 } else { 0.021 },
+        switches: if threads > 1 { 1.02 } else { 0.021 },
         memory: (workload.idle > 0).then_some(process * noise),
         kernel: (workload.idle > 0).then_some(match name {
             "process-per-connection" => 57.0,
@@ -176,17 +206,16 @@ fn figures(workload: &Workload, server: usize, number: usize) -> Figures {
         processes,
         client: (rate / 260_000.0).min(1.0),
         connections: held,
-        remark: remark(rate, most, workload),
+        remarks: remark(rate, most, workload).into_iter().collect(),
     }
 }
 
-fn remark(rate: f64, most: f64, workload: &Workload) -> Option<String> {
-    let due = workload.rate.map(f64::from);
-    match due {
-        Some(due) if rate < due => {
-            Some(format!("only {rate:.0} of {due} a second"))
+fn remark(rate: f64, most: f64, workload: &Workload) -> Option<Remark> {
+    match workload.rate {
+        Some(due) if rate < f64::from(due) => {
+            Some(Remark::Behind { rate, due })
         }
-        None if rate >= most => Some("load generator saturated".to_owned()),
+        None if rate >= most => Some(Remark::Saturated),
         _ => None,
     }
 }

@@ -1,12 +1,11 @@
 //! A server while it is measured: started on its own processors, watched, and
 //! stopped.
 
-use std::fmt;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::{ExitStatus, Stdio};
-use std::thread;
 use std::time::{Duration, Instant};
+use std::{fmt, thread};
 
 use anyhow::{Context, Result, ensure};
 use lab::server::{self, Errors, PATIENCE, Server};

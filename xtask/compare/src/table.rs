@@ -1,50 +1,60 @@
-//! Results for a terminal: for each workload a line a server.
+//! Results for a terminal: the summary, and for each workload a line a server.
 
 use std::fmt::Write;
 
 use console::{measure_text_width, style};
-use lab::number;
-use lab::screen;
+use lab::{number, screen};
 
-use super::columns::{COLUMNS, Column, Group, remarks};
-use super::results::{Figures, Results, Row, Spread};
+use super::columns::{COLUMNS, Column, Group};
+use super::remark;
+use super::results::{Figures, Finding, Results};
+use super::spread::{APART, Spread};
+use super::summary::{self, MARK};
 use super::workload::Workload;
 
-/// Between two columns.
+/// Between two columns. The first of them is the left one's mark, or free.
 const GAP: usize = 2;
 
-/// What a terminal shows however narrow it is: requests a second, processor
-/// time, p50.
+/// The columns up to this rank are shown however narrow a terminal is: requests
+/// a second, processor time, p50.
 const KEPT: u8 = 2;
 
-/// What several runs show in a column.
+/// Shows several runs in a column.
 type Show = Box<dyn Fn(&[&Figures]) -> String>;
 
 /// One column of all tables, as text.
-struct Cells {
+struct TextColumn {
     heading: &'static str,
     /// The higher, the sooner a narrow terminal does without it.
     rank: u8,
     of: Show,
+    /// The figure that decides on its marks.
+    column: Option<&'static Column>,
+}
+
+/// The text of one cell, and whether it is marked.
+struct TextCell {
+    text: String,
+    is_best: bool,
 }
 
 /// One group under one workload.
 struct Table<'a> {
     workload: &'a Workload,
     group: Group,
-    lines: Vec<Line<'a>>,
+    lines: Vec<ServerLine<'a>>,
 }
 
 /// A server's line.
-struct Line<'a> {
+struct ServerLine<'a> {
     server: &'a str,
     /// The figures, or why there are none.
-    content: Result<Vec<String>, String>,
+    content: Result<Vec<TextCell>, String>,
     remark: String,
 }
 
-/// Tables of all workloads, in the same columns. No width is a pipe's: there
-/// a server is one whole line. Otherwise columns are left out that the
+/// Renders the summary, and tables of all workloads, in the same columns. No
+/// width is a pipe's: there a server is one whole line. Otherwise columns are left out that the
 /// terminal has no room for.
 pub fn render(results: &Results, width: Option<usize>) -> String {
     let mut columns = columns();
@@ -52,7 +62,7 @@ pub fn render(results: &Results, width: Option<usize>) -> String {
     let room = width.unwrap_or(usize::MAX);
     let left_out = fit(&mut columns, &mut tables, room);
     let (first, widths) = widths(&columns, &tables);
-    let mut text = String::new();
+    let mut text = summarized(results, room);
     let mut above = None;
     for table in &tables {
         let name = &table.workload.name;
@@ -64,10 +74,13 @@ pub fn render(results: &Results, width: Option<usize>) -> String {
             text.push('\n');
             above = Some(name);
         }
-        let headings: Vec<_> =
-            columns.iter().map(|column| column.heading.to_owned()).collect();
+        let headings = columns.iter().map(|column| TextCell {
+            text: column.heading.to_owned(),
+            is_best: false,
+        });
+        let headings: Vec<_> = headings.collect();
         let title = table.group.title();
-        text += &laid_out(title, &headings, first, &widths);
+        text += laid_out(title, &headings, first, &widths).trim_end();
         text.push('\n');
         for line in &table.lines {
             write(line, first, &widths, width, &mut text);
@@ -80,14 +93,48 @@ pub fn render(results: &Results, width: Option<usize>) -> String {
     text
 }
 
-fn tables<'a>(results: &'a Results, columns: &[Cells]) -> Vec<Table<'a>> {
+/// Lays out the rankings below each other, and what is to be said of them.
+fn summarized(results: &Results, room: usize) -> String {
+    let rankings = summary::rankings(results);
+    let parts: Vec<_> = rankings.iter().map(|it| (it, it.lines())).collect();
+    let lines = || parts.iter().flat_map(|(_, lines)| lines);
+    let width = |at: usize| {
+        let widths = lines().map(|line| measure_text_width(&line[at]));
+        widths.max().unwrap_or(0)
+    };
+    let [first, second, third] = [0, 1, 2].map(width);
+    let mut text = String::new();
+    for (ranking, lines) in &parts {
+        for line in screen::wrap(&ranking.title, room) {
+            let _ = writeln!(text, "{}", style(line).bold());
+        }
+        for [server, number, unit, range] in lines {
+            let line = format!(
+                "{server:first$}  {number:>second$} {unit:third$}  {range}"
+            );
+            let _ = writeln!(text, "  {}", line.trim_end());
+        }
+        text.push('\n');
+    }
+    let cautions = summary::cautions(results).join(" ");
+    if !results.servers.is_empty() && !cautions.is_empty() {
+        text += &(screen::fill(&cautions, room) + "\n\n");
+    }
+    text
+}
+
+fn tables<'a>(results: &'a Results, columns: &[TextColumn]) -> Vec<Table<'a>> {
     let groups = groups(results);
     let mut tables = Vec::new();
     for workload in &results.workloads {
+        let best = columns.iter().map(|cells| {
+            cells.column.and_then(|it| it.best(results, &workload.name))
+        });
+        let best: Vec<_> = best.collect();
         for (group, servers) in &groups {
-            let lines = servers.iter();
-            let lines =
-                lines.map(|server| line(results, workload, server, columns));
+            let lines = servers
+                .iter()
+                .map(|server| line(results, workload, server, columns, &best));
             let lines = lines.collect();
             tables.push(Table { workload, group: *group, lines });
         }
@@ -97,14 +144,14 @@ fn tables<'a>(results: &'a Results, columns: &[Cells]) -> Vec<Table<'a>> {
 
 /// Takes away columns until the others fit, and says which.
 fn fit(
-    columns: &mut Vec<Cells>,
+    columns: &mut Vec<TextColumn>,
     tables: &mut [Table<'_>],
     room: usize,
 ) -> Vec<&'static str> {
     let mut left_out = Vec::new();
     loop {
         let (first, widths) = widths(columns, tables);
-        let used = first + widths.iter().map(|w| w + GAP).sum::<usize>();
+        let used = first + 1 + widths.iter().map(|w| w + GAP).sum::<usize>();
         let last = columns.iter().enumerate().max_by_key(|(_, c)| c.rank);
         let Some((at, last)) = last else { break };
         if used <= room || last.rank <= KEPT {
@@ -121,15 +168,15 @@ fn fit(
     left_out
 }
 
-/// Of the servers' names, and of each column.
-fn widths(columns: &[Cells], tables: &[Table<'_>]) -> (usize, Vec<usize>) {
+/// Measures the servers' names, and each column.
+fn widths(columns: &[TextColumn], tables: &[Table<'_>]) -> (usize, Vec<usize>) {
     let lines = || tables.iter().flat_map(|table| &table.lines);
     let names = lines().map(|line| line.server);
     let names = names.chain(tables.iter().map(|table| table.group.title()));
     let first = names.map(measure_text_width).max().unwrap_or(0);
     let widths = columns.iter().enumerate().map(|(at, column)| {
         let cells = lines().filter_map(|line| line.content.as_ref().ok());
-        let cells = cells.map(|cells| measure_text_width(&cells[at]));
+        let cells = cells.map(|cells| measure_text_width(&cells[at].text));
         cells.max().unwrap_or(0).max(measure_text_width(column.heading))
     });
     (first, widths.collect())
@@ -151,17 +198,18 @@ fn groups(results: &Results) -> Vec<(Group, Vec<&str>)> {
     groups
 }
 
-fn columns() -> Vec<Cells> {
+fn columns() -> Vec<TextColumn> {
     let mut cells: Vec<_> = COLUMNS
         .iter()
-        .map(|column| Cells {
+        .map(|column| TextColumn {
             heading: column.short,
             rank: column.rank,
             of: Box::new(|runs| median(column, runs)),
+            column: Some(column),
         })
         .collect();
     let of = Box::new(farthest);
-    cells.insert(1, Cells { heading: "±%", rank: 4, of });
+    cells.insert(1, TextColumn { heading: "±%", rank: 4, of, column: None });
     cells
 }
 
@@ -170,7 +218,7 @@ fn median(column: &Column, runs: &[&Figures]) -> String {
     spread.map_or(number::NONE.to_owned(), |s| (column.show)(s.median))
 }
 
-/// How far the farthest run's rate lies from the median.
+/// Says how far the farthest run's rate lies from the median.
 fn farthest(runs: &[&Figures]) -> String {
     let spread = Spread::of(runs.iter().map(|run| run.rate).collect());
     spread.map_or(number::NONE.to_owned(), |spread| {
@@ -183,25 +231,34 @@ fn line<'a>(
     results: &'a Results,
     workload: &Workload,
     server: &'a str,
-    columns: &[Cells],
-) -> Line<'a> {
-    let (content, remark) = match results.row(&workload.name, server) {
-        Some(Row::Measured(runs)) => (
-            Ok(columns.iter().map(|cells| (cells.of)(&runs)).collect()),
-            remarks(&runs).join("; "),
-        ),
-        Some(Row::Cannot(why)) => (Err(format!("can't: {why}")), String::new()),
-        Some(Row::Failed(why)) => {
-            (Err(format!("failed: {why}")), String::new())
-        }
-        None => (Err("not run".to_owned()), String::new()),
+    columns: &[TextColumn],
+    best: &[Option<Spread>],
+) -> ServerLine<'a> {
+    let row = results.row(&workload.name, server);
+    let why = row.as_ref().map_or(Some("not run".to_owned()), Finding::why);
+    let Some(Finding::Measured(runs)) = row else {
+        let content = Err(why.unwrap_or_default());
+        return ServerLine { server, content, remark: String::new() };
     };
-    Line { server, content, remark }
+    let cells = columns.iter().zip(best);
+    let cells = cells.map(|(cells, best)| cell(cells, &runs, *best));
+    let content = Ok(cells.collect());
+    ServerLine { server, content, remark: remark::of_row(&runs) }
 }
 
-/// A line, and what it has no room for on lines below it.
+fn cell(
+    cells: &TextColumn,
+    runs: &[&Figures],
+    best: Option<Spread>,
+) -> TextCell {
+    let own = cells.column.and_then(|column| column.spread(runs));
+    let is_best = best.zip(own).is_some_and(|(best, own)| !own.differs(&best));
+    TextCell { text: (cells.of)(runs), is_best }
+}
+
+/// Writes a line, and what it has no room for on lines below it.
 fn write(
-    line: &Line<'_>,
+    line: &ServerLine<'_>,
     first: usize,
     widths: &[usize],
     width: Option<usize>,
@@ -211,12 +268,12 @@ fn write(
         Ok(cells) => {
             (laid_out(line.server, cells, first, widths), line.remark.as_str())
         }
-        Err(why) => (format!("{:first$}", line.server), why.as_str()),
+        Err(why) => (format!("{:first$} ", line.server), why.as_str()),
     };
-    let used = measure_text_width(&start) + GAP;
+    let used = measure_text_width(&start) + 1;
     let fits = |width| used + measure_text_width(rest) <= width;
     if rest.is_empty() || width.is_none_or(fits) {
-        let _ = writeln!(text, "{}", format!("{start}  {rest}").trim_end());
+        let _ = writeln!(text, "{}", format!("{start} {rest}").trim_end());
         return;
     }
     let _ = writeln!(text, "{}", start.trim_end());
@@ -229,29 +286,35 @@ fn write(
 
 fn laid_out(
     name: &str,
-    cells: &[String],
+    cells: &[TextCell],
     first: usize,
     widths: &[usize],
 ) -> String {
-    let mut line = format!("{name:first$}");
-    for (cell, width) in cells.iter().zip(widths) {
-        let space = GAP + width - measure_text_width(cell);
-        let _ = write!(line, "{:space$}{cell}", "");
+    let mut line = format!("{name:first$} ");
+    for (TextCell { text, is_best }, width) in cells.iter().zip(widths) {
+        let space = GAP - MARK.len() + width - measure_text_width(text);
+        let mark = if *is_best { MARK } else { "" };
+        let mark_width = MARK.len();
+        let _ = write!(line, "{:space$}{text}{mark:mark_width$}", "");
     }
     line
 }
 
-/// What the headings mean.
+/// Explains the mark and the headings.
 fn note(left_out: &[&str], width: usize) -> String {
-    let mut note = "Medians of all runs. REQ/S: requests a second, ±%: how \
-                    far the farthest run lies from that. P50 to P99.9: \
-                    latency in µs. CPU: the server's processor time in µs a \
-                    request, USER and SYS its parts. SWITCH: context switches \
-                    a request. MEM, KERN: KiB that one more idle connection \
-                    takes of the processes and of the kernel. THR, PROC: \
-                    threads, processes. GEN%: how much of one processor the \
-                    load generator used."
-        .to_owned();
+    let mut note = format!(
+        "{MARK}: the best model's median, and those not measurably different \
+         from it: the runs overlap, or the medians are less than {} % apart. \
+         ×: how many times that of the best model, by the medians; in \
+         brackets, between any two runs. Tables have the medians of all runs. \
+         REQ/S: requests a second, ±%: how far the farthest run lies from \
+         that. P50 to P99.9: latency in µs. CPU: the server's processor time \
+         in µs a request, USER and SYS its parts. SWITCH: context switches a \
+         request. MEM, KERN: KiB that one more idle connection takes of the \
+         processes and of the kernel. THR, PROC: threads, processes. GEN%: \
+         how much of one processor the load generator used.",
+        number::percent(APART)
+    );
     if !left_out.is_empty() {
         let _ = write!(
             note,
@@ -267,6 +330,7 @@ fn note(left_out: &[&str], width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::results::Outcome;
     use crate::sample;
 
     #[test]
@@ -287,7 +351,10 @@ mod tests {
         assert!(!text.contains("No room"), "{text}");
         let text = render(&sample::full(), Some(80));
         assert!(text.contains("No room for P99.9, KERN,"), "{text}");
-        assert!(!text.contains("PROC\n"));
+        let heading = text.lines().find(|l| l.starts_with("One thread "));
+        let headings: Vec<_> = heading.unwrap().split_whitespace().collect();
+        assert!(headings.contains(&"P99"), "{headings:?}");
+        assert!(!headings.contains(&"PROC"), "{headings:?}");
     }
 
     #[test]
@@ -324,11 +391,47 @@ mod tests {
         let text = render(&sample::full(), Some(80));
         for part in [
             "failed: a wrong reply",
-            "ended at 1,018 clients: FD_SETSIZE",
+            "took 1,018 connections; ",
             "load generator saturated",
         ] {
             assert!(text.contains(part), "no {part} in {text}");
         }
+    }
+
+    #[test]
+    fn the_best_and_those_like_it_are_marked() {
+        console::set_colors_enabled(false);
+        let mut results = sample::of_costs(&[
+            ("ping-50", "a", &[3.0, 3.1, 3.2]),
+            ("ping-50", "b", &[3.15, 3.3, 3.4]),
+            ("ping-50", "c", &[3.5, 3.6, 3.7]),
+            ("ping-50", "bare-loop", &[2.0, 2.0, 2.0]),
+        ]);
+        results.workloads.retain(|workload| workload.name == "ping-50");
+        for (run, rate) in results.runs.iter_mut().zip([1e3, 2e3, 3e3]) {
+            let Outcome::Measured(figures) = &mut run.outcome else { panic!() };
+            figures.rate = rate;
+        }
+        let marked = |results: &Results| -> Vec<String> {
+            let text = render(results, None);
+            let (_, table) = text.split_once("One thread").unwrap();
+            let (table, _) = table.split_once("\n\n").unwrap();
+            let words = table.split_whitespace();
+            let marked = words.filter(|word| word.ends_with(MARK));
+            marked.map(str::to_owned).collect()
+        };
+        let all = marked(&results);
+        // The most requests, the least time, and what overlaps with that.
+        for wanted in ["2,000*", "3.10*", "3.30*"] {
+            assert!(all.contains(&wanted.to_owned()), "{wanted}: {all:?}");
+        }
+        // Neither another model, nor a yardstick that is better than all.
+        for other in ["3.60*", "2.00*"] {
+            assert!(!all.contains(&other.to_owned()), "{other}: {all:?}");
+        }
+        // One model alone is no best one.
+        results.servers.retain(|server| server.title == "a");
+        assert_eq!(marked(&results), [""; 0]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use lab::Unsupported;
+use lab::number::some;
 use load::closed::Closed;
 use load::connection::{Full, bring};
 use load::datagrams::{Datagrams, senders};
@@ -16,24 +17,25 @@ use nix::sched::CpuSet;
 use nix::sys::resource::{Resource, getrlimit};
 
 use super::contender::Contender;
+use super::remark::Remark;
 use super::results::{Figures, Outcome, SUSTAINED};
 use super::serving::{Serving, Story};
 use super::usage::Usage;
 use super::workload::{Load, Workload};
 
-/// How long a load lasts before it is measured, and while it is.
+/// The time that a load lasts before it is measured, and while it is.
 #[derive(Clone, Copy, Debug)]
 pub struct Spans {
     pub warm_up: Duration,
     pub measured: Duration,
 }
 
-/// Who runs where.
+/// The processors of the servers and of the load generator.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Processors {
     /// None: wherever the kernel likes, the generator as well.
     pub servers: Option<CpuSet>,
-    /// How many there are for the server.
+    /// The number of the servers' processors.
     pub count: usize,
     /// The generator's.
     pub generator: usize,
@@ -53,16 +55,16 @@ const SATURATED: f64 = 0.95;
 /// Up to so many processes, ticks of 10 ms add up to something.
 const PROCESSES_TO_SPLIT: usize = 2;
 
-/// What part of the requests may be sent late.
+/// The part of the requests that may be sent late without a remark.
 const LATE: f64 = 0.001;
 
-/// What came of a run.
+/// One run that was tried, however it went.
 #[derive(Clone, Debug)]
-pub struct Ended {
+pub struct Attempt {
     pub outcome: Outcome,
-    /// At how many connections the server took no more.
-    pub at: Option<usize>,
-    /// How it was started, if it was.
+    /// The connections that the server took, if it took no more.
+    pub held: Option<usize>,
+    /// The command that started the server, if it was started.
     pub command_line: Option<String>,
 }
 
@@ -73,65 +75,75 @@ pub fn run(
     workload: &Workload,
     spans: Spans,
     processors: Processors,
-) -> Result<Ended> {
+) -> Result<Attempt> {
     if let Some(why) = contender.declines(workload) {
-        let at = contender.serves_one().then_some(1);
-        return Ok(Ended::cannot(why, at));
+        let held = contender.serves_one().then_some(1);
+        return Ok(Attempt::cannot(why, held));
     }
     if let Some(why) = lacks_descriptors(workload)? {
-        return Ok(Ended::cannot(why, None));
+        return Ok(Attempt::cannot(why, None));
     }
     let started = Serving::start(contender, workload, processors.servers);
     let mut server = match started {
         Ok(server) => server,
-        Err(error) => return Ended::before(&error),
+        Err(error) => return Attempt::of_error(&error),
     };
     let command_line = server.command_line.clone();
-    let seen = load(&server, workload, spans, processors);
-    let ended = match seen {
-        Ok(seen) => match server.stop() {
+    let observation = load(&server, workload, spans, processors);
+    let attempt = match observation {
+        Ok(observation) => match server.stop() {
             Ok(switches) => {
-                let figures = seen.figures(workload, processors, switches);
-                Ended::well(figures, command_line.clone())
+                let figures =
+                    observation.figures(workload, processors, switches);
+                Attempt::measured(figures, command_line.clone())
             }
-            Err(error) => Ended::before(&error)?,
+            Err(error) => Attempt::of_error(&error)?,
         },
-        Err(error) => Ended::by(&error, &server.story())?,
+        Err(error) => Attempt::of_error_and_story(&error, &server.story())?,
     };
-    Ok(Ended { command_line: Some(command_line), ..ended })
+    Ok(Attempt { command_line: Some(command_line), ..attempt })
 }
 
-impl Ended {
-    /// Found out before it began.
-    pub fn before(error: &anyhow::Error) -> Result<Self> {
-        Self::by(error, &Story::default())
+impl Attempt {
+    /// An error where the server has no part in it, or none that is known.
+    pub fn of_error(error: &anyhow::Error) -> Result<Self> {
+        Self::of_error_and_story(error, &Story::default())
     }
 
-    /// How it went, and how it was started.
-    pub fn well(figures: Figures, command_line: String) -> Self {
+    /// A run that went well.
+    pub fn measured(figures: Figures, command_line: String) -> Self {
         let outcome = Outcome::Measured(figures);
-        Self { outcome, at: None, command_line: Some(command_line) }
+        Self { outcome, held: None, command_line: Some(command_line) }
     }
 
     fn failed(why: String) -> Self {
         let outcome = Outcome::Failed(why);
-        Self { outcome, at: None, command_line: None }
+        Self { outcome, held: None, command_line: None }
     }
 
-    fn cannot(why: String, at: Option<usize>) -> Self {
-        Self { outcome: Outcome::Cannot(why), at, command_line: None }
+    fn cannot(why: String, held: Option<usize>) -> Self {
+        Self { outcome: Outcome::Cannot(why), held, command_line: None }
     }
 
-    /// What an error and what became of the server come to.
-    fn by(error: &anyhow::Error, story: &Story) -> Result<Self> {
+    /// The server took so many connections and no more.
+    pub fn full(held: usize, why: &str) -> Self {
+        let took = some(held, "connection");
+        Self::cannot(format!("took {took}; {why}"), Some(held))
+    }
+
+    /// Tells what a server can't do from what went wrong, by the error and by
+    /// what became of the server.
+    fn of_error_and_story(
+        error: &anyhow::Error,
+        story: &Story,
+    ) -> Result<Self> {
         ensure!(!error.is::<Interrupted>(), Interrupted);
         if let Some(Full { held, why }) = error.downcast_ref()
             && story.status.is_none()
         {
             // The server's own words name the errno or the limit.
             let why = story.last_words.as_ref().unwrap_or(why);
-            let took = format!("took {held} connections; {why}");
-            return Ok(Self::cannot(took, Some(*held)));
+            return Ok(Self::full(*held, why));
         }
         if error.is::<Unsupported>() {
             return Ok(Self::cannot(error.to_string(), None));
@@ -150,13 +162,13 @@ fn lacks_descriptors(workload: &Workload) -> Result<Option<String>> {
     }))
 }
 
-/// What a run has shown, before it is made into figures.
+/// The raw counts of a run, before they are made into figures.
 #[derive(Debug)]
-pub struct Seen {
+pub struct Observation {
     pub taken: Taken,
     pub before: Usage,
     pub after: Usage,
-    /// What a connection takes, in bytes: of the processes, of the kernel.
+    /// Memory of a connection, in bytes: of the processes, of the kernel.
     pub memory: Option<(f64, f64)>,
     pub held: usize,
 }
@@ -167,7 +179,7 @@ fn load(
     workload: &Workload,
     spans: Spans,
     processors: Processors,
-) -> Result<Seen> {
+) -> Result<Observation> {
     let pipeline = workload.pipeline;
     let script = Script::new(workload.request, pipeline);
     let mut connections = Vec::new();
@@ -206,7 +218,7 @@ fn load(
         }
     };
     ensure!(taken.requests > 0, "nothing was answered");
-    Ok(Seen { taken, before, after: server.usage(), memory, held })
+    Ok(Observation { taken, before, after: server.usage(), memory, held })
 }
 
 /// Warms up, looks, and asks in earnest. Nothing is on its way when it looks.
@@ -247,7 +259,7 @@ fn hold(
     )))
 }
 
-impl Seen {
+impl Observation {
     /// `all_switches` are the context switches of the server's whole life.
     pub fn figures(
         &self,
@@ -273,7 +285,7 @@ impl Seen {
         let splits = after.processes <= PROCESSES_TO_SPLIT;
         let mut figures = Figures {
             seconds,
-            requests,
+            requests: taken.requests,
             rate: requests / seconds,
             p50: latency(0.5),
             p90: latency(0.9),
@@ -286,63 +298,59 @@ impl Seen {
             switches: switches as f64 / requests,
             memory: memory.map(|(processes, _)| processes / 1024.0),
             kernel: memory.map(|(_, kernel)| kernel / 1024.0),
-            threads: after.threads as f64,
-            processes: after.processes as f64,
+            threads: after.threads,
+            processes: after.processes,
             client: taken.client.as_secs_f64() / seconds,
-            connections: *held as f64,
-            remark: None,
+            connections: *held,
+            remarks: Vec::new(),
         };
-        figures.remark = self.remark(workload, processors, &figures);
+        figures.remarks = self.remarks(workload, processors, &figures);
         figures
     }
 
-    /// What a reader must know: who was at the limit, and what is missing.
-    fn remark(
+    /// Finds what a reader must know: who was at the limit, what is missing.
+    fn remarks(
         &self,
         workload: &Workload,
         processors: Processors,
         figures: &Figures,
-    ) -> Option<String> {
+    ) -> Vec<Remark> {
         let mut remarks = Vec::new();
         let threads = self.after.threads.min(processors.count).max(1);
         let server = figures.cpu * figures.rate / 1e6 / threads as f64;
         if workload.load == Load::Open {
-            // It never waits, so that its processor time says nothing.
-            let late = self.taken.late as f64 / figures.requests;
-            if late > LATE {
-                let late = late * 100.0;
-                remarks
-                    .push(format!("{late:.1} % sent over a millisecond late"));
+            // The generator never waits, so that its processor time says
+            // nothing.
+            let part = self.taken.late as f64 / figures.requests as f64;
+            if part > LATE {
+                remarks.push(Remark::Late { part });
             }
         } else if figures.client > SATURATED && server < SATURATED {
-            remarks.push("load generator saturated".to_owned());
+            remarks.push(Remark::Saturated);
         }
-        if let Some(rate) = workload.rate {
-            let wanted = f64::from(rate);
-            if figures.rate < SUSTAINED * wanted {
-                remarks.push(format!(
-                    "only {:.0} of {rate} a second",
-                    figures.rate
-                ));
-            }
+        if let Some(due) = workload.rate
+            && figures.rate < SUSTAINED * f64::from(due)
+        {
+            remarks.push(Remark::Behind { rate: figures.rate, due });
         }
-        match self.taken.lost {
-            0 => {}
-            1 => remarks.push("1 datagram lost".to_owned()),
-            lost => remarks.push(format!("{lost} datagrams lost")),
+        if self.taken.lost > 0 {
+            remarks.push(Remark::Lost { datagrams: self.taken.lost });
         }
-        (!remarks.is_empty()).then(|| remarks.join("; "))
+        remarks
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::process::ExitStatusExt;
-    use std::process::ExitStatus;
-
     use super::*;
     use crate::workload;
     use load::Count;
+    use load::request::Request;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::ExitStatus;
+    use std::thread;
 
     #[test]
     fn what_went_wrong_is_told_from_what_can_not_be() {
@@ -353,57 +361,103 @@ mod tests {
         };
         let dead =
             Story { status: Some(ExitStatus::from_raw(11)), last_words: None };
-        let ended = Ended::by(&full().into(), &said).unwrap();
-        assert_eq!(ended.at, Some(3));
+        let attempt =
+            Attempt::of_error_and_story(&full().into(), &said).unwrap();
+        assert_eq!(attempt.held, Some(3));
         let why = "took 3 connections; no descriptor (EMFILE)".to_owned();
-        assert_eq!(ended.outcome, Outcome::Cannot(why));
-        let ended = Ended::before(&full().into()).unwrap();
+        assert_eq!(attempt.outcome, Outcome::Cannot(why));
+        let attempt = Attempt::of_error(&full().into()).unwrap();
         let why = "took 3 connections; the next: -ERR max".to_owned();
-        assert_eq!(ended.outcome, Outcome::Cannot(why));
+        assert_eq!(attempt.outcome, Outcome::Cannot(why));
         // Whoever dies is not full.
-        let ended = Ended::by(&full().into(), &dead).unwrap();
-        assert!(matches!(ended.outcome, Outcome::Failed(_)), "{ended:?}");
-        assert_eq!(ended.at, None);
+        let attempt =
+            Attempt::of_error_and_story(&full().into(), &dead).unwrap();
+        assert!(matches!(attempt.outcome, Outcome::Failed(_)), "{attempt:?}");
+        assert_eq!(attempt.held, None);
         let error = Unsupported("no io_uring: EPERM".to_owned());
-        let ended = Ended::before(&error.into()).unwrap();
+        let attempt = Attempt::of_error(&error.into()).unwrap();
         let why = "no io_uring: EPERM".to_owned();
-        assert_eq!(ended.outcome, Outcome::Cannot(why));
+        assert_eq!(attempt.outcome, Outcome::Cannot(why));
         let error = anyhow::anyhow!("a wrong reply");
-        let ended = Ended::by(&error, &dead).unwrap();
-        let Outcome::Failed(why) = ended.outcome else { panic!() };
+        let attempt = Attempt::of_error_and_story(&error, &dead).unwrap();
+        let Outcome::Failed(why) = attempt.outcome else { panic!() };
         assert!(why.starts_with("a wrong reply; the server ended"), "{why}");
-        Ended::before(&Interrupted.into()).unwrap_err();
+        Attempt::of_error(&Interrupted.into()).unwrap_err();
     }
 
-    /// What is remarked of a second with 20,000 requests, in which the
-    /// generator and the server used such parts of a processor each.
-    fn remark(load: &str, client: f64, server: f64, late: u64) -> String {
+    /// Runs against a server that sends this once it has answered the first
+    /// request.
+    fn outcome(reply: &'static [u8]) -> Outcome {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = Request::Ping.bytes();
+            let mut next: &[u8] = b"+PONG\r\n";
+            // Until the generator has gone, with what it did not read.
+            while stream.read_exact(&mut request).is_ok()
+                && stream.write_all(next).is_ok()
+            {
+                next = reply;
+            }
+        });
+        let script = format!("echo ready tcp={address}; exec sleep 60");
+        let contender = Contender::scripted(&script);
+        let workloads = workload::all().unwrap();
+        let ping = workloads.iter().find(|w| w.name == "ping-1").unwrap();
+        let span = Duration::from_millis(20);
+        let spans = Spans { warm_up: span, measured: span };
+        let attempt = run(&contender, ping, spans, Processors::default());
+        server.join().unwrap();
+        attempt.unwrap().outcome
+    }
+
+    #[test]
+    fn a_wrong_reply_fails_the_run() {
+        let right = outcome(b"+PONG\r\n");
+        assert!(matches!(right, Outcome::Measured(_)), "{right:?}");
+        let wrong = outcome(b"+PONK\r\n");
+        let Outcome::Failed(why) = wrong else { panic!("{wrong:?}") };
+        assert!(why.starts_with("a wrong reply: \"K"), "{why}");
+    }
+
+    /// Remarks on a second with 20,000 requests, in which the generator and
+    /// the server used such parts of a processor each.
+    fn remarks(
+        load: &str,
+        client: f64,
+        server: f64,
+        late: u64,
+        lost: u64,
+    ) -> Vec<Remark> {
         let mut taken = Count::start().unwrap().finish().unwrap();
         taken.elapsed = Duration::from_secs(1);
         taken.requests = 19_000;
         taken.client = Duration::from_secs_f64(client);
-        taken.late = late;
+        (taken.late, taken.lost) = (late, lost);
         let before = Usage::default();
         let cpu = Duration::from_secs_f64(server);
         let after = Usage { cpu, threads: 1, ..before };
-        let seen = Seen { taken, before, after, memory: None, held: 50 };
+        let observation =
+            Observation { taken, before, after, memory: None, held: 50 };
         let workloads = workload::all().unwrap();
         let workload = workloads.iter().find(|w| w.name == load).unwrap();
         let processors = Processors { count: 1, ..Processors::default() };
-        let figures = seen.figures(workload, processors, 0);
-        figures.remark.unwrap_or_default()
+        observation.figures(workload, processors, 0).remarks
     }
 
     #[test]
     fn who_was_at_the_limit_is_remarked() {
-        let saturated = "load generator saturated";
-        assert_eq!(remark("ping-50", 0.97, 0.80, 0), saturated);
-        assert_eq!(remark("ping-50", 0.97, 0.96, 0), "");
-        assert_eq!(remark("ping-50", 0.90, 0.50, 0), "");
+        let saturated = [Remark::Saturated];
+        assert_eq!(remarks("ping-50", 0.97, 0.80, 0, 0), saturated);
+        assert_eq!(remarks("ping-50", 0.97, 0.96, 0, 0), []);
+        assert_eq!(remarks("ping-50", 0.90, 0.50, 0, 0), []);
         // It never waits in an open loop; being late is what counts there.
-        let slow = "only 19000 of 20000 a second";
-        assert_eq!(remark("latency", 1.0, 0.3, 19), slow);
-        let both = format!("1.0 % sent over a millisecond late; {slow}");
-        assert_eq!(remark("latency", 1.0, 0.3, 190), both);
+        let behind = Remark::Behind { rate: 19_000.0, due: 20_000 };
+        assert_eq!(remarks("latency", 1.0, 0.3, 19, 0), [behind]);
+        let late = Remark::Late { part: 0.01 };
+        assert_eq!(remarks("latency", 1.0, 0.3, 190, 0), [late, behind]);
+        let lost = Remark::Lost { datagrams: 2 };
+        assert_eq!(remarks("udp", 0.90, 0.50, 0, 2), [lost]);
     }
 }

@@ -1,4 +1,4 @@
-//! What a server costs, as the kernel counts it.
+//! The cost of a server, as the kernel counts it.
 
 use std::fs;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use lab::process::{self, Process};
 use nix::time::clock_getcpuclockid;
 use nix::unistd::Pid;
 
-/// What all processes of a server have used since they began.
+/// The resources that all processes of a server have used since they began.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
     /// By the scheduler's clock, in nanoseconds; of processes that have
@@ -64,26 +64,26 @@ impl Usage {
     }
 }
 
-/// How long a process's threads have run, those that ended included.
+/// Reads how long a process's threads have run, those that ended included.
 fn scheduled(pid: Pid) -> Option<Duration> {
     let clock = clock_getcpuclockid(pid).ok()?;
     Some(clock.now().ok()?.into())
 }
 
-/// How often a thread stopped running, because it waited or had to.
+/// Reads how often a thread stopped running, because it waited or had to.
 fn switches(path: &str) -> Option<u64> {
     let status = fs::read_to_string(path).ok()?;
     let lines = status.lines().filter(|l| l.contains("_ctxt_switches:"));
     lines.map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum()
 }
 
-/// What connections take, in bytes.
+/// The memory that connections take, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
-    /// Of the server's processes: proportional set size, without pages of
+    /// Memory of the server's processes: proportional set size, without pages of
     /// files.
     pub processes: u64,
-    /// Of the whole kernel: unreclaimable slab, thread stacks, page tables,
+    /// Memory of the whole kernel: unreclaimable slab, thread stacks, page tables,
     /// and what sockets have queued.
     pub kernel: u64,
 }
@@ -103,7 +103,7 @@ fn kernel() -> Result<u64> {
     Ok(counted(&text) + queued()?)
 }
 
-/// What of /proc/meminfo grows with connections, in bytes.
+/// Adds up what of /proc/meminfo grows with connections, in bytes.
 fn counted(meminfo: &str) -> u64 {
     let of = |line: &str| -> Option<u64> {
         let mut words = line.split_whitespace();
@@ -128,12 +128,11 @@ fn queued() -> Result<u64> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use std::io::Read;
     use std::os::unix::process::CommandExt;
     use std::process::{Command, Stdio};
     use std::time::Instant;
-
-    use super::*;
 
     #[test]
     fn turns_add_up_and_what_lies_between_them_does_not() {

@@ -1,11 +1,11 @@
-//! What is done to every server: `workloads.toml`, which is data.
+//! The loads that every server is put under: `workloads.toml`, which is data.
 
 use anyhow::{Context, Result, bail, ensure};
 use lab::model::Transport;
 use load::request::Request;
 use serde::Deserialize;
 
-/// How the generator behaves.
+/// The behaviour of the generator.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Load {
@@ -30,14 +30,14 @@ pub struct Workload {
     pub title: String,
     pub load: Load,
     pub request: Request,
-    /// How many connections are active.
+    /// Connections that are active.
     pub connections: usize,
     /// Requests on their way on one connection.
     #[serde(default = "one")]
     pub pipeline: usize,
     /// In a round, connections that have a request on its way at a time.
     pub busy: Option<usize>,
-    /// How many more are connected and say nothing.
+    /// Connections beside them that say nothing.
     #[serde(default)]
     pub idle: usize,
     /// Requests a second, for an open load.
@@ -51,7 +51,7 @@ fn one() -> usize {
     1
 }
 
-/// All workloads, in order.
+/// Reads all workloads, in order.
 pub fn all() -> Result<Vec<Workload>> {
     #[derive(Deserialize)]
     struct File {
@@ -81,7 +81,7 @@ impl Workload {
         Ok(())
     }
 
-    /// What it goes over.
+    /// The transport that it goes over.
     pub fn transport(&self) -> Transport {
         match self.load {
             Load::Datagrams => Transport::Udp,
@@ -95,7 +95,7 @@ impl Workload {
     }
 }
 
-/// Those with the names given, in the file's order; an unknown name is an
+/// Picks those with the names given, in the file's order; an unknown name is an
 /// error that lists them all.
 pub fn named(all: Vec<Workload>, names: &[String]) -> Result<Vec<Workload>> {
     for name in names {

@@ -51,22 +51,6 @@ pub fn percent(part: f64) -> String {
     count(part * 100.0)
 }
 
-/// How much one is of another, as part of a sentence that ends with "as
-/// much": `3 % more`, `1.6 times as much`, `31 times as much`.
-pub fn as_much(factor: f64) -> String {
-    match factor {
-        _ if factor >= 9.95 => format!("{} times as much", count(factor)),
-        _ if factor >= 1.495 => format!("{factor:.1} times as much"),
-        _ if factor >= 1.0005 => format!("{} % more", hundredths(factor - 1.0)),
-        _ if factor > 0.9995 => "as much".to_owned(),
-        _ => format!("{} % less", hundredths(1.0 - factor)),
-    }
-}
-
-fn hundredths(part: f64) -> String {
-    if part < 0.00995 { format!("{:.1}", part * 100.0) } else { percent(part) }
-}
-
 /// `a, b and c`.
 pub fn list(items: &[String]) -> String {
     match items {
@@ -136,22 +120,6 @@ mod tests {
             assert_eq!(short(value), text, "{value}");
         }
         assert_eq!(short(1_234_567.0), "1.2M");
-    }
-
-    #[test]
-    fn factors_read_well() {
-        for (factor, text) in [
-            (31.2, "31 times as much"),
-            (9.96, "10 times as much"),
-            (1.5, "1.5 times as much"),
-            (1.34, "34 % more"),
-            (1.03, "3 % more"),
-            (1.004, "0.4 % more"),
-            (1.0, "as much"),
-            (0.93, "7 % less"),
-        ] {
-            assert_eq!(as_much(factor), text, "{factor}");
-        }
     }
 
     #[test]

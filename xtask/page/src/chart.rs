@@ -1,32 +1,39 @@
-//! What a chart shows, before it is drawn: the table below it is made of the
-//! same.
+//! The data of a chart, before it is drawn; the table below the drawing is made
+//! of it too. Knows nothing of what the rows are.
 
-use compare::columns::Group;
-use compare::results::{Figures, Results, Row, Spread};
-use compare::workload::Workload;
+use compare::spread::Spread;
 use lab::number;
 
-/// Rows are servers, series are what there is of each.
+/// A table of values with a title and an axis. Each row has a value of each
+/// series.
 #[derive(Clone, Debug)]
 pub struct Chart {
     /// Unique on the page.
     pub id: &'static str,
     pub title: &'static str,
-    /// How to read it.
+    /// A paragraph that says how to read it.
     pub lead: String,
-    /// What the axis measures, with its unit.
+    /// The axis' title, with the unit.
     pub axis: String,
     pub kind: Kind,
     pub series: Vec<String>,
-    /// What only the table shows.
+    /// Headings of columns that only the table shows.
     pub extra: Vec<String>,
-    pub rows: Vec<Server>,
-    /// Workloads that would be part of it and were not run, and if they are
-    /// too many to draw anything.
+    pub panels: Panels,
+    pub rows: Vec<ChartRow>,
+    /// Titles of what could be part of it and is not there.
     pub missing: Vec<String>,
 }
 
-/// How it is drawn.
+/// Titles of the drawings that stand side by side, and of the rows that stand
+/// below the others in each.
+#[derive(Clone, Copy, Debug)]
+pub struct Panels {
+    pub titles: &'static [&'static str],
+    pub references: &'static str,
+}
+
+/// The form of the drawing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A mark for each series; the least or the most first.
@@ -37,51 +44,36 @@ pub enum Kind {
     Bars,
 }
 
-/// A row.
+/// The values of one thing, under its name.
 #[derive(Clone, Debug)]
-pub struct Server {
+pub struct ChartRow {
     pub name: String,
-    pub group: Group,
+    /// The number of its panel. None: a reference, shown in every panel.
+    pub panel: Option<usize>,
     /// As many as there are series.
     pub cells: Vec<Cell>,
     /// As many as there are extra columns.
     pub extra: Vec<Cell>,
-    /// Drawn instead of the values.
+    /// Text that is drawn instead of the values.
     pub label: Option<String>,
-    /// How far all series together spread.
+    /// The spread of all series together.
     pub whisker: Option<Spread>,
 }
 
+/// A value, or why there is none.
 #[derive(Clone, Debug)]
 pub enum Cell {
     Known(Spread),
-    /// Counted, not measured: every digit counts, and nothing spreads.
+    /// A number that is counted, not measured: every digit counts, and nothing
+    /// spreads.
     Count(f64),
-    /// Why there is none.
+    /// The reason why there is no value.
     Not(String),
-    /// Nobody asked.
+    /// There is neither a value nor a reason.
     Unknown,
 }
 
 impl Cell {
-    pub fn new(
-        results: &Results,
-        workload: &Workload,
-        server: &str,
-        figure: impl Fn(&Figures) -> Option<f64>,
-    ) -> Self {
-        match results.row(&workload.name, server) {
-            None => Self::Unknown,
-            Some(Row::Cannot(why)) => Self::Not(format!("can't: {why}")),
-            Some(Row::Failed(why)) => Self::Not(format!("failed: {why}")),
-            Some(Row::Measured(runs)) => {
-                let values = runs.into_iter().filter_map(figure);
-                let values = values.filter(|value| value.is_finite());
-                Spread::of(values.collect()).map_or(Self::Unknown, Self::Known)
-            }
-        }
-    }
-
     pub fn spread(&self) -> Option<Spread> {
         match *self {
             Self::Known(spread) => Some(spread),
@@ -95,7 +87,7 @@ impl Cell {
     /// For a reader who can't see the drawing, and for the tables.
     pub fn text(&self) -> String {
         match self {
-            Self::Known(spread) => match range(spread) {
+            Self::Known(spread) => match spread.range() {
                 Some(range) => {
                     format!("{} ({range})", number::figure(spread.median))
                 }
@@ -108,14 +100,8 @@ impl Cell {
     }
 }
 
-/// `3.05–3.22`, unless there is no difference to be seen.
-pub fn range(spread: &Spread) -> Option<String> {
-    let [least, most] = [spread.least, spread.most].map(number::figure);
-    (least != most).then(|| format!("{least}–{most}"))
-}
-
-impl Server {
-    /// Why nothing of it is drawn.
+impl ChartRow {
+    /// Says why nothing of it is drawn.
     pub fn why(&self) -> Option<&str> {
         if self.cells.iter().any(|cell| cell.spread().is_some()) {
             return None;
@@ -135,7 +121,7 @@ impl Cell {
 }
 
 impl Chart {
-    /// All values that are drawn, their spreads with them.
+    /// Collects the values that are drawn, their spreads with them.
     pub fn values(&self) -> Vec<f64> {
         let spreads = || {
             let cells = self.rows.iter().flat_map(|row| &row.cells);
@@ -152,37 +138,53 @@ impl Chart {
         spreads().flat_map(|s| [s.least, s.median, s.most]).collect()
     }
 
-    /// Whether there is anything to draw.
+    /// Says whether there is nothing to draw.
     pub fn is_empty(&self) -> bool {
         let cells = self.rows.iter().flat_map(|row| &row.cells);
         cells.filter_map(Cell::spread).next().is_none()
     }
 
-    /// Models of one group and the yardsticks, in the order of drawing.
-    pub fn panel(&self, group: Group) -> (Vec<&Server>, Vec<&Server>) {
-        let models = match group {
-            Group::Yardstick => Vec::new(),
-            _ => self.sorted(|of| of == group),
+    /// Rows of one panel and the references, in the order of drawing.
+    pub fn panel(
+        &self,
+        panel: Option<usize>,
+    ) -> (Vec<&ChartRow>, Vec<&ChartRow>) {
+        let rows = match panel {
+            Some(_) => self.sorted(|row| row.panel == panel),
+            None => Vec::new(),
         };
-        (models, self.sorted(|of| of == Group::Yardstick))
+        (rows, self.sorted(|row| row.panel.is_none()))
     }
 
-    /// All models, and the yardsticks.
-    pub fn together(&self) -> (Vec<&Server>, Vec<&Server>) {
+    /// Rows of all panels, and the references.
+    pub fn together(&self) -> (Vec<&ChartRow>, Vec<&ChartRow>) {
         (
-            self.sorted(|of| of != Group::Yardstick),
-            self.sorted(|of| of == Group::Yardstick),
+            self.sorted(|row| row.panel.is_some()),
+            self.sorted(|row| row.panel.is_none()),
         )
     }
 
-    fn sorted(&self, wanted: impl Fn(Group) -> bool) -> Vec<&Server> {
-        let rows = self.rows.iter().filter(|row| wanted(row.group));
+    /// Divides the rows into parts, each with its panel, its title and its rows;
+    /// empty ones are left out. References come last.
+    pub fn parts(&self) -> Vec<(Option<usize>, &'static str, Vec<&ChartRow>)> {
+        let Panels { titles, references } = self.panels;
+        let titles = titles.iter().enumerate();
+        let titles = titles.map(|(at, title)| (Some(at), *title));
+        let parts = titles.chain([(None, references)]).map(|(panel, title)| {
+            let rows = self.rows.iter().filter(|row| row.panel == panel);
+            (panel, title, rows.collect())
+        });
+        parts.filter(|(.., rows): &(_, _, Vec<_>)| !rows.is_empty()).collect()
+    }
+
+    fn sorted(&self, wanted: impl Fn(&ChartRow) -> bool) -> Vec<&ChartRow> {
+        let rows = self.rows.iter().filter(|row| wanted(row));
         let mut rows: Vec<_> = rows.collect();
         let Kind::Dots { falling, .. } = self.kind else {
             return rows;
         };
         let middle = self.series.len() / 2;
-        let key = |row: &&Server| match row.cells.get(middle)?.spread() {
+        let key = |row: &&ChartRow| match row.cells.get(middle)?.spread() {
             Some(spread) if falling => Some(-spread.median),
             Some(spread) => Some(spread.median),
             None => None,

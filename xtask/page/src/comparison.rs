@@ -1,17 +1,17 @@
-//! The page: charts, tables and words in one file that asks the network for
+//! The page: summary, charts and tables in one file that asks the network for
 //! nothing.
 
 use compare::results::Results;
+use compare::spread::APART;
+use compare::summary::{self, MARK, Ranking};
 use lab::number::percent;
 use maud::{Markup, html};
 
 use crate::all::Gathered;
 use crate::chart::Chart;
 use crate::shell::{POLICY, whole};
-use crate::{charts, figures, method, tables, traced, words};
+use crate::{charts, figures, tables, traced};
 
-#[cfg(test)]
-mod browser;
 #[cfg(test)]
 mod tests;
 
@@ -35,7 +35,7 @@ pub fn render(results: &Results, traces: Option<&Traces>) -> String {
                 "first, by the mark in the middle of the legend (for "
                 "latency, p99)."
             }
-            @for chart in &charts { (figure(results, chart)) }
+            @for chart in &charts { (figure(chart)) }
         }
         @match traces {
             Some(Ok(gathered)) => (traced::section(gathered)),
@@ -45,9 +45,24 @@ pub fn render(results: &Results, traces: Option<&Traces>) -> String {
         (tables::all(results))
         (servers(results))
         (environment(results))
-        (method::section())
+        (method())
     };
     whole("Unix I/O models, compared", POLICY, &main)
+}
+
+/// Names the document that says how the figures came about.
+fn method() -> Markup {
+    html! {
+        section #method {
+            h2 { "Method and limits" }
+            p {
+                code { "METHODOLOGY.md" } ", in the repository that this page "
+                "was made from, says how each figure is measured and what it "
+                "can't tell: what a closed loop hides, when the load generator "
+                "is the limit, how far short runs lie apart by chance."
+            }
+        }
+    }
 }
 
 /// One chart as a file of its own: cost against idle connections, or what a
@@ -69,11 +84,9 @@ fn opening(results: &Results, is_traced: bool) -> Markup {
     if is_traced {
         parts.insert(2, ("waits", "How they wait"));
     }
-    let facts = ["kernel", "processor", "cpu", "commit"];
-    let known = results
-        .environment
-        .iter()
-        .filter(|(name, _)| facts.contains(&name.to_lowercase().as_str()));
+    let facts = ["kernel", "processor", "commit"];
+    let known = results.environment.iter();
+    let known = known.filter(|(name, _)| facts.contains(&name.as_str()));
     let known: Vec<_> = known.map(|(_, value)| value.as_str()).collect();
     html! {
         header {
@@ -94,19 +107,46 @@ fn opening(results: &Results, is_traced: bool) -> Markup {
 }
 
 fn summary(results: &Results) -> Markup {
+    let cautions = summary::cautions(results);
     html! {
         section #summary {
             h2 { "Summary" }
-            ul {
-                @for said in words::summary(results) {
-                    li { strong { (said.topic) ": " } (said.text) }
+            p {
+                "Each list begins with the best model and its median. A "
+                "number with × says how many times that another server takes: "
+                "the ratio of the medians, and in brackets the least and the "
+                "most between any two runs. Yardsticks come last."
+            }
+            div .panels {
+                @for ranking in summary::rankings(results) {
+                    (ranked(&ranking))
                 }
             }
+            @if !cautions.is_empty() {
+                ul { @for caution in cautions { li { (caution) } } }
+            }
             p .fine {
-                "Computed from the numbers below. Two medians count as "
-                "different only where the runs of one all lie below the runs "
-                "of the other and they are at least "
-                (percent(words::APART)) " % apart."
+                (MARK) " The best model, or not measurably different from it. "
+                "Two medians count as different only where the runs of one "
+                "all lie below the runs of the other and they are at least "
+                (percent(APART)) " % apart."
+            }
+        }
+    }
+}
+
+fn ranked(ranking: &Ranking<'_>) -> Markup {
+    html! {
+        table {
+            caption { (ranking.title) }
+            tbody {
+                @for [server, number, unit, range] in ranking.lines() {
+                    tr {
+                        th scope="row" { (server) }
+                        td { (number) " " (unit) }
+                        td .rest { (range) }
+                    }
+                }
             }
         }
     }
@@ -130,7 +170,7 @@ fn servers(results: &Results) -> Markup {
     }
 }
 
-fn figure(results: &Results, chart: &Chart) -> Markup {
+fn figure(chart: &Chart) -> Markup {
     let missing = &chart.missing;
     html! {
         section #(chart.id) {
@@ -160,7 +200,7 @@ fn figure(results: &Results, chart: &Chart) -> Markup {
                 }
                 details {
                     summary { "The data as a table" }
-                    (tables::of_chart(results, chart))
+                    (tables::of_chart(chart))
                 }
             }
         }

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lab::model::{Transport, Variant};
+use load::closed::Closed;
 use load::request::Request;
-use load::{Script, closed::Closed, connection};
+use load::{Script, connection};
 use trace::count::Tally;
 use trace::scene;
 

@@ -1,17 +1,48 @@
-//! The charts of the page: what each is about, and where its numbers are
-//! taken from.
+//! The charts of the page, made of results.
 
-use compare::results::{Figures, Results, Row, Spread};
+use compare::columns::Group;
+use compare::pick;
+use compare::results::{Figures, Finding, Results};
+use compare::spread::Spread;
 use compare::workload::{self, Workload};
 use lab::number;
 
-use super::chart::{Cell, Chart, Kind, Server};
-use super::pick;
+use super::chart::{Cell, Chart, ChartRow, Kind, Panels};
 
-/// Where the axis of a load's charts grows by factors.
+/// Dots on an axis that grows by factors.
 const LOG: Kind = Kind::Dots { log: true, falling: false };
 
-/// All of them, in order; some may be empty.
+/// Like is drawn with like, and the yardsticks with each.
+const PANELS: Panels = Panels {
+    titles: &[Group::OneThread.title(), Group::ManyThreads.title()],
+    references: Group::Yardstick.title(),
+};
+
+/// Finds the panel of a server.
+fn panel(results: &Results, server: &str) -> Option<usize> {
+    match results.group(server) {
+        Group::OneThread => Some(0),
+        Group::ManyThreads => Some(1),
+        Group::Yardstick => None,
+    }
+}
+
+/// Takes one figure of a server under a workload.
+fn cell(
+    results: &Results,
+    workload: &Workload,
+    server: &str,
+    figure: impl Fn(&Figures) -> Option<f64>,
+) -> Cell {
+    let row = results.row(&workload.name, server);
+    if let Some(why) = row.as_ref().and_then(Finding::why) {
+        return Cell::Not(why);
+    }
+    let spread = results.spread(&workload.name, server, figure);
+    spread.map_or(Cell::Unknown, Cell::Known)
+}
+
+/// Makes all charts, in order; some may be empty.
 pub fn all(results: &Results) -> Vec<Chart> {
     vec![
         throughput(results),
@@ -24,27 +55,27 @@ pub fn all(results: &Results) -> Vec<Chart> {
     ]
 }
 
-/// What is the same in charts whose series are workloads.
-struct Plan {
+/// A chart whose series are workloads.
+struct Recipe {
     id: &'static str,
     title: &'static str,
     lead: &'static str,
     axis: &'static str,
     kind: Kind,
-    /// Which workloads it wants, of all there are.
+    /// Picks its workloads from all there are.
     pick: fn(&[Workload]) -> Vec<&Workload>,
-    /// What tells one from the other.
+    /// Names a series by what tells its workload from the others.
     series: fn(&Workload) -> String,
     figure: fn(&Figures) -> Option<f64>,
 }
 
-impl Plan {
+impl Recipe {
     fn chart(self, results: &Results) -> Chart {
         let picked = (self.pick)(&results.workloads);
         let rows = rows(results, |server| {
-            let cells = picked.iter().map(|workload| {
-                Cell::new(results, workload, server, self.figure)
-            });
+            let cells = picked
+                .iter()
+                .map(|workload| cell(results, workload, server, self.figure));
             cells.collect()
         });
         Chart {
@@ -55,16 +86,17 @@ impl Plan {
             kind: self.kind,
             series: picked.iter().map(|w| (self.series)(w)).collect(),
             extra: Vec::new(),
+            panels: PANELS,
             rows,
             missing: missing(results, self.pick),
         }
     }
 }
 
-fn rows(results: &Results, cells: impl Fn(&str) -> Vec<Cell>) -> Vec<Server> {
-    let servers = results.servers.iter().map(|server| Server {
+fn rows(results: &Results, cells: impl Fn(&str) -> Vec<Cell>) -> Vec<ChartRow> {
+    let servers = results.servers.iter().map(|server| ChartRow {
         name: server.title.clone(),
-        group: results.group(&server.title),
+        panel: panel(results, &server.title),
         cells: cells(&server.title),
         extra: Vec::new(),
         label: None,
@@ -73,7 +105,7 @@ fn rows(results: &Results, cells: impl Fn(&str) -> Vec<Cell>) -> Vec<Server> {
     servers.collect()
 }
 
-/// Titles of those that a full run measures and this one did not.
+/// Lists the titles of those that a full run measures and this one did not.
 fn missing(
     results: &Results,
     pick: fn(&[Workload]) -> Vec<&Workload>,
@@ -87,7 +119,7 @@ fn missing(
 }
 
 fn throughput(results: &Results) -> Chart {
-    Plan {
+    Recipe {
         id: "throughput",
         title: "Throughput by number of connections",
         lead: "Requests a second, as many as the server and the load \
@@ -103,7 +135,7 @@ fn throughput(results: &Results) -> Chart {
 }
 
 fn processor(results: &Results) -> Chart {
-    Plan {
+    Recipe {
         id: "processor",
         title: "Processor time by number of connections",
         lead: "What a request costs the server, all its threads and \
@@ -119,7 +151,7 @@ fn processor(results: &Results) -> Chart {
 }
 
 fn idle(results: &Results) -> Chart {
-    let mut chart = Plan {
+    let mut chart = Recipe {
         id: "idle",
         title: "Cost against idle connections",
         lead: "The classic picture: what a request costs while more and more \
@@ -138,7 +170,7 @@ fn idle(results: &Results) -> Chart {
 }
 
 fn pipelining(results: &Results) -> Chart {
-    let mut chart = Plan {
+    let mut chart = Recipe {
         id: "pipelining",
         title: "Pipelining",
         lead: "What a request costs when a connection sends several at a \
@@ -168,19 +200,17 @@ fn memory(results: &Results) -> Chart {
     let rows = results.servers.iter().map(|server| {
         let name = &server.title;
         let known = pick::memory(results, name);
-        let unknown = || match cannot(results, name) {
-            Some(why) => Cell::Not(format!("can't: {why}")),
-            None => Cell::Unknown,
-        };
-        let cell = |at: usize| {
+        let unknown =
+            || why_not(results, name).map_or(Cell::Unknown, Cell::Not);
+        let part = |at: usize| {
             known.map_or_else(unknown, |known| Cell::Known(known[at]))
         };
         let value = |at: usize| known.map(|k| number::figure(k[at].median));
-        Server {
+        ChartRow {
             name: name.clone(),
-            group: results.group(name),
-            cells: vec![cell(0), cell(1)],
-            extra: vec![cell(2)],
+            panel: panel(results, name),
+            cells: vec![part(0), part(1)],
+            extra: vec![part(2)],
             label: value(0)
                 .zip(value(1))
                 .map(|(process, kernel)| format!("{process} + {kernel}")),
@@ -198,6 +228,7 @@ fn memory(results: &Results) -> Chart {
         kind: Kind::Bars,
         series: vec!["processes".to_owned(), "kernel".to_owned()],
         extra: vec!["together".to_owned()],
+        panels: PANELS,
         rows: rows.collect(),
         missing: missing(results, |all| {
             all.iter().max_by_key(|w| w.idle).into_iter().collect()
@@ -205,15 +236,12 @@ fn memory(results: &Results) -> Chart {
     }
 }
 
-/// Why it has not as many connections as its memory is measured with.
-fn cannot<'a>(results: &'a Results, server: &str) -> Option<&'a str> {
+/// Says why a server has not as many connections as its memory is measured
+/// with.
+fn why_not(results: &Results, server: &str) -> Option<String> {
     let idle = results.workloads.iter().filter(|w| w.idle > 0);
-    idle.filter_map(|w| results.row(&w.name, server)).find_map(
-        |row| match row {
-            Row::Cannot(why) | Row::Failed(why) => Some(why),
-            Row::Measured(_) => None,
-        },
-    )
+    let mut rows = idle.filter_map(|w| results.row(&w.name, server));
+    rows.find_map(|row| row.why())
 }
 
 fn latency(results: &Results) -> Chart {
@@ -244,7 +272,7 @@ fn latency(results: &Results) -> Chart {
     ];
     let rows = rows(results, |server| {
         let cells = percentiles.iter().map(|(_, figure)| match picked {
-            Some(workload) => Cell::new(results, workload, server, figure),
+            Some(workload) => cell(results, workload, server, figure),
             None => Cell::Unknown,
         });
         cells.collect()
@@ -257,6 +285,7 @@ fn latency(results: &Results) -> Chart {
         kind: LOG,
         series: percentiles.map(|(name, _)| name.to_owned()).to_vec(),
         extra: Vec::new(),
+        panels: PANELS,
         rows,
         missing: missing(results, |all| pick::open(all).into_iter().collect()),
     }
@@ -283,14 +312,15 @@ fn c10k(results: &Results) -> Chart {
         kind: Kind::Bars,
         series: vec!["clients held".to_owned()],
         extra: vec!["PINGs a second".to_owned(), "p99, µs".to_owned()],
+        panels: PANELS,
         rows,
         missing: missing(results, |all| pick::round(all).into_iter().collect()),
     }
 }
 
-fn at_10k(results: &Results, round: &Workload, server: &str) -> Server {
-    let rate = Cell::new(results, round, server, |f| Some(f.rate));
-    let p99 = Cell::new(results, round, server, |f| Some(f.p99));
+fn at_10k(results: &Results, round: &Workload, server: &str) -> ChartRow {
+    let rate = cell(results, round, server, |f| Some(f.rate));
+    let p99 = cell(results, round, server, |f| Some(f.p99));
     let held = match pick::held(results, round, server) {
         Some(held) => Cell::Count(held),
         None => rate.clone(),
@@ -302,14 +332,15 @@ fn at_10k(results: &Results, round: &Workload, server: &str) -> Server {
             let rate = number::short(rate);
             format!("{rate}/s, p99 {}", time(p99))
         }
-        _ => match &rate {
-            Cell::Not(why) => why.trim_start_matches("can't: ").to_owned(),
-            _ => String::new(),
+        _ => match results.row(&round.name, server) {
+            // How many are held is drawn, so it need not say that more can't.
+            Some(Finding::Cannot(why)) => why.to_owned(),
+            row => row.and_then(|row| row.why()).unwrap_or_default(),
         },
     };
-    Server {
+    ChartRow {
         name: server.to_owned(),
-        group: results.group(server),
+        panel: panel(results, server),
         cells: vec![held],
         extra: vec![rate, p99],
         label: Some(label),

@@ -8,12 +8,9 @@ mod comparison;
 mod count;
 mod figure;
 mod figures;
-mod method;
-mod pick;
 mod shell;
 mod tables;
 mod traced;
-mod words;
 
 use std::process::ExitCode;
 

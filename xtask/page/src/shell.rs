@@ -2,7 +2,8 @@
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use crate::charts::{COLOURS, STYLE as CHARTS};
+use crate::charts::COLOURS;
+use crate::charts::STYLE as CHARTS;
 use crate::traced;
 
 /// Of everything but drawings.

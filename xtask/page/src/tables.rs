@@ -1,12 +1,15 @@
 //! Numbers as tables: a chart's own, and all there is of each workload.
 
-use compare::columns::{COLUMNS, Column, Group, remarks};
-use compare::results::{Figures, Results, Row};
+use compare::columns::{COLUMNS, Column, Group};
+use compare::remark;
+use compare::results::{Figures, Finding, Results};
+use compare::spread::Spread;
+use compare::summary::MARK;
 use compare::workload::Workload;
 use lab::number;
 use maud::{Markup, html};
 
-use super::chart::{Cell, Chart, range};
+use super::chart::{Cell, Chart};
 
 /// Wide tables scroll in a box of their own, by keyboard too.
 fn boxed(label: &str, table: Markup) -> Markup {
@@ -15,8 +18,8 @@ fn boxed(label: &str, table: Markup) -> Markup {
     }
 }
 
-/// What a chart shows, group by group.
-pub fn of_chart(results: &Results, chart: &Chart) -> Markup {
+/// Lays out what a chart shows, panel by panel.
+pub fn of_chart(chart: &Chart) -> Markup {
     let columns = chart.series.len() + chart.extra.len() + 1;
     let table = html! {
         table {
@@ -27,12 +30,12 @@ pub fn of_chart(results: &Results, chart: &Chart) -> Markup {
                     th scope="col" { (heading) }
                 }
             } }
-            @for (group, _) in results.groups() {
+            @for (_, title, rows) in chart.parts() {
                 tbody {
                     tr { th .group colspan=(columns) scope="rowgroup" {
-                        (group.title())
+                        (title)
                     } }
-                    @for row in chart.rows.iter().filter(|r| r.group == group) {
+                    @for row in rows {
                         tr {
                             th scope="row" { (row.name) }
                             @let cells: Vec<_> =
@@ -64,7 +67,7 @@ fn cell_of_chart(cell: &Cell, columns: usize) -> Markup {
         @match cell {
             Cell::Known(spread) => td {
                 (number::figure(spread.median))
-                @if let Some(range) = range(spread) {
+                @if let Some(range) = spread.range() {
                     " " span .range { (range) }
                 }
             },
@@ -83,7 +86,9 @@ pub fn all(results: &Results) -> Markup {
             p {
                 "All workloads, all figures: medians, and where there are "
                 "several runs, the least and the most below. Latencies are in "
-                "microseconds. Every single run is a line of "
+                "microseconds. " (MARK) " marks the best model's median, and "
+                "those not measurably different from it. Every single run is "
+                "a line of "
                 code { "runs.csv" } ", beside this page."
             }
             @for workload in &results.workloads {
@@ -138,6 +143,7 @@ fn table(
     parts: &[&[&str]],
 ) -> Markup {
     let label = format!("{}: {title}", workload.title);
+    let best = COLUMNS.map(|column| column.best(results, &workload.name));
     let table = html! {
         table .figures {
             caption { (title) }
@@ -150,7 +156,9 @@ fn table(
             } }
             @for part in parts.iter().filter(|part| !part.is_empty()) {
                 tbody {
-                    @for server in *part { (row(results, workload, server)) }
+                    @for server in *part {
+                        (row(results, workload, server, &best))
+                    }
                 }
             }
         }
@@ -158,35 +166,41 @@ fn table(
     boxed(&label, table)
 }
 
-fn row(results: &Results, workload: &Workload, server: &str) -> Markup {
-    let why = |why: &str| {
-        html! { td .why colspan=(COLUMNS.len() + 1) { (why) } }
-    };
+/// `best` is what each column is marked by.
+fn row(
+    results: &Results,
+    workload: &Workload,
+    server: &str,
+    best: &[Option<Spread>],
+) -> Markup {
+    let row = results.row(&workload.name, server);
+    let why = row.as_ref().map_or(Some("not run".to_owned()), Finding::why);
     html! {
         tr {
             th scope="row" { (server) }
-            @match results.row(&workload.name, server) {
-                Some(Row::Measured(runs)) => {
-                    @for column in &COLUMNS { (cell(column, &runs)) }
-                    td .why { (remarks(&runs).join("; ")) }
-                }
-                Some(Row::Cannot(reason)) =>
-                    (why(&format!("can't: {reason}"))),
-                Some(Row::Failed(reason)) =>
-                    (why(&format!("failed: {reason}"))),
-                None => (why("not run")),
+            @if let Some(why) = why {
+                td .why colspan=(COLUMNS.len() + 1) { (why) }
+            }
+            @if let Some(Finding::Measured(runs)) = row {
+                    @for (column, best) in COLUMNS.iter().zip(best) {
+                        (cell(column, &runs, best.as_ref()))
+                    }
+                    td .why { (remark::of_row(&runs)) }
             }
         }
     }
 }
 
-fn cell(column: &Column, runs: &[&Figures]) -> Markup {
+fn cell(column: &Column, runs: &[&Figures], best: Option<&Spread>) -> Markup {
     let spread = column.spread(runs);
+    let is_best =
+        best.zip(spread).is_some_and(|(best, own)| !own.differs(best));
     html! {
         td {
             @if let Some(spread) = spread {
                 ((column.show)(spread.median))
-                @if let Some(range) = range(&spread).filter(|_| column.spread) {
+                @if is_best { span .mark { (MARK) } }
+                @if let Some(range) = spread.range().filter(|_| column.spread) {
                     " " span .range { (range) }
                 }
             } @else {

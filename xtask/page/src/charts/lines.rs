@@ -1,18 +1,17 @@
-//! A line a server, from series to series, its name at its end.
+//! A line for each row, from series to series, its name at its end.
 
-use compare::columns::Group;
-use compare::results::Spread;
+use compare::spread::Spread;
 use maud::{Markup, html};
 
 use super::{AXIS, Drawing, Scale, WIDTH, px};
-use crate::chart::{Cell, Chart, Server};
+use crate::chart::{Cell, Chart, ChartRow};
 
-/// How large everything is.
+/// The sizes of everything.
 #[derive(Debug)]
 pub struct Layout {
     width: f64,
     height: f64,
-    /// Where the first series stands, and the last.
+    /// The places of the first series and of the last.
     left: f64,
     right: f64,
     /// From name to name.
@@ -43,15 +42,15 @@ const TOP: f64 = 10.0;
 /// Grown by this, a line is a strong one.
 const GROWN: f64 = 1.5;
 
-/// A server's line.
-struct Line<'a> {
-    row: &'a Server,
+/// The line of one row.
+struct Curve<'a> {
+    row: &'a ChartRow,
     points: Vec<(f64, f64)>,
-    /// From top to bottom, at each point.
+    /// The top and the bottom at each point.
     whiskers: Vec<(f64, f64)>,
     class: &'static str,
     name: String,
-    /// Where that stands.
+    /// The height at which the name stands.
     label: f64,
 }
 
@@ -59,7 +58,7 @@ struct Line<'a> {
 pub fn drawing(
     chart: &Chart,
     of: &str,
-    rows: &[&Server],
+    rows: &[&ChartRow],
     scale: &Scale,
     layout: &Layout,
 ) -> Drawing {
@@ -114,10 +113,10 @@ fn axes(chart: &Chart, of: &str, scale: &Scale, layout: &Layout) -> Markup {
 
 fn line<'a>(
     chart: &Chart,
-    row: &'a Server,
+    row: &'a ChartRow,
     scale: &Scale,
     layout: &Layout,
-) -> Option<Line<'a>> {
+) -> Option<Curve<'a>> {
     let cells = row.cells.iter().map(Cell::spread).enumerate();
     let known: Vec<_> =
         cells.filter_map(|(at, spread)| Some((at, spread?))).collect();
@@ -127,7 +126,7 @@ fn line<'a>(
         name += &format!(" to {}", chart.series[*at]);
     }
     let place = |value| y(scale, value, layout);
-    Some(Line {
+    Some(Curve {
         row,
         points: known
             .iter()
@@ -143,17 +142,17 @@ fn line<'a>(
     })
 }
 
-fn class(row: &Server, first: &Spread, last: &Spread) -> &'static str {
+fn class(row: &ChartRow, first: &Spread, last: &Spread) -> &'static str {
     let grown = last.median >= GROWN * first.median;
-    match row.group {
-        Group::Yardstick => "line yard",
-        _ if grown && last.least > first.most => "line grows",
-        _ => "line",
+    match row.panel {
+        None => "line yard",
+        Some(_) if grown && last.least > first.most => "line grows",
+        Some(_) => "line",
     }
 }
 
 /// Moves names apart that would stand on each other, as little as can be.
-fn spread_labels(lines: &mut [Line<'_>], layout: &Layout) {
+fn spread_labels(lines: &mut [Curve<'_>], layout: &Layout) {
     lines.sort_by(|a, b| a.label.total_cmp(&b.label));
     let mut least = TOP;
     for line in lines.iter_mut() {
@@ -167,7 +166,7 @@ fn spread_labels(lines: &mut [Line<'_>], layout: &Layout) {
     }
 }
 
-fn draw(line: &Line<'_>, layout: &Layout) -> Markup {
+fn draw(line: &Curve<'_>, layout: &Layout) -> Markup {
     let points =
         line.points.iter().map(|(x, y)| format!("{} {}", px(*x), px(*y)));
     let path = format!("M{}", points.collect::<Vec<_>>().join("L"));

@@ -10,18 +10,17 @@ mod lines;
 mod rows;
 mod scale;
 
-use compare::columns::Group;
 use maud::{Markup, PreEscaped, html};
 
-use super::chart::{Chart, Kind, Server};
+use super::chart::{Chart, ChartRow, Kind};
 use scale::Scale;
 
-/// What colours are called, in the light and in the dark.
+/// The colours and their names, in the light and in the dark.
 pub const COLOURS: &str = include_str!("../colours.css");
-/// What is drawn in which of them.
+/// The rules that say what is drawn in which colour.
 pub const STYLE: &str = include_str!("../charts.css");
 
-/// Of a drawing, in units that are pixels on a phone.
+/// A drawing's width, in units that are pixels on a phone.
 const WIDTH: f64 = 340.0;
 /// Below the drawing, for the axis.
 const AXIS: f64 = 40.0;
@@ -30,7 +29,7 @@ const HEADLINE: f64 = 36.0;
 /// Beside one.
 const MARGIN: f64 = 10.0;
 
-/// What is inside of an `svg`.
+/// The content of an `svg`, and its size.
 #[derive(Debug)]
 struct Drawing {
     content: Markup,
@@ -38,22 +37,21 @@ struct Drawing {
     height: f64,
 }
 
-/// One drawing for each group, side by side where there is room, all with
-/// the same axis.
+/// Makes one drawing for each panel, side by side where there is room, all
+/// with the same axis; one of the references where there is nothing else.
 pub fn draw(chart: &Chart) -> Markup {
     let scale = scale(chart);
-    let mut groups = vec![Group::OneThread, Group::ManyThreads];
-    groups.retain(|group| chart.rows.iter().any(|row| row.group == *group));
-    if groups.is_empty() {
-        groups.push(Group::Yardstick);
+    let mut parts = chart.parts();
+    if parts.iter().any(|(panel, ..)| panel.is_some()) {
+        parts.retain(|(panel, ..)| panel.is_some());
     }
     html! {
         (legend(chart))
         div .panels {
-            @for group in groups {
+            @for (panel, title, _) in parts {
                 figure {
-                    figcaption { (group.title()) }
-                    (panel(chart, group, &scale))
+                    figcaption { (title) }
+                    (drawing(chart, panel, title, &scale))
                 }
             }
         }
@@ -70,40 +68,46 @@ fn scale(chart: &Chart) -> Scale {
     }
 }
 
-fn panel(chart: &Chart, group: Group, scale: &Scale) -> Markup {
-    let (models, yardsticks) = chart.panel(group);
+fn drawing(
+    chart: &Chart,
+    panel: Option<usize>,
+    title: &str,
+    scale: &Scale,
+) -> Markup {
+    let (own, references) = chart.panel(panel);
     let Drawing { content, width, height } = match chart.kind {
         Kind::Lines { of } => {
-            let rows = [models, yardsticks].concat();
+            let rows = [own, references].concat();
             lines::drawing(chart, of, &rows, scale, &lines::PANEL)
         }
-        _ => rows::drawing(chart, &models, &yardsticks, scale),
+        _ => rows::drawing(chart, &own, &references, scale),
     };
-    let id = format!("{}-{group:?}", chart.id).to_lowercase();
-    let (title, text) = (format!("{id}-title"), format!("{id}-text"));
+    let number = panel.map_or(0, |panel| panel + 1);
+    let id = format!("{}-{number}", chart.id);
+    let (title_id, text_id) = (format!("{id}-title"), format!("{id}-text"));
     html! {
         svg viewBox=(format!("0 0 {} {}", px(width), px(height))) role="img"
-            aria-labelledby=(format!("{title} {text}"))
+            aria-labelledby=(format!("{title_id} {text_id}"))
         {
-            title id=(title) { (chart.title) ": " (group.title()) }
-            desc id=(text) { (description(chart)) }
+            title id=(title_id) { (chart.title) ": " (title) }
+            desc id=(text_id) { (description(chart)) }
             (content)
         }
     }
 }
 
-/// All servers in one drawing, with the style that it needs: a file to show
+/// Makes one drawing of all rows, with the style that it needs: a file to show
 /// where the page is not.
 pub fn alone(chart: &Chart) -> String {
     let scale = scale(chart);
     let Drawing { content, width, height } = match chart.kind {
         Kind::Lines { of } => {
-            let rows: Vec<&Server> = chart.rows.iter().collect();
+            let rows: Vec<&ChartRow> = chart.rows.iter().collect();
             lines::drawing(chart, of, &rows, &scale, &lines::FILE)
         }
         _ => {
-            let (models, yardsticks) = chart.together();
-            rows::drawing(chart, &models, &yardsticks, &scale)
+            let (own, references) = chart.together();
+            rows::drawing(chart, &own, &references, &scale)
         }
     };
     let (width, height) = (width + 2.0 * MARGIN, height + HEADLINE + MARGIN);
@@ -126,7 +130,7 @@ pub fn alone(chart: &Chart) -> String {
         + "\n"
 }
 
-/// What the marks mean; lines have their names beside them.
+/// Explains the marks; lines have their names beside them.
 fn legend(chart: &Chart) -> Markup {
     let named = matches!(chart.kind, Kind::Lines { .. });
     if named || chart.series.len() < 2 {
@@ -182,7 +186,7 @@ fn px(place: f64) -> String {
     text.strip_suffix(".0").map(str::to_owned).unwrap_or(text)
 }
 
-/// What those read who do not see a drawing.
+/// Describes a drawing to readers who do not see it.
 fn description(chart: &Chart) -> String {
     let form = match chart.kind {
         Kind::Dots { .. } => "A row for each server, a mark for each of",

@@ -1,20 +1,19 @@
-//! A row a server: marks on a line, or a bar. Its name stands above it, so
+//! A row for each name: marks on a line, or a bar. Its name stands above it, so
 //! that the whole width is for the values.
 
-use compare::columns::Group;
-use compare::results::Spread;
+use compare::spread::Spread;
 use lab::number;
 use maud::{Markup, html};
 
 use super::{AXIS, Drawing, Scale, WIDTH, mark, px};
-use crate::chart::{Chart, Kind, Server};
+use crate::chart::{Chart, ChartRow, Kind};
 
 /// From row to row.
 const ROW: f64 = 34.0;
 /// From a row's top to its name's base line, and to the middle of its marks.
 const NAME: f64 = 13.0;
 const MARKS: f64 = 23.0;
-/// Above the yardsticks.
+/// Above the references.
 const APART: f64 = 12.0;
 /// Beside the drawing, for half a mark and half a label.
 const SIDE: f64 = 12.0;
@@ -24,25 +23,25 @@ const NAME_AND_LABEL: usize = 56;
 
 pub fn drawing(
     chart: &Chart,
-    models: &[&Server],
-    yardsticks: &[&Server],
+    own: &[&ChartRow],
+    references: &[&ChartRow],
     scale: &Scale,
 ) -> Drawing {
-    let both = !models.is_empty() && !yardsticks.is_empty();
+    let both = !own.is_empty() && !references.is_empty();
     let apart = if both { APART } else { 0.0 };
-    let split = models.len() as f64 * ROW;
-    let bottom = split + apart + yardsticks.len() as f64 * ROW + 6.0;
+    let split = own.len() as f64 * ROW;
+    let bottom = split + apart + references.len() as f64 * ROW + 6.0;
     let content = html! {
         (axis(chart, scale, bottom))
-        @for (at, row) in models.iter().enumerate() {
-            (server(chart, row, scale, at as f64 * ROW))
+        @for (at, row) in own.iter().enumerate() {
+            (drawn(chart, row, scale, at as f64 * ROW))
         }
         @if both {
             @let y = px(split + apart / 2.0);
             line .apart x1="0" x2=(WIDTH) y1=(y) y2=(y) {}
         }
-        @for (at, row) in yardsticks.iter().enumerate() {
-            (server(chart, row, scale, split + apart + at as f64 * ROW))
+        @for (at, row) in references.iter().enumerate() {
+            (drawn(chart, row, scale, split + apart + at as f64 * ROW))
         }
     };
     Drawing { content, width: WIDTH, height: bottom + AXIS }
@@ -71,9 +70,8 @@ fn axis(chart: &Chart, scale: &Scale, bottom: f64) -> Markup {
     }
 }
 
-fn server(chart: &Chart, row: &Server, scale: &Scale, top: f64) -> Markup {
-    let class =
-        if row.group == Group::Yardstick { "name yard" } else { "name" };
+fn drawn(chart: &Chart, row: &ChartRow, scale: &Scale, top: f64) -> Markup {
+    let class = if row.panel.is_none() { "name yard" } else { "name" };
     let y = top + MARKS;
     html! {
         g {
@@ -94,8 +92,8 @@ fn server(chart: &Chart, row: &Server, scale: &Scale, top: f64) -> Markup {
     }
 }
 
-/// What a row says to those who point at it, or listen.
-fn spoken(chart: &Chart, row: &Server) -> String {
+/// Makes the text of a row for readers who point at it, or listen.
+fn spoken(chart: &Chart, row: &ChartRow) -> String {
     let headings = chart.series.iter().chain(&chart.extra);
     let cells = row.cells.iter().chain(&row.extra);
     let parts = headings.zip(cells);
@@ -104,7 +102,7 @@ fn spoken(chart: &Chart, row: &Server) -> String {
     format!("{} – {}", row.name, parts.join("; "))
 }
 
-fn label(row: &Server) -> String {
+fn label(row: &ChartRow) -> String {
     if let Some(label) = &row.label {
         let name = row.name.chars().count();
         return cut(label, NAME_AND_LABEL.saturating_sub(name));
@@ -116,7 +114,7 @@ fn label(row: &Server) -> String {
     values.collect::<Vec<_>>().join(" · ")
 }
 
-fn dots(chart: &Chart, row: &Server, scale: &Scale, y: f64) -> Markup {
+fn dots(chart: &Chart, row: &ChartRow, scale: &Scale, y: f64) -> Markup {
     let known: Vec<_> = row
         .cells
         .iter()
@@ -154,7 +152,7 @@ fn whisker(spread: &Spread, scale: &Scale, y: f64) -> Markup {
     html! { path .whisker d=(d) {} }
 }
 
-fn bar(row: &Server, scale: &Scale, y: f64) -> Markup {
+fn bar(row: &ChartRow, scale: &Scale, y: f64) -> Markup {
     let mut from = 0.0;
     let mut parts = Vec::new();
     for (series, cell) in row.cells.iter().enumerate() {
@@ -171,7 +169,7 @@ fn bar(row: &Server, scale: &Scale, y: f64) -> Markup {
     }
 }
 
-/// As much as there is room for; the table has it all.
+/// Cuts a text to the room that there is; the table has it all.
 fn cut(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
         return text.to_owned();
@@ -183,25 +181,46 @@ fn cut(text: &str, most: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::chart::Cell;
+    use crate::chart::{Cell, Panels};
 
     #[test]
     fn what_is_cut_says_so() {
-        assert_eq!(cut("ended at 1", 10), "ended at 1");
-        assert_eq!(cut("ended at 1,018", 10), "ended at…");
+        assert_eq!(cut("took 1,018", 10), "took 1,018");
+        assert_eq!(cut("took 1,018 only", 10), "took 1,01…");
         assert_eq!(cut("µµµ", 2), "µ…");
     }
 
     #[test]
-    fn a_cell_that_is_not_known_is_not_drawn() {
-        let row = Server {
-            name: "blocking".to_owned(),
-            group: Group::OneThread,
-            cells: vec![Cell::Unknown, Cell::Not("no".to_owned())],
+    fn what_is_not_known_is_not_drawn() {
+        let spread = Spread { median: 2.0, least: 2.0, most: 2.0 };
+        let row = |cells| ChartRow {
+            name: "a".to_owned(),
+            panel: Some(0),
+            cells,
             extra: Vec::new(),
             label: None,
             whisker: None,
         };
-        assert_eq!(row.why(), Some("no"));
+        let one = row(vec![Cell::Unknown, Cell::Known(spread)]);
+        let none = row(vec![Cell::Unknown, Cell::Not("too many".to_owned())]);
+        let chart = Chart {
+            id: "a",
+            title: "A",
+            lead: String::new(),
+            axis: String::new(),
+            kind: Kind::Dots { log: false, falling: false },
+            series: vec!["one".to_owned(), "two".to_owned()],
+            extra: Vec::new(),
+            panels: Panels { titles: &["a"], references: "b" },
+            rows: Vec::new(),
+            missing: Vec::new(),
+        };
+        let scale = Scale::linear(&[2.0]);
+        let text = |row| drawn(&chart, row, &scale, 0.0).into_string();
+        let (one, none) = (text(&one), text(&none));
+        assert_eq!(one.matches("<circle").count(), 1, "{one}");
+        assert!(one.contains("– · 2.00"), "{one}");
+        assert_eq!(none.matches("<circle").count(), 0, "{none}");
+        assert!(none.contains(">too many<"), "{none}");
     }
 }

@@ -13,7 +13,10 @@ pub struct Scale {
 impl Scale {
     /// From nothing to at least the greatest value.
     pub fn linear(values: &[f64]) -> Self {
-        let most = values.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
+        let most = values.iter().copied().fold(0.0, f64::max);
+        if most == 0.0 {
+            return Self { ticks: vec![0.0, 1.0], log: false };
+        }
         let step = steps(most / TICKS as f64 / 10.0)
             .find(|step| most / step <= (TICKS - 1) as f64)
             .unwrap_or(most);
@@ -46,7 +49,7 @@ impl Scale {
         Self { ticks, log: true }
     }
 
-    /// Where a value lies, from 0 to 1.
+    /// Places a value, from 0 to 1.
     pub fn at(&self, value: f64) -> f64 {
         let (from, to) = (self.ticks[0], self.ticks[self.ticks.len() - 1]);
         let part = if self.log {
@@ -102,15 +105,11 @@ mod tests {
         for (values, ticks) in [
             (vec![3.0, 97.0], vec![0.0, 20.0, 40.0, 60.0, 80.0, 100.0]),
             (vec![9_999.0], vec![0.0, 2e3, 4e3, 6e3, 8e3, 1e4]),
-            (vec![0.0], vec![0.0]),
-            (vec![], vec![0.0]),
+            (vec![0.07], vec![0.0, 0.02, 0.04, 0.06, 0.08]),
+            (vec![-1.0, 0.0], vec![0.0, 1.0]),
+            (vec![], vec![0.0, 1.0]),
         ] {
-            let scale = Scale::linear(&values);
-            assert_eq!(scale.ticks[..ticks.len().min(1)], [0.0]);
-            if ticks.len() > 1 {
-                assert_eq!(scale.ticks, ticks, "{values:?}");
-            }
-            assert!(scale.at(1.0).is_finite(), "{values:?}");
+            assert_eq!(Scale::linear(&values).ticks, ticks, "{values:?}");
         }
         for (values, ticks) in [
             (vec![3.1, 45.0], vec![2.0, 5.0, 10.0, 20.0, 50.0]),

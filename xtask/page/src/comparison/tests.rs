@@ -1,24 +1,24 @@
 //! The page of a full run, and of less.
 
-use std::path::PathBuf;
-
-use compare::results::{Figures, Outcome, Results, Spread};
+use compare::results::{Figures, Outcome, Results};
+use compare::spread::Spread;
 use compare::{sample, table};
 use lab::number;
 use maud::html;
 use roxmltree::{Document, Node};
 
-use super::chart_for_readme;
+use super::{chart_for_readme, render};
+use crate::charts::COLOURS;
 use crate::figure::sample::gathered;
-use crate::{figures, tables, words};
-
-/// The page of results beside traces put together by hand.
-fn render(results: &Results) -> String {
-    super::render(results, Some(&Ok(gathered())))
-}
+use crate::{figures, tables};
 
 /// Panels of the section on how they wait.
 const WAITS: usize = 4;
+
+/// The page of results beside traces put together by hand.
+fn page_of(results: &Results) -> String {
+    render(results, Some(&Ok(gathered())))
+}
 
 /// The drawings in a page, as XML.
 fn drawings(page: &str) -> Vec<String> {
@@ -74,7 +74,7 @@ fn all_kinds() -> Vec<(&'static str, Results)> {
 #[test]
 fn every_drawing_is_well_formed_and_accessible() {
     for (kind, results) in all_kinds() {
-        for drawing in drawings(&render(&results)) {
+        for drawing in drawings(&page_of(&results)) {
             let xml = Document::parse(&drawing);
             let xml = xml.unwrap_or_else(|e| panic!("{kind}: {e}: {drawing}"));
             let root = xml.root_element();
@@ -97,45 +97,47 @@ fn every_drawing_is_well_formed_and_accessible() {
 
 #[test]
 fn a_full_run_has_all_charts_in_both_groups() {
-    let page = render(&sample::full());
+    let page = page_of(&sample::full());
     // Two drawings each.
-    assert_eq!(page.matches("role=\"img\"").count(), 7 * 2 + WAITS);
+    let charts = figures::all(&sample::full()).len();
+    assert_eq!(page.matches("role=\"img\"").count(), charts * 2 + WAITS);
     assert!(!page.contains("makes this chart"));
     let failed = all_kinds().swap_remove(3);
     assert_eq!(failed.0, "all failed");
-    let page = render(&failed.1);
-    assert_eq!(page.matches("No server has a figure").count(), 7);
+    let page = page_of(&failed.1);
+    assert_eq!(page.matches("No server has a figure").count(), charts);
 }
 
 #[test]
 fn how_they_wait_is_told_where_somebody_looked() {
-    let page = render(&sample::full());
+    let page = page_of(&sample::full());
     assert!(page.contains("href=\"#waits\""));
     assert!(page.contains("50 calls return EAGAIN"));
     let results = sample::full();
     let why = Err("ptrace(2) is refused here".to_owned());
-    let page = super::render(&results, Some(&why));
+    let page = render(&results, Some(&why));
     assert!(page.contains("Not traced: ptrace(2) is refused here"));
-    assert!(!super::render(&results, None).contains("How they wait"));
+    assert!(!render(&results, None).contains("How they wait"));
 }
 
 #[test]
 fn what_was_not_run_says_which_command_runs_it() {
-    let page = render(&sample::quick());
+    let page = page_of(&sample::quick());
     let missing = page.matches("makes this chart").count();
-    // Of an open load and of ten thousand clients nothing is known; latency
-    // is shown as it was in the closed loop.
+    // Nothing is known of ten thousand clients. Latency is shown as it was in
+    // the closed loop, because there is no open one.
     assert_eq!(missing, 1);
+    let charts = figures::all(&sample::quick()).len() - missing;
     assert!(page.contains("cargo xtask compare --full"));
     assert!(page.contains("Not in this run: Ping-pong, 1 connection"));
     assert!(page.contains("each as fast as its replies came"));
-    assert_eq!(page.matches("role=\"img\"").count(), 6 * 2 + WAITS);
+    assert_eq!(page.matches("role=\"img\"").count(), charts * 2 + WAITS);
 }
 
 #[test]
 fn what_is_drawn_is_in_the_table_below() {
     for chart in figures::all(&sample::full()) {
-        let table = tables::of_chart(&sample::full(), &chart).into_string();
+        let table = tables::of_chart(&chart).into_string();
         for row in &chart.rows {
             let name = format!(">{}</th>", row.name);
             let mut lines = table.split("<tr>");
@@ -159,7 +161,7 @@ fn what_is_drawn_is_in_the_table_below() {
 #[test]
 fn nothing_comes_from_elsewhere() {
     for (kind, results) in all_kinds() {
-        let page = render(&results);
+        let page = page_of(&results);
         for part in
             ["http:", "https:", "//", "src=", "url(", "@import", "<link"]
         {
@@ -171,14 +173,14 @@ fn nothing_comes_from_elsewhere() {
 
 #[test]
 fn what_servers_say_is_text() {
-    let page = render(&sample::full());
+    let page = page_of(&sample::full());
     assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt; &amp; more"));
     let mut results = sample::full();
     let odd = "<b>\"x\" & 'y'</b>";
     results.servers[4].title = odd.to_owned();
     results.environment.push((odd.to_owned(), odd.to_owned()));
     results.workloads[1].title = odd.to_owned();
-    for text in [render(&results), chart_for_readme(&results)] {
+    for text in [page_of(&results), chart_for_readme(&results)] {
         assert!(!text.contains("<b>"), "{text}");
     }
 }
@@ -187,7 +189,7 @@ fn what_servers_say_is_text() {
 fn no_number_is_none() {
     for (kind, results) in all_kinds() {
         for text in [
-            render(&results),
+            page_of(&results),
             chart_for_readme(&results),
             table::render(&results, Some(100)),
         ] {
@@ -202,7 +204,7 @@ fn no_number_is_none() {
 fn tags_are_balanced() {
     const VOID: [&str; 2] = ["meta", "!DOCTYPE"];
     for (kind, results) in all_kinds() {
-        let page = render(&results);
+        let page = page_of(&results);
         let mut open = Vec::new();
         for tag in page.split('<').skip(1) {
             let (tag, _) = tag.split_once('>').unwrap();
@@ -219,7 +221,7 @@ fn tags_are_balanced() {
 
 #[test]
 fn ids_are_unique_and_found() {
-    let page = render(&sample::full());
+    let page = page_of(&sample::full());
     let ids = |key: &str| -> Vec<String> {
         let parts = page.split(key).skip(1);
         parts.map(|p| p.split('"').next().unwrap().to_owned()).collect()
@@ -246,26 +248,75 @@ fn the_readme_has_the_classic_picture_or_the_next_best() {
     assert!(short.contains("50 connections"));
 }
 
-/// For people: look at it after a change to the style.
+/// Contrast that text must have, and what is drawn: level AA of WCAG 2,
+/// sections 1.4.3 and 1.4.11.
+const TEXT: f64 = 4.5;
+const DRAWN: f64 = 3.0;
+
+/// The colours of each scheme, light and dark: names and channels.
+fn palettes() -> Vec<Vec<(&'static str, [f64; 3])>> {
+    let schemes = COLOURS.split(":root").skip(1);
+    let palettes = schemes.map(|scheme| {
+        let lines = scheme.lines().filter_map(|line| {
+            let (name, value) = line.trim().split_once(": #")?;
+            let number = u32::from_str_radix(value.trim_end_matches(';'), 16);
+            let [_, channels @ ..] = number.unwrap().to_be_bytes();
+            Some((name, channels.map(f64::from)))
+        });
+        lines.collect()
+    });
+    palettes.collect()
+}
+
+/// Relative luminance, from 0 to 1.
+fn luminance(channels: [f64; 3]) -> f64 {
+    let linear = channels.map(|channel| match channel / 255.0 {
+        part if part <= 0.04045 => part / 12.92,
+        part => ((part + 0.055) / 1.055).powf(2.4),
+    });
+    0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+}
+
+fn contrast(a: [f64; 3], b: [f64; 3]) -> f64 {
+    let (a, b) = (luminance(a), luminance(b));
+    (a.max(b) + 0.05) / (a.min(b) + 0.05)
+}
+
 #[test]
-fn can_be_looked_at() {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    let Some(target) = target else { return };
-    let folder = target.join("tmp/compare-page");
-    std::fs::create_dir_all(&folder).unwrap();
-    let write = |name: &str, text: String| {
-        std::fs::write(folder.join(name), text).unwrap();
-    };
-    for (kind, results) in all_kinds() {
-        let kind = kind.replace(' ', "-");
-        write(&format!("{kind}.html"), render(&results));
-        write(&format!("{kind}.svg"), chart_for_readme(&results));
-        for width in [80, 160] {
-            let text = table::render(&results, Some(width));
-            write(&format!("{kind}-{width}.txt"), text);
+fn contrast_is_that_of_the_standard() {
+    let (black, white) = ([0.0; 3], [255.0; 3]);
+    assert!((contrast(black, white) - 21.0).abs() < 1e-9);
+    assert_eq!(contrast(white, white), 1.0);
+    // As other calculators have it.
+    let grey = contrast([119.0; 3], white);
+    assert!((4.47..4.49).contains(&grey), "{grey}");
+}
+
+#[test]
+fn colours_can_be_told_from_what_is_behind_them() {
+    let palettes = palettes();
+    assert_eq!(palettes.len(), 2);
+    for (colours, scheme) in palettes.iter().zip(["light", "dark"]) {
+        let of = |name: &str| {
+            let mut colours = colours.iter();
+            colours.find(|(known, _)| *known == name).unwrap().1
+        };
+        for (name, behind, least) in [
+            ("--ink", "--paper", TEXT),
+            ("--ink", "--raised", TEXT),
+            ("--soft", "--paper", TEXT),
+            ("--soft", "--raised", TEXT),
+            ("--link", "--paper", TEXT),
+            ("--link", "--raised", TEXT),
+            ("--strong", "--paper", TEXT),
+            ("--one", "--paper", DRAWN),
+            ("--two", "--paper", DRAWN),
+            ("--three", "--paper", DRAWN),
+            ("--four", "--paper", DRAWN),
+        ] {
+            let contrast = contrast(of(name), of(behind));
+            let pair = format!("{scheme}: {name} on {behind}");
+            assert!(contrast >= least, "{pair} has {contrast:.2}");
         }
-        let said = words::summary(&results).into_iter();
-        let said = said.map(|said| format!("{said}\n"));
-        write(&format!("{kind}-words.txt"), said.collect());
     }
 }

@@ -6,7 +6,8 @@ use maud::{Markup, PreEscaped, html};
 use trace::figure::{BAND_TITLES, BANDS, Bar, Column, Row};
 
 use super::{LEARNS, LEGEND, NOTE, OTHER, filled, heights, in_lines, lanes};
-use crate::charts::{COLOURS, STYLE as CHARTS};
+use crate::charts::COLOURS;
+use crate::charts::STYLE as CHARTS;
 
 /// What is drawn in which colour, beside the style of the charts.
 pub const STYLE: &str = include_str!("figure.css");

@@ -1,11 +1,13 @@
-//! Which workloads a chart or a sentence is about: found by what they do, not
-//! by their names.
+//! The workloads of a chart or a ranking, found by what they do, not by their
+//! names.
 
-use compare::results::{Results, Row, Spread};
-use compare::workload::{Load, Workload};
 use load::request::Request;
 
-/// With how many connections most is compared.
+use crate::results::{Finding, Results};
+use crate::spread::Spread;
+use crate::workload::{Load, Workload};
+
+/// The number of connections with which most is compared.
 const USUAL: usize = 50;
 
 fn closed_ping(workload: &&Workload) -> bool {
@@ -70,44 +72,40 @@ pub fn round(all: &[Workload]) -> Option<&Workload> {
     rounds.max_by_key(|w| w.connections)
 }
 
-/// What one more connection takes, of the processes and of the kernel, and
-/// both together: from the load with the most connections that tells.
+/// Takes the memory of one more connection in the processes, in the kernel, and
+/// in both together: from the load with the most connections that tells.
 pub fn memory(results: &Results, server: &str) -> Option<[Spread; 3]> {
     let mut all: Vec<_> = results.workloads.iter().collect();
     all.sort_by_key(|w| std::cmp::Reverse(w.held()));
     all.into_iter().find_map(|workload| {
         let name = &workload.name;
         Some([
-            results.spread(name, server, |f| finite(f.memory?))?,
-            results.spread(name, server, |f| finite(f.kernel?))?,
-            results.spread(name, server, |f| finite(f.memory? + f.kernel?))?,
+            results.spread(name, server, |f| f.memory)?,
+            results.spread(name, server, |f| f.kernel)?,
+            results.spread(name, server, |f| Some(f.memory? + f.kernel?))?,
         ])
     })
 }
 
-fn finite(value: f64) -> Option<f64> {
-    value.is_finite().then_some(value)
-}
-
-/// How many connections a server held in a round: all that were asked for,
-/// or as many as it ended at.
+/// Counts the connections that a server held in a round: all that were asked
+/// for, or as many as it took.
 pub fn held(results: &Results, round: &Workload, server: &str) -> Option<f64> {
     match results.row(&round.name, server)? {
-        Row::Measured(runs) => {
+        Finding::Measured(runs) => {
             let held = runs.iter().map(|run| run.connections);
-            Spread::of(held.collect()).map(|held| held.least)
+            held.min().map(|held| held as f64)
         }
-        Row::Cannot(_) => {
+        Finding::Cannot(_) => {
             results.ended_at(&round.name, server).map(|held| held as f64)
         }
-        Row::Failed(_) => None,
+        Finding::Failed(_) => None,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use compare::sample;
+    use crate::sample;
 
     fn names(workloads: Vec<&Workload>) -> Vec<&str> {
         workloads.into_iter().map(|w| w.name.as_str()).collect()

@@ -1,0 +1,105 @@
+//! Remarks on a run that a reader must know: values, and the one place where
+//! they become text.
+
+use std::fmt;
+
+use serde::Serializer;
+
+use super::results::Figures;
+
+/// One thing to know of a run.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Remark {
+    /// The load generator had no processor time left and the server had: the
+    /// throughput is the generator's.
+    Saturated,
+    /// This part of the requests was sent over a millisecond late, so that
+    /// latencies have the generator's delays in them.
+    Late { part: f64 },
+    /// The server answered fewer requests a second than were due.
+    Behind { rate: f64, due: u32 },
+    /// Datagrams without an answer.
+    Lost { datagrams: u64 },
+}
+
+impl fmt::Display for Remark {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Saturated => f.write_str("load generator saturated"),
+            Self::Late { part } => {
+                let percent = part * 100.0;
+                write!(f, "{percent:.1} % sent over a millisecond late")
+            }
+            Self::Behind { rate, due } => {
+                write!(f, "only {rate:.0} of {due} a second")
+            }
+            Self::Lost { datagrams: 1 } => f.write_str("1 datagram lost"),
+            Self::Lost { datagrams } => write!(f, "{datagrams} datagrams lost"),
+        }
+    }
+}
+
+/// Joins the remarks of a run.
+pub fn joined(remarks: &[Remark]) -> String {
+    let texts: Vec<_> = remarks.iter().map(Remark::to_string).collect();
+    texts.join("; ")
+}
+
+/// Joins the remarks of a row, each text once: runs mostly agree.
+pub fn of_row(runs: &[&Figures]) -> String {
+    let mut texts: Vec<String> = Vec::new();
+    for run in runs.iter().filter(|run| !run.remarks.is_empty()) {
+        let text = joined(&run.remarks);
+        if !texts.contains(&text) {
+            texts.push(text);
+        }
+    }
+    texts.join("; ")
+}
+
+/// Writes the remarks into one cell.
+pub fn serialize<S: Serializer>(
+    remarks: &[Remark],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&joined(remarks))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn remarks_read_well() {
+        let behind = Remark::Behind { rate: 18_200.4, due: 20_000 };
+        let late = Remark::Late { part: 0.0104 };
+        for (remarks, text) in [
+            (&[][..], ""),
+            (&[Remark::Saturated], "load generator saturated"),
+            (
+                &[late, behind],
+                "1.0 % sent over a millisecond late; only 18200 of 20000 a \
+                 second",
+            ),
+            (&[Remark::Lost { datagrams: 1 }], "1 datagram lost"),
+            (&[Remark::Lost { datagrams: 2 }], "2 datagrams lost"),
+        ] {
+            assert_eq!(joined(remarks), text);
+        }
+    }
+
+    #[test]
+    fn a_row_has_each_remark_once() {
+        let run = |remarks: &[Remark]| Figures {
+            remarks: remarks.to_vec(),
+            ..Figures::default()
+        };
+        let (none, one) = (run(&[]), run(&[Remark::Saturated]));
+        let lost = run(&[Remark::Lost { datagrams: 1 }]);
+        assert_eq!(
+            of_row(&[&one, &none, &lost, &one]),
+            "load generator saturated; 1 datagram lost"
+        );
+        assert_eq!(of_row(&[&none]), "");
+    }
+}
