@@ -101,6 +101,14 @@ impl Column {
         spreads.first().copied().filter(|_| spreads.len() > 1)
     }
 
+    /// Says whether a server is marked: its runs are those of the best model,
+    /// or not measurably different from them.
+    pub fn is_marked(&self, runs: &[&Figures], best: Option<&Spread>) -> bool {
+        let own = self.spread(runs);
+        own.zip(best).is_some_and(|(own, best)| !own.differs(best))
+    }
+
+    /// Takes several runs together.
     pub fn spread(&self, runs: &[&Figures]) -> Option<Spread> {
         let values = runs.iter().filter_map(|run| (self.of)(run));
         Spread::of(values.collect())

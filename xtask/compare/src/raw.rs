@@ -12,8 +12,8 @@ use super::results::{Figures, Outcome, Run};
 /// The file's name.
 pub const FILE: &str = "runs.csv";
 
-/// The cells that name a run and say what came of it. A line goes on with the figures,
-/// whose cells are empty where there are none.
+/// The cells that name a run and say what came of it. A line goes on with the
+/// figures, whose cells are empty where there are none.
 #[derive(Debug, Default, Serialize)]
 struct Head<'a> {
     workload: &'a str,

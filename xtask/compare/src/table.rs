@@ -35,7 +35,7 @@ struct TextColumn {
 /// The text of one cell, and whether it is marked.
 struct TextCell {
     text: String,
-    is_best: bool,
+    is_marked: bool,
 }
 
 /// One group under one workload.
@@ -54,8 +54,8 @@ struct ServerLine<'a> {
 }
 
 /// Renders the summary, and tables of all workloads, in the same columns. No
-/// width is a pipe's: there a server is one whole line. Otherwise columns are left out that the
-/// terminal has no room for.
+/// width is a pipe's: there a server is one whole line. Otherwise columns are
+/// left out that the terminal has no room for.
 pub fn render(results: &Results, width: Option<usize>) -> String {
     let mut columns = columns();
     let mut tables = tables(results, &columns);
@@ -76,7 +76,7 @@ pub fn render(results: &Results, width: Option<usize>) -> String {
         }
         let headings = columns.iter().map(|column| TextCell {
             text: column.heading.to_owned(),
-            is_best: false,
+            is_marked: false,
         });
         let headings: Vec<_> = headings.collect();
         let title = table.group.title();
@@ -251,9 +251,11 @@ fn cell(
     runs: &[&Figures],
     best: Option<Spread>,
 ) -> TextCell {
-    let own = cells.column.and_then(|column| column.spread(runs));
-    let is_best = best.zip(own).is_some_and(|(best, own)| !own.differs(&best));
-    TextCell { text: (cells.of)(runs), is_best }
+    let is_marked = |it: &Column| it.is_marked(runs, best.as_ref());
+    TextCell {
+        text: (cells.of)(runs),
+        is_marked: cells.column.is_some_and(is_marked),
+    }
 }
 
 /// Writes a line, and what it has no room for on lines below it.
@@ -291,9 +293,9 @@ fn laid_out(
     widths: &[usize],
 ) -> String {
     let mut line = format!("{name:first$} ");
-    for (TextCell { text, is_best }, width) in cells.iter().zip(widths) {
+    for (TextCell { text, is_marked }, width) in cells.iter().zip(widths) {
         let space = GAP - MARK.len() + width - measure_text_width(text);
-        let mark = if *is_best { MARK } else { "" };
+        let mark = if *is_marked { MARK } else { "" };
         let mark_width = MARK.len();
         let _ = write!(line, "{:space$}{text}{mark:mark_width$}", "");
     }

@@ -80,11 +80,11 @@ fn switches(path: &str) -> Option<u64> {
 /// The memory that connections take, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
-    /// Memory of the server's processes: proportional set size, without pages of
-    /// files.
+    /// Memory of the server's processes: proportional set size, without pages
+    /// of files.
     pub processes: u64,
-    /// Memory of the whole kernel: unreclaimable slab, thread stacks, page tables,
-    /// and what sockets have queued.
+    /// Memory of the whole kernel: unreclaimable slab, thread stacks, page
+    /// tables, and what sockets have queued.
     pub kernel: u64,
 }
 

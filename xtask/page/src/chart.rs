@@ -164,8 +164,8 @@ impl Chart {
         )
     }
 
-    /// Divides the rows into parts, each with its panel, its title and its rows;
-    /// empty ones are left out. References come last.
+    /// Divides the rows into parts, each with its panel, its title and its
+    /// rows; empty ones are left out. References come last.
     pub fn parts(&self) -> Vec<(Option<usize>, &'static str, Vec<&ChartRow>)> {
         let Panels { titles, references } = self.panels;
         let titles = titles.iter().enumerate();

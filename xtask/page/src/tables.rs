@@ -193,13 +193,11 @@ fn row(
 
 fn cell(column: &Column, runs: &[&Figures], best: Option<&Spread>) -> Markup {
     let spread = column.spread(runs);
-    let is_best =
-        best.zip(spread).is_some_and(|(best, own)| !own.differs(best));
     html! {
         td {
             @if let Some(spread) = spread {
                 ((column.show)(spread.median))
-                @if is_best { span .mark { (MARK) } }
+                @if column.is_marked(runs, best) { span .mark { (MARK) } }
                 @if let Some(range) = spread.range().filter(|_| column.spread) {
                     " " span .range { (range) }
                 }

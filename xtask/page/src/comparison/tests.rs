@@ -159,6 +159,22 @@ fn what_is_drawn_is_in_the_table_below() {
 }
 
 #[test]
+fn the_best_and_those_like_it_are_marked() {
+    let results = sample::of_costs(&[
+        ("ping-50", "a", &[3.0, 3.1, 3.2]),
+        ("ping-50", "b", &[3.15, 3.3, 3.4]),
+        ("ping-50", "c", &[3.5, 3.6, 3.7]),
+    ]);
+    let page = page_of(&results);
+    let (_, table) = page.split_once("id=\"workload-ping-50\"").unwrap();
+    let marked = |number: &str| {
+        table.contains(&format!("<td>{number}<span class=\"mark\">*</span>"))
+    };
+    assert!(marked("3.10") && marked("3.30"), "{table}");
+    assert!(table.contains("<td>3.60") && !marked("3.60"), "{table}");
+}
+
+#[test]
 fn nothing_comes_from_elsewhere() {
     for (kind, results) in all_kinds() {
         let page = page_of(&results);
