@@ -14,7 +14,7 @@ use super::scene::Marks;
 use super::steps::{Step, steps};
 use super::timeline::{Detail, Timeline};
 use super::tracer::Refused;
-use super::{figure, page, scene, svg, table};
+use super::{figure, page, render, scene, table};
 use crate::compare::interrupt;
 use crate::model::{Clients, Model, Transport, Variant, Workspace};
 use crate::{build, process, screen};
@@ -25,8 +25,8 @@ pub const CONNECTIONS: [usize; 2] = [1, 50];
 /// How long calls are counted, where nobody is waiting for something else.
 const SPAN: Duration = Duration::from_millis(400);
 
-/// Builds and traces all models, prints the figure and the table, and writes
-/// the figure into a file where one is named.
+/// Builds and traces all models, prints the table of their system calls, and
+/// writes the figure into a file where one is named.
 pub fn run(workspace: &Workspace, file: Option<&Utf8Path>) -> Result<()> {
     build::release(workspace, &workspace.models)?;
     process::raise_descriptor_limit()?;
@@ -34,7 +34,6 @@ pub fn run(workspace: &Workspace, file: Option<&Utf8Path>) -> Result<()> {
     let extent = Extent { span: SPAN, timelines: true };
     let gathered = gather(workspace, &variants(workspace), extent)?;
     let width = screen::width();
-    screen::print(&figure::text::render(&gathered.columns, width))?;
     screen::print(&table::render(&gathered, width))?;
     let folder = workspace.target.join("trace");
     fs::create_dir_all(&folder)
@@ -44,7 +43,9 @@ pub fn run(workspace: &Workspace, file: Option<&Utf8Path>) -> Result<()> {
     if let Some(file) = file {
         write(file, &figure::svg::alone(&gathered.columns))?;
     }
-    screen::print(&format!("\nThe page, with every timeline: {page}\n"))
+    screen::print(&format!(
+        "\nThe page, with the figure and every timeline: {page}\n"
+    ))
 }
 
 fn write(file: &Utf8Path, text: &str) -> Result<()> {
@@ -81,7 +82,7 @@ impl Extent {
 pub struct Gathered {
     pub columns: Vec<Column>,
     pub lines: Vec<Line>,
-    /// Titles and drawings.
+    /// Titles and timelines, as a terminal shows them.
     pub timelines: Vec<(String, String)>,
     /// Who can't be traced here, and why.
     pub missing: Vec<(String, String)>,
@@ -158,10 +159,9 @@ impl Gathered {
             if extent.timelines {
                 let timeline =
                     Timeline::new(&steps, &played.marks, None, Detail::Scene);
-                self.timelines.push((
-                    title.clone(),
-                    svg::draw(&timeline, &format!("{title}: one request")),
-                ));
+                let text = render::render(&timeline, None);
+                let text = console::strip_ansi_codes(&text).into_owned();
+                self.timelines.push((title.clone(), text));
             }
         }
         let serves = |connections: usize| {

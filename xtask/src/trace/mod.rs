@@ -26,7 +26,6 @@ pub mod scene;
 mod script;
 pub mod steps;
 mod stops;
-mod svg;
 mod table;
 #[cfg(test)]
 mod tape;
@@ -63,8 +62,8 @@ pub struct Flags {
     /// Ask by datagram instead of a stream.
     #[arg(long)]
     udp: bool,
-    /// Draw the timeline into a file as well.
-    #[arg(long, value_name = "FILE")]
+    /// With --all: draw how they wait into a file.
+    #[arg(long, value_name = "FILE", requires = "all")]
     svg: Option<Utf8PathBuf>,
     /// Every call from the first to the last, nothing folded.
     #[arg(long)]
@@ -127,12 +126,6 @@ fn show(
     let copying = copying::measure(phases.bytes, buffer)?;
     let detail = if flags.raw { Detail::Raw } else { Detail::Scene };
     let timeline = Timeline::new(&steps, &played.marks, Some(copying), detail);
-    if let Some(file) = &flags.svg {
-        let title =
-            format!("{}, {transport}: one request", model.title(variant));
-        std::fs::write(file, svg::draw(&timeline, &title))
-            .with_context(|| format!("cannot write {file}"))?;
-    }
     let text = render::render(&timeline, screen::width());
     screen::print(&text)
 }

@@ -17,7 +17,7 @@ use crate::trace::steps::{CallStep, Deed, Done, Step};
 use super::story::{Said, Story};
 
 /// As long as a row's text may be.
-pub const LETTERS: usize = 16;
+const LETTERS: usize = 16;
 
 /// How the text of a call ends that returned EAGAIN.
 const NOTHING: &str = " EAGAIN";

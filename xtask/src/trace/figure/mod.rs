@@ -4,7 +4,6 @@
 mod column;
 mod story;
 pub mod svg;
-pub mod text;
 
 #[cfg(test)]
 pub mod sample;

@@ -268,8 +268,7 @@ pub fn gathered() -> Gathered {
         ],
         timelines: vec![(
             "blocking".to_owned(),
-            "<svg xmlns=\"http://www.w3.org/2000/svg\">100 % #1\n</svg>"
-                .to_owned(),
+            "ms the server's calls < took".to_owned(),
         )],
         missing: vec![("async-io/io-uring".to_owned(), "<no>".to_owned())],
     }
