@@ -7,6 +7,7 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
+use super::calls::Operation;
 use super::names;
 
 /// One thing that a thread did, or that was done to it.
@@ -49,7 +50,6 @@ pub struct Call {
     /// Of the kernel's own table: `accept4`, `epoll_pwait`. Empty for a number
     /// that the table does not have.
     pub name: &'static str,
-    pub number: u64,
     pub arguments: [u64; 6],
     pub memory: Memory,
 }
@@ -65,10 +65,8 @@ pub struct Outcome {
 /// An operation for io_uring(7).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Submission {
-    /// `recv`, `poll_add`, ...
-    pub operation: &'static str,
+    pub operation: Operation,
     pub fd: i32,
-    pub length: u32,
     /// Those of the call of that name.
     pub flags: u32,
     /// The first bytes of what it is to send.
@@ -78,7 +76,7 @@ pub struct Submission {
 /// The end of an operation, or its progress.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Completion {
-    pub operation: &'static str,
+    pub operation: Operation,
     /// Of the submission.
     pub fd: i32,
     /// As the call of that name would return it: an errno is negative.

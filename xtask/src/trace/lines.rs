@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use nix::unistd::Pid;
 
-use super::decode::Family;
+use super::call::CallStep;
+use super::calls::Family;
 use super::event::SI_ASYNCIO;
 use super::fold::{Piece, fold};
 use super::phases::Phases;
 use super::roles::Role;
-use super::steps::{CallStep, Deed, Step, threads};
+use super::steps::{Deed, Step, threads};
 use super::timeline::{Kind, Line, Phase};
 use crate::compare::number::count;
 
@@ -43,7 +44,7 @@ fn brings(step: &Step) -> bool {
         Family::Receive | Family::Readiness => 1,
         _ => return false,
     };
-    call.result >= Some(least)
+    call.returns_at_least(least)
 }
 
 /// The moments of the steps before `end`, in the order of time.
@@ -83,8 +84,12 @@ pub fn moments(
     all.into_iter().map(|(_, moment)| moment).collect()
 }
 
-/// What all housekeeping of a thread is called when it is folded.
-const QUIET: &str = "housekeeping";
+/// What makes two moments of a thread the same.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Key<'a> {
+    Housekeeping(Pid),
+    Call(Pid, &'a CallStep),
+}
 
 /// Writes lines.
 #[derive(Debug)]
@@ -101,10 +106,10 @@ impl Writer<'_> {
         let keys: Vec<_> = moments.iter().map(|m| self.key(*m)).collect();
         let mut pieces: Vec<Piece> = Vec::new();
         for piece in fold(&keys) {
-            let key = &keys[piece.range.start];
-            let quiet = key.as_ref().is_some_and(|it| it.ends_with(QUIET));
+            let key = keys[piece.range.start];
+            let quiet = matches!(key, Some(Key::Housekeeping(_)));
             match pieces.last_mut() {
-                Some(last) if quiet && keys[last.range.start] == *key => {
+                Some(last) if quiet && keys[last.range.start] == key => {
                     last.range.end = piece.range.end;
                 }
                 _ => pieces.push(piece),
@@ -113,19 +118,18 @@ impl Writer<'_> {
         pieces
     }
 
-    /// What makes two moments the same; nothing is like a client's deed.
-    fn key(&self, moment: Moment) -> Option<String> {
+    /// None for what is like nothing else, such as a client's deed.
+    fn key(&self, moment: Moment) -> Option<Key<'_>> {
         let Moment::Whole(index) = moment else { return None };
         let call = self.steps[index].call()?;
         if Some(index) == self.phases.map(|phases| phases.copier) {
             return None;
         }
-        let who = self.steps[index].tid;
-        if is_housekeeping(call) {
-            return Some(format!("{who} {QUIET}"));
-        }
-        let CallStep { name, arguments, outcome, .. } = call;
-        Some(format!("{who} {name} {arguments} {outcome}"))
+        let tid = self.steps[index].tid;
+        Some(match call.family {
+            Family::Housekeeping => Key::Housekeeping(tid),
+            _ => Key::Call(tid, call),
+        })
     }
 
     pub fn write(
@@ -170,7 +174,7 @@ impl Writer<'_> {
             })
             .collect();
         let calls = calls?;
-        if !calls.iter().all(|call| is_housekeeping(call)) {
+        if calls.iter().any(|it| it.family != Family::Housekeeping) {
             return None;
         }
         let mut names: Vec<_> = calls.iter().map(|call| call.name).collect();
@@ -207,8 +211,8 @@ impl Writer<'_> {
         let spent = step.until.map(|until| until.saturating_sub(step.at));
         let (kind, text, outcome, spent) = match &step.deed {
             Deed::Call(call) => {
-                let (name, arguments) = (call.name, &call.arguments);
-                let text = format!("{name}({arguments})");
+                let name = call.name;
+                let text = format!("{name}({})", call.in_brackets());
                 let outcome = Some(self.outcome(call));
                 match moment {
                     Moment::Enter(_) => (Kind::Enter, text, None, None),
@@ -237,18 +241,18 @@ impl Writer<'_> {
         let id = call.result.and_then(|result| i32::try_from(result).ok());
         let id = id.filter(|_| call.family == Family::Process);
         let name = id.and_then(|id| self.names.get(&Pid::from_raw(id)));
-        name.unwrap_or(&call.outcome).clone()
+        name.cloned().unwrap_or_else(|| call.outcome())
     }
 
     fn event(&self, step: &Step, deed: &Deed) -> String {
         match deed {
             Deed::Completed(done) => {
-                let (name, role) = (done.operation, &done.role);
+                let (name, role) = (done.operation.name, &done.role);
                 let about = match role {
                     Role::Unknown(_) => String::new(),
                     role => role.to_string(),
                 };
-                format!("completed: {name}({about}) = {}", done.outcome)
+                format!("completed: {name}({about}) = {}", done.outcome())
             }
             Deed::Signal(signal, Some(role)) => {
                 format!("signal {signal}: {role} ready")
@@ -319,31 +323,4 @@ impl Writer<'_> {
             phase: None,
         }
     }
-}
-
-/// Calls that make room, ask who one is, and the like.
-pub fn is_housekeeping(call: &CallStep) -> bool {
-    const NAMES: [&str; 16] = [
-        "brk",
-        "mmap",
-        "munmap",
-        "mprotect",
-        "madvise",
-        "rseq",
-        "prctl",
-        "set_robust_list",
-        "sigaltstack",
-        "getpid",
-        "gettid",
-        "getppid",
-        "getuid",
-        "uname",
-        "sched_getscheduler",
-        "sched_getparam",
-    ];
-    let quiet = NAMES.contains(&call.name)
-        || call.name.starts_with("rt_sigproc")
-        || call.name.starts_with("rt_sigact")
-        || call.name.contains("stat");
-    quiet && call.family == Family::Other
 }

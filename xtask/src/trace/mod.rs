@@ -4,6 +4,8 @@
 //! the two phases in them, and [`timeline`] makes lines of them.
 
 pub mod all;
+pub mod call;
+pub mod calls;
 mod copying;
 mod count;
 pub mod decode;
@@ -16,6 +18,7 @@ mod memory;
 mod names;
 pub mod page;
 pub mod phases;
+mod remote;
 mod render;
 mod rest;
 mod ring;
@@ -23,12 +26,12 @@ pub mod roles;
 pub mod rules;
 pub mod scene;
 #[cfg(test)]
-mod script;
+pub mod script;
 pub mod steps;
 mod stops;
 mod table;
 #[cfg(test)]
-mod tape;
+pub mod tape;
 pub mod timeline;
 pub mod tracer;
 pub mod transcript;
@@ -45,6 +48,7 @@ use crate::compare::interrupt::Interrupted;
 use crate::model::{Model, Transport, Variant, Workspace};
 use crate::server::CANNOT_RUN_HERE;
 use crate::{build, list, screen};
+use call::CallStep;
 use phases::Phases;
 use steps::Step;
 use timeline::{Detail, Timeline};
@@ -133,8 +137,6 @@ fn show(
 /// As many bytes as a receiving call has room for, where it says so.
 fn buffer(step: &Step) -> usize {
     const USUAL: usize = 16 * 1024;
-    let size = step.call().and_then(|call| {
-        call.arguments.split(", ").nth(1).and_then(|it| it.parse().ok())
-    });
-    size.unwrap_or(USUAL)
+    let room = step.call().and_then(CallStep::room);
+    room.and_then(|room| usize::try_from(room).ok()).unwrap_or(USUAL)
 }

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use super::decode::Family;
-use super::roles::Role;
+use super::call::CallStep;
+use super::calls::Family;
 use super::scene::Marks;
-use super::steps::{CallStep, Deed, Step, defers_copies};
+use super::steps::{Deed, Step, defers_copies};
 
 /// A call that began so shortly before the arrival was not waiting for it: it
 /// met it. The client is silent for much longer.
@@ -68,7 +68,7 @@ impl Phases {
             let spans = step.at + SHORT < arrival
                 && step.until.is_some_and(|until| until >= arrival);
             let call = step.call().filter(|_| spans && step.pid == copy.pid);
-            call.is_some_and(|it| it.answers.iter().any(|a| Some(a) == role))
+            call.is_some_and(|call| call.answers().any(|it| Some(it) == role))
         };
         let waiter = steps.iter().position(waits);
         let waiter = waiter.or_else(|| steps.iter().position(reports));
@@ -111,13 +111,13 @@ fn place(steps: &[Step], copy: &Step) -> Place {
 fn copier(steps: &[Step], arrival: Duration) -> Option<(usize, usize)> {
     let brought = |step: &Step| match &step.deed {
         Deed::Call(call)
-            if call.family == Family::Receive
-                && call.role().is_some_and(Role::carries_requests) =>
+            if call.family == Family::Receive && call.is_about_client() =>
         {
             (step.until? >= arrival).then_some(call.result?)
         }
-        Deed::Completed(done) if done.operation.starts_with("recv") => {
-            (step.at >= arrival).then_some(done.bytes.into())
+        Deed::Completed(done) => {
+            let bytes = i64::try_from(done.answer.bytes()).ok()?;
+            (step.at >= arrival).then_some(bytes)
         }
         _ => None,
     };
@@ -133,10 +133,7 @@ fn copier(steps: &[Step], arrival: Duration) -> Option<(usize, usize)> {
 fn waits_for_data(call: &CallStep) -> bool {
     match call.family {
         Family::Readiness | Family::Signals | Family::Ring => true,
-        Family::Receive => {
-            call.role().is_some_and(Role::carries_requests)
-                && !returns_eagain(call)
-        }
+        Family::Receive => call.is_about_client() && !returns_eagain(call),
         _ => false,
     }
 }
@@ -144,8 +141,8 @@ fn waits_for_data(call: &CallStep) -> bool {
 /// Whether a receiving call found no data.
 pub fn returns_eagain(call: &CallStep) -> bool {
     call.family == Family::Receive
-        && call.role().is_some_and(Role::carries_requests)
-        && call.result == Some(-i64::from(libc::EAGAIN))
+        && call.is_about_client()
+        && call.fails_with(libc::EAGAIN)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use nix::unistd::Pid;
 
-use super::decode::{Family, family};
+use super::calls::{self, Family};
 use super::event::{Event, What};
 use super::tracer::Tracee;
 use crate::process::poll_until;
@@ -60,7 +60,8 @@ impl<'a> Watch<'a> {
         if let What::Enter(call) = &event.what {
             self.calls.insert(event.tid, call.name);
         }
-        let call = self.calls.get(&event.tid).map(|name| family(name));
+        let call = self.calls.get(&event.tid);
+        let call = call.map(|name| calls::of(name).family);
         is_it(call, &event.what)
     }
 
@@ -71,7 +72,7 @@ impl<'a> Watch<'a> {
                 call == Some(Family::Accept) && outcome.result >= 0
             }
             What::Completed(done) => {
-                done.operation == "accept" && done.result >= 0
+                done.operation.family == Family::Accept && done.result >= 0
             }
             _ => false,
         }
@@ -84,7 +85,7 @@ impl<'a> Watch<'a> {
                 call == Some(Family::Receive) && outcome.result == 0
             }
             What::Completed(done) => {
-                done.operation == "recv" && done.result == 0
+                done.operation.family == Family::Receive && done.result == 0
             }
             _ => false,
         }

@@ -9,7 +9,8 @@ use std::mem::{Discriminant, discriminant};
 
 use nix::unistd::Pid;
 
-use super::event::{Memory, What};
+use super::calls::{CallSpec, Effect};
+use super::event::{Call, Outcome, What};
 
 /// What a descriptor is for. Those of one kind are numbered in the order of
 /// their appearance, from 1.
@@ -121,43 +122,47 @@ impl Roles {
         }
     }
 
-    /// A call has ended well, with `result`.
+    /// A call has succeeded.
     pub fn called(
         &mut self,
         pid: Pid,
-        name: &str,
-        arguments: &[u64; 6],
-        result: i64,
-        memory: (&Memory, &Memory),
+        spec: &CallSpec,
+        call: &Call,
+        outcome: &Outcome,
     ) {
-        let (entered, left) = memory;
-        let (new, fd) = (result as i32, arguments[0] as i32);
-        match name {
-            "socket" if arguments[1] & 0xf == libc::SOCK_DGRAM as u64 => {
+        let arguments = &call.arguments;
+        let (new, fd) = (outcome.result as i32, arguments[0] as i32);
+        match spec.effect {
+            Effect::None | Effect::Maps | Effect::EquipsRing => {}
+            Effect::Opens(role) => self.open(pid, new, role),
+            Effect::SetsUpRing => self.open(pid, new, Role::Ring),
+            Effect::OpensSocket
+                if arguments[1] & 0xf == libc::SOCK_DGRAM as u64 =>
+            {
                 self.open(pid, new, Role::Datagrams);
             }
-            "socket" => self.open(pid, new, Role::Socket),
-            "listen" if matches!(self.of(pid, fd), Role::Listener(_)) => {}
-            "listen" => self.open(pid, fd, Role::Listener),
-            "accept" | "accept4" => self.open(pid, new, Role::Client),
-            "epoll_create" | "epoll_create1" => {
-                self.open(pid, new, Role::Epoll);
+            Effect::OpensSocket => self.open(pid, new, Role::Socket),
+            Effect::Listens => {
+                if !matches!(self.of(pid, fd), Role::Listener(_)) {
+                    self.open(pid, fd, Role::Listener);
+                }
             }
-            "io_uring_setup" => self.open(pid, new, Role::Ring),
-            "eventfd" | "eventfd2" => self.open(pid, new, Role::Event),
-            "signalfd" | "signalfd4" => self.open(pid, new, Role::Signals),
-            "timerfd_create" => self.open(pid, new, Role::Timer),
-            "pipe" | "pipe2" => self.pair(pid, left.of(0)),
-            "socketpair" => self.pair(pid, left.of(3)),
-            "open" => self.file(pid, new, entered.of(0)),
-            "openat" => self.file(pid, new, entered.of(1)),
-            "dup" => self.copy(pid, fd, new),
-            "dup2" | "dup3" => self.copy(pid, fd, arguments[1] as i32),
-            "fcntl" if duplicates(arguments[1]) => self.copy(pid, fd, new),
-            "close" => drop(self.table(pid).roles.remove(&fd)),
-            "close_range" => self.close_range(pid, arguments),
-            "epoll_ctl" => self.watch(pid, arguments, entered.of(3)),
-            _ => {}
+            Effect::OpensPair(place) => {
+                self.pair(pid, outcome.memory.of(place));
+            }
+            Effect::OpensFile(place) => {
+                self.file(pid, new, call.memory.of(place));
+            }
+            Effect::Duplicates => self.copy(pid, fd, new),
+            Effect::Replaces => self.copy(pid, fd, arguments[1] as i32),
+            Effect::Controls => {
+                if duplicates(arguments[1]) {
+                    self.copy(pid, fd, new);
+                }
+            }
+            Effect::Closes => drop(self.table(pid).roles.remove(&fd)),
+            Effect::ClosesRange => self.close_range(pid, arguments),
+            Effect::Watches => self.watch(pid, arguments, call.memory.of(3)),
         }
     }
 
@@ -241,6 +246,8 @@ pub fn epoll_data(event: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::trace::calls;
+    use crate::trace::event::Memory;
 
     const PARENT: Pid = Pid::from_raw(100);
     const CHILD: Pid = Pid::from_raw(200);
@@ -248,14 +255,15 @@ mod tests {
     fn call(
         roles: &mut Roles,
         pid: Pid,
-        name: &str,
+        name: &'static str,
         arguments: [u64; 3],
         result: i64,
     ) {
         let [a, b, c] = arguments;
-        let none = Memory::default();
         let arguments = [a, b, c, 0, 0, 0];
-        roles.called(pid, name, &arguments, result, (&none, &none));
+        let call = Call { name, arguments, memory: Memory::default() };
+        let outcome = Outcome { result, memory: Memory::default() };
+        roles.called(pid, &calls::of(name), &call, &outcome);
     }
 
     /// A parent that listens (3) and has accepted (4).
@@ -272,7 +280,7 @@ mod tests {
     fn calls_give_descriptors_their_roles() {
         let datagram = libc::SOCK_DGRAM as u64 | libc::SOCK_CLOEXEC as u64;
         let duplicate = libc::F_DUPFD_CLOEXEC as u64;
-        let rows: [(&str, [u64; 3], i32, i32, &str); 15] = [
+        let rows: [(&'static str, [u64; 3], i32, i32, &str); 15] = [
             ("socket", [2, datagram, 0], 5, 5, "datagrams"),
             ("socket", [2, 1, 0], 5, 5, "socket 2"),
             ("accept", [3, 0, 0], 5, 5, "client 2"),

@@ -12,8 +12,9 @@ use nix::sys::{ptrace, signal};
 use nix::unistd::Pid;
 use syscalls::Sysno;
 
+use super::calls::{self, Effect, Family};
 use super::count::Counter;
-use super::event::{Call, Event, Memory, Outcome, Signal, What, now};
+use super::event::{Call, Event, Outcome, Signal, What, now};
 use super::memory;
 use super::ring::Ring;
 use super::tracer::Refused;
@@ -219,9 +220,11 @@ fn entered(
     if let Some(counter) = &mut state.counter {
         return counter.entered(tid, name);
     }
-    let memory = memory::entering(tid, name, &arguments);
-    let call = Call { name, number, arguments, memory };
-    if name == "io_uring_enter" {
+    let spec = calls::of(name);
+    let memory = memory::entering(tid, &spec, &arguments);
+    let call = Call { name, arguments, memory };
+    let enters_ring = spec.family == Family::Ring;
+    if enters_ring {
         // Completed before the call, so its event comes before the call's.
         look_at_ring(tid, pid, arguments[0], state);
     }
@@ -230,7 +233,7 @@ fn entered(
         task.entered = Some((name, arguments));
     }
     let ring = state.rings.get_mut(&(pid, arguments[0]));
-    let ring = ring.filter(|_| name == "io_uring_enter");
+    let ring = ring.filter(|_| enters_ring);
     let submitted = ring.map_or_else(Vec::new, |ring| ring.submitted(tid));
     for submission in submitted {
         state.push(tid, pid, What::Submitted(submission));
@@ -247,39 +250,41 @@ fn left(tid: Pid, pid: Pid, result: i64, state: &mut State) {
     else {
         return;
     };
-    let memory = memory::leaving(tid, name, &arguments, result);
-    if let Ok(result) = u64::try_from(result) {
-        follow_rings(tid, pid, name, &arguments, result, &memory, state);
-    }
-    if name == "io_uring_enter" {
+    let spec = calls::of(name);
+    let memory = memory::leaving(tid, &spec, &arguments, result);
+    let outcome = Outcome { result, memory };
+    follow_rings(tid, pid, name, &arguments, &outcome, state);
+    if spec.family == Family::Ring {
         look_at_ring(tid, pid, arguments[0], state);
     }
-    state.push(tid, pid, What::Exit(Outcome { result, memory }));
+    state.push(tid, pid, What::Exit(outcome));
 }
 
 /// Calls that make rings known, and where their memory is.
 fn follow_rings(
     tid: Pid,
     pid: Pid,
-    name: &str,
+    name: &'static str,
     arguments: &[u64; 6],
-    result: u64,
-    memory: &Memory,
+    outcome: &Outcome,
     state: &mut State,
 ) {
-    if name == "io_uring_setup" {
-        state.rings.insert((pid, result), Ring::new(memory.of(1)));
+    let Ok(result) = u64::try_from(outcome.result) else { return };
+    let effect = calls::of(name).effect;
+    if let Effect::SetsUpRing = effect {
+        let ring = Ring::new(outcome.memory.of(1));
+        state.rings.insert((pid, result), ring);
         return;
     }
-    let descriptor = match name {
-        "mmap" => arguments[4],
-        "io_uring_register" | "close" => arguments[0],
+    let descriptor = match effect {
+        Effect::Maps => arguments[4],
+        Effect::EquipsRing | Effect::Closes => arguments[0],
         _ => return,
     };
     let Some(ring) = state.rings.get_mut(&(pid, descriptor)) else { return };
-    match name {
-        "mmap" => ring.mapped(arguments[5], result),
-        "close" => drop(state.rings.remove(&(pid, descriptor))),
+    match effect {
+        Effect::Maps => ring.mapped(arguments[5], result),
+        Effect::Closes => drop(state.rings.remove(&(pid, descriptor))),
         _ => ring.registered(tid, arguments[1], arguments[2]),
     }
 }

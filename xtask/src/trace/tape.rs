@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use nix::unistd::Pid;
 
+use super::calls::Operation;
 use super::event::{
     Call, Completion, Event, Memory, Outcome, Signal, Submission, What,
 };
@@ -91,7 +92,7 @@ impl Tape {
         let mut arguments = [0; 6];
         arguments[..N].copy_from_slice(&given);
         let memory = memory(bytes);
-        let call = Call { name, number: 0, arguments, memory };
+        let call = Call { name, arguments, memory };
         self.event(tid, when, What::Enter(call))
     }
 
@@ -135,23 +136,23 @@ impl Tape {
         self.call(when, until, "recvfrom", [4, 0, 16_384], nothing, &[], &[])
     }
 
-    pub fn submit(self, when: f64, operation: &'static str, fd: i32) -> Self {
+    pub fn submit(self, when: f64, operation: &str, fd: i32) -> Self {
+        let operation = Operation::called(operation);
         let data = Box::default();
-        let submission =
-            Submission { operation, fd, length: 0, flags: 0, data };
+        let submission = Submission { operation, fd, flags: 0, data };
         self.event(MAIN, when, What::Submitted(submission))
     }
 
     pub fn complete(
         self,
         when: f64,
-        operation: &'static str,
+        operation: &str,
         fd: i32,
         result: i32,
         data: &[u8],
     ) -> Self {
         let completion = Completion {
-            operation,
+            operation: Operation::called(operation),
             fd,
             result,
             more: true,
@@ -174,7 +175,7 @@ impl Tape {
     pub fn last_call(&self) -> String {
         let steps = self.steps();
         let call = steps.iter().rev().find_map(Step::call).unwrap();
-        format!("{}({}) = {}", call.name, call.arguments, call.outcome)
+        format!("{}({}) = {}", call.name, call.in_brackets(), call.outcome())
     }
 }
 

@@ -7,10 +7,11 @@ use nix::unistd::Pid;
 
 use super::call::{Call, Kind, now};
 use super::packet::Side;
-use crate::trace::decode::Family;
+use crate::trace::call::CallStep;
+use crate::trace::calls::Family;
 use crate::trace::event;
 use crate::trace::roles::Role;
-use crate::trace::steps::{CallStep, Deed, Done, Step};
+use crate::trace::steps::{Deed, Done, Step};
 
 /// From this many EAGAINs in a row on, a server is drawn as one that polls.
 const IN_VAIN: usize = 3;
@@ -102,10 +103,12 @@ impl Reader {
             Deed::Call(call) if is_in_vain(call) => self.vain(step, call),
             Deed::Call(call) => self.asked(step, call),
             Deed::Completed(done) if is_ours(&done.role) => {
-                let text =
-                    format!("completed: {}({})", done.operation, done.role);
+                let text = format!(
+                    "completed: {}({})",
+                    done.operation.name, done.role
+                );
                 let call =
-                    self.call(step, completed(done), text, &done.outcome);
+                    self.call(step, completed(done), text, &done.outcome());
                 self.show(call);
             }
             Deed::Signal(signal, Some(role)) if is_ours(role) => {
@@ -124,13 +127,11 @@ impl Reader {
         let Some(kind) = kind(call, is_childs, waits) else { return };
         let what = match call.family {
             // How long it would wait is not what is shown.
-            Family::Readiness | Family::Signals => {
-                call.arguments.split(';').next().unwrap_or_default()
-            }
-            _ => &call.arguments,
+            Family::Readiness | Family::Signals => call.about(),
+            _ => call.in_brackets(),
         };
         let text = format!("{}({what})", call.name);
-        let mut shown = self.call(step, kind, text, &call.outcome);
+        let mut shown = self.call(step, kind, text, &call.outcome());
         shown.ended = ended;
         let has_children = self.names.values().any(|name| is_child(name));
         if kind == Kind::Close && !is_childs && has_children {
@@ -183,8 +184,8 @@ impl Reader {
         let Some(role) = call.role() else { return };
         let what = format!("{}({role})", call.name);
         let ended = step.until.map(|at| self.offset.of(at));
-        let errno = call.outcome.split(',').next().unwrap_or_default();
-        let first = self.call(step, Kind::Other, String::new(), errno);
+        let errno = call.error_name().unwrap_or_default();
+        let first = self.call(step, Kind::Other, String::new(), &errno);
         let run = self.vain.entry(step.tid).or_insert_with(|| Vain {
             call: first,
             what: Vec::new(),
@@ -228,7 +229,7 @@ impl Reader {
 /// What a call has to do with packets; None if nothing. At its end, a child's
 /// stream is closed.
 fn kind(call: &CallStep, is_childs: bool, waits: bool) -> Option<Kind> {
-    let carries = call.role().is_some_and(Role::carries_requests);
+    let carries = call.is_about_client();
     let count = call.result.and_then(|result| usize::try_from(result).ok());
     match (call.family, call.name) {
         (Family::Accept, _) => {
@@ -246,9 +247,9 @@ fn kind(call: &CallStep, is_childs: bool, waits: bool) -> Option<Kind> {
         (Family::Ring, _) => Some(submitted(call)),
         (Family::Signals, _) if waits || count.is_some() => Some(Kind::Other),
         (Family::Readiness, _) => {
-            let answers = call.answers.iter().any(is_ours);
+            let answers = call.answers().any(is_ours);
             // By a signal, which is shown too.
-            let interrupted = call.result == Some(-i64::from(libc::EINTR));
+            let interrupted = call.fails_with(libc::EINTR);
             (answers || waits || interrupted).then_some(Kind::Other)
         }
         _ => None,
@@ -257,10 +258,9 @@ fn kind(call: &CallStep, is_childs: bool, waits: bool) -> Option<Kind> {
 
 /// What is handed over to io_uring is on its way before the call returns.
 fn submitted(call: &CallStep) -> Kind {
-    let kinds = call.submitted.iter().map(|(operation, _)| match *operation {
-        "send" | "sendmsg" => Kind::Send(0),
-        "shutdown" => Kind::Shutdown,
-        "close" => Kind::Close,
+    let kinds = call.submitted.iter().map(|it| match it.operation.family {
+        Family::Send => Kind::Send(0),
+        Family::Close => Kind::Close,
         _ => Kind::Other,
     });
     let mut kinds = kinds.filter(|kind| *kind != Kind::Other);
@@ -268,9 +268,9 @@ fn submitted(call: &CallStep) -> Kind {
 }
 
 fn completed(done: &Done) -> Kind {
-    match (done.operation, usize::try_from(done.result)) {
-        ("accept", Ok(_)) => Kind::Accept,
-        ("recv" | "recvmsg", Ok(count)) => Kind::Receive(count),
+    match (done.operation.family, usize::try_from(done.result)) {
+        (Family::Accept, Ok(_)) => Kind::Accept,
+        (Family::Receive, Ok(count)) => Kind::Receive(count),
         _ => Kind::Other,
     }
 }
@@ -278,7 +278,7 @@ fn completed(done: &Done) -> Kind {
 fn is_in_vain(call: &CallStep) -> bool {
     let asks = matches!(call.family, Family::Accept | Family::Receive);
     let ours = call.role().is_some_and(is_ours);
-    asks && ours && call.result == Some(-i64::from(libc::EAGAIN))
+    asks && ours && call.fails_with(libc::EAGAIN)
 }
 
 fn is_child(name: &str) -> bool {

@@ -6,13 +6,12 @@ use std::time::Duration;
 use nix::unistd::Pid;
 
 use crate::compare::number::count;
-use crate::trace::decode::Family;
+use crate::trace::call::CallStep;
+use crate::trace::calls::Family;
 use crate::trace::fold::fold;
-use crate::trace::lines::is_housekeeping;
 use crate::trace::phases::{Phases, Place, returns_eagain};
-use crate::trace::roles::Role;
 use crate::trace::scene::Marks;
-use crate::trace::steps::{CallStep, Deed, Done, Step};
+use crate::trace::steps::{Deed, Done, Step};
 
 use super::story::{Said, Story};
 
@@ -158,9 +157,10 @@ pub fn sleeps_at(step: &Step, mark: Duration) -> bool {
 fn replies(step: &Step) -> bool {
     step.call().is_some_and(|call| {
         let sends = call.family == Family::Send
-            && call.role().is_some_and(Role::carries_requests)
-            && call.result.is_some_and(|result| result > 0);
-        sends || call.submitted.iter().any(|(name, _)| name.starts_with("send"))
+            && call.is_about_client()
+            && call.returns_at_least(1);
+        let mut handed = call.submitted.iter();
+        sends || handed.any(|it| it.operation.family == Family::Send)
     })
 }
 
@@ -172,11 +172,12 @@ pub fn is_shown(step: &Step) -> bool {
         Deed::Call(call) => {
             let more_signals = call.family == Family::Signals
                 && call.result.is_some_and(|result| result < 0);
-            let between_threads = call.family == Family::Thread;
-            !more_signals && !between_threads && !is_housekeeping(call)
+            let quiet =
+                matches!(call.family, Family::Thread | Family::Housekeeping);
+            !more_signals && !quiet
         }
         Deed::Completed(done) => {
-            done.operation.starts_with("recv") || done.operation == "accept"
+            matches!(done.operation.family, Family::Receive | Family::Accept)
         }
         Deed::Signal(..) => true,
         Deed::Started(_) | Deed::Executed | Deed::Ended(_) => false,
@@ -319,8 +320,8 @@ fn texts(moment: &Moment<'_>, kernel: bool) -> Vec<String> {
     if let (Some(call), false) =
         (moment.step.call(), moment.part == Part::Return)
     {
-        let handed_over = call.submitted.iter();
-        texts.extend(handed_over.map(|(name, _)| format!("  + {name}")));
+        let handed = call.submitted.iter();
+        texts.extend(handed.map(|it| format!("  + {}", it.operation.name)));
     }
     let indent = if moment.inside { "  " } else { "" };
     let texts = texts.into_iter().map(|text| format!("{indent}{text}"));
@@ -329,20 +330,19 @@ fn texts(moment: &Moment<'_>, kernel: bool) -> Vec<String> {
 
 fn completed(done: &Done, kernel: bool) -> String {
     let by = if kernel { "kernel: " } else { "" };
-    match done.operation {
-        "accept" => format!("{by}accept"),
-        name => format!("{by}{name} = {}", done.bytes),
+    let name = done.operation.name;
+    match done.receives() {
+        true => format!("{by}{name} = {}", done.answer.bytes()),
+        false => format!("{by}{name}"),
     }
 }
 
 /// How many bytes, or which error.
 fn outcome(call: &CallStep) -> String {
-    let name = call.outcome.split(',').next().unwrap_or_default();
-    match (call.result, call.family) {
-        (Some(result), _) if result < 0 => format!(" {name}"),
-        (Some(result), Family::Receive | Family::Send) if result > 0 => {
-            format!(" = {result}")
-        }
+    let transfers = matches!(call.family, Family::Receive | Family::Send);
+    match (call.error_name(), call.result) {
+        (Some(error), _) => format!(" {error}"),
+        (_, Some(result @ 1..)) if transfers => format!(" = {result}"),
         _ => String::new(),
     }
 }

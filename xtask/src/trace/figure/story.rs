@@ -5,9 +5,10 @@ use nix::unistd::Pid;
 
 use super::column::{is_shown, sleeps_at};
 use crate::compare::number::count;
+use crate::trace::call::CallStep;
 use crate::trace::event::SI_ASYNCIO;
 use crate::trace::phases::{Phases, Place};
-use crate::trace::steps::{CallStep, Deed, Step, fetches, is_delivered};
+use crate::trace::steps::{Deed, Step, fetches, is_delivered};
 
 /// A column in words, in the terms of all models.
 #[derive(Clone, Debug, PartialEq, Eq)]

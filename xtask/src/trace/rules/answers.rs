@@ -4,7 +4,7 @@ use anyhow::{Result, bail, ensure};
 
 use super::seen::{Made, Seen};
 use super::{BOTH, Rule, TCP};
-use crate::trace::decode::Family;
+use crate::trace::calls::Family;
 use crate::trace::event::SI_ASYNCIO;
 use crate::trace::roles::Role;
 use crate::trace::steps::Deed;
@@ -49,7 +49,7 @@ pub const RULES: &[Rule] = &[
             seen.once_at_least("the parent waits for the child", |made| {
                 made.call.name == "wait4"
                     && made.step.pid == seen.main()
-                    && made.call.result.is_some_and(|pid| pid > 0)
+                    && made.call.returns_at_least(1)
             })
         },
     },
@@ -160,8 +160,7 @@ fn answers_from_its_own_thread(seen: &Seen) -> Result<()> {
 fn stays_with_its_loop(seen: &Seen) -> Result<()> {
     let home = seen.copier()?.tid;
     seen.never(|made| {
-        let accepts = made.is(Family::Accept)
-            && made.call.result.is_some_and(|fd| fd >= 0);
+        let accepts = made.is(Family::Accept) && made.call.returns_at_least(0);
         (made.is_about_client() || accepts) && made.step.tid != home
     })
 }

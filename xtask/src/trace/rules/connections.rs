@@ -6,7 +6,8 @@ use anyhow::{Result, ensure};
 
 use super::seen::Seen;
 use super::{BOTH, Rule, TCP};
-use crate::trace::decode::Family;
+use crate::trace::call::Answer;
+use crate::trace::calls::Family;
 use crate::trace::roles::Role;
 use crate::trace::steps::Deed;
 
@@ -59,10 +60,7 @@ pub const RULES: &[Rule] = &[
         models: &[],
         transports: BOTH,
         why: "EBADF means that the program has lost track of its descriptors",
-        check: |seen| {
-            let badly = Some(-i64::from(libc::EBADF));
-            seen.never(|made| made.call.result == badly)
-        },
+        check: |seen| seen.never(|made| made.call.fails_with(libc::EBADF)),
     },
     Rule {
         name: "one_at_a_time",
@@ -86,10 +84,10 @@ pub const RULES: &[Rule] = &[
 ];
 
 fn accepts_with(seen: &Seen, flag: i32, name: &str) -> Result<()> {
-    let accepts = || seen.calls().filter(|it| it.call.accept_flags.is_some());
+    let accepts = || seen.calls().filter(|it| it.call.accept_flags().is_some());
     ensure!(accepts().next().is_some(), "nobody accepts the client");
     for made in accepts() {
-        let flags = made.call.accept_flags.unwrap_or(0);
+        let flags = made.call.accept_flags().unwrap_or(0);
         ensure!(
             flags & flag as u64 != 0,
             "{}, without {name}",
@@ -102,33 +100,27 @@ fn accepts_with(seen: &Seen, flag: i32, name: &str) -> Result<()> {
 fn accepts_blocking(seen: &Seen) -> Result<()> {
     let nonblock = libc::SOCK_NONBLOCK as u64;
     seen.never(|made| {
-        made.call.accept_flags.is_some_and(|flags| flags & nonblock != 0)
+        made.call.accept_flags().is_some_and(|flags| flags & nonblock != 0)
     })
 }
 
 /// Every process that has the descriptor closes it, or ends with it.
 fn closes_once(seen: &Seen) -> Result<()> {
     let mut closed: BTreeMap<_, u32> = BTreeMap::new();
-    let accepted = |step: &super::seen::Made<'_>| {
-        step.is(Family::Accept) && step.call.result.is_some_and(|fd| fd >= 0)
-    };
-    for made in seen.calls().filter(accepted) {
-        closed.insert((made.step.pid, made.call.answers[0].to_string()), 0);
-    }
     for step in seen.scene() {
-        match &step.deed {
-            Deed::Completed(done)
-                if done.operation == "accept" && done.result >= 0 =>
-            {
-                closed.insert((step.pid, done.outcome.clone()), 0);
-            }
-            Deed::Call(call) if call.name == "close" => {
-                if let Some(client @ Role::Client(_)) = call.role() {
-                    let place = (step.pid, client.to_string());
-                    *closed.entry(place).or_default() += 1;
-                }
-            }
-            _ => {}
+        let accepted = match &step.deed {
+            Deed::Call(call) if call.family == Family::Accept => &call.answer,
+            Deed::Completed(done) if done.accepts() => &done.answer,
+            _ => continue,
+        };
+        if let Answer::Descriptor(client) = accepted {
+            closed.insert((step.pid, client.to_string()), 0);
+        }
+    }
+    for made in seen.calls().filter(|made| made.call.name == "close") {
+        if let Some(client @ Role::Client(_)) = made.call.role() {
+            let place = (made.step.pid, client.to_string());
+            *closed.entry(place).or_default() += 1;
         }
     }
     ensure!(!closed.is_empty(), "nobody accepts the client");
@@ -157,13 +149,17 @@ fn one_at_a_time(seen: &Seen) -> Result<()> {
 fn asks_for_a_deadline(seen: &Seen) -> Result<()> {
     let first = seen.of_client().find(|made| made.is(Family::Receive));
     let before = first.map(|made| made.step.at);
-    for option in ["SO_RCVTIMEO", "SO_SNDTIMEO"] {
+    let options = [
+        (libc::SO_RCVTIMEO, "SO_RCVTIMEO"),
+        (libc::SO_SNDTIMEO, "SO_SNDTIMEO"),
+    ];
+    for (option, name) in options {
         let is_set = seen.of_client().any(|made| {
             made.call.name == "setsockopt"
-                && made.call.arguments.ends_with(option)
+                && made.call.is_about_option(option)
                 && before.is_some_and(|at| made.step.at < at)
         });
-        ensure!(is_set, "no setsockopt(client, {option}) before it receives");
+        ensure!(is_set, "no setsockopt(client, {name}) before it receives");
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::seen::{Made, Seen};
 use super::{BOTH, Rule, TCP, UDP};
-use crate::trace::decode::Family;
+use crate::trace::calls::Family;
 use crate::trace::figure::Column;
 use crate::trace::scene::Marks;
 use crate::trace::steps::{Deed, Step, defers_copies, is_delivered};
@@ -167,11 +167,11 @@ fn copies_inside_enter(seen: &Seen) -> Result<()> {
     let mut received = 0;
     for step in seen.scene() {
         let Deed::Completed(done) = &step.deed else { continue };
-        if done.operation.starts_with("recv") {
+        if done.receives() {
             ensure!(
                 done.inside,
                 "{} of {} is complete before io_uring_enter is called",
-                done.operation,
+                done.operation.name,
                 done.role
             );
             received += 1;

@@ -4,7 +4,8 @@ use anyhow::{Result, ensure};
 
 use super::seen::{Made, Seen};
 use super::{BOTH, Rule, TCP};
-use crate::trace::decode::Family;
+use crate::trace::call::Registration;
+use crate::trace::calls::Family;
 use crate::trace::roles::Role;
 use crate::trace::steps::Deed;
 
@@ -27,10 +28,9 @@ pub const RULES: &[Rule] = &[
         transports: TCP,
         why: "a socket is reported whenever it is ready",
         check: |seen| {
+            let other = libc::EPOLLET | libc::EPOLLONESHOT;
             seen.never(|made| {
-                let how = &made.call.arguments;
-                let other = ["EPOLLET", "EPOLLONESHOT"];
-                registers(made) && other.iter().any(|it| how.contains(it))
+                registration(made).is_some_and(|how| how.asks_for(other))
             })
         },
     },
@@ -45,7 +45,8 @@ pub const RULES: &[Rule] = &[
         why: "a socket is reported when something new has happened",
         check: |seen| {
             seen.never(|made| {
-                registers(made) && !made.call.arguments.contains("EPOLLET")
+                registration(made)
+                    .is_some_and(|how| !how.asks_for(libc::EPOLLET))
             })
         },
     },
@@ -95,18 +96,16 @@ pub const RULES: &[Rule] = &[
     },
 ];
 
-fn about_client(made: &Made<'_>) -> bool {
-    made.call.name == "epoll_ctl"
-        && made.call.roles.iter().any(|it| matches!(it, Role::Client(_)))
-}
-
 /// Adds a client to a set, or changes what is known of it there.
-fn registers(made: &Made<'_>) -> bool {
-    about_client(made) && !made.call.arguments.contains(", remove ")
+fn registration<'a>(made: &Made<'a>) -> Option<&'a Registration> {
+    let how = made.call.registration()?;
+    let is_client = matches!(how.role, Role::Client(_));
+    (is_client && how.operation != libc::EPOLL_CTL_DEL).then_some(how)
 }
 
 fn registers_once(seen: &Seen) -> Result<()> {
-    let all: Vec<_> = seen.calls().filter(registers).collect();
+    let calls = seen.calls();
+    let all: Vec<_> = calls.filter(|it| registration(it).is_some()).collect();
     ensure!(!all.is_empty(), "no epoll_ctl adds the client");
     if let Some(again) = all.get(1) {
         anyhow::bail!("{} again", seen.tell(again));
@@ -119,21 +118,20 @@ fn rearms(seen: &Seen) -> Result<()> {
     let mut reports = 0;
     for made in seen.calls() {
         let call = made.call;
-        if registers(&made) {
+        if let Some(how) = registration(&made) {
             ensure!(
-                call.arguments.contains("EPOLLONESHOT"),
+                how.asks_for(libc::EPOLLONESHOT),
                 "{}, without EPOLLONESHOT",
                 seen.tell(&made)
             );
-            disarmed.retain(|role| !call.roles.contains(role));
+            disarmed.retain(|role| **role != how.role);
         } else if call.family == Family::Close {
-            disarmed.retain(|role| !call.roles.contains(role));
+            disarmed.retain(|role| Some(*role) != call.role());
         } else if call.family == Family::Readiness {
             if let Some(client) = disarmed.first() {
                 anyhow::bail!("{client} was reported and not armed again");
             }
-            let clients =
-                call.answers.iter().filter(|it| it.carries_requests());
+            let clients = call.answers().filter(|it| it.carries_requests());
             disarmed.extend(clients);
             reports += disarmed.len();
         }
@@ -149,9 +147,9 @@ fn reads_until_empty(seen: &Seen) -> Result<()> {
     for made in seen.calls().filter(|made| made.step.tid == copier) {
         let waits = matches!(made.call.family, Family::Readiness);
         if made.is(Family::Receive) && made.is_about_client() {
-            let room = made.call.arguments.split(", ").nth(1);
-            let room = room.and_then(|room| room.parse().ok());
-            full = room.filter(|room| made.call.result == Some(*room));
+            let room = made.call.room();
+            let count = made.call.answer.bytes();
+            full = room.filter(|room| *room == count);
         } else if let (true, Some(room)) = (waits, full) {
             anyhow::bail!(
                 "a receive has brought all {room} bytes that it had room for, \
@@ -190,8 +188,8 @@ fn one_call_a_round(seen: &Seen) -> Result<()> {
 
 fn one_receive(seen: &Seen) -> Result<()> {
     let handed = seen.calls().flat_map(|made| &made.call.submitted);
-    let receives = handed.filter(|(name, role)| {
-        name.starts_with("recv") && role.carries_requests()
+    let receives = handed.filter(|it| {
+        it.operation.family == Family::Receive && it.role.carries_requests()
     });
     let times = receives.count();
     ensure!(times == 1, "it was handed over {times} times");

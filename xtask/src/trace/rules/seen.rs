@@ -5,10 +5,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use nix::unistd::Pid;
 
-use crate::trace::decode::Family;
-use crate::trace::roles::Role;
+use crate::trace::call::CallStep;
+use crate::trace::calls::Family;
 use crate::trace::scene::{Marks, Played};
-use crate::trace::steps::{CallStep, Deed, Step, steps, threads};
+use crate::trace::steps::{Deed, Step, steps, threads};
 use crate::trace::transcript::words;
 
 /// What was seen of a scene, up to the moment at which the server was asked to
@@ -29,7 +29,7 @@ pub struct Made<'a> {
 impl Made<'_> {
     /// Whether it is about the conversation: a client, or datagrams.
     pub fn is_about_client(&self) -> bool {
-        self.call.role().is_some_and(Role::carries_requests)
+        self.call.is_about_client()
     }
 
     pub fn is(&self, family: Family) -> bool {
@@ -83,10 +83,10 @@ impl Seen {
         let brings = |step: &&Step| match &step.deed {
             Deed::Call(call) => {
                 call.family == Family::Receive
-                    && call.role().is_some_and(Role::carries_requests)
-                    && call.result.is_some_and(|result| result > 0)
+                    && call.is_about_client()
+                    && call.returns_at_least(1)
             }
-            Deed::Completed(done) => done.bytes > 0,
+            Deed::Completed(done) => done.answer.bytes() > 0,
             _ => false,
         };
         self.scene().find(brings).context("nobody receives the request")

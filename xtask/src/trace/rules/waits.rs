@@ -4,9 +4,8 @@ use anyhow::{Result, ensure};
 
 use super::seen::{Made, Seen};
 use super::{BOTH, Rule, TCP};
-use crate::trace::decode::Family;
+use crate::trace::calls::Family;
 use crate::trace::roles::Role;
-use crate::trace::transcript::name;
 
 pub const RULES: &[Rule] = &[
     Rule {
@@ -125,14 +124,14 @@ fn never_waits(seen: &Seen) -> Result<()> {
     seen.never(|made| match made.call.family {
         Family::Readiness | Family::Signals | Family::Ring => true,
         Family::Sleep => true,
-        Family::Thread => made.call.arguments == "wait",
+        Family::Thread => made.call.waits_for_thread(),
         _ => false,
     })?;
     // A receive that waits would be the only one.
     let silent = (seen.marks.connecting, seen.marks.sending);
     let empty = seen.of_client().filter(|made| {
         made.is(Family::Receive)
-            && made.call.result == Some(-i64::from(libc::EAGAIN))
+            && made.call.fails_with(libc::EAGAIN)
             && made.step.at > silent.0
             && made.step.at < silent.1
     });
@@ -147,13 +146,13 @@ fn never_waits(seen: &Seen) -> Result<()> {
 /// The thread that serves waits in one call, which the others may share.
 fn waits_in(seen: &Seen, own: &str) -> Result<()> {
     seen.never(|made| {
-        let other = made.is(Family::Readiness) && name(made.call) != own;
+        let other = made.is(Family::Readiness) && made.call.general != own;
         // A main thread that serves nobody may wait for signals as it likes.
         let serves = seen.of_client().any(|it| it.step.tid == made.step.tid);
         let elsewhere = made.is(Family::Signals) || made.is(Family::Sleep);
         serves && (other || elsewhere)
     })?;
-    let there = seen.in_silence().any(|made| name(made.call) == own);
+    let there = seen.in_silence().any(|made| made.call.general == own);
     ensure!(there, "while the client was silent, nobody was in {own}");
     Ok(())
 }
@@ -163,18 +162,18 @@ fn names_all_sockets(seen: &Seen) -> Result<()> {
     for made in seen.calls() {
         let call = made.call;
         match call.family {
-            Family::Accept => clients.extend(&call.answers),
+            Family::Accept => clients.extend(call.answers()),
             Family::Close => clients.retain(|it| Some(*it) != call.role()),
             Family::Readiness => {
                 for client in &clients {
                     ensure!(
-                        call.roles.contains(client),
+                        call.roles().any(|role| role == *client),
                         "{}, without {client}",
                         seen.tell(&made)
                     );
                 }
                 let listens =
-                    call.roles.iter().any(|it| matches!(it, Role::Listener(_)));
+                    call.roles().any(|it| matches!(it, Role::Listener(_)));
                 ensure!(listens, "{}, without listener", seen.tell(&made));
             }
             _ => {}
@@ -186,7 +185,7 @@ fn names_all_sockets(seen: &Seen) -> Result<()> {
 fn waits_for_signals_only(seen: &Seen) -> Result<()> {
     seen.never(|made| {
         let only = |role: &Role| matches!(role, Role::Signals(_));
-        made.is(Family::Readiness) && !made.call.roles.iter().all(only)
+        made.is(Family::Readiness) && !made.call.roles().all(only)
     })?;
     let waits = |made: Made<'_>| made.is(Family::Readiness);
     ensure!(
