@@ -8,9 +8,9 @@ use anyhow::{Result, anyhow};
 
 use super::case::{Subject, skip};
 use crate::model::Transport;
+use crate::trace::event::Refusal;
 use crate::trace::rules::Seen;
 use crate::trace::scene;
-use crate::trace::tracer::Refused;
 
 /// How long the client is silent: here nobody looks at the time.
 const SILENCE: Duration = Duration::ZERO;
@@ -54,7 +54,7 @@ fn play(subject: &Subject, transport: Transport) -> Outcome {
     let (program, variant) = (&subject.program, &subject.variant);
     match scene::play_with(program, variant, transport, SILENCE) {
         Ok(played) => Outcome::Seen(Arc::new(Seen::new(&played))),
-        Err(error) => match error.downcast_ref::<Refused>() {
+        Err(error) => match error.downcast_ref::<Refusal>() {
             // One reason for all, whichever server it was.
             Some(refused) => Outcome::Refused(refused.to_string()),
             None => Outcome::Failed(format!("{error:#}")),

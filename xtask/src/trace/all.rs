@@ -9,11 +9,11 @@ use cargo_metadata::camino::Utf8Path;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::count::{self, Tally};
+use super::event::Refusal;
 use super::figure::Column;
 use super::scene::Marks;
 use super::steps::{Step, steps};
 use super::timeline::{Detail, Timeline};
-use super::tracer::Refused;
 use super::{figure, page, render, scene, table};
 use crate::compare::interrupt;
 use crate::model::{Clients, Model, Transport, Variant, Workspace};
@@ -96,7 +96,7 @@ pub struct Line {
     pub tallies: [Option<Tally>; 2],
 }
 
-/// Plays the scene and counts calls, model by model. Fails with [`Refused`]
+/// Plays the scene and counts calls, model by model. Fails with [`Refusal`]
 /// where none of them can be traced here.
 pub fn gather(
     workspace: &Workspace,
@@ -115,7 +115,7 @@ pub fn gather(
         interrupt::check()?;
         let program = build::binary(workspace, model);
         match gathered.look_at(&program, model, variant, extent) {
-            Err(error) if error.is::<Refused>() => {
+            Err(error) if error.is::<Refusal>() => {
                 gathered.missing.push((title, error.to_string()));
                 refused = Some(error);
             }

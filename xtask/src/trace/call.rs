@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::calls::{self, CANCEL, Family, Operation};
 use super::event::Signal;
 use super::names;
-use super::roles::Role;
+use super::role::Role;
 use super::values::{data, length};
 
 /// A system call.

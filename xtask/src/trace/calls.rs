@@ -3,7 +3,7 @@
 //! read, how a call is told, and what rules may ask of it follows from its
 //! row. A call that has none is shown by its name alone.
 
-use super::roles::Role;
+use super::role::Role;
 
 /// What a call is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,12 +42,12 @@ pub struct CallSpec {
     pub family: Family,
     pub effect: Effect,
     /// From the first on; the rest is not shown.
-    pub arguments: &'static [Kind],
+    pub arguments: &'static [ArgumentKind],
 }
 
 /// What an argument is, and with it which memory it points to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ArgumentKind {
     /// Not shown.
     Skip,
     /// Stands for all that is not understood.
@@ -145,6 +145,13 @@ pub enum Effect {
     EquipsRing,
 }
 
+use ArgumentKind::{
+    AcceptFlags, Address, AddressFilled, Buffer, Child, Command, Control, Data,
+    Direction, Domain, EpollEvents, Fd, FutexOperation, Id, MessageFlags,
+    Milliseconds, Number, Path, Pause, PollFds, Request, Rest, RingParameters,
+    Room, Sets, Signal, SignalInfo, SignalMask, SignalSet, Skip, SocketOption,
+    SocketType, Timespec, Timeval,
+};
 use Effect::{
     Closes, ClosesRange, Controls, Duplicates, EquipsRing, Listens, Maps,
     Opens, OpensFile, OpensPair, OpensSocket, Replaces, SetsUpRing, Watches,
@@ -152,13 +159,6 @@ use Effect::{
 use Family::{
     Accept, Close, Housekeeping, Other, Process, Readiness, Receive, Register,
     Ring, Send, Signals, Sleep, Thread,
-};
-use Kind::{
-    AcceptFlags, Address, AddressFilled, Buffer, Child, Command, Control, Data,
-    Direction, Domain, EpollEvents, Fd, FutexOperation, Id, MessageFlags,
-    Milliseconds, Number, Path, Pause, PollFds, Request, Rest, RingParameters,
-    Room, Sets, Signal, SignalInfo, SignalMask, SignalSet, Skip, SocketOption,
-    SocketType, Timespec, Timeval,
 };
 use Layout::{Message, Plain, Vector};
 
@@ -169,7 +169,7 @@ const fn row(
     general: &'static str,
     family: Family,
     effect: Effect,
-    arguments: &'static [Kind],
+    arguments: &'static [ArgumentKind],
 ) -> CallSpec {
     CallSpec { name, general, family, effect, arguments }
 }
@@ -179,7 +179,7 @@ const fn row(
 const fn plain(
     name: &'static str,
     family: Family,
-    arguments: &'static [Kind],
+    arguments: &'static [ArgumentKind],
 ) -> CallSpec {
     row(name, name, family, NONE, arguments)
 }

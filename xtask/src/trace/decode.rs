@@ -4,12 +4,13 @@
 use nix::unistd::Pid;
 
 use super::call::{Answer, Argument, Data, Events, Registration};
-use super::calls::{CallSpec, Effect, Family, Kind, Layout, Operation};
+use super::calls::{ArgumentKind, CallSpec, Effect, Family, Layout, Operation};
 use super::event::{Call, Memory, Outcome};
 use super::names;
 use super::remote::u32_at;
 use super::ring;
-use super::roles::{Role, Roles, epoll_data};
+use super::role::Role;
+use super::roles::{Roles, epoll_data};
 use super::values::{
     address, length, milliseconds, pollfds, signals_in, timespec, timeval,
 };
@@ -33,9 +34,11 @@ impl View<'_> {
         kinds
             .flat_map(|(place, kind)| match kind {
                 // What is written to an eventfd is no data.
-                Kind::Data(_) if matches!(about, Role::Event(_)) => Vec::new(),
-                Kind::PollFds => self.polled(call.memory.of(0)),
-                Kind::Sets => {
+                ArgumentKind::Data(_) if matches!(about, Role::Event(_)) => {
+                    Vec::new()
+                }
+                ArgumentKind::PollFds => self.polled(call.memory.of(0)),
+                ArgumentKind::Sets => {
                     let asked = self.in_sets(&call.memory, call.arguments[0]);
                     asked.into_iter().map(Argument::Descriptor).collect()
                 }
@@ -46,7 +49,7 @@ impl View<'_> {
 
     fn argument(
         &self,
-        kind: Kind,
+        kind: ArgumentKind,
         place: usize,
         call: &Call,
     ) -> Option<Argument> {
@@ -54,11 +57,17 @@ impl View<'_> {
         let next = call.arguments.get(place + 1).copied().unwrap_or(0);
         let bytes = call.memory.of(place as u8);
         let words = match kind {
-            Kind::Fd => return Some(Argument::Descriptor(self.of(value))),
-            Kind::Room => return Some(Argument::Room(value)),
-            Kind::AcceptFlags => return Some(Argument::AcceptFlags(value)),
-            Kind::MessageFlags => return Some(Argument::MessageFlags(value)),
-            Kind::Data(layout) => {
+            ArgumentKind::Fd => {
+                return Some(Argument::Descriptor(self.of(value)));
+            }
+            ArgumentKind::Room => return Some(Argument::Room(value)),
+            ArgumentKind::AcceptFlags => {
+                return Some(Argument::AcceptFlags(value));
+            }
+            ArgumentKind::MessageFlags => {
+                return Some(Argument::MessageFlags(value));
+            }
+            ArgumentKind::Data(layout) => {
                 let all = bytes.len() as u64;
                 let count = if layout == Layout::Plain { next } else { all };
                 return Some(Argument::Data(Data {
@@ -66,22 +75,26 @@ impl View<'_> {
                     count,
                 }));
             }
-            Kind::SocketOption => {
+            ArgumentKind::SocketOption => {
                 let (level, option) = (value as i32, next as i32);
                 return Some(Argument::SocketOption(level, option));
             }
-            Kind::Control => return Some(self.registration(call)),
-            Kind::RingParameters => {
+            ArgumentKind::Control => return Some(self.registration(call)),
+            ArgumentKind::RingParameters => {
                 return Some(Argument::RingFlags(ring::flags(bytes)));
             }
-            Kind::FutexOperation if waits(value) => {
+            ArgumentKind::FutexOperation if waits(value) => {
                 return Some(Argument::FutexWait);
             }
-            Kind::Milliseconds => {
+            ArgumentKind::Milliseconds => {
                 return milliseconds(value).map(Argument::Patience);
             }
-            Kind::Timespec => return timespec(bytes).map(Argument::Patience),
-            Kind::Timeval => return timeval(bytes).map(Argument::Patience),
+            ArgumentKind::Timespec => {
+                return timespec(bytes).map(Argument::Patience);
+            }
+            ArgumentKind::Timeval => {
+                return timeval(bytes).map(Argument::Patience);
+            }
             kind => {
                 let behind = call.memory.of(place as u8 + 1);
                 words(kind, (value, next), (bytes, behind))?
@@ -138,18 +151,23 @@ impl View<'_> {
         for (place, kind) in spec.arguments.iter().enumerate() {
             let bytes = outcome.memory.of(place as u8);
             return match (kind, &about) {
-                (Kind::Buffer(_), Role::Event(_)) => Answer::Number,
-                (Kind::Buffer(_), Role::Signals(_)) => {
+                (ArgumentKind::Buffer(_), Role::Event(_)) => Answer::Number,
+                (ArgumentKind::Buffer(_), Role::Signals(_)) => {
                     Answer::Signals(signals_in(bytes))
                 }
-                (Kind::Buffer(_), _) => {
+                (ArgumentKind::Buffer(_), _) => {
                     Answer::Data(Data { bytes: bytes.into(), count })
                 }
-                (Kind::AddressFilled, _) => Answer::Address(address(bytes)),
-                (Kind::SignalInfo, _) => Answer::Signal,
-                (Kind::PollFds | Kind::Sets | Kind::EpollEvents, _) => {
-                    Answer::Ready(self.ready(*kind, call, outcome))
+                (ArgumentKind::AddressFilled, _) => {
+                    Answer::Address(address(bytes))
                 }
+                (ArgumentKind::SignalInfo, _) => Answer::Signal,
+                (
+                    ArgumentKind::PollFds
+                    | ArgumentKind::Sets
+                    | ArgumentKind::EpollEvents,
+                    _,
+                ) => Answer::Ready(self.ready(*kind, call, outcome)),
                 _ => continue,
             };
         }
@@ -159,21 +177,21 @@ impl View<'_> {
     /// Which descriptors are ready, and for what.
     fn ready(
         &self,
-        kind: Kind,
+        kind: ArgumentKind,
         call: &Call,
         outcome: &Outcome,
     ) -> Vec<(Role, Events)> {
         let (first, memory) = (call.arguments[0], &outcome.memory);
         match kind {
             _ if outcome.result == 0 => Vec::new(),
-            Kind::PollFds => pollfds(memory.of(0))
+            ArgumentKind::PollFds => pollfds(memory.of(0))
                 .filter(|(_, events)| events >> 16 != 0)
                 .map(|(fd, events)| {
                     let role = self.roles.of(self.pid, fd);
                     (role, Events::Poll(events >> 16))
                 })
                 .collect(),
-            Kind::Sets => {
+            ArgumentKind::Sets => {
                 let ready = self.in_sets(memory, first).into_iter();
                 ready.map(|role| (role, Events::Any)).collect()
             }
@@ -196,26 +214,26 @@ impl View<'_> {
 /// An argument that only people read, from its value and the next one's, and
 /// the memory of both. None where there is nothing to say.
 fn words(
-    kind: Kind,
+    kind: ArgumentKind,
     (value, next): (u64, u64),
     (bytes, behind): (&[u8], &[u8]),
 ) -> Option<String> {
     Some(match kind {
-        Kind::Rest => "…".to_owned(),
-        Kind::Address => address(bytes),
-        Kind::Path => format!("\"{}\"", String::from_utf8_lossy(bytes)),
-        Kind::Number => value.to_string(),
-        Kind::Id => (value as i32).to_string(),
-        Kind::Domain => domain(value).to_owned(),
-        Kind::SocketType => socket_type(value),
-        Kind::Direction => direction(value).to_owned(),
-        Kind::Command => command(value, next),
-        Kind::Request => names::ioctl_request(value),
-        Kind::FutexOperation => "wake".to_owned(),
-        Kind::Signal => names::signal(value as i32),
-        Kind::SignalSet => names::signals(bytes),
-        Kind::SignalMask if behind.is_empty() => return None,
-        Kind::SignalMask => {
+        ArgumentKind::Rest => "…".to_owned(),
+        ArgumentKind::Address => address(bytes),
+        ArgumentKind::Path => format!("\"{}\"", String::from_utf8_lossy(bytes)),
+        ArgumentKind::Number => value.to_string(),
+        ArgumentKind::Id => (value as i32).to_string(),
+        ArgumentKind::Domain => domain(value).to_owned(),
+        ArgumentKind::SocketType => socket_type(value),
+        ArgumentKind::Direction => direction(value).to_owned(),
+        ArgumentKind::Command => command(value, next),
+        ArgumentKind::Request => names::ioctl_request(value),
+        ArgumentKind::FutexOperation => "wake".to_owned(),
+        ArgumentKind::Signal => names::signal(value as i32),
+        ArgumentKind::SignalSet => names::signals(bytes),
+        ArgumentKind::SignalMask if behind.is_empty() => return None,
+        ArgumentKind::SignalMask => {
             let how = match value as i32 {
                 libc::SIG_BLOCK => "block",
                 libc::SIG_UNBLOCK => "unblock",
@@ -223,11 +241,11 @@ fn words(
             };
             format!("{how} {}", names::signals(behind))
         }
-        Kind::Child => match value as i32 {
+        ArgumentKind::Child => match value as i32 {
             -1 => "any child".to_owned(),
             pid => format!("process {pid}"),
         },
-        Kind::Pause => length(timespec(bytes)?),
+        ArgumentKind::Pause => length(timespec(bytes)?),
         _ => return None,
     })
 }

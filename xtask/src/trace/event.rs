@@ -156,6 +156,17 @@ impl fmt::Display for Signal {
     }
 }
 
+/// Why there is no trace: the command ends with exit code 77.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The machine does not let us trace.
+    #[error("{0}")]
+    Tracing(String),
+    /// The kernel can't run the server, which says why.
+    #[error("cannot run: {0}")]
+    Running(String),
+}
+
 /// The clock that all events are dated by: CLOCK_MONOTONIC.
 pub fn now() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Into::into)

@@ -1,4 +1,4 @@
-//! The lines of a timeline: each moment of the trace in words, what repeats
+//! The lines of a timeline: each entry of the trace in words, what repeats
 //! itself once.
 
 use std::collections::{HashMap, HashSet};
@@ -11,14 +11,51 @@ use super::calls::Family;
 use super::event::SI_ASYNCIO;
 use super::fold::{Piece, fold};
 use super::phases::Phases;
-use super::roles::Role;
+use super::role::Role;
 use super::steps::{Deed, Step, threads};
-use super::timeline::{Kind, Line, Phase};
 use crate::compare::number::count;
 
-/// A moment of a step: its beginning, or its end if something lies between.
+/// One line.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Line {
+    pub at: Duration,
+    /// Which thread or process, where there are several.
+    pub who: String,
+    pub kind: LineKind,
+    pub text: String,
+    /// How it ended, which is the kernel's part.
+    pub outcome: Option<String>,
+    pub spent: Option<Duration>,
+    pub phase: Option<Phase>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moment {
+pub enum LineKind {
+    /// A call and its return.
+    Call,
+    /// A call that lasts: its beginning.
+    Enter,
+    /// The end of such a call.
+    Return,
+    /// A line of rounds that were folded.
+    Folded,
+    /// A signal, a completion, a start or an end.
+    Event,
+    /// Something that the client did.
+    Client,
+    /// What a phase was.
+    Phase,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Waiting,
+    Copying,
+}
+
+/// What has a line: a step, its beginning, or its end if something lies between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
     Whole(usize),
     Enter(usize),
     Return(usize),
@@ -47,14 +84,14 @@ fn brings(step: &Step) -> bool {
     call.returns_at_least(least)
 }
 
-/// The moments of the steps before `end`, in the order of time.
-pub fn moments(
+/// The entries of the steps before `end`, in the order of time.
+pub fn entries(
     steps: &[Step],
     shown: &[usize],
     client: &[(Duration, String)],
     end: Duration,
-) -> Vec<Moment> {
-    let mut all: Vec<(Duration, Moment)> = Vec::new();
+) -> Vec<Entry> {
+    let mut all: Vec<(Duration, Entry)> = Vec::new();
     for (place, &index) in shown.iter().enumerate() {
         let step = &steps[index];
         let until = step.until.unwrap_or(step.at);
@@ -69,22 +106,22 @@ pub fn moments(
             && client.iter().any(|(at, _)| (step.at..until).contains(at));
         // A short call that the stop meets is not one that waits for it.
         if until >= end && long {
-            all.push((step.at, Moment::Enter(index)));
+            all.push((step.at, Entry::Enter(index)));
         } else if client_did || meanwhile.into_iter().any(interrupts) {
-            all.push((step.at, Moment::Enter(index)));
-            all.push((until, Moment::Return(index)));
+            all.push((step.at, Entry::Enter(index)));
+            all.push((until, Entry::Return(index)));
         } else {
-            all.push((step.at, Moment::Whole(index)));
+            all.push((step.at, Entry::Whole(index)));
         }
     }
     let marks = client.iter().enumerate();
-    all.extend(marks.map(|(index, (at, _))| (*at, Moment::Mark(index))));
-    // Stable: what is of the same moment stays in the order of the trace.
+    all.extend(marks.map(|(index, (at, _))| (*at, Entry::Mark(index))));
+    // Stable: what is of the same entry stays in the order of the trace.
     all.sort_by_key(|(at, _)| *at);
-    all.into_iter().map(|(_, moment)| moment).collect()
+    all.into_iter().map(|(_, entry)| entry).collect()
 }
 
-/// What makes two moments of a thread the same.
+/// What makes two entries of a thread the same.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Key<'a> {
     Housekeeping(Pid),
@@ -102,8 +139,8 @@ pub struct Writer<'a> {
 
 impl Writer<'_> {
     /// What is alike, folded.
-    pub fn pieces(&self, moments: &[Moment]) -> Vec<Piece> {
-        let keys: Vec<_> = moments.iter().map(|m| self.key(*m)).collect();
+    pub fn pieces(&self, entries: &[Entry]) -> Vec<Piece> {
+        let keys: Vec<_> = entries.iter().map(|m| self.key(*m)).collect();
         let mut pieces: Vec<Piece> = Vec::new();
         for piece in fold(&keys) {
             let key = keys[piece.range.start];
@@ -119,8 +156,8 @@ impl Writer<'_> {
     }
 
     /// None for what is like nothing else, such as a client's deed.
-    fn key(&self, moment: Moment) -> Option<Key<'_>> {
-        let Moment::Whole(index) = moment else { return None };
+    fn key(&self, entry: Entry) -> Option<Key<'_>> {
+        let Entry::Whole(index) = entry else { return None };
         let call = self.steps[index].call()?;
         if Some(index) == self.phases.map(|phases| phases.copier) {
             return None;
@@ -135,28 +172,28 @@ impl Writer<'_> {
     pub fn write(
         &self,
         piece: &Piece,
-        moments: &[Moment],
+        entries: &[Entry],
         lines: &mut Vec<Line>,
     ) {
-        let moments = &moments[piece.range.clone()];
-        let (Some(first), Some(last)) = (moments.first(), moments.last())
+        let entries = &entries[piece.range.clone()];
+        let (Some(first), Some(last)) = (entries.first(), entries.last())
         else {
             return;
         };
-        if let Some(line) = self.housekeeping(moments) {
+        if let Some(line) = self.housekeeping(entries) {
             return lines.push(line);
         }
         if piece.rounds == 1 {
-            return lines.extend(moments.iter().map(|m| self.line(*m)));
+            return lines.extend(entries.iter().map(|m| self.line(*m)));
         }
         let time = self.end(*last).saturating_sub(self.line(*first).at);
-        let period = moments.len() / piece.rounds;
+        let period = entries.len() / piece.rounds;
         let many = count(piece.rounds as f64);
-        let phases = moments.iter().map(|moment| self.line(*moment).phase);
+        let phases = entries.iter().map(|entry| self.line(*entry).phase);
         let phase = phases.flatten().next();
-        for (place, moment) in moments[..period].iter().enumerate() {
-            let mut line = self.line(*moment);
-            line.kind = Kind::Folded;
+        for (place, entry) in entries[..period].iter().enumerate() {
+            let mut line = self.line(*entry);
+            line.kind = LineKind::Folded;
             line.phase = phase;
             line.text = format!("{many} × {}", line.text);
             line.spent = (place == 0).then_some(time);
@@ -165,11 +202,11 @@ impl Writer<'_> {
     }
 
     /// Calls that are not about input or output, in one line.
-    fn housekeeping(&self, moments: &[Moment]) -> Option<Line> {
-        let calls: Option<Vec<_>> = moments
+    fn housekeeping(&self, entries: &[Entry]) -> Option<Line> {
+        let calls: Option<Vec<_>> = entries
             .iter()
-            .map(|moment| match moment {
-                Moment::Whole(index) => self.steps[*index].call(),
+            .map(|entry| match entry {
+                Entry::Whole(index) => self.steps[*index].call(),
                 _ => None,
             })
             .collect();
@@ -181,31 +218,31 @@ impl Writer<'_> {
         names.dedup();
         let more = if names.len() > 3 { ", …" } else { "" };
         names.truncate(3);
-        let (first, last) = (*moments.first()?, *moments.last()?);
+        let (first, last) = (*entries.first()?, *entries.last()?);
         let mut line = self.line(first);
         line.spent = Some(self.end(last).saturating_sub(line.at));
         line.text = format!("{}{more}", names.join(", "));
         line.outcome = None;
-        line.kind = Kind::Folded;
+        line.kind = LineKind::Folded;
         Some(line)
     }
 
-    fn end(&self, moment: Moment) -> Duration {
-        match moment {
-            Moment::Mark(index) => self.client[index].0,
-            Moment::Enter(index) => self.steps[index].at,
-            Moment::Whole(index) | Moment::Return(index) => {
+    fn end(&self, entry: Entry) -> Duration {
+        match entry {
+            Entry::Mark(index) => self.client[index].0,
+            Entry::Enter(index) => self.steps[index].at,
+            Entry::Whole(index) | Entry::Return(index) => {
                 self.steps[index].until.unwrap_or(self.steps[index].at)
             }
         }
     }
 
-    pub fn line(&self, moment: Moment) -> Line {
-        let index = match moment {
-            Moment::Mark(index) => return self.mark(index),
-            Moment::Whole(index)
-            | Moment::Enter(index)
-            | Moment::Return(index) => index,
+    pub fn line(&self, entry: Entry) -> Line {
+        let index = match entry {
+            Entry::Mark(index) => return self.mark(index),
+            Entry::Whole(index)
+            | Entry::Enter(index)
+            | Entry::Return(index) => index,
         };
         let step = &self.steps[index];
         let spent = step.until.map(|until| until.saturating_sub(step.at));
@@ -214,24 +251,24 @@ impl Writer<'_> {
                 let name = call.name;
                 let text = format!("{name}({})", call.in_brackets());
                 let outcome = Some(self.outcome(call));
-                match moment {
-                    Moment::Enter(_) => (Kind::Enter, text, None, None),
-                    Moment::Return(_) => {
-                        (Kind::Return, name.to_owned(), outcome, spent)
+                match entry {
+                    Entry::Enter(_) => (LineKind::Enter, text, None, None),
+                    Entry::Return(_) => {
+                        (LineKind::Return, name.to_owned(), outcome, spent)
                     }
                     _ if step.until.is_none() => {
-                        (Kind::Enter, text, None, None)
+                        (LineKind::Enter, text, None, None)
                     }
-                    _ => (Kind::Call, text, outcome, spent),
+                    _ => (LineKind::Call, text, outcome, spent),
                 }
             }
-            deed => (Kind::Event, self.event(step, deed), None, None),
+            deed => (LineKind::Event, self.event(step, deed), None, None),
         };
-        let at = match moment {
-            Moment::Return(_) => step.until.unwrap_or(step.at),
+        let at = match entry {
+            Entry::Return(_) => step.until.unwrap_or(step.at),
             _ => step.at,
         };
-        let phase = self.phase(index, moment);
+        let phase = self.phase(index, entry);
         let who = self.names.get(&step.tid).cloned().unwrap_or_default();
         Line { at, who, kind, text, outcome, spent, phase }
     }
@@ -279,7 +316,7 @@ impl Writer<'_> {
         Line {
             at,
             who: String::new(),
-            kind: Kind::Client,
+            kind: LineKind::Client,
             text,
             outcome: None,
             spent: None,
@@ -287,20 +324,20 @@ impl Writer<'_> {
         }
     }
 
-    /// Which phase a moment is in.
-    fn phase(&self, index: usize, moment: Moment) -> Option<Phase> {
+    /// Which phase a entry is in.
+    fn phase(&self, index: usize, entry: Entry) -> Option<Phase> {
         let phases = self.phases?;
         let step = &self.steps[index];
         if index == phases.copier {
-            let begins_before = matches!(moment, Moment::Enter(_))
-                && step.at < phases.waiting.1;
+            let begins_before =
+                matches!(entry, Entry::Enter(_)) && step.at < phases.waiting.1;
             return Some(match begins_before {
                 true => Phase::Waiting,
                 false => Phase::Copying,
             });
         }
-        let at = match moment {
-            Moment::Return(_) => step.until?,
+        let at = match entry {
+            Entry::Return(_) => step.until?,
             _ => step.at,
         };
         let in_time = (phases.waiting.0..phases.waiting.1).contains(&at);
@@ -316,7 +353,7 @@ impl Writer<'_> {
         Line {
             at,
             who: String::new(),
-            kind: Kind::Folded,
+            kind: LineKind::Folded,
             text: format!("{name}: {} calls", count(calls as f64)),
             outcome: None,
             spent: last.map(|last| last.saturating_sub(at)),

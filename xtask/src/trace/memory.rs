@@ -4,7 +4,7 @@
 
 use nix::unistd::Pid;
 
-use super::calls::{CallSpec, Effect, Kind, Layout};
+use super::calls::{ArgumentKind, CallSpec, Effect, Layout};
 use super::event::Memory;
 use super::remote::{read, read_message, read_text, read_vector};
 
@@ -65,23 +65,25 @@ pub fn entering(pid: Pid, call: &CallSpec, arguments: &[u64; 6]) -> Memory {
     for (place, kind) in call.arguments.iter().enumerate() {
         let next = arguments.get(place + 1).copied().unwrap_or(0);
         let part = match kind {
-            Kind::Data(layout) => Part::laid_out(*layout, next),
-            Kind::Address => Bytes(ADDRESS),
-            Kind::Path => Text,
-            Kind::SignalSet => Bytes(SIGNALS),
-            Kind::RingParameters => Bytes(PARAMETERS),
-            Kind::Timespec | Kind::Timeval | Kind::Pause => Bytes(TIME),
-            Kind::PollFds => pollfds(arguments),
-            Kind::Sets => {
+            ArgumentKind::Data(layout) => Part::laid_out(*layout, next),
+            ArgumentKind::Address => Bytes(ADDRESS),
+            ArgumentKind::Path => Text,
+            ArgumentKind::SignalSet => Bytes(SIGNALS),
+            ArgumentKind::RingParameters => Bytes(PARAMETERS),
+            ArgumentKind::Timespec
+            | ArgumentKind::Timeval
+            | ArgumentKind::Pause => Bytes(TIME),
+            ArgumentKind::PollFds => pollfds(arguments),
+            ArgumentKind::Sets => {
                 memory.add_sets(pid, arguments);
                 continue;
             }
             // What these are about is in the arguments behind them.
-            Kind::SignalMask => {
+            ArgumentKind::SignalMask => {
                 memory.add(pid, arguments, place + 1, Bytes(SIGNALS));
                 continue;
             }
-            Kind::Control => {
+            ArgumentKind::Control => {
                 memory.add(pid, arguments, place + 2, Bytes(EPOLL_EVENT));
                 continue;
             }
@@ -106,20 +108,22 @@ pub fn leaving(
     }
     for (place, kind) in call.arguments.iter().enumerate() {
         let part = match kind {
-            Kind::Buffer(layout) => Part::laid_out(*layout, count),
-            Kind::AddressFilled => Bytes(ADDRESS),
-            Kind::EpollEvents => Bytes(count.min(ENTRIES) * EPOLL_EVENT),
-            Kind::PollFds => pollfds(arguments),
-            Kind::Sets => {
+            ArgumentKind::Buffer(layout) => Part::laid_out(*layout, count),
+            ArgumentKind::AddressFilled => Bytes(ADDRESS),
+            ArgumentKind::EpollEvents => {
+                Bytes(count.min(ENTRIES) * EPOLL_EVENT)
+            }
+            ArgumentKind::PollFds => pollfds(arguments),
+            ArgumentKind::Sets => {
                 memory.add_sets(pid, arguments);
                 continue;
             }
-            Kind::SignalInfo => Bytes(BUFFER),
-            Kind::RingParameters => Bytes(PARAMETERS),
+            ArgumentKind::SignalInfo => Bytes(BUFFER),
+            ArgumentKind::RingParameters => Bytes(PARAMETERS),
             _ => continue,
         };
         memory.add(pid, arguments, place, part);
-        if let Kind::Buffer(_) = kind {
+        if let ArgumentKind::Buffer(_) = kind {
             // Behind the data, the buffers hold what was there before.
             memory.cut(usize::try_from(count).unwrap_or(usize::MAX));
         }

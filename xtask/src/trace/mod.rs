@@ -8,6 +8,7 @@ pub mod call;
 pub mod calls;
 mod copying;
 mod count;
+mod counter;
 pub mod decode;
 pub mod event;
 pub mod figure;
@@ -22,7 +23,8 @@ mod remote;
 mod render;
 mod rest;
 mod ring;
-pub mod roles;
+pub mod role;
+mod roles;
 pub mod rules;
 pub mod scene;
 #[cfg(test)]
@@ -49,10 +51,10 @@ use crate::model::{Model, Transport, Variant, Workspace};
 use crate::server::CANNOT_RUN_HERE;
 use crate::{build, list, screen};
 use call::CallStep;
+use event::Refusal;
 use phases::Phases;
 use steps::Step;
 use timeline::{Detail, Timeline};
-use tracer::Refused;
 
 /// Flags of `cargo xtask trace`.
 #[derive(Debug, clap::Args)]
@@ -102,7 +104,7 @@ pub fn run(flags: &Flags) -> Result<ExitCode> {
 /// interruption.
 fn refusable(result: Result<()>) -> Result<ExitCode> {
     match result {
-        Err(error) if error.is::<Refused>() => {
+        Err(error) if error.is::<Refusal>() => {
             eprintln!("error: {error:#}");
             Ok(ExitCode::from(CANNOT_RUN_HERE as u8))
         }

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use console::{Style, measure_text_width};
 
-use super::timeline::{Kind, Line, Phase, Timeline};
+use super::lines::{Line, LineKind, Phase};
+use super::timeline::Timeline;
 use super::values::length;
 use crate::screen::wrap;
 
@@ -66,8 +67,8 @@ impl Columns {
 
     fn line(self, line: &Line) -> String {
         match line.kind {
-            Kind::Client => self.client(line),
-            Kind::Phase => self.phase(line),
+            LineKind::Client => self.client(line),
+            LineKind::Phase => self.phase(line),
             _ => self.call(line),
         }
     }
@@ -108,15 +109,15 @@ impl Columns {
     fn call(self, line: &Line) -> String {
         let outcome = line.outcome.as_deref().filter(|it| !it.is_empty());
         let words = match (line.kind, outcome) {
-            (Kind::Enter, _) => format!("{} …", line.text),
-            (Kind::Return, Some(outcome)) => {
+            (LineKind::Enter, _) => format!("{} …", line.text),
+            (LineKind::Return, Some(outcome)) => {
                 format!("… {} = {outcome}", line.text)
             }
-            (Kind::Return, None) => format!("… {}", line.text),
+            (LineKind::Return, None) => format!("… {}", line.text),
             (_, Some(outcome)) => format!("{} = {outcome}", line.text),
             (_, None) => line.text.clone(),
         };
-        let event = line.kind == Kind::Event;
+        let event = line.kind == LineKind::Event;
         let words_style =
             if event { Style::new().magenta() } else { Style::new() };
         let mut text = String::new();

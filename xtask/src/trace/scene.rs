@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::sys::signal::Signal;
 
-use super::event::now;
+use super::event::{Refusal, now};
 use super::rest::Watch;
-use super::tracer::{Refused, Trace, Tracee};
+use super::tracer::{Trace, Tracee};
 use crate::model::{Transport, Variant};
 use crate::server::{
     CANNOT_RUN_HERE, Ready, line_in_time, tie, without_prefix,
@@ -147,7 +147,7 @@ pub fn without_ready_line(
     };
     let words = last_words(stderr);
     if status.code() == Some(CANNOT_RUN_HERE) {
-        return Refused::new(format!("cannot run: {words}")).into();
+        return Refusal::Running(words).into();
     }
     let failure = anyhow!("the server ended before it was ready: {status}");
     match words.is_empty() {
@@ -262,7 +262,7 @@ mod tests {
     fn a_server_that_cannot_run_here_is_refused() {
         let script = "echo error: io_uring_setup: EPERM >&2; exit 77";
         if let Some(error) = failure(script) {
-            assert!(error.is::<Refused>(), "{error:#}");
+            assert!(error.is::<Refusal>(), "{error:#}");
             let expected = "cannot run: io_uring_setup: EPERM";
             assert_eq!(format!("{error:#}"), expected);
         }
@@ -271,7 +271,7 @@ mod tests {
     #[test]
     fn a_server_that_fails_is_an_error() {
         let Some(error) = failure("exit 3") else { return };
-        assert!(!error.is::<Refused>(), "{error:#}");
+        assert!(!error.is::<Refusal>(), "{error:#}");
         let error = format!("{error:#}");
         assert!(error.contains("exit status: 3"), "{error}");
     }

@@ -27,7 +27,7 @@ use super::calls::{CALLS, Family, Operation};
 use super::decode::completed;
 use super::event::{SI_ASYNCIO, Signal};
 use super::names;
-use super::roles::Role;
+use super::role::Role;
 use super::steps::{Deed, Done, Step};
 use super::tape::{MAIN, at};
 

@@ -12,7 +12,8 @@ use super::decode::{View, completed};
 use super::event::{
     Call, Completion, Event, Outcome, Signal, Submission, What,
 };
-use super::roles::{Role, Roles};
+use super::role::Role;
+use super::roles::Roles;
 
 /// Something that a thread did, or that was done to it.
 #[derive(Clone, Debug, PartialEq)]

@@ -13,11 +13,10 @@ use nix::unistd::Pid;
 use syscalls::Sysno;
 
 use super::calls::{self, Effect, Family};
-use super::count::Counter;
-use super::event::{Call, Event, Outcome, Signal, What, now};
+use super::counter::Counter;
+use super::event::{Call, Event, Outcome, Refusal, Signal, What, now};
 use super::memory;
 use super::ring::Ring;
-use super::tracer::Refused;
 use crate::process::Process;
 
 /// More events than this are not kept: the command is killed, and `stop` says
@@ -187,7 +186,7 @@ fn system_call(tid: Pid, pid: Pid, state: &mut State) {
         // Killed while it was stopped.
         Err(Errno::ESRCH) => return,
         Err(errno) => {
-            return state.fail(anyhow!(Refused::new(format!(
+            return state.fail(anyhow!(Refusal::Tracing(format!(
                 "PTRACE_GET_SYSCALL_INFO fails ({errno}): tracing takes \
                  Linux 5.3 or later"
             ))));

@@ -7,7 +7,7 @@ use nix::unistd::Pid;
 
 use super::calls::Operation;
 use super::event::{
-    Call, Completion, Event, Memory, Outcome, Signal, Submission, What,
+    Call, Completion, Event, Memory, Outcome, Refusal, Signal, Submission, What,
 };
 use super::scene::Marks;
 use super::steps::{Step, steps};
@@ -182,7 +182,8 @@ impl Tape {
 /// Whether a test can't be done because tracing is forbidden; then it says that
 /// it was skipped, and why.
 pub fn is_forbidden(error: &anyhow::Error) -> bool {
-    let forbidden = format!("{error:#}").contains("ptrace(2)");
+    let refusal = error.downcast_ref();
+    let forbidden = matches!(refusal, Some(Refusal::Tracing(_)));
     if forbidden {
         let test = std::thread::current();
         let test = test.name().unwrap_or_default();

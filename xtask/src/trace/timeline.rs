@@ -4,50 +4,12 @@
 use std::time::Duration;
 
 use super::copying::Copying;
-use super::lines::{Writer, moments, names};
+use super::lines::{Line, LineKind, Phase, Writer, entries, names};
 use super::phases::{Phases, Place};
 use super::scene::{Marks, REPLY, REQUEST};
 use super::steps::Step;
 use super::values::length;
 use crate::compare::number::count;
-
-/// One line.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Line {
-    pub at: Duration,
-    /// Which thread or process, where there are several.
-    pub who: String,
-    pub kind: Kind,
-    pub text: String,
-    /// How it ended, which is the kernel's part.
-    pub outcome: Option<String>,
-    pub spent: Option<Duration>,
-    pub phase: Option<Phase>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A call and its return.
-    Call,
-    /// A call that lasts: its beginning.
-    Enter,
-    /// The end of such a call.
-    Return,
-    /// A line of rounds that were folded.
-    Folded,
-    /// A signal, a completion, a start or an end.
-    Event,
-    /// Something that the client did.
-    Client,
-    /// What a phase was.
-    Phase,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    Waiting,
-    Copying,
-}
 
 /// A model's timeline.
 #[derive(Debug)]
@@ -92,16 +54,16 @@ impl Timeline {
             Detail::Raw => Duration::MAX,
             Detail::Scene => marks.stopping,
         };
-        let moments = moments(steps, &shown, &client, end);
+        let entries = entries(steps, &shown, &client, end);
         let mut lines = Vec::new();
         if detail == Detail::Scene {
             lines.push(writer.summary("start-up", &steps[..before]));
-            for piece in writer.pieces(&moments) {
-                writer.write(&piece, &moments, &mut lines);
+            for piece in writer.pieces(&entries) {
+                writer.write(&piece, &entries, &mut lines);
             }
             lines.push(writer.summary("shut-down", &steps[behind..]));
         } else {
-            let all = moments.iter().map(|moment| writer.line(*moment));
+            let all = entries.iter().map(|entry| writer.line(*entry));
             lines.extend(all);
         }
         let many = writer.names.len() > 1;
@@ -136,7 +98,8 @@ impl Timeline {
             Place::Kernel => format!("by the kernel: {copied}"),
         };
         let (arrival, end) = (phases.waiting.1, phases.copying.1);
-        let is_arrival = |l: &Line| l.kind == Kind::Client && l.at >= arrival;
+        let is_arrival =
+            |l: &Line| l.kind == LineKind::Client && l.at >= arrival;
         let sent = self.lines.iter().position(is_arrival);
         let is_copy = |l: &Line| l.phase == Some(Phase::Copying);
         let copy = self.lines.iter().rposition(is_copy);
@@ -165,7 +128,7 @@ fn note(at: Duration, name: &str, what: String, phase: Phase) -> Line {
     Line {
         at,
         who: String::new(),
-        kind: Kind::Phase,
+        kind: LineKind::Phase,
         text: name.to_owned(),
         outcome: Some(what),
         spent: None,

@@ -24,21 +24,10 @@ use nix::sys::ptrace::{self, Options};
 use nix::sys::signal;
 use nix::unistd::Pid;
 
-use super::count::{Calls, Counter};
-use super::event::Event;
+use super::counter::{Calls, Counter};
+use super::event::{Event, Refusal};
 use super::stops::{State, Task, handle, resume};
 use crate::server::words;
-
-/// This machine does not let us trace: the command ends with exit code 77.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Refused(String);
-
-impl Refused {
-    pub fn new(why: impl Into<String>) -> Self {
-        Self(why.into())
-    }
-}
 
 /// How long a command may take to end when it is asked to.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -78,7 +67,7 @@ impl Shared {
 impl Tracee {
     /// Starts a command and traces it from its first instruction. It is to
     /// have a process group of its own, see [`crate::server::tie`]. Fails with
-    /// [`Refused`] where the machine's rules forbid tracing.
+    /// [`Refusal`] where the machine's rules forbid tracing.
     pub fn start(mut command: Command) -> Result<Self> {
         let title = words(&command);
         let (ours, theirs) = UnixStream::pair().context("socketpair")?;
@@ -265,7 +254,7 @@ fn attach(mut meeting: UnixStream, shared: &Shared) -> Result<Option<Pid>> {
     meeting.write_all(&[u8::from(seized.is_err())]).context("the child")?;
     match seized {
         Ok(()) => wait_for_exec(pid, shared),
-        Err(errno) => bail!(Refused(format!(
+        Err(errno) => bail!(Refusal::Tracing(format!(
             "ptrace(2) is refused here ({errno}): a container's seccomp filter \
              may forbid it, or the setting kernel.yama.ptrace_scope, or \
              another tracer (strace, a debugger) was first"

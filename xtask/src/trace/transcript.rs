@@ -16,7 +16,7 @@ use super::call::{CallStep, Handover, listed};
 use super::calls::Family;
 use super::fold::fold;
 use super::names;
-use super::roles::Role;
+use super::role::Role;
 use super::scene::Marks;
 use super::steps::{Deed, Step, threads};
 use crate::model::Transport;

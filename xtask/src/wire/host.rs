@@ -15,8 +15,8 @@ use nix::unistd::Pid;
 use crate::model::Transport;
 use crate::process;
 use crate::server::{self, Ready};
-use crate::trace::event::Event;
-use crate::trace::tracer::{Refused, Tracee};
+use crate::trace::event::{Event, Refusal};
+use crate::trace::tracer::Tracee;
 
 /// The model says that this kernel can't run it.
 #[derive(Debug, thiserror::Error)]
@@ -83,8 +83,8 @@ impl Host {
         let serving = match Tracee::start(command()?) {
             Ok(tracee) => Serving::Traced(tracee),
             Err(error) => {
-                let refused = error.downcast_ref::<Refused>();
-                let Some(why) = refused.map(Refused::to_string) else {
+                let refusal = error.downcast_ref::<Refusal>();
+                let Some(why) = refusal.map(Refusal::to_string) else {
                     return Err(error);
                 };
                 untraced = Some(why);

@@ -10,7 +10,7 @@ use super::packet::Side;
 use crate::trace::call::CallStep;
 use crate::trace::calls::Family;
 use crate::trace::event;
-use crate::trace::roles::Role;
+use crate::trace::role::Role;
 use crate::trace::steps::{Deed, Done, Step};
 
 /// From this many EAGAINs in a row on, a server is drawn as one that polls.

@@ -2,7 +2,8 @@
 
 use super::Column;
 use crate::trace::all::{Gathered, Line};
-use crate::trace::count::{Calls, Count, Tally};
+use crate::trace::count::Tally;
+use crate::trace::counter::{Calls, Count};
 use crate::trace::script::script;
 use crate::trace::tape::marks;
 

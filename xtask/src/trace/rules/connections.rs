@@ -8,7 +8,7 @@ use super::seen::Seen;
 use super::{BOTH, Rule, TCP};
 use crate::trace::call::Answer;
 use crate::trace::calls::Family;
-use crate::trace::roles::Role;
+use crate::trace::role::Role;
 use crate::trace::steps::Deed;
 
 pub const RULES: &[Rule] = &[

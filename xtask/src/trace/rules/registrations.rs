@@ -6,7 +6,7 @@ use super::seen::{Made, Seen};
 use super::{BOTH, Rule, TCP};
 use crate::trace::call::Registration;
 use crate::trace::calls::Family;
-use crate::trace::roles::Role;
+use crate::trace::role::Role;
 use crate::trace::steps::Deed;
 
 pub const RULES: &[Rule] = &[

@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use super::seen::{Made, Seen};
 use super::{BOTH, Rule, TCP};
 use crate::trace::calls::Family;
-use crate::trace::roles::Role;
+use crate::trace::role::Role;
 
 pub const RULES: &[Rule] = &[
     Rule {
