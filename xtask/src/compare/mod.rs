@@ -38,7 +38,8 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
 use crate::model::{Model, Workspace};
-use crate::trace::all::{self, Extent, Gathered};
+use crate::trace::all::{self, Extent};
+use crate::trace::survey::Survey;
 use crate::{build, process, screen};
 use contender::{Contender, contenders};
 use plan::Plan;
@@ -226,13 +227,13 @@ fn trace(
     workspace: &Workspace,
     contenders: &[Contender],
     processors: Processors,
-) -> Result<Gathered> {
+) -> Result<Survey> {
     let mut both = processors.servers.unwrap_or_default();
     both.set(processors.generator).context("a processor")?;
     sched_setaffinity(Pid::from_raw(0), &both).context("sched_setaffinity")?;
     let models: Vec<_> =
         contenders.iter().filter_map(Contender::variant).collect();
-    all::gather(workspace, &models, Extent::brief())
+    all::survey(workspace, &models, Extent::brief())
 }
 
 /// Makes the folder ours, and empty of an earlier comparison's files: new

@@ -2,7 +2,7 @@
 //! together.
 
 use super::workload::Workload;
-use crate::trace::all::Gathered;
+use crate::trace::survey::Survey;
 
 /// Everything that the tables, the page and the words are made of.
 #[derive(Clone, Debug, Default)]
@@ -19,7 +19,7 @@ pub struct Results {
     /// Runs that were planned and did not take place: somebody interrupted.
     pub missing: usize,
     /// What the models call, or why that is not known; None if nobody looked.
-    pub traced: Option<Result<Gathered, String>>,
+    pub traced: Option<Result<Survey, String>>,
 }
 
 /// Who was measured.

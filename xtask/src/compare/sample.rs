@@ -81,7 +81,7 @@ fn skeleton() -> Results {
     Results {
         environment: environment.to_vec(),
         servers: servers.collect(),
-        traced: Some(Ok(crate::trace::figure::sample::gathered())),
+        traced: Some(Ok(crate::trace::figure::sample::survey())),
         ..Results::default()
     }
 }

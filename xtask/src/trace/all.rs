@@ -8,19 +8,17 @@ use anyhow::{Context, Result};
 use cargo_metadata::camino::Utf8Path;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::count::{self, Tally};
+use super::count;
 use super::event::Refusal;
 use super::figure::Column;
 use super::scene::Marks;
 use super::steps::{Step, steps};
+use super::survey::{CONNECTIONS, Cost, Survey};
 use super::timeline::{Detail, Timeline};
 use super::{figure, page, render, scene, table};
 use crate::compare::interrupt;
 use crate::model::{Clients, Model, Transport, Variant, Workspace};
 use crate::{build, process, screen};
-
-/// At how many connections calls are counted.
-pub const CONNECTIONS: [usize; 2] = [1, 50];
 
 /// How long calls are counted, where nobody is waiting for something else.
 const SPAN: Duration = Duration::from_millis(400);
@@ -32,16 +30,16 @@ pub fn run(workspace: &Workspace, file: Option<&Utf8Path>) -> Result<()> {
     process::raise_descriptor_limit()?;
     interrupt::prepare()?;
     let extent = Extent { span: SPAN, timelines: true };
-    let gathered = gather(workspace, &variants(workspace), extent)?;
+    let survey = survey(workspace, &variants(workspace), extent)?;
     let width = screen::width();
-    screen::print(&table::render(&gathered, width))?;
+    screen::print(&table::render(&survey, width))?;
     let folder = workspace.target.join("trace");
     fs::create_dir_all(&folder)
         .with_context(|| format!("cannot create {folder}"))?;
     let page = folder.join("index.html");
-    write(&page, &page::render(&gathered))?;
+    write(&page, &page::render(&survey))?;
     if let Some(file) = file {
-        write(file, &figure::svg::alone(&gathered.columns))?;
+        write(file, &figure::svg::alone(&survey.columns))?;
     }
     screen::print(&format!(
         "\nThe page, with the figure and every timeline: {page}\n"
@@ -77,34 +75,15 @@ impl Extent {
     }
 }
 
-/// What was seen of all of them.
-#[derive(Clone, Debug, Default)]
-pub struct Gathered {
-    pub columns: Vec<Column>,
-    pub lines: Vec<Line>,
-    /// Titles and timelines, as a terminal shows them.
-    pub timelines: Vec<(String, String)>,
-    /// Who can't be traced here, and why.
-    pub missing: Vec<(String, String)>,
-}
-
-/// System calls a request, of one model.
-#[derive(Clone, Debug)]
-pub struct Line {
-    pub title: String,
-    /// For each of `CONNECTIONS`; None where it does not serve so many.
-    pub tallies: [Option<Tally>; 2],
-}
-
 /// Plays the scene and counts calls, model by model. Fails with [`Refusal`]
 /// where none of them can be traced here.
-pub fn gather(
+pub fn survey(
     workspace: &Workspace,
     models: &[(&Model, &Variant)],
     extent: Extent,
-) -> Result<Gathered> {
+) -> Result<Survey> {
     let bar = progress(models.len());
-    let mut gathered = Gathered::default();
+    let mut survey = Survey::default();
     let mut refused = None;
     for (model, variant) in models {
         let title = model.title(variant);
@@ -114,9 +93,9 @@ pub fn gather(
         bar.set_message(format!("tracing {title}"));
         interrupt::check()?;
         let program = build::binary(workspace, model);
-        match gathered.look_at(&program, model, variant, extent) {
+        match survey.look_at(&program, model, variant, extent) {
             Err(error) if error.is::<Refusal>() => {
-                gathered.missing.push((title, error.to_string()));
+                survey.missing.push((title, error.to_string()));
                 refused = Some(error);
             }
             result => result.context(title)?,
@@ -125,12 +104,12 @@ pub fn gather(
     }
     bar.finish_and_clear();
     match refused {
-        Some(error) if gathered.lines.is_empty() => Err(error),
-        _ => Ok(gathered),
+        Some(error) if survey.costs.is_empty() => Err(error),
+        _ => Ok(survey),
     }
 }
 
-impl Gathered {
+impl Survey {
     fn look_at(
         &mut self,
         program: &Path,
@@ -175,7 +154,7 @@ impl Gathered {
                 *tally = Some(counted);
             }
         }
-        self.lines.push(Line { title, tallies });
+        self.costs.push(Cost { title, tallies });
         Ok(())
     }
 }

@@ -81,8 +81,6 @@ pub struct Completion {
     pub fd: i32,
     /// As the call of that name would return it: an errno is negative.
     pub result: i32,
-    /// There will be more of the same operation (multishot).
-    pub more: bool,
     /// As many bytes of the result are no data: recvmsg puts the sender's
     /// address in front.
     pub header: u64,

@@ -31,6 +31,7 @@ pub mod scene;
 pub mod script;
 pub mod steps;
 mod stops;
+pub mod survey;
 mod table;
 #[cfg(test)]
 pub mod tape;

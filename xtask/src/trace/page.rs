@@ -3,7 +3,7 @@
 
 use maud::{Markup, html};
 
-use super::all::{CONNECTIONS, Gathered};
+use super::survey::{CONNECTIONS, Survey};
 use super::{figure, table};
 use crate::compare::page::whole;
 
@@ -14,7 +14,7 @@ const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 pub const SECTION_STYLE: &str = figure::svg::STYLE;
 
 /// The page, complete.
-pub fn render(gathered: &Gathered) -> String {
+pub fn render(survey: &Survey) -> String {
     let main = html! {
         header {
             h1 { "Unix I/O models, traced" }
@@ -29,18 +29,18 @@ pub fn render(gathered: &Gathered) -> String {
                 a href="#timelines" { "Timelines" }
             }
         }
-        (section(gathered))
-        (timelines(gathered))
+        (section(survey))
+        (timelines(survey))
     };
     whole("Unix I/O models, traced", POLICY, &main)
 }
 
 /// The figure and the table.
-pub fn section(gathered: &Gathered) -> Markup {
+pub fn section(survey: &Survey) -> Markup {
     html! {
         section #waits {
             h2 { "How they wait" }
-            @if gathered.columns.is_empty() {
+            @if survey.columns.is_empty() {
                 p { "None of the models of I/O was traced." }
             } @else {
                 p {
@@ -48,16 +48,16 @@ pub fn section(gathered: &Gathered) -> Markup {
                     "there, and copying it from the kernel to the "
                     "application. This is where each model spends them."
                 }
-                (figure::svg::panels(&gathered.columns))
+                (figure::svg::panels(&survey.columns))
             }
-            @for (title, why) in &gathered.missing {
+            @for (title, why) in &survey.missing {
                 p { strong { (title) ": " } (why) }
             }
         }
         section #calls {
             h3 { "System calls a request" }
             p { (table::NOTE) }
-            (calls(gathered))
+            (calls(survey))
         }
     }
 }
@@ -69,7 +69,7 @@ pub fn section_without(why: &str) -> Markup {
     }
 }
 
-fn calls(gathered: &Gathered) -> Markup {
+fn calls(survey: &Survey) -> Markup {
     html! {
         div .box tabindex="0" role="region"
             aria-label="System calls a request"
@@ -87,13 +87,13 @@ fn calls(gathered: &Gathered) -> Markup {
                     th .calls scope="col" { "The most frequent" }
                 } }
                 tbody {
-                    @for line in &gathered.lines {
+                    @for cost in &survey.costs {
                         tr {
-                            th scope="row" { (line.title) }
+                            th scope="row" { (cost.title) }
                             @for place in 0..CONNECTIONS.len() {
-                                td { (table::figure(line, place)) }
+                                td { (table::figure(cost, place)) }
                             }
-                            td .calls { (table::calls_of(line)) }
+                            td .calls { (table::calls_of(cost)) }
                         }
                     }
                 }
@@ -102,7 +102,7 @@ fn calls(gathered: &Gathered) -> Markup {
     }
 }
 
-fn timelines(gathered: &Gathered) -> Markup {
+fn timelines(survey: &Survey) -> Markup {
     html! {
         section #timelines {
             h2 { "Timelines" }
@@ -110,7 +110,7 @@ fn timelines(gathered: &Gathered) -> Markup {
                 "One request, call by call, to the microsecond: what "
                 code { "cargo xtask trace MODEL" } " prints."
             }
-            @for (title, text) in &gathered.timelines {
+            @for (title, text) in &survey.timelines {
                 details {
                     summary { (title) }
                     div .box tabindex="0" role="region" aria-label=(title) {
@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn the_page_is_complete_and_asks_for_nothing() {
-        let page = render(&sample::gathered());
+        let page = render(&sample::survey());
         for part in [
             "How they wait",
             "<td>3.25</td><td>2.27</td>",

@@ -8,8 +8,9 @@ use super::calls::Family;
 use super::scene::Marks;
 use super::steps::{Deed, Step, defers_copies};
 
-/// A call that began so shortly before the arrival was not waiting for it: it
-/// met it. The client is silent for much longer.
+/// A call that takes no longer is not asleep, and one that began so shortly
+/// before the arrival was not waiting for it: it met it. The client is silent
+/// for much longer.
 const SHORT: Duration = Duration::from_millis(5);
 
 /// A stretch of time, from and until.
@@ -136,6 +137,12 @@ fn waits_for_data(call: &CallStep) -> bool {
         Family::Receive => call.is_about_client() && !returns_eagain(call),
         _ => false,
     }
+}
+
+/// Whether a thread sleeps in a call at that moment, and is woken then.
+pub fn sleeps_at(step: &Step, moment: Duration) -> bool {
+    let until = step.until.unwrap_or(Duration::MAX);
+    step.at < moment && until >= moment && until - step.at > SHORT
 }
 
 /// Whether a receiving call found no data.

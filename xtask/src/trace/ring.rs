@@ -134,8 +134,7 @@ impl Ring {
         let (user_data, flags) = (u64_at(entry, 0), u32_at(entry, 12));
         let result = u32_at(entry, 8).cast_signed();
         let in_flight = self.in_flight.get(&user_data)?.clone();
-        let more = flags & IORING_CQE_F_MORE != 0;
-        if !more {
+        if flags & IORING_CQE_F_MORE == 0 {
             self.in_flight.remove(&user_data);
         }
         let submission = in_flight.submission;
@@ -155,7 +154,6 @@ impl Ring {
             operation: submission.operation,
             fd: submission.fd,
             result,
-            more,
             header: in_flight.header,
             data: data.unwrap_or_default().into(),
         })

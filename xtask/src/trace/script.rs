@@ -109,8 +109,8 @@ fn done(text: &str) -> Deed {
         Family::Accept => Answer::Descriptor(self::role(new)),
         _ => completed(operation, result, 0, &[]),
     };
-    let (more, inside) = (true, false);
-    Deed::Completed(Done { operation, role, result, answer, more, inside })
+    let inside = false;
+    Deed::Completed(Done { operation, role, result, answer, inside })
 }
 
 /// `accept4(listener) SOCK_CLOEXEC = 4 client 1`

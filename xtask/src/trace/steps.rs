@@ -48,8 +48,6 @@ pub struct Done {
     pub role: Role,
     pub result: i32,
     pub answer: Answer,
-    /// There will be more of the same.
-    pub more: bool,
     /// It was completed between the entry and the return of an
     /// io_uring_enter(2) of this thread.
     pub inside: bool,
@@ -180,7 +178,7 @@ impl Maker {
     }
 
     fn complete(&mut self, event: &Event, completion: &Completion) {
-        let Completion { operation, fd, result, more, .. } = *completion;
+        let Completion { operation, fd, result, .. } = *completion;
         let role = self.roles.of(event.pid, fd);
         let accepts = operation.family == Family::Accept && result >= 0;
         let answer = match accepts {
@@ -195,7 +193,7 @@ impl Maker {
         let open = self.open.get(&event.tid);
         let family = open.map(|(_, call)| calls::of(call.name).family);
         let inside = family == Some(Family::Ring);
-        let done = Done { operation, role, result, answer, more, inside };
+        let done = Done { operation, role, result, answer, inside };
         self.push(event, Deed::Completed(done));
     }
 }

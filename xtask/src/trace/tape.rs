@@ -155,7 +155,6 @@ impl Tape {
             operation: Operation::called(operation),
             fd,
             result,
-            more: true,
             header: 0,
             data: data.into(),
         };

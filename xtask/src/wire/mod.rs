@@ -30,6 +30,7 @@ use capture::{Capture, NotAllowed};
 use client::End;
 use host::CannotRun;
 use ladder::Notes;
+use packet::Ends;
 use scene::{Scene, Script};
 
 /// Flags of `cargo xtask wire`.
@@ -120,6 +121,33 @@ fn show(
         scene.story(&model.title(variant), screen::width())
     };
     screen::print(&text)
+}
+
+impl Scene {
+    /// The ladder and what it comes to, for so many columns.
+    pub fn story(&self, title: &str, width: Option<usize>) -> String {
+        let mut text = format!("{}\n\n", self.heading(title));
+        text += &self.ladder(width, Notes::With);
+        text.push('\n');
+        for sentence in summary::sentences(self) {
+            text += &screen::fill(&sentence, width.unwrap_or(80).min(100));
+            text.push('\n');
+        }
+        text
+    }
+
+    pub fn ladder(&self, width: Option<usize>, notes: Notes) -> String {
+        let moments = story::tell(self.packets.clone(), self.calls.clone());
+        ladder::draw(&moments, width, notes)
+    }
+
+    fn heading(&self, title: &str) -> String {
+        let Ends { client, server } = self.ends;
+        format!(
+            "{title} over {}: client {client}, server {server}",
+            self.script.transport
+        )
+    }
 }
 
 #[cfg(test)]

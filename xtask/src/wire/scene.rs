@@ -10,12 +10,9 @@ use super::call::{Call, now};
 use super::capture::{Capture, Frame};
 use super::client::{self, End};
 use super::host::Host;
-use super::ladder::Notes;
 use super::packet::{Ends, Packet};
 use super::served::{self, Offset, Window};
-use super::{ladder, story, summary};
 use crate::model::Transport;
-use crate::screen;
 use crate::trace::steps::steps;
 
 /// What is to be talked about, and how.
@@ -104,30 +101,5 @@ impl Scene {
             dropped,
             untraced,
         })
-    }
-
-    /// The ladder and what it comes to, for so many columns.
-    pub fn story(&self, title: &str, width: Option<usize>) -> String {
-        let mut text = format!("{}\n\n", self.heading(title));
-        text += &self.ladder(width, Notes::With);
-        text.push('\n');
-        for sentence in summary::sentences(self) {
-            text += &screen::fill(&sentence, width.unwrap_or(80).min(100));
-            text.push('\n');
-        }
-        text
-    }
-
-    pub fn ladder(&self, width: Option<usize>, notes: Notes) -> String {
-        let moments = story::tell(self.packets.clone(), self.calls.clone());
-        ladder::draw(&moments, width, notes)
-    }
-
-    fn heading(&self, title: &str) -> String {
-        let Ends { client, server } = self.ends;
-        format!(
-            "{title} over {}: client {client}, server {server}",
-            self.script.transport
-        )
     }
 }

@@ -9,17 +9,15 @@ use crate::compare::number::count;
 use crate::trace::call::CallStep;
 use crate::trace::calls::Family;
 use crate::trace::fold::fold;
-use crate::trace::phases::{Phases, Place, returns_eagain};
+use crate::trace::phases::{Phases, Place, returns_eagain, sleeps_at};
 use crate::trace::scene::Marks;
 use crate::trace::steps::{Deed, Done, Step};
 
-use super::story::{Said, Story};
+use super::account::Account;
+use super::story::{Story, is_shown};
 
 /// As long as a row's text may be.
 const LETTERS: usize = 16;
-
-/// How the text of a call ends that returned EAGAIN.
-const NOTHING: &str = " EAGAIN";
 
 /// The parts of the scene, from top to bottom.
 pub const BANDS: usize = 4;
@@ -36,7 +34,7 @@ pub const BAND_TITLES: [(&str, &str); BANDS] = [
 pub struct Column {
     pub title: String,
     pub bands: [Vec<Row>; BANDS],
-    pub said: Said,
+    pub account: Account,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +48,8 @@ pub struct Row {
     pub kernel: bool,
     /// The program learns of the data here.
     pub learns: bool,
+    /// A call that returns EAGAIN.
+    pub vain: bool,
 }
 
 /// What a thread does.
@@ -78,13 +78,13 @@ impl Column {
         for (place, moment) in moments.iter().enumerate() {
             maker.take(place, moment, marks);
         }
-        let said = story.said();
+        let account = story.account();
         let mut bands = maker.bands;
         // Calls that returned EAGAIN before there was a client.
-        let come = bands[0].iter().position(|row| !row.text.ends_with(NOTHING));
+        let come = bands[0].iter().position(|row| !row.vain);
         bands[0].drain(..come.unwrap_or(0));
         let bands = bands.map(|rows| folded(&rows));
-        Some(Self { title: title.to_owned(), bands, said })
+        Some(Self { title: title.to_owned(), bands, account })
     }
 }
 
@@ -145,14 +145,6 @@ fn moments<'a>(
     moments
 }
 
-/// A call that takes no longer than this is not asleep.
-const SHORT: Duration = Duration::from_millis(5);
-
-pub fn sleeps_at(step: &Step, mark: Duration) -> bool {
-    let until = step.until.unwrap_or(Duration::MAX);
-    step.at < mark && until >= mark && until - step.at > SHORT
-}
-
 /// Whether a step sends the reply.
 fn replies(step: &Step) -> bool {
     step.call().is_some_and(|call| {
@@ -162,26 +154,6 @@ fn replies(step: &Step) -> bool {
         let mut handed = call.submitted.iter();
         sends || handed.any(|it| it.operation.family == Family::Send)
     })
-}
-
-/// Calls for memory and the like say nothing of input or output; nor do those
-/// by which a library's threads keep out of each other's way, or the question
-/// whether there are more signals.
-pub fn is_shown(step: &Step) -> bool {
-    match &step.deed {
-        Deed::Call(call) => {
-            let more_signals = call.family == Family::Signals
-                && call.result.is_some_and(|result| result < 0);
-            let quiet =
-                matches!(call.family, Family::Thread | Family::Housekeeping);
-            !more_signals && !quiet
-        }
-        Deed::Completed(done) => {
-            matches!(done.operation.family, Family::Receive | Family::Accept)
-        }
-        Deed::Signal(..) => true,
-        Deed::Started(_) | Deed::Executed | Deed::Ended(_) => false,
-    }
 }
 
 /// The moment at which the program learns of the data: a handler runs, the
@@ -198,6 +170,13 @@ fn learns(
     };
     let waited = || end(story.sleeper);
     end(story.handler).or_else(waited).or_else(|| end(Some(phases.copier)))
+}
+
+/// What a thread does in a row, and in those behind it.
+#[derive(Clone, Copy, Debug)]
+struct Change {
+    now: Bar,
+    after: Bar,
 }
 
 /// Makes rows.
@@ -227,28 +206,8 @@ impl<'a> Maker<'a> {
         let copies =
             moment.index == self.phases.copier && moment.part != Part::Enter;
         let lane = self.lane(moment.step.tid);
-        let before = self.lanes[lane].1;
-        let (now, after) = match (&moment.step.deed, moment.part) {
-            (Deed::Call(_), Part::Enter) => (Bar::Asleep, Bar::Asleep),
-            (Deed::Call(_), _) if copies => (Bar::Copying, Bar::Running),
-            (Deed::Call(_), Part::Return) => (Bar::Running, Bar::Running),
-            (Deed::Call(call), _) if returns_eagain(call) => {
-                (Bar::Eagain, Bar::Running)
-            }
-            (Deed::Call(_), _) => (Bar::Running, Bar::Running),
-            (Deed::Completed(_), _)
-                if copies && self.phases.place == Place::Enter =>
-            {
-                (Bar::Copying, Bar::Running)
-            }
-            (Deed::Signal(..), _)
-                if Some(moment.index) == self.story.handler =>
-            {
-                (Bar::Running, Bar::Running)
-            }
-            _ => (before, before),
-        };
-        self.lanes[lane].1 = now;
+        let change = self.change(moment, copies, self.lanes[lane].1);
+        self.lanes[lane].1 = change.now;
         let band = self.band(moment, copies);
         let begun = moment.part == Part::Enter && moment.at < marks.connecting;
         if begun && band > 0 {
@@ -257,18 +216,56 @@ impl<'a> Maker<'a> {
             self.bands[0].push(row);
         }
         if band > 0 || !begun {
-            let kernel = copies && self.phases.place == Place::Kernel;
-            let learns = self.learns.is_some_and(|(it, _)| it == place);
-            let kernels = kernel && moment.step.call().is_none();
-            for (part, text) in texts(moment, kernels).into_iter().enumerate() {
-                let mut row = self.row(text, lane);
-                row.kernel = kernel && part == 0;
-                row.learns = learns && part == 0;
-                self.bands[band].push(row);
-            }
+            self.add_rows(place, moment, copies, lane, band);
         }
         self.copied |= copies;
-        self.lanes[lane].1 = after;
+        self.lanes[lane].1 = change.after;
+    }
+
+    /// What becomes of a thread that did something before.
+    fn change(&self, moment: &Moment<'_>, copies: bool, before: Bar) -> Change {
+        let runs = |now| Change { now, after: Bar::Running };
+        let stays = |bar| Change { now: bar, after: bar };
+        match &moment.step.deed {
+            Deed::Call(_) if moment.part == Part::Enter => stays(Bar::Asleep),
+            Deed::Call(_) if copies => runs(Bar::Copying),
+            Deed::Call(call)
+                if moment.part == Part::Whole && returns_eagain(call) =>
+            {
+                runs(Bar::Eagain)
+            }
+            Deed::Call(_) => runs(Bar::Running),
+            Deed::Completed(_)
+                if copies && self.phases.place == Place::Enter =>
+            {
+                runs(Bar::Copying)
+            }
+            Deed::Signal(..) if Some(moment.index) == self.story.handler => {
+                runs(Bar::Running)
+            }
+            _ => stays(before),
+        }
+    }
+
+    fn add_rows(
+        &mut self,
+        place: usize,
+        moment: &Moment<'_>,
+        copies: bool,
+        lane: usize,
+        band: usize,
+    ) {
+        let kernel = copies && self.phases.place == Place::Kernel;
+        let learns = self.learns.is_some_and(|(it, _)| it == place);
+        let call = moment.step.call();
+        let vain = call.is_some_and(|call| call.fails_with(libc::EAGAIN));
+        let texts = texts(moment, kernel && call.is_none());
+        for (part, text) in texts.into_iter().enumerate() {
+            let first = part == 0;
+            let (kernel, learns) = (kernel && first, learns && first);
+            let row = self.row(text, lane);
+            self.bands[band].push(Row { kernel, learns, vain, ..row });
+        }
     }
 
     /// The part of the scene that a moment belongs to.
@@ -288,7 +285,7 @@ impl<'a> Maker<'a> {
 
     fn row(&self, text: String, lane: usize) -> Row {
         let bars = self.lanes.iter().map(|(_, bar)| *bar).collect();
-        Row { text, bars, lane, kernel: false, learns: false }
+        Row { text, bars, lane, kernel: false, learns: false, vain: false }
     }
 
     fn lane(&mut self, tid: Pid) -> usize {

@@ -1,6 +1,7 @@
 //! The models side by side, time downwards: the figure that every book has,
 //! drawn from what was seen.
 
+mod account;
 mod column;
 mod story;
 pub mod svg;
@@ -10,6 +11,7 @@ pub mod sample;
 #[cfg(test)]
 mod tests;
 
+pub use account::Learning;
 pub use column::Column;
 use column::{BANDS, Bar, Row};
 
@@ -68,6 +70,7 @@ fn filled(column: &Column, heights: &[usize; BANDS]) -> [Vec<Row>; BANDS] {
             lane: 0,
             kernel: false,
             learns: false,
+            vain: false,
         };
         rows.resize(heights[band].max(rows.len()), filler);
     }

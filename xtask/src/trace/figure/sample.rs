@@ -1,10 +1,10 @@
 //! Traces as they might be, written by hand.
 
 use super::Column;
-use crate::trace::all::{Gathered, Line};
 use crate::trace::count::Tally;
 use crate::trace::counter::{Calls, Count};
 use crate::trace::script::script;
+use crate::trace::survey::{Cost, Survey};
 use crate::trace::tape::marks;
 
 fn column(title: &str, text: &str) -> Column {
@@ -132,7 +132,7 @@ pub fn columns() -> Vec<Column> {
 }
 
 /// With counts that add up.
-pub fn gathered() -> Gathered {
+pub fn survey() -> Survey {
     let tally = |waits| {
         let count = |made, empty| Count { made, empty };
         Tally {
@@ -144,15 +144,15 @@ pub fn gathered() -> Gathered {
             ]),
         }
     };
-    let line = |title: &str, many: Option<Tally>| Line {
+    let cost = |title: &str, many: Option<Tally>| Cost {
         title: title.to_owned(),
         tallies: [Some(tally(1_000)), many],
     };
-    Gathered {
+    Survey {
         columns: columns(),
-        lines: vec![
-            line("blocking", None),
-            line("multiplexing-epoll/level", Some(tally(20))),
+        costs: vec![
+            cost("blocking", None),
+            cost("multiplexing-epoll/level", Some(tally(20))),
         ],
         timelines: vec![(
             "blocking".to_owned(),

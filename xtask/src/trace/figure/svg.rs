@@ -165,10 +165,9 @@ fn block(
 
 /// What a column says in words, cut into lines.
 fn sentences(column: &Column) -> Vec<String> {
-    let said = &column.said;
-    let all = [&said.waits, &said.learns, &said.copies].into_iter();
+    let all = column.account.sentences().into_iter();
     all.flat_map(|text| {
-        let lines = wrap(text, LETTERS).into_iter().enumerate();
+        let lines = wrap(&text, LETTERS).into_iter().enumerate();
         lines.map(|(place, line)| match place {
             0 => format!("– {line}"),
             _ => format!("\u{a0}\u{a0} {line}"),
@@ -283,11 +282,8 @@ fn names(columns: &[Column]) -> String {
 /// For those who do not see it.
 fn description(columns: &[Column]) -> String {
     let said = columns.iter().map(|column| {
-        let said = &column.said;
-        format!(
-            "{}: {}; {}; {}.",
-            column.title, said.waits, said.learns, said.copies
-        )
+        let sentences = column.account.sentences();
+        format!("{}: {}.", column.title, sentences.join("; "))
     });
     said.collect::<Vec<_>>().join(" ")
 }

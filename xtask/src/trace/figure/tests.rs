@@ -2,6 +2,7 @@
 
 use roxmltree::{Document, Node};
 
+use super::account::{Copier, Learning};
 use super::column::{Bar, Row};
 use super::{Column, filled, heights, in_lines, lanes, sample, svg};
 
@@ -103,10 +104,12 @@ fn words_say_who_waits_and_who_copies() {
     ];
     for (column, row) in sample::columns().iter().zip(rows) {
         let (waits, learns, copies) = row;
-        let said = &column.said;
-        assert_eq!(said.waits, format!("waits in {waits}"));
-        assert_eq!(said.learns, format!("learns by {learns}"));
-        assert_eq!(said.copies, format!("copies in {copies}"));
+        let expected = [
+            format!("waits in {waits}"),
+            format!("learns by {learns}"),
+            format!("copies in {copies}"),
+        ];
+        assert_eq!(column.account.sentences(), expected);
     }
 }
 
@@ -130,11 +133,12 @@ fn a_queued_signal_is_drawn_as_a_ready_list_is() {
     let find = |title| all.iter().find(|it| it.title == title).unwrap();
     let (epoll, signals) = (find("multiplexing-epoll"), find("signal-driven"));
     assert_eq!(states(epoll), states(signals));
-    let words = |text: &str| text.replace("epoll_wait", "ppoll");
-    assert_eq!(words(&epoll.said.waits), signals.said.waits);
-    let learns = words(&epoll.said.learns);
-    assert!(signals.said.learns.starts_with(&learns), "{:?}", signals.said);
-    assert_eq!(epoll.said.copies, signals.said.copies);
+    let (epoll, signals) = (&epoll.account, &signals.account);
+    assert_eq!(epoll.waits.main, Some("epoll_wait"));
+    assert_eq!(signals.waits.main, Some("ppoll"));
+    assert_eq!(epoll.learns, Learning::Return("epoll_wait", None));
+    assert_eq!(signals.learns, Learning::Return("ppoll", Some("read")));
+    assert_eq!(epoll.copies, signals.copies);
 }
 
 #[test]
@@ -148,10 +152,7 @@ fn a_ring_copies_in_its_call_only_if_it_was_set_up_so() {
     let row = &other.bands[2][0];
     assert_eq!((row.text.as_str(), row.kernel), ("kernel: recv = 6", true));
     assert_eq!(row.bars, [Bar::Asleep]);
-    assert_eq!(
-        other.said.copies,
-        "copies in no call: the kernel does, at any moment"
-    );
+    assert_eq!(other.account.copies, Copier::Kernel);
 }
 
 #[test]
@@ -173,8 +174,7 @@ fn a_call_that_meets_the_data_copies_it() {
     let texts = column.bands[2].iter().map(|row| row.text.as_str());
     assert_eq!(texts.collect::<Vec<_>>(), ["recvfrom = 6"]);
     assert!(column.bands[2][0].learns);
-    let learns = "learns by the return of recvfrom, after the copy";
-    assert_eq!(column.said.learns, learns);
+    assert_eq!(column.account.learns, Learning::Copy("recvfrom"));
 }
 
 /// As wide as its text can be, from where to where.

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use super::seen::{Made, Seen};
 use super::{BOTH, Rule, TCP, UDP};
 use crate::trace::calls::Family;
-use crate::trace::figure::Column;
+use crate::trace::figure::{Column, Learning};
 use crate::trace::scene::Marks;
 use crate::trace::steps::{Deed, Step, defers_copies, is_delivered};
 
@@ -68,16 +68,14 @@ fn learns_when_its_wait_returns(seen: &Seen) -> Result<()> {
     }
     let (steps, marks) = with_long_silence(seen);
     let column = Column::new("", &steps, &marks);
-    let said = column.context("the figure shows no request")?.said;
-    let (waits, learns) = (
-        format!("waits in {}", wait.call.name),
-        format!("learns by the return of {}", wait.call.name),
-    );
+    let account = column.context("the figure shows no request")?.account;
+    let call = wait.call.name;
+    let returns =
+        matches!(account.learns, Learning::Return(it, _) if it == call);
     ensure!(
-        said.waits == waits && said.learns.starts_with(&learns),
-        "the figure says otherwise: {}, {}",
-        said.waits,
-        said.learns
+        account.waits.main == Some(call) && returns,
+        "the figure says otherwise: {}",
+        account.sentences().join("; ")
     );
     Ok(())
 }
