@@ -9,8 +9,7 @@ use anyhow::{Result, anyhow};
 use super::case::{Subject, skip};
 use crate::model::Transport;
 use crate::trace::event::Refusal;
-use crate::trace::rules::Seen;
-use crate::trace::scene;
+use crate::trace::scene::{self, Recording};
 
 /// How long the client is silent: here nobody looks at the time.
 const SILENCE: Duration = Duration::ZERO;
@@ -18,7 +17,7 @@ const SILENCE: Duration = Duration::ZERO;
 /// How a scene went.
 #[derive(Clone, Debug)]
 enum Outcome {
-    Seen(Arc<Seen>),
+    Recorded(Arc<Recording>),
     /// The machine does not let us trace, or the kernel can't run the model.
     Refused(String),
     Failed(String),
@@ -36,14 +35,14 @@ impl Scenes {
         &self,
         subject: &Subject,
         transport: Transport,
-    ) -> Result<Arc<Seen>> {
+    ) -> Result<Arc<Recording>> {
         let key = (subject.title(), transport);
         let place = {
             let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(all.entry(key).or_default())
         };
         match place.get_or_init(|| play(subject, transport)) {
-            Outcome::Seen(seen) => Ok(Arc::clone(seen)),
+            Outcome::Recorded(scene) => Ok(Arc::clone(scene)),
             Outcome::Refused(why) => Err(skip(why.clone())),
             Outcome::Failed(why) => Err(anyhow!("{why}")),
         }
@@ -53,7 +52,7 @@ impl Scenes {
 fn play(subject: &Subject, transport: Transport) -> Outcome {
     let (program, variant) = (&subject.program, &subject.variant);
     match scene::play_with(program, variant, transport, SILENCE) {
-        Ok(played) => Outcome::Seen(Arc::new(Seen::new(&played))),
+        Ok(scene) => Outcome::Recorded(Arc::new(scene)),
         Err(error) => match error.downcast_ref::<Refusal>() {
             // One reason for all, whichever server it was.
             Some(refused) => Outcome::Refused(refused.to_string()),

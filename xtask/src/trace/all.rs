@@ -11,8 +11,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::count;
 use super::event::Refusal;
 use super::figure::Column;
-use super::scene::Marks;
-use super::steps::{Step, steps};
+use super::scene::Recording;
 use super::survey::{CONNECTIONS, Cost, Survey};
 use super::timeline::{Detail, Timeline};
 use super::{figure, page, render, scene, table};
@@ -120,24 +119,21 @@ impl Survey {
         let title = model.title(variant);
         let is_shown = is_in_figure(model, variant);
         if is_shown || extent.timelines {
-            let played = scene::play(program, variant, Transport::Tcp)?;
-            let steps = steps(&played.trace.events);
+            let scene = scene::play(program, variant, Transport::Tcp)?;
             if is_shown {
                 let name = match model.family.as_str() {
                     "asynchronous" => &title,
                     _ => &model.name,
                 };
-                self.columns.push(column(name, &steps, &played.marks)?);
+                self.columns.push(column(name, &scene)?);
             }
             if is_shown && waits_otherwise_for_datagrams(model) {
-                let played = scene::play(program, variant, Transport::Udp)?;
-                let steps = super::steps::steps(&played.trace.events);
+                let scene = scene::play(program, variant, Transport::Udp)?;
                 let name = format!("{}, UDP", model.name);
-                self.columns.push(column(&name, &steps, &played.marks)?);
+                self.columns.push(column(&name, &scene)?);
             }
             if extent.timelines {
-                let timeline =
-                    Timeline::new(&steps, &played.marks, None, Detail::Scene);
+                let timeline = Timeline::new(&scene, None, Detail::Scene);
                 let text = render::render(&timeline, None);
                 let text = console::strip_ansi_codes(&text).into_owned();
                 self.timelines.push((title.clone(), text));
@@ -176,8 +172,8 @@ fn waits_otherwise_for_datagrams(model: &Model) -> bool {
         && model.transports.contains(&Transport::Udp)
 }
 
-fn column(title: &str, steps: &[Step], marks: &Marks) -> Result<Column> {
-    Column::new(title, steps, marks).context("the trace shows no request")
+fn column(title: &str, scene: &Recording) -> Result<Column> {
+    Column::new(title, scene).context("the trace shows no request")
 }
 
 fn progress(steps: usize) -> ProgressBar {

@@ -125,14 +125,13 @@ fn show(
     flags: &Flags,
 ) -> Result<()> {
     let program = build::binary(workspace, model);
-    let played = scene::play(&program, variant, transport)?;
-    let steps = steps::steps(&played.trace.events);
-    let phases = Phases::find(&steps, &played.marks);
+    let scene = scene::play(&program, variant, transport)?;
+    let phases = Phases::find(&scene);
     let phases = phases.context("the trace does not show the request")?;
-    let buffer = buffer(&steps[phases.copier]);
+    let buffer = buffer(&scene.steps[phases.copier]);
     let copying = copying::measure(phases.bytes, buffer)?;
     let detail = if flags.raw { Detail::Raw } else { Detail::Scene };
-    let timeline = Timeline::new(&steps, &played.marks, Some(copying), detail);
+    let timeline = Timeline::new(&scene, Some(copying), detail);
     let text = render::render(&timeline, screen::width());
     screen::print(&text)
 }

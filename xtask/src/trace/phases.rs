@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::call::CallStep;
 use super::calls::Family;
-use super::scene::Marks;
+use super::scene::Recording;
 use super::steps::{Deed, Step, defers_copies};
 
 /// A call that takes no longer is not asleep, and one that began so shortly
@@ -50,7 +50,7 @@ pub enum Place {
 
 impl Phases {
     /// None where the request was never received.
-    pub fn find(steps: &[Step], marks: &Marks) -> Option<Self> {
+    pub fn find(Recording { steps, marks }: &Recording) -> Option<Self> {
         let arrival = marks.sending;
         let (copier, bytes) = copier(steps, arrival)?;
         let copy = &steps[copier];
@@ -155,12 +155,12 @@ pub fn returns_eagain(call: &CallStep) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::tape::{MAIN, Tape, at, epoll_event, marks};
+    use crate::trace::tape::{MAIN, Tape, at, epoll_event};
 
     /// What was found: where the phases begin and end, in ms; whether somebody
     /// was asleep; how many calls returned EAGAIN.
     fn found(tape: &Tape) -> ([f64; 4], bool, usize) {
-        let phases = Phases::find(&tape.steps(), &marks()).unwrap();
+        let phases = Phases::find(&tape.recording()).unwrap();
         let (waiting, copying) = (phases.waiting, phases.copying);
         let all = [waiting.0, waiting.1, copying.0, copying.1];
         let start = at(0.0).as_secs_f64();
@@ -245,7 +245,7 @@ mod tests {
     #[test]
     fn a_ring_that_defers_copies_in_the_call() {
         let place =
-            |tape: &Tape| Phases::find(&tape.steps(), &marks()).unwrap().place;
+            |tape: &Tape| Phases::find(&tape.recording()).unwrap().place;
         assert_eq!(place(&completed(Tape::serving())), Place::Kernel);
         let deferring = completed(Tape::serving().deferring());
         assert_eq!(place(&deferring), Place::Enter);
@@ -278,6 +278,6 @@ mod tests {
     #[test]
     fn without_a_request_there_are_no_phases() {
         let tape = Tape::serving().eagain(1.0).eagain(100.5);
-        assert_eq!(Phases::find(&tape.steps(), &marks()), None);
+        assert_eq!(Phases::find(&tape.recording()), None);
     }
 }

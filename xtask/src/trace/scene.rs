@@ -13,7 +13,8 @@ use nix::sys::signal::Signal;
 
 use super::event::{Refusal, now};
 use super::rest::Watch;
-use super::tracer::{Trace, Tracee};
+use super::steps::{Step, steps};
+use super::tracer::Tracee;
 use crate::model::{Transport, Variant};
 use crate::server::{
     CANNOT_RUN_HERE, Ready, line_in_time, tie, without_prefix,
@@ -46,10 +47,10 @@ pub struct Marks {
     pub stopping: Duration,
 }
 
-/// A scene that was played.
-#[derive(Debug)]
-pub struct Played {
-    pub trace: Trace,
+/// A scene, as it went.
+#[derive(Clone, Debug)]
+pub struct Recording {
+    pub steps: Vec<Step>,
     pub marks: Marks,
 }
 
@@ -58,7 +59,7 @@ pub fn play(
     program: &Path,
     variant: &Variant,
     transport: Transport,
-) -> Result<Played> {
+) -> Result<Recording> {
     play_with(program, variant, transport, SILENCE)
 }
 
@@ -69,7 +70,7 @@ pub fn play_with(
     variant: &Variant,
     transport: Transport,
     silence: Duration,
-) -> Result<Played> {
+) -> Result<Recording> {
     let mut tracee = start(program, &variant.args, transport)?;
     let address = match ready(&mut tracee, transport) {
         Ok(address) => address,
@@ -95,7 +96,7 @@ pub fn play_with(
     })?;
     let marks = Marks { stopping, ..conversation? };
     ensure!(trace.status.success(), "the server ended with {}", trace.status);
-    Ok(Played { trace, marks })
+    Ok(Recording { steps: steps(&trace.events), marks })
 }
 
 /// Starts a server under the tracer, on a port of the kernel's choice.
@@ -117,7 +118,7 @@ pub fn start(
 pub fn ready(tracee: &mut Tracee, transport: Transport) -> Result<SocketAddr> {
     let stdout = tracee.stdout().context("the server has no output")?;
     let line = line_in_time(stdout, PATIENCE)?;
-    ensure!(!line.is_empty(), SaidNothing);
+    ensure!(!line.is_empty(), NoReadyLine);
     let ready: Ready = line.parse()?;
     let address = match transport {
         Transport::Tcp => ready.tcp,
@@ -129,7 +130,7 @@ pub fn ready(tracee: &mut Tracee, transport: Transport) -> Result<SocketAddr> {
 /// The server has closed its output instead of saying that it is ready.
 #[derive(Debug, thiserror::Error)]
 #[error("the server has closed its output")]
-struct SaidNothing;
+struct NoReadyLine;
 
 /// Why there is no ready line: a server that says nothing has ended, and has
 /// said why elsewhere.
@@ -137,7 +138,7 @@ pub fn without_ready_line(
     mut tracee: Tracee,
     error: anyhow::Error,
 ) -> anyhow::Error {
-    if !error.is::<SaidNothing>() {
+    if !error.is::<NoReadyLine>() {
         return error;
     }
     let stderr = tracee.stderr();

@@ -28,8 +28,14 @@ use super::decode::completed;
 use super::event::{SI_ASYNCIO, Signal};
 use super::names;
 use super::role::Role;
+use super::scene::Recording;
 use super::steps::{Deed, Done, Step};
-use super::tape::{MAIN, at};
+use super::tape::{MAIN, at, marks};
+
+/// The scene of a text.
+pub fn recording(text: &str) -> Recording {
+    Recording { steps: script(text), marks: marks() }
+}
 
 /// The steps of a text, a line each.
 pub fn script(text: &str) -> Vec<Step> {

@@ -9,7 +9,7 @@ use super::calls::Operation;
 use super::event::{
     Call, Completion, Event, Memory, Outcome, Refusal, Signal, Submission, What,
 };
-use super::scene::Marks;
+use super::scene::{Marks, Recording};
 use super::steps::{Step, steps};
 
 /// The one process of most tests.
@@ -168,6 +168,10 @@ impl Tape {
 
     pub fn steps(&self) -> Vec<Step> {
         steps(&self.events)
+    }
+
+    pub fn recording(&self) -> Recording {
+        Recording { steps: self.steps(), marks: marks() }
     }
 
     /// The last call, as the timeline has it.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::copying::Copying;
 use super::lines::{Line, LineKind, Phase, Writer, entries, names};
 use super::phases::{Phases, Place};
-use super::scene::{Marks, REPLY, REQUEST};
+use super::scene::{Marks, REPLY, REQUEST, Recording};
 use super::steps::Step;
 use super::values::length;
 use crate::compare::number::count;
@@ -33,12 +33,12 @@ pub enum Detail {
 
 impl Timeline {
     pub fn new(
-        steps: &[Step],
-        marks: &Marks,
+        recording: &Recording,
         copying: Option<Copying>,
         detail: Detail,
     ) -> Self {
-        let phases = Phases::find(steps, marks);
+        let Recording { steps, marks } = recording;
+        let phases = Phases::find(recording);
         let client = client_marks(marks);
         let (shown, before, behind) = match detail {
             Detail::Raw => ((0..steps.len()).collect(), 0, 0),
@@ -170,10 +170,10 @@ fn scene(steps: &[Step], marks: &Marks) -> (Vec<usize>, usize, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::tape::{MAIN, Tape, marks};
+    use crate::trace::tape::{MAIN, Tape};
 
     fn texts(tape: &Tape, detail: Detail) -> Vec<String> {
-        let timeline = Timeline::new(&tape.steps(), &marks(), None, detail);
+        let timeline = Timeline::new(&tape.recording(), None, detail);
         let text = |line: &Line| {
             let mark = match line.phase {
                 None => ' ',
@@ -282,8 +282,7 @@ mod tests {
             .call(1.4, 1.5, "clone3", [], 101, &[], &[])
             .enter(101, 2.0, "read", [4, 0, 9], &[])
             .exit(101, 100.4, 6, &[(1, b"PING\r\n")]);
-        let timeline =
-            Timeline::new(&tape.steps(), &marks(), None, Detail::Scene);
+        let timeline = Timeline::new(&tape.recording(), None, Detail::Scene);
         let quiet: Vec<_> =
             timeline.lines.iter().filter(|l| l.text.contains("mm")).collect();
         assert_eq!(quiet.len(), 1);

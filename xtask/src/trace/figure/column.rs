@@ -10,7 +10,7 @@ use crate::trace::call::CallStep;
 use crate::trace::calls::Family;
 use crate::trace::fold::fold;
 use crate::trace::phases::{Phases, Place, returns_eagain, sleeps_at};
-use crate::trace::scene::Marks;
+use crate::trace::scene::{Marks, Recording};
 use crate::trace::steps::{Deed, Done, Step};
 
 use super::account::Account;
@@ -68,8 +68,9 @@ pub enum Bar {
 
 impl Column {
     /// None where the trace does not show the request.
-    pub fn new(title: &str, steps: &[Step], marks: &Marks) -> Option<Self> {
-        let phases = Phases::find(steps, marks)?;
+    pub fn new(title: &str, recording: &Recording) -> Option<Self> {
+        let Recording { steps, marks } = recording;
+        let phases = Phases::find(recording)?;
         let story = Story::new(steps, &phases);
         let moments = moments(steps, marks, &phases, &story);
         let learns = learns(&moments, &phases, &story);

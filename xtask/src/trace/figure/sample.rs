@@ -3,12 +3,11 @@
 use super::Column;
 use crate::trace::count::Tally;
 use crate::trace::counter::{Calls, Count};
-use crate::trace::script::script;
+use crate::trace::script::recording;
 use crate::trace::survey::{Cost, Survey};
-use crate::trace::tape::marks;
 
 fn column(title: &str, text: &str) -> Column {
-    Column::new(title, &script(text), &marks()).unwrap()
+    Column::new(title, &recording(text)).unwrap()
 }
 
 fn blocking() -> Column {

@@ -3,9 +3,9 @@
 
 mod answers;
 mod connections;
+mod invocation;
 mod learning;
 mod registrations;
-mod seen;
 #[cfg(test)]
 mod tests;
 mod waits;
@@ -13,7 +13,7 @@ mod waits;
 use anyhow::{Context, Result};
 
 use crate::model::Transport;
-pub use seen::Seen;
+use crate::trace::scene::Recording;
 
 /// One rule.
 #[derive(Clone, Copy, Debug)]
@@ -25,13 +25,13 @@ pub struct Rule {
     pub transports: &'static [Transport],
     /// The reason; a failure says it first.
     pub why: &'static str,
-    check: fn(&Seen) -> Result<()>,
+    check: fn(&Recording) -> Result<()>,
 }
 
 impl Rule {
     /// Fails with the reason, and with what was seen that is against it.
-    pub fn check(&self, seen: &Seen) -> Result<()> {
-        (self.check)(seen).context(self.why)
+    pub fn check(&self, scene: &Recording) -> Result<()> {
+        (self.check)(scene).context(self.why)
     }
 }
 

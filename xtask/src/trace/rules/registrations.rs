@@ -2,11 +2,12 @@
 
 use anyhow::{Result, ensure};
 
-use super::seen::{Made, Seen};
+use super::invocation::Invocation;
 use super::{BOTH, Rule, TCP};
 use crate::trace::call::Registration;
 use crate::trace::calls::Family;
 use crate::trace::role::Role;
+use crate::trace::scene::Recording;
 use crate::trace::steps::Deed;
 
 pub const RULES: &[Rule] = &[
@@ -27,9 +28,9 @@ pub const RULES: &[Rule] = &[
         models: &["multiplexing-epoll/level"],
         transports: TCP,
         why: "a socket is reported whenever it is ready",
-        check: |seen| {
+        check: |scene| {
             let other = libc::EPOLLET | libc::EPOLLONESHOT;
-            seen.never(|made| {
+            scene.never(|made| {
                 registration(made).is_some_and(|how| how.asks_for(other))
             })
         },
@@ -43,8 +44,8 @@ pub const RULES: &[Rule] = &[
         ],
         transports: TCP,
         why: "a socket is reported when something new has happened",
-        check: |seen| {
-            seen.never(|made| {
+        check: |scene| {
+            scene.never(|made| {
                 registration(made)
                     .is_some_and(|how| !how.asks_for(libc::EPOLLET))
             })
@@ -97,32 +98,32 @@ pub const RULES: &[Rule] = &[
 ];
 
 /// Adds a client to a set, or changes what is known of it there.
-fn registration<'a>(made: &Made<'a>) -> Option<&'a Registration> {
+fn registration<'a>(made: &Invocation<'a>) -> Option<&'a Registration> {
     let how = made.call.registration()?;
     let is_client = matches!(how.role, Role::Client(_));
     (is_client && how.operation != libc::EPOLL_CTL_DEL).then_some(how)
 }
 
-fn registers_once(seen: &Seen) -> Result<()> {
-    let calls = seen.calls();
+fn registers_once(scene: &Recording) -> Result<()> {
+    let calls = scene.calls();
     let all: Vec<_> = calls.filter(|it| registration(it).is_some()).collect();
     ensure!(!all.is_empty(), "no epoll_ctl adds the client");
     if let Some(again) = all.get(1) {
-        anyhow::bail!("{} again", seen.tell(again));
+        anyhow::bail!("{} again", scene.tell(again));
     }
     Ok(())
 }
 
-fn rearms(seen: &Seen) -> Result<()> {
+fn rearms(scene: &Recording) -> Result<()> {
     let mut disarmed: Vec<&Role> = Vec::new();
     let mut reports = 0;
-    for made in seen.calls() {
+    for made in scene.calls() {
         let call = made.call;
         if let Some(how) = registration(&made) {
             ensure!(
                 how.asks_for(libc::EPOLLONESHOT),
                 "{}, without EPOLLONESHOT",
-                seen.tell(&made)
+                scene.tell(&made)
             );
             disarmed.retain(|role| **role != how.role);
         } else if call.family == Family::Close {
@@ -141,10 +142,10 @@ fn rearms(seen: &Seen) -> Result<()> {
 }
 
 /// The last call before a wait has found less than it had room for.
-fn reads_until_empty(seen: &Seen) -> Result<()> {
-    let copier = seen.copier()?.tid;
+fn reads_until_empty(scene: &Recording) -> Result<()> {
+    let copier = scene.copier()?.tid;
     let mut full = None;
-    for made in seen.calls().filter(|made| made.step.tid == copier) {
+    for made in scene.calls().filter(|made| made.step.tid == copier) {
         let waits = matches!(made.call.family, Family::Readiness);
         if made.is(Family::Receive) && made.is_about_client() {
             let room = made.call.room();
@@ -154,15 +155,15 @@ fn reads_until_empty(seen: &Seen) -> Result<()> {
             anyhow::bail!(
                 "a receive has brought all {room} bytes that it had room for, \
                  and {} without another",
-                seen.tell(&made)
+                scene.tell(&made)
             );
         }
     }
     Ok(())
 }
 
-fn transfers_are_operations(seen: &Seen) -> Result<()> {
-    seen.never(|made| {
+fn transfers_are_operations(scene: &Recording) -> Result<()> {
+    scene.never(|made| {
         let about = made.call.role();
         let listens = matches!(about, Some(Role::Listener(_)));
         let transfers =
@@ -170,24 +171,24 @@ fn transfers_are_operations(seen: &Seen) -> Result<()> {
         transfers && made.is_about_client()
             || made.is(Family::Accept) && listens
     })?;
-    let copier = seen.copier()?;
+    let copier = scene.copier()?;
     ensure!(
         matches!(copier.deed, Deed::Completed(_)),
         "{} receives the request itself",
-        seen.who(copier.tid)
+        scene.who(copier.tid)
     );
     Ok(())
 }
 
-fn one_call_a_round(seen: &Seen) -> Result<()> {
-    let (first, last) = (seen.marks.sending, seen.marks.answered);
-    seen.never(|made| {
+fn one_call_a_round(scene: &Recording) -> Result<()> {
+    let (first, last) = (scene.marks.sending, scene.marks.answered);
+    scene.never(|made| {
         (first..last).contains(&made.step.at) && !made.is(Family::Ring)
     })
 }
 
-fn one_receive(seen: &Seen) -> Result<()> {
-    let handed = seen.calls().flat_map(|made| &made.call.submitted);
+fn one_receive(scene: &Recording) -> Result<()> {
+    let handed = scene.calls().flat_map(|made| &made.call.submitted);
     let receives = handed.filter(|it| {
         it.operation.family == Family::Receive && it.role.carries_requests()
     });
