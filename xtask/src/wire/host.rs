@@ -33,7 +33,7 @@ const A_MOMENT: Duration = Duration::from_millis(100);
 /// A server that listens. Dropped, it is killed with all its children.
 #[derive(Debug)]
 pub struct Host {
-    serving: Serving,
+    server: Process,
     address: SocketAddr,
     errors: File,
     /// Why it is not traced, if it is not.
@@ -41,7 +41,7 @@ pub struct Host {
 }
 
 #[derive(Debug)]
-enum Serving {
+enum Process {
     Traced(Tracee),
     Plain(Plain),
 }
@@ -80,8 +80,8 @@ impl Host {
             Ok(command)
         };
         let mut untraced = None;
-        let serving = match Tracee::start(command()?) {
-            Ok(tracee) => Serving::Traced(tracee),
+        let server = match Tracee::start(command()?) {
+            Ok(tracee) => Process::Traced(tracee),
             Err(error) => {
                 let refusal = error.downcast_ref::<Refusal>();
                 let Some(why) = refusal.map(Refusal::to_string) else {
@@ -92,11 +92,11 @@ impl Host {
                 let child = child.with_context(|| {
                     format!("cannot start {}", program.display())
                 })?;
-                Serving::Plain(Plain(child))
+                Process::Plain(Plain(child))
             }
         };
         let nowhere = ([0; 4], 0).into();
-        let host = Self { serving, address: nowhere, errors, untraced };
+        let host = Self { server, address: nowhere, errors, untraced };
         host.wait_until_ready(transport)
     }
 
@@ -105,9 +105,9 @@ impl Host {
     }
 
     fn stdout(&mut self) -> Option<ChildStdout> {
-        match &mut self.serving {
-            Serving::Traced(tracee) => tracee.stdout(),
-            Serving::Plain(Plain(child)) => child.stdout.take(),
+        match &mut self.server {
+            Process::Traced(tracee) => tracee.stdout(),
+            Process::Plain(Plain(child)) => child.stdout.take(),
         }
     }
 
@@ -154,9 +154,9 @@ impl Host {
 
     /// The first of its processes, and its process group.
     pub fn leader(&self) -> Pid {
-        match &self.serving {
-            Serving::Traced(tracee) => tracee.pid(),
-            Serving::Plain(Plain(child)) => server::pid(child),
+        match &self.server {
+            Process::Traced(tracee) => tracee.pid(),
+            Process::Plain(Plain(child)) => server::pid(child),
         }
     }
 
@@ -169,18 +169,18 @@ impl Host {
 
     /// Of a server that has ended.
     fn status(self) -> Result<Option<ExitStatus>> {
-        Ok(match self.serving {
-            Serving::Traced(tracee) => Some(tracee.wait()?.status),
-            Serving::Plain(mut plain) => plain.0.wait().ok(),
+        Ok(match self.server {
+            Process::Traced(tracee) => Some(tracee.wait()?.status),
+            Process::Plain(mut plain) => plain.0.wait().ok(),
         })
     }
 
     /// Stops it, and says what it has done, as far as that was seen.
     pub fn stop(self) -> Result<Vec<Event>> {
-        match self.serving {
-            Serving::Traced(tracee) => Ok(tracee.stop()?.events),
+        match self.server {
+            Process::Traced(tracee) => Ok(tracee.stop()?.events),
             // Stopping is not what is shown.
-            Serving::Plain(plain) => {
+            Process::Plain(plain) => {
                 drop(plain);
                 Ok(Vec::new())
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use etherparse::TcpHeader;
 
-use super::call::{Call, Kind};
+use super::call::{Call, CallKind};
 use super::packet::{Packet, Side};
 use super::story::{Moment, What};
 
@@ -18,8 +18,8 @@ struct Reader {
     /// When connect(2) returned.
     connected: Option<Duration>,
     handshake: Handshake,
-    client: Sent,
-    server: Sent,
+    client: Outgoing,
+    server: Outgoing,
     first_fin: Option<Side>,
     /// What a packet with nothing but an acknowledgement is has been said.
     explained: bool,
@@ -35,7 +35,7 @@ enum Handshake {
 
 /// What one side has sent.
 #[derive(Debug, Default)]
-struct Sent {
+struct Outgoing {
     /// The sequence number behind the last one used.
     next: Option<u32>,
     /// When that was, until it is acknowledged.
@@ -45,7 +45,7 @@ struct Sent {
 
 /// What a packet acknowledges that nothing has acknowledged before.
 #[derive(Clone, Copy, Debug)]
-struct Acknowledged {
+struct Acknowledgement {
     after: Duration,
     fin: bool,
 }
@@ -80,7 +80,7 @@ fn datagram(from: Side) -> &'static str {
 }
 
 impl Reader {
-    fn sent(&mut self, side: Side) -> &mut Sent {
+    fn sent(&mut self, side: Side) -> &mut Outgoing {
         match side {
             Side::Client => &mut self.client,
             Side::Server => &mut self.server,
@@ -93,7 +93,8 @@ impl Reader {
         let acknowledged = self.acknowledge(packet, tcp);
         self.advance(packet, tcp);
         Some(if again {
-            "Sent again: no acknowledgement of it has come in time.".to_owned()
+            "Sent again: no acknowledgement of it has come in time."
+                .to_owned()
         } else if tcp.rst {
             "A reset: the connection is given up at once. Nothing answers it, \
              and neither side keeps anything of the connection."
@@ -134,14 +135,14 @@ impl Reader {
         &mut self,
         packet: &Packet,
         tcp: &TcpHeader,
-    ) -> Option<Acknowledged> {
+    ) -> Option<Acknowledgement> {
         let other = self.sent(packet.from.other());
         let number = tcp.acknowledgment_number;
         if !tcp.ack || !is_up_to(other.next?, number) {
             return None;
         }
         let after = packet.at.saturating_sub(other.waits.take()?);
-        Some(Acknowledged { after, fin: other.fin })
+        Some(Acknowledgement { after, fin: other.fin })
     }
 
     fn advance(&mut self, packet: &Packet, tcp: &TcpHeader) {
@@ -155,7 +156,7 @@ impl Reader {
         }
     }
 
-    fn fin(&mut self, from: Side, also: Option<Acknowledged>) -> String {
+    fn fin(&mut self, from: Side, also: Option<Acknowledgement>) -> String {
         let name = name(from);
         match self.first_fin {
             None => {
@@ -177,7 +178,7 @@ impl Reader {
     fn acknowledges(
         &mut self,
         from: &str,
-        what: Acknowledged,
+        what: Acknowledgement,
     ) -> Option<String> {
         let both = self.client.fin && self.server.fin;
         if what.fin && both {
@@ -211,11 +212,11 @@ impl Reader {
 
     fn returned(&mut self, call: &Call, at: Duration) -> Option<String> {
         match call.kind {
-            Kind::Connect => {
+            CallKind::Connect => {
                 self.connected = Some(at);
                 None
             }
-            Kind::Accept => {
+            CallKind::Accept => {
                 let after = at.saturating_sub(self.connected?);
                 Some(format!(
                     "Only now does the server's program know of the client, \
@@ -223,7 +224,7 @@ impl Reader {
                     span(after)
                 ))
             }
-            Kind::Receive(0) => {
+            CallKind::Receive(0) => {
                 let other = name(call.side.other());
                 Some(format!(
                     "0 is the end of file: the {other}'s FIN has been reached."
@@ -234,7 +235,7 @@ impl Reader {
     }
 }
 
-fn carries(from: Side, also: Option<Acknowledged>) -> String {
+fn carries(from: Side, also: Option<Acknowledgement>) -> String {
     match (from, also) {
         (Side::Client, None) => "The bytes wait in the server's receive \
                                  buffer until a call takes them."

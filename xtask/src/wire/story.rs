@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::call::{Call, Kind};
+use super::call::{Call, CallKind, Origin};
 use super::packet::{Packet, Side};
 
 /// What happens at one moment.
@@ -119,13 +119,13 @@ fn settle(packets: &[Packet], calls: &mut [Call]) {
         let mut end = mine.end;
         for call in calls.iter_mut().filter(|call| call.side == side) {
             let (sends, awaits) = match call.kind {
-                Kind::Connect => (mine.syn, theirs.syn),
-                Kind::Accept => (None, theirs.complete),
-                Kind::Send(_) => (sent.next(), None),
-                Kind::Receive(0) => (None, theirs.end),
-                Kind::Receive(_) => (None, received.next()),
-                Kind::Shutdown | Kind::Close => (end.take(), None),
-                Kind::Other => (None, None),
+                CallKind::Connect => (mine.syn, theirs.syn),
+                CallKind::Accept => (None, theirs.complete),
+                CallKind::Send(_) => (sent.next(), None),
+                CallKind::Receive(0) => (None, theirs.end),
+                CallKind::Receive(_) => (None, received.next()),
+                CallKind::Shutdown | CallKind::Close => (end.take(), None),
+                CallKind::Other => (None, None),
             };
             if let Some(sends) = sends
                 && call.begun < sends + DISAGREEMENT
@@ -144,13 +144,13 @@ fn settle(packets: &[Packet], calls: &mut [Call]) {
 
 /// No call of a thread begins before the last one has returned.
 fn keep_threads_in_order(calls: &mut [Call]) {
-    let mut next: HashMap<u32, Duration> = HashMap::new();
+    let mut next: HashMap<Origin, Duration> = HashMap::new();
     for call in calls.iter_mut().rev() {
         if let (Some(ended), Some(next)) =
-            (&mut call.ended, next.get(&call.thread))
+            (&mut call.ended, next.get(&call.origin))
         {
             *ended = (*ended).min(*next);
         }
-        next.insert(call.thread, call.begun);
+        next.insert(call.origin, call.begun);
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::afterwards::Half;
-use super::call::{Call, Kind};
+use super::call::{Call, CallKind};
 use super::notes::{name, span};
 use super::packet::{Packet, Side};
 use super::scene::Scene;
@@ -37,12 +37,12 @@ pub fn sentences(scene: &Scene) -> Vec<String> {
 }
 
 fn handshake(calls: &[Call]) -> Option<String> {
-    let returned = |kind: Kind| -> Option<Duration> {
+    let returned = |kind: CallKind| -> Option<Duration> {
         let mut calls = calls.iter().filter(|call| call.kind == kind);
         calls.next()?.ended
     };
-    let connected = returned(Kind::Connect)?;
-    let accepted = returned(Kind::Accept)?;
+    let connected = returned(CallKind::Connect)?;
+    let accepted = returned(CallKind::Accept)?;
     Some(match accepted.checked_sub(connected) {
         Some(later) => format!(
             "connect() returned {} before the server had accepted: the \

@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use crate::model::Transport;
 use crate::process;
 use crate::wire::afterwards::{self, Half};
-use crate::wire::call::{Call, Kind};
+use crate::wire::call::{Call, CallKind};
 use crate::wire::capture::{Capture, NotAllowed};
 use crate::wire::client::{self, End};
 use crate::wire::host::{CannotRun, Host};
@@ -26,7 +26,7 @@ const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
 /// What was seen of a conversation.
-struct Seen {
+struct Conversation {
     packets: Vec<Packet>,
     calls: Vec<Call>,
     halves: Vec<Half>,
@@ -76,7 +76,7 @@ fn chat() {
     other.read_exact(&mut [0; 8]).unwrap();
 }
 
-fn converse(test: &str, address: IpAddr, end: End) -> Option<Seen> {
+fn converse(test: &str, address: IpAddr, end: End) -> Option<Conversation> {
     let capture = open(test)?;
     let listener = match TcpListener::bind((address, 0)) {
         Ok(listener) => listener,
@@ -98,7 +98,7 @@ fn converse(test: &str, address: IpAddr, end: End) -> Option<Seen> {
     assert_eq!(packets.len(), frames.len(), "the filter lets others in");
     assert_eq!(capture.dropped().unwrap(), 0);
     let halves = afterwards::look(&ends).unwrap();
-    Some(Seen { packets, calls, halves })
+    Some(Conversation { packets, calls, halves })
 }
 
 /// What must be there: who sends what. A segment that only acknowledges may be
@@ -145,20 +145,20 @@ fn check_numbers(packets: &[Packet]) {
 }
 
 /// That each call stands where its packet puts it.
-fn check_order(seen: &Seen) {
+fn check_order(seen: &Conversation) {
     let moments = story::tell(seen.packets.clone(), seen.calls.clone());
     let place = |what: &dyn Fn(&What) -> bool| {
         let place = moments.iter().position(|moment| what(&moment.what));
         place.unwrap_or_else(|| panic!("not in {moments:?}"))
     };
     // A call in which nothing happens has one place for both.
-    let begins = |kind: Kind| {
+    let begins = |kind: CallKind| {
         place(&|what| {
             matches!(what, What::Begins(call) | What::Passes(call)
                 if call.kind == kind)
         })
     };
-    let returns = |kind: Kind| {
+    let returns = |kind: CallKind| {
         place(&|what| {
             matches!(what, What::Returns(call) | What::Passes(call)
                 if call.kind == kind)
@@ -170,11 +170,11 @@ fn check_order(seen: &Seen) {
         )
     };
     let [syn, answer] = [Client, Server].map(|s| packet(s, Packet::is_syn));
-    assert!(begins(Kind::Connect) < syn && syn < answer);
-    assert!(answer < returns(Kind::Connect));
+    assert!(begins(CallKind::Connect) < syn && syn < answer);
+    assert!(answer < returns(CallKind::Connect));
     let carries = |packet: &Packet| !packet.payload.is_empty();
-    assert!(begins(Kind::Send(6)) < packet(Client, carries));
-    assert!(packet(Server, carries) < returns(Kind::Receive(7)));
+    assert!(begins(CallKind::Send(6)) < packet(Client, carries));
+    assert!(packet(Server, carries) < returns(CallKind::Receive(7)));
 }
 
 const HANDSHAKE_AND_PING: [&str; 5] = [

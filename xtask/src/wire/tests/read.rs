@@ -3,11 +3,11 @@
 use crate::trace::event::Signal;
 use crate::trace::script::script;
 use crate::trace::tape::at;
-use crate::wire::call::Kind;
+use crate::wire::call::CallKind;
 use crate::wire::served::{Offset, Window, calls};
 
 /// What is shown of a trace, from 1 ms to 2 ms: text, result, kind.
-fn shown(text: &str) -> Vec<(String, String, Kind)> {
+fn shown(text: &str) -> Vec<(String, String, CallKind)> {
     let window = Window { from: at(1.0), to: at(2.0) };
     calls(&script(text), Offset::none(), window)
         .into_iter()
@@ -21,7 +21,11 @@ fn shown(text: &str) -> Vec<(String, String, Kind)> {
         .collect()
 }
 
-fn line(text: &str, result: &str, kind: Kind) -> (String, String, Kind) {
+fn line(
+    text: &str,
+    result: &str,
+    kind: CallKind,
+) -> (String, String, CallKind) {
     (text.to_owned(), result.to_owned(), kind)
 }
 
@@ -44,15 +48,19 @@ fn what_has_to_do_with_packets_is_shown() {
         main 1.18 2.01 epoll_wait(epoll; at most 5 s) = 1 signals
         main 2.02 2.03 close(client 2) = 0";
     let expected = [
-        line("epoll_wait(epoll)", "1: listener ready", Kind::Other),
-        line("accept4(listener)", "client 1", Kind::Accept),
-        line("recvfrom(client 1, 4096)", "6 \"\"…", Kind::Receive(6)),
-        line("sendto(client 1, 7)", "7", Kind::Send(7)),
-        line("recvfrom(client 1, 4096)", "0, end of file", Kind::Receive(0)),
-        line("shutdown(client 1, SHUT_WR)", "0", Kind::Shutdown),
-        line("close(client 1)", "0", Kind::Close),
+        line("epoll_wait(epoll)", "1: listener ready", CallKind::Other),
+        line("accept4(listener)", "client 1", CallKind::Accept),
+        line("recvfrom(client 1, 4096)", "6 \"\"…", CallKind::Receive(6)),
+        line("sendto(client 1, 7)", "7", CallKind::Send(7)),
+        line(
+            "recvfrom(client 1, 4096)",
+            "0, end of file",
+            CallKind::Receive(0),
+        ),
+        line("shutdown(client 1, SHUT_WR)", "0", CallKind::Shutdown),
+        line("close(client 1)", "0", CallKind::Close),
         // It ends with the stop, so it has not ended for us.
-        line("epoll_wait(epoll)", "...", Kind::Other),
+        line("epoll_wait(epoll)", "...", CallKind::Other),
     ];
     assert_eq!(shown(trace), expected);
 }
@@ -72,8 +80,8 @@ fn asking_in_vain_is_one_line() {
               main 1.104 1.105 accept4(listener) = EAGAIN";
     let both = "accept4(listener), recvfrom(client 1)";
     let expected = [
-        line(both, "EAGAIN, 8 times", Kind::Other),
-        line("recvfrom(client 1, 9)", "6 \"\"…", Kind::Receive(6)),
+        line(both, "EAGAIN, 8 times", CallKind::Other),
+        line("recvfrom(client 1, 9)", "6 \"\"…", CallKind::Receive(6)),
     ];
     assert_eq!(shown(&trace), expected);
 }
@@ -91,14 +99,14 @@ fn children_and_threads_have_names() {
         main   1.05 1.051 exit_group(0) = 0";
     let receives = |who: &str| {
         let text = format!("{who}recvfrom(client 1, 9)");
-        line(&text, "6 \"\"…", Kind::Receive(6))
+        line(&text, "6 \"\"…", CallKind::Receive(6))
     };
     let expected = [
         receives(""),
         receives("thread 1: "),
         receives("child 1: "),
-        line("close(client 1)", "0, the child has a copy", Kind::Other),
-        line("child 1: exit_group(0)", "0", Kind::Close),
+        line("close(client 1)", "0, the child has a copy", CallKind::Other),
+        line("child 1: exit_group(0)", "0", CallKind::Close),
     ];
     assert_eq!(shown(trace), expected);
 }
@@ -113,9 +121,9 @@ fn signals_and_completions_are_told_of() {
     let signal = Signal::new(libc::SIGRTMIN(), 1, 0, 0);
     let enter = "io_uring_enter(ring: send(client 1, \"\"))";
     let expected = [
-        line(enter, "1", Kind::Send(0)),
-        line("completed: recv(client 1)", "6 \"\"…", Kind::Receive(6)),
-        line(&format!("signal {signal}: client 1"), "", Kind::Other),
+        line(enter, "1", CallKind::Send(0)),
+        line("completed: recv(client 1)", "6 \"\"…", CallKind::Receive(6)),
+        line(&format!("signal {signal}: client 1"), "", CallKind::Other),
     ];
     assert_eq!(shown(trace), expected);
 }
