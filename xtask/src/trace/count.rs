@@ -5,10 +5,10 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 use super::counter::{Calls, Count};
-use super::scene;
+use super::host::{Host, Untraced};
 use crate::compare::load::{Script, closed::Closed, connection};
 use crate::compare::workload::Request;
 use crate::model::{Transport, Variant};
@@ -70,26 +70,26 @@ pub fn measure(
     connections: usize,
     span: Duration,
 ) -> Result<Tally> {
-    let mut tracee = scene::start(program, &variant.args, Transport::Tcp)?;
-    let address = match scene::ready(&mut tracee, Transport::Tcp) {
-        Ok(address) => address,
-        Err(error) => return Err(scene::without_ready_line(tracee, error)),
-    };
+    let socket = (Transport::Tcp, "127.0.0.1:0");
+    let host = Host::start(program, &variant.args, socket, Untraced::Fail)?;
+    let tracee = host.tracee().context("it is not traced")?;
     tracee.count();
     let script = Script::new(Request::Ping, 1);
     let mut streams = Vec::new();
-    connection::bring(address, &script, &mut streams, connections)
+    connection::bring(host.address(), &script, &mut streams, connections)
         .context("connecting")?;
     thread::sleep(REST);
     let mut load = Closed::new(&streams, &script, 1, connections)?;
     let before = tracee.calls();
-    let taken = load.run(span);
+    let load = load.run(span);
     let after = tracee.calls();
     drop(streams);
-    // If the server has died, that is why there are no replies.
-    let trace = tracee.stop()?;
-    ensure!(trace.status.success(), "the server ended with {}", trace.status);
-    Ok(Tally::between(&before, &after, taken?.requests))
+    let requests = match load {
+        Ok(load) => load.requests,
+        Err(error) => return Err(host.explain(error)),
+    };
+    host.stop()?;
+    Ok(Tally::between(&before, &after, requests))
 }
 
 #[cfg(test)]

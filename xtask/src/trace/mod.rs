@@ -14,6 +14,7 @@ pub mod event;
 pub mod figure;
 mod fold;
 pub mod golden;
+pub mod host;
 mod lines;
 mod memory;
 mod names;

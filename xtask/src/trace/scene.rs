@@ -1,24 +1,19 @@
 //! The scene that is traced: a server starts, a client connects, waits a known
 //! while, sends one request, reads the reply, closes; the server stops.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
-use std::process::{ChildStderr, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use nix::sys::signal::Signal;
+use anyhow::{Context as _, Result, anyhow, bail};
 
-use super::event::{Refusal, now};
+use super::event::now;
+use super::host::{Host, Untraced};
 use super::rest::Watch;
 use super::steps::{Step, steps};
-use super::tracer::Tracee;
 use crate::model::{Transport, Variant};
-use crate::server::{
-    CANNOT_RUN_HERE, Ready, line_in_time, tie, without_prefix,
-};
 
 /// What is asked, and what must be answered.
 pub const REQUEST: &[u8] = b"PING\r\n";
@@ -27,7 +22,7 @@ pub const REPLY: &[u8] = b"+PONG\r\n";
 /// How long the client is silent: between connecting and asking.
 const SILENCE: Duration = Duration::from_millis(100);
 
-/// How long the ready line may take, and a reply.
+/// How long a reply may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What the client did when, on the clock of the events.
@@ -71,101 +66,19 @@ pub fn play_with(
     transport: Transport,
     silence: Duration,
 ) -> Result<Recording> {
-    let mut tracee = start(program, &variant.args, transport)?;
-    let address = match ready(&mut tracee, transport) {
-        Ok(address) => address,
-        Err(error) => return Err(without_ready_line(tracee, error)),
-    };
-    let mut watch = Watch::new(&tracee);
+    let socket = (transport, "127.0.0.1:0");
+    let host = Host::start(program, &variant.args, socket, Untraced::Fail)?;
+    let address = host.address();
+    let mut watch = Watch::new(host.tracee().context("it is not traced")?);
     let conversation = watch.rest().and_then(|()| match transport {
         Transport::Tcp => over_tcp(address, silence, &mut watch),
         Transport::Udp => over_udp(address, silence, &mut watch),
     });
-    let stopping = now();
-    let stderr = tracee.stderr();
-    // If the server has died, that is why the conversation failed.
-    let trace = tracee.stop().map_err(|failure| {
-        let failure = match last_words(stderr) {
-            words if words.is_empty() => failure,
-            words => failure.context(format!("it said: {words}")),
-        };
-        match &conversation {
-            Err(cause) => failure.context(format!("{cause:#}")),
-            Ok(_) => failure,
-        }
-    })?;
-    let marks = Marks { stopping, ..conversation? };
-    ensure!(trace.status.success(), "the server ended with {}", trace.status);
-    Ok(Recording { steps: steps(&trace.events), marks })
-}
-
-/// Starts a server under the tracer, on a port of the kernel's choice.
-pub fn start(
-    program: &Path,
-    arguments: &[String],
-    transport: Transport,
-) -> Result<Tracee> {
-    let mut command = Command::new(program);
-    command.args(arguments);
-    command.args([&format!("--{transport}"), "127.0.0.1:0"]);
-    command.stdin(Stdio::null()).stdout(Stdio::piped());
-    command.stderr(Stdio::piped());
-    tie(&mut command, Signal::SIGKILL);
-    Tracee::start(command)
-}
-
-/// Reads the ready line.
-pub fn ready(tracee: &mut Tracee, transport: Transport) -> Result<SocketAddr> {
-    let stdout = tracee.stdout().context("the server has no output")?;
-    let line = line_in_time(stdout, PATIENCE)?;
-    ensure!(!line.is_empty(), NoReadyLine);
-    let ready: Ready = line.parse()?;
-    let address = match transport {
-        Transport::Tcp => ready.tcp,
-        Transport::Udp => ready.udp,
+    let marks = match conversation {
+        Ok(marks) => Marks { stopping: now(), ..marks },
+        Err(error) => return Err(host.explain(error)),
     };
-    address.context("the ready line lacks an address")
-}
-
-/// The server has closed its output instead of saying that it is ready.
-#[derive(Debug, thiserror::Error)]
-#[error("the server has closed its output")]
-struct NoReadyLine;
-
-/// Why there is no ready line: a server that says nothing has ended, and has
-/// said why elsewhere.
-pub fn without_ready_line(
-    mut tracee: Tracee,
-    error: anyhow::Error,
-) -> anyhow::Error {
-    if !error.is::<NoReadyLine>() {
-        return error;
-    }
-    let stderr = tracee.stderr();
-    let status = match tracee.wait() {
-        Ok(trace) => trace.status,
-        Err(failure) => return failure,
-    };
-    let words = last_words(stderr);
-    if status.code() == Some(CANNOT_RUN_HERE) {
-        return Refusal::Running(words).into();
-    }
-    let failure = anyhow!("the server ended before it was ready: {status}");
-    match words.is_empty() {
-        true => failure,
-        false => failure.context(words),
-    }
-}
-
-/// The last line of what a server that has ended wrote to its errors.
-fn last_words(stderr: Option<ChildStderr>) -> String {
-    let mut text = Vec::new();
-    if let Some(mut stderr) = stderr {
-        let _ = stderr.read_to_end(&mut text);
-    }
-    let text = String::from_utf8_lossy(&text);
-    let line = text.trim().lines().last().unwrap_or_default();
-    without_prefix(line).to_owned()
+    Ok(Recording { steps: steps(&host.stop()?), marks })
 }
 
 fn over_tcp(
@@ -247,6 +160,7 @@ mod tests {
     use std::net::TcpListener;
 
     use super::*;
+    use crate::trace::event::Refusal;
     use crate::trace::tape::is_forbidden;
 
     /// The scene with a shell script as the server, and what went wrong. None
@@ -281,7 +195,7 @@ mod tests {
     fn a_server_that_says_something_else_is_told_from_one_that_ends() {
         let rows = [
             ("echo hello; sleep 60", "expected a ready line, got \"hello"),
-            ("exec >&-; exit 0", "ended before it was ready: exit status: 0"),
+            ("exec >&-; exit 0", "the server has ended: exit status: 0"),
         ];
         for (script, expected) in rows {
             let Some(error) = failure(script) else { return };
@@ -300,7 +214,7 @@ mod tests {
         drop(listener);
         let Some(error) = error else { return };
         let error = format!("{error:#}");
-        assert!(error.contains("ended while it was traced"), "{error}");
+        assert!(error.contains("the server has ended"), "{error}");
         assert!(error.contains("SIGKILL"), "{error}");
     }
 }

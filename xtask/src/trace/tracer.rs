@@ -13,7 +13,7 @@ use std::mem;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::process::{ChildStderr, ChildStdout, Command, ExitStatus};
+use std::process::{ChildStdout, Command, ExitStatus};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -39,7 +39,6 @@ pub struct Tracee {
     title: String,
     pid: Pid,
     stdout: Option<ChildStdout>,
-    stderr: Option<ChildStderr>,
     shared: Arc<Shared>,
     tracer: Option<JoinHandle<()>>,
 }
@@ -97,7 +96,6 @@ impl Tracee {
             title,
             pid: crate::server::pid(&child),
             stdout: child.stdout.take(),
-            stderr: child.stderr.take(),
             shared,
             tracer: Some(tracer),
         })
@@ -125,11 +123,6 @@ impl Tracee {
     pub fn calls(&self) -> Calls {
         let state = self.shared.state();
         state.counter.as_ref().map(Counter::calls).unwrap_or_default()
-    }
-
-    /// The same of its errors.
-    pub fn stderr(&mut self) -> Option<ChildStderr> {
-        self.stderr.take()
     }
 
     /// What has been seen by now.

@@ -6,7 +6,6 @@ mod call;
 mod capture;
 mod client;
 mod filter;
-mod host;
 mod ladder;
 mod notes;
 mod packet;
@@ -25,10 +24,10 @@ use anyhow::{Context, Result};
 
 use crate::model::{Model, Transport, Variant, Workspace};
 use crate::server::CANNOT_RUN_HERE;
+use crate::trace::event::Refusal;
 use crate::{build, list, screen};
 use capture::{Capture, NotAllowed};
 use client::End;
-use host::CannotRun;
 use ladder::Notes;
 use packet::Ends;
 use scene::{Scene, Script};
@@ -90,7 +89,7 @@ impl Flags {
 }
 
 fn cannot_here(error: &anyhow::Error) -> bool {
-    error.is::<NotAllowed>() || error.is::<CannotRun>()
+    error.is::<NotAllowed>() || error.is::<Refusal>()
 }
 
 fn show(

@@ -93,8 +93,7 @@ impl Reader {
         let acknowledged = self.acknowledge(packet, tcp);
         self.advance(packet, tcp);
         Some(if again {
-            "Sent again: no acknowledgement of it has come in time."
-                .to_owned()
+            "Sent again: no acknowledgement of it has come in time.".to_owned()
         } else if tcp.rst {
             "A reset: the connection is given up at once. Nothing answers it, \
              and neither side keeps anything of the connection."

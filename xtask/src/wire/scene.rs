@@ -9,10 +9,10 @@ use super::afterwards::{self, Half};
 use super::call::{Call, now};
 use super::capture::{Capture, Frame};
 use super::client::{self, End};
-use super::host::Host;
 use super::packet::{Ends, Packet};
 use super::served::{self, Offset, Window};
 use crate::model::Transport;
+use crate::trace::host::{Host, Untraced};
 use crate::trace::steps::steps;
 
 /// What is to be talked about, and how.
@@ -54,12 +54,8 @@ impl Scene {
         arguments: &[String],
         script: Script,
     ) -> Result<Self> {
-        let host = Host::start(
-            program,
-            arguments,
-            script.transport,
-            script.address(),
-        )?;
+        let socket = (script.transport, script.address());
+        let host = Host::start(program, arguments, socket, Untraced::Run)?;
         let server = host.address();
         capture.watch(script.transport, server.port())?;
         // Until the server rests, and waits for its first client.

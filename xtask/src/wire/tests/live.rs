@@ -12,11 +12,12 @@ use nix::unistd::Pid;
 
 use crate::model::Transport;
 use crate::process;
+use crate::trace::event::Refusal;
+use crate::trace::host::{Host, Untraced};
 use crate::wire::afterwards::{self, Half};
 use crate::wire::call::{Call, CallKind};
 use crate::wire::capture::{Capture, NotAllowed};
 use crate::wire::client::{self, End};
-use crate::wire::host::{CannotRun, Host};
 use crate::wire::packet::{Packet, Side};
 use crate::wire::story::{self, What};
 
@@ -282,7 +283,8 @@ fn what_finds_no_room_is_counted() {
 fn host(script: &str) -> anyhow::Result<Host> {
     let arguments = ["-c".to_owned(), script.to_owned()];
     let shell = Path::new("/bin/sh");
-    Host::start(shell, &arguments, Transport::Tcp, "127.0.0.1:0")
+    let socket = (Transport::Tcp, "127.0.0.1:0");
+    Host::start(shell, &arguments, socket, Untraced::Run)
 }
 
 /// Orphans that were killed are init's to reap, which takes it a moment.
@@ -319,8 +321,8 @@ fn nobody_is_left_of_a_server_that_is_not_needed() {
 #[test]
 fn a_server_that_cannot_run_here_says_why() {
     let error = host("echo error: no such call >&2; exit 77").unwrap_err();
-    let reason = error.downcast_ref::<CannotRun>().map(ToString::to_string);
-    assert_eq!(reason.as_deref(), Some("no such call"));
+    let reason = error.downcast_ref::<Refusal>().map(ToString::to_string);
+    assert_eq!(reason.as_deref(), Some("cannot run: no such call"));
     let error = format!("{:#}", host("echo hello").unwrap_err());
     assert!(error.contains("expected a ready line, got \"hello\\n\""));
 }

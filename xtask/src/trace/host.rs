@@ -1,5 +1,5 @@
-//! The server's process while it is watched: under a tracer where that is
-//! allowed.
+//! A server that is watched, from its start until it stops or is no use: under
+//! a tracer, or without one where that is forbidden and does no harm.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -7,21 +7,16 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
+use super::event::{Event, Refusal};
+use super::tracer::{Trace, Tracee};
 use crate::model::Transport;
 use crate::process;
 use crate::server::{self, Ready};
-use crate::trace::event::{Event, Refusal};
-use crate::trace::tracer::Tracee;
-
-/// The model says that this kernel can't run it.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct CannotRun(String);
 
 /// How long a server may take to be ready, and to end when it was asked to:
 /// that is longer than any drain, see `--drain-timeout`.
@@ -38,6 +33,15 @@ pub struct Host {
     errors: File,
     /// Why it is not traced, if it is not.
     pub untraced: Option<String>,
+}
+
+/// What to do where the machine forbids tracing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Untraced {
+    /// Fails with [`Refusal`].
+    Fail,
+    /// The server runs all the same, and what it does is not seen.
+    Run,
 }
 
 #[derive(Debug)]
@@ -58,12 +62,13 @@ impl Drop for Plain {
 }
 
 impl Host {
-    /// Starts it, and waits until it listens.
+    /// Starts it, and waits until it listens. Fails with [`Refusal`] where the
+    /// server says that this kernel can't run it.
     pub fn start(
         program: &Path,
         arguments: &[String],
-        transport: Transport,
-        address: &str,
+        (transport, address): (Transport, &str),
+        otherwise: Untraced,
     ) -> Result<Self> {
         let errors: File = memfd_create(c"stderr", MFdFlags::MFD_CLOEXEC)
             .context("memfd_create")?
@@ -83,11 +88,10 @@ impl Host {
         let server = match Tracee::start(command()?) {
             Ok(tracee) => Process::Traced(tracee),
             Err(error) => {
-                let refusal = error.downcast_ref::<Refusal>();
-                let Some(why) = refusal.map(Refusal::to_string) else {
+                if otherwise == Untraced::Fail || !error.is::<Refusal>() {
                     return Err(error);
-                };
-                untraced = Some(why);
+                }
+                untraced = Some(error.to_string());
                 let child = command()?.spawn();
                 let child = child.with_context(|| {
                     format!("cannot start {}", program.display())
@@ -102,6 +106,14 @@ impl Host {
 
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// None if it is not traced.
+    pub fn tracee(&self) -> Option<&Tracee> {
+        match &self.server {
+            Process::Traced(tracee) => Some(tracee),
+            Process::Plain(_) => None,
+        }
     }
 
     fn stdout(&mut self) -> Option<ChildStdout> {
@@ -142,7 +154,8 @@ impl Host {
         };
         match status {
             Some(status) if status.code() == Some(server::CANNOT_RUN_HERE) => {
-                CannotRun(words.unwrap_or("no reason given".to_owned())).into()
+                let why = words.unwrap_or("no reason given".to_owned());
+                Refusal::Running(why).into()
             }
             Some(status) => {
                 error.context(format!("the server has ended: {status}{said}"))
@@ -175,10 +188,15 @@ impl Host {
         })
     }
 
-    /// Stops it, and says what it has done, as far as that was seen.
+    /// Stops it, and says what it has done, as far as that was seen. Fails if
+    /// it had ended by itself, or does not end well.
     pub fn stop(self) -> Result<Vec<Event>> {
         match self.server {
-            Process::Traced(tracee) => Ok(tracee.stop()?.events),
+            Process::Traced(tracee) => {
+                let Trace { events, status } = tracee.stop()?;
+                ensure!(status.success(), "the server ended with {status}");
+                Ok(events)
+            }
             // Stopping is not what is shown.
             Process::Plain(plain) => {
                 drop(plain);
