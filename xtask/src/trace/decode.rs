@@ -57,35 +57,6 @@ impl View<'_> {
         let next = call.arguments.get(place + 1).copied().unwrap_or(0);
         let bytes = call.memory.of(place as u8);
         let words = match kind {
-            ArgumentKind::Fd => {
-                return Some(Argument::Descriptor(self.of(value)));
-            }
-            ArgumentKind::Room => return Some(Argument::Room(value)),
-            ArgumentKind::AcceptFlags => {
-                return Some(Argument::AcceptFlags(value));
-            }
-            ArgumentKind::MessageFlags => {
-                return Some(Argument::MessageFlags(value));
-            }
-            ArgumentKind::Data(layout) => {
-                let all = bytes.len() as u64;
-                let count = if layout == Layout::Plain { next } else { all };
-                return Some(Argument::Data(Data {
-                    bytes: bytes.into(),
-                    count,
-                }));
-            }
-            ArgumentKind::SocketOption => {
-                let (level, option) = (value as i32, next as i32);
-                return Some(Argument::SocketOption(level, option));
-            }
-            ArgumentKind::Control => return Some(self.registration(call)),
-            ArgumentKind::RingParameters => {
-                return Some(Argument::RingFlags(ring::flags(bytes)));
-            }
-            ArgumentKind::FutexOperation if waits(value) => {
-                return Some(Argument::FutexWait);
-            }
             ArgumentKind::Milliseconds => {
                 return milliseconds(value).map(Argument::Patience);
             }
@@ -97,10 +68,31 @@ impl View<'_> {
             }
             kind => {
                 let behind = call.memory.of(place as u8 + 1);
-                words(kind, (value, next), (bytes, behind))?
+                words(kind, (value, next), (bytes, behind))
             }
         };
-        Some(Argument::Words(words))
+        Some(match kind {
+            ArgumentKind::Fd => Argument::Descriptor(self.of(value)),
+            ArgumentKind::Room => Argument::Room(value),
+            ArgumentKind::AcceptFlags => Argument::AcceptFlags(value),
+            ArgumentKind::MessageFlags => Argument::MessageFlags(value),
+            ArgumentKind::Data(Layout::Plain) => {
+                Argument::Data(Data { bytes: bytes.into(), count: next })
+            }
+            ArgumentKind::Data(_) => {
+                let count = bytes.len() as u64;
+                Argument::Data(Data { bytes: bytes.into(), count })
+            }
+            ArgumentKind::SocketOption => {
+                Argument::SocketOption(value as i32, next as i32)
+            }
+            ArgumentKind::Control => self.registration(call),
+            ArgumentKind::RingParameters => {
+                Argument::RingFlags(ring::flags(bytes))
+            }
+            ArgumentKind::FutexOperation if waits(value) => Argument::FutexWait,
+            _ => Argument::Words(words?),
+        })
     }
 
     fn registration(&self, call: &Call) -> Argument {

@@ -23,28 +23,28 @@ pub struct Line {
     pub who: String,
     pub kind: LineKind,
     pub text: String,
-    /// How it ended, which is the kernel's part.
-    pub outcome: Option<String>,
     pub spent: Option<Duration>,
     pub phase: Option<Phase>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineKind {
-    /// A call and its return.
+    /// A call, one end of a call that lasts, or rounds that were folded.
     Call,
-    /// A call that lasts: its beginning.
-    Enter,
-    /// The end of such a call.
-    Return,
-    /// A line of rounds that were folded.
-    Folded,
     /// A signal, a completion, a start or an end.
     Event,
     /// Something that the client did.
     Client,
     /// What a phase was.
     Phase,
+}
+
+impl Line {
+    /// A line that is no thread's.
+    pub fn new(at: Duration, kind: LineKind, text: String) -> Self {
+        let who = String::new();
+        Self { at, who, kind, text, spent: None, phase: None }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,7 +116,7 @@ pub fn entries(
     }
     let marks = client.iter().enumerate();
     all.extend(marks.map(|(index, (at, _))| (*at, Entry::Mark(index))));
-    // Stable: what is of the same entry stays in the order of the trace.
+    // Stable: what is of the same moment stays in the order of the trace.
     all.sort_by_key(|(at, _)| *at);
     all.into_iter().map(|(_, entry)| entry).collect()
 }
@@ -193,7 +193,6 @@ impl Writer<'_> {
         let phase = phases.flatten().next();
         for (place, entry) in entries[..period].iter().enumerate() {
             let mut line = self.line(*entry);
-            line.kind = LineKind::Folded;
             line.phase = phase;
             line.text = format!("{many} × {}", line.text);
             line.spent = (place == 0).then_some(time);
@@ -222,8 +221,6 @@ impl Writer<'_> {
         let mut line = self.line(first);
         line.spent = Some(self.end(last).saturating_sub(line.at));
         line.text = format!("{}{more}", names.join(", "));
-        line.outcome = None;
-        line.kind = LineKind::Folded;
         Some(line)
     }
 
@@ -239,38 +236,40 @@ impl Writer<'_> {
 
     pub fn line(&self, entry: Entry) -> Line {
         let index = match entry {
-            Entry::Mark(index) => return self.mark(index),
+            Entry::Mark(index) => {
+                let (at, text) = self.client[index].clone();
+                return Line::new(at, LineKind::Client, text);
+            }
             Entry::Whole(index)
             | Entry::Enter(index)
             | Entry::Return(index) => index,
         };
         let step = &self.steps[index];
-        let spent = step.until.map(|until| until.saturating_sub(step.at));
-        let (kind, text, outcome, spent) = match &step.deed {
-            Deed::Call(call) => {
-                let name = call.name;
-                let text = format!("{name}({})", call.in_brackets());
-                let outcome = Some(self.outcome(call));
-                match entry {
-                    Entry::Enter(_) => (LineKind::Enter, text, None, None),
-                    Entry::Return(_) => {
-                        (LineKind::Return, name.to_owned(), outcome, spent)
-                    }
-                    _ if step.until.is_none() => {
-                        (LineKind::Enter, text, None, None)
-                    }
-                    _ => (LineKind::Call, text, outcome, spent),
-                }
+        let lasts = matches!(entry, Entry::Enter(_)) || step.until.is_none();
+        let (kind, text) = match (&step.deed, entry) {
+            (Deed::Call(call), Entry::Return(_)) => {
+                let text = format!("… {} = {}", call.name, self.outcome(call));
+                (LineKind::Call, text)
             }
-            deed => (LineKind::Event, self.event(step, deed), None, None),
+            (Deed::Call(call), _) => {
+                let text = format!("{}({})", call.name, call.in_brackets());
+                let text = match lasts {
+                    true => format!("{text} …"),
+                    false => format!("{text} = {}", self.outcome(call)),
+                };
+                (LineKind::Call, text)
+            }
+            (deed, _) => (LineKind::Event, self.event(step, deed)),
         };
+        let spent = step.until.map(|until| until.saturating_sub(step.at));
+        let spent = spent.filter(|_| !lasts);
         let at = match entry {
             Entry::Return(_) => step.until.unwrap_or(step.at),
             _ => step.at,
         };
         let phase = self.phase(index, entry);
         let who = self.names.get(&step.tid).cloned().unwrap_or_default();
-        Line { at, who, kind, text, outcome, spent, phase }
+        Line { at, who, kind, text, spent, phase }
     }
 
     /// A result in words; a process or a thread by its name.
@@ -311,20 +310,7 @@ impl Writer<'_> {
         }
     }
 
-    fn mark(&self, index: usize) -> Line {
-        let (at, text) = self.client[index].clone();
-        Line {
-            at,
-            who: String::new(),
-            kind: LineKind::Client,
-            text,
-            outcome: None,
-            spent: None,
-            phase: None,
-        }
-    }
-
-    /// Which phase a entry is in.
+    /// Which phase an entry is in.
     fn phase(&self, index: usize, entry: Entry) -> Option<Phase> {
         let phases = self.phases?;
         let step = &self.steps[index];
@@ -350,14 +336,8 @@ impl Writer<'_> {
         let calls = steps.iter().filter(|step| step.call().is_some()).count();
         let at = steps.first().map_or(Duration::ZERO, |step| step.at);
         let last = steps.last().map(|step| step.at);
-        Line {
-            at,
-            who: String::new(),
-            kind: LineKind::Folded,
-            text: format!("{name}: {} calls", count(calls as f64)),
-            outcome: None,
-            spent: last.map(|last| last.saturating_sub(at)),
-            phase: None,
-        }
+        let text = format!("{name}: {} calls", count(calls as f64));
+        let spent = last.map(|last| last.saturating_sub(at));
+        Line { spent, ..Line::new(at, LineKind::Call, text) }
     }
 }

@@ -92,9 +92,7 @@ impl Columns {
         let style = style(line.phase).bold();
         let indent = MARK + TIME + 1;
         let mut text = String::new();
-        let outcome = line.outcome.as_deref().unwrap_or_default();
-        let words = format!("{}: {outcome}", line.text);
-        for part in wrap(&words, self.width - indent) {
+        for part in wrap(&line.text, self.width - indent) {
             let mark = format!("{:MARK$}", mark(line.phase));
             let gap = " ".repeat(TIME + 1);
             text += &format!(
@@ -107,21 +105,12 @@ impl Columns {
     }
 
     fn call(self, line: &Line) -> String {
-        let outcome = line.outcome.as_deref().filter(|it| !it.is_empty());
-        let words = match (line.kind, outcome) {
-            (LineKind::Enter, _) => format!("{} …", line.text),
-            (LineKind::Return, Some(outcome)) => {
-                format!("… {} = {outcome}", line.text)
-            }
-            (LineKind::Return, None) => format!("… {}", line.text),
-            (_, Some(outcome)) => format!("{} = {outcome}", line.text),
-            (_, None) => line.text.clone(),
-        };
         let event = line.kind == LineKind::Event;
         let words_style =
             if event { Style::new().magenta() } else { Style::new() };
         let mut text = String::new();
-        for (place, part) in wrap_hanging(&words, self.text).iter().enumerate()
+        for (place, part) in
+            wrap_hanging(&line.text, self.text).iter().enumerate()
         {
             let first = place == 0;
             let time = match first {

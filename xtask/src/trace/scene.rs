@@ -30,11 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Marks {
     /// Just before connect(2). For datagrams: the socket was made.
     pub connecting: Duration,
-    pub connected: Duration,
     /// Just before the call that sends the request. On loopback, that call
     /// delivers it: from here on it can be at the server.
     pub sending: Duration,
-    pub sent: Duration,
     /// The reply had been read.
     pub answered: Duration,
     pub closing: Duration,
@@ -89,7 +87,6 @@ fn over_tcp(
     let mut marks = Marks { connecting: now(), ..Marks::default() };
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)
         .context("cannot connect to the server")?;
-    marks.connected = now();
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_nodelay(true)?;
     let silence = Instant::now() + silence;
@@ -98,7 +95,6 @@ fn over_tcp(
     thread::sleep(silence.saturating_duration_since(Instant::now()));
     marks.sending = now();
     stream.write_all(REQUEST).context("cannot send the request")?;
-    marks.sent = now();
     let mut reply = vec![0; REPLY.len()];
     stream.read_exact(&mut reply).map_err(no_reply)?;
     marks.answered = now();
@@ -120,12 +116,10 @@ fn over_udp(
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).context("bind")?;
     socket.connect(address).context("connect")?;
     socket.set_read_timeout(Some(PATIENCE))?;
-    marks.connected = now();
     thread::sleep(silence);
     watch.rest()?;
     marks.sending = now();
     socket.send(REQUEST).context("cannot send the request")?;
-    marks.sent = now();
     let mut reply = vec![0; 2 * REPLY.len()];
     let length = socket.recv(&mut reply).map_err(no_reply)?;
     marks.answered = now();

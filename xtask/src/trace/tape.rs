@@ -34,9 +34,7 @@ pub fn at(milliseconds: f64) -> Duration {
 pub fn marks() -> Marks {
     Marks {
         connecting: at(0.0),
-        connected: at(0.2),
         sending: at(100.0),
-        sent: at(100.1),
         answered: at(102.0),
         closing: at(150.0),
         stopping: at(200.0),

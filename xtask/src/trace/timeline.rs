@@ -18,8 +18,6 @@ pub struct Timeline {
     pub lines: Vec<Line>,
     /// Whether several threads did something; otherwise no line says who.
     pub many: bool,
-    pub phases: Option<Phases>,
-    pub copying: Option<Copying>,
 }
 
 /// How much is shown.
@@ -71,14 +69,15 @@ impl Timeline {
             lines.iter_mut().for_each(|line| line.who.clear());
         }
         let start = marks.connecting;
-        let mut timeline = Self { start, lines, many, phases, copying };
-        timeline.explain();
+        let mut timeline = Self { start, lines, many };
+        if let Some(phases) = &phases {
+            timeline.explain(phases, copying);
+        }
         timeline
     }
 
     /// Puts a line where each phase ends, that says what it was.
-    fn explain(&mut self) {
-        let Some(phases) = &self.phases else { return };
+    fn explain(&mut self, phases: &Phases, copying: Option<Copying>) {
         let waited = phases.waiting.1.saturating_sub(phases.waiting.0);
         let how = match (phases.waiter, phases.empty) {
             (Some(_), 0) => "asleep".to_owned(),
@@ -88,10 +87,8 @@ impl Timeline {
             (None, many) => format!("never asleep: {}", eagain(many)),
         };
         let waited = format!("{}, {how}", length(waited));
-        let copied = match &self.copying {
-            Some(copying) => copying.to_string(),
-            None => format!("{} bytes", phases.bytes),
-        };
+        let bytes = format!("{} bytes", phases.bytes);
+        let copied = copying.map_or(bytes, |copying| copying.to_string());
         let copied = match phases.place {
             Place::Receive => copied,
             Place::Enter => format!("inside io_uring_enter: {copied}"),
@@ -105,13 +102,12 @@ impl Timeline {
         let copy = self.lines.iter().rposition(is_copy);
         // From behind, so that places stay what they are.
         if let Some(place) = copy {
-            let line = note(end, "phase 2, copying", copied, Phase::Copying);
-            self.lines.insert(place + 1, line);
+            let text = format!("phase 2, copying: {copied}");
+            self.lines.insert(place + 1, note(end, text, Phase::Copying));
         }
         if let Some(place) = sent {
-            let name = "phase 1, waiting for data";
-            let line = note(arrival, name, waited, Phase::Waiting);
-            self.lines.insert(place, line);
+            let text = format!("phase 1, waiting for data: {waited}");
+            self.lines.insert(place, note(arrival, text, Phase::Waiting));
         }
     }
 }
@@ -124,16 +120,8 @@ fn eagain(calls: usize) -> String {
     }
 }
 
-fn note(at: Duration, name: &str, what: String, phase: Phase) -> Line {
-    Line {
-        at,
-        who: String::new(),
-        kind: LineKind::Phase,
-        text: name.to_owned(),
-        outcome: Some(what),
-        spent: None,
-        phase: Some(phase),
-    }
+fn note(at: Duration, text: String, phase: Phase) -> Line {
+    Line { phase: Some(phase), ..Line::new(at, LineKind::Phase, text) }
 }
 
 /// What the client did, in order.
@@ -180,8 +168,7 @@ mod tests {
                 Some(Phase::Waiting) => '1',
                 Some(Phase::Copying) => '2',
             };
-            let outcome = line.outcome.as_deref().unwrap_or("-");
-            format!("{mark} {:?}: {}: {outcome}", line.kind, line.text)
+            format!("{mark} {}", line.text)
         };
         timeline.lines.iter().map(text).collect()
     }
@@ -200,18 +187,18 @@ mod tests {
         assert_eq!(
             texts(&tape, Detail::Scene),
             [
-                "  Folded: start-up: 5 calls: -",
-                "  Client: the client comes: -",
-                "  Call: accept4(listener): client 1",
-                "  Call: epoll_ctl(epoll, add client 1, EPOLLIN): 0",
-                "1 Enter: recvfrom(client 1, 16384): -",
-                "1 Phase: phase 1, waiting for data: 99.0 ms, asleep",
-                r#"  Client: the client sends "PING\r\n": -"#,
-                r#"2 Return: recvfrom: 6 "PING\r\n""#,
-                "2 Phase: phase 2, copying: 6 bytes",
-                r#"  Client: the client has "+PONG\r\n": -"#,
-                "  Client: the client goes: -",
-                "  Folded: shut-down: 1 calls: -",
+                "  start-up: 5 calls",
+                "  the client comes",
+                "  accept4(listener) = client 1",
+                "  epoll_ctl(epoll, add client 1, EPOLLIN) = 0",
+                "1 recvfrom(client 1, 16384) …",
+                "1 phase 1, waiting for data: 99.0 ms, asleep",
+                r#"  the client sends "PING\r\n""#,
+                r#"2 … recvfrom = 6 "PING\r\n""#,
+                "2 phase 2, copying: 6 bytes",
+                r#"  the client has "+PONG\r\n""#,
+                "  the client goes",
+                "  shut-down: 1 calls",
             ]
         );
     }
@@ -228,8 +215,8 @@ mod tests {
         }
         let texts = texts(&tape, Detail::Scene);
         let folded = |count: &str, mark: char| {
-            let text = "recvfrom(client 1, 16384): EAGAIN, nothing there";
-            let text = format!("{mark} Folded: {count} × {text}");
+            let text = "recvfrom(client 1, 16384) = EAGAIN, nothing there";
+            let text = format!("{mark} {count} × {text}");
             texts.iter().filter(|line| **line == text).count()
         };
         assert_eq!(folded("1,204", '1'), 1, "{texts:#?}");
@@ -257,8 +244,7 @@ mod tests {
             &[],
         );
         let texts = texts(&tape, Detail::Scene);
-        let expected =
-            "  Call: recvfrom(client 1, 16384): EAGAIN, nothing there";
+        let expected = "  recvfrom(client 1, 16384) = EAGAIN, nothing there";
         assert_eq!(texts[texts.len() - 2], expected, "{texts:#?}");
     }
 
@@ -270,7 +256,7 @@ mod tests {
         }
         let tape = tape.receive(100.2, 100.3);
         let texts = texts(&tape, Detail::Raw);
-        let calls = texts.iter().filter(|text| text.contains("Call:")).count();
+        let calls = texts.iter().filter(|text| text.contains('(')).count();
         assert_eq!(calls, 7 + 9 + 1, "{texts:#?}");
     }
 
@@ -287,12 +273,9 @@ mod tests {
             timeline.lines.iter().filter(|l| l.text.contains("mm")).collect();
         assert_eq!(quiet.len(), 1);
         assert_eq!(quiet[0].text, "mmap, mprotect");
-        let answer = |text: &str| {
-            let line = timeline.lines.iter().find(|l| l.text.contains(text));
-            line.map(|line| (line.who.clone(), line.outcome.clone().unwrap()))
-        };
-        let expected = ("main".to_owned(), "thread 1".to_owned());
-        assert_eq!(answer("clone3"), Some(expected));
+        let clones = |line: &&Line| line.text == "clone3() = thread 1";
+        let clones = timeline.lines.iter().find(clones).unwrap();
+        assert_eq!(clones.who, "main");
         assert!(timeline.many);
     }
 
@@ -308,7 +291,7 @@ mod tests {
                 .complete(100.3, "recv", 4, 6, b"PING\r\n")
                 .exit(MAIN, 100.4, 1, &[]);
             let texts = texts(&tape, Detail::Scene);
-            let expected = format!("2 Phase: phase 2, copying: {expected}");
+            let expected = format!("2 phase 2, copying: {expected}");
             assert!(texts.contains(&expected), "{texts:#?}");
         }
     }
@@ -323,9 +306,9 @@ mod tests {
             .signal(100.5, libc::SIGIO, 4);
         let texts = texts(&tape, Detail::Scene);
         for expected in [
-            "1 Enter: io_uring_enter(ring: recv(client 1)): -",
-            r#"2 Event: completed: recv(client 1) = 6 "PING\r\n": -"#,
-            "  Event: signal SIGIO: client 1 ready: -",
+            "1 io_uring_enter(ring: recv(client 1)) …",
+            r#"2 completed: recv(client 1) = 6 "PING\r\n""#,
+            "  signal SIGIO: client 1 ready",
         ] {
             assert!(texts.iter().any(|it| it == expected), "{texts:#?}");
         }

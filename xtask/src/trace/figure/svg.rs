@@ -4,7 +4,7 @@
 use maud::{Markup, PreEscaped, html};
 
 use super::column::{BAND_TITLES, BANDS, Bar, Column, Row};
-use super::{LEARNS, LEGEND, NOTE, OTHER, filled, heights, in_lines, lanes};
+use super::{LEGEND, NOTE, Sign, filled, heights, in_lines, lanes};
 use crate::compare::page::{CHARTS, COLOURS};
 use crate::screen::wrap;
 
@@ -44,10 +44,13 @@ pub fn panels(columns: &[Column]) -> Markup {
     let heights = heights(columns);
     html! {
         ul .legend {
-            @for (bar, meaning) in LEGEND {
-                li { (sign(html! { (mark(bar, 3, 0, 14)) })) (meaning) }
+            @for (sign, meaning) in LEGEND {
+                li {
+                    svg .waits viewBox="0 0 14 14" width="14" height="14"
+                        aria-hidden="true" { (explained(sign, 3, 11)) }
+                    (meaning)
+                }
             }
-            li { (sign(learns(3, 11))) (LEARNS) }
         }
         div .panels {
             @for (place, line) in columns.chunks(PANEL).enumerate() {
@@ -69,10 +72,12 @@ pub fn panels(columns: &[Column]) -> Markup {
     }
 }
 
-fn sign(content: Markup) -> Markup {
-    html! {
-        svg .waits viewBox="0 0 14 14" width="14" height="14"
-            aria-hidden="true" { (content) }
+/// A sign of the legend, whose text's base line is at `y`.
+fn explained(sign: Sign, x: usize, y: usize) -> Markup {
+    match sign {
+        Sign::Bar(bar) => mark(bar, x, y - 10, 12),
+        Sign::Triangle => learns(x, y),
+        Sign::Dot => html! { text .call x=(x) y=(y) { "·" } },
     }
 }
 
@@ -91,7 +96,7 @@ pub fn alone(columns: &[Column]) -> String {
     }
     let note = wrap(NOTE, (width as f64 / LETTER) as usize);
     let beside = if width < 4 * COLUMN { 1 } else { 2 };
-    let legend = (LEGEND.len() + 2).div_ceil(beside) + note.len();
+    let legend = LEGEND.len().div_ceil(beside) + note.len();
     let legend = legend * ROW;
     let (width, height) = (width + 2 * MARGIN, bottom + legend + MARGIN);
     let drawing = html! {
@@ -249,22 +254,13 @@ fn learns(x: usize, y: usize) -> Markup {
 }
 
 fn legend_below(note: &[String], beside: usize, top: usize) -> Markup {
-    let signs = LEGEND.map(|(bar, meaning)| {
-        let sign = move |x: usize, y: usize| mark(bar, x, y - 10, 12);
-        (Box::new(sign) as Box<dyn Fn(usize, usize) -> Markup>, meaning)
-    });
-    let learns: Box<dyn Fn(usize, usize) -> Markup> = Box::new(learns);
-    let dot: Box<dyn Fn(usize, usize) -> Markup> =
-        Box::new(|x, y| html! { text .call x=(x) y=(y) { "·" } });
-    let more = [(learns, LEARNS), (dot, OTHER)];
-    let all: Vec<_> = signs.into_iter().chain(more).collect();
-    let lines = all.len().div_ceil(beside);
+    let lines = LEGEND.len().div_ceil(beside);
     let below = top + lines * ROW;
     html! {
-        @for (place, (sign, meaning)) in all.iter().enumerate() {
+        @for (place, (sign, meaning)) in LEGEND.into_iter().enumerate() {
             @let x = MARGIN + place / lines * 2 * COLUMN;
             @let y = top + place % lines * ROW + 10;
-            (sign(x, y))
+            (explained(sign, x, y))
             text .note x=(x + 16) y=(y) { (meaning) }
         }
         @for (place, line) in note.iter().enumerate() {

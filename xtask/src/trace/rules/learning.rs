@@ -93,7 +93,6 @@ fn with_long_silence(scene: &Recording) -> Recording {
         step.until = step.until.map(earlier);
     }
     scene.marks.connecting = earlier(scene.marks.connecting);
-    scene.marks.connected = earlier(scene.marks.connected);
     scene
 }
 
