@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::counter::{Calls, Count};
-use super::host::{Host, Untraced};
+use super::host::{Host, Tracing};
 use crate::compare::load::{Script, closed::Closed, connection};
 use crate::compare::workload::Request;
 use crate::model::{Transport, Variant};
@@ -71,7 +71,7 @@ pub fn measure(
     span: Duration,
 ) -> Result<Tally> {
     let socket = (Transport::Tcp, "127.0.0.1:0");
-    let host = Host::start(program, &variant.args, socket, Untraced::Fail)?;
+    let host = Host::start(program, &variant.args, socket, Tracing::Required)?;
     let tracee = host.tracee().context("it is not traced")?;
     tracee.count();
     let script = Script::new(Request::Ping, 1);

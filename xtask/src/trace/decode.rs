@@ -216,9 +216,9 @@ fn words(
         ArgumentKind::Path => format!("\"{}\"", String::from_utf8_lossy(bytes)),
         ArgumentKind::Number => value.to_string(),
         ArgumentKind::Id => (value as i32).to_string(),
-        ArgumentKind::Domain => domain(value).to_owned(),
-        ArgumentKind::SocketType => socket_type(value),
-        ArgumentKind::Direction => direction(value).to_owned(),
+        ArgumentKind::Domain => names::socket_domain(value),
+        ArgumentKind::SocketType => names::socket_type(value),
+        ArgumentKind::Direction => names::direction(value),
         ArgumentKind::Command => command(value, next),
         ArgumentKind::Request => names::ioctl_request(value),
         ArgumentKind::FutexOperation => "wake".to_owned(),
@@ -255,33 +255,6 @@ fn waits(operation: u64) -> bool {
     WAITS.contains(&(operation as i32 & !flags))
 }
 
-fn domain(domain: u64) -> &'static str {
-    match domain as i32 {
-        libc::AF_INET => "AF_INET",
-        libc::AF_INET6 => "AF_INET6",
-        libc::AF_UNIX => "AF_UNIX",
-        _ => "another family",
-    }
-}
-
-fn socket_type(kind: u64) -> String {
-    let name = match (kind & 0xf) as i32 {
-        libc::SOCK_STREAM => "SOCK_STREAM",
-        libc::SOCK_DGRAM => "SOCK_DGRAM",
-        _ => "another type",
-    };
-    let nonblock = kind & libc::SOCK_NONBLOCK as u64 != 0;
-    format!("{name}{}", if nonblock { "|SOCK_NONBLOCK" } else { "" })
-}
-
-fn direction(how: u64) -> &'static str {
-    match how as i32 {
-        libc::SHUT_RD => "SHUT_RD",
-        libc::SHUT_WR => "SHUT_WR",
-        _ => "SHUT_RDWR",
-    }
-}
-
 fn command(command: u64, argument: u64) -> String {
     let name = names::fcntl_command(command);
     const F_SETFL: u64 = libc::F_SETFL as u64;
@@ -315,8 +288,9 @@ pub fn completed(
 
 #[cfg(test)]
 mod tests {
+    use crate::trace::steps::Deed;
     use crate::trace::tape::{
-        Bytes, Tape, epoll_event, pollfd, siginfo, timespec,
+        Bytes, MAIN, Tape, epoll_event, pollfd, siginfo, timespec,
     };
 
     const NONE: Bytes<'_> = &[];
@@ -405,6 +379,34 @@ mod tests {
         let call = Tape::serving().deferring().last_call();
         let flags = "IORING_SETUP_SINGLE_ISSUER|IORING_SETUP_DEFER_TASKRUN";
         assert_eq!(call, format!("io_uring_setup(8, {flags}) = ring 2"));
+    }
+
+    #[test]
+    fn what_a_ring_is_handed_and_what_it_completes_is_told() {
+        let tape = Tape::serving()
+            .enter(MAIN, 2.0, "io_uring_enter", [7, 2, 1], &[])
+            .submit(2.0, "recv", 4)
+            .submit(2.0, "accept", 3)
+            .complete(3.0, "recv", 4, 6, b"PING\r\n")
+            .complete(3.1, "accept", 3, 9, &[])
+            .complete(3.2, "recv", 4, 0, &[])
+            .complete(3.3, "recv", 4, -libc::ECONNRESET, &[])
+            .exit(MAIN, 3.4, 2, &[]);
+        let call = "io_uring_enter(ring: recv(client 1), accept(listener)) = 2";
+        assert_eq!(tape.last_call(), call);
+        let steps = tape.steps();
+        let completed = steps.iter().filter_map(|step| match &step.deed {
+            Deed::Completed(done) => Some((done.outcome(), done.inside)),
+            _ => None,
+        });
+        let expected = [
+            r#"6 "PING\r\n""#,
+            "client 2",
+            "0, end of file",
+            "ECONNRESET, connection reset by peer",
+        ];
+        let expected = expected.map(|text| (text.to_owned(), true));
+        assert_eq!(completed.collect::<Vec<_>>(), expected);
     }
 
     #[test]

@@ -17,11 +17,11 @@ pub struct Event {
     pub at: Duration,
     pub pid: Pid,
     pub tid: Pid,
-    pub what: What,
+    pub what: EventKind,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum What {
+pub enum EventKind {
     /// A system call begins, with the memory that it passes to the kernel.
     Enter(Call),
     /// The thread's call ends, with the memory that the kernel has filled.

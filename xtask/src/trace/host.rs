@@ -35,13 +35,13 @@ pub struct Host {
     pub untraced: Option<String>,
 }
 
-/// What to do where the machine forbids tracing.
+/// Whether a server may run where the machine forbids tracing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Untraced {
-    /// Fails with [`Refusal`].
-    Fail,
-    /// The server runs all the same, and what it does is not seen.
-    Run,
+pub enum Tracing {
+    /// The start fails with [`Refusal`].
+    Required,
+    /// The server runs all the same, and nothing is seen of it.
+    Optional,
 }
 
 #[derive(Debug)]
@@ -68,7 +68,7 @@ impl Host {
         program: &Path,
         arguments: &[String],
         (transport, address): (Transport, &str),
-        otherwise: Untraced,
+        tracing: Tracing,
     ) -> Result<Self> {
         let errors: File = memfd_create(c"stderr", MFdFlags::MFD_CLOEXEC)
             .context("memfd_create")?
@@ -88,7 +88,7 @@ impl Host {
         let server = match Tracee::start(command()?) {
             Ok(tracee) => Process::Traced(tracee),
             Err(error) => {
-                if otherwise == Untraced::Fail || !error.is::<Refusal>() {
+                if tracing == Tracing::Required || !error.is::<Refusal>() {
                     return Err(error);
                 }
                 untraced = Some(error.to_string());

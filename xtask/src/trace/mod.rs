@@ -39,7 +39,7 @@ pub mod tape;
 pub mod timeline;
 pub mod tracer;
 pub mod transcript;
-mod values;
+pub mod values;
 
 use std::fs::File;
 use std::process::ExitCode;

@@ -16,6 +16,9 @@ const EPOLL: Names = named![
     EPOLLIN EPOLLPRI EPOLLOUT EPOLLERR EPOLLHUP EPOLLRDHUP EPOLLEXCLUSIVE
     EPOLLONESHOT EPOLLET
 ];
+const DOMAINS: Names = named![AF_INET AF_INET6 AF_UNIX];
+const TYPES: Names = named![SOCK_STREAM SOCK_DGRAM];
+const DIRECTIONS: Names = named![SHUT_RD SHUT_WR SHUT_RDWR];
 const FILE: Names = named![O_NONBLOCK O_ASYNC];
 const SOCKET_OPTIONS: Names = named![
     SO_REUSEADDR SO_ERROR SO_KEEPALIVE SO_OOBINLINE SO_LINGER SO_REUSEPORT
@@ -80,6 +83,20 @@ pub fn ring_flags(flags: u64) -> String {
 
 pub fn file_flags(flags: u64) -> String {
     bits(FILE, flags)
+}
+
+pub fn socket_domain(domain: u64) -> String {
+    value(DOMAINS, domain)
+}
+
+pub fn socket_type(kind: u64) -> String {
+    let nonblock = kind & libc::SOCK_NONBLOCK as u64 != 0;
+    let flag = if nonblock { "|SOCK_NONBLOCK" } else { "" };
+    value(TYPES, kind & 0xf) + flag
+}
+
+pub fn direction(how: u64) -> String {
+    value(DIRECTIONS, how)
 }
 
 pub fn fcntl_command(command: u64) -> String {

@@ -155,129 +155,121 @@ pub fn returns_eagain(call: &CallStep) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::tape::{MAIN, Tape, at, epoll_event};
+    use crate::trace::script::recording;
+    use crate::trace::tape::at;
 
-    /// What was found: where the phases begin and end, in ms; whether somebody
-    /// was asleep; how many calls returned EAGAIN.
-    fn found(tape: &Tape) -> ([f64; 4], bool, usize) {
-        let phases = Phases::find(&tape.recording()).unwrap();
+    fn place(text: &str) -> Place {
+        Phases::find(&recording(text)).unwrap().place
+    }
+
+    /// Where the phases begin and end, in ms; whether somebody was asleep; how
+    /// many calls returned EAGAIN.
+    #[track_caller]
+    fn check(text: &str, times: [f64; 4], asleep: bool, empty: usize) {
+        let phases = Phases::find(&recording(text)).unwrap();
         let (waiting, copying) = (phases.waiting, phases.copying);
         let all = [waiting.0, waiting.1, copying.0, copying.1];
-        let start = at(0.0).as_secs_f64();
-        let all = all
-            .map(|it| ((it.as_secs_f64() - start) * 1e3 * 1e3).round() / 1e3);
-        assert_eq!(phases.bytes, 6);
-        (all, phases.waiter.is_some(), phases.empty)
+        assert_eq!(all, times.map(at));
+        assert_eq!(phases.waiter.is_some(), asleep);
+        assert_eq!((phases.empty, phases.bytes), (empty, 6));
     }
 
     #[test]
     fn blocking_waits_and_copies_in_one_call() {
-        let tape = Tape::serving().receive(1.0, 100.4);
-        assert_eq!(found(&tape), ([1.0, 100.0, 100.0, 100.4], true, 0));
+        let text = "main 1 100.4 recvfrom(client 1, 4096) = 6";
+        check(text, [1.0, 100.0, 100.0, 100.4], true, 0);
     }
 
     #[test]
     fn nonblocking_asks_and_never_sleeps() {
-        let tape = Tape::serving()
-            .eagain(1.0)
-            .eagain(50.0)
-            .eagain(99.995)
-            .receive(100.2, 100.3);
-        assert_eq!(found(&tape), ([1.0, 100.0, 100.2, 100.3], false, 3));
+        let text = "
+            main 1      1.1    recvfrom(client 1, 4096) = EAGAIN
+            main 50     50.1   recvfrom(client 1, 4096) = EAGAIN
+            main 99.995 100.01 recvfrom(client 1, 4096) = EAGAIN
+            main 100.2  100.3  recvfrom(client 1, 4096) = 6";
+        check(text, [1.0, 100.0, 100.2, 100.3], false, 3);
     }
 
     #[test]
     fn nonblocking_may_meet_the_data_in_a_call() {
-        let tape = Tape::serving().eagain(1.0).receive(99.9, 100.3);
-        assert_eq!(found(&tape), ([1.0, 100.0, 100.0, 100.3], false, 1));
+        let text = "
+            main 1    1.1   recvfrom(client 1, 4096) = EAGAIN
+            main 99.9 100.3 recvfrom(client 1, 4096) = 6";
+        check(text, [1.0, 100.0, 100.0, 100.3], false, 1);
     }
 
     #[test]
     fn multiplexing_waits_and_then_copies() {
-        let event = epoll_event(libc::EPOLLIN as u32, 77);
-        let tape = Tape::serving()
-            .call(2.0, 100.3, "epoll_wait", [5], 1, &[], &[(1, &event)])
-            .receive(100.5, 100.6);
-        assert_eq!(found(&tape), ([2.0, 100.0, 100.5, 100.6], true, 0));
+        let text = "
+            main 2     100.3 epoll_wait(epoll) = 1 client 1
+            main 100.5 100.6 recvfrom(client 1, 4096) = 6";
+        check(text, [2.0, 100.0, 100.5, 100.6], true, 0);
     }
 
     #[test]
     fn one_thread_waits_and_another_copies() {
-        let event = epoll_event(libc::EPOLLIN as u32, 77);
-        let tape = Tape::serving()
-            .enter(101, 1.0, "epoll_wait", [5], &[])
-            .enter(102, 2.0, "epoll_wait", [5], &[])
-            .exit(102, 100.3, 1, &[(1, &event)])
-            .receive(100.5, 100.6)
-            .exit(101, 150.0, 0, &[]);
-        assert_eq!(found(&tape), ([2.0, 100.0, 100.5, 100.6], true, 0));
+        let text = "
+            thread 1     150   epoll_wait(epoll) = 0
+            other  2     100.3 epoll_wait(epoll) = 1 client 1
+            main   100.5 100.6 recvfrom(client 1, 4096) = 6";
+        check(text, [2.0, 100.0, 100.5, 100.6], true, 0);
     }
 
     #[test]
     fn who_asks_too_late_has_not_waited() {
-        let tape = Tape::serving().receive(100.5, 100.6);
-        assert_eq!(found(&tape), ([100.0, 100.0, 100.5, 100.6], false, 0));
+        let text = "main 100.5 100.6 recvfrom(client 1, 4096) = 6";
+        check(text, [100.0, 100.0, 100.5, 100.6], false, 0);
     }
 
     #[test]
     fn signal_driven_receives_once_and_sleeps() {
-        let tape = Tape::serving()
-            .eagain(1.0)
-            .call(2.0, 100.3, "ppoll", [0, 0], -514, &[], &[])
-            .signal(100.4, libc::SIGIO, 4)
-            .receive(100.5, 100.6);
-        assert_eq!(found(&tape), ([1.0, 100.0, 100.5, 100.6], true, 1));
+        let text = "
+            main 1     1.1   recvfrom(client 1, 4096) = EAGAIN
+            main 2     100.3 ppoll(signals) = EINTR
+            main 100.4 .     signal SIGIO client 1
+            main 100.5 100.6 recvfrom(client 1, 4096) = 6";
+        check(text, [1.0, 100.0, 100.5, 100.6], true, 1);
     }
 
-    fn completed(tape: Tape) -> Tape {
-        tape.enter(MAIN, 2.0, "io_uring_enter", [7, 1, 1], &[])
-            .submit(2.0, "recv", 4)
-            .complete(100.3, "recv", 4, 6, b"PING\r\n")
-            .exit(MAIN, 100.4, 1, &[])
-    }
+    const RING: &str = "
+        main 2     100.4 io_uring_enter(ring: recv(client 1)) = 1
+        main 100.3 .     completed recv(client 1) = 6";
+    const DEFERRING: &str =
+        "main -1 -.9 io_uring_setup(8, IORING_SETUP_DEFER_TASKRUN) = 7";
 
     #[test]
     fn io_uring_copies_until_the_completion() {
-        let tape = completed(Tape::serving());
-        assert_eq!(found(&tape), ([2.0, 100.0, 100.0, 100.3], true, 0));
+        check(RING, [2.0, 100.0, 100.0, 100.3], true, 0);
     }
 
     #[test]
     fn a_ring_that_defers_copies_in_the_call() {
-        let place =
-            |tape: &Tape| Phases::find(&tape.recording()).unwrap().place;
-        assert_eq!(place(&completed(Tape::serving())), Place::Kernel);
-        let deferring = completed(Tape::serving().deferring());
-        assert_eq!(place(&deferring), Place::Enter);
+        assert_eq!(place(RING), Place::Kernel);
+        assert_eq!(place(&format!("{DEFERRING}{RING}")), Place::Enter);
         // Completed before io_uring_enter was called again.
-        let early = Tape::serving()
-            .deferring()
-            .enter(MAIN, 2.0, "io_uring_enter", [7, 1, 0], &[])
-            .submit(2.0, "recv", 4)
-            .exit(MAIN, 2.1, 1, &[])
-            .complete(100.3, "recv", 4, 6, b"PING\r\n")
-            .enter(MAIN, 100.3, "io_uring_enter", [7, 0, 1], &[]);
-        assert_eq!(place(&early), Place::Kernel);
-        let called = Tape::serving().receive(100.5, 100.6);
-        assert_eq!(place(&called), Place::Receive);
+        let early = "
+            main 2     2.1 io_uring_enter(ring: recv(client 1)) = 1
+            main 100.3 .   completed recv(client 1) = 6
+            main 100.3 -   io_uring_enter(ring)";
+        assert_eq!(place(&format!("{DEFERRING}{early}")), Place::Kernel);
+        let called = "main 100.5 100.6 recvfrom(client 1, 4096) = 6";
+        assert_eq!(place(called), Place::Receive);
     }
 
     #[test]
     fn a_thread_of_the_library_waits_and_copies() {
-        let nothing = -i64::from(libc::ESPIPE);
-        let tape = Tape::serving()
-            .enter(MAIN, 0.9, "rt_sigtimedwait", [], &[])
-            .enter(101, 1.0, "pread64", [4, 0, 1_024], &[])
-            .exit(101, 1.1, nothing, &[])
-            .enter(101, 1.2, "read", [4, 0, 1_024], &[])
-            .exit(101, 100.4, 6, &[(1, b"PING\r\n")])
-            .exit(MAIN, 100.6, 34, &[]);
-        assert_eq!(found(&tape), ([1.2, 100.0, 100.0, 100.4], true, 0));
+        let text = "
+            main   .9  100.6 rt_sigtimedwait() = 34
+            thread 1   1.1   pread64(client 1, 1024) = ESPIPE
+            thread 1.2 100.4 read(client 1, 1024) = 6";
+        check(text, [1.2, 100.0, 100.0, 100.4], true, 0);
     }
 
     #[test]
     fn without_a_request_there_are_no_phases() {
-        let tape = Tape::serving().eagain(1.0).eagain(100.5);
-        assert_eq!(Phases::find(&tape.recording()), None);
+        let text = "
+            main 1     1.1   recvfrom(client 1, 4096) = EAGAIN
+            main 100.5 100.6 recvfrom(client 1, 4096) = EAGAIN";
+        assert_eq!(Phases::find(&recording(text)), None);
     }
 }

@@ -21,13 +21,13 @@ pub struct Ring {
     /// The rings of provided buffers, by group: address and entries.
     buffers: HashMap<u16, (u64, u64)>,
     /// By user data; a multishot operation stays until its last completion.
-    in_flight: HashMap<u64, InFlight>,
+    in_flight: HashMap<u64, PendingOperation>,
     /// The completion queue's tail as last seen.
     completed: u32,
 }
 
 #[derive(Clone, Debug)]
-struct InFlight {
+struct PendingOperation {
     submission: Submission,
     address: u64,
     group: u16,
@@ -179,7 +179,7 @@ impl Ring {
     }
 }
 
-fn parse_submission(pid: Pid, entry: &[u8]) -> InFlight {
+fn parse_submission(pid: Pid, entry: &[u8]) -> PendingOperation {
     let operation = Operation::of(entry[0]);
     let (address, length) = (u64_at(entry, 16), u32_at(entry, 24));
     let fd = u32_at(entry, 4).cast_signed();
@@ -202,5 +202,5 @@ fn parse_submission(pid: Pid, entry: &[u8]) -> InFlight {
     let data = data.unwrap_or_default().into();
     let flags = u32_at(entry, 28);
     let submission = Submission { operation, fd, flags, data };
-    InFlight { submission, address, group: u16_at(entry, 40), header }
+    PendingOperation { submission, address, group: u16_at(entry, 40), header }
 }

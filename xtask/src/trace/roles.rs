@@ -7,7 +7,7 @@ use std::mem::{Discriminant, discriminant};
 use nix::unistd::Pid;
 
 use super::calls::{CallSpec, Effect};
-use super::event::{Call, Outcome, What};
+use super::event::{Call, EventKind, Outcome};
 use super::role::Role;
 
 /// The descriptors of all processes.
@@ -43,13 +43,13 @@ impl Roles {
     }
 
     /// A new process has what its parent has.
-    pub fn happened(&mut self, pid: Pid, what: &What) {
+    pub fn happened(&mut self, pid: Pid, what: &EventKind) {
         match *what {
-            What::Started { by } if by != pid => {
+            EventKind::Started { by } if by != pid => {
                 let table = self.tables.get(&by).cloned().unwrap_or_default();
                 self.tables.insert(pid, table);
             }
-            What::Executed => drop(self.tables.remove(&pid)),
+            EventKind::Executed => drop(self.tables.remove(&pid)),
             _ => {}
         }
     }
@@ -240,8 +240,8 @@ mod tests {
     fn a_child_has_a_copy_and_a_thread_has_the_same() {
         let mut roles = serving();
         // A thread begins: nothing is copied.
-        roles.happened(PARENT, &What::Started { by: PARENT });
-        roles.happened(CHILD, &What::Started { by: PARENT });
+        roles.happened(PARENT, &EventKind::Started { by: PARENT });
+        roles.happened(CHILD, &EventKind::Started { by: PARENT });
         call(&mut roles, CHILD, "close", [3, 0, 0], 0);
         call(&mut roles, PARENT, "close", [4, 0, 0], 0);
         let name = |pid, fd| roles.of(pid, fd).to_string();
@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn a_program_begins_with_nothing() {
         let mut roles = serving();
-        roles.happened(PARENT, &What::Executed);
+        roles.happened(PARENT, &EventKind::Executed);
         assert_eq!(roles.of(PARENT, 3), Role::Unknown(3));
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, anyhow, bail};
 
 use super::event::now;
-use super::host::{Host, Untraced};
+use super::host::{Host, Tracing};
 use super::rest::Watch;
 use super::steps::{Step, steps};
 use crate::model::{Transport, Variant};
@@ -65,7 +65,7 @@ pub fn play_with(
     silence: Duration,
 ) -> Result<Recording> {
     let socket = (transport, "127.0.0.1:0");
-    let host = Host::start(program, &variant.args, socket, Untraced::Fail)?;
+    let host = Host::start(program, &variant.args, socket, Tracing::Required)?;
     let address = host.address();
     let mut watch = Watch::new(host.tracee().context("it is not traced")?);
     let conversation = watch.rest().and_then(|()| match transport {

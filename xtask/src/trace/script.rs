@@ -28,8 +28,8 @@ use super::decode::completed;
 use super::event::{SI_ASYNCIO, Signal};
 use super::names;
 use super::role::Role;
-use super::scene::Recording;
-use super::steps::{Deed, Done, Step};
+use super::scene::{REQUEST, Recording};
+use super::steps::{Deed, OperationStep, Step};
 use super::tape::{MAIN, at, marks};
 
 /// The scene of a text.
@@ -73,7 +73,10 @@ fn step(line: &str) -> Step {
     };
     Step {
         at: at(from.parse().unwrap()),
-        until: until.parse().ok().map(at),
+        until: match until {
+            "-" | "." => None,
+            until => Some(at(until.parse().unwrap())),
+        },
         pid: Pid::from_raw(pid),
         tid: Pid::from_raw(tid),
         deed: parse(&deed, pid == tid),
@@ -97,6 +100,7 @@ fn signal(text: &str) -> Deed {
     let (number, code) = match name {
         "SIGRTMIN" => (libc::SIGRTMIN(), 1),
         "SIGCHLD" => (libc::SIGCHLD, 1),
+        "SIGIO" => (libc::SIGIO, 1),
         "SIGUSR1" => (libc::SIGUSR1, 1),
         "done" => (libc::SIGRTMIN(), SI_ASYNCIO),
         name => panic!("no signal is called {name}"),
@@ -113,10 +117,13 @@ fn done(text: &str) -> Deed {
     let result = number.parse().unwrap();
     let answer = match operation.family {
         Family::Accept => Answer::Descriptor(self::role(new)),
-        _ => completed(operation, result, 0, &[]),
+        _ => {
+            let count = u64::try_from(result).unwrap_or(0);
+            completed(operation, result, 0, &data(count))
+        }
     };
     let inside = false;
-    Deed::Completed(Done { operation, role, result, answer, inside })
+    Deed::Completed(OperationStep { operation, role, result, answer, inside })
 }
 
 /// `accept4(listener) SOCK_CLOEXEC = 4 client 1`
@@ -145,6 +152,12 @@ fn call(text: &str) -> CallStep {
     call
 }
 
+/// As many bytes as the request has are the request.
+fn data(count: u64) -> Box<[u8]> {
+    let all = if count == REQUEST.len() as u64 { REQUEST } else { &[] };
+    all.into()
+}
+
 fn parts(text: &str) -> impl Iterator<Item = &str> {
     text.split(", ").filter(|part| !part.is_empty())
 }
@@ -157,7 +170,7 @@ fn answer(call: &CallStep, answers: &str) -> Answer {
             let ready = parts(answers).map(|it| (role(it), Events::Any));
             Answer::Ready(ready.collect())
         }
-        Family::Receive => Answer::Data(Data { bytes: Box::default(), count }),
+        Family::Receive => Answer::Data(Data { bytes: data(count), count }),
         _ => Answer::Number,
     }
 }
@@ -173,14 +186,13 @@ fn registration(text: &str) -> Option<(Argument, Argument)> {
         _ => return None,
     };
     let (socket, events) = rest.split_once(", ").unwrap_or((rest, ""));
-    let events = events.split('|').filter(|event| !event.is_empty());
-    let events = events.map(|event| match event {
+    let events = flags(events, |event| match event {
         "EPOLLIN" => libc::EPOLLIN,
         "EPOLLET" => libc::EPOLLET,
         "EPOLLONESHOT" => libc::EPOLLONESHOT,
         event => panic!("no event is called {event}"),
     });
-    let events = events.fold(0, |all, event| all | event).cast_unsigned();
+    let events = events.cast_unsigned();
     let registration = Registration { operation, role: role(socket), events };
     Some((
         Argument::Descriptor(role(epoll)),
@@ -219,13 +231,18 @@ fn limit(text: &str) -> Option<Argument> {
 }
 
 fn accept_flags(text: &str) -> u64 {
-    let flags = text.split('|').filter(|flag| !flag.is_empty());
-    let flags = flags.map(|flag| match flag {
+    let flags = flags(text, |flag| match flag {
         "SOCK_CLOEXEC" => libc::SOCK_CLOEXEC,
         "SOCK_NONBLOCK" => libc::SOCK_NONBLOCK,
         flag => panic!("no flag is called {flag}"),
     });
-    flags.fold(0, |all, flag| all | flag as u64)
+    flags as u64
+}
+
+/// `EPOLLIN|EPOLLET`
+fn flags(text: &str, flag: fn(&str) -> i32) -> i32 {
+    let flags = text.split('|').filter(|name| !name.is_empty());
+    flags.map(flag).fold(0, |all, flag| all | flag)
 }
 
 fn parse_result(text: &str) -> Option<i64> {
@@ -234,6 +251,7 @@ fn parse_result(text: &str) -> Option<i64> {
         "EAGAIN" => libc::EAGAIN,
         "EINTR" => libc::EINTR,
         "EBADF" => libc::EBADF,
+        "ESPIPE" => libc::ESPIPE,
         number => return Some(number.parse().unwrap()),
     };
     Some(-i64::from(errno))

@@ -10,7 +10,7 @@ use super::call::{Answer, CallStep, Handover};
 use super::calls::{self, Family, Operation};
 use super::decode::{View, completed};
 use super::event::{
-    Call, Completion, Event, Outcome, Signal, Submission, What,
+    Call, Completion, Event, EventKind, Outcome, Signal, Submission,
 };
 use super::role::Role;
 use super::roles::Roles;
@@ -31,7 +31,7 @@ pub struct Step {
 pub enum Deed {
     Call(CallStep),
     /// The kernel has completed an operation for io_uring.
-    Completed(Done),
+    Completed(OperationStep),
     /// A signal interrupts the thread, or a call has fetched it. The role is
     /// the descriptor's that it tells of.
     Signal(Signal, Option<Role>),
@@ -43,7 +43,7 @@ pub enum Deed {
 
 /// A completed operation.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Done {
+pub struct OperationStep {
     pub operation: Operation,
     pub role: Role,
     pub result: i32,
@@ -62,7 +62,7 @@ impl Step {
     }
 }
 
-impl Done {
+impl OperationStep {
     /// Whether data was received, or the end of the file.
     pub fn receives(&self) -> bool {
         self.operation.family == Family::Receive
@@ -99,16 +99,18 @@ impl Maker {
     fn take(&mut self, event: &Event) {
         self.roles.happened(event.pid, &event.what);
         match &event.what {
-            What::Enter(call) => self.enter(event, call),
-            What::Exit(outcome) => self.exit(event, outcome),
-            What::Submitted(submission) => self.submit(event, submission),
-            What::Completed(completion) => self.complete(event, completion),
-            What::Signal(signal) => self.signal(event, *signal),
-            What::Started { by } => {
+            EventKind::Enter(call) => self.enter(event, call),
+            EventKind::Exit(outcome) => self.exit(event, outcome),
+            EventKind::Submitted(submission) => self.submit(event, submission),
+            EventKind::Completed(completion) => {
+                self.complete(event, completion);
+            }
+            EventKind::Signal(signal) => self.signal(event, *signal),
+            EventKind::Started { by } => {
                 self.push(event, Deed::Started(*by != event.pid));
             }
-            What::Executed => self.push(event, Deed::Executed),
-            What::Ended(status) => {
+            EventKind::Executed => self.push(event, Deed::Executed),
+            EventKind::Ended(status) => {
                 self.open.remove(&event.tid);
                 self.push(event, Deed::Ended(*status));
             }
@@ -193,7 +195,7 @@ impl Maker {
         let open = self.open.get(&event.tid);
         let family = open.map(|(_, call)| calls::of(call.name).family);
         let inside = family == Some(Family::Ring);
-        let done = Done { operation, role, result, answer, inside };
+        let done = OperationStep { operation, role, result, answer, inside };
         self.push(event, Deed::Completed(done));
     }
 }

@@ -14,7 +14,7 @@ use syscalls::Sysno;
 
 use super::calls::{self, Effect, Family};
 use super::counter::Counter;
-use super::event::{Call, Event, Outcome, Refusal, Signal, What, now};
+use super::event::{Call, Event, EventKind, Outcome, Refusal, Signal, now};
 use super::memory;
 use super::ring::Ring;
 use crate::process::Process;
@@ -68,7 +68,7 @@ impl State {
         })
     }
 
-    fn push(&mut self, tid: Pid, pid: Pid, what: What) {
+    fn push(&mut self, tid: Pid, pid: Pid, what: EventKind) {
         if self.counter.is_some() {
             return;
         }
@@ -95,7 +95,7 @@ impl State {
             let _ = signal::kill(pid, signal::Signal::SIGKILL);
         }
         self.tasks.insert(tid, Task { pid, entered: None });
-        self.push(tid, pid, What::Started { by });
+        self.push(tid, pid, EventKind::Started { by });
     }
 }
 
@@ -114,7 +114,7 @@ pub fn handle(tid: Pid, status: i32, leader: Pid, state: &mut State) {
         }
         (0, signal) => {
             if let Some(signal) = pending_signal(tid) {
-                state.push(tid, pid, What::Signal(signal));
+                state.push(tid, pid, EventKind::Signal(signal));
             }
             (libc::PTRACE_SYSCALL, signal)
         }
@@ -164,7 +164,7 @@ fn known(tid: Pid, state: &mut State) -> Pid {
 
 fn ended(tid: Pid, status: ExitStatus, leader: Pid, state: &mut State) {
     if let Some(task) = state.tasks.remove(&tid) {
-        state.push(tid, task.pid, What::Ended(status));
+        state.push(tid, task.pid, EventKind::Ended(status));
     }
     if tid == leader {
         state.status = Some(status);
@@ -177,7 +177,7 @@ fn executed(pid: Pid, state: &mut State) {
     let entered = state.tasks.get(&by).and_then(|task| task.entered);
     state.tasks.retain(|_, task| task.pid != pid);
     state.tasks.insert(pid, Task { pid, entered });
-    state.push(pid, pid, What::Executed);
+    state.push(pid, pid, EventKind::Executed);
 }
 
 fn system_call(tid: Pid, pid: Pid, state: &mut State) {
@@ -227,7 +227,7 @@ fn entered(
         // Completed before the call, so its event comes before the call's.
         look_at_ring(tid, pid, arguments[0], state);
     }
-    state.push(tid, pid, What::Enter(call));
+    state.push(tid, pid, EventKind::Enter(call));
     if let Some(task) = state.tasks.get_mut(&tid) {
         task.entered = Some((name, arguments));
     }
@@ -235,7 +235,7 @@ fn entered(
     let ring = ring.filter(|_| enters_ring);
     let submitted = ring.map_or_else(Vec::new, |ring| ring.submitted(tid));
     for submission in submitted {
-        state.push(tid, pid, What::Submitted(submission));
+        state.push(tid, pid, EventKind::Submitted(submission));
     }
 }
 
@@ -256,7 +256,7 @@ fn left(tid: Pid, pid: Pid, result: i64, state: &mut State) {
     if spec.family == Family::Ring {
         look_at_ring(tid, pid, arguments[0], state);
     }
-    state.push(tid, pid, What::Exit(outcome));
+    state.push(tid, pid, EventKind::Exit(outcome));
 }
 
 /// Calls that make rings known, and where their memory is.
@@ -291,7 +291,7 @@ fn follow_rings(
 fn look_at_ring(tid: Pid, pid: Pid, descriptor: u64, state: &mut State) {
     if let Some(ring) = state.rings.get_mut(&(pid, descriptor)) {
         for completion in ring.completed(tid) {
-            state.push(tid, pid, What::Completed(completion));
+            state.push(tid, pid, EventKind::Completed(completion));
         }
     }
 }

@@ -7,9 +7,9 @@ use nix::unistd::Pid;
 
 use super::calls::Operation;
 use super::event::{
-    Call, Completion, Event, Memory, Outcome, Refusal, Signal, Submission, What,
+    Call, Completion, Event, EventKind, Memory, Outcome, Refusal, Submission,
 };
-use super::scene::{Marks, Recording};
+use super::scene::Marks;
 use super::steps::{Step, steps};
 
 /// The one process of most tests.
@@ -73,7 +73,7 @@ impl Tape {
         self.call(0.7, 0.8, "io_uring_setup", [8], 7, entering, none)
     }
 
-    pub fn event(mut self, tid: i32, when: f64, what: What) -> Self {
+    pub fn event(mut self, tid: i32, when: f64, what: EventKind) -> Self {
         let (pid, tid) = (Pid::from_raw(MAIN), Pid::from_raw(tid));
         self.events.push(Event { at: at(when), pid, tid, what });
         self
@@ -91,7 +91,7 @@ impl Tape {
         arguments[..N].copy_from_slice(&given);
         let memory = memory(bytes);
         let call = Call { name, arguments, memory };
-        self.event(tid, when, What::Enter(call))
+        self.event(tid, when, EventKind::Enter(call))
     }
 
     pub fn exit(
@@ -102,7 +102,7 @@ impl Tape {
         bytes: Bytes<'_>,
     ) -> Self {
         let outcome = Outcome { result, memory: memory(bytes) };
-        self.event(tid, when, What::Exit(outcome))
+        self.event(tid, when, EventKind::Exit(outcome))
     }
 
     /// A call of the main thread, from and until.
@@ -121,24 +121,11 @@ impl Tape {
             .exit(MAIN, until, result, leaving)
     }
 
-    /// The client's request is received.
-    pub fn receive(self, from: f64, until: f64) -> Self {
-        let request: Bytes<'_> = &[(1, b"PING\r\n")];
-        self.call(from, until, "recvfrom", [4, 0, 16_384], 6, &[], request)
-    }
-
-    /// A receiving call that returns EAGAIN.
-    pub fn eagain(self, when: f64) -> Self {
-        let nothing = -i64::from(libc::EAGAIN);
-        let until = when + 0.01;
-        self.call(when, until, "recvfrom", [4, 0, 16_384], nothing, &[], &[])
-    }
-
     pub fn submit(self, when: f64, operation: &str, fd: i32) -> Self {
         let operation = Operation::called(operation);
         let data = Box::default();
         let submission = Submission { operation, fd, flags: 0, data };
-        self.event(MAIN, when, What::Submitted(submission))
+        self.event(MAIN, when, EventKind::Submitted(submission))
     }
 
     pub fn complete(
@@ -156,20 +143,11 @@ impl Tape {
             header: 0,
             data: data.into(),
         };
-        self.event(MAIN, when, What::Completed(completion))
-    }
-
-    pub fn signal(self, when: f64, number: i32, fd: i32) -> Self {
-        let signal = Signal::new(number, 1, fd, 0);
-        self.event(MAIN, when, What::Signal(signal))
+        self.event(MAIN, when, EventKind::Completed(completion))
     }
 
     pub fn steps(&self) -> Vec<Step> {
         steps(&self.events)
-    }
-
-    pub fn recording(&self) -> Recording {
-        Recording { steps: self.steps(), marks: marks() }
     }
 
     /// The last call, as the timeline has it.

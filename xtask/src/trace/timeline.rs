@@ -158,10 +158,13 @@ fn scene(steps: &[Step], marks: &Marks) -> (Vec<usize>, usize, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::tape::{MAIN, Tape};
+    use crate::trace::script::recording;
 
-    fn texts(tape: &Tape, detail: Detail) -> Vec<String> {
-        let timeline = Timeline::new(&tape.recording(), None, detail);
+    fn timeline(text: &str) -> Timeline {
+        Timeline::new(&recording(text), None, Detail::Scene)
+    }
+
+    fn texts(timeline: &Timeline) -> Vec<String> {
         let text = |line: &Line| {
             let mark = match line.phase {
                 None => ' ',
@@ -173,106 +176,98 @@ mod tests {
         timeline.lines.iter().map(text).collect()
     }
 
+    /// Calls that return EAGAIN.
+    fn eagain(from: f64, step: f64, times: u32) -> String {
+        let lines = (0..times).map(|round| {
+            let at = from + step * f64::from(round);
+            let until = at + 0.01;
+            format!("main {at} {until} recvfrom(client 1, 9) = EAGAIN\n")
+        });
+        lines.collect()
+    }
+
     #[test]
     fn a_wait_is_cut_where_the_client_does_something() {
-        let tape = Tape::serving().receive(1.0, 100.4).call(
-            202.0,
-            202.1,
-            "close",
-            [3],
-            0,
-            &[],
-            &[],
+        let timeline = timeline(
+            "main -60 -59   epoll_create1() = 5
+             main .3  .4    accept4(listener) = 4 client 1
+             main .5  .6    epoll_ctl(epoll, add client 1, EPOLLIN) = 0
+             main 1   100.4 recvfrom(client 1, 4096) = 6
+             main 202 202.1 close(listener) = 0",
         );
-        assert_eq!(
-            texts(&tape, Detail::Scene),
-            [
-                "  start-up: 5 calls",
-                "  the client comes",
-                "  accept4(listener) = client 1",
-                "  epoll_ctl(epoll, add client 1, EPOLLIN) = 0",
-                "1 recvfrom(client 1, 16384) …",
-                "1 phase 1, waiting for data: 99.0 ms, asleep",
-                r#"  the client sends "PING\r\n""#,
-                r#"2 … recvfrom = 6 "PING\r\n""#,
-                "2 phase 2, copying: 6 bytes",
-                r#"  the client has "+PONG\r\n""#,
-                "  the client goes",
-                "  shut-down: 1 calls",
-            ]
-        );
+        let expected = [
+            "  start-up: 1 calls",
+            "  the client comes",
+            "  accept4(listener) = client 1",
+            "  epoll_ctl(epoll, add client 1, EPOLLIN) = 0",
+            "1 recvfrom(client 1, 4096) …",
+            "1 phase 1, waiting for data: 99.0 ms, asleep",
+            r#"  the client sends "PING\r\n""#,
+            r#"2 … recvfrom = 6 "PING\r\n""#,
+            "2 phase 2, copying: 6 bytes",
+            r#"  the client has "+PONG\r\n""#,
+            "  the client goes",
+            "  shut-down: 1 calls",
+        ];
+        assert_eq!(texts(&timeline), expected);
     }
 
     #[test]
     fn rounds_are_folded_up_to_the_data_and_go_on_behind_it() {
-        let mut tape = Tape::serving();
-        for round in 0..1_204 {
-            tape = tape.eagain(1.0 + f64::from(round) * 0.08);
+        let before = eagain(1.0, 0.08, 1_204);
+        let request = "main 100.2 100.3 recvfrom(client 1, 9) = 6\n";
+        let behind = eagain(103.0, 1.0, 5);
+        let texts = texts(&timeline(&(before + request + &behind)));
+        for expected in [
+            "1 1,204 × recvfrom(client 1, 9) = EAGAIN, nothing there",
+            "  5 × recvfrom(client 1, 9) = EAGAIN, nothing there",
+            "1 phase 1, waiting for data: 99.0 ms, never asleep: 1,204 calls \
+             that returned EAGAIN",
+        ] {
+            let times = texts.iter().filter(|text| *text == expected).count();
+            assert_eq!(times, 1, "{texts:#?}");
         }
-        tape = tape.receive(100.2, 100.3);
-        for round in 0..5 {
-            tape = tape.eagain(103.0 + f64::from(round));
-        }
-        let texts = texts(&tape, Detail::Scene);
-        let folded = |count: &str, mark: char| {
-            let text = "recvfrom(client 1, 16384) = EAGAIN, nothing there";
-            let text = format!("{mark} {count} × {text}");
-            texts.iter().filter(|line| **line == text).count()
-        };
-        assert_eq!(folded("1,204", '1'), 1, "{texts:#?}");
-        assert_eq!(folded("5", ' '), 1, "{texts:#?}");
-        let never = "100 ms, never asleep: 1,204 calls that returned EAGAIN";
-        let never = never.replace("100 ms", "99.0 ms");
-        assert!(texts.iter().any(|line| line.ends_with(&never)), "{texts:#?}");
     }
 
     #[test]
     fn a_late_receive_is_not_called_a_wait() {
-        let tape = Tape::serving().receive(100.5, 100.6);
-        let texts = texts(&tape, Detail::Scene);
+        let late = "main 100.5 100.6 recvfrom(client 1, 9) = 6";
+        let texts = texts(&timeline(late));
         let waited = texts.iter().find(|text| text.contains("phase 1"));
         assert!(waited.unwrap().contains("no call waited"), "{texts:#?}");
     }
 
     #[test]
     fn a_short_call_that_the_stop_meets_does_not_wait() {
-        let tape = Tape::serving().receive(1.0, 100.4).eagain(199.999).enter(
-            MAIN,
-            205.0,
-            "close",
-            [3],
-            &[],
-        );
-        let texts = texts(&tape, Detail::Scene);
-        let expected = "  recvfrom(client 1, 16384) = EAGAIN, nothing there";
+        let texts = texts(&timeline(
+            "main 1       100.4   recvfrom(client 1, 9) = 6
+             main 199.999 200.001 recvfrom(client 1, 9) = EAGAIN
+             main 205     -       close(client 1)",
+        ));
+        let expected = "  recvfrom(client 1, 9) = EAGAIN, nothing there";
         assert_eq!(texts[texts.len() - 2], expected, "{texts:#?}");
     }
 
     #[test]
     fn raw_shows_every_call() {
-        let mut tape = Tape::serving();
-        for round in 0..9 {
-            tape = tape.eagain(1.0 + f64::from(round));
-        }
-        let tape = tape.receive(100.2, 100.3);
-        let texts = texts(&tape, Detail::Raw);
-        let calls = texts.iter().filter(|text| text.contains('(')).count();
-        assert_eq!(calls, 7 + 9 + 1, "{texts:#?}");
+        let request = "main 100.2 100.3 recvfrom(client 1, 9) = 6";
+        let recording = recording(&(eagain(1.0, 1.0, 9) + request));
+        let texts = texts(&Timeline::new(&recording, None, Detail::Raw));
+        let calls = texts.iter().filter(|text| text.contains("recvfrom("));
+        assert_eq!(calls.count(), 9 + 1, "{texts:#?}");
     }
 
     #[test]
     fn housekeeping_is_one_line_and_threads_have_names() {
-        let tape = Tape::serving()
-            .call(1.0, 1.1, "mmap", [], 4_096, &[], &[])
-            .call(1.2, 1.3, "mprotect", [], 0, &[], &[])
-            .call(1.4, 1.5, "clone3", [], 101, &[], &[])
-            .enter(101, 2.0, "read", [4, 0, 9], &[])
-            .exit(101, 100.4, 6, &[(1, b"PING\r\n")]);
-        let timeline = Timeline::new(&tape.recording(), None, Detail::Scene);
-        let quiet: Vec<_> =
-            timeline.lines.iter().filter(|l| l.text.contains("mm")).collect();
-        assert_eq!(quiet.len(), 1);
-        assert_eq!(quiet[0].text, "mmap, mprotect");
+        let timeline = timeline(
+            "main   1   1.1   mmap() = 4096
+             main   1.2 1.3   getpid() = 100 
+             main   1.4 1.5   clone3() = 102
+             thread 2   100.4 read(client 1, 9) = 6",
+        );
+        let all = texts(&timeline);
+        let quiet: Vec<_> = all.iter().filter(|it| it.contains("mm")).collect();
+        assert_eq!(quiet, ["  mmap, getpid"]);
         let clones = |line: &&Line| line.text == "clone3() = thread 1";
         let clones = timeline.lines.iter().find(clones).unwrap();
         assert_eq!(clones.who, "main");
@@ -281,36 +276,25 @@ mod tests {
 
     #[test]
     fn phase_2_says_who_copies_without_a_receiving_call() {
-        for (tape, expected) in [
-            (Tape::serving(), "by the kernel: 6 bytes"),
-            (Tape::serving().deferring(), "inside io_uring_enter: 6 bytes"),
+        const SETUP: &str =
+            "main -1 -.9 io_uring_setup(8, IORING_SETUP_DEFER_TASKRUN) = 7";
+        const RING: &str = "
+            main 2     100.4 io_uring_enter(ring: recv(client 1)) = 1
+            main 100.3 .     completed recv(client 1) = 6
+            main 100.5 .     signal SIGIO client 1";
+        for (setup, expected) in [
+            ("", "2 phase 2, copying: by the kernel: 6 bytes"),
+            (SETUP, "2 phase 2, copying: inside io_uring_enter: 6 bytes"),
         ] {
-            let tape = tape
-                .enter(MAIN, 2.0, "io_uring_enter", [7, 1, 1], &[])
-                .submit(2.0, "recv", 4)
-                .complete(100.3, "recv", 4, 6, b"PING\r\n")
-                .exit(MAIN, 100.4, 1, &[]);
-            let texts = texts(&tape, Detail::Scene);
-            let expected = format!("2 phase 2, copying: {expected}");
-            assert!(texts.contains(&expected), "{texts:#?}");
-        }
-    }
-
-    #[test]
-    fn completions_and_signals_are_events() {
-        let tape = Tape::serving()
-            .enter(MAIN, 2.0, "io_uring_enter", [7, 1, 1], &[])
-            .submit(2.0, "recv", 4)
-            .complete(100.3, "recv", 4, 6, b"PING\r\n")
-            .exit(MAIN, 100.4, 1, &[])
-            .signal(100.5, libc::SIGIO, 4);
-        let texts = texts(&tape, Detail::Scene);
-        for expected in [
-            "1 io_uring_enter(ring: recv(client 1)) …",
-            r#"2 completed: recv(client 1) = 6 "PING\r\n""#,
-            "  signal SIGIO: client 1 ready",
-        ] {
-            assert!(texts.iter().any(|it| it == expected), "{texts:#?}");
+            let texts = texts(&timeline(&format!("{setup}{RING}")));
+            for expected in [
+                expected,
+                "1 io_uring_enter(ring: recv(client 1)) …",
+                r#"2 completed: recv(client 1) = 6 "PING\r\n""#,
+                "  signal SIGIO: client 1 ready",
+            ] {
+                assert!(texts.iter().any(|it| it == expected), "{texts:#?}");
+            }
         }
     }
 }

@@ -317,7 +317,7 @@ mod tests {
     use super::*;
     use crate::process;
     use crate::server::tie;
-    use crate::trace::event::What;
+    use crate::trace::event::EventKind;
     use crate::trace::stops::EVENTS;
     use crate::trace::tape::is_forbidden;
 
@@ -438,10 +438,10 @@ mod tests {
         let mut seen = Vec::new();
         for event in events {
             match &event.what {
-                What::Enter(call) => {
+                EventKind::Enter(call) => {
                     open.insert(event.tid, call.clone());
                 }
-                What::Exit(outcome) => {
+                EventKind::Exit(outcome) => {
                     let call = open.remove(&event.tid).unwrap();
                     let fd = call.arguments[0] as i32;
                     if call.name == "lseek" && fd >= STRANGE {
@@ -480,12 +480,15 @@ mod tests {
             assert!(tids.insert(its[0]), "{number} is not alone");
         }
         for tid in tids {
-            let its = |what: fn(&What) -> bool| {
+            let its = |what: fn(&EventKind) -> bool| {
                 let all = trace.events.iter();
                 all.filter(|e| e.tid == tid && what(&e.what)).count()
             };
-            assert_eq!(its(|what| matches!(what, What::Started { .. })), 1);
-            assert_eq!(its(|what| matches!(what, What::Ended(_))), 1);
+            assert_eq!(
+                its(|what| matches!(what, EventKind::Started { .. })),
+                1
+            );
+            assert_eq!(its(|what| matches!(what, EventKind::Ended(_))), 1);
         }
         Some(trace)
     }
@@ -495,7 +498,7 @@ mod tests {
         let Some(trace) = check_many("children") else { return };
         let leader = trace.events[0].pid;
         for event in &trace.events {
-            if let What::Started { by } = event.what {
+            if let EventKind::Started { by } = event.what {
                 assert_eq!(by, leader, "{event:?}");
             }
         }
@@ -585,7 +588,7 @@ mod tests {
         process::poll_until("the stop", PATIENCE, || {
             let signals = tracee.events();
             let stopped = |event: &Event| match event.what {
-                What::Signal(signal) => signal.number == libc::SIGSTOP,
+                EventKind::Signal(signal) => signal.number == libc::SIGSTOP,
                 _ => false,
             };
             Ok(signals.iter().any(stopped))

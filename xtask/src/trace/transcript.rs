@@ -236,9 +236,11 @@ fn beginning(steps: &[&Step], first: Duration, busy: bool) -> usize {
     begun - before.take_while(|step| busy && is_vain(step)).count()
 }
 
-/// A thread that makes nine calls in a row that return EAGAIN never waits.
+/// A thread that makes as many calls in a row that return EAGAIN never waits.
+const BUSY: usize = 9;
+
 fn is_busy(steps: &[&Step]) -> bool {
-    steps.windows(9).any(|some| some.iter().all(|step| is_vain(step)))
+    steps.windows(BUSY).any(|some| some.iter().all(|step| is_vain(step)))
 }
 
 fn prefix(prefix: &str, text: &str) -> String {

@@ -9,7 +9,7 @@ use super::call::Call;
 use super::client::quoted;
 use super::notes::annotate;
 use super::packet::{Packet, Side};
-use super::story::{Moment, What};
+use super::story::{Moment, MomentKind};
 use crate::screen;
 
 /// How wide a ladder is, and how narrow it can be.
@@ -67,11 +67,11 @@ impl Ladder {
         let beside = width.checked_sub(ladder + 2);
         let first = |from| moments.iter().find_map(|m| m.first_number(from));
         let is_clients = |moment: &&Moment| match &moment.what {
-            What::Packet(packet) => packet.from == Side::Client,
-            What::Begins(call) | What::Passes(call) => {
+            MomentKind::Packet(packet) => packet.from == Side::Client,
+            MomentKind::Begins(call) | MomentKind::Passes(call) => {
                 call.side == Side::Client
             }
-            What::Returns(_) => false,
+            MomentKind::Returns(_) => false,
         };
         let start = moments.iter().find(is_clients).map(|moment| moment.at);
         let start = start.unwrap_or_default();
@@ -99,15 +99,15 @@ impl Ladder {
         self.last = moment.at;
         let time = self.time(moment.at);
         match &moment.what {
-            What::Packet(packet) => self.packet(&time, packet, note),
-            What::Begins(call) => {
+            MomentKind::Packet(packet) => self.packet(&time, packet, note),
+            MomentKind::Begins(call) => {
                 self.call(&time, call, &format!("{} …", call.text), note);
             }
-            What::Returns(call) => {
+            MomentKind::Returns(call) => {
                 let text = self.outcome(&format!("… {}", call.name), call);
                 self.call(&time, call, &text, note);
             }
-            What::Passes(call) => {
+            MomentKind::Passes(call) => {
                 let text = self.outcome(&call.text, call);
                 self.call(&time, call, &text, note);
             }
@@ -238,7 +238,7 @@ impl Ladder {
 impl Moment {
     fn first_number(&self, from: Side) -> Option<u32> {
         match &self.what {
-            What::Packet(packet) if packet.from == from => {
+            MomentKind::Packet(packet) if packet.from == from => {
                 packet.tcp.as_ref().map(|tcp| tcp.sequence_number)
             }
             _ => None,

@@ -7,7 +7,8 @@ use etherparse::TcpHeader;
 
 use super::call::{Call, CallKind};
 use super::packet::{Packet, Side};
-use super::story::{Moment, What};
+use super::story::{Moment, MomentKind};
+use crate::trace::values::length;
 
 /// An acknowledgement that took longer was put off on purpose.
 const PUT_OFF: Duration = Duration::from_millis(20);
@@ -54,12 +55,12 @@ struct Acknowledgement {
 pub fn annotate(moments: &[Moment]) -> Vec<Option<String>> {
     let mut reader = Reader::default();
     let note = |moment: &Moment| match &moment.what {
-        What::Packet(packet) => match &packet.tcp {
+        MomentKind::Packet(packet) => match &packet.tcp {
             Some(tcp) => reader.segment(packet, tcp),
             None => Some(datagram(packet.from).to_owned()),
         },
-        What::Begins(_) => None,
-        What::Returns(call) | What::Passes(call) => {
+        MomentKind::Begins(_) => None,
+        MomentKind::Returns(call) | MomentKind::Passes(call) => {
             reader.returned(call, moment.at)
         }
     };
@@ -220,7 +221,7 @@ impl Reader {
                 Some(format!(
                     "Only now does the server's program know of the client, \
                      {} after connect() has returned.",
-                    span(after)
+                    length(after)
                 ))
             }
             CallKind::Receive(0) => {
@@ -261,21 +262,13 @@ fn put_off(after: Duration) -> String {
     format!(
         ", after {} in which nothing came that could have taken the \
          acknowledgement along",
-        span(after)
+        length(after)
     )
 }
 
 /// Whether `number` lies at `end` or before it; numbers go round.
 fn is_up_to(number: u32, end: u32) -> bool {
     end.wrapping_sub(number).cast_signed() >= 0
-}
-
-/// A duration as people read it.
-pub fn span(duration: Duration) -> String {
-    match duration.as_nanos() {
-        0..1_000_000 => format!("{:.0} µs", duration.as_secs_f64() * 1e6),
-        _ => format!("{:.1} ms", duration.as_secs_f64() * 1e3),
-    }
 }
 
 pub fn name(side: Side) -> &'static str {

@@ -12,7 +12,7 @@ use super::client::{self, End};
 use super::packet::{Ends, Packet};
 use super::served::{self, Offset, Window};
 use crate::model::Transport;
-use crate::trace::host::{Host, Untraced};
+use crate::trace::host::{Host, Tracing};
 use crate::trace::steps::steps;
 
 /// What is to be talked about, and how.
@@ -55,7 +55,7 @@ impl Scene {
         script: Script,
     ) -> Result<Self> {
         let socket = (script.transport, script.address());
-        let host = Host::start(program, arguments, socket, Untraced::Run)?;
+        let host = Host::start(program, arguments, socket, Tracing::Optional)?;
         let server = host.address();
         capture.watch(script.transport, server.port())?;
         // Until the server rests, and waits for its first client.

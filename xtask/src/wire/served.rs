@@ -11,7 +11,7 @@ use crate::trace::call::CallStep;
 use crate::trace::calls::Family;
 use crate::trace::event;
 use crate::trace::role::Role;
-use crate::trace::steps::{Deed, Done, Step, threads};
+use crate::trace::steps::{Deed, OperationStep, Step, threads};
 
 /// From this many EAGAINs in a row on, a server is drawn as one that polls.
 const IN_VAIN: usize = 3;
@@ -257,7 +257,7 @@ fn submitted(call: &CallStep) -> CallKind {
     kinds.next().unwrap_or(CallKind::Other)
 }
 
-fn completed(done: &Done) -> CallKind {
+fn completed(done: &OperationStep) -> CallKind {
     match (done.operation.family, usize::try_from(done.result)) {
         (Family::Accept, Ok(_)) => CallKind::Accept,
         (Family::Receive, Ok(count)) => CallKind::Receive(count),

@@ -12,7 +12,7 @@ use super::packet::{Packet, Side};
 
 /// What happens at one moment.
 #[derive(Clone, Debug)]
-pub enum What {
+pub enum MomentKind {
     Packet(Packet),
     /// A call during which something else happens.
     Begins(Call),
@@ -25,12 +25,12 @@ pub enum What {
 pub struct Moment {
     /// Since the epoch.
     pub at: Duration,
-    pub what: What,
+    pub what: MomentKind,
 }
 
 impl Moment {
     fn begins(&self, call: &Call) -> bool {
-        matches!(&self.what, What::Begins(begun) if begun.is(call))
+        matches!(&self.what, MomentKind::Begins(begun) if begun.is(call))
     }
 }
 
@@ -52,13 +52,16 @@ pub fn tell(mut packets: Vec<Packet>, mut calls: Vec<Call>) -> Vec<Moment> {
     settle(&packets, &mut calls);
     let mut moments: Vec<_> = packets
         .into_iter()
-        .map(|packet| Moment { at: packet.at, what: What::Packet(packet) })
+        .map(|packet| Moment {
+            at: packet.at,
+            what: MomentKind::Packet(packet),
+        })
         .collect();
     for call in calls {
-        let begins = What::Begins(call.clone());
+        let begins = MomentKind::Begins(call.clone());
         moments.push(Moment { at: call.begun, what: begins });
         if let Some(at) = call.ended {
-            moments.push(Moment { at, what: What::Returns(call) });
+            moments.push(Moment { at, what: MomentKind::Returns(call) });
         }
     }
     // Stable: of two things at one moment, a thread's first one stays first.
@@ -71,8 +74,8 @@ fn fold(moments: Vec<Moment>) -> Vec<Moment> {
     let mut folded: Vec<Moment> = Vec::with_capacity(moments.len());
     for moment in moments {
         match (folded.last_mut(), &moment.what) {
-            (Some(last), What::Returns(call)) if last.begins(call) => {
-                last.what = What::Passes(call.clone());
+            (Some(last), MomentKind::Returns(call)) if last.begins(call) => {
+                last.what = MomentKind::Passes(call.clone());
             }
             _ => folded.push(moment),
         }

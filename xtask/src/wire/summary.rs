@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use super::afterwards::Half;
 use super::call::{Call, CallKind};
-use super::notes::{name, span};
+use super::notes::name;
 use super::packet::{Packet, Side};
 use super::scene::Scene;
 use crate::model::Transport;
+use crate::trace::values::length;
 
 /// Who knew of the connection when, who ended it, what is left of it, and how
 /// far all this is to be trusted.
@@ -47,12 +48,12 @@ fn handshake(calls: &[Call]) -> Option<String> {
         Some(later) => format!(
             "connect() returned {} before the server had accepted: the \
              kernels shake hands, not the programs.",
-            span(later)
+            length(later)
         ),
         None => format!(
             "The server had accepted {} before connect() returned: the \
              kernels shake hands, and then it depends on who runs first.",
-            span(connected - accepted)
+            length(connected - accepted)
         ),
     })
 }

@@ -11,7 +11,7 @@ use crate::trace::calls::Family;
 use crate::trace::fold::fold;
 use crate::trace::phases::{Phases, Place, returns_eagain, sleeps_at};
 use crate::trace::scene::{Marks, Recording};
-use crate::trace::steps::{Deed, Done, Step};
+use crate::trace::steps::{Deed, OperationStep, Step};
 
 use super::account::Account;
 use super::story::{Story, is_shown};
@@ -326,7 +326,7 @@ fn texts(moment: &Moment<'_>, kernel: bool) -> Vec<String> {
     texts.flat_map(|text| broken(&text)).collect()
 }
 
-fn completed(done: &Done, kernel: bool) -> String {
+fn completed(done: &OperationStep, kernel: bool) -> String {
     let by = if kernel { "kernel: " } else { "" };
     let name = done.operation.name;
     match done.receives() {

@@ -7,7 +7,7 @@ use crate::wire::call::{Call, CallKind, Origin};
 use crate::wire::capture::Frame;
 use crate::wire::ladder::{self, Notes};
 use crate::wire::packet::{Ends, Packet, Side};
-use crate::wire::story::{self, Moment, What};
+use crate::wire::story::{self, Moment, MomentKind};
 
 use Side::{Client, Server};
 
@@ -292,10 +292,10 @@ fn order(frames: &[Frame], ends: &Ends, calls: &[Call]) -> Vec<String> {
     let packets = frames.iter().filter_map(|f| Packet::parse(f, ends));
     let moments = story::tell(packets.collect(), calls.to_vec());
     let name = |moment: &Moment| match &moment.what {
-        What::Packet(packet) => format!("{:?}", packet.from),
-        What::Begins(call) => format!("{} ...", call.text),
-        What::Returns(call) => format!("... {}", call.text),
-        What::Passes(call) => call.text.clone(),
+        MomentKind::Packet(packet) => format!("{:?}", packet.from),
+        MomentKind::Begins(call) => format!("{} ...", call.text),
+        MomentKind::Returns(call) => format!("... {}", call.text),
+        MomentKind::Passes(call) => call.text.clone(),
     };
     moments.iter().map(name).collect()
 }

@@ -13,13 +13,13 @@ use nix::unistd::Pid;
 use crate::model::Transport;
 use crate::process;
 use crate::trace::event::Refusal;
-use crate::trace::host::{Host, Untraced};
+use crate::trace::host::{Host, Tracing};
 use crate::wire::afterwards::{self, Half};
 use crate::wire::call::{Call, CallKind};
 use crate::wire::capture::{Capture, NotAllowed};
 use crate::wire::client::{self, End};
 use crate::wire::packet::{Packet, Side};
-use crate::wire::story::{self, What};
+use crate::wire::story::{self, MomentKind};
 
 use Side::{Client, Server};
 
@@ -148,26 +148,26 @@ fn check_numbers(packets: &[Packet]) {
 /// That each call stands where its packet puts it.
 fn check_order(seen: &Conversation) {
     let moments = story::tell(seen.packets.clone(), seen.calls.clone());
-    let place = |what: &dyn Fn(&What) -> bool| {
+    let place = |what: &dyn Fn(&MomentKind) -> bool| {
         let place = moments.iter().position(|moment| what(&moment.what));
         place.unwrap_or_else(|| panic!("not in {moments:?}"))
     };
     // A call in which nothing happens has one place for both.
     let begins = |kind: CallKind| {
         place(&|what| {
-            matches!(what, What::Begins(call) | What::Passes(call)
+            matches!(what, MomentKind::Begins(call) | MomentKind::Passes(call)
                 if call.kind == kind)
         })
     };
     let returns = |kind: CallKind| {
         place(&|what| {
-            matches!(what, What::Returns(call) | What::Passes(call)
+            matches!(what, MomentKind::Returns(call) | MomentKind::Passes(call)
                 if call.kind == kind)
         })
     };
     let packet = |from: Side, is: fn(&Packet) -> bool| {
         place(
-            &|what| matches!(what, What::Packet(p) if p.from == from && is(p)),
+            &|what| matches!(what, MomentKind::Packet(p) if p.from == from && is(p)),
         )
     };
     let [syn, answer] = [Client, Server].map(|s| packet(s, Packet::is_syn));
@@ -284,7 +284,7 @@ fn host(script: &str) -> anyhow::Result<Host> {
     let arguments = ["-c".to_owned(), script.to_owned()];
     let shell = Path::new("/bin/sh");
     let socket = (Transport::Tcp, "127.0.0.1:0");
-    Host::start(shell, &arguments, socket, Untraced::Run)
+    Host::start(shell, &arguments, socket, Tracing::Optional)
 }
 
 /// Orphans that were killed are init's to reap, which takes it a moment.

@@ -50,7 +50,11 @@ fn what_has_to_do_with_packets_is_shown() {
     let expected = [
         line("epoll_wait(epoll)", "1: listener ready", CallKind::Other),
         line("accept4(listener)", "client 1", CallKind::Accept),
-        line("recvfrom(client 1, 4096)", "6 \"\"…", CallKind::Receive(6)),
+        line(
+            "recvfrom(client 1, 4096)",
+            r#"6 "PING\r\n""#,
+            CallKind::Receive(6),
+        ),
         line("sendto(client 1, 7)", "7", CallKind::Send(7)),
         line(
             "recvfrom(client 1, 4096)",
@@ -81,7 +85,7 @@ fn asking_in_vain_is_one_line() {
     let both = "accept4(listener), recvfrom(client 1)";
     let expected = [
         line(both, "EAGAIN, 8 times", CallKind::Other),
-        line("recvfrom(client 1, 9)", "6 \"\"…", CallKind::Receive(6)),
+        line("recvfrom(client 1, 9)", r#"6 "PING\r\n""#, CallKind::Receive(6)),
     ];
     assert_eq!(shown(&trace), expected);
 }
@@ -99,7 +103,7 @@ fn children_and_threads_have_names() {
         main   1.05 1.051 exit_group(0) = 0";
     let receives = |who: &str| {
         let text = format!("{who}recvfrom(client 1, 9)");
-        line(&text, "6 \"\"…", CallKind::Receive(6))
+        line(&text, r#"6 "PING\r\n""#, CallKind::Receive(6))
     };
     let expected = [
         receives(""),
@@ -122,7 +126,11 @@ fn signals_and_completions_are_told_of() {
     let enter = "io_uring_enter(ring: send(client 1, \"\"))";
     let expected = [
         line(enter, "1", CallKind::Send(0)),
-        line("completed: recv(client 1)", "6 \"\"…", CallKind::Receive(6)),
+        line(
+            "completed: recv(client 1)",
+            r#"6 "PING\r\n""#,
+            CallKind::Receive(6),
+        ),
         line(&format!("signal {signal}: client 1"), "", CallKind::Other),
     ];
     assert_eq!(shown(trace), expected);
