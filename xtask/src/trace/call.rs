@@ -76,7 +76,7 @@ pub struct Handover {
     pub data: Box<[u8]>,
 }
 
-/// What a call has brought, besides the number that it returns.
+/// The answer to a call, besides the number that it returns.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Answer {
     #[default]
@@ -93,7 +93,7 @@ pub enum Answer {
     Address(String),
     /// The descriptors that are ready; none when time is up.
     Ready(Vec<(Role, Events)>),
-    /// What has happened to the descriptor that was asked for.
+    /// The events of the descriptor that was asked for.
     Events(Events),
 }
 
@@ -262,7 +262,7 @@ impl CallStep {
         text
     }
 
-    /// What has come of it: `6 "PING\r\n"`. Empty while it lasts.
+    /// The result in words: `6 "PING\r\n"`. Empty while the call lasts.
     pub fn outcome(&self) -> String {
         let Some(result) = self.result else { return String::new() };
         self.answer.tell(result, self.role())

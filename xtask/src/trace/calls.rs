@@ -5,7 +5,7 @@
 
 use super::role::Role;
 
-/// What a call is for.
+/// The purpose of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
     Accept,
@@ -45,7 +45,7 @@ pub struct CallSpec {
     pub arguments: &'static [ArgumentKind],
 }
 
-/// What an argument is, and with it which memory it points to.
+/// The meaning of an argument, and with it the memory that it points to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ArgumentKind {
     /// Not shown.
@@ -85,7 +85,7 @@ pub enum ArgumentKind {
     SignalMask,
     /// A siginfo_t that the kernel fills.
     SignalInfo,
-    /// What wait4(2) waits for.
+    /// The process that wait4(2) waits for.
     Child,
     /// An array of pollfd; its length is the next argument.
     PollFds,
@@ -115,7 +115,7 @@ pub enum Layout {
     Message,
 }
 
-/// What a call that succeeds does to descriptors.
+/// The effect that a call has on descriptors when it succeeds.
 #[derive(Clone, Copy, Debug)]
 pub enum Effect {
     None,

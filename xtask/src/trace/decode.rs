@@ -121,7 +121,7 @@ impl View<'_> {
         fds.map(|fd| self.of(fd)).collect()
     }
 
-    /// What a call that has succeeded has brought.
+    /// The answer to a call that has succeeded.
     pub fn answer(
         &self,
         spec: &CallSpec,
@@ -267,8 +267,7 @@ fn command(command: u64, argument: u64) -> String {
     }
 }
 
-/// What an operation of a ring has brought, of which `header` bytes are no
-/// data.
+/// The answer to an operation of a ring, of which `header` bytes are no data.
 pub fn completed(
     operation: Operation,
     result: i32,

@@ -1,4 +1,4 @@
-//! What a tracer sees, in the order in which it saw it.
+//! Events as a tracer sees them, in the order in which it sees them.
 
 use std::fmt;
 use std::process::ExitStatus;
@@ -107,8 +107,8 @@ pub struct Signal {
 }
 
 impl Memory {
-    /// What the argument at `position` points to; empty where nothing was
-    /// read.
+    /// The memory that the argument at `position` points to; empty where none
+    /// was read.
     pub fn of(&self, position: u8) -> &[u8] {
         let entry = self.0.iter().find(|(place, _)| *place == position);
         entry.map_or(&[], |(_, bytes)| bytes)
@@ -145,7 +145,8 @@ impl Signal {
     }
 }
 
-/// What glibc says of a finished aio_read(3), which libc does not name.
+/// The code that glibc gives the signal of a finished aio_read(3); libc does
+/// not name it.
 pub const SI_ASYNCIO: i32 = -4;
 
 impl fmt::Display for Signal {

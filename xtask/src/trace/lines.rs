@@ -35,7 +35,7 @@ pub enum LineKind {
     Event,
     /// Something that the client did.
     Client,
-    /// What a phase was.
+    /// Explains a phase.
     Phase,
 }
 
@@ -53,7 +53,8 @@ pub enum Phase {
     Copying,
 }
 
-/// What has a line: a step, its beginning, or its end if something lies between.
+/// A step, or its beginning or its end if something lies between: each has a
+/// line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Entry {
     Whole(usize),
@@ -62,7 +63,7 @@ pub enum Entry {
     Mark(usize),
 }
 
-/// What those threads are called that are seen.
+/// The names of the threads that are seen.
 pub fn names(steps: &[Step], shown: &[usize]) -> HashMap<Pid, String> {
     let present: HashSet<_> = shown.iter().map(|it| steps[*it].tid).collect();
     let all = threads(steps).into_iter();
@@ -121,7 +122,7 @@ pub fn entries(
     all.into_iter().map(|(_, entry)| entry).collect()
 }
 
-/// What makes two entries of a thread the same.
+/// A key by which entries of a thread are alike.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Key<'a> {
     Housekeeping(Pid),
@@ -138,7 +139,7 @@ pub struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// What is alike, folded.
+    /// Folds entries that are alike.
     pub fn pieces(&self, entries: &[Entry]) -> Vec<Piece> {
         let keys: Vec<_> = entries.iter().map(|m| self.key(*m)).collect();
         let mut pieces: Vec<Piece> = Vec::new();

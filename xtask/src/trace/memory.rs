@@ -1,4 +1,4 @@
-//! What memory of a system call is worth a look, by what its arguments are:
+//! Memory of a system call that is worth a look, by the kinds of its arguments:
 //! what goes into the kernel is read when the call begins, what comes out of
 //! it when the call has ended.
 
@@ -29,7 +29,7 @@ const PARAMETERS: u64 = 120;
 const EPOLL_EVENT: u64 = size_of::<libc::epoll_event>() as u64;
 const POLLFD: u64 = size_of::<libc::pollfd>() as u64;
 
-/// What to read at an argument.
+/// A piece of memory at an argument.
 #[derive(Clone, Copy, Debug)]
 enum Part {
     Bytes(u64),
@@ -59,7 +59,7 @@ impl Part {
     }
 }
 
-/// What a call passes to the kernel.
+/// Reads the memory that a call passes to the kernel.
 pub fn entering(pid: Pid, call: &CallSpec, arguments: &[u64; 6]) -> Memory {
     let mut memory = Memory::default();
     for (place, kind) in call.arguments.iter().enumerate() {
@@ -94,7 +94,8 @@ pub fn entering(pid: Pid, call: &CallSpec, arguments: &[u64; 6]) -> Memory {
     memory
 }
 
-/// What the kernel has filled, of a call that returned `result`.
+/// Reads the memory that the kernel has filled, of a call that returned
+/// `result`.
 pub fn leaving(
     pid: Pid,
     call: &CallSpec,

@@ -102,8 +102,7 @@ pub fn run(flags: &Flags) -> Result<ExitCode> {
     refusable(show(&workspace, model, variant, transport, flags))
 }
 
-/// What this machine does not allow has an exit code of its own, and so has an
-/// interruption.
+/// Turns a refusal and an interruption into exit codes of their own.
 fn refusable(result: Result<()>) -> Result<ExitCode> {
     match result {
         Err(error) if error.is::<Refusal>() => {

@@ -1,4 +1,4 @@
-//! What `trace --all` has seen, as a page; and the part of it that the
+//! The page of `trace --all`, and the part of it that the
 //! comparison's page has too.
 
 use maud::{Markup, html};
@@ -10,7 +10,7 @@ use crate::compare::page::whole;
 /// As on the comparison's page.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 
-/// What a page with the section needs besides the comparison's style.
+/// The style that a page with the section needs besides the comparison's.
 pub const SECTION_STYLE: &str = figure::svg::STYLE;
 
 /// The page, complete.

@@ -32,7 +32,7 @@ pub fn render(timeline: &Timeline, width: Option<usize>) -> String {
     text
 }
 
-/// What times of a traced program are worth.
+/// Warns of the times of a traced program.
 const NOTE: &str = "The tracer stops the server at each call, twice: what it \
                     took includes that.";
 
@@ -78,7 +78,7 @@ impl Columns {
         format!("{:>TIME$.3}", since * 1e3)
     }
 
-    /// What the client did, across all columns.
+    /// An act of the client's, across all columns.
     fn client(self, line: &Line) -> String {
         let head = format!("{:MARK$}{} ", "", self.time(line.at));
         let text = format!("── {} ", line.text);

@@ -45,7 +45,7 @@ const CQ_TAIL: usize = 84;
 const CQ_MASK: usize = 88;
 const CQ_ENTRIES: usize = 100;
 
-/// What mmap(2) takes as the offset of the entries to submit.
+/// The offset that mmap(2) takes for the entries to submit.
 const IORING_OFF_SQES: u64 = 0x1000_0000;
 
 const IORING_REGISTER_PBUF_RING: u64 = 22;
@@ -92,7 +92,7 @@ impl Ring {
         self.buffers.insert(u16_at(&registration, 12), (address, count.into()));
     }
 
-    /// What the process hands over with io_uring_enter(2).
+    /// Reads the operations that the process hands over with io_uring_enter(2).
     pub fn submitted(&mut self, pid: Pid) -> Vec<Submission> {
         let mask = self.shared(pid, SQ_MASK);
         let (head, tail) =
@@ -114,7 +114,7 @@ impl Ring {
         submissions
     }
 
-    /// What has been completed since the last look.
+    /// Reads the completions since the last look.
     pub fn completed(&mut self, pid: Pid) -> Vec<Completion> {
         let mask = self.shared(pid, CQ_MASK);
         let tail = self.shared(pid, CQ_TAIL);

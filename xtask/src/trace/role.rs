@@ -1,8 +1,8 @@
-//! What a descriptor is for: the listener, client 1, the epoll instance.
+//! The purpose of a descriptor: the listener, client 1, the epoll instance.
 
 use std::fmt;
 
-/// What a descriptor is for. Those of one kind are numbered in the order of
+/// The purpose of a descriptor. Those of one kind are numbered in the order of
 /// their appearance, from 1.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Role {

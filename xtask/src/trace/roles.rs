@@ -21,12 +21,13 @@ pub struct Roles {
 #[derive(Clone, Debug, Default)]
 struct Table {
     roles: HashMap<i32, Role>,
-    /// What epoll(7) tells with an event, for each instance: whose it is.
+    /// The role behind the data that epoll(7) puts into an event, for each
+    /// instance.
     watched: HashMap<(i32, u64), Role>,
 }
 
 impl Roles {
-    /// What a descriptor of a process is for.
+    /// The role of a process's descriptor.
     pub fn of(&self, pid: Pid, fd: i32) -> Role {
         let role = self.tables.get(&pid).and_then(|it| it.roles.get(&fd));
         role.cloned().unwrap_or(match fd {
@@ -37,7 +38,7 @@ impl Roles {
         })
     }
 
-    /// Whose an event of epoll is.
+    /// The role that an event of epoll is about.
     pub fn watched(&self, pid: Pid, epoll: i32, data: u64) -> Option<Role> {
         self.tables.get(&pid)?.watched.get(&(epoll, data)).cloned()
     }

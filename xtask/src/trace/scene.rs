@@ -15,7 +15,7 @@ use super::rest::Watch;
 use super::steps::{Step, steps};
 use crate::model::{Transport, Variant};
 
-/// What is asked, and what must be answered.
+/// The request, and the reply that must follow.
 pub const REQUEST: &[u8] = b"PING\r\n";
 pub const REPLY: &[u8] = b"+PONG\r\n";
 
@@ -25,7 +25,7 @@ const SILENCE: Duration = Duration::from_millis(100);
 /// How long a reply may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What the client did when, on the clock of the events.
+/// The times of the client's acts, on the clock of the events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Marks {
     /// Just before connect(2). For datagrams: the socket was made.
@@ -56,8 +56,8 @@ pub fn play(
     play_with(program, variant, transport, SILENCE)
 }
 
-/// The same with a client that is silent for so long, or until the server
-/// rests, which may take longer.
+/// Plays the scene with a client that is silent for that long, or until the
+/// server rests, which may take longer.
 pub fn play_with(
     program: &Path,
     variant: &Variant,

@@ -1,5 +1,5 @@
-//! What a tracer does at each stop of a tracee: it notes what happened, and
-//! lets the thread go on.
+//! The tracer's work at each stop of a tracee: it notes what happened, and lets
+//! the thread go on.
 
 use std::collections::{HashMap, HashSet};
 use std::os::unix::process::ExitStatusExt;

@@ -1,4 +1,4 @@
-//! What was seen of all models.
+//! The results of tracing all models.
 
 use super::count::Tally;
 use super::figure::Column;
@@ -6,14 +6,14 @@ use super::figure::Column;
 /// At how many connections calls are counted.
 pub const CONNECTIONS: [usize; 2] = [1, 50];
 
-/// What was seen of all of them.
+/// The results for all of them.
 #[derive(Clone, Debug, Default)]
 pub struct Survey {
     pub columns: Vec<Column>,
     pub costs: Vec<Cost>,
     /// Titles and timelines, as a terminal shows them.
     pub timelines: Vec<(String, String)>,
-    /// Who can't be traced here, and why.
+    /// Models that can't be traced here, and why.
     pub missing: Vec<(String, String)>,
 }
 

@@ -13,7 +13,7 @@ const NAMED: usize = 5;
 const NUMBER: usize = 7;
 const CALLS: usize = 40;
 
-/// What the numbers are.
+/// Explains the numbers.
 pub const NOTE: &str = "System calls of all threads and processes, counted \
     under the tracer while each connection sends its next PING when it has \
     the last reply. With one connection a server makes the same calls \

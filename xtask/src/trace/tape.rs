@@ -30,7 +30,7 @@ pub fn at(milliseconds: f64) -> Duration {
     Duration::from_secs_f64((1_000.0 + milliseconds) / 1e3)
 }
 
-/// What the client did.
+/// The client's acts.
 pub fn marks() -> Marks {
     Marks {
         connecting: at(0.0),

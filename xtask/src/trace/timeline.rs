@@ -124,7 +124,7 @@ fn note(at: Duration, text: String, phase: Phase) -> Line {
     Line { phase: Some(phase), ..Line::new(at, LineKind::Phase, text) }
 }
 
-/// What the client did, in order.
+/// The client's acts, in order.
 fn client_marks(marks: &Marks) -> [(Duration, String); 4] {
     [
         (marks.connecting, "the client comes".to_owned()),

@@ -125,7 +125,7 @@ impl Tracee {
         state.counter.as_ref().map(Counter::calls).unwrap_or_default()
     }
 
-    /// What has been seen by now.
+    /// Looks at what has been seen by now.
     pub fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         look(&self.shared.state())
     }
@@ -145,7 +145,7 @@ impl Tracee {
         self.wait()
     }
 
-    /// The same for a command that ends by itself, and however it ends.
+    /// Waits for a command that ends by itself, however it ends.
     pub fn wait(mut self) -> Result<Trace> {
         let state = self.shared.state();
         let (mut state, late) = self
@@ -321,7 +321,7 @@ mod tests {
     use crate::trace::stops::EVENTS;
     use crate::trace::tape::is_forbidden;
 
-    /// What this test program does where it is told by this variable: it is
+    /// Names the part that this test program plays as a child: it is
     /// the command that the other tests trace.
     const PART: &str = "XTASK_TRACED_PART";
 
@@ -621,7 +621,7 @@ mod tests {
     }
 
     impl Tracee {
-        /// What was seen by now.
+        /// The events seen by now.
         fn events(&self) -> Vec<Event> {
             self.shared.state().events.clone()
         }

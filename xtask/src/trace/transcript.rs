@@ -21,7 +21,7 @@ use super::scene::Marks;
 use super::steps::{Deed, Step, threads};
 use crate::model::Transport;
 
-/// What is written of a scene: a part for each thread.
+/// Writes a scene down, a part for each thread.
 pub fn transcript(
     steps: &[Step],
     marks: &Marks,
@@ -83,7 +83,7 @@ fn is_vain(step: &Step) -> bool {
 #[derive(Debug)]
 struct Writer {
     lines: Vec<String>,
-    /// What the client will do, the next one last.
+    /// The client's acts to come, the next one last.
     client: Vec<(Duration, &'static str)>,
 }
 
@@ -140,7 +140,7 @@ impl Writer {
         folded(&self.lines)
     }
 
-    /// What the client does before that moment.
+    /// Adds the client's acts before that moment.
     fn client_until(&mut self, moment: Duration) {
         while let Some((_, text)) = self.client.pop_if(|(at, _)| *at < moment) {
             self.lines.push(text.to_owned());
@@ -301,8 +301,8 @@ fn limit(call: &CallStep) -> &'static str {
     }
 }
 
-/// What has come of a call, in as many words as are always the same. Empty
-/// where that is no news.
+/// The result of a call, in words that are the same on every run. Empty where
+/// that is no news.
 fn outcome(call: &CallStep) -> String {
     let result = call.result.unwrap_or(0);
     match call.family {
@@ -320,7 +320,7 @@ fn outcome(call: &CallStep) -> String {
     }
 }
 
-/// What is no call.
+/// A step that is no call.
 fn event(deed: &Deed) -> String {
     match deed {
         Deed::Completed(done) => {

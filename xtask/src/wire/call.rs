@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::packet::Side;
 
-/// What a call has to do with packets.
+/// A call's part in the packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallKind {
     /// Sends the SYN and waits for what answers it.
@@ -22,7 +22,7 @@ pub enum CallKind {
     Other,
 }
 
-/// What makes a call, or an event that is shown as one.
+/// The origin of a call, or of an event that is shown as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Origin {
     /// The client's only thread.

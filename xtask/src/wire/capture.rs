@@ -94,7 +94,7 @@ impl Capture {
             .context("binding a packet socket to lo")
     }
 
-    /// What has come and still comes, until nothing does any more.
+    /// Collects what has come and still comes, until nothing does any more.
     pub fn collect(&self) -> Result<Vec<Frame>> {
         let deadline = Instant::now() + PATIENCE;
         let mut frames = Vec::new();

@@ -12,7 +12,7 @@ use socket2::{Domain, Socket, Type};
 use super::call::{Call, CallKind, Origin, now};
 use super::packet::{Ends, Side};
 
-/// Who ends a conversation, and how.
+/// The side that ends a conversation, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum End {
     /// The client says first that it will send no more.

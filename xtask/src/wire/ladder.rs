@@ -52,7 +52,7 @@ struct Ladder {
     between: usize,
     /// Columns for notes, where they fit beside the ladder.
     beside: Option<usize>,
-    /// What times count from: the client's first call.
+    /// Times count from here: the client's first call.
     start: Duration,
     last: Duration,
     /// Of the numbers of each side's stream, the first.
@@ -114,8 +114,8 @@ impl Ladder {
         }
     }
 
-    /// What came of a call. Where there is no room for all, it matters more
-    /// than what was asked.
+    /// Adds the result of a call. Where there is no room for all, it matters
+    /// more than what was asked.
     fn outcome(&self, text: &str, call: &Call) -> String {
         if call.result.is_empty() {
             return text.to_owned();

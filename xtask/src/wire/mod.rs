@@ -44,7 +44,7 @@ pub struct Flags {
     /// Over IPv6.
     #[arg(long)]
     ipv6: bool,
-    /// Who ends the connection, and how.
+    /// The side that ends the connection, and how.
     #[arg(
         long,
         value_name = "WHO",

@@ -1,5 +1,5 @@
-//! What packets and calls mean, in words: judged by what was seen, not by
-//! what books draw.
+//! Explains packets and calls in words, judged by what was seen, not by what
+//! books draw.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::trace::values::length;
 /// An acknowledgement that took longer was put off on purpose.
 const PUT_OFF: Duration = Duration::from_millis(20);
 
-/// What has happened before the moment that is being looked at.
+/// The conversation before the moment that is being looked at.
 #[derive(Debug, Default)]
 struct Reader {
     /// When connect(2) returned.
@@ -22,7 +22,7 @@ struct Reader {
     client: Outgoing,
     server: Outgoing,
     first_fin: Option<Side>,
-    /// What a packet with nothing but an acknowledgement is has been said.
+    /// A packet with nothing but an acknowledgement has been explained.
     explained: bool,
 }
 
@@ -34,7 +34,7 @@ enum Handshake {
     Complete,
 }
 
-/// What one side has sent.
+/// The packets that one side has sent.
 #[derive(Debug, Default)]
 struct Outgoing {
     /// The sequence number behind the last one used.
@@ -44,7 +44,7 @@ struct Outgoing {
     fin: bool,
 }
 
-/// What a packet acknowledges that nothing has acknowledged before.
+/// Data or a FIN that a packet is the first to acknowledge.
 #[derive(Clone, Copy, Debug)]
 struct Acknowledgement {
     after: Duration,

@@ -15,7 +15,7 @@ use crate::model::Transport;
 use crate::trace::host::{Host, Tracing};
 use crate::trace::steps::steps;
 
-/// What is to be talked about, and how.
+/// A conversation to be had.
 #[derive(Clone, Copy, Debug)]
 pub struct Script {
     pub transport: Transport,
@@ -39,7 +39,7 @@ pub struct Scene {
     pub frames: Vec<Frame>,
     pub packets: Vec<Packet>,
     pub calls: Vec<Call>,
-    /// What is left of the connection.
+    /// The rest of the connection that the kernel keeps.
     pub halves: Vec<Half>,
     /// Packets that found no room.
     pub dropped: u32,

@@ -80,11 +80,11 @@ struct Reader {
     offset: Offset,
     window: Window,
     leader: Pid,
-    /// What threads are called, but for the first.
+    /// The names of threads, but for the first.
     names: HashMap<Pid, String>,
     /// The server has started other processes.
     children: bool,
-    /// What each thread polls, while that returns EAGAIN.
+    /// The calls that each thread polls with, while they return EAGAIN.
     vain: HashMap<Pid, Run>,
     calls: Vec<Call>,
 }
@@ -214,8 +214,8 @@ impl Reader {
     }
 }
 
-/// What a call has to do with packets; None if nothing. At its end, a child's
-/// stream is closed.
+/// Finds a call's part in the packets; None if it has none. At its end, a
+/// child's stream is closed.
 fn kind(call: &CallStep, is_childs: bool, waits: bool) -> Option<CallKind> {
     let carries = call.is_about_client();
     let count = call.result.and_then(|result| usize::try_from(result).ok());
@@ -246,7 +246,7 @@ fn kind(call: &CallStep, is_childs: bool, waits: bool) -> Option<CallKind> {
     }
 }
 
-/// What is handed over to io_uring is on its way before the call returns.
+/// An operation handed over to io_uring is on its way before the call returns.
 fn submitted(call: &CallStep) -> CallKind {
     let kinds = call.submitted.iter().map(|it| match it.operation.family {
         Family::Send => CallKind::Send(0),

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::call::{Call, CallKind, Origin};
 use super::packet::{Packet, Side};
 
-/// What happens at one moment.
+/// An occurrence at one moment.
 #[derive(Clone, Debug)]
 pub enum MomentKind {
     Packet(Packet),

@@ -1,4 +1,4 @@
-//! What the conversation comes to, in sentences under the ladder.
+//! Sentences under the ladder that sum the conversation up.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use super::scene::Scene;
 use crate::model::Transport;
 use crate::trace::values::length;
 
-/// Who knew of the connection when, who ended it, what is left of it, and how
-/// far all this is to be trusted.
+/// Says who knew of the connection when, who ended it, what is left of it, and
+/// how far all this is to be trusted.
 pub fn sentences(scene: &Scene) -> Vec<String> {
     let mut sentences = Vec::new();
     match scene.script.transport {

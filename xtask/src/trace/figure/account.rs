@@ -5,8 +5,8 @@ use std::fmt;
 use crate::compare::number::count;
 use crate::trace::event::Signal;
 
-/// Who waits, how the program learns of the data, and who copies it. Calls go
-/// by their names.
+/// Says who waits, how the program learns of the data, and who copies it.
+/// Calls go by their names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
     pub waits: Waits,

@@ -22,7 +22,7 @@ const LETTERS: usize = 16;
 /// The parts of the scene, from top to bottom.
 pub const BANDS: usize = 4;
 
-/// What happens in each, in two parts: each has the room of a column.
+/// Titles of the bands, in two parts: each has the room of a column.
 pub const BAND_TITLES: [(&str, &str); BANDS] = [
     ("a new client", ""),
     ("phase 1: waiting", "100 ms without data"),
@@ -52,7 +52,7 @@ pub struct Row {
     pub vain: bool,
 }
 
-/// What a thread does.
+/// A thread's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bar {
     /// It is not there yet.
@@ -173,7 +173,7 @@ fn learns(
     end(story.handler).or_else(waited).or_else(|| end(Some(phases.copier)))
 }
 
-/// What a thread does in a row, and in those behind it.
+/// A thread's state in a row, and in those behind it.
 #[derive(Clone, Copy, Debug)]
 struct Change {
     now: Bar,
@@ -223,7 +223,7 @@ impl<'a> Maker<'a> {
         self.lanes[lane].1 = change.after;
     }
 
-    /// What becomes of a thread that did something before.
+    /// Changes the state that a thread was in before.
     fn change(&self, moment: &Moment<'_>, copies: bool, before: Bar) -> Change {
         let runs = |now| Change { now, after: Bar::Running };
         let stays = |bar| Change { now: bar, after: bar };
@@ -345,7 +345,7 @@ fn outcome(call: &CallStep) -> String {
     }
 }
 
-/// What is too long goes on in a row of its own.
+/// Breaks a text that is too long into two rows.
 fn broken(text: &str) -> Vec<String> {
     match text.rsplit_once(' ') {
         Some((first, rest)) if text.chars().count() > LETTERS => {
@@ -355,7 +355,7 @@ fn broken(text: &str) -> Vec<String> {
     }
 }
 
-/// What repeats itself once, with a count.
+/// Folds rows that repeat themselves, with a count.
 fn folded(rows: &[Row]) -> Vec<Row> {
     let key = |row: &Row| (!row.learns).then(|| (row.lane, row.text.clone()));
     let keys: Vec<_> = rows.iter().map(key).collect();

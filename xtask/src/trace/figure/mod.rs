@@ -24,7 +24,7 @@ pub const NOTE: &str = "Time runs downwards, not to scale: each row is a call. \
     rows belong to the call above. Calls for memory, for further signals and \
     between a library's threads are left out.";
 
-/// What stands beside a row.
+/// A sign beside a row.
 #[derive(Clone, Copy, Debug)]
 enum Sign {
     Bar(Bar),
@@ -32,7 +32,7 @@ enum Sign {
     Dot,
 }
 
-/// What the signs mean.
+/// The signs and their meanings.
 const LEGEND: [(Sign, &str); 5] = [
     (Sign::Bar(Bar::Asleep), "asleep in the call it waits in"),
     (Sign::Bar(Bar::Eagain), "calls that return EAGAIN"),

@@ -1,5 +1,5 @@
-//! Who waits, how the program learns of the data, and who copies it, as read
-//! from the trace.
+//! Reads from a trace who waits, how the program learns of the data, and who
+//! copies it.
 
 use nix::unistd::Pid;
 

@@ -8,7 +8,7 @@ use super::{LEGEND, NOTE, Sign, filled, heights, in_lines, lanes};
 use crate::compare::page::{CHARTS, COLOURS};
 use crate::screen::wrap;
 
-/// What is drawn in which colour, beside the style of the charts.
+/// Colours of the figure, beside the style of the charts.
 pub const STYLE: &str = include_str!("figure.css");
 
 /// A column's width, in units that are pixels on a phone.
@@ -27,7 +27,7 @@ const LANE: usize = 12;
 const TEXT: usize = 14;
 /// Letters of a sentence that a column has room for, and of a drawing's.
 const LETTERS: usize = 23;
-/// What a letter of a note takes.
+/// The width of a note's letter.
 const LETTER: f64 = 6.1;
 
 /// Columns of a panel on the page, and of a line in a file.
@@ -168,7 +168,7 @@ fn block(
     (drawing, width, bottom + 12 + most * ROW)
 }
 
-/// What a column says in words, cut into lines.
+/// Cuts a column's sentences into lines.
 fn sentences(column: &Column) -> Vec<String> {
     let all = column.account.sentences().into_iter();
     all.flat_map(|text| {

@@ -1,4 +1,4 @@
-//! Who answers: a process, a thread, or whoever comes by.
+//! Rules about who answers: a process, a thread, or any of several.
 
 use anyhow::{Result, bail, ensure};
 

@@ -1,5 +1,5 @@
-//! What rules ask about a recorded scene, up to the moment at which the server
-//! was asked to stop.
+//! Questions of the rules about a recorded scene, up to the moment at which the
+//! server was asked to stop.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a model promises of its system calls, as rules with reasons. A
+//! Promises of a model about its system calls, as rules with reasons. A
 //! transcript says what is; a rule says what must be, whatever else changes.
 
 mod answers;
@@ -19,9 +19,9 @@ use crate::trace::scene::Recording;
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
     pub name: &'static str,
-    /// Whose it is: models, or variants. Empty: everyone's.
+    /// The models or variants that it holds for. Empty: all.
     pub models: &'static [&'static str],
-    /// What it is about.
+    /// The transports that it is about.
     pub transports: &'static [Transport],
     /// The reason; a failure says it first.
     pub why: &'static str,

@@ -1,4 +1,4 @@
-//! What a model registers, and what it hands over to the kernel.
+//! Rules about what a model registers and hands over to the kernel.
 
 use anyhow::{Result, ensure};
 

@@ -53,7 +53,7 @@ fn draw_in(
     text
 }
 
-/// What is the same in all conversations: the handshake, the request, and the
+/// Begins a conversation as all do: the handshake, the request, and the
 /// reply that comes 50 ms later, with an acknowledgement before it.
 fn beginning(ends: &Ends) -> (Vec<Frame>, Vec<Call>) {
     let segment = |at, flags, payload| segment(ends, at, flags, payload);
@@ -287,7 +287,7 @@ fn notes_stand_beside_it_where_there_is_room() {
     assert!(wide.contains(note), "{wide}");
 }
 
-/// What the ladder shows, in its order, in short.
+/// The entries of a ladder, in its order, in short.
 fn order(frames: &[Frame], ends: &Ends, calls: &[Call]) -> Vec<String> {
     let packets = frames.iter().filter_map(|f| Packet::parse(f, ends));
     let moments = story::tell(packets.collect(), calls.to_vec());

@@ -26,7 +26,7 @@ use Side::{Client, Server};
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
-/// What was seen of a conversation.
+/// A conversation, as it was seen.
 struct Conversation {
     packets: Vec<Packet>,
     calls: Vec<Call>,
@@ -67,7 +67,7 @@ fn serve(listener: TcpListener) {
     }
 }
 
-/// What belongs to another port, while others talk.
+/// Talks at another port, while others talk.
 fn chat() {
     let listener = TcpListener::bind((V4, 0)).unwrap();
     let mut stream =
@@ -102,7 +102,7 @@ fn converse(test: &str, address: IpAddr, end: End) -> Option<Conversation> {
     Some(Conversation { packets, calls, halves })
 }
 
-/// What must be there: who sends what. A segment that only acknowledges may be
+/// Lists who sends what, as it must be. A segment that only acknowledges may be
 /// there or not, TCP leaves that open, but for the handshake's.
 fn said(packets: &[Packet]) -> Vec<String> {
     let mut said = Vec::new();

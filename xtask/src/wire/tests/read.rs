@@ -6,7 +6,7 @@ use crate::trace::tape::at;
 use crate::wire::call::CallKind;
 use crate::wire::served::{Offset, Window, calls};
 
-/// What is shown of a trace, from 1 ms to 2 ms: text, result, kind.
+/// Text, result and kind of all that is shown of a trace, from 1 ms to 2 ms.
 fn shown(text: &str) -> Vec<(String, String, CallKind)> {
     let window = Window { from: at(1.0), to: at(2.0) };
     calls(&script(text), Offset::none(), window)
