@@ -81,7 +81,7 @@ pub enum ArgumentKind {
     FutexOperation,
     Signal,
     SignalSet,
-    /// How to change the mask; the set is the next argument.
+    /// How to change the mask, by the set in the next argument's memory.
     SignalMask,
     /// A siginfo_t that the kernel fills.
     SignalInfo,
@@ -91,10 +91,15 @@ pub enum ArgumentKind {
     PollFds,
     /// How many descriptors the next three arguments have bits for.
     Sets,
+    Set,
+    /// Two descriptors that the kernel fills in.
+    Pair,
     /// An array of epoll_event that the kernel fills.
     EpollEvents,
-    /// An operation of epoll_ctl(2); descriptor and event follow.
+    /// An operation of epoll_ctl(2); the descriptor and an event follow.
     Control,
+    /// So many bytes, of which an argument before it tells.
+    Hidden(u64),
     /// Parameters of io_uring_setup(2).
     RingParameters,
     /// How long the call may wait.
@@ -147,10 +152,10 @@ pub enum Effect {
 
 use ArgumentKind::{
     AcceptFlags, Address, AddressFilled, Buffer, Child, Command, Control, Data,
-    Direction, Domain, EpollEvents, Fd, FutexOperation, Id, MessageFlags,
-    Milliseconds, Number, Path, Pause, PollFds, Request, Rest, RingParameters,
-    Room, Sets, Signal, SignalInfo, SignalMask, SignalSet, Skip, SocketOption,
-    SocketType, Timespec, Timeval,
+    Direction, Domain, EpollEvents, Fd, FutexOperation, Hidden, Id,
+    MessageFlags, Milliseconds, Number, Pair, Path, Pause, PollFds, Request,
+    Rest, RingParameters, Room, Set, Sets, Signal, SignalInfo, SignalMask,
+    SignalSet, Skip, SocketOption, SocketType, Timespec, Timeval,
 };
 use Effect::{
     Closes, ClosesRange, Controls, Duplicates, EquipsRing, Listens, Maps,
@@ -163,6 +168,7 @@ use Family::{
 use Layout::{Message, Plain, Vector};
 
 const NONE: Effect = Effect::None;
+const EPOLL_EVENT: u64 = size_of::<libc::epoll_event>() as u64;
 
 const fn row(
     name: &'static str,
@@ -202,7 +208,8 @@ pub static CALLS: &[CallSpec] = &[
     row("dup3", "dup3", Other, Replaces, &[Fd, Number]),
     row("epoll_create", "epoll_create", Other, Opens(Role::Epoll), &[]),
     row("epoll_create1", "epoll_create1", Other, Opens(Role::Epoll), &[]),
-    row("epoll_ctl", "epoll_ctl", Register, Watches, &[Fd, Control]),
+    row("epoll_ctl", "epoll_ctl", Register, Watches,
+        &[Fd, Control, Skip, Hidden(EPOLL_EVENT)]),
     row("epoll_pwait", "epoll_wait", Readiness, NONE,
         &[Fd, EpollEvents, Skip, Milliseconds]),
     row("epoll_pwait2", "epoll_wait", Readiness, NONE,
@@ -237,14 +244,14 @@ pub static CALLS: &[CallSpec] = &[
     row("open", "open", Other, OpensFile(0), &[Path]),
     row("openat", "openat", Other, OpensFile(1), &[Skip, Path]),
     plain("pause", Signals, &[Rest]),
-    row("pipe", "pipe", Other, OpensPair(0), &[Rest]),
-    row("pipe2", "pipe2", Other, OpensPair(0), &[Rest]),
+    row("pipe", "pipe", Other, OpensPair(0), &[Pair]),
+    row("pipe2", "pipe2", Other, OpensPair(0), &[Pair]),
     row("poll", "poll", Readiness, NONE, &[PollFds, Skip, Milliseconds]),
     row("ppoll", "poll", Readiness, NONE, &[PollFds, Skip, Timespec]),
     row("pread64", "receive", Receive, NONE, &[Fd, Buffer(Plain), Room]),
     row("preadv", "receive", Receive, NONE, &[Fd, Buffer(Vector)]),
     row("pselect6", "select", Readiness, NONE,
-        &[Sets, Skip, Skip, Skip, Timespec]),
+        &[Sets, Set, Set, Set, Timespec]),
     row("pwrite64", "send", Send, NONE, &[Fd, Data(Plain)]),
     row("pwritev", "send", Send, NONE, &[Fd, Data(Vector)]),
     row("read", "receive", Receive, NONE, &[Fd, Buffer(Plain), Room]),
@@ -253,14 +260,14 @@ pub static CALLS: &[CallSpec] = &[
         &[Fd, Buffer(Plain), Room, MessageFlags]),
     row("recvmmsg", "receive", Receive, NONE, &[Fd, Rest]),
     row("recvmsg", "receive", Receive, NONE, &[Fd, Buffer(Message)]),
-    plain("rt_sigprocmask", Housekeeping, &[SignalMask]),
+    plain("rt_sigprocmask", Housekeeping, &[SignalMask, Hidden(8)]),
     plain("rt_sigqueueinfo", Other, &[Skip, Signal]),
     plain("rt_sigreturn", Other, &[]),
     plain("rt_sigsuspend", Signals, &[Rest]),
     plain("rt_sigtimedwait", Signals, &[SignalSet, SignalInfo, Timespec]),
     plain("sched_yield", Other, &[]),
     row("select", "select", Readiness, NONE,
-        &[Sets, Skip, Skip, Skip, Timeval]),
+        &[Sets, Set, Set, Set, Timeval]),
     row("sendmmsg", "send", Send, NONE, &[Fd, Rest]),
     row("sendmsg", "send", Send, NONE, &[Fd, Data(Message)]),
     row("sendto", "send", Send, NONE, &[Fd, Data(Plain), Skip, MessageFlags]),
@@ -271,7 +278,8 @@ pub static CALLS: &[CallSpec] = &[
     row("signalfd4", "signalfd4", Other, Opens(Role::Signals),
         &[Skip, SignalSet]),
     row("socket", "socket", Other, OpensSocket, &[Domain, SocketType]),
-    row("socketpair", "socketpair", Other, OpensPair(3), &[Rest]),
+    row("socketpair", "socketpair", Other, OpensPair(3),
+        &[Skip, Skip, Skip, Pair]),
     plain("tgkill", Other, &[Skip, Number, Signal]),
     row("timerfd_create", "timerfd_create", Other, Opens(Role::Timer), &[]),
     plain("timerfd_settime", Other, &[Fd]),

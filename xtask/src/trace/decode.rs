@@ -56,21 +56,6 @@ impl View<'_> {
         let value = call.arguments[place];
         let next = call.arguments.get(place + 1).copied().unwrap_or(0);
         let bytes = call.memory.of(place as u8);
-        let words = match kind {
-            ArgumentKind::Milliseconds => {
-                return milliseconds(value).map(Argument::Patience);
-            }
-            ArgumentKind::Timespec => {
-                return timespec(bytes).map(Argument::Patience);
-            }
-            ArgumentKind::Timeval => {
-                return timeval(bytes).map(Argument::Patience);
-            }
-            kind => {
-                let behind = call.memory.of(place as u8 + 1);
-                words(kind, (value, next), (bytes, behind))
-            }
-        };
         Some(match kind {
             ArgumentKind::Fd => Argument::Descriptor(self.of(value)),
             ArgumentKind::Room => Argument::Room(value),
@@ -91,7 +76,15 @@ impl View<'_> {
                 Argument::RingFlags(ring::flags(bytes))
             }
             ArgumentKind::FutexOperation if waits(value) => Argument::FutexWait,
-            _ => Argument::Words(words?),
+            ArgumentKind::Milliseconds => {
+                Argument::Patience(milliseconds(value)?)
+            }
+            ArgumentKind::Timespec => Argument::Patience(timespec(bytes)?),
+            ArgumentKind::Timeval => Argument::Patience(timeval(bytes)?),
+            kind => {
+                let behind = call.memory.of(place as u8 + 1);
+                Argument::Words(words(kind, (value, next), (bytes, behind))?)
+            }
         })
     }
 
@@ -211,7 +204,7 @@ fn words(
     (bytes, behind): (&[u8], &[u8]),
 ) -> Option<String> {
     Some(match kind {
-        ArgumentKind::Rest => "…".to_owned(),
+        ArgumentKind::Rest | ArgumentKind::Pair => "…".to_owned(),
         ArgumentKind::Address => address(bytes),
         ArgumentKind::Path => format!("\"{}\"", String::from_utf8_lossy(bytes)),
         ArgumentKind::Number => value.to_string(),

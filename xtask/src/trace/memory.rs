@@ -4,7 +4,7 @@
 
 use nix::unistd::Pid;
 
-use super::calls::{ArgumentKind, CallSpec, Effect, Layout};
+use super::calls::{ArgumentKind, CallSpec, Layout};
 use super::event::Memory;
 use super::remote::{read, read_message, read_text, read_vector};
 
@@ -61,11 +61,10 @@ impl Part {
 
 /// Reads the memory that a call passes to the kernel.
 pub fn entering(pid: Pid, call: &CallSpec, arguments: &[u64; 6]) -> Memory {
-    let mut memory = Memory::default();
-    for (place, kind) in call.arguments.iter().enumerate() {
+    read_all(pid, call, arguments, |place, kind| {
         let next = arguments.get(place + 1).copied().unwrap_or(0);
-        let part = match kind {
-            ArgumentKind::Data(layout) => Part::laid_out(*layout, next),
+        Some(match kind {
+            ArgumentKind::Data(layout) => Part::laid_out(layout, next),
             ArgumentKind::Address => Bytes(ADDRESS),
             ArgumentKind::Path => Text,
             ArgumentKind::SignalSet => Bytes(SIGNALS),
@@ -74,24 +73,11 @@ pub fn entering(pid: Pid, call: &CallSpec, arguments: &[u64; 6]) -> Memory {
             | ArgumentKind::Timeval
             | ArgumentKind::Pause => Bytes(TIME),
             ArgumentKind::PollFds => pollfds(arguments),
-            ArgumentKind::Sets => {
-                memory.add_sets(pid, arguments);
-                continue;
-            }
-            // What these are about is in the arguments behind them.
-            ArgumentKind::SignalMask => {
-                memory.add(pid, arguments, place + 1, Bytes(SIGNALS));
-                continue;
-            }
-            ArgumentKind::Control => {
-                memory.add(pid, arguments, place + 2, Bytes(EPOLL_EVENT));
-                continue;
-            }
-            _ => continue,
-        };
-        memory.add(pid, arguments, place, part);
-    }
-    memory
+            ArgumentKind::Set => set(arguments),
+            ArgumentKind::Hidden(length) => Bytes(length),
+            _ => return None,
+        })
+    })
 }
 
 /// Reads the memory that the kernel has filled, of a call that returned
@@ -102,31 +88,28 @@ pub fn leaving(
     arguments: &[u64; 6],
     result: i64,
 ) -> Memory {
-    let mut memory = Memory::default();
-    let Ok(count) = u64::try_from(result) else { return memory };
-    if let Effect::OpensPair(place) = call.effect {
-        memory.add(pid, arguments, place.into(), Bytes(8));
-    }
-    for (place, kind) in call.arguments.iter().enumerate() {
-        let part = match kind {
-            ArgumentKind::Buffer(layout) => Part::laid_out(*layout, count),
+    let Ok(count) = u64::try_from(result) else { return Memory::default() };
+    let mut memory = read_all(pid, call, arguments, |_, kind| {
+        Some(match kind {
+            ArgumentKind::Buffer(layout) => Part::laid_out(layout, count),
             ArgumentKind::AddressFilled => Bytes(ADDRESS),
             ArgumentKind::EpollEvents => {
                 Bytes(count.min(ENTRIES) * EPOLL_EVENT)
             }
             ArgumentKind::PollFds => pollfds(arguments),
-            ArgumentKind::Sets => {
-                memory.add_sets(pid, arguments);
-                continue;
-            }
+            ArgumentKind::Set => set(arguments),
             ArgumentKind::SignalInfo => Bytes(BUFFER),
             ArgumentKind::RingParameters => Bytes(PARAMETERS),
-            _ => continue,
-        };
-        memory.add(pid, arguments, place, part);
-        if let ArgumentKind::Buffer(_) = kind {
-            // Behind the data, the buffers hold what was there before.
-            memory.cut(usize::try_from(count).unwrap_or(usize::MAX));
+            ArgumentKind::Pair => Bytes(8),
+            _ => return None,
+        })
+    });
+    let fills = |kind: &ArgumentKind| matches!(kind, ArgumentKind::Buffer(_));
+    if call.arguments.iter().any(fills) {
+        // Behind the data, the buffers hold what was there before.
+        let filled = usize::try_from(count).unwrap_or(usize::MAX);
+        for (_, bytes) in &mut memory.0 {
+            *bytes = bytes[..filled.min(bytes.len())].into();
         }
     }
     memory
@@ -136,24 +119,21 @@ fn pollfds(arguments: &[u64; 6]) -> Part {
     Bytes(arguments[1].min(ENTRIES) * POLLFD)
 }
 
-impl Memory {
-    fn add(&mut self, pid: Pid, all: &[u64; 6], place: usize, part: Part) {
-        if let Some(bytes) = part.read(pid, all[place]) {
-            self.0.push((place as u8, bytes.into()));
-        }
-    }
+/// A set of select(2), as far as its first argument says.
+fn set(arguments: &[u64; 6]) -> Part {
+    Bytes(arguments[0].div_ceil(64).saturating_mul(8).min(BUFFER))
+}
 
-    /// The three sets of select(2), as far as its first argument says.
-    fn add_sets(&mut self, pid: Pid, all: &[u64; 6]) {
-        let bytes = all[0].div_ceil(64).saturating_mul(8).min(BUFFER);
-        for place in 1..=3 {
-            self.add(pid, all, place, Bytes(bytes));
-        }
-    }
-
-    fn cut(&mut self, length: usize) {
-        if let Some((_, bytes)) = self.0.last_mut() {
-            *bytes = bytes[..length.min(bytes.len())].into();
-        }
-    }
+fn read_all(
+    pid: Pid,
+    call: &CallSpec,
+    arguments: &[u64; 6],
+    part: impl Fn(usize, ArgumentKind) -> Option<Part>,
+) -> Memory {
+    let kinds = call.arguments.iter().enumerate();
+    let pieces = kinds.filter_map(|(place, kind)| {
+        let bytes = part(place, *kind)?.read(pid, arguments[place])?;
+        Some((place as u8, bytes.into()))
+    });
+    Memory(pieces.collect())
 }

@@ -261,7 +261,7 @@ mod tests {
     fn housekeeping_is_one_line_and_threads_have_names() {
         let timeline = timeline(
             "main   1   1.1   mmap() = 4096
-             main   1.2 1.3   getpid() = 100 
+             main   1.2 1.3   getpid() = 100
              main   1.4 1.5   clone3() = 102
              thread 2   100.4 read(client 1, 9) = 6",
         );

@@ -166,9 +166,10 @@ fn check_order(seen: &Conversation) {
         })
     };
     let packet = |from: Side, is: fn(&Packet) -> bool| {
-        place(
-            &|what| matches!(what, MomentKind::Packet(p) if p.from == from && is(p)),
-        )
+        place(&|what| match what {
+            MomentKind::Packet(packet) => packet.from == from && is(packet),
+            _ => false,
+        })
     };
     let [syn, answer] = [Client, Server].map(|s| packet(s, Packet::is_syn));
     assert!(begins(CallKind::Connect) < syn && syn < answer);
