@@ -374,7 +374,7 @@ mod tests {
             Attempt::of_error_and_story(&full().into(), &dead).unwrap();
         assert!(matches!(attempt.outcome, Outcome::Failed(_)), "{attempt:?}");
         assert_eq!(attempt.held, None);
-        let error = Unsupported("no io_uring: EPERM".to_owned());
+        let error = Unsupported::Model("no io_uring: EPERM".to_owned());
         let attempt = Attempt::of_error(&error.into()).unwrap();
         let why = "no io_uring: EPERM".to_owned();
         assert_eq!(attempt.outcome, Outcome::Cannot(why));

@@ -13,10 +13,14 @@ pub mod server;
 use std::error::Error;
 use std::fmt;
 
-/// This machine can't do what was asked, and why: its kernel can't run a
-/// model, or its rules forbid to trace or to capture packets.
+/// This machine can't do what was asked, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unsupported(pub String);
+pub enum Unsupported {
+    /// Its kernel can't run the model, which says why.
+    Model(String),
+    /// Its rules forbid to trace or to capture packets.
+    Tool(String),
+}
 
 impl Unsupported {
     /// The exit code of models, and of `cargo xtask`, that says so.
@@ -25,7 +29,8 @@ impl Unsupported {
 
 impl fmt::Display for Unsupported {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        let (Self::Model(why) | Self::Tool(why)) = self;
+        f.write_str(why)
     }
 }
 

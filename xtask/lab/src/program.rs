@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn what_a_machine_lacks_has_a_code_of_its_own() {
-        let lack = Err::<(), _>(Unsupported("no io_uring".to_owned()));
+        let lack = Err::<(), _>(Unsupported::Model("no io_uring".to_owned()));
         let lack = lack.context("async-io").context("tracing").unwrap_err();
         assert_eq!(code(&lack), 77);
         assert_eq!(code(&anyhow!("no io_uring")), 1);

@@ -207,7 +207,7 @@ pub fn ended_early(status: ExitStatus, errors: &Errors) -> anyhow::Error {
     let line = errors.last_line().unwrap_or("no reason given".to_owned());
     match status.code() {
         Some(code) if code == i32::from(Unsupported::CODE) => {
-            Unsupported(line).into()
+            Unsupported::Model(line).into()
         }
         _ => anyhow!("{status}: {line}"),
     }

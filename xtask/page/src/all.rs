@@ -13,18 +13,13 @@ use lab::model::{Clients, Family, Model, Transport, Variant, Workspace};
 use lab::promises::WaitsIn;
 use lab::{Unsupported, build, process, screen};
 use load::interrupt::{self, Interrupted};
-use trace::count::Tally;
 use trace::figure::Column;
-use trace::scene::{self, Marks};
-use trace::steps::{self, Step};
-use trace::svg;
+use trace::render;
+use trace::scene::{self, Recording};
 use trace::timeline::{Detail, Timeline};
-use trace::tracer::Refused;
 
+use crate::survey::{CONNECTIONS, Cost, Survey};
 use crate::{calls, count, figure, traced};
-
-/// At how many connections calls are counted.
-pub const CONNECTIONS: [usize; 2] = [1, 50];
 
 /// How long calls are counted, where nobody is waiting for something else.
 const SPAN: Duration = Duration::from_millis(400);
@@ -46,7 +41,7 @@ pub fn run(flags: &Flags) -> Result<ExitCode> {
         File::create(file).with_context(|| format!("cannot write {file}"))?;
     }
     let code = match show(&workspace, flags.svg.as_deref()) {
-        Err(error) if error.is::<Refused>() => (error, Unsupported::CODE),
+        Err(error) if error.is::<Unsupported>() => (error, Unsupported::CODE),
         Err(error) if error.is::<Interrupted>() => (error, INTERRUPTED),
         result => return result.map(|()| ExitCode::SUCCESS),
     };
@@ -55,27 +50,28 @@ pub fn run(flags: &Flags) -> Result<ExitCode> {
     Ok(ExitCode::from(code))
 }
 
-/// Builds and traces all models, prints the figure and the table, and writes
-/// the figure into a file where one is named.
+/// Builds and traces all models, prints the table of their system calls, and
+/// writes the figure into a file where one is named.
 fn show(workspace: &Workspace, file: Option<&Utf8Path>) -> Result<()> {
     build::release(workspace, &workspace.models)?;
     process::raise_descriptor_limit()?;
     interrupt::prepare()?;
     let extent = Extent { span: SPAN, timelines: true };
-    let gathered =
-        gather(workspace, &workspace.variants().collect::<Vec<_>>(), extent)?;
+    let survey =
+        survey(workspace, &workspace.variants().collect::<Vec<_>>(), extent)?;
     let width = screen::width();
-    screen::print(&figure::text::render(&gathered.columns, width))?;
-    screen::print(&calls::render(&gathered, width))?;
+    screen::print(&calls::render(&survey, width))?;
     let folder = workspace.target.join("trace");
     fs::create_dir_all(&folder)
         .with_context(|| format!("cannot create {folder}"))?;
     let page = folder.join("index.html");
-    write(&page, &traced::render(&gathered))?;
+    write(&page, &traced::render(&survey))?;
     if let Some(file) = file {
-        write(file, &figure::svg::alone(&gathered.columns))?;
+        write(file, &figure::svg::alone(&survey.columns))?;
     }
-    screen::print(&format!("\nThe page, with every timeline: {page}\n"))
+    screen::print(&format!(
+        "\nThe page, with the figure and every timeline: {page}\n"
+    ))
 }
 
 fn write(file: &Utf8Path, text: &str) -> Result<()> {
@@ -98,34 +94,15 @@ impl Extent {
     }
 }
 
-/// What was seen of all of them.
-#[derive(Clone, Debug, Default)]
-pub struct Gathered {
-    pub columns: Vec<Column>,
-    pub lines: Vec<Line>,
-    /// Titles and drawings.
-    pub timelines: Vec<(String, String)>,
-    /// Who can't be traced here, and why.
-    pub missing: Vec<(String, String)>,
-}
-
-/// System calls a request, of one model.
-#[derive(Clone, Debug)]
-pub struct Line {
-    pub title: String,
-    /// For each of `CONNECTIONS`; None where it does not serve so many.
-    pub tallies: [Option<Tally>; 2],
-}
-
-/// Plays the scene and counts calls, model by model. Fails with [`Refused`]
+/// Plays the scene and counts calls, model by model. Fails with [`Unsupported`]
 /// where none of them can be traced here.
-pub fn gather(
+pub fn survey(
     workspace: &Workspace,
     models: &[(&Model, &Variant)],
     extent: Extent,
-) -> Result<Gathered> {
+) -> Result<Survey> {
     let bar = progress(models.len());
-    let mut gathered = Gathered::default();
+    let mut survey = Survey::default();
     let mut refused = None;
     for (model, variant) in models {
         let title = model.title(variant);
@@ -135,9 +112,9 @@ pub fn gather(
         bar.set_message(format!("tracing {title}"));
         interrupt::check()?;
         let program = build::binary(workspace, model);
-        match gathered.look_at(&program, model, variant, extent) {
-            Err(error) if error.is::<Refused>() => {
-                gathered.missing.push((title, error.to_string()));
+        match survey.look_at(&program, model, variant, extent) {
+            Err(error) if error.is::<Unsupported>() => {
+                survey.missing.push((title, error.to_string()));
                 refused = Some(error);
             }
             result => result.context(title)?,
@@ -146,12 +123,12 @@ pub fn gather(
     }
     bar.finish_and_clear();
     match refused {
-        Some(error) if gathered.lines.is_empty() => Err(error),
-        _ => Ok(gathered),
+        Some(error) if survey.costs.is_empty() => Err(error),
+        _ => Ok(survey),
     }
 }
 
-impl Gathered {
+impl Survey {
     fn look_at(
         &mut self,
         program: &Path,
@@ -162,29 +139,25 @@ impl Gathered {
         let title = model.title(variant);
         let is_shown = is_in_figure(model, variant);
         if is_shown || extent.timelines {
-            let played = scene::play(program, &variant.args, Transport::Tcp)?;
-            let steps = steps::steps(&played.trace.events);
+            let scene = scene::play(program, &variant.args, Transport::Tcp)?;
             if is_shown {
                 let name = match model.family {
                     Family::Asynchronous => &title,
                     _ => &model.name,
                 };
-                self.columns.push(column(name, &steps, &played.marks)?);
+                self.columns.push(column(name, &scene)?);
             }
             if is_shown && waits_otherwise_for_datagrams(model, variant) {
-                let played =
+                let scene =
                     scene::play(program, &variant.args, Transport::Udp)?;
-                let steps = steps::steps(&played.trace.events);
                 let name = format!("{}, UDP", model.name);
-                self.columns.push(column(&name, &steps, &played.marks)?);
+                self.columns.push(column(&name, &scene)?);
             }
             if extent.timelines {
-                let timeline =
-                    Timeline::new(&steps, &played.marks, None, Detail::Scene);
-                self.timelines.push((
-                    title.clone(),
-                    svg::draw(&timeline, &format!("{title}: one request")),
-                ));
+                let timeline = Timeline::new(&scene, None, Detail::Scene);
+                let text = render::render(&timeline, None);
+                let text = console::strip_ansi_codes(&text).into_owned();
+                self.timelines.push((title.clone(), text));
             }
         }
         let serves = |connections: usize| {
@@ -193,12 +166,16 @@ impl Gathered {
         let mut tallies = [None, None];
         for (tally, connections) in tallies.iter_mut().zip(CONNECTIONS) {
             if serves(connections) {
-                let counted =
-                    count::measure(program, variant, connections, extent.span)?;
+                let counted = count::measure(
+                    program,
+                    &variant.args,
+                    connections,
+                    extent.span,
+                )?;
                 *tally = Some(counted);
             }
         }
-        self.lines.push(Line { title, tallies });
+        self.costs.push(Cost { title, tallies });
         Ok(())
     }
 }
@@ -220,8 +197,8 @@ fn waits_otherwise_for_datagrams(model: &Model, variant: &Variant) -> bool {
         && model.transports_of(variant).contains(&Transport::Udp)
 }
 
-fn column(title: &str, steps: &[Step], marks: &Marks) -> Result<Column> {
-    Column::new(title, steps, marks).context("the trace shows no request")
+fn column(title: &str, scene: &Recording) -> Result<Column> {
+    Column::new(title, scene).context("the trace shows no request")
 }
 
 fn progress(steps: usize) -> ProgressBar {

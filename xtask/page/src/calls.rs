@@ -4,7 +4,7 @@ use console::Style;
 use lab::number;
 use lab::screen::{fill, wrap};
 
-use super::all::{CONNECTIONS, Gathered, Line};
+use super::survey::{CONNECTIONS, Cost, Survey};
 
 /// Calls of a model that are named.
 const NAMED: usize = 5;
@@ -13,7 +13,7 @@ const NAMED: usize = 5;
 const NUMBER: usize = 7;
 const CALLS: usize = 40;
 
-/// What the numbers are.
+/// Explains the numbers.
 pub const NOTE: &str = "System calls of all threads and processes, counted \
     under the tracer while each connection sends its next PING when it has \
     the last reply. With one connection a server makes the same calls \
@@ -23,9 +23,9 @@ pub const NOTE: &str = "System calls of all threads and processes, counted \
     server that polls its sockets makes as many calls as there is time for.";
 
 /// A line a model; no width is a pipe's.
-pub fn render(gathered: &Gathered, width: Option<usize>) -> String {
+pub fn render(survey: &Survey, width: Option<usize>) -> String {
     let width = width.unwrap_or(usize::MAX);
-    let titles = gathered.lines.iter().map(|line| line.title.len());
+    let titles = survey.costs.iter().map(|cost| cost.title.len());
     let first = titles.max().unwrap_or(0);
     let left = first + 2 * (NUMBER + 2) + 2;
     // Where they have no room, calls stand on lines of their own.
@@ -40,13 +40,13 @@ pub fn render(gathered: &Gathered, width: Option<usize>) -> String {
     let names =
         format!("{:first$}  {one:>NUMBER$}  {many:>NUMBER$}{calls}", "");
     text += &format!("{}\n", Style::new().dim().apply_to(names));
-    for line in &gathered.lines {
-        let [one, many] = [0, 1].map(|place| figure(line, place));
+    for cost in &survey.costs {
+        let [one, many] = [0, 1].map(|place| figure(cost, place));
         let numbers =
-            format!("{:first$}  {one:>NUMBER$}  {many:>NUMBER$}", line.title);
+            format!("{:first$}  {one:>NUMBER$}  {many:>NUMBER$}", cost.title);
         let indent = if below { 4 } else { left };
         let room = width.saturating_sub(indent).max(20);
-        let mut parts = wrap(&calls_of(line), room).into_iter();
+        let mut parts = wrap(&calls_of(cost), room).into_iter();
         text += &numbers;
         if !below {
             text += &format!("  {}", parts.next().unwrap_or_default());
@@ -56,7 +56,7 @@ pub fn render(gathered: &Gathered, width: Option<usize>) -> String {
             text += &format!("{:indent$}{part}\n", "");
         }
     }
-    for (title, why) in &gathered.missing {
+    for (title, why) in &survey.missing {
         text += &fill(&format!("{title}: {why}"), width);
         text.push('\n');
     }
@@ -64,15 +64,15 @@ pub fn render(gathered: &Gathered, width: Option<usize>) -> String {
 }
 
 /// Calls a request.
-pub fn figure(line: &Line, place: usize) -> String {
-    let tally = line.tallies[place].as_ref();
+pub fn figure(cost: &Cost, place: usize) -> String {
+    let tally = cost.tallies[place].as_ref();
     tally.map_or(number::NONE.to_owned(), |tally| short(tally.each()))
 }
 
 /// The calls that are made most, with as many connections as it serves:
 /// `recvfrom 1.00, sendto 1.00, epoll_wait 0.21`.
-pub fn calls_of(line: &Line) -> String {
-    let tally = line.tallies.iter().rev().flatten().next();
+pub fn calls_of(cost: &Cost) -> String {
+    let tally = cost.tallies.iter().rev().flatten().next();
     let most = tally.map(|tally| tally.most(NAMED)).unwrap_or_default();
     let shares = most.into_iter().map(|(name, made, empty)| {
         let made = short(made);
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn calls_have_a_line_of_their_own_where_there_is_no_room() {
-        let narrow = render(&sample::gathered(), Some(60));
+        let narrow = render(&sample::survey(), Some(60));
         let narrow = strip_ansi_codes(&narrow);
         let rows = "
 blocking                     3.25        –
@@ -114,7 +114,7 @@ multiplexing-epoll/level     3.25     2.27
 async-io/io-uring: <no>
 ";
         assert!(narrow.contains(rows), "{narrow}");
-        let wide = render(&sample::gathered(), Some(120));
+        let wide = render(&sample::survey(), Some(120));
         let row = "blocking                     3.25        –  \
             recvfrom 1.25 (0.25 EAGAIN), epoll_wait 1.00, sendto 1.00\n";
         assert!(strip_ansi_codes(&wide).contains(row), "{wide}");

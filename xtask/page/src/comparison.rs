@@ -7,16 +7,16 @@ use compare::summary::{self, MARK, Ranking};
 use lab::number::percent;
 use maud::{Markup, html};
 
-use crate::all::Gathered;
 use crate::chart::Chart;
 use crate::shell::{POLICY, whole};
+use crate::survey::Survey;
 use crate::{charts, figures, tables, traced};
 
 #[cfg(test)]
 mod tests;
 
 /// What the models call, or why that is not known.
-pub type Traces = Result<Gathered, String>;
+pub type Traces = Result<Survey, String>;
 
 /// The page of a comparison.
 pub fn render(results: &Results, traces: Option<&Traces>) -> String {
@@ -38,7 +38,7 @@ pub fn render(results: &Results, traces: Option<&Traces>) -> String {
             @for chart in &charts { (figure(chart)) }
         }
         @match traces {
-            Some(Ok(gathered)) => (traced::section(gathered)),
+            Some(Ok(survey)) => (traced::section(survey)),
             Some(Err(why)) => (traced::section_without(why)),
             None => {}
         }

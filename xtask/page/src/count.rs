@@ -5,13 +5,13 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use lab::model::{Transport, Variant};
+use anyhow::{Context, Result};
+use lab::model::Transport;
 use load::closed::Closed;
 use load::request::Request;
 use load::{Script, connection};
 use trace::count::Tally;
-use trace::scene;
+use trace::host::{Host, Tracing};
 
 /// How long the server has to come to rest once everybody is connected: no
 /// event is kept that would tell.
@@ -22,28 +22,28 @@ const REST: Duration = Duration::from_millis(50);
 /// last. Every reply is checked.
 pub fn measure(
     program: &Path,
-    variant: &Variant,
+    arguments: &[String],
     connections: usize,
     span: Duration,
 ) -> Result<Tally> {
-    let mut tracee = scene::start(program, &variant.args, Transport::Tcp)?;
-    let address = match scene::ready(&mut tracee, Transport::Tcp) {
-        Ok(address) => address,
-        Err(error) => return Err(scene::without_ready_line(tracee, error)),
-    };
+    let socket = (Transport::Tcp, "127.0.0.1:0");
+    let host = Host::start(program, arguments, socket, Tracing::Required)?;
+    let tracee = host.tracee().context("it is not traced")?;
     tracee.count();
     let script = Script::new(Request::Ping, 1);
     let mut streams = Vec::new();
-    connection::bring(address, &script, &mut streams, connections)
+    connection::bring(host.address(), &script, &mut streams, connections)
         .context("connecting")?;
     thread::sleep(REST);
     let mut load = Closed::new(&streams, &script, 1, connections)?;
     let before = tracee.calls();
-    let taken = load.run(span);
+    let load = load.run(span);
     let after = tracee.calls();
     drop(streams);
-    // If the server has died, that is why there are no replies.
-    let trace = tracee.stop()?;
-    ensure!(trace.status.success(), "the server ended with {}", trace.status);
-    Ok(Tally::between(&before, &after, taken?.requests))
+    let requests = match load {
+        Ok(load) => load.requests,
+        Err(error) => return Err(host.explain(error)),
+    };
+    host.stop()?;
+    Ok(Tally::between(&before, &after, requests))
 }

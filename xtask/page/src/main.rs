@@ -9,6 +9,7 @@ mod count;
 mod figure;
 mod figures;
 mod shell;
+mod survey;
 mod tables;
 mod traced;
 
@@ -55,7 +56,7 @@ fn compare_models(flags: &compare::Flags) -> Result<ExitCode> {
 }
 
 /// Looks at what the models call, after everything is measured.
-fn trace(comparison: &compare::Comparison) -> Result<all::Gathered> {
+fn trace(comparison: &compare::Comparison) -> Result<survey::Survey> {
     comparison.leave_processor()?;
-    all::gather(&comparison.workspace, &comparison.models(), Extent::brief())
+    all::survey(&comparison.workspace, &comparison.models(), Extent::brief())
 }

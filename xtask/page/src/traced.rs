@@ -1,22 +1,20 @@
-//! What `figure` has seen, as a page; and the part of it that the
+//! The page of `figure`, and the part of it that the
 //! comparison's page has too.
 
 use maud::{Markup, html};
 
-use super::all::{CONNECTIONS, Gathered};
 use crate::shell::whole;
+use crate::survey::{CONNECTIONS, Survey};
 use crate::{calls, figure};
 
-/// As on the comparison's page; timelines are images, each with a style of
-/// its own.
-const POLICY: &str =
-    "default-src 'none'; style-src 'unsafe-inline'; img-src data:";
+/// As on the comparison's page.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 
-/// What a page with the section needs besides the comparison's style.
+/// The style that a page with the section needs besides the comparison's.
 pub const SECTION_STYLE: &str = figure::svg::STYLE;
 
 /// The page, complete.
-pub fn render(gathered: &Gathered) -> String {
+pub fn render(survey: &Survey) -> String {
     let main = html! {
         header {
             h1 { "Unix I/O models, traced" }
@@ -31,18 +29,18 @@ pub fn render(gathered: &Gathered) -> String {
                 a href="#timelines" { "Timelines" }
             }
         }
-        (section(gathered))
-        (timelines(gathered))
+        (section(survey))
+        (timelines(survey))
     };
     whole("Unix I/O models, traced", POLICY, &main)
 }
 
 /// The figure and the table.
-pub fn section(gathered: &Gathered) -> Markup {
+pub fn section(survey: &Survey) -> Markup {
     html! {
         section #waits {
             h2 { "How they wait" }
-            @if gathered.columns.is_empty() {
+            @if survey.columns.is_empty() {
                 p { "None of the models of I/O was traced." }
             } @else {
                 p {
@@ -50,16 +48,16 @@ pub fn section(gathered: &Gathered) -> Markup {
                     "there, and copying it from the kernel to the "
                     "application. This is where each model spends them."
                 }
-                (figure::svg::panels(&gathered.columns))
+                (figure::svg::panels(&survey.columns))
             }
-            @for (title, why) in &gathered.missing {
+            @for (title, why) in &survey.missing {
                 p { strong { (title) ": " } (why) }
             }
         }
         section #calls {
             h3 { "System calls a request" }
             p { (calls::NOTE) }
-            (table(gathered))
+            (table(survey))
         }
     }
 }
@@ -71,7 +69,7 @@ pub fn section_without(why: &str) -> Markup {
     }
 }
 
-fn table(gathered: &Gathered) -> Markup {
+fn table(survey: &Survey) -> Markup {
     html! {
         div .box tabindex="0" role="region"
             aria-label="System calls a request"
@@ -89,13 +87,13 @@ fn table(gathered: &Gathered) -> Markup {
                     th .calls scope="col" { "The most frequent" }
                 } }
                 tbody {
-                    @for line in &gathered.lines {
+                    @for cost in &survey.costs {
                         tr {
-                            th scope="row" { (line.title) }
+                            th scope="row" { (cost.title) }
                             @for place in 0..CONNECTIONS.len() {
-                                td { (calls::figure(line, place)) }
+                                td { (calls::figure(cost, place)) }
                             }
-                            td .calls { (calls::calls_of(line)) }
+                            td .calls { (calls::calls_of(cost)) }
                         }
                     }
                 }
@@ -104,7 +102,7 @@ fn table(gathered: &Gathered) -> Markup {
     }
 }
 
-fn timelines(gathered: &Gathered) -> Markup {
+fn timelines(survey: &Survey) -> Markup {
     html! {
         section #timelines {
             h2 { "Timelines" }
@@ -112,31 +110,16 @@ fn timelines(gathered: &Gathered) -> Markup {
                 "One request, call by call, to the microsecond: what "
                 code { "cargo xtask trace MODEL" } " prints."
             }
-            @for (title, drawing) in &gathered.timelines {
+            @for (title, text) in &survey.timelines {
                 details {
                     summary { (title) }
                     div .box tabindex="0" role="region" aria-label=(title) {
-                        img .timeline src=(in_place(drawing))
-                            alt={ "The system calls of " (title) };
+                        pre { (text) }
                     }
                 }
             }
         }
     }
-}
-
-/// A drawing as an address, see RFC 2397: what would end it is escaped.
-fn in_place(drawing: &str) -> String {
-    let mut address = "data:image/svg+xml;charset=utf-8,".to_owned();
-    for letter in drawing.chars() {
-        match letter {
-            '%' => address += "%25",
-            '#' => address += "%23",
-            '\n' => address += "%0A",
-            letter => address.push(letter),
-        }
-    }
-    address
 }
 
 #[cfg(test)]
@@ -146,36 +129,20 @@ mod tests {
 
     #[test]
     fn the_page_is_complete_and_asks_for_nothing() {
-        let page = render(&sample::gathered());
+        let page = render(&sample::survey());
         for part in [
             "How they wait",
             "<td>3.25</td><td>2.27</td>",
             "<td>3.25</td><td>–</td>",
             "recvfrom 1.25 (0.25 EAGAIN), sendto 1.00, epoll_wait 0.02",
             "<strong>async-io/io-uring: </strong>&lt;no&gt;",
+            "<pre>ms the server's calls &lt; took</pre>",
         ] {
             assert!(page.contains(part), "no {part}");
         }
-        // Names of namespaces are inside of images.
-        let outside = page.split("src=\"").map(|part| {
-            part.strip_prefix("data:")
-                .map_or(part, |image| image.split_once('"').unwrap().1)
-        });
-        let outside: String = outside.collect();
         for part in ["http:", "https:", "//", "url(", "@import", "<script"] {
-            assert!(!outside.contains(part), "{part}");
+            assert!(!page.contains(part), "{part}");
         }
-    }
-
-    #[test]
-    fn a_drawing_in_place_is_still_the_drawing() {
-        let drawing = "<a b=\"1\">100 % #1\n</a>";
-        let address = in_place(drawing);
-        let (_, data) = address.split_once(',').unwrap();
-        assert!(!data.contains(['#', '\n']), "{data}");
-        let decoded =
-            data.replace("%23", "#").replace("%0A", "\n").replace("%25", "%");
-        assert_eq!(decoded, drawing);
     }
 
     #[test]

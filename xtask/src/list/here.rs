@@ -72,7 +72,7 @@ fn here(program: &Path, arguments: &[String]) -> Here {
     start_and_stop(program, arguments).unwrap_or_else(|error| match error
         .downcast_ref::<Unsupported>(
     ) {
-        Some(Unsupported(reason)) => Here::CannotRun(reason.clone()),
+        Some(reason) => Here::CannotRun(reason.to_string()),
         None => Here::Fails(format!("{error:#}")),
     })
 }

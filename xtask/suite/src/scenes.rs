@@ -5,10 +5,9 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
+use lab::Unsupported;
 use lab::model::Transport;
-use trace::rules::Seen;
-use trace::scene;
-use trace::tracer::Refused;
+use trace::scene::{self, Recording};
 
 use super::case::{Subject, skip};
 
@@ -18,7 +17,7 @@ const SILENCE: Duration = Duration::ZERO;
 /// How a scene went.
 #[derive(Clone, Debug)]
 enum Outcome {
-    Seen(Arc<Seen>),
+    Recorded(Arc<Recording>),
     /// The machine does not let us trace, or the kernel can't run the model.
     Refused(String),
     Failed(String),
@@ -36,14 +35,14 @@ impl Scenes {
         &self,
         subject: &Subject,
         transport: Transport,
-    ) -> Result<Arc<Seen>> {
+    ) -> Result<Arc<Recording>> {
         let key = (subject.title(), transport);
         let place = {
             let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(all.entry(key).or_default())
         };
         match place.get_or_init(|| play(subject, transport)) {
-            Outcome::Seen(seen) => Ok(Arc::clone(seen)),
+            Outcome::Recorded(scene) => Ok(Arc::clone(scene)),
             Outcome::Refused(why) => Err(skip(why.clone())),
             Outcome::Failed(why) => Err(anyhow!("{why}")),
         }
@@ -53,8 +52,8 @@ impl Scenes {
 fn play(subject: &Subject, transport: Transport) -> Outcome {
     let (program, variant) = (&subject.program, &subject.variant);
     match scene::play_with(program, &variant.args, transport, SILENCE) {
-        Ok(played) => Outcome::Seen(Arc::new(Seen::new(&played))),
-        Err(error) => match error.downcast_ref::<Refused>() {
+        Ok(scene) => Outcome::Recorded(Arc::new(scene)),
+        Err(error) => match error.downcast_ref::<Unsupported>() {
             // One reason for all, whichever server it was.
             Some(refused) => Outcome::Refused(refused.to_string()),
             None => Outcome::Failed(format!("{error:#}")),

@@ -20,7 +20,7 @@ const PART: usize = 64 * 1024;
 /// Each copy is measured so often; the median counts.
 const ROUNDS: usize = 201;
 
-/// What it takes to copy from a socket, untraced.
+/// The time that it takes to copy from a socket, untraced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Copying {
     pub bytes: usize,

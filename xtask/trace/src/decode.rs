@@ -1,78 +1,18 @@
-//! A system call as a person reads it: arguments by their meaning, descriptors
-//! by their role, results and errors by name.
-
-use std::time::Duration;
+//! A system call's arguments and result by their meaning: descriptors by their
+//! role, flags and options as such, and the data.
 
 use nix::unistd::Pid;
 
+use super::call::{Answer, Argument, Data, Events, Registration};
+use super::calls::{ArgumentKind, CallSpec, Effect, Family, Layout, Operation};
 use super::event::{Call, Memory, Outcome};
-use super::names;
-use super::ring;
-use super::roles::{Role, Roles, epoll_data};
+use super::remote::u32_at;
+use super::role::Role;
+use super::roles::{Roles, epoll_data};
 use super::values::{
-    address, data, length, milliseconds, pollfds, signals_read, timespec,
-    timeval,
+    address, length, milliseconds, pollfds, signals_in, timespec, timeval,
 };
-
-/// What a call is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    Accept,
-    Receive,
-    Send,
-    /// Waits until a descriptor is ready, or asks whether one is.
-    Readiness,
-    /// Waits for a signal.
-    Signals,
-    /// Hands operations over and waits for completions.
-    Ring,
-    /// Lets time pass.
-    Sleep,
-    /// Waits for another thread, or wakes it.
-    Thread,
-    /// Makes a process or a thread, waits for its end, or ends.
-    Process,
-    /// Says which descriptors to watch, and how.
-    Register,
-    Close,
-    Other,
-}
-
-/// What a call of that name is for.
-pub fn family(name: &str) -> Family {
-    match name {
-        "accept" | "accept4" => Family::Accept,
-        "read" | "readv" | "pread64" | "preadv" | "recvfrom" | "recvmsg"
-        | "recvmmsg" => Family::Receive,
-        "write" | "writev" | "pwrite64" | "pwritev" | "sendto" | "sendmsg"
-        | "sendmmsg" => Family::Send,
-        "poll" | "ppoll" | "select" | "pselect6" | "epoll_wait"
-        | "epoll_pwait" | "epoll_pwait2" => Family::Readiness,
-        "rt_sigtimedwait" | "rt_sigsuspend" | "pause" => Family::Signals,
-        "io_uring_enter" => Family::Ring,
-        "nanosleep" | "clock_nanosleep" => Family::Sleep,
-        "futex" => Family::Thread,
-        "fork" | "vfork" | "clone" | "clone3" | "wait4" | "waitid" | "exit"
-        | "exit_group" => Family::Process,
-        "epoll_ctl" | "fcntl" => Family::Register,
-        "close" | "close_range" | "shutdown" => Family::Close,
-        _ => Family::Other,
-    }
-}
-
-/// What a call is about, besides what it says.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Told {
-    pub text: String,
-    /// Descriptors that an answer names, or a question.
-    pub roles: Vec<Role>,
-}
-
-impl From<String> for Told {
-    fn from(text: String) -> Self {
-        Self { text, roles: Vec::new() }
-    }
-}
+use super::{names, ring};
 
 /// One process's view of its descriptors.
 #[derive(Clone, Copy, Debug)]
@@ -82,110 +22,84 @@ pub struct View<'a> {
 }
 
 impl View<'_> {
-    pub fn of(&self, fd: u64) -> Role {
+    fn of(&self, fd: u64) -> Role {
         self.roles.of(self.pid, fd as i32)
     }
 
-    /// A call's arguments, and the descriptors among them.
-    pub fn arguments(&self, call: &Call) -> Told {
-        let [first, second, third, fourth, ..] = call.arguments;
-        let memory = &call.memory;
-        let fd = self.of(first);
-        let text = match call.name {
-            "accept4" if fourth & nonblock() != 0 => {
-                format!("{fd}, SOCK_NONBLOCK")
-            }
-            "recvfrom" => format!("{fd}, {third}{}", dont_wait(fourth)),
-            "read" | "pread64" | "getdents64" => format!("{fd}, {third}"),
-            "sendto" => {
-                format!(
-                    "{fd}, {}{}",
-                    data(memory.of(1), third),
-                    dont_wait(fourth)
-                )
-            }
-            "write" | "pwrite64" if matches!(fd, Role::Event(_)) => {
-                format!("{fd}")
-            }
-            "write" | "pwrite64" => {
-                format!("{fd}, {}", data(memory.of(1), third))
-            }
-            "writev" | "sendmsg" => {
-                format!(
-                    "{fd}, {}",
-                    data(memory.of(1), memory.of(1).len() as u64)
-                )
-            }
-            "socket" => socket(first, second),
-            "bind" | "connect" => format!("{fd}, {}", address(memory.of(1))),
-            "listen" => format!("{fd}, {second}"),
-            "setsockopt" | "getsockopt" => {
-                format!("{fd}, {}", names::socket_option(second, third))
-            }
-            "shutdown" => format!("{fd}, {}", shutdown(second)),
-            "fcntl" => format!("{fd}, {}", fcntl(second, third)),
-            "ioctl" => format!("{fd}, {}", names::ioctl_request(second)),
-            "dup2" | "dup3" => format!("{fd}, {second}"),
-            "poll" | "ppoll" | "select" | "pselect6" | "epoll_wait"
-            | "epoll_pwait" | "epoll_pwait2" => return self.question(call),
-            "epoll_ctl" => return self.registration(call),
-            "io_uring_enter" => return vec![fd].into(),
-            "open" | "execve" => lossy(memory.of(0)),
-            "openat" => lossy(memory.of(1)),
-            name if of_no_descriptor(name) => free(call),
-            name if of_a_descriptor(name) => format!("{fd}"),
-            _ => return "…".to_owned().into(),
-        };
-        let about = !of_no_descriptor(call.name) && !opens(call.name);
-        Told { text, roles: if about { vec![fd] } else { vec![] } }
+    /// The arguments of a call that begins.
+    pub fn arguments(&self, spec: &CallSpec, call: &Call) -> Vec<Argument> {
+        let kinds = spec.arguments.iter().enumerate();
+        let about = self.of(call.arguments[0]);
+        kinds
+            .flat_map(|(place, kind)| match kind {
+                // What is written to an eventfd is no data.
+                ArgumentKind::Data(_) if matches!(about, Role::Event(_)) => {
+                    Vec::new()
+                }
+                ArgumentKind::PollFds => self.polled(call.memory.of(0)),
+                ArgumentKind::Sets => {
+                    let asked = self.in_sets(&call.memory, call.arguments[0]);
+                    asked.into_iter().map(Argument::Descriptor).collect()
+                }
+                kind => Vec::from_iter(self.argument(*kind, place, call)),
+            })
+            .collect()
     }
 
-    /// What a call waits for, and how long.
-    fn question(&self, call: &Call) -> Told {
-        let [first, _, third, fourth, ..] = call.arguments;
-        let memory = &call.memory;
-        let (roles, patience) = match call.name {
-            "poll" => (self.polled(memory.of(0)), milliseconds(third)),
-            "ppoll" => (self.polled(memory.of(0)), timespec(memory.of(2))),
-            "select" => (self.in_sets(memory, first), timeval(memory.of(4))),
-            "pselect6" => (self.in_sets(memory, first), timespec(memory.of(4))),
-            "epoll_pwait2" => (vec![self.of(first)], timespec(memory.of(3))),
-            _ => (vec![self.of(first)], milliseconds(fourth)),
-        };
-        let mut text = list(&roles);
-        if let Some(patience) = patience {
-            let patience = match patience {
-                Duration::ZERO => "without waiting".to_owned(),
-                patience => format!("at most {}", length(patience)),
-            };
-            text += if text.is_empty() { "" } else { "; " };
-            text += &patience;
-        }
-        Told { text, roles }
+    fn argument(
+        &self,
+        kind: ArgumentKind,
+        place: usize,
+        call: &Call,
+    ) -> Option<Argument> {
+        let value = call.arguments[place];
+        let next = call.arguments.get(place + 1).copied().unwrap_or(0);
+        let bytes = call.memory.of(place as u8);
+        Some(match kind {
+            ArgumentKind::Fd => Argument::Descriptor(self.of(value)),
+            ArgumentKind::Room => Argument::Room(value),
+            ArgumentKind::AcceptFlags => Argument::AcceptFlags(value),
+            ArgumentKind::MessageFlags => Argument::MessageFlags(value),
+            ArgumentKind::Data(Layout::Plain) => {
+                Argument::Data(Data { bytes: bytes.into(), count: next })
+            }
+            ArgumentKind::Data(_) => {
+                let count = bytes.len() as u64;
+                Argument::Data(Data { bytes: bytes.into(), count })
+            }
+            ArgumentKind::SocketOption => {
+                Argument::SocketOption(value as i32, next as i32)
+            }
+            ArgumentKind::Control => self.registration(call),
+            ArgumentKind::RingParameters => {
+                Argument::RingFlags(ring::flags(bytes))
+            }
+            ArgumentKind::FutexOperation if waits(value) => Argument::FutexWait,
+            ArgumentKind::Milliseconds => {
+                Argument::Patience(milliseconds(value)?)
+            }
+            ArgumentKind::Timespec => Argument::Patience(timespec(bytes)?),
+            ArgumentKind::Timeval => Argument::Patience(timeval(bytes)?),
+            kind => {
+                let behind = call.memory.of(place as u8 + 1);
+                Argument::Words(words(kind, (value, next), (bytes, behind))?)
+            }
+        })
     }
 
-    fn registration(&self, call: &Call) -> Told {
-        let [epoll, operation, fd, ..] = call.arguments;
-        let roles = vec![self.of(epoll), self.of(fd)];
-        let event = call.memory.of(3);
-        let events = event.get(..4).and_then(|bits| bits.try_into().ok());
-        let events =
-            names::epoll_events(events.map_or(0, u32::from_ne_bytes).into());
-        let text = match operation as i32 {
-            libc::EPOLL_CTL_ADD => {
-                format!("{}, add {}, {events}", roles[0], roles[1])
-            }
-            libc::EPOLL_CTL_MOD => {
-                format!("{}, change {}, {events}", roles[0], roles[1])
-            }
-            _ => format!("{}, remove {}", roles[0], roles[1]),
-        };
-        Told { text, roles }
+    fn registration(&self, call: &Call) -> Argument {
+        let [_, operation, fd, ..] = call.arguments;
+        Argument::Registration(Registration {
+            operation: operation as i32,
+            role: self.of(fd),
+            events: u32_at(call.memory.of(3), 0),
+        })
     }
 
-    fn polled(&self, list: &[u8]) -> Vec<Role> {
+    fn polled(&self, list: &[u8]) -> Vec<Argument> {
         let polled = pollfds(list).filter(|(fd, _)| *fd >= 0);
-        polled.map(|(fd, _)| self.roles.of(self.pid, fd)).collect()
+        let roles = polled.map(|(fd, _)| self.roles.of(self.pid, fd));
+        roles.map(Argument::Descriptor).collect()
     }
 
     /// The descriptors in the sets of select(2), each once.
@@ -199,182 +113,129 @@ impl View<'_> {
         fds.map(|fd| self.of(fd)).collect()
     }
 
-    /// What a call has brought, and the descriptors that this names.
-    pub fn outcome(&self, call: &Call, outcome: &Outcome) -> Told {
-        let (result, memory) = (outcome.result, &outcome.memory);
-        if result < 0 {
-            return names::errno(result).into();
+    /// The answer to a call that has succeeded.
+    pub fn answer(
+        &self,
+        spec: &CallSpec,
+        call: &Call,
+        outcome: &Outcome,
+    ) -> Answer {
+        let count = outcome.result as u64;
+        match spec.effect {
+            _ if outcome.result < 0 => return Answer::Number,
+            Effect::Opens(_)
+            | Effect::OpensSocket
+            | Effect::SetsUpRing
+            | Effect::Duplicates
+            | Effect::Replaces => return Answer::Descriptor(self.of(count)),
+            Effect::OpensFile(_) => return Answer::File,
+            _ => {}
         }
-        let count = result as u64;
-        let fd = self.of(call.arguments[0]);
-        match call.name {
-            "accept" | "accept4" | "socket" | "epoll_create1" | "eventfd2"
-            | "signalfd4" | "timerfd_create" | "io_uring_setup" | "dup"
-            | "dup2" | "dup3" => vec![self.of(count)].into(),
-            "open" | "openat" => format!("descriptor {count}").into(),
-            "read" if matches!(fd, Role::Signals(_)) => {
-                format!("{count}, {}", signals_read(memory.of(1))).into()
-            }
-            "read" if matches!(fd, Role::Event(_)) => "8".to_owned().into(),
-            "read" | "pread64" | "recvfrom" | "recvmsg" | "readv" => {
-                received(&fd, memory.of(1), count).into()
-            }
-            "getsockname" | "getpeername" => address(memory.of(1)).into(),
-            "poll" | "ppoll" | "select" | "pselect6" | "epoll_wait"
-            | "epoll_pwait" | "epoll_pwait2" => {
-                self.answer(call, memory, count)
-            }
-            "rt_sigtimedwait" => names::signal(result as i32).into(),
-            "fork" | "vfork" => format!("process {count}").into(),
-            _ => count.to_string().into(),
+        let about = self.of(call.arguments[0]);
+        for (place, kind) in spec.arguments.iter().enumerate() {
+            let bytes = outcome.memory.of(place as u8);
+            return match (kind, &about) {
+                (ArgumentKind::Buffer(_), Role::Event(_)) => Answer::Number,
+                (ArgumentKind::Buffer(_), Role::Signals(_)) => {
+                    Answer::Signals(signals_in(bytes))
+                }
+                (ArgumentKind::Buffer(_), _) => {
+                    Answer::Data(Data { bytes: bytes.into(), count })
+                }
+                (ArgumentKind::AddressFilled, _) => {
+                    Answer::Address(address(bytes))
+                }
+                (ArgumentKind::SignalInfo, _) => Answer::Signal,
+                (
+                    ArgumentKind::PollFds
+                    | ArgumentKind::Sets
+                    | ArgumentKind::EpollEvents,
+                    _,
+                ) => Answer::Ready(self.ready(*kind, call, outcome)),
+                _ => continue,
+            };
         }
+        Answer::Number
     }
 
-    /// Which descriptors are ready.
-    fn answer(&self, call: &Call, memory: &Memory, count: u64) -> Told {
-        if count == 0 {
-            return "0, time is up".to_owned().into();
-        }
-        let first = call.arguments[0];
-        let ready: Vec<(Role, String)> = match call.name {
-            "poll" | "ppoll" => pollfds(memory.of(0))
+    /// Which descriptors are ready, and for what.
+    fn ready(
+        &self,
+        kind: ArgumentKind,
+        call: &Call,
+        outcome: &Outcome,
+    ) -> Vec<(Role, Events)> {
+        let (first, memory) = (call.arguments[0], &outcome.memory);
+        match kind {
+            _ if outcome.result == 0 => Vec::new(),
+            ArgumentKind::PollFds => pollfds(memory.of(0))
                 .filter(|(_, events)| events >> 16 != 0)
                 .map(|(fd, events)| {
                     let role = self.roles.of(self.pid, fd);
-                    (role, names::poll_events((events >> 16).into()))
+                    (role, Events::Poll(events >> 16))
                 })
                 .collect(),
-            "select" | "pselect6" => self
-                .in_sets(memory, first)
-                .into_iter()
-                .map(|role| (role, "ready".to_owned()))
-                .collect(),
+            ArgumentKind::Sets => {
+                let ready = self.in_sets(memory, first).into_iter();
+                ready.map(|role| (role, Events::Any)).collect()
+            }
             _ => self.epoll_events(first as i32, memory.of(1)),
-        };
-        let texts: Vec<_> = ready
-            .iter()
-            .map(|(role, events)| format!("{role} {events}"))
-            .collect();
-        let text = format!("{count}: {}", texts.join(", "));
-        Told { text, roles: ready.into_iter().map(|(role, _)| role).collect() }
+        }
     }
 
-    fn epoll_events(&self, epoll: i32, events: &[u8]) -> Vec<(Role, String)> {
+    fn epoll_events(&self, epoll: i32, events: &[u8]) -> Vec<(Role, Events)> {
         let size = size_of::<libc::epoll_event>();
         let events = events.chunks_exact(size).filter_map(|event| {
             let bits = u32::from_ne_bytes(event.get(..4)?.try_into().ok()?);
             let role = self.roles.watched(self.pid, epoll, epoll_data(event)?);
             let role = role.unwrap_or(Role::Unknown(-1));
-            Some((role, names::epoll_events(bits.into())))
+            Some((role, Events::Epoll(bits)))
         });
         events.collect()
     }
 }
 
-impl From<Vec<Role>> for Told {
-    fn from(roles: Vec<Role>) -> Self {
-        Self { text: list(&roles), roles }
-    }
-}
-
-/// Calls whose result is a descriptor, and whose arguments have none.
-fn opens(name: &str) -> bool {
-    matches!(name, "socket" | "open" | "openat" | "execve")
-}
-
-fn of_a_descriptor(name: &str) -> bool {
-    matches!(
-        name,
-        "accept"
-            | "accept4"
-            | "close"
-            | "dup"
-            | "fstat"
-            | "getpeername"
-            | "getsockname"
-            | "io_uring_register"
-            | "lseek"
-            | "readv"
-            | "recvmsg"
-            | "timerfd_settime"
-    )
-}
-
-fn of_no_descriptor(name: &str) -> bool {
-    matches!(
-        name,
-        "clone"
-            | "clone3"
-            | "clock_nanosleep"
-            | "epoll_create1"
-            | "eventfd2"
-            | "exit"
-            | "exit_group"
-            | "fork"
-            | "futex"
-            | "getpid"
-            | "gettid"
-            | "io_uring_setup"
-            | "kill"
-            | "nanosleep"
-            | "rt_sigprocmask"
-            | "rt_sigqueueinfo"
-            | "rt_sigreturn"
-            | "rt_sigtimedwait"
-            | "sched_yield"
-            | "signalfd4"
-            | "tgkill"
-            | "timerfd_create"
-            | "vfork"
-            | "wait4"
-    )
-}
-
-/// The arguments of calls that are about no descriptor.
-fn free(call: &Call) -> String {
-    let [first, second, third, ..] = call.arguments;
-    let memory = &call.memory;
-    match call.name {
-        "exit" | "exit_group" => first.to_string(),
-        "futex" => futex(second),
-        "io_uring_setup" => ring::set_up(first, memory.of(1)),
-        "kill" => format!("{}, {}", first as i32, names::signal(second as i32)),
-        "tgkill" => format!("{second}, {}", names::signal(third as i32)),
-        "rt_sigqueueinfo" => names::signal(second as i32),
-        "nanosleep" => timespec(memory.of(0)).map_or_else(String::new, length),
-        "clock_nanosleep" => {
-            timespec(memory.of(2)).map_or_else(String::new, length)
-        }
-        "rt_sigprocmask" => {
-            let how = match first as i32 {
+/// An argument that only people read, from its value and the next one's, and
+/// the memory of both. None where there is nothing to say.
+fn words(
+    kind: ArgumentKind,
+    (value, next): (u64, u64),
+    (bytes, behind): (&[u8], &[u8]),
+) -> Option<String> {
+    Some(match kind {
+        ArgumentKind::Rest | ArgumentKind::Pair => "…".to_owned(),
+        ArgumentKind::Address => address(bytes),
+        ArgumentKind::Path => format!("\"{}\"", String::from_utf8_lossy(bytes)),
+        ArgumentKind::Number => value.to_string(),
+        ArgumentKind::Id => (value as i32).to_string(),
+        ArgumentKind::Domain => names::socket_domain(value),
+        ArgumentKind::SocketType => names::socket_type(value),
+        ArgumentKind::Direction => names::direction(value),
+        ArgumentKind::Command => command(value, next),
+        ArgumentKind::Request => names::ioctl_request(value),
+        ArgumentKind::FutexOperation => "wake".to_owned(),
+        ArgumentKind::Signal => names::signal(value as i32),
+        ArgumentKind::SignalSet => names::signals(bytes),
+        ArgumentKind::SignalMask if behind.is_empty() => return None,
+        ArgumentKind::SignalMask => {
+            let how = match value as i32 {
                 libc::SIG_BLOCK => "block",
                 libc::SIG_UNBLOCK => "unblock",
                 _ => "set",
             };
-            match memory.of(1) {
-                [] => String::new(),
-                set => format!("{how} {}", names::signals(set)),
-            }
+            format!("{how} {}", names::signals(behind))
         }
-        "signalfd4" => names::signals(memory.of(1)),
-        "rt_sigtimedwait" => {
-            let mut text = names::signals(memory.of(0));
-            match timespec(memory.of(2)) {
-                Some(Duration::ZERO) => text += "; without waiting",
-                Some(time) => text += &format!("; at most {}", length(time)),
-                None => {}
-            }
-            text
-        }
-        "wait4" => match first as i32 {
+        ArgumentKind::Child => match value as i32 {
             -1 => "any child".to_owned(),
             pid => format!("process {pid}"),
         },
-        _ => String::new(),
-    }
+        ArgumentKind::Pause => length(timespec(bytes)?),
+        _ => return None,
+    })
 }
 
-fn futex(operation: u64) -> String {
+/// Whether an operation of futex(2) waits.
+fn waits(operation: u64) -> bool {
     const WAITS: [i32; 5] = [
         libc::FUTEX_WAIT,
         libc::FUTEX_WAIT_BITSET,
@@ -383,35 +244,10 @@ fn futex(operation: u64) -> String {
         libc::FUTEX_WAIT_REQUEUE_PI,
     ];
     let flags = libc::FUTEX_PRIVATE_FLAG | libc::FUTEX_CLOCK_REALTIME;
-    let operation = operation as i32 & !flags;
-    if WAITS.contains(&operation) { "wait" } else { "wake" }.to_owned()
+    WAITS.contains(&(operation as i32 & !flags))
 }
 
-fn socket(domain: u64, kind: u64) -> String {
-    let domain = match domain as i32 {
-        libc::AF_INET => "AF_INET",
-        libc::AF_INET6 => "AF_INET6",
-        libc::AF_UNIX => "AF_UNIX",
-        _ => "another family",
-    };
-    let name = match (kind & 0xf) as i32 {
-        libc::SOCK_STREAM => "SOCK_STREAM",
-        libc::SOCK_DGRAM => "SOCK_DGRAM",
-        _ => "another type",
-    };
-    let flag = if kind & nonblock() == 0 { "" } else { "|SOCK_NONBLOCK" };
-    format!("{domain}, {name}{flag}")
-}
-
-fn shutdown(how: u64) -> &'static str {
-    match how as i32 {
-        libc::SHUT_RD => "SHUT_RD",
-        libc::SHUT_WR => "SHUT_WR",
-        _ => "SHUT_RDWR",
-    }
-}
-
-fn fcntl(command: u64, argument: u64) -> String {
+fn command(command: u64, argument: u64) -> String {
     let name = names::fcntl_command(command);
     const F_SETFL: u64 = libc::F_SETFL as u64;
     match command {
@@ -423,36 +259,30 @@ fn fcntl(command: u64, argument: u64) -> String {
     }
 }
 
-const fn nonblock() -> u64 {
-    libc::SOCK_NONBLOCK as u64
-}
-
-fn dont_wait(flags: u64) -> &'static str {
-    let waits = flags & libc::MSG_DONTWAIT as u64 == 0;
-    if waits { "" } else { ", MSG_DONTWAIT" }
-}
-
-fn received(from: &Role, bytes: &[u8], count: u64) -> String {
-    match (from, count) {
-        (Role::Client(_), 0) => "0, end of file".to_owned(),
-        (_, 0) => "0".to_owned(),
-        _ => format!("{count} {}", data(bytes, count)),
+/// The answer to an operation of a ring, of which `header` bytes are no data.
+pub fn completed(
+    operation: Operation,
+    result: i32,
+    header: u64,
+    data: &[u8],
+) -> Answer {
+    let result = result.max(0).cast_unsigned();
+    match operation.family {
+        Family::Receive => Answer::Data(Data {
+            bytes: data.into(),
+            count: u64::from(result).saturating_sub(header),
+        }),
+        Family::Readiness => Answer::Events(Events::Poll(result)),
+        _ => Answer::Number,
     }
-}
-
-fn lossy(text: &[u8]) -> String {
-    format!("\"{}\"", String::from_utf8_lossy(text))
-}
-
-fn list(roles: &[Role]) -> String {
-    let names: Vec<_> = roles.iter().map(Role::to_string).collect();
-    names.join(", ")
 }
 
 #[cfg(test)]
 mod tests {
-
-    use crate::tape::{Bytes, Tape, epoll_event, pollfd, siginfo, timespec};
+    use crate::steps::Deed;
+    use crate::tape::{
+        Bytes, MAIN, Tape, epoll_event, pollfd, siginfo, timespec,
+    };
 
     const NONE: Bytes<'_> = &[];
 
@@ -540,6 +370,34 @@ mod tests {
         let call = Tape::serving().deferring().last_call();
         let flags = "IORING_SETUP_SINGLE_ISSUER|IORING_SETUP_DEFER_TASKRUN";
         assert_eq!(call, format!("io_uring_setup(8, {flags}) = ring 2"));
+    }
+
+    #[test]
+    fn what_a_ring_is_handed_and_what_it_completes_is_told() {
+        let tape = Tape::serving()
+            .enter(MAIN, 2.0, "io_uring_enter", [7, 2, 1], &[])
+            .submit(2.0, "recv", 4)
+            .submit(2.0, "accept", 3)
+            .complete(3.0, "recv", 4, 6, b"PING\r\n")
+            .complete(3.1, "accept", 3, 9, &[])
+            .complete(3.2, "recv", 4, 0, &[])
+            .complete(3.3, "recv", 4, -libc::ECONNRESET, &[])
+            .exit(MAIN, 3.4, 2, &[]);
+        let call = "io_uring_enter(ring: recv(client 1), accept(listener)) = 2";
+        assert_eq!(tape.last_call(), call);
+        let steps = tape.steps();
+        let completed = steps.iter().filter_map(|step| match &step.deed {
+            Deed::Completed(done) => Some((done.outcome(), done.inside)),
+            _ => None,
+        });
+        let expected = [
+            r#"6 "PING\r\n""#,
+            "client 2",
+            "0, end of file",
+            "ECONNRESET, connection reset by peer",
+        ];
+        let expected = expected.map(|text| (text.to_owned(), true));
+        assert_eq!(completed.collect::<Vec<_>>(), expected);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What a tracer sees, in the order in which it saw it.
+//! Events as a tracer sees them, in the order in which it sees them.
 
 use std::fmt;
 use std::process::ExitStatus;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
 
+use super::calls::Operation;
 use super::names;
 
 /// One thing that a thread did, or that was done to it.
@@ -16,11 +17,11 @@ pub struct Event {
     pub at: Duration,
     pub pid: Pid,
     pub tid: Pid,
-    pub what: What,
+    pub what: EventKind,
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub enum What {
+pub enum EventKind {
     /// A system call begins, with the memory that it passes to the kernel.
     Enter(Call),
     /// The thread's call ends, with the memory that the kernel has filled.
@@ -49,7 +50,6 @@ pub struct Call {
     /// Of the kernel's own table: `accept4`, `epoll_pwait`. Empty for a number
     /// that the table does not have.
     pub name: &'static str,
-    pub number: u64,
     pub arguments: [u64; 6],
     pub memory: Memory,
 }
@@ -65,10 +65,8 @@ pub struct Outcome {
 /// An operation for io_uring(7).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Submission {
-    /// `recv`, `poll_add`, ...
-    pub operation: &'static str,
+    pub operation: Operation,
     pub fd: i32,
-    pub length: u32,
     /// Those of the call of that name.
     pub flags: u32,
     /// The first bytes of what it is to send.
@@ -78,13 +76,11 @@ pub struct Submission {
 /// The end of an operation, or its progress.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Completion {
-    pub operation: &'static str,
+    pub operation: Operation,
     /// Of the submission.
     pub fd: i32,
     /// As the call of that name would return it: an errno is negative.
     pub result: i32,
-    /// There will be more of the same operation (multishot).
-    pub more: bool,
     /// As many bytes of the result are no data: recvmsg puts the sender's
     /// address in front.
     pub header: u64,
@@ -111,8 +107,8 @@ pub struct Signal {
 }
 
 impl Memory {
-    /// What the argument at `position` points to; empty where nothing was
-    /// read.
+    /// The memory that the argument at `position` points to; empty where none
+    /// was read.
     pub fn of(&self, position: u8) -> &[u8] {
         let entry = self.0.iter().find(|(place, _)| *place == position);
         entry.map_or(&[], |(_, bytes)| bytes)
@@ -149,7 +145,8 @@ impl Signal {
     }
 }
 
-/// What glibc says of a finished aio_read(3), which libc does not name.
+/// The code that glibc gives the signal of a finished aio_read(3); libc does
+/// not name it.
 pub const SI_ASYNCIO: i32 = -4;
 
 impl fmt::Display for Signal {

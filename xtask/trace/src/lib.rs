@@ -1,34 +1,41 @@
 //! A server's system calls, seen with ptrace(2).
 //!
-//! [`tracer`] sees events, [`steps`] puts them into words, [`phases`] finds
-//! the two phases in them, and [`timeline`] makes lines of them. [`rules`] are
-//! what a model promises, and [`transcript`] is what it does.
+//! [`tracer`] sees events, [`steps`] puts them in order, [`phases`] finds the
+//! two phases in them, and [`timeline`] makes lines of them. [`rules`] are what
+//! a model promises, and [`transcript`] is what it does.
 
+pub mod call;
+pub mod calls;
 pub mod copying;
 pub mod count;
+pub mod counter;
 pub mod decode;
 pub mod event;
 pub mod figure;
 mod fold;
 pub mod golden;
+pub mod host;
 mod lines;
 mod memory;
 mod names;
 pub mod phases;
+mod remote;
 pub mod render;
 mod rest;
 mod ring;
-pub mod roles;
+pub mod role;
+mod roles;
 pub mod rules;
 pub mod scene;
-#[cfg(test)]
-mod script;
+#[cfg(any(test, feature = "script"))]
+#[expect(clippy::unwrap_used, reason = "a test's scene is sound")]
+pub mod script;
 pub mod steps;
 mod stops;
-pub mod svg;
-#[cfg(test)]
-mod tape;
+#[cfg(any(test, feature = "script"))]
+#[expect(clippy::unwrap_used, reason = "a test's tape is sound")]
+pub mod tape;
 pub mod timeline;
 pub mod tracer;
 pub mod transcript;
-mod values;
+pub mod values;

@@ -1,4 +1,4 @@
-//! The lines of a timeline: each moment of the trace in words, what repeats
+//! The lines of a timeline: each entry of the trace in words, what repeats
 //! itself once.
 
 use std::collections::{HashMap, HashSet};
@@ -7,24 +7,63 @@ use std::time::Duration;
 use lab::number::count;
 use nix::unistd::Pid;
 
-use super::decode::Family;
+use super::call::CallStep;
+use super::calls::Family;
 use super::event::SI_ASYNCIO;
 use super::fold::{Piece, fold};
 use super::phases::Phases;
-use super::roles::Role;
-use super::steps::{CallStep, Deed, Step, threads};
-use super::timeline::{Kind, Line, Phase};
+use super::role::Role;
+use super::steps::{Deed, Step, threads};
 
-/// A moment of a step: its beginning, or its end if something lies between.
+/// One line.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Line {
+    pub at: Duration,
+    /// Which thread or process, where there are several.
+    pub who: String,
+    pub kind: LineKind,
+    pub text: String,
+    pub spent: Option<Duration>,
+    pub phase: Option<Phase>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moment {
+pub enum LineKind {
+    /// A call, one end of a call that lasts, or rounds that were folded.
+    Call,
+    /// A signal, a completion, a start or an end.
+    Event,
+    /// Something that the client did.
+    Client,
+    /// Explains a phase.
+    Phase,
+}
+
+impl Line {
+    /// A line that is no thread's.
+    pub fn new(at: Duration, kind: LineKind, text: String) -> Self {
+        let who = String::new();
+        Self { at, who, kind, text, spent: None, phase: None }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Waiting,
+    Copying,
+}
+
+/// A step, or its beginning or its end if something lies between: each has a
+/// line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
     Whole(usize),
     Enter(usize),
     Return(usize),
     Mark(usize),
 }
 
-/// What those threads are called that are seen.
+/// The names of the threads that are seen.
 pub fn names(steps: &[Step], shown: &[usize]) -> HashMap<Pid, String> {
     let present: HashSet<_> = shown.iter().map(|it| steps[*it].tid).collect();
     let all = threads(steps).into_iter();
@@ -43,17 +82,17 @@ fn brings(step: &Step) -> bool {
         Family::Receive | Family::Readiness => 1,
         _ => return false,
     };
-    call.result >= Some(least)
+    call.returns_at_least(least)
 }
 
-/// The moments of the steps before `end`, in the order of time.
-pub fn moments(
+/// The entries of the steps before `end`, in the order of time.
+pub fn entries(
     steps: &[Step],
     shown: &[usize],
     client: &[(Duration, String)],
     end: Duration,
-) -> Vec<Moment> {
-    let mut all: Vec<(Duration, Moment)> = Vec::new();
+) -> Vec<Entry> {
+    let mut all: Vec<(Duration, Entry)> = Vec::new();
     for (place, &index) in shown.iter().enumerate() {
         let step = &steps[index];
         let until = step.until.unwrap_or(step.at);
@@ -68,23 +107,27 @@ pub fn moments(
             && client.iter().any(|(at, _)| (step.at..until).contains(at));
         // A short call that the stop meets is not one that waits for it.
         if until >= end && long {
-            all.push((step.at, Moment::Enter(index)));
+            all.push((step.at, Entry::Enter(index)));
         } else if client_did || meanwhile.into_iter().any(interrupts) {
-            all.push((step.at, Moment::Enter(index)));
-            all.push((until, Moment::Return(index)));
+            all.push((step.at, Entry::Enter(index)));
+            all.push((until, Entry::Return(index)));
         } else {
-            all.push((step.at, Moment::Whole(index)));
+            all.push((step.at, Entry::Whole(index)));
         }
     }
     let marks = client.iter().enumerate();
-    all.extend(marks.map(|(index, (at, _))| (*at, Moment::Mark(index))));
+    all.extend(marks.map(|(index, (at, _))| (*at, Entry::Mark(index))));
     // Stable: what is of the same moment stays in the order of the trace.
     all.sort_by_key(|(at, _)| *at);
-    all.into_iter().map(|(_, moment)| moment).collect()
+    all.into_iter().map(|(_, entry)| entry).collect()
 }
 
-/// What all housekeeping of a thread is called when it is folded.
-const QUIET: &str = "housekeeping";
+/// A key by which entries of a thread are alike.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Key<'a> {
+    Housekeeping(Pid),
+    Call(Pid, &'a CallStep),
+}
 
 /// Writes lines.
 #[derive(Debug)]
@@ -96,15 +139,15 @@ pub struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    /// What is alike, folded.
-    pub fn pieces(&self, moments: &[Moment]) -> Vec<Piece> {
-        let keys: Vec<_> = moments.iter().map(|m| self.key(*m)).collect();
+    /// Folds entries that are alike.
+    pub fn pieces(&self, entries: &[Entry]) -> Vec<Piece> {
+        let keys: Vec<_> = entries.iter().map(|m| self.key(*m)).collect();
         let mut pieces: Vec<Piece> = Vec::new();
         for piece in fold(&keys) {
-            let key = &keys[piece.range.start];
-            let quiet = key.as_ref().is_some_and(|it| it.ends_with(QUIET));
+            let key = keys[piece.range.start];
+            let quiet = matches!(key, Some(Key::Housekeeping(_)));
             match pieces.last_mut() {
-                Some(last) if quiet && keys[last.range.start] == *key => {
+                Some(last) if quiet && keys[last.range.start] == key => {
                     last.range.end = piece.range.end;
                 }
                 _ => pieces.push(piece),
@@ -113,46 +156,44 @@ impl Writer<'_> {
         pieces
     }
 
-    /// What makes two moments the same; nothing is like a client's deed.
-    fn key(&self, moment: Moment) -> Option<String> {
-        let Moment::Whole(index) = moment else { return None };
+    /// None for what is like nothing else, such as a client's deed.
+    fn key(&self, entry: Entry) -> Option<Key<'_>> {
+        let Entry::Whole(index) = entry else { return None };
         let call = self.steps[index].call()?;
         if Some(index) == self.phases.map(|phases| phases.copier) {
             return None;
         }
-        let who = self.steps[index].tid;
-        if is_housekeeping(call) {
-            return Some(format!("{who} {QUIET}"));
-        }
-        let CallStep { name, arguments, outcome, .. } = call;
-        Some(format!("{who} {name} {arguments} {outcome}"))
+        let tid = self.steps[index].tid;
+        Some(match call.family {
+            Family::Housekeeping => Key::Housekeeping(tid),
+            _ => Key::Call(tid, call),
+        })
     }
 
     pub fn write(
         &self,
         piece: &Piece,
-        moments: &[Moment],
+        entries: &[Entry],
         lines: &mut Vec<Line>,
     ) {
-        let moments = &moments[piece.range.clone()];
-        let (Some(first), Some(last)) = (moments.first(), moments.last())
+        let entries = &entries[piece.range.clone()];
+        let (Some(first), Some(last)) = (entries.first(), entries.last())
         else {
             return;
         };
-        if let Some(line) = self.housekeeping(moments) {
+        if let Some(line) = self.housekeeping(entries) {
             return lines.push(line);
         }
         if piece.rounds == 1 {
-            return lines.extend(moments.iter().map(|m| self.line(*m)));
+            return lines.extend(entries.iter().map(|m| self.line(*m)));
         }
         let time = self.end(*last).saturating_sub(self.line(*first).at);
-        let period = moments.len() / piece.rounds;
+        let period = entries.len() / piece.rounds;
         let many = count(piece.rounds as f64);
-        let phases = moments.iter().map(|moment| self.line(*moment).phase);
+        let phases = entries.iter().map(|entry| self.line(*entry).phase);
         let phase = phases.flatten().next();
-        for (place, moment) in moments[..period].iter().enumerate() {
-            let mut line = self.line(*moment);
-            line.kind = Kind::Folded;
+        for (place, entry) in entries[..period].iter().enumerate() {
+            let mut line = self.line(*entry);
             line.phase = phase;
             line.text = format!("{many} × {}", line.text);
             line.spent = (place == 0).then_some(time);
@@ -161,75 +202,75 @@ impl Writer<'_> {
     }
 
     /// Calls that are not about input or output, in one line.
-    fn housekeeping(&self, moments: &[Moment]) -> Option<Line> {
-        let calls: Option<Vec<_>> = moments
+    fn housekeeping(&self, entries: &[Entry]) -> Option<Line> {
+        let calls: Option<Vec<_>> = entries
             .iter()
-            .map(|moment| match moment {
-                Moment::Whole(index) => self.steps[*index].call(),
+            .map(|entry| match entry {
+                Entry::Whole(index) => self.steps[*index].call(),
                 _ => None,
             })
             .collect();
         let calls = calls?;
-        if !calls.iter().all(|call| is_housekeeping(call)) {
+        if calls.iter().any(|it| it.family != Family::Housekeeping) {
             return None;
         }
         let mut names: Vec<_> = calls.iter().map(|call| call.name).collect();
         names.dedup();
         let more = if names.len() > 3 { ", …" } else { "" };
         names.truncate(3);
-        let (first, last) = (*moments.first()?, *moments.last()?);
+        let (first, last) = (*entries.first()?, *entries.last()?);
         let mut line = self.line(first);
         line.spent = Some(self.end(last).saturating_sub(line.at));
         line.text = format!("{}{more}", names.join(", "));
-        line.outcome = None;
-        line.kind = Kind::Folded;
         Some(line)
     }
 
-    fn end(&self, moment: Moment) -> Duration {
-        match moment {
-            Moment::Mark(index) => self.client[index].0,
-            Moment::Enter(index) => self.steps[index].at,
-            Moment::Whole(index) | Moment::Return(index) => {
+    fn end(&self, entry: Entry) -> Duration {
+        match entry {
+            Entry::Mark(index) => self.client[index].0,
+            Entry::Enter(index) => self.steps[index].at,
+            Entry::Whole(index) | Entry::Return(index) => {
                 self.steps[index].until.unwrap_or(self.steps[index].at)
             }
         }
     }
 
-    pub fn line(&self, moment: Moment) -> Line {
-        let index = match moment {
-            Moment::Mark(index) => return self.mark(index),
-            Moment::Whole(index)
-            | Moment::Enter(index)
-            | Moment::Return(index) => index,
+    pub fn line(&self, entry: Entry) -> Line {
+        let index = match entry {
+            Entry::Mark(index) => {
+                let (at, text) = self.client[index].clone();
+                return Line::new(at, LineKind::Client, text);
+            }
+            Entry::Whole(index)
+            | Entry::Enter(index)
+            | Entry::Return(index) => index,
         };
         let step = &self.steps[index];
-        let spent = step.until.map(|until| until.saturating_sub(step.at));
-        let (kind, text, outcome, spent) = match &step.deed {
-            Deed::Call(call) => {
-                let (name, arguments) = (call.name, &call.arguments);
-                let text = format!("{name}({arguments})");
-                let outcome = Some(self.outcome(call));
-                match moment {
-                    Moment::Enter(_) => (Kind::Enter, text, None, None),
-                    Moment::Return(_) => {
-                        (Kind::Return, name.to_owned(), outcome, spent)
-                    }
-                    _ if step.until.is_none() => {
-                        (Kind::Enter, text, None, None)
-                    }
-                    _ => (Kind::Call, text, outcome, spent),
-                }
+        let lasts = matches!(entry, Entry::Enter(_)) || step.until.is_none();
+        let (kind, text) = match (&step.deed, entry) {
+            (Deed::Call(call), Entry::Return(_)) => {
+                let text = format!("… {} = {}", call.name, self.outcome(call));
+                (LineKind::Call, text)
             }
-            deed => (Kind::Event, self.event(step, deed), None, None),
+            (Deed::Call(call), _) => {
+                let text = format!("{}({})", call.name, call.in_brackets());
+                let text = match lasts {
+                    true => format!("{text} …"),
+                    false => format!("{text} = {}", self.outcome(call)),
+                };
+                (LineKind::Call, text)
+            }
+            (deed, _) => (LineKind::Event, self.event(step, deed)),
         };
-        let at = match moment {
-            Moment::Return(_) => step.until.unwrap_or(step.at),
+        let spent = step.until.map(|until| until.saturating_sub(step.at));
+        let spent = spent.filter(|_| !lasts);
+        let at = match entry {
+            Entry::Return(_) => step.until.unwrap_or(step.at),
             _ => step.at,
         };
-        let phase = self.phase(index, moment);
+        let phase = self.phase(index, entry);
         let who = self.names.get(&step.tid).cloned().unwrap_or_default();
-        Line { at, who, kind, text, outcome, spent, phase }
+        Line { at, who, kind, text, spent, phase }
     }
 
     /// A result in words; a process or a thread by its name.
@@ -237,18 +278,18 @@ impl Writer<'_> {
         let id = call.result.and_then(|result| i32::try_from(result).ok());
         let id = id.filter(|_| call.family == Family::Process);
         let name = id.and_then(|id| self.names.get(&Pid::from_raw(id)));
-        name.unwrap_or(&call.outcome).clone()
+        name.cloned().unwrap_or_else(|| call.outcome())
     }
 
     fn event(&self, step: &Step, deed: &Deed) -> String {
         match deed {
             Deed::Completed(done) => {
-                let (name, role) = (done.operation, &done.role);
+                let (name, role) = (done.operation.name, &done.role);
                 let about = match role {
                     Role::Unknown(_) => String::new(),
                     role => role.to_string(),
                 };
-                format!("completed: {name}({about}) = {}", done.outcome)
+                format!("completed: {name}({about}) = {}", done.outcome())
             }
             Deed::Signal(signal, Some(role)) => {
                 format!("signal {signal}: {role} ready")
@@ -270,33 +311,20 @@ impl Writer<'_> {
         }
     }
 
-    fn mark(&self, index: usize) -> Line {
-        let (at, text) = self.client[index].clone();
-        Line {
-            at,
-            who: String::new(),
-            kind: Kind::Client,
-            text,
-            outcome: None,
-            spent: None,
-            phase: None,
-        }
-    }
-
-    /// Which phase a moment is in.
-    fn phase(&self, index: usize, moment: Moment) -> Option<Phase> {
+    /// Which phase an entry is in.
+    fn phase(&self, index: usize, entry: Entry) -> Option<Phase> {
         let phases = self.phases?;
         let step = &self.steps[index];
         if index == phases.copier {
-            let begins_before = matches!(moment, Moment::Enter(_))
-                && step.at < phases.waiting.1;
+            let begins_before =
+                matches!(entry, Entry::Enter(_)) && step.at < phases.waiting.1;
             return Some(match begins_before {
                 true => Phase::Waiting,
                 false => Phase::Copying,
             });
         }
-        let at = match moment {
-            Moment::Return(_) => step.until?,
+        let at = match entry {
+            Entry::Return(_) => step.until?,
             _ => step.at,
         };
         let in_time = (phases.waiting.0..phases.waiting.1).contains(&at);
@@ -309,41 +337,8 @@ impl Writer<'_> {
         let calls = steps.iter().filter(|step| step.call().is_some()).count();
         let at = steps.first().map_or(Duration::ZERO, |step| step.at);
         let last = steps.last().map(|step| step.at);
-        Line {
-            at,
-            who: String::new(),
-            kind: Kind::Folded,
-            text: format!("{name}: {} calls", count(calls as f64)),
-            outcome: None,
-            spent: last.map(|last| last.saturating_sub(at)),
-            phase: None,
-        }
+        let text = format!("{name}: {} calls", count(calls as f64));
+        let spent = last.map(|last| last.saturating_sub(at));
+        Line { spent, ..Line::new(at, LineKind::Call, text) }
     }
-}
-
-/// Calls that make room, ask who one is, and the like.
-pub fn is_housekeeping(call: &CallStep) -> bool {
-    const NAMES: [&str; 16] = [
-        "brk",
-        "mmap",
-        "munmap",
-        "mprotect",
-        "madvise",
-        "rseq",
-        "prctl",
-        "set_robust_list",
-        "sigaltstack",
-        "getpid",
-        "gettid",
-        "getppid",
-        "getuid",
-        "uname",
-        "sched_getscheduler",
-        "sched_getparam",
-    ];
-    let quiet = NAMES.contains(&call.name)
-        || call.name.starts_with("rt_sigproc")
-        || call.name.starts_with("rt_sigact")
-        || call.name.contains("stat");
-    quiet && call.family == Family::Other
 }

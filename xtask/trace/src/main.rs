@@ -1,20 +1,16 @@
 //! `cargo xtask trace`: a model's system calls, as it makes them.
-//!
 
-use std::fs::File;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use camino::Utf8PathBuf;
 use clap::Subcommand;
-use lab::Unsupported;
 use lab::model::{Model, Transport, Variant, Workspace};
 use lab::{build, program, screen};
+use trace::call::CallStep;
 use trace::phases::Phases;
 use trace::steps::Step;
 use trace::timeline::{Detail, Timeline};
-use trace::tracer::Refused;
-use trace::{copying, render, scene, steps, svg};
+use trace::{copying, render, scene};
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -37,9 +33,6 @@ pub struct Flags {
     /// Ask by datagram instead of a stream.
     #[arg(long)]
     udp: bool,
-    /// Draw the timeline into a file as well.
-    #[arg(long, value_name = "FILE")]
-    svg: Option<Utf8PathBuf>,
     /// Every call from the first to the last, nothing folded.
     #[arg(long)]
     raw: bool,
@@ -50,10 +43,6 @@ pub struct Flags {
 /// kernel can't run the model.
 pub fn run(flags: &Flags) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
-    if let Some(file) = &flags.svg {
-        // Before a build that takes its time.
-        File::create(file).with_context(|| format!("cannot write {file}"))?;
-    }
     let (model, variant) = workspace.variant(&flags.title)?;
     let transport = if flags.udp { Transport::Udp } else { Transport::Tcp };
     if let Some(why) = model.unserved(variant, transport) {
@@ -61,18 +50,8 @@ pub fn run(flags: &Flags) -> Result<ExitCode> {
         return Ok(ExitCode::from(2));
     }
     build::release(&workspace, std::slice::from_ref(model))?;
-    refusable(show(&workspace, model, variant, transport, flags))
-}
-
-/// What this machine does not allow has an exit code of its own.
-fn refusable(result: Result<()>) -> Result<ExitCode> {
-    match result {
-        Err(error) if error.is::<Refused>() => {
-            eprintln!("error: {error:#}");
-            Ok(ExitCode::from(Unsupported::CODE))
-        }
-        result => result.map(|()| ExitCode::SUCCESS),
-    }
+    show(&workspace, model, variant, transport, flags)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn show(
@@ -83,20 +62,13 @@ fn show(
     flags: &Flags,
 ) -> Result<()> {
     let program = build::binary(workspace, model);
-    let played = scene::play(&program, &variant.args, transport)?;
-    let steps = steps::steps(&played.trace.events);
-    let phases = Phases::find(&steps, &played.marks);
+    let scene = scene::play(&program, &variant.args, transport)?;
+    let phases = Phases::find(&scene);
     let phases = phases.context("the trace does not show the request")?;
-    let buffer = buffer(&steps[phases.copier]);
+    let buffer = buffer(&scene.steps[phases.copier]);
     let copying = copying::measure(phases.bytes, buffer)?;
     let detail = if flags.raw { Detail::Raw } else { Detail::Scene };
-    let timeline = Timeline::new(&steps, &played.marks, Some(copying), detail);
-    if let Some(file) = &flags.svg {
-        let title =
-            format!("{}, {transport}: one request", model.title(variant));
-        std::fs::write(file, svg::draw(&timeline, &title))
-            .with_context(|| format!("cannot write {file}"))?;
-    }
+    let timeline = Timeline::new(&scene, Some(copying), detail);
     let text = render::render(&timeline, screen::width());
     screen::print(&text)
 }
@@ -104,8 +76,6 @@ fn show(
 /// As many bytes as a receiving call has room for, where it says so.
 fn buffer(step: &Step) -> usize {
     const USUAL: usize = 16 * 1024;
-    let size = step.call().and_then(|call| {
-        call.arguments.split(", ").nth(1).and_then(|it| it.parse().ok())
-    });
-    size.unwrap_or(USUAL)
+    let room = step.call().and_then(CallStep::room);
+    room.and_then(|room| usize::try_from(room).ok()).unwrap_or(USUAL)
 }

@@ -16,6 +16,9 @@ const EPOLL: Names = named![
     EPOLLIN EPOLLPRI EPOLLOUT EPOLLERR EPOLLHUP EPOLLRDHUP EPOLLEXCLUSIVE
     EPOLLONESHOT EPOLLET
 ];
+const DOMAINS: Names = named![AF_INET AF_INET6 AF_UNIX];
+const TYPES: Names = named![SOCK_STREAM SOCK_DGRAM];
+const DIRECTIONS: Names = named![SHUT_RD SHUT_WR SHUT_RDWR];
 const FILE: Names = named![O_NONBLOCK O_ASYNC];
 const SOCKET_OPTIONS: Names = named![
     SO_REUSEADDR SO_ERROR SO_KEEPALIVE SO_OOBINLINE SO_LINGER SO_REUSEPORT
@@ -42,8 +45,9 @@ const RING: Names = &[
     ("IORING_SETUP_SQE128", 1 << 10),
     ("IORING_SETUP_CQE32", 1 << 11),
     ("IORING_SETUP_SINGLE_ISSUER", 1 << 12),
-    ("IORING_SETUP_DEFER_TASKRUN", 1 << 13),
+    ("IORING_SETUP_DEFER_TASKRUN", IORING_SETUP_DEFER_TASKRUN),
 ];
+pub const IORING_SETUP_DEFER_TASKRUN: u32 = 1 << 13;
 
 /// Commands that libc does not name, see fcntl(2).
 const F_SETOWN_EX: u64 = 15;
@@ -81,6 +85,20 @@ pub fn file_flags(flags: u64) -> String {
     bits(FILE, flags)
 }
 
+pub fn socket_domain(domain: u64) -> String {
+    value(DOMAINS, domain)
+}
+
+pub fn socket_type(kind: u64) -> String {
+    let nonblock = kind & libc::SOCK_NONBLOCK as u64 != 0;
+    let flag = if nonblock { "|SOCK_NONBLOCK" } else { "" };
+    value(TYPES, kind & 0xf) + flag
+}
+
+pub fn direction(how: u64) -> String {
+    value(DIRECTIONS, how)
+}
+
 pub fn fcntl_command(command: u64) -> String {
     match command {
         F_SETOWN_EX => "F_SETOWN_EX".to_owned(),
@@ -97,9 +115,9 @@ pub fn ioctl_request(request: u64) -> String {
     }
 }
 
-pub fn socket_option(level: u64, option: u64) -> String {
-    match (level as i32, option as i32) {
-        (libc::SOL_SOCKET, _) => value(SOCKET_OPTIONS, option),
+pub fn socket_option(level: i32, option: i32) -> String {
+    match (level, option) {
+        (libc::SOL_SOCKET, _) => value(SOCKET_OPTIONS, option as u64),
         (libc::IPPROTO_TCP, libc::TCP_NODELAY) => "TCP_NODELAY".to_owned(),
         (libc::IPPROTO_TCP, libc::TCP_INFO) => "TCP_INFO".to_owned(),
         (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY) => "IPV6_V6ONLY".to_owned(),
@@ -135,20 +153,30 @@ pub fn signals(set: &[u8]) -> String {
 
 /// An error's name and meaning: `EAGAIN, nothing there`.
 pub fn errno(result: i64) -> String {
-    let number = i32::try_from(-result).unwrap_or(0);
-    // Of calls that a signal interrupts; programs do not see them.
-    if (512..=516).contains(&number) {
-        return "interrupted by a signal".to_owned();
+    let name = errno_name(result);
+    match to_errno(result) {
+        Errno::UnknownErrno => name,
+        Errno::EAGAIN => format!("{name}, nothing there"),
+        errno => format!("{name}, {}", lower(errno.desc())),
     }
-    let errno = Errno::from_raw(number);
-    let meaning = match errno {
-        Errno::EAGAIN => "nothing there",
-        errno => errno.desc(),
-    };
-    match errno {
-        Errno::UnknownErrno => format!("error {number}"),
-        errno => format!("{errno:?}, {}", lower(meaning)),
+}
+
+/// An error's name: `EAGAIN`.
+pub fn errno_name(result: i64) -> String {
+    match to_errno(result) {
+        _ if is_interrupted(result) => "interrupted by a signal".to_owned(),
+        Errno::UnknownErrno => format!("error {}", -result),
+        errno => format!("{errno:?}"),
     }
+}
+
+/// Of calls that a signal interrupts; programs do not see such a result.
+fn is_interrupted(result: i64) -> bool {
+    (-516..=-512).contains(&result)
+}
+
+fn to_errno(result: i64) -> Errno {
+    Errno::from_raw(i32::try_from(-result).unwrap_or(0))
 }
 
 fn lower(text: &str) -> String {

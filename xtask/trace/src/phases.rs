@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
-use super::decode::Family;
-use super::roles::Role;
-use super::scene::Marks;
-use super::steps::{CallStep, Deed, Step, defers_copies};
+use super::call::CallStep;
+use super::calls::Family;
+use super::scene::Recording;
+use super::steps::{Deed, Step, defers_copies};
 
-/// A call that began so shortly before the arrival was not waiting for it: it
-/// met it. The client is silent for much longer.
+/// A call that takes no longer is not asleep, and one that began so shortly
+/// before the arrival was not waiting for it: it met it. The client is silent
+/// for much longer.
 const SHORT: Duration = Duration::from_millis(5);
 
 /// A stretch of time, from and until.
@@ -49,7 +50,7 @@ pub enum Place {
 
 impl Phases {
     /// None where the request was never received.
-    pub fn find(steps: &[Step], marks: &Marks) -> Option<Self> {
+    pub fn find(Recording { steps, marks }: &Recording) -> Option<Self> {
         let arrival = marks.sending;
         let (copier, bytes) = copier(steps, arrival)?;
         let copy = &steps[copier];
@@ -68,7 +69,7 @@ impl Phases {
             let spans = step.at + SHORT < arrival
                 && step.until.is_some_and(|until| until >= arrival);
             let call = step.call().filter(|_| spans && step.pid == copy.pid);
-            call.is_some_and(|it| it.answers.iter().any(|a| Some(a) == role))
+            call.is_some_and(|call| call.answers().any(|it| Some(it) == role))
         };
         let waiter = steps.iter().position(waits);
         let waiter = waiter.or_else(|| steps.iter().position(reports));
@@ -111,13 +112,13 @@ fn place(steps: &[Step], copy: &Step) -> Place {
 fn copier(steps: &[Step], arrival: Duration) -> Option<(usize, usize)> {
     let brought = |step: &Step| match &step.deed {
         Deed::Call(call)
-            if call.family == Family::Receive
-                && call.role().is_some_and(Role::carries_requests) =>
+            if call.family == Family::Receive && call.is_about_client() =>
         {
             (step.until? >= arrival).then_some(call.result?)
         }
-        Deed::Completed(done) if done.operation.starts_with("recv") => {
-            (step.at >= arrival).then_some(done.bytes.into())
+        Deed::Completed(done) => {
+            let bytes = i64::try_from(done.answer.bytes()).ok()?;
+            (step.at >= arrival).then_some(bytes)
         }
         _ => None,
     };
@@ -133,147 +134,142 @@ fn copier(steps: &[Step], arrival: Duration) -> Option<(usize, usize)> {
 fn waits_for_data(call: &CallStep) -> bool {
     match call.family {
         Family::Readiness | Family::Signals | Family::Ring => true,
-        Family::Receive => {
-            call.role().is_some_and(Role::carries_requests)
-                && !returns_eagain(call)
-        }
+        Family::Receive => call.is_about_client() && !returns_eagain(call),
         _ => false,
     }
+}
+
+/// Whether a thread sleeps in a call at that moment, and is woken then.
+pub fn sleeps_at(step: &Step, moment: Duration) -> bool {
+    let until = step.until.unwrap_or(Duration::MAX);
+    step.at < moment && until >= moment && until - step.at > SHORT
 }
 
 /// Whether a receiving call found no data.
 pub fn returns_eagain(call: &CallStep) -> bool {
     call.family == Family::Receive
-        && call.role().is_some_and(Role::carries_requests)
-        && call.result == Some(-i64::from(libc::EAGAIN))
+        && call.is_about_client()
+        && call.fails_with(libc::EAGAIN)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tape::{MAIN, Tape, at, epoll_event, marks};
+    use crate::script::recording;
+    use crate::tape::at;
 
-    /// What was found: where the phases begin and end, in ms; whether somebody
-    /// was asleep; how many calls returned EAGAIN.
-    fn found(tape: &Tape) -> ([f64; 4], bool, usize) {
-        let phases = Phases::find(&tape.steps(), &marks()).unwrap();
+    fn place(text: &str) -> Place {
+        Phases::find(&recording(text)).unwrap().place
+    }
+
+    /// Where the phases begin and end, in ms; whether somebody was asleep; how
+    /// many calls returned EAGAIN.
+    #[track_caller]
+    fn check(text: &str, times: [f64; 4], asleep: bool, empty: usize) {
+        let phases = Phases::find(&recording(text)).unwrap();
         let (waiting, copying) = (phases.waiting, phases.copying);
         let all = [waiting.0, waiting.1, copying.0, copying.1];
-        let start = at(0.0).as_secs_f64();
-        let all = all
-            .map(|it| ((it.as_secs_f64() - start) * 1e3 * 1e3).round() / 1e3);
-        assert_eq!(phases.bytes, 6);
-        (all, phases.waiter.is_some(), phases.empty)
+        assert_eq!(all, times.map(at));
+        assert_eq!(phases.waiter.is_some(), asleep);
+        assert_eq!((phases.empty, phases.bytes), (empty, 6));
     }
 
     #[test]
     fn blocking_waits_and_copies_in_one_call() {
-        let tape = Tape::serving().receive(1.0, 100.4);
-        assert_eq!(found(&tape), ([1.0, 100.0, 100.0, 100.4], true, 0));
+        let text = "main 1 100.4 recvfrom(client 1, 4096) = 6";
+        check(text, [1.0, 100.0, 100.0, 100.4], true, 0);
     }
 
     #[test]
     fn nonblocking_asks_and_never_sleeps() {
-        let tape = Tape::serving()
-            .eagain(1.0)
-            .eagain(50.0)
-            .eagain(99.995)
-            .receive(100.2, 100.3);
-        assert_eq!(found(&tape), ([1.0, 100.0, 100.2, 100.3], false, 3));
+        let text = "
+            main 1      1.1    recvfrom(client 1, 4096) = EAGAIN
+            main 50     50.1   recvfrom(client 1, 4096) = EAGAIN
+            main 99.995 100.01 recvfrom(client 1, 4096) = EAGAIN
+            main 100.2  100.3  recvfrom(client 1, 4096) = 6";
+        check(text, [1.0, 100.0, 100.2, 100.3], false, 3);
     }
 
     #[test]
     fn nonblocking_may_meet_the_data_in_a_call() {
-        let tape = Tape::serving().eagain(1.0).receive(99.9, 100.3);
-        assert_eq!(found(&tape), ([1.0, 100.0, 100.0, 100.3], false, 1));
+        let text = "
+            main 1    1.1   recvfrom(client 1, 4096) = EAGAIN
+            main 99.9 100.3 recvfrom(client 1, 4096) = 6";
+        check(text, [1.0, 100.0, 100.0, 100.3], false, 1);
     }
 
     #[test]
     fn multiplexing_waits_and_then_copies() {
-        let event = epoll_event(libc::EPOLLIN as u32, 77);
-        let tape = Tape::serving()
-            .call(2.0, 100.3, "epoll_wait", [5], 1, &[], &[(1, &event)])
-            .receive(100.5, 100.6);
-        assert_eq!(found(&tape), ([2.0, 100.0, 100.5, 100.6], true, 0));
+        let text = "
+            main 2     100.3 epoll_wait(epoll) = 1 client 1
+            main 100.5 100.6 recvfrom(client 1, 4096) = 6";
+        check(text, [2.0, 100.0, 100.5, 100.6], true, 0);
     }
 
     #[test]
     fn one_thread_waits_and_another_copies() {
-        let event = epoll_event(libc::EPOLLIN as u32, 77);
-        let tape = Tape::serving()
-            .enter(101, 1.0, "epoll_wait", [5], &[])
-            .enter(102, 2.0, "epoll_wait", [5], &[])
-            .exit(102, 100.3, 1, &[(1, &event)])
-            .receive(100.5, 100.6)
-            .exit(101, 150.0, 0, &[]);
-        assert_eq!(found(&tape), ([2.0, 100.0, 100.5, 100.6], true, 0));
+        let text = "
+            thread 1     150   epoll_wait(epoll) = 0
+            other  2     100.3 epoll_wait(epoll) = 1 client 1
+            main   100.5 100.6 recvfrom(client 1, 4096) = 6";
+        check(text, [2.0, 100.0, 100.5, 100.6], true, 0);
     }
 
     #[test]
     fn who_asks_too_late_has_not_waited() {
-        let tape = Tape::serving().receive(100.5, 100.6);
-        assert_eq!(found(&tape), ([100.0, 100.0, 100.5, 100.6], false, 0));
+        let text = "main 100.5 100.6 recvfrom(client 1, 4096) = 6";
+        check(text, [100.0, 100.0, 100.5, 100.6], false, 0);
     }
 
     #[test]
     fn signal_driven_receives_once_and_sleeps() {
-        let tape = Tape::serving()
-            .eagain(1.0)
-            .call(2.0, 100.3, "ppoll", [0, 0], -514, &[], &[])
-            .signal(100.4, libc::SIGIO, 4)
-            .receive(100.5, 100.6);
-        assert_eq!(found(&tape), ([1.0, 100.0, 100.5, 100.6], true, 1));
+        let text = "
+            main 1     1.1   recvfrom(client 1, 4096) = EAGAIN
+            main 2     100.3 ppoll(signals) = EINTR
+            main 100.4 .     signal SIGIO client 1
+            main 100.5 100.6 recvfrom(client 1, 4096) = 6";
+        check(text, [1.0, 100.0, 100.5, 100.6], true, 1);
     }
 
-    fn completed(tape: Tape) -> Tape {
-        tape.enter(MAIN, 2.0, "io_uring_enter", [7, 1, 1], &[])
-            .submit(2.0, "recv", 4)
-            .complete(100.3, "recv", 4, 6, b"PING\r\n")
-            .exit(MAIN, 100.4, 1, &[])
-    }
+    const RING: &str = "
+        main 2     100.4 io_uring_enter(ring: recv(client 1)) = 1
+        main 100.3 .     completed recv(client 1) = 6";
+    const DEFERRING: &str =
+        "main -1 -.9 io_uring_setup(8, IORING_SETUP_DEFER_TASKRUN) = 7";
 
     #[test]
     fn io_uring_copies_until_the_completion() {
-        let tape = completed(Tape::serving());
-        assert_eq!(found(&tape), ([2.0, 100.0, 100.0, 100.3], true, 0));
+        check(RING, [2.0, 100.0, 100.0, 100.3], true, 0);
     }
 
     #[test]
     fn a_ring_that_defers_copies_in_the_call() {
-        let place =
-            |tape: &Tape| Phases::find(&tape.steps(), &marks()).unwrap().place;
-        assert_eq!(place(&completed(Tape::serving())), Place::Kernel);
-        let deferring = completed(Tape::serving().deferring());
-        assert_eq!(place(&deferring), Place::Enter);
+        assert_eq!(place(RING), Place::Kernel);
+        assert_eq!(place(&format!("{DEFERRING}{RING}")), Place::Enter);
         // Completed before io_uring_enter was called again.
-        let early = Tape::serving()
-            .deferring()
-            .enter(MAIN, 2.0, "io_uring_enter", [7, 1, 0], &[])
-            .submit(2.0, "recv", 4)
-            .exit(MAIN, 2.1, 1, &[])
-            .complete(100.3, "recv", 4, 6, b"PING\r\n")
-            .enter(MAIN, 100.3, "io_uring_enter", [7, 0, 1], &[]);
-        assert_eq!(place(&early), Place::Kernel);
-        let called = Tape::serving().receive(100.5, 100.6);
-        assert_eq!(place(&called), Place::Receive);
+        let early = "
+            main 2     2.1 io_uring_enter(ring: recv(client 1)) = 1
+            main 100.3 .   completed recv(client 1) = 6
+            main 100.3 -   io_uring_enter(ring)";
+        assert_eq!(place(&format!("{DEFERRING}{early}")), Place::Kernel);
+        let called = "main 100.5 100.6 recvfrom(client 1, 4096) = 6";
+        assert_eq!(place(called), Place::Receive);
     }
 
     #[test]
     fn a_thread_of_the_library_waits_and_copies() {
-        let nothing = -i64::from(libc::ESPIPE);
-        let tape = Tape::serving()
-            .enter(MAIN, 0.9, "rt_sigtimedwait", [], &[])
-            .enter(101, 1.0, "pread64", [4, 0, 1_024], &[])
-            .exit(101, 1.1, nothing, &[])
-            .enter(101, 1.2, "read", [4, 0, 1_024], &[])
-            .exit(101, 100.4, 6, &[(1, b"PING\r\n")])
-            .exit(MAIN, 100.6, 34, &[]);
-        assert_eq!(found(&tape), ([1.2, 100.0, 100.0, 100.4], true, 0));
+        let text = "
+            main   .9  100.6 rt_sigtimedwait() = 34
+            thread 1   1.1   pread64(client 1, 1024) = ESPIPE
+            thread 1.2 100.4 read(client 1, 1024) = 6";
+        check(text, [1.2, 100.0, 100.0, 100.4], true, 0);
     }
 
     #[test]
     fn without_a_request_there_are_no_phases() {
-        let tape = Tape::serving().eagain(1.0).eagain(100.5);
-        assert_eq!(Phases::find(&tape.steps(), &marks()), None);
+        let text = "
+            main 1     1.1   recvfrom(client 1, 4096) = EAGAIN
+            main 100.5 100.6 recvfrom(client 1, 4096) = EAGAIN";
+        assert_eq!(Phases::find(&recording(text)), None);
     }
 }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use console::{Style, measure_text_width};
 use lab::screen::wrap;
 
-use super::timeline::{Kind, Line, Phase, Timeline};
+use super::lines::{Line, LineKind, Phase};
+use super::timeline::Timeline;
 use super::values::length;
 
 /// Columns where nobody says how many there are, and the least.
@@ -31,7 +32,7 @@ pub fn render(timeline: &Timeline, width: Option<usize>) -> String {
     text
 }
 
-/// What times of a traced program are worth.
+/// Warns of the times of a traced program.
 const NOTE: &str = "The tracer stops the server at each call, twice: what it \
                     took includes that.";
 
@@ -66,8 +67,8 @@ impl Columns {
 
     fn line(self, line: &Line) -> String {
         match line.kind {
-            Kind::Client => self.client(line),
-            Kind::Phase => self.phase(line),
+            LineKind::Client => self.client(line),
+            LineKind::Phase => self.phase(line),
             _ => self.call(line),
         }
     }
@@ -77,7 +78,7 @@ impl Columns {
         format!("{:>TIME$.3}", since * 1e3)
     }
 
-    /// What the client did, across all columns.
+    /// An act of the client's, across all columns.
     fn client(self, line: &Line) -> String {
         let head = format!("{:MARK$}{} ", "", self.time(line.at));
         let text = format!("── {} ", line.text);
@@ -91,9 +92,7 @@ impl Columns {
         let style = style(line.phase).bold();
         let indent = MARK + TIME + 1;
         let mut text = String::new();
-        let outcome = line.outcome.as_deref().unwrap_or_default();
-        let words = format!("{}: {outcome}", line.text);
-        for part in wrap(&words, self.width - indent) {
+        for part in wrap(&line.text, self.width - indent) {
             let mark = format!("{:MARK$}", mark(line.phase));
             let gap = " ".repeat(TIME + 1);
             text += &format!(
@@ -106,21 +105,12 @@ impl Columns {
     }
 
     fn call(self, line: &Line) -> String {
-        let outcome = line.outcome.as_deref().filter(|it| !it.is_empty());
-        let words = match (line.kind, outcome) {
-            (Kind::Enter, _) => format!("{} …", line.text),
-            (Kind::Return, Some(outcome)) => {
-                format!("… {} = {outcome}", line.text)
-            }
-            (Kind::Return, None) => format!("… {}", line.text),
-            (_, Some(outcome)) => format!("{} = {outcome}", line.text),
-            (_, None) => line.text.clone(),
-        };
-        let event = line.kind == Kind::Event;
+        let event = line.kind == LineKind::Event;
         let words_style =
             if event { Style::new().magenta() } else { Style::new() };
         let mut text = String::new();
-        for (place, part) in wrap_hanging(&words, self.text).iter().enumerate()
+        for (place, part) in
+            wrap_hanging(&line.text, self.text).iter().enumerate()
         {
             let first = place == 0;
             let time = match first {

@@ -8,8 +8,8 @@ use anyhow::{Result, ensure};
 use lab::process::poll_until;
 use nix::unistd::Pid;
 
-use super::decode::{Family, family};
-use super::event::{Event, What};
+use super::calls::{self, Family};
+use super::event::{Event, EventKind};
 use super::tracer::Tracee;
 
 /// How long the server may take, in a trace and on a busy machine.
@@ -37,7 +37,7 @@ impl<'a> Watch<'a> {
     pub fn until(
         &mut self,
         awaited: &str,
-        is_it: fn(Option<Family>, &What) -> bool,
+        is_it: fn(Option<Family>, &EventKind) -> bool,
     ) -> Result<()> {
         let tracee = self.tracee;
         poll_until(awaited, PATIENCE, || {
@@ -55,36 +55,37 @@ impl<'a> Watch<'a> {
     fn is(
         &mut self,
         event: &Event,
-        is_it: fn(Option<Family>, &What) -> bool,
+        is_it: fn(Option<Family>, &EventKind) -> bool,
     ) -> bool {
-        if let What::Enter(call) = &event.what {
+        if let EventKind::Enter(call) = &event.what {
             self.calls.insert(event.tid, call.name);
         }
-        let call = self.calls.get(&event.tid).map(|name| family(name));
+        let call = self.calls.get(&event.tid);
+        let call = call.map(|name| calls::of(name).family);
         is_it(call, &event.what)
     }
 
     /// A newcomer is accepted.
-    pub fn accepts(call: Option<Family>, what: &What) -> bool {
+    pub fn accepts(call: Option<Family>, what: &EventKind) -> bool {
         match what {
-            What::Exit(outcome) => {
+            EventKind::Exit(outcome) => {
                 call == Some(Family::Accept) && outcome.result >= 0
             }
-            What::Completed(done) => {
-                done.operation == "accept" && done.result >= 0
+            EventKind::Completed(done) => {
+                done.operation.family == Family::Accept && done.result >= 0
             }
             _ => false,
         }
     }
 
     /// A call, or an operation, has received the end of file.
-    pub fn sees_the_end(call: Option<Family>, what: &What) -> bool {
+    pub fn sees_the_end(call: Option<Family>, what: &EventKind) -> bool {
         match what {
-            What::Exit(outcome) => {
+            EventKind::Exit(outcome) => {
                 call == Some(Family::Receive) && outcome.result == 0
             }
-            What::Completed(done) => {
-                done.operation == "recv" && done.result == 0
+            EventKind::Completed(done) => {
+                done.operation.family == Family::Receive && done.result == 0
             }
             _ => false,
         }

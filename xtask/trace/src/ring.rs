@@ -5,9 +5,9 @@ use std::collections::HashMap;
 
 use nix::unistd::Pid;
 
+use super::calls::{Family, Layout, Operation};
 use super::event::{Completion, Submission};
-use super::memory::read;
-use super::names;
+use super::remote::{read, read_message, u16_at, u32_at, u64_at};
 
 /// One ring: where its queues are mapped, and what is in flight. Zeroes until
 /// the calls that set it up have been seen.
@@ -21,13 +21,13 @@ pub struct Ring {
     /// The rings of provided buffers, by group: address and entries.
     buffers: HashMap<u16, (u64, u64)>,
     /// By user data; a multishot operation stays until its last completion.
-    in_flight: HashMap<u64, InFlight>,
+    in_flight: HashMap<u64, PendingOperation>,
     /// The completion queue's tail as last seen.
     completed: u32,
 }
 
 #[derive(Clone, Debug)]
-struct InFlight {
+struct PendingOperation {
     submission: Submission,
     address: u64,
     group: u16,
@@ -45,10 +45,7 @@ const CQ_TAIL: usize = 84;
 const CQ_MASK: usize = 88;
 const CQ_ENTRIES: usize = 100;
 
-/// The size of struct io_uring_params.
-pub const PARAMETERS: u64 = 120;
-
-/// What mmap(2) takes as the offset of the entries to submit.
+/// The offset that mmap(2) takes for the entries to submit.
 const IORING_OFF_SQES: u64 = 0x1000_0000;
 
 const IORING_REGISTER_PBUF_RING: u64 = 22;
@@ -64,11 +61,9 @@ const MOST: u32 = 4_096;
 /// As much of the data as is kept, in bytes.
 const DATA: u64 = 128;
 
-/// The arguments of io_uring_setup(2): entries, and the flags among the
-/// parameters.
-pub fn set_up(entries: u64, parameters: &[u8]) -> String {
-    let flags = u32_at(parameters, FLAGS);
-    format!("{entries}, {}", names::ring_flags(flags.into()))
+/// The flags among the parameters of io_uring_setup(2).
+pub fn flags(parameters: &[u8]) -> u32 {
+    u32_at(parameters, FLAGS)
 }
 
 impl Ring {
@@ -97,7 +92,7 @@ impl Ring {
         self.buffers.insert(u16_at(&registration, 12), (address, count.into()));
     }
 
-    /// What the process hands over with io_uring_enter(2).
+    /// Reads the operations that the process hands over with io_uring_enter(2).
     pub fn submitted(&mut self, pid: Pid) -> Vec<Submission> {
         let mask = self.shared(pid, SQ_MASK);
         let (head, tail) =
@@ -119,7 +114,7 @@ impl Ring {
         submissions
     }
 
-    /// What has been completed since the last look.
+    /// Reads the completions since the last look.
     pub fn completed(&mut self, pid: Pid) -> Vec<Completion> {
         let mask = self.shared(pid, CQ_MASK);
         let tail = self.shared(pid, CQ_TAIL);
@@ -139,16 +134,16 @@ impl Ring {
         let (user_data, flags) = (u64_at(entry, 0), u32_at(entry, 12));
         let result = u32_at(entry, 8).cast_signed();
         let in_flight = self.in_flight.get(&user_data)?.clone();
-        let more = flags & IORING_CQE_F_MORE != 0;
-        if !more {
+        if flags & IORING_CQE_F_MORE == 0 {
             self.in_flight.remove(&user_data);
         }
         let submission = in_flight.submission;
-        let buffer = match submission.operation {
-            "recv" | "recvmsg" if flags & IORING_CQE_F_BUFFER != 0 => {
+        let Operation { family, layout, .. } = submission.operation;
+        let buffer = match (family, layout) {
+            (Family::Receive, _) if flags & IORING_CQE_F_BUFFER != 0 => {
                 self.buffer(pid, in_flight.group, (flags >> 16) as u16)
             }
-            "recv" => Some(in_flight.address),
+            (Family::Receive, Layout::Plain) => Some(in_flight.address),
             _ => None,
         };
         let length = u64::try_from(result).unwrap_or(0);
@@ -159,7 +154,6 @@ impl Ring {
             operation: submission.operation,
             fd: submission.fd,
             result,
-            more,
             header: in_flight.header,
             data: data.unwrap_or_default().into(),
         })
@@ -185,63 +179,28 @@ impl Ring {
     }
 }
 
-fn parse_submission(pid: Pid, entry: &[u8]) -> InFlight {
-    let operation = operation(entry[0]);
+fn parse_submission(pid: Pid, entry: &[u8]) -> PendingOperation {
+    let operation = Operation::of(entry[0]);
     let (address, length) = (u64_at(entry, 16), u32_at(entry, 24));
     let fd = u32_at(entry, 4).cast_signed();
-    let data = match operation {
-        "send" => read(pid, address, u64::from(length).min(DATA)),
-        "sendmsg" => message(pid, address),
+    let data = match (operation.family, operation.layout) {
+        (Family::Send, Layout::Plain) => {
+            read(pid, address, u64::from(length).min(DATA))
+        }
+        (Family::Send, _) => read_message(pid, address, DATA),
         _ => None,
     };
     // struct io_uring_recvmsg_out, the sender's address, control data.
-    let header = match operation {
-        "recvmsg" => read(pid, address, 48).map_or(0, |message| {
-            16 + u64::from(u32_at(&message, 8)) + u64_at(&message, 40)
-        }),
+    let header = match (operation.family, operation.layout) {
+        (Family::Receive, Layout::Message) => {
+            read(pid, address, 48).map_or(0, |message| {
+                16 + u64::from(u32_at(&message, 8)) + u64_at(&message, 40)
+            })
+        }
         _ => 0,
     };
     let data = data.unwrap_or_default().into();
     let flags = u32_at(entry, 28);
-    let submission = Submission { operation, fd, length, flags, data };
-    InFlight { submission, address, group: u16_at(entry, 40), header }
-}
-
-/// The first bytes of what a msghdr's first buffer holds.
-fn message(pid: Pid, address: u64) -> Option<Vec<u8>> {
-    let message = read(pid, address, 24)?;
-    let vector = read(pid, u64_at(&message, 16), 16)?;
-    read(pid, u64_at(&vector, 0), u64_at(&vector, 8).min(DATA))
-}
-
-/// The name of an operation, as io_uring_enter(2) has it, in small letters.
-fn operation(code: u8) -> &'static str {
-    match code {
-        0 => "nop",
-        6 => "poll_add",
-        7 => "poll_remove",
-        9 => "sendmsg",
-        10 => "recvmsg",
-        11 => "timeout",
-        13 => "accept",
-        14 => "async_cancel",
-        19 => "close",
-        26 => "send",
-        27 => "recv",
-        _ => "another operation",
-    }
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> u16 {
-    bytes.get(at..at + 2).map_or(0, |b| u16::from_ne_bytes([b[0], b[1]]))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    let bytes = bytes.get(at..at + 4).and_then(|bytes| bytes.try_into().ok());
-    bytes.map_or(0, u32::from_ne_bytes)
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    let bytes = bytes.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
-    bytes.map_or(0, u64::from_ne_bytes)
+    let submission = Submission { operation, fd, flags, data };
+    PendingOperation { submission, address, group: u16_at(entry, 40), header }
 }

@@ -1,81 +1,14 @@
-//! What a descriptor is for: the listener, client 1, the epoll instance.
-//!
-//! One table for each process, as the kernel keeps them: a child begins with
-//! a copy of its parent's, threads share one.
+//! The descriptors of all processes: a table for each, as the kernel keeps
+//! them. A child begins with a copy of its parent's, threads share one.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::mem::{Discriminant, discriminant};
 
 use nix::unistd::Pid;
 
-use super::event::{Memory, What};
-
-/// What a descriptor is for. Those of one kind are numbered in the order of
-/// their appearance, from 1.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Role {
-    /// Streams arrive here.
-    Listener(u32),
-    /// A stream that was accepted.
-    Client(u32),
-    /// A socket for datagrams.
-    Datagrams(u32),
-    /// A stream socket that neither listens nor was accepted.
-    Socket(u32),
-    Epoll(u32),
-    /// io_uring(7).
-    Ring(u32),
-    /// eventfd(2): another thread knocks.
-    Event(u32),
-    /// signalfd(2).
-    Signals(u32),
-    Timer(u32),
-    /// One end of a pipe or of a pair of sockets.
-    Pipe(u32),
-    /// Held back, so that one can be closed when there is no other left.
-    Reserve,
-    Input,
-    Output,
-    Errors,
-    File(String),
-    /// A number that was never seen to be opened.
-    Unknown(i32),
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (name, number) = match self {
-            Self::Listener(number) => ("listener", number),
-            Self::Client(number) => return write!(f, "client {number}"),
-            Self::Datagrams(number) => ("datagrams", number),
-            Self::Socket(number) => ("socket", number),
-            Self::Epoll(number) => ("epoll", number),
-            Self::Ring(number) => ("ring", number),
-            Self::Event(number) => ("eventfd", number),
-            Self::Signals(number) => ("signals", number),
-            Self::Timer(number) => ("timer", number),
-            Self::Pipe(number) => ("pipe", number),
-            Self::Reserve => return f.write_str("reserve"),
-            Self::Input => return f.write_str("stdin"),
-            Self::Output => return f.write_str("stdout"),
-            Self::Errors => return f.write_str("stderr"),
-            Self::File(path) => return f.write_str(path),
-            Self::Unknown(fd) => return write!(f, "descriptor {fd}"),
-        };
-        match number {
-            1 => f.write_str(name),
-            _ => write!(f, "{name} {number}"),
-        }
-    }
-}
-
-impl Role {
-    /// Whether requests come in here.
-    pub fn carries_requests(&self) -> bool {
-        matches!(self, Self::Client(_) | Self::Datagrams(_))
-    }
-}
+use super::calls::{CallSpec, Effect};
+use super::event::{Call, EventKind, Outcome};
+use super::role::Role;
 
 /// The descriptors of all processes.
 #[derive(Debug, Default)]
@@ -88,12 +21,13 @@ pub struct Roles {
 #[derive(Clone, Debug, Default)]
 struct Table {
     roles: HashMap<i32, Role>,
-    /// What epoll(7) tells with an event, for each instance: whose it is.
+    /// The role behind the data that epoll(7) puts into an event, for each
+    /// instance.
     watched: HashMap<(i32, u64), Role>,
 }
 
 impl Roles {
-    /// What a descriptor of a process is for.
+    /// The role of a process's descriptor.
     pub fn of(&self, pid: Pid, fd: i32) -> Role {
         let role = self.tables.get(&pid).and_then(|it| it.roles.get(&fd));
         role.cloned().unwrap_or(match fd {
@@ -104,60 +38,64 @@ impl Roles {
         })
     }
 
-    /// Whose an event of epoll is.
+    /// The role that an event of epoll is about.
     pub fn watched(&self, pid: Pid, epoll: i32, data: u64) -> Option<Role> {
         self.tables.get(&pid)?.watched.get(&(epoll, data)).cloned()
     }
 
     /// A new process has what its parent has.
-    pub fn happened(&mut self, pid: Pid, what: &What) {
+    pub fn happened(&mut self, pid: Pid, what: &EventKind) {
         match *what {
-            What::Started { by } if by != pid => {
+            EventKind::Started { by } if by != pid => {
                 let table = self.tables.get(&by).cloned().unwrap_or_default();
                 self.tables.insert(pid, table);
             }
-            What::Executed => drop(self.tables.remove(&pid)),
+            EventKind::Executed => drop(self.tables.remove(&pid)),
             _ => {}
         }
     }
 
-    /// A call has ended well, with `result`.
+    /// A call has succeeded.
     pub fn called(
         &mut self,
         pid: Pid,
-        name: &str,
-        arguments: &[u64; 6],
-        result: i64,
-        memory: (&Memory, &Memory),
+        spec: &CallSpec,
+        call: &Call,
+        outcome: &Outcome,
     ) {
-        let (entered, left) = memory;
-        let (new, fd) = (result as i32, arguments[0] as i32);
-        match name {
-            "socket" if arguments[1] & 0xf == libc::SOCK_DGRAM as u64 => {
+        let arguments = &call.arguments;
+        let (new, fd) = (outcome.result as i32, arguments[0] as i32);
+        match spec.effect {
+            Effect::None | Effect::Maps | Effect::EquipsRing => {}
+            Effect::Opens(role) => self.open(pid, new, role),
+            Effect::SetsUpRing => self.open(pid, new, Role::Ring),
+            Effect::OpensSocket
+                if arguments[1] & 0xf == libc::SOCK_DGRAM as u64 =>
+            {
                 self.open(pid, new, Role::Datagrams);
             }
-            "socket" => self.open(pid, new, Role::Socket),
-            "listen" if matches!(self.of(pid, fd), Role::Listener(_)) => {}
-            "listen" => self.open(pid, fd, Role::Listener),
-            "accept" | "accept4" => self.open(pid, new, Role::Client),
-            "epoll_create" | "epoll_create1" => {
-                self.open(pid, new, Role::Epoll);
+            Effect::OpensSocket => self.open(pid, new, Role::Socket),
+            Effect::Listens => {
+                if !matches!(self.of(pid, fd), Role::Listener(_)) {
+                    self.open(pid, fd, Role::Listener);
+                }
             }
-            "io_uring_setup" => self.open(pid, new, Role::Ring),
-            "eventfd" | "eventfd2" => self.open(pid, new, Role::Event),
-            "signalfd" | "signalfd4" => self.open(pid, new, Role::Signals),
-            "timerfd_create" => self.open(pid, new, Role::Timer),
-            "pipe" | "pipe2" => self.pair(pid, left.of(0)),
-            "socketpair" => self.pair(pid, left.of(3)),
-            "open" => self.file(pid, new, entered.of(0)),
-            "openat" => self.file(pid, new, entered.of(1)),
-            "dup" => self.copy(pid, fd, new),
-            "dup2" | "dup3" => self.copy(pid, fd, arguments[1] as i32),
-            "fcntl" if duplicates(arguments[1]) => self.copy(pid, fd, new),
-            "close" => drop(self.table(pid).roles.remove(&fd)),
-            "close_range" => self.close_range(pid, arguments),
-            "epoll_ctl" => self.watch(pid, arguments, entered.of(3)),
-            _ => {}
+            Effect::OpensPair(place) => {
+                self.pair(pid, outcome.memory.of(place));
+            }
+            Effect::OpensFile(place) => {
+                self.file(pid, new, call.memory.of(place));
+            }
+            Effect::Duplicates => self.copy(pid, fd, new),
+            Effect::Replaces => self.copy(pid, fd, arguments[1] as i32),
+            Effect::Controls => {
+                if duplicates(arguments[1]) {
+                    self.copy(pid, fd, new);
+                }
+            }
+            Effect::Closes => drop(self.table(pid).roles.remove(&fd)),
+            Effect::ClosesRange => self.close_range(pid, arguments),
+            Effect::Watches => self.watch(pid, arguments, call.memory.of(3)),
         }
     }
 
@@ -241,6 +179,8 @@ pub fn epoll_data(event: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::calls;
+    use crate::event::Memory;
 
     const PARENT: Pid = Pid::from_raw(100);
     const CHILD: Pid = Pid::from_raw(200);
@@ -248,14 +188,15 @@ mod tests {
     fn call(
         roles: &mut Roles,
         pid: Pid,
-        name: &str,
+        name: &'static str,
         arguments: [u64; 3],
         result: i64,
     ) {
         let [a, b, c] = arguments;
-        let none = Memory::default();
         let arguments = [a, b, c, 0, 0, 0];
-        roles.called(pid, name, &arguments, result, (&none, &none));
+        let call = Call { name, arguments, memory: Memory::default() };
+        let outcome = Outcome { result, memory: Memory::default() };
+        roles.called(pid, &calls::of(name), &call, &outcome);
     }
 
     /// A parent that listens (3) and has accepted (4).
@@ -272,7 +213,7 @@ mod tests {
     fn calls_give_descriptors_their_roles() {
         let datagram = libc::SOCK_DGRAM as u64 | libc::SOCK_CLOEXEC as u64;
         let duplicate = libc::F_DUPFD_CLOEXEC as u64;
-        let rows: [(&str, [u64; 3], i32, i32, &str); 15] = [
+        let rows: [(&'static str, [u64; 3], i32, i32, &str); 15] = [
             ("socket", [2, datagram, 0], 5, 5, "datagrams"),
             ("socket", [2, 1, 0], 5, 5, "socket 2"),
             ("accept", [3, 0, 0], 5, 5, "client 2"),
@@ -300,8 +241,8 @@ mod tests {
     fn a_child_has_a_copy_and_a_thread_has_the_same() {
         let mut roles = serving();
         // A thread begins: nothing is copied.
-        roles.happened(PARENT, &What::Started { by: PARENT });
-        roles.happened(CHILD, &What::Started { by: PARENT });
+        roles.happened(PARENT, &EventKind::Started { by: PARENT });
+        roles.happened(CHILD, &EventKind::Started { by: PARENT });
         call(&mut roles, CHILD, "close", [3, 0, 0], 0);
         call(&mut roles, PARENT, "close", [4, 0, 0], 0);
         let name = |pid, fd| roles.of(pid, fd).to_string();
@@ -315,7 +256,7 @@ mod tests {
     #[test]
     fn a_program_begins_with_nothing() {
         let mut roles = serving();
-        roles.happened(PARENT, &What::Executed);
+        roles.happened(PARENT, &EventKind::Executed);
         assert_eq!(roles.of(PARENT, 3), Role::Unknown(3));
     }
 

@@ -1,43 +1,41 @@
 //! The scene that is traced: a server starts, a client connects, waits a known
 //! while, sends one request, reads the reply, closes; the server stops.
 
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::Read as _;
+use std::io::Write as _;
+use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::path::Path;
-use std::process::{ChildStderr, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use lab::Unsupported;
+use anyhow::Context as _;
+use anyhow::{Result, anyhow, bail};
 use lab::model::Transport;
-use lab::server::{tie, wait_until_ready, without_prefix};
-use nix::sys::signal::Signal;
 
 use super::event::now;
+use super::host::{Host, Tracing};
 use super::rest::Watch;
-use super::tracer::{Refused, Trace, Tracee};
+use super::steps::{Step, steps};
 
-/// What is asked, and what must be answered.
+/// The request, and the reply that must follow.
 pub const REQUEST: &[u8] = b"PING\r\n";
 pub const REPLY: &[u8] = b"+PONG\r\n";
 
 /// How long the client is silent: between connecting and asking.
 const SILENCE: Duration = Duration::from_millis(100);
 
-/// How long the ready line may take, and a reply.
+/// How long a reply may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What the client did when, on the clock of the events.
+/// The times of the client's acts, on the clock of the events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Marks {
     /// Just before connect(2). For datagrams: the socket was made.
     pub connecting: Duration,
-    pub connected: Duration,
     /// Just before the call that sends the request. On loopback, that call
     /// delivers it: from here on it can be at the server.
     pub sending: Duration,
-    pub sent: Duration,
     /// The reply had been read.
     pub answered: Duration,
     pub closing: Duration,
@@ -45,10 +43,10 @@ pub struct Marks {
     pub stopping: Duration,
 }
 
-/// A scene that was played.
-#[derive(Debug)]
-pub struct Played {
-    pub trace: Trace,
+/// A scene, as it went.
+#[derive(Clone, Debug)]
+pub struct Recording {
+    pub steps: Vec<Step>,
     pub marks: Marks,
 }
 
@@ -57,107 +55,31 @@ pub fn play(
     program: &Path,
     arguments: &[String],
     transport: Transport,
-) -> Result<Played> {
+) -> Result<Recording> {
     play_with(program, arguments, transport, SILENCE)
 }
 
-/// The same with a client that is silent for so long, or until the server
-/// rests, which may take longer.
+/// Plays the scene with a client that is silent for that long, or until the
+/// server rests, which may take longer.
 pub fn play_with(
     program: &Path,
     arguments: &[String],
     transport: Transport,
     silence: Duration,
-) -> Result<Played> {
-    let mut tracee = start(program, arguments, transport)?;
-    let address = match ready(&mut tracee, transport) {
-        Ok(address) => address,
-        Err(error) => return Err(without_ready_line(tracee, error)),
-    };
-    let mut watch = Watch::new(&tracee);
+) -> Result<Recording> {
+    let socket = (transport, "127.0.0.1:0");
+    let host = Host::start(program, arguments, socket, Tracing::Required)?;
+    let address = host.address();
+    let mut watch = Watch::new(host.tracee().context("it is not traced")?);
     let conversation = watch.rest().and_then(|()| match transport {
         Transport::Tcp => over_tcp(address, silence, &mut watch),
         Transport::Udp => over_udp(address, silence, &mut watch),
     });
-    let stopping = now();
-    let stderr = tracee.stderr();
-    // If the server has died, that is why the conversation failed.
-    let trace = tracee.stop().map_err(|failure| {
-        let failure = match last_words(stderr) {
-            words if words.is_empty() => failure,
-            words => failure.context(format!("it said: {words}")),
-        };
-        match &conversation {
-            Err(cause) => failure.context(format!("{cause:#}")),
-            Ok(_) => failure,
-        }
-    })?;
-    let marks = Marks { stopping, ..conversation? };
-    ensure!(trace.status.success(), "the server ended with {}", trace.status);
-    Ok(Played { trace, marks })
-}
-
-/// Starts a server under the tracer, on a port of the kernel's choice.
-pub fn start(
-    program: &Path,
-    arguments: &[String],
-    transport: Transport,
-) -> Result<Tracee> {
-    let mut command = Command::new(program);
-    command.args(arguments);
-    command.args([&format!("--{transport}"), "127.0.0.1:0"]);
-    command.stdin(Stdio::null()).stdout(Stdio::piped());
-    command.stderr(Stdio::piped());
-    tie(&mut command, Signal::SIGKILL);
-    Tracee::start(command)
-}
-
-/// Reads the ready line.
-pub fn ready(tracee: &mut Tracee, transport: Transport) -> Result<SocketAddr> {
-    let stdout = tracee.stdout().context("the server has no output")?;
-    let ready = wait_until_ready(stdout)?.ok_or(SaidNothing)?;
-    ready.address(transport)
-}
-
-/// The server has closed its output instead of saying that it is ready.
-#[derive(Debug, thiserror::Error)]
-#[error("the server has closed its output")]
-struct SaidNothing;
-
-/// Why there is no ready line: a server that says nothing has ended, and has
-/// said why elsewhere.
-pub fn without_ready_line(
-    mut tracee: Tracee,
-    error: anyhow::Error,
-) -> anyhow::Error {
-    if !error.is::<SaidNothing>() {
-        return error;
-    }
-    let stderr = tracee.stderr();
-    let status = match tracee.wait() {
-        Ok(trace) => trace.status,
-        Err(failure) => return failure,
+    let marks = match conversation {
+        Ok(marks) => Marks { stopping: now(), ..marks },
+        Err(error) => return Err(host.explain(error)),
     };
-    let words = last_words(stderr);
-    if status.code() == Some(i32::from(Unsupported::CODE)) {
-        return Refused::new(format!("cannot run: {words}")).into();
-    }
-    let failure = anyhow!("the server ended before it was ready: {status}");
-    match words.is_empty() {
-        true => failure,
-        false => failure.context(words),
-    }
-}
-
-/// The last line of what a server that has ended wrote to its errors.
-fn last_words(stderr: Option<ChildStderr>) -> String {
-    let mut text = Vec::new();
-    if let Some(mut stderr) = stderr {
-        let _ = stderr.read_to_end(&mut text);
-    }
-    let text = String::from_utf8_lossy(&text);
-    let line = text.trim().lines().last().unwrap_or_default();
-    without_prefix(line).to_owned()
+    Ok(Recording { steps: steps(&host.stop()?), marks })
 }
 
 fn over_tcp(
@@ -168,7 +90,6 @@ fn over_tcp(
     let mut marks = Marks { connecting: now(), ..Marks::default() };
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)
         .context("cannot connect to the server")?;
-    marks.connected = now();
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_nodelay(true)?;
     let silence = Instant::now() + silence;
@@ -177,7 +98,6 @@ fn over_tcp(
     thread::sleep(silence.saturating_duration_since(Instant::now()));
     marks.sending = now();
     stream.write_all(REQUEST).context("cannot send the request")?;
-    marks.sent = now();
     let mut reply = vec![0; REPLY.len()];
     stream.read_exact(&mut reply).map_err(no_reply)?;
     marks.answered = now();
@@ -199,12 +119,10 @@ fn over_udp(
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).context("bind")?;
     socket.connect(address).context("connect")?;
     socket.set_read_timeout(Some(PATIENCE))?;
-    marks.connected = now();
     thread::sleep(silence);
     watch.rest()?;
     marks.sending = now();
     socket.send(REQUEST).context("cannot send the request")?;
-    marks.sent = now();
     let mut reply = vec![0; 2 * REPLY.len()];
     let length = socket.recv(&mut reply).map_err(no_reply)?;
     marks.answered = now();
@@ -236,17 +154,17 @@ fn check(reply: &[u8]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
-
     use super::*;
     use crate::tape::is_forbidden;
+    use lab::Unsupported;
+    use std::net::TcpListener;
 
     /// The scene with a shell script as the server, and what went wrong. None
     /// where tracing is forbidden.
     fn failure(script: &str) -> Option<anyhow::Error> {
         let arguments = ["-c", script].map(str::to_owned);
-        let shell = Path::new("/bin/sh");
-        let error = play(shell, &arguments, Transport::Tcp).unwrap_err();
+        let error =
+            play(Path::new("/bin/sh"), &arguments, Transport::Tcp).unwrap_err();
         (!is_forbidden(&error)).then_some(error)
     }
 
@@ -254,8 +172,8 @@ mod tests {
     fn a_server_that_cannot_run_here_is_refused() {
         let script = "echo error: io_uring_setup: EPERM >&2; exit 77";
         if let Some(error) = failure(script) {
-            assert!(error.is::<Refused>(), "{error:#}");
-            let expected = "cannot run: io_uring_setup: EPERM";
+            assert!(error.is::<Unsupported>(), "{error:#}");
+            let expected = "io_uring_setup: EPERM";
             assert_eq!(format!("{error:#}"), expected);
         }
     }
@@ -263,7 +181,7 @@ mod tests {
     #[test]
     fn a_server_that_fails_is_an_error() {
         let Some(error) = failure("exit 3") else { return };
-        assert!(!error.is::<Refused>(), "{error:#}");
+        assert!(!error.is::<Unsupported>(), "{error:#}");
         let error = format!("{error:#}");
         assert!(error.contains("exit status: 3"), "{error}");
     }
@@ -272,7 +190,7 @@ mod tests {
     fn a_server_that_says_something_else_is_told_from_one_that_ends() {
         let rows = [
             ("echo hello; sleep 60", "expected a ready line, got \"hello"),
-            ("exec >&-; exit 0", "ended before it was ready: exit status: 0"),
+            ("exec >&-; exit 0", "the server has ended: exit status: 0"),
         ];
         for (script, expected) in rows {
             let Some(error) = failure(script) else { return };
@@ -291,7 +209,7 @@ mod tests {
         drop(listener);
         let Some(error) = error else { return };
         let error = format!("{error:#}");
-        assert!(error.contains("ended while it was traced"), "{error}");
+        assert!(error.contains("the server has ended"), "{error}");
         assert!(error.contains("SIGKILL"), "{error}");
     }
 }

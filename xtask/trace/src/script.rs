@@ -16,45 +16,26 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
+use std::time::Duration;
 
 use nix::unistd::Pid;
 
-use super::decode::family;
+use super::call::{
+    Answer, Argument, CallStep, Data, Events, Handover, Registration,
+};
+use super::calls::{CALLS, Family, Operation};
+use super::decode::completed;
 use super::event::{SI_ASYNCIO, Signal};
-use super::roles::Role;
-use super::steps::{CallStep, Deed, Done, Step};
-use super::tape::{MAIN, at};
+use super::names;
+use super::role::Role;
+use super::scene::{REQUEST, Recording};
+use super::steps::{Deed, OperationStep, Step};
+use super::tape::{MAIN, at, marks};
 
-/// Names that calls have; steps keep no others.
-const NAMES: [&str; 27] = [
-    "accept4",
-    "clock_nanosleep",
-    "clone",
-    "clone3",
-    "close",
-    "epoll_ctl",
-    "epoll_pwait",
-    "epoll_wait",
-    "exit_group",
-    "fcntl",
-    "futex",
-    "getpid",
-    "io_uring_enter",
-    "io_uring_setup",
-    "mmap",
-    "poll",
-    "ppoll",
-    "pselect6",
-    "read",
-    "recvfrom",
-    "rt_sigtimedwait",
-    "select",
-    "sendto",
-    "setsockopt",
-    "shutdown",
-    "wait4",
-    "write",
-];
+/// The scene of a text.
+pub fn recording(text: &str) -> Recording {
+    Recording { steps: script(text), marks: marks() }
+}
 
 /// The steps of a text, a line each.
 pub fn script(text: &str) -> Vec<Step> {
@@ -75,7 +56,7 @@ pub fn script(text: &str) -> Vec<Step> {
 }
 
 fn enters(step: &Step) -> bool {
-    step.call().is_some_and(|call| call.name == "io_uring_enter")
+    step.call().is_some_and(|call| call.family == Family::Ring)
 }
 
 fn step(line: &str) -> Step {
@@ -92,7 +73,10 @@ fn step(line: &str) -> Step {
     };
     Step {
         at: at(from.parse().unwrap()),
-        until: until.parse().ok().map(at),
+        until: match until {
+            "-" | "." => None,
+            until => Some(at(until.parse().unwrap())),
+        },
         pid: Pid::from_raw(pid),
         tid: Pid::from_raw(tid),
         deed: parse(&deed, pid == tid),
@@ -105,7 +89,7 @@ fn parse(text: &str, process: bool) -> Deed {
         "begins" => Deed::Started(process),
         "ends" => Deed::Ended(ExitStatus::from_raw(0)),
         "signal" => signal(rest),
-        "completed" => completed(rest),
+        "completed" => done(rest),
         _ => Deed::Call(call(text)),
     }
 }
@@ -116,101 +100,185 @@ fn signal(text: &str) -> Deed {
     let (number, code) = match name {
         "SIGRTMIN" => (libc::SIGRTMIN(), 1),
         "SIGCHLD" => (libc::SIGCHLD, 1),
+        "SIGIO" => (libc::SIGIO, 1),
         "SIGUSR1" => (libc::SIGUSR1, 1),
         "done" => (libc::SIGRTMIN(), SI_ASYNCIO),
         name => panic!("no signal is called {name}"),
     };
-    Deed::Signal(Signal::new(number, code, 0, 0), role(socket))
+    let about = (!socket.is_empty()).then(|| role(socket));
+    Deed::Signal(Signal::new(number, code, 0, 0), about)
 }
 
 /// `recv(client 1) = 6`
-fn completed(text: &str) -> Deed {
-    let call = call(text.replace("recv(", "recvfrom(").as_str());
-    let (name, _) = text.split_once('(').unwrap();
-    let result = i32::try_from(call.result.unwrap()).unwrap();
-    let operation = match name {
-        "accept" => "accept",
-        "recv" => "recv",
-        "recvmsg" => "recvmsg",
-        _ => "send",
+fn done(text: &str) -> Deed {
+    let (operation, outcome) = text.split_once(" = ").unwrap();
+    let Handover { operation, role, .. } = handover(operation, 0);
+    let (number, new) = outcome.split_once(' ').unwrap_or((outcome, ""));
+    let result = number.parse().unwrap();
+    let answer = match operation.family {
+        Family::Accept => Answer::Descriptor(self::role(new)),
+        _ => {
+            let count = u64::try_from(result).unwrap_or(0);
+            completed(operation, result, 0, &data(count))
+        }
     };
-    let receives = operation.starts_with("recv");
-    Deed::Completed(Done {
-        operation,
-        role: call.roles[0].clone(),
-        result,
-        bytes: if receives { result.max(0).cast_unsigned() } else { 0 },
-        outcome: call
-            .answers
-            .first()
-            .map_or(result.to_string(), Role::to_string),
-        more: true,
-        inside: false,
-    })
+    let inside = false;
+    Deed::Completed(OperationStep { operation, role, result, answer, inside })
 }
 
+/// `accept4(listener) SOCK_CLOEXEC = 4 client 1`
 fn call(text: &str) -> CallStep {
     let (call, outcome) = text.split_once(" = ").unwrap_or((text, ""));
     let (name, rest) = call.split_once('(').unwrap();
     let (arguments, flags) = rest.rsplit_once(')').unwrap();
     let (about, handed) = arguments.split_once(": ").unwrap_or((arguments, ""));
-    let about = about.split("; ").next().unwrap_or_default();
+    let (about, patience) = about.split_once("; ").unwrap_or((about, ""));
+    let known = CALLS.iter().find(|spec| spec.name == name);
+    let spec = known.unwrap_or_else(|| panic!("no call is called {name}"));
+    let flags = accept_flags(flags.trim());
+    let mut call = CallStep::new(spec.name, Vec::new());
+    call.arguments = match registration(about) {
+        Some((epoll, registration)) => vec![epoll, registration],
+        None => parts(about).map(|it| argument(spec.family, it)).collect(),
+    };
+    call.arguments.extend(limit(patience));
+    if spec.family == Family::Accept {
+        call.arguments.push(Argument::AcceptFlags(flags));
+    }
+    call.submitted = parts(handed).map(|it| handover(it, flags)).collect();
     let (result, answers) = outcome.split_once(' ').unwrap_or((outcome, ""));
-    let known = NAMES.into_iter().find(|known| *known == name);
-    CallStep {
-        name: known.unwrap_or("recvmsg"),
-        family: family(name),
-        roles: about.split(", ").filter_map(role).collect(),
-        arguments: arguments.to_owned(),
-        accept_flags: accept_flags(text, flags),
-        result: parse_result(result),
-        outcome: outcome.to_owned(),
-        answers: answers.split(", ").filter_map(role).collect(),
-        submitted: handed.split(", ").filter_map(submission).collect(),
+    call.result = parse_result(result);
+    call.answer = answer(&call, answers);
+    call
+}
+
+/// As many bytes as the request has are the request.
+fn data(count: u64) -> Box<[u8]> {
+    let all = if count == REQUEST.len() as u64 { REQUEST } else { &[] };
+    all.into()
+}
+
+fn parts(text: &str) -> impl Iterator<Item = &str> {
+    text.split(", ").filter(|part| !part.is_empty())
+}
+
+fn answer(call: &CallStep, answers: &str) -> Answer {
+    let count = u64::try_from(call.result.unwrap_or(0)).unwrap_or(0);
+    match call.family {
+        Family::Accept if count > 0 => Answer::Descriptor(role(answers)),
+        Family::Readiness => {
+            let ready = parts(answers).map(|it| (role(it), Events::Any));
+            Answer::Ready(ready.collect())
+        }
+        Family::Receive => Answer::Data(Data { bytes: data(count), count }),
+        _ => Answer::Number,
     }
 }
 
-fn accept_flags(text: &str, flags: &str) -> Option<u64> {
-    let is_set = |name| flags.contains(name);
-    let cloexec = is_set("SOCK_CLOEXEC").then_some(libc::SOCK_CLOEXEC);
-    let nonblock = is_set("SOCK_NONBLOCK").then_some(libc::SOCK_NONBLOCK);
-    let flags = cloexec.unwrap_or(0) | nonblock.unwrap_or(0);
-    text.contains("accept").then_some(flags as u64)
+/// `epoll, add client 1, EPOLLIN|EPOLLET`
+fn registration(text: &str) -> Option<(Argument, Argument)> {
+    let (epoll, text) = text.split_once(", ")?;
+    let (word, rest) = text.split_once(' ')?;
+    let operation = match word {
+        "add" => libc::EPOLL_CTL_ADD,
+        "change" => libc::EPOLL_CTL_MOD,
+        "remove" => libc::EPOLL_CTL_DEL,
+        _ => return None,
+    };
+    let (socket, events) = rest.split_once(", ").unwrap_or((rest, ""));
+    let events = flags(events, |event| match event {
+        "EPOLLIN" => libc::EPOLLIN,
+        "EPOLLET" => libc::EPOLLET,
+        "EPOLLONESHOT" => libc::EPOLLONESHOT,
+        event => panic!("no event is called {event}"),
+    });
+    let events = events.cast_unsigned();
+    let registration = Registration { operation, role: role(socket), events };
+    Some((
+        Argument::Descriptor(role(epoll)),
+        Argument::Registration(registration),
+    ))
+}
+
+fn argument(family: Family, text: &str) -> Argument {
+    let option = |option| Argument::SocketOption(libc::SOL_SOCKET, option);
+    match text {
+        "IORING_SETUP_DEFER_TASKRUN" => {
+            Argument::RingFlags(names::IORING_SETUP_DEFER_TASKRUN)
+        }
+        "MSG_DONTWAIT" => Argument::MessageFlags(libc::MSG_DONTWAIT as u64),
+        "SHUT_WR" | "any child" | "5 ms" => Argument::Words(text.to_owned()),
+        "SO_KEEPALIVE" => option(libc::SO_KEEPALIVE),
+        "SO_RCVTIMEO" => option(libc::SO_RCVTIMEO),
+        "SO_SNDTIMEO" => option(libc::SO_SNDTIMEO),
+        text => match (text.parse(), family) {
+            (Ok(room), Family::Receive) => Argument::Room(room),
+            (Ok(number), _) => Argument::Words(number.to_string()),
+            (Err(_), _) => Argument::Descriptor(role(text)),
+        },
+    }
+}
+
+/// `at most 300 s`, `without waiting`
+fn limit(text: &str) -> Option<Argument> {
+    let patience = match text.strip_prefix("at most ") {
+        Some(time) => time.strip_suffix(" s").unwrap().parse().unwrap(),
+        None if text == "without waiting" => 0,
+        None if text.is_empty() => return None,
+        None => panic!("no limit is called {text}"),
+    };
+    Some(Argument::Patience(Duration::from_secs(patience)))
+}
+
+fn accept_flags(text: &str) -> u64 {
+    let flags = flags(text, |flag| match flag {
+        "SOCK_CLOEXEC" => libc::SOCK_CLOEXEC,
+        "SOCK_NONBLOCK" => libc::SOCK_NONBLOCK,
+        flag => panic!("no flag is called {flag}"),
+    });
+    flags as u64
+}
+
+/// `EPOLLIN|EPOLLET`
+fn flags(text: &str, flag: fn(&str) -> i32) -> i32 {
+    let flags = text.split('|').filter(|name| !name.is_empty());
+    flags.map(flag).fold(0, |all, flag| all | flag)
 }
 
 fn parse_result(text: &str) -> Option<i64> {
-    match text {
-        "" => None,
-        "EAGAIN" => Some(-i64::from(libc::EAGAIN)),
-        "EINTR" => Some(-i64::from(libc::EINTR)),
-        "EBADF" => Some(-i64::from(libc::EBADF)),
-        number => Some(number.parse().unwrap()),
+    let errno = match text {
+        "" => return None,
+        "EAGAIN" => libc::EAGAIN,
+        "EINTR" => libc::EINTR,
+        "EBADF" => libc::EBADF,
+        "ESPIPE" => libc::ESPIPE,
+        number => return Some(number.parse().unwrap()),
+    };
+    Some(-i64::from(errno))
+}
+
+/// `recv(client 1)`
+fn handover(text: &str, flags: u64) -> Handover {
+    let (name, about) =
+        text.strip_suffix(')').and_then(|it| it.split_once('(')).unwrap();
+    Handover {
+        operation: Operation::called(name),
+        role: role(about),
+        flags: flags as u32,
+        data: Box::default(),
     }
 }
 
-fn submission(text: &str) -> Option<(&'static str, Role)> {
-    let (name, about) = text.strip_suffix(')')?.split_once('(')?;
-    let name = ["accept", "recv", "recvmsg", "send"]
-        .into_iter()
-        .find(|known| *known == name)?;
-    Some((name, role(about)?))
-}
-
-/// `client 1`; in `add client 1` too.
-fn role(text: &str) -> Option<Role> {
-    let text = ["add ", "change ", "remove "]
-        .into_iter()
-        .find_map(|word| text.strip_prefix(word))
-        .unwrap_or(text);
-    if let Some(number) = text.strip_prefix("client ") {
-        return Some(Role::Client(number.parse().unwrap()));
+fn role(text: &str) -> Role {
+    let (name, number) = text.split_once(' ').unwrap_or((text, "1"));
+    let number = number.parse().unwrap_or_else(|_| panic!("nothing is {text}"));
+    match name {
+        "client" => Role::Client(number),
+        "datagrams" => Role::Datagrams(number),
+        "epoll" => Role::Epoll(number),
+        "listener" => Role::Listener(number),
+        "ring" => Role::Ring(number),
+        "signals" => Role::Signals(number),
+        name => panic!("no descriptor is called {name}"),
     }
-    Some(match text {
-        "listener" => Role::Listener(1),
-        "datagrams" => Role::Datagrams(1),
-        "epoll" => Role::Epoll(1),
-        "ring" => Role::Ring(1),
-        "signals" => Role::Signals(1),
-        _ => return None,
-    })
 }

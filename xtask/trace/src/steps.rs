@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use nix::unistd::Pid;
 
-use super::decode::{Family, View, family};
+use super::call::{Answer, CallStep, Handover};
+use super::calls::{self, Family, Operation};
+use super::decode::{View, completed};
 use super::event::{
-    Call, Completion, Event, Outcome, Signal, Submission, What,
+    Call, Completion, Event, EventKind, Outcome, Signal, Submission,
 };
-use super::names;
-use super::roles::{Role, Roles};
-use super::values::{data, signals_in};
+use super::role::Role;
+use super::roles::Roles;
 
 /// Something that a thread did, or that was done to it.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,7 +31,7 @@ pub struct Step {
 pub enum Deed {
     Call(CallStep),
     /// The kernel has completed an operation for io_uring.
-    Completed(Done),
+    Completed(OperationStep),
     /// A signal interrupts the thread, or a call has fetched it. The role is
     /// the descriptor's that it tells of.
     Signal(Signal, Option<Role>),
@@ -40,38 +41,13 @@ pub enum Deed {
     Ended(ExitStatus),
 }
 
-/// A system call.
-#[derive(Clone, Debug, PartialEq)]
-pub struct CallStep {
-    pub name: &'static str,
-    pub family: Family,
-    /// The descriptors that it was called with: one for most calls; all that
-    /// are asked for where it is about many.
-    pub roles: Vec<Role>,
-    pub arguments: String,
-    /// Of a call, or an operation handed over, that accepts: SOCK_NONBLOCK,
-    /// SOCK_CLOEXEC.
-    pub accept_flags: Option<u64>,
-    /// As the kernel returns it: an errno is negative. None: it never did.
-    pub result: Option<i64>,
-    pub outcome: String,
-    /// The descriptors that are ready, or new.
-    pub answers: Vec<Role>,
-    /// What io_uring_enter handed over: operations, and their descriptors.
-    pub submitted: Vec<(&'static str, Role)>,
-}
-
 /// A completed operation.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Done {
-    pub operation: &'static str,
+pub struct OperationStep {
+    pub operation: Operation,
     pub role: Role,
     pub result: i32,
-    /// How much data it has brought; 0 for those that receive none.
-    pub bytes: u32,
-    pub outcome: String,
-    /// There will be more of the same.
-    pub more: bool,
+    pub answer: Answer,
     /// It was completed between the entry and the return of an
     /// io_uring_enter(2) of this thread.
     pub inside: bool,
@@ -86,10 +62,19 @@ impl Step {
     }
 }
 
-impl CallStep {
-    /// The descriptor that the call is about, where it is about one.
-    pub fn role(&self) -> Option<&Role> {
-        self.roles.first()
+impl OperationStep {
+    /// Whether data was received, or the end of the file.
+    pub fn receives(&self) -> bool {
+        self.operation.family == Family::Receive
+    }
+
+    /// Whether a client was accepted.
+    pub fn accepts(&self) -> bool {
+        self.operation.family == Family::Accept && self.result >= 0
+    }
+
+    pub fn outcome(&self) -> String {
+        self.answer.tell(self.result.into(), Some(&self.role))
     }
 }
 
@@ -114,16 +99,18 @@ impl Maker {
     fn take(&mut self, event: &Event) {
         self.roles.happened(event.pid, &event.what);
         match &event.what {
-            What::Enter(call) => self.enter(event, call),
-            What::Exit(outcome) => self.exit(event, outcome),
-            What::Submitted(submission) => self.submit(event, submission),
-            What::Completed(completion) => self.complete(event, completion),
-            What::Signal(signal) => self.signal(event, *signal),
-            What::Started { by } => {
+            EventKind::Enter(call) => self.enter(event, call),
+            EventKind::Exit(outcome) => self.exit(event, outcome),
+            EventKind::Submitted(submission) => self.submit(event, submission),
+            EventKind::Completed(completion) => {
+                self.complete(event, completion);
+            }
+            EventKind::Signal(signal) => self.signal(event, *signal),
+            EventKind::Started { by } => {
                 self.push(event, Deed::Started(*by != event.pid));
             }
-            What::Executed => self.push(event, Deed::Executed),
-            What::Ended(status) => {
+            EventKind::Executed => self.push(event, Deed::Executed),
+            EventKind::Ended(status) => {
                 self.open.remove(&event.tid);
                 self.push(event, Deed::Ended(*status));
             }
@@ -142,65 +129,36 @@ impl Maker {
 
     fn enter(&mut self, event: &Event, call: &Call) {
         let view = View { roles: &self.roles, pid: event.pid };
-        let told = view.arguments(call);
+        let arguments = view.arguments(&calls::of(call.name), call);
         self.open.insert(event.tid, (self.steps.len(), call.clone()));
-        let call = CallStep {
-            name: if call.name.is_empty() { "unknown" } else { call.name },
-            family: family(call.name),
-            roles: told.roles,
-            arguments: told.text,
-            accept_flags: match call.name {
-                "accept" => Some(0),
-                "accept4" => Some(call.arguments[3]),
-                _ => None,
-            },
-            result: None,
-            outcome: String::new(),
-            answers: Vec::new(),
-            submitted: Vec::new(),
-        };
+        let call = CallStep::new(call.name, arguments);
         self.push(event, Deed::Call(call));
     }
 
     fn exit(&mut self, event: &Event, outcome: &Outcome) {
         let Some((index, call)) = self.open.remove(&event.tid) else { return };
+        let spec = calls::of(call.name);
         if outcome.result >= 0 {
-            self.roles.called(
-                event.pid,
-                call.name,
-                &call.arguments,
-                outcome.result,
-                (&call.memory, &outcome.memory),
-            );
+            self.roles.called(event.pid, &spec, &call, outcome);
         }
         let view = View { roles: &self.roles, pid: event.pid };
-        let told = view.outcome(&call, outcome);
+        let answer = view.answer(&spec, &call, outcome);
+        let signals = match &answer {
+            Answer::Signals(signals) => signals.clone(),
+            Answer::Signal => {
+                Vec::from_iter(Signal::parse(outcome.memory.of(1)))
+            }
+            _ => Vec::new(),
+        };
         let step = &mut self.steps[index];
         step.until = Some(event.at);
         if let Deed::Call(step) = &mut step.deed {
             step.result = Some(outcome.result);
-            step.outcome = told.text;
-            step.answers = told.roles;
+            step.answer = answer;
         }
-        self.fetched(event, &call, outcome);
-    }
-
-    /// Signals that are not delivered but fetched.
-    fn fetched(&mut self, event: &Event, call: &Call, outcome: &Outcome) {
-        let from = self.roles.of(event.pid, call.arguments[0] as i32);
-        let bytes = outcome.memory.of(1);
-        match call.name {
-            "read" if matches!(from, Role::Signals(_)) => {
-                for signal in signals_in(bytes) {
-                    self.signal(event, signal);
-                }
-            }
-            "rt_sigtimedwait" if outcome.result > 0 => {
-                if let Some(signal) = Signal::parse(bytes) {
-                    self.signal(event, signal);
-                }
-            }
-            _ => {}
+        // These are not delivered but fetched.
+        for signal in signals {
+            self.signal(event, signal);
         }
     }
 
@@ -213,61 +171,40 @@ impl Maker {
         let Some((index, _)) = self.open.get(&event.tid) else { return };
         let role = self.roles.of(event.pid, submission.fd);
         let Deed::Call(call) = &mut self.steps[*index].deed else { return };
-        call.arguments += match call.submitted.len() {
-            0 => ": ",
-            _ => ", ",
-        };
-        call.arguments += &match submission.operation {
-            name @ ("send" | "sendmsg") => {
-                let length = submission.data.len() as u64;
-                format!("{name}({role}, {})", data(&submission.data, length))
-            }
-            name @ "async_cancel" => name.to_owned(),
-            name => format!("{name}({role})"),
-        };
-        if submission.operation == "accept" {
-            call.accept_flags = Some(submission.flags.into());
-        }
-        call.submitted.push((submission.operation, role));
+        call.submitted.push(Handover {
+            operation: submission.operation,
+            role,
+            flags: submission.flags,
+            data: submission.data.clone(),
+        });
     }
 
     fn complete(&mut self, event: &Event, completion: &Completion) {
-        let Completion { operation, fd, result, more, .. } = *completion;
+        let Completion { operation, fd, result, .. } = *completion;
         let role = self.roles.of(event.pid, fd);
-        let count = u64::from(result.max(0).cast_unsigned());
-        let count = count.saturating_sub(completion.header);
-        let outcome = match operation {
-            _ if result < 0 => names::errno(result.into()),
-            "accept" => self.roles.accepted(event.pid, result).to_string(),
-            "recv" if count == 0 => "0, end of file".to_owned(),
-            "recv" | "recvmsg" => {
-                format!("{count} {}", data(&completion.data, count))
-            }
-            "poll_add" => names::poll_events(u64::from(result.cast_unsigned())),
-            _ => result.to_string(),
-        };
-        let bytes = match operation {
-            "recv" | "recvmsg" => u32::try_from(count).unwrap_or(0),
-            _ => 0,
+        let accepts = operation.family == Family::Accept && result >= 0;
+        let answer = match accepts {
+            true => Answer::Descriptor(self.roles.accepted(event.pid, result)),
+            false => completed(
+                operation,
+                result,
+                completion.header,
+                &completion.data,
+            ),
         };
         let open = self.open.get(&event.tid);
-        let inside = open.is_some_and(|(_, call)| call.name == ENTER);
-        let done =
-            Done { operation, role, result, bytes, outcome, more, inside };
+        let family = open.map(|(_, call)| calls::of(call.name).family);
+        let inside = family == Some(Family::Ring);
+        let done = OperationStep { operation, role, result, answer, inside };
         self.push(event, Deed::Completed(done));
     }
 }
 
-const ENTER: &str = "io_uring_enter";
-
 /// Whether the kernel copies for io_uring inside io_uring_enter(2) only, on the
 /// thread that calls it (IORING_SETUP_DEFER_TASKRUN).
 pub fn defers_copies(steps: &[Step]) -> bool {
-    let calls = steps.iter().filter_map(Step::call);
-    let mut setups = calls.filter(|call| {
-        call.name == "io_uring_setup" && call.result.is_some_and(|fd| fd >= 0)
-    });
-    setups.any(|call| call.arguments.contains("IORING_SETUP_DEFER_TASKRUN"))
+    let mut calls = steps.iter().filter_map(Step::call);
+    calls.any(|call| call.defers_copies() && call.returns_at_least(0))
 }
 
 /// Whether a signal interrupts its thread. Other signals are fetched by a call,

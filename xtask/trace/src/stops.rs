@@ -1,5 +1,5 @@
-//! What a tracer does at each stop of a tracee: it notes what happened, and
-//! lets the thread go on.
+//! The tracer's work at each stop of a tracee: it notes what happened, and lets
+//! the thread go on.
 
 use std::collections::{HashMap, HashSet};
 use std::os::unix::process::ExitStatusExt;
@@ -7,17 +7,18 @@ use std::process::ExitStatus;
 use std::{fs, ptr};
 
 use anyhow::anyhow;
+use lab::Unsupported;
 use lab::process::Process;
 use nix::errno::Errno;
 use nix::sys::{ptrace, signal};
 use nix::unistd::Pid;
 use syscalls::Sysno;
 
-use super::count::Counter;
-use super::event::{Call, Event, Memory, Outcome, Signal, What, now};
+use super::calls::{self, Effect, Family};
+use super::counter::Counter;
+use super::event::{Call, Event, EventKind, Outcome, Signal, now};
 use super::memory;
 use super::ring::Ring;
-use super::tracer::Refused;
 
 /// More events than this are not kept: the command is killed, and `stop` says
 /// so. A thread that does nothing but system calls makes them in a minute.
@@ -68,7 +69,7 @@ impl State {
         })
     }
 
-    fn push(&mut self, tid: Pid, pid: Pid, what: What) {
+    fn push(&mut self, tid: Pid, pid: Pid, what: EventKind) {
         if self.counter.is_some() {
             return;
         }
@@ -95,7 +96,7 @@ impl State {
             let _ = signal::kill(pid, signal::Signal::SIGKILL);
         }
         self.tasks.insert(tid, Task { pid, entered: None });
-        self.push(tid, pid, What::Started { by });
+        self.push(tid, pid, EventKind::Started { by });
     }
 }
 
@@ -114,7 +115,7 @@ pub fn handle(tid: Pid, status: i32, leader: Pid, state: &mut State) {
         }
         (0, signal) => {
             if let Some(signal) = pending_signal(tid) {
-                state.push(tid, pid, What::Signal(signal));
+                state.push(tid, pid, EventKind::Signal(signal));
             }
             (libc::PTRACE_SYSCALL, signal)
         }
@@ -164,7 +165,7 @@ fn known(tid: Pid, state: &mut State) -> Pid {
 
 fn ended(tid: Pid, status: ExitStatus, leader: Pid, state: &mut State) {
     if let Some(task) = state.tasks.remove(&tid) {
-        state.push(tid, task.pid, What::Ended(status));
+        state.push(tid, task.pid, EventKind::Ended(status));
     }
     if tid == leader {
         state.status = Some(status);
@@ -177,7 +178,7 @@ fn executed(pid: Pid, state: &mut State) {
     let entered = state.tasks.get(&by).and_then(|task| task.entered);
     state.tasks.retain(|_, task| task.pid != pid);
     state.tasks.insert(pid, Task { pid, entered });
-    state.push(pid, pid, What::Executed);
+    state.push(pid, pid, EventKind::Executed);
 }
 
 fn system_call(tid: Pid, pid: Pid, state: &mut State) {
@@ -186,7 +187,7 @@ fn system_call(tid: Pid, pid: Pid, state: &mut State) {
         // Killed while it was stopped.
         Err(Errno::ESRCH) => return,
         Err(errno) => {
-            return state.fail(anyhow!(Refused::new(format!(
+            return state.fail(anyhow!(Unsupported::Tool(format!(
                 "PTRACE_GET_SYSCALL_INFO fails ({errno}): tracing takes \
                  Linux 5.3 or later"
             ))));
@@ -219,21 +220,23 @@ fn entered(
     if let Some(counter) = &mut state.counter {
         return counter.entered(tid, name);
     }
-    let memory = memory::entering(tid, name, &arguments);
-    let call = Call { name, number, arguments, memory };
-    if name == "io_uring_enter" {
+    let spec = calls::of(name);
+    let memory = memory::entering(tid, &spec, &arguments);
+    let call = Call { name, arguments, memory };
+    let enters_ring = spec.family == Family::Ring;
+    if enters_ring {
         // Completed before the call, so its event comes before the call's.
         look_at_ring(tid, pid, arguments[0], state);
     }
-    state.push(tid, pid, What::Enter(call));
+    state.push(tid, pid, EventKind::Enter(call));
     if let Some(task) = state.tasks.get_mut(&tid) {
         task.entered = Some((name, arguments));
     }
     let ring = state.rings.get_mut(&(pid, arguments[0]));
-    let ring = ring.filter(|_| name == "io_uring_enter");
+    let ring = ring.filter(|_| enters_ring);
     let submitted = ring.map_or_else(Vec::new, |ring| ring.submitted(tid));
     for submission in submitted {
-        state.push(tid, pid, What::Submitted(submission));
+        state.push(tid, pid, EventKind::Submitted(submission));
     }
 }
 
@@ -247,39 +250,41 @@ fn left(tid: Pid, pid: Pid, result: i64, state: &mut State) {
     else {
         return;
     };
-    let memory = memory::leaving(tid, name, &arguments, result);
-    if let Ok(result) = u64::try_from(result) {
-        follow_rings(tid, pid, name, &arguments, result, &memory, state);
-    }
-    if name == "io_uring_enter" {
+    let spec = calls::of(name);
+    let memory = memory::leaving(tid, &spec, &arguments, result);
+    let outcome = Outcome { result, memory };
+    follow_rings(tid, pid, name, &arguments, &outcome, state);
+    if spec.family == Family::Ring {
         look_at_ring(tid, pid, arguments[0], state);
     }
-    state.push(tid, pid, What::Exit(Outcome { result, memory }));
+    state.push(tid, pid, EventKind::Exit(outcome));
 }
 
 /// Calls that make rings known, and where their memory is.
 fn follow_rings(
     tid: Pid,
     pid: Pid,
-    name: &str,
+    name: &'static str,
     arguments: &[u64; 6],
-    result: u64,
-    memory: &Memory,
+    outcome: &Outcome,
     state: &mut State,
 ) {
-    if name == "io_uring_setup" {
-        state.rings.insert((pid, result), Ring::new(memory.of(1)));
+    let Ok(result) = u64::try_from(outcome.result) else { return };
+    let effect = calls::of(name).effect;
+    if let Effect::SetsUpRing = effect {
+        let ring = Ring::new(outcome.memory.of(1));
+        state.rings.insert((pid, result), ring);
         return;
     }
-    let descriptor = match name {
-        "mmap" => arguments[4],
-        "io_uring_register" | "close" => arguments[0],
+    let descriptor = match effect {
+        Effect::Maps => arguments[4],
+        Effect::EquipsRing | Effect::Closes => arguments[0],
         _ => return,
     };
     let Some(ring) = state.rings.get_mut(&(pid, descriptor)) else { return };
-    match name {
-        "mmap" => ring.mapped(arguments[5], result),
-        "close" => drop(state.rings.remove(&(pid, descriptor))),
+    match effect {
+        Effect::Maps => ring.mapped(arguments[5], result),
+        Effect::Closes => drop(state.rings.remove(&(pid, descriptor))),
         _ => ring.registered(tid, arguments[1], arguments[2]),
     }
 }
@@ -287,7 +292,7 @@ fn follow_rings(
 fn look_at_ring(tid: Pid, pid: Pid, descriptor: u64, state: &mut State) {
     if let Some(ring) = state.rings.get_mut(&(pid, descriptor)) {
         for completion in ring.completed(tid) {
-            state.push(tid, pid, What::Completed(completion));
+            state.push(tid, pid, EventKind::Completed(completion));
         }
     }
 }

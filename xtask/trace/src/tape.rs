@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use nix::unistd::Pid;
 
+use super::calls::Operation;
 use super::event::{
-    Call, Completion, Event, Memory, Outcome, Signal, Submission, What,
+    Call, Completion, Event, EventKind, Memory, Outcome, Submission,
 };
 use super::scene::Marks;
 use super::steps::{Step, steps};
+use lab::Unsupported;
 
 /// The one process of most tests.
 pub const MAIN: i32 = 100;
@@ -29,13 +31,11 @@ pub fn at(milliseconds: f64) -> Duration {
     Duration::from_secs_f64((1_000.0 + milliseconds) / 1e3)
 }
 
-/// What the client did.
+/// The client's acts.
 pub fn marks() -> Marks {
     Marks {
         connecting: at(0.0),
-        connected: at(0.2),
         sending: at(100.0),
-        sent: at(100.1),
         answered: at(102.0),
         closing: at(150.0),
         stopping: at(200.0),
@@ -74,7 +74,7 @@ impl Tape {
         self.call(0.7, 0.8, "io_uring_setup", [8], 7, entering, none)
     }
 
-    pub fn event(mut self, tid: i32, when: f64, what: What) -> Self {
+    pub fn event(mut self, tid: i32, when: f64, what: EventKind) -> Self {
         let (pid, tid) = (Pid::from_raw(MAIN), Pid::from_raw(tid));
         self.events.push(Event { at: at(when), pid, tid, what });
         self
@@ -91,8 +91,8 @@ impl Tape {
         let mut arguments = [0; 6];
         arguments[..N].copy_from_slice(&given);
         let memory = memory(bytes);
-        let call = Call { name, number: 0, arguments, memory };
-        self.event(tid, when, What::Enter(call))
+        let call = Call { name, arguments, memory };
+        self.event(tid, when, EventKind::Enter(call))
     }
 
     pub fn exit(
@@ -103,7 +103,7 @@ impl Tape {
         bytes: Bytes<'_>,
     ) -> Self {
         let outcome = Outcome { result, memory: memory(bytes) };
-        self.event(tid, when, What::Exit(outcome))
+        self.event(tid, when, EventKind::Exit(outcome))
     }
 
     /// A call of the main thread, from and until.
@@ -122,48 +122,29 @@ impl Tape {
             .exit(MAIN, until, result, leaving)
     }
 
-    /// The client's request is received.
-    pub fn receive(self, from: f64, until: f64) -> Self {
-        let request: Bytes<'_> = &[(1, b"PING\r\n")];
-        self.call(from, until, "recvfrom", [4, 0, 16_384], 6, &[], request)
-    }
-
-    /// A receiving call that returns EAGAIN.
-    pub fn eagain(self, when: f64) -> Self {
-        let nothing = -i64::from(libc::EAGAIN);
-        let until = when + 0.01;
-        self.call(when, until, "recvfrom", [4, 0, 16_384], nothing, &[], &[])
-    }
-
-    pub fn submit(self, when: f64, operation: &'static str, fd: i32) -> Self {
+    pub fn submit(self, when: f64, operation: &str, fd: i32) -> Self {
+        let operation = Operation::called(operation);
         let data = Box::default();
-        let submission =
-            Submission { operation, fd, length: 0, flags: 0, data };
-        self.event(MAIN, when, What::Submitted(submission))
+        let submission = Submission { operation, fd, flags: 0, data };
+        self.event(MAIN, when, EventKind::Submitted(submission))
     }
 
     pub fn complete(
         self,
         when: f64,
-        operation: &'static str,
+        operation: &str,
         fd: i32,
         result: i32,
         data: &[u8],
     ) -> Self {
         let completion = Completion {
-            operation,
+            operation: Operation::called(operation),
             fd,
             result,
-            more: true,
             header: 0,
             data: data.into(),
         };
-        self.event(MAIN, when, What::Completed(completion))
-    }
-
-    pub fn signal(self, when: f64, number: i32, fd: i32) -> Self {
-        let signal = Signal::new(number, 1, fd, 0);
-        self.event(MAIN, when, What::Signal(signal))
+        self.event(MAIN, when, EventKind::Completed(completion))
     }
 
     pub fn steps(&self) -> Vec<Step> {
@@ -174,14 +155,15 @@ impl Tape {
     pub fn last_call(&self) -> String {
         let steps = self.steps();
         let call = steps.iter().rev().find_map(Step::call).unwrap();
-        format!("{}({}) = {}", call.name, call.arguments, call.outcome)
+        format!("{}({}) = {}", call.name, call.in_brackets(), call.outcome())
     }
 }
 
 /// Whether a test can't be done because tracing is forbidden; then it says that
 /// it was skipped, and why.
 pub fn is_forbidden(error: &anyhow::Error) -> bool {
-    let forbidden = format!("{error:#}").contains("ptrace(2)");
+    let refusal = error.downcast_ref();
+    let forbidden = matches!(refusal, Some(Unsupported::Tool(_)));
     if forbidden {
         let test = std::thread::current();
         let test = test.name().unwrap_or_default();

@@ -6,49 +6,11 @@ use std::time::Duration;
 use lab::number::count;
 
 use super::copying::Copying;
-use super::lines::{Writer, moments, names};
+use super::lines::{Line, LineKind, Phase, Writer, entries, names};
 use super::phases::{Phases, Place};
-use super::scene::{Marks, REPLY, REQUEST};
+use super::scene::{Marks, REPLY, REQUEST, Recording};
 use super::steps::Step;
 use super::values::length;
-
-/// One line.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Line {
-    pub at: Duration,
-    /// Which thread or process, where there are several.
-    pub who: String,
-    pub kind: Kind,
-    pub text: String,
-    /// How it ended, which is the kernel's part.
-    pub outcome: Option<String>,
-    pub spent: Option<Duration>,
-    pub phase: Option<Phase>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// A call and its return.
-    Call,
-    /// A call that lasts: its beginning.
-    Enter,
-    /// The end of such a call.
-    Return,
-    /// A line of rounds that were folded.
-    Folded,
-    /// A signal, a completion, a start or an end.
-    Event,
-    /// Something that the client did.
-    Client,
-    /// What a phase was.
-    Phase,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    Waiting,
-    Copying,
-}
 
 /// A model's timeline.
 #[derive(Debug)]
@@ -57,8 +19,6 @@ pub struct Timeline {
     pub lines: Vec<Line>,
     /// Whether several threads did something; otherwise no line says who.
     pub many: bool,
-    pub phases: Option<Phases>,
-    pub copying: Option<Copying>,
 }
 
 /// How much is shown.
@@ -72,12 +32,12 @@ pub enum Detail {
 
 impl Timeline {
     pub fn new(
-        steps: &[Step],
-        marks: &Marks,
+        recording: &Recording,
         copying: Option<Copying>,
         detail: Detail,
     ) -> Self {
-        let phases = Phases::find(steps, marks);
+        let Recording { steps, marks } = recording;
+        let phases = Phases::find(recording);
         let client = client_marks(marks);
         let (shown, before, behind) = match detail {
             Detail::Raw => ((0..steps.len()).collect(), 0, 0),
@@ -93,16 +53,16 @@ impl Timeline {
             Detail::Raw => Duration::MAX,
             Detail::Scene => marks.stopping,
         };
-        let moments = moments(steps, &shown, &client, end);
+        let entries = entries(steps, &shown, &client, end);
         let mut lines = Vec::new();
         if detail == Detail::Scene {
             lines.push(writer.summary("start-up", &steps[..before]));
-            for piece in writer.pieces(&moments) {
-                writer.write(&piece, &moments, &mut lines);
+            for piece in writer.pieces(&entries) {
+                writer.write(&piece, &entries, &mut lines);
             }
             lines.push(writer.summary("shut-down", &steps[behind..]));
         } else {
-            let all = moments.iter().map(|moment| writer.line(*moment));
+            let all = entries.iter().map(|entry| writer.line(*entry));
             lines.extend(all);
         }
         let many = writer.names.len() > 1;
@@ -110,14 +70,15 @@ impl Timeline {
             lines.iter_mut().for_each(|line| line.who.clear());
         }
         let start = marks.connecting;
-        let mut timeline = Self { start, lines, many, phases, copying };
-        timeline.explain();
+        let mut timeline = Self { start, lines, many };
+        if let Some(phases) = &phases {
+            timeline.explain(phases, copying);
+        }
         timeline
     }
 
     /// Puts a line where each phase ends, that says what it was.
-    fn explain(&mut self) {
-        let Some(phases) = &self.phases else { return };
+    fn explain(&mut self, phases: &Phases, copying: Option<Copying>) {
         let waited = phases.waiting.1.saturating_sub(phases.waiting.0);
         let how = match (phases.waiter, phases.empty) {
             (Some(_), 0) => "asleep".to_owned(),
@@ -127,29 +88,27 @@ impl Timeline {
             (None, many) => format!("never asleep: {}", eagain(many)),
         };
         let waited = format!("{}, {how}", length(waited));
-        let copied = match &self.copying {
-            Some(copying) => copying.to_string(),
-            None => format!("{} bytes", phases.bytes),
-        };
+        let bytes = format!("{} bytes", phases.bytes);
+        let copied = copying.map_or(bytes, |copying| copying.to_string());
         let copied = match phases.place {
             Place::Receive => copied,
             Place::Enter => format!("inside io_uring_enter: {copied}"),
             Place::Kernel => format!("by the kernel: {copied}"),
         };
         let (arrival, end) = (phases.waiting.1, phases.copying.1);
-        let is_arrival = |l: &Line| l.kind == Kind::Client && l.at >= arrival;
+        let is_arrival =
+            |l: &Line| l.kind == LineKind::Client && l.at >= arrival;
         let sent = self.lines.iter().position(is_arrival);
         let is_copy = |l: &Line| l.phase == Some(Phase::Copying);
         let copy = self.lines.iter().rposition(is_copy);
         // From behind, so that places stay what they are.
         if let Some(place) = copy {
-            let line = note(end, "phase 2, copying", copied, Phase::Copying);
-            self.lines.insert(place + 1, line);
+            let text = format!("phase 2, copying: {copied}");
+            self.lines.insert(place + 1, note(end, text, Phase::Copying));
         }
         if let Some(place) = sent {
-            let name = "phase 1, waiting for data";
-            let line = note(arrival, name, waited, Phase::Waiting);
-            self.lines.insert(place, line);
+            let text = format!("phase 1, waiting for data: {waited}");
+            self.lines.insert(place, note(arrival, text, Phase::Waiting));
         }
     }
 }
@@ -162,19 +121,11 @@ fn eagain(calls: usize) -> String {
     }
 }
 
-fn note(at: Duration, name: &str, what: String, phase: Phase) -> Line {
-    Line {
-        at,
-        who: String::new(),
-        kind: Kind::Phase,
-        text: name.to_owned(),
-        outcome: Some(what),
-        spent: None,
-        phase: Some(phase),
-    }
+fn note(at: Duration, text: String, phase: Phase) -> Line {
+    Line { phase: Some(phase), ..Line::new(at, LineKind::Phase, text) }
 }
 
-/// What the client did, in order.
+/// The client's acts, in order.
 fn client_marks(marks: &Marks) -> [(Duration, String); 4] {
     [
         (marks.connecting, "the client comes".to_owned()),
@@ -208,165 +159,143 @@ fn scene(steps: &[Step], marks: &Marks) -> (Vec<usize>, usize, usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tape::{MAIN, Tape, marks};
+    use crate::script::recording;
 
-    fn texts(tape: &Tape, detail: Detail) -> Vec<String> {
-        let timeline = Timeline::new(&tape.steps(), &marks(), None, detail);
+    fn timeline(text: &str) -> Timeline {
+        Timeline::new(&recording(text), None, Detail::Scene)
+    }
+
+    fn texts(timeline: &Timeline) -> Vec<String> {
         let text = |line: &Line| {
             let mark = match line.phase {
                 None => ' ',
                 Some(Phase::Waiting) => '1',
                 Some(Phase::Copying) => '2',
             };
-            let outcome = line.outcome.as_deref().unwrap_or("-");
-            format!("{mark} {:?}: {}: {outcome}", line.kind, line.text)
+            format!("{mark} {}", line.text)
         };
         timeline.lines.iter().map(text).collect()
     }
 
+    /// Calls that return EAGAIN.
+    fn eagain(from: f64, step: f64, times: u32) -> String {
+        let lines = (0..times).map(|round| {
+            let at = from + step * f64::from(round);
+            let until = at + 0.01;
+            format!("main {at} {until} recvfrom(client 1, 9) = EAGAIN\n")
+        });
+        lines.collect()
+    }
+
     #[test]
     fn a_wait_is_cut_where_the_client_does_something() {
-        let tape = Tape::serving().receive(1.0, 100.4).call(
-            202.0,
-            202.1,
-            "close",
-            [3],
-            0,
-            &[],
-            &[],
+        let timeline = timeline(
+            "main -60 -59   epoll_create1() = 5
+             main .3  .4    accept4(listener) = 4 client 1
+             main .5  .6    epoll_ctl(epoll, add client 1, EPOLLIN) = 0
+             main 1   100.4 recvfrom(client 1, 4096) = 6
+             main 202 202.1 close(listener) = 0",
         );
-        assert_eq!(
-            texts(&tape, Detail::Scene),
-            [
-                "  Folded: start-up: 5 calls: -",
-                "  Client: the client comes: -",
-                "  Call: accept4(listener): client 1",
-                "  Call: epoll_ctl(epoll, add client 1, EPOLLIN): 0",
-                "1 Enter: recvfrom(client 1, 16384): -",
-                "1 Phase: phase 1, waiting for data: 99.0 ms, asleep",
-                r#"  Client: the client sends "PING\r\n": -"#,
-                r#"2 Return: recvfrom: 6 "PING\r\n""#,
-                "2 Phase: phase 2, copying: 6 bytes",
-                r#"  Client: the client has "+PONG\r\n": -"#,
-                "  Client: the client goes: -",
-                "  Folded: shut-down: 1 calls: -",
-            ]
-        );
+        let expected = [
+            "  start-up: 1 calls",
+            "  the client comes",
+            "  accept4(listener) = client 1",
+            "  epoll_ctl(epoll, add client 1, EPOLLIN) = 0",
+            "1 recvfrom(client 1, 4096) …",
+            "1 phase 1, waiting for data: 99.0 ms, asleep",
+            r#"  the client sends "PING\r\n""#,
+            r#"2 … recvfrom = 6 "PING\r\n""#,
+            "2 phase 2, copying: 6 bytes",
+            r#"  the client has "+PONG\r\n""#,
+            "  the client goes",
+            "  shut-down: 1 calls",
+        ];
+        assert_eq!(texts(&timeline), expected);
     }
 
     #[test]
     fn rounds_are_folded_up_to_the_data_and_go_on_behind_it() {
-        let mut tape = Tape::serving();
-        for round in 0..1_204 {
-            tape = tape.eagain(1.0 + f64::from(round) * 0.08);
+        let before = eagain(1.0, 0.08, 1_204);
+        let request = "main 100.2 100.3 recvfrom(client 1, 9) = 6\n";
+        let behind = eagain(103.0, 1.0, 5);
+        let texts = texts(&timeline(&(before + request + &behind)));
+        for expected in [
+            "1 1,204 × recvfrom(client 1, 9) = EAGAIN, nothing there",
+            "  5 × recvfrom(client 1, 9) = EAGAIN, nothing there",
+            "1 phase 1, waiting for data: 99.0 ms, never asleep: 1,204 calls \
+             that returned EAGAIN",
+        ] {
+            let times = texts.iter().filter(|text| *text == expected).count();
+            assert_eq!(times, 1, "{texts:#?}");
         }
-        tape = tape.receive(100.2, 100.3);
-        for round in 0..5 {
-            tape = tape.eagain(103.0 + f64::from(round));
-        }
-        let texts = texts(&tape, Detail::Scene);
-        let folded = |count: &str, mark: char| {
-            let text = "recvfrom(client 1, 16384): EAGAIN, nothing there";
-            let text = format!("{mark} Folded: {count} × {text}");
-            texts.iter().filter(|line| **line == text).count()
-        };
-        assert_eq!(folded("1,204", '1'), 1, "{texts:#?}");
-        assert_eq!(folded("5", ' '), 1, "{texts:#?}");
-        let never = "100 ms, never asleep: 1,204 calls that returned EAGAIN";
-        let never = never.replace("100 ms", "99.0 ms");
-        assert!(texts.iter().any(|line| line.ends_with(&never)), "{texts:#?}");
     }
 
     #[test]
     fn a_late_receive_is_not_called_a_wait() {
-        let tape = Tape::serving().receive(100.5, 100.6);
-        let texts = texts(&tape, Detail::Scene);
+        let late = "main 100.5 100.6 recvfrom(client 1, 9) = 6";
+        let texts = texts(&timeline(late));
         let waited = texts.iter().find(|text| text.contains("phase 1"));
         assert!(waited.unwrap().contains("no call waited"), "{texts:#?}");
     }
 
     #[test]
     fn a_short_call_that_the_stop_meets_does_not_wait() {
-        let tape = Tape::serving().receive(1.0, 100.4).eagain(199.999).enter(
-            MAIN,
-            205.0,
-            "close",
-            [3],
-            &[],
-        );
-        let texts = texts(&tape, Detail::Scene);
-        let expected =
-            "  Call: recvfrom(client 1, 16384): EAGAIN, nothing there";
+        let texts = texts(&timeline(
+            "main 1       100.4   recvfrom(client 1, 9) = 6
+             main 199.999 200.001 recvfrom(client 1, 9) = EAGAIN
+             main 205     -       close(client 1)",
+        ));
+        let expected = "  recvfrom(client 1, 9) = EAGAIN, nothing there";
         assert_eq!(texts[texts.len() - 2], expected, "{texts:#?}");
     }
 
     #[test]
     fn raw_shows_every_call() {
-        let mut tape = Tape::serving();
-        for round in 0..9 {
-            tape = tape.eagain(1.0 + f64::from(round));
-        }
-        let tape = tape.receive(100.2, 100.3);
-        let texts = texts(&tape, Detail::Raw);
-        let calls = texts.iter().filter(|text| text.contains("Call:")).count();
-        assert_eq!(calls, 7 + 9 + 1, "{texts:#?}");
+        let request = "main 100.2 100.3 recvfrom(client 1, 9) = 6";
+        let recording = recording(&(eagain(1.0, 1.0, 9) + request));
+        let texts = texts(&Timeline::new(&recording, None, Detail::Raw));
+        let calls = texts.iter().filter(|text| text.contains("recvfrom("));
+        assert_eq!(calls.count(), 9 + 1, "{texts:#?}");
     }
 
     #[test]
     fn housekeeping_is_one_line_and_threads_have_names() {
-        let tape = Tape::serving()
-            .call(1.0, 1.1, "mmap", [], 4_096, &[], &[])
-            .call(1.2, 1.3, "mprotect", [], 0, &[], &[])
-            .call(1.4, 1.5, "clone3", [], 101, &[], &[])
-            .enter(101, 2.0, "read", [4, 0, 9], &[])
-            .exit(101, 100.4, 6, &[(1, b"PING\r\n")]);
-        let timeline =
-            Timeline::new(&tape.steps(), &marks(), None, Detail::Scene);
-        let quiet: Vec<_> =
-            timeline.lines.iter().filter(|l| l.text.contains("mm")).collect();
-        assert_eq!(quiet.len(), 1);
-        assert_eq!(quiet[0].text, "mmap, mprotect");
-        let answer = |text: &str| {
-            let line = timeline.lines.iter().find(|l| l.text.contains(text));
-            line.map(|line| (line.who.clone(), line.outcome.clone().unwrap()))
-        };
-        let expected = ("main".to_owned(), "thread 1".to_owned());
-        assert_eq!(answer("clone3"), Some(expected));
+        let timeline = timeline(
+            "main   1   1.1   mmap() = 4096
+             main   1.2 1.3   getpid() = 100
+             main   1.4 1.5   clone3() = 102
+             thread 2   100.4 read(client 1, 9) = 6",
+        );
+        let all = texts(&timeline);
+        let quiet: Vec<_> = all.iter().filter(|it| it.contains("mm")).collect();
+        assert_eq!(quiet, ["  mmap, getpid"]);
+        let clones = |line: &&Line| line.text == "clone3() = thread 1";
+        let clones = timeline.lines.iter().find(clones).unwrap();
+        assert_eq!(clones.who, "main");
         assert!(timeline.many);
     }
 
     #[test]
     fn phase_2_says_who_copies_without_a_receiving_call() {
-        for (tape, expected) in [
-            (Tape::serving(), "by the kernel: 6 bytes"),
-            (Tape::serving().deferring(), "inside io_uring_enter: 6 bytes"),
+        const SETUP: &str =
+            "main -1 -.9 io_uring_setup(8, IORING_SETUP_DEFER_TASKRUN) = 7";
+        const RING: &str = "
+            main 2     100.4 io_uring_enter(ring: recv(client 1)) = 1
+            main 100.3 .     completed recv(client 1) = 6
+            main 100.5 .     signal SIGIO client 1";
+        for (setup, expected) in [
+            ("", "2 phase 2, copying: by the kernel: 6 bytes"),
+            (SETUP, "2 phase 2, copying: inside io_uring_enter: 6 bytes"),
         ] {
-            let tape = tape
-                .enter(MAIN, 2.0, "io_uring_enter", [7, 1, 1], &[])
-                .submit(2.0, "recv", 4)
-                .complete(100.3, "recv", 4, 6, b"PING\r\n")
-                .exit(MAIN, 100.4, 1, &[]);
-            let texts = texts(&tape, Detail::Scene);
-            let expected = format!("2 Phase: phase 2, copying: {expected}");
-            assert!(texts.contains(&expected), "{texts:#?}");
-        }
-    }
-
-    #[test]
-    fn completions_and_signals_are_events() {
-        let tape = Tape::serving()
-            .enter(MAIN, 2.0, "io_uring_enter", [7, 1, 1], &[])
-            .submit(2.0, "recv", 4)
-            .complete(100.3, "recv", 4, 6, b"PING\r\n")
-            .exit(MAIN, 100.4, 1, &[])
-            .signal(100.5, libc::SIGIO, 4);
-        let texts = texts(&tape, Detail::Scene);
-        for expected in [
-            "1 Enter: io_uring_enter(ring: recv(client 1)): -",
-            r#"2 Event: completed: recv(client 1) = 6 "PING\r\n": -"#,
-            "  Event: signal SIGIO: client 1 ready: -",
-        ] {
-            assert!(texts.iter().any(|it| it == expected), "{texts:#?}");
+            let texts = texts(&timeline(&format!("{setup}{RING}")));
+            for expected in [
+                expected,
+                "1 io_uring_enter(ring: recv(client 1)) …",
+                r#"2 completed: recv(client 1) = 6 "PING\r\n""#,
+                "  signal SIGIO: client 1 ready",
+            ] {
+                assert!(texts.iter().any(|it| it == expected), "{texts:#?}");
+            }
         }
     }
 }

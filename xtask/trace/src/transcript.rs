@@ -11,16 +11,17 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use lab::model::Transport;
-use nix::errno::Errno;
 use nix::unistd::Pid;
 
-use super::decode::Family;
+use super::call::{CallStep, Handover, listed};
+use super::calls::Family;
 use super::fold::fold;
-use super::roles::Role;
+use super::names;
+use super::role::Role;
 use super::scene::Marks;
-use super::steps::{CallStep, Deed, Step, threads};
+use super::steps::{Deed, Step, threads};
 
-/// What is written of a scene: a part for each thread.
+/// Writes a scene down, a part for each thread.
 pub fn transcript(
     steps: &[Step],
     marks: &Marks,
@@ -44,7 +45,7 @@ fn tells(step: &Step) -> bool {
             Family::Sleep | Family::Signals | Family::Ring => true,
             Family::Process => true,
             _ if moves_a_deadline(call) => false,
-            _ => call.roles.iter().any(is_told_of),
+            _ => call.roles().any(is_told_of),
         },
         Deed::Signal(..) | Deed::Completed(_) => true,
         Deed::Started(_) | Deed::Ended(_) => true,
@@ -54,7 +55,8 @@ fn tells(step: &Step) -> bool {
 
 /// Whether a deadline has to be moved depends on how long all took.
 fn moves_a_deadline(call: &CallStep) -> bool {
-    ["SO_RCVTIMEO", "SO_SNDTIMEO"].iter().any(|it| call.arguments.ends_with(it))
+    let options = [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO];
+    options.into_iter().any(|option| call.is_about_option(option))
 }
 
 fn is_told_of(role: &Role) -> bool {
@@ -73,7 +75,7 @@ fn is_told_of(role: &Role) -> bool {
 fn is_vain(step: &Step) -> bool {
     step.call().is_some_and(|call| {
         matches!(call.family, Family::Accept | Family::Receive)
-            && call.result == Some(-i64::from(libc::EAGAIN))
+            && call.fails_with(libc::EAGAIN)
     })
 }
 
@@ -81,7 +83,7 @@ fn is_vain(step: &Step) -> bool {
 #[derive(Debug)]
 struct Writer {
     lines: Vec<String>,
-    /// What the client will do, the next one last.
+    /// The client's acts to come, the next one last.
     client: Vec<(Duration, &'static str)>,
 }
 
@@ -138,7 +140,7 @@ impl Writer {
         folded(&self.lines)
     }
 
-    /// What the client does before that moment.
+    /// Adds the client's acts before that moment.
     fn client_until(&mut self, moment: Duration) {
         while let Some((_, text)) = self.client.pop_if(|(at, _)| *at < moment) {
             self.lines.push(text.to_owned());
@@ -234,9 +236,11 @@ fn beginning(steps: &[&Step], first: Duration, busy: bool) -> usize {
     begun - before.take_while(|step| busy && is_vain(step)).count()
 }
 
-/// A thread that makes nine calls in a row that return EAGAIN never waits.
+/// A thread that makes as many calls in a row that return EAGAIN never waits.
+const BUSY: usize = 9;
+
 fn is_busy(steps: &[&Step]) -> bool {
-    steps.windows(9).any(|some| some.iter().all(|step| is_vain(step)))
+    steps.windows(BUSY).any(|some| some.iter().all(|step| is_vain(step)))
 }
 
 fn prefix(prefix: &str, text: &str) -> String {
@@ -245,109 +249,89 @@ fn prefix(prefix: &str, text: &str) -> String {
 
 /// A call with what it is about, as it is the same on every machine.
 pub fn words(call: &CallStep) -> String {
-    let mut about: Vec<String> =
-        call.roles.iter().map(Role::to_string).collect();
+    let mut about: Vec<_> = call.roles().map(Role::to_string).collect();
     match call.family {
         // A set has no order.
-        Family::Readiness if name(call) == "select" => about.sort(),
-        Family::Register => about = vec![call.arguments.clone()],
-        Family::Close | Family::Other => about = vec![call.arguments.clone()],
+        Family::Readiness if call.general == "select" => about.sort(),
+        Family::Register
+        | Family::Close
+        | Family::Housekeeping
+        | Family::Other => about = vec![call.about()],
         Family::Process => about.clear(),
         _ => {}
     }
-    let flags = flags(call);
-    let handed =
-        call.submitted.iter().map(|(name, role)| match (*name, role) {
-            (name, Role::Unknown(_)) => name.to_owned(),
-            ("accept", role) => format!("accept({role}{flags})"),
-            (name, role) => format!("{name}({role})"),
-        });
-    about.extend(handed);
-    let flags = if call.submitted.is_empty() { &flags } else { "" };
-    format!("{}({}{flags}){}", name(call), about.join(", "), limit(call))
+    about.extend(call.submitted.iter().map(handed_over));
+    let dont_wait = call.is_nonblocking().then_some("MSG_DONTWAIT");
+    let flags = match call.family {
+        Family::Accept => accept_flags(call.accept_flags().unwrap_or(0)),
+        _ => prefix(", ", dont_wait.unwrap_or_default()),
+    };
+    let about = listed(about.into_iter());
+    format!("{}({about}{flags}){}", call.general, limit(call))
 }
 
-/// The name of the call's family: which of its members a program calls depends
-/// on the machine and the C library.
-pub fn name(call: &CallStep) -> &'static str {
-    match (call.family, call.name) {
-        (Family::Accept, _) => "accept",
-        (Family::Receive, _) => "receive",
-        (Family::Send, _) => "send",
-        (Family::Sleep, _) => "sleep",
-        (_, "poll" | "ppoll") => "poll",
-        (_, "select" | "pselect6") => "select",
-        (_, "epoll_wait" | "epoll_pwait" | "epoll_pwait2") => "epoll_wait",
-        (_, "fork" | "vfork" | "clone" | "clone3") => "clone",
-        (_, name) => name,
+fn handed_over(handover: &Handover) -> String {
+    let (name, role) = (handover.operation.name, &handover.role);
+    match (handover.operation.family, role) {
+        (_, Role::Unknown(_)) => name.to_owned(),
+        (Family::Accept, role) => {
+            format!("{name}({role}{})", accept_flags(handover.flags.into()))
+        }
+        (_, role) => format!("{name}({role})"),
     }
 }
 
-/// Flags that say how a call behaves, with a comma in front.
-fn flags(call: &CallStep) -> String {
-    let accept = call.accept_flags.unwrap_or(0);
-    let is_set = |flag: i32| accept & flag as u64 != 0;
+/// How an accepted descriptor behaves, with a comma in front.
+fn accept_flags(set: u64) -> String {
     let flags = [
-        (is_set(libc::SOCK_CLOEXEC), "SOCK_CLOEXEC"),
-        (is_set(libc::SOCK_NONBLOCK), "SOCK_NONBLOCK"),
-        (call.arguments.ends_with(", MSG_DONTWAIT"), "MSG_DONTWAIT"),
+        (libc::SOCK_CLOEXEC, "SOCK_CLOEXEC"),
+        (libc::SOCK_NONBLOCK, "SOCK_NONBLOCK"),
     ];
-    let set = flags.into_iter().filter(|(set, _)| *set);
-    let names: Vec<_> = set.map(|(_, name)| name).collect();
+    let set = flags.iter().filter(|(flag, _)| set & *flag as u64 != 0);
+    let names: Vec<_> = set.map(|(_, name)| *name).collect();
     prefix(", ", &names.join("|"))
 }
 
 /// Whether a wait ends by itself.
 fn limit(call: &CallStep) -> &'static str {
-    let (_, limit) = call.arguments.rsplit_once("; ").unwrap_or_default();
-    match call.family {
-        Family::Readiness | Family::Signals if limit == "without waiting" => {
-            ", without waiting"
-        }
-        Family::Readiness | Family::Signals if !limit.is_empty() => {
-            ", with a limit"
-        }
-        _ => "",
+    match call.patience() {
+        None => "",
+        Some(Duration::ZERO) => ", without waiting",
+        Some(_) => ", with a limit",
     }
 }
 
-/// What has come of a call, in as many words as are always the same. Empty
-/// where that is no news.
+/// The result of a call, in words that are the same on every run. Empty where
+/// that is no news.
 fn outcome(call: &CallStep) -> String {
     let result = call.result.unwrap_or(0);
-    let answers: Vec<_> = call.answers.iter().map(Role::to_string).collect();
     match call.family {
-        _ if (-516..=-512).contains(&result) => {
-            "interrupted by a signal".to_owned()
-        }
-        _ if result < 0 => {
-            let errno = i32::try_from(-result).unwrap_or(0);
-            format!("{:?}", Errno::from_raw(errno))
-        }
+        _ if result < 0 => names::errno_name(result),
         Family::Receive if result == 0 => "end of file".to_owned(),
         Family::Receive => match call.role() {
             Some(Role::Signals(_)) => "signals".to_owned(),
             _ => "data".to_owned(),
         },
         Family::Readiness if result == 0 => "time is up".to_owned(),
-        Family::Readiness | Family::Accept => answers.join(", "),
+        Family::Readiness | Family::Accept => {
+            listed(call.answers().map(Role::to_string))
+        }
         _ => String::new(),
     }
 }
 
-/// What is no call.
+/// A step that is no call.
 fn event(deed: &Deed) -> String {
     match deed {
         Deed::Completed(done) => {
-            let come = match (done.operation, done.result) {
-                (_, ..0) => done.outcome.clone(),
-                ("accept", _) => done.outcome.clone(),
-                ("recv", 0) => "end of file".to_owned(),
-                ("recv" | "recvmsg", _) => "data".to_owned(),
+            let come = match (done.operation.family, done.result) {
+                (_, ..0) | (Family::Accept, _) => done.outcome(),
+                (Family::Receive, 0) => "end of file".to_owned(),
+                (Family::Receive, _) => "data".to_owned(),
                 _ => String::new(),
             };
             let come = prefix(" = ", &come);
-            format!("completed: {}({}){come}", done.operation, done.role)
+            format!("completed: {}({}){come}", done.operation.name, done.role)
         }
         Deed::Signal(signal, Some(role)) => format!("{signal} of {role}"),
         Deed::Signal(signal, None) => signal.to_string(),

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use super::event::Signal;
+use super::remote::u32_at;
 
 /// As much of a message as is shown, in bytes.
 const SHOWN: usize = 24;
@@ -15,19 +16,9 @@ pub fn data(bytes: &[u8], count: u64) -> String {
     format!("\"{}\"{more}", shown.escape_ascii())
 }
 
-/// What signalfd(2) tells, a struct for each signal.
-pub fn signals_read(bytes: &[u8]) -> String {
-    let texts: Vec<_> =
-        signals_in(bytes).iter().map(Signal::to_string).collect();
-    texts.join(", ")
-}
-
 /// The signals in what was read from a signalfd.
 pub fn signals_in(bytes: &[u8]) -> Vec<Signal> {
-    let word = |bytes: &[u8], at: usize| -> i32 {
-        let bytes = bytes.get(at..at + 4).and_then(|it| it.try_into().ok());
-        bytes.map_or(0, i32::from_ne_bytes)
-    };
+    let word = |bytes: &[u8], at| u32_at(bytes, at).cast_signed();
     let infos = bytes.chunks_exact(size_of::<libc::signalfd_siginfo>());
     let signals = infos.map(|info| {
         let (number, code) = (word(info, 0), word(info, 8));

@@ -1,4 +1,5 @@
-//! What the kernel keeps of a connection that both programs have closed.
+//! The rest of a connection that the kernel keeps once both programs have
+//! closed it.
 //!
 //! /proc/net/tcp and tcp6 list it with its state and a timer, see
 //! proc_net(5). They are asked, nothing is concluded.
@@ -42,7 +43,7 @@ impl Half {
     }
 }
 
-/// What there is of either side.
+/// Looks up what there is of either side.
 pub fn look(ends: &Ends) -> Result<Vec<Half>> {
     let path = match ends.server {
         SocketAddr::V4(_) => "/proc/net/tcp",

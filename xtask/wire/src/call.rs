@@ -4,9 +4,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::packet::Side;
 
-/// What a call has to do with packets.
+/// A call's part in the packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum CallKind {
     /// Sends the SYN and waits for what answers it.
     Connect,
     /// Takes a connection whose handshake is complete.
@@ -22,13 +22,23 @@ pub enum Kind {
     Other,
 }
 
+/// The origin of a call, or of an event that is shown as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Origin {
+    /// The client's only thread.
+    Client,
+    /// A thread of the server's.
+    Thread(i32),
+    /// The kernel, which may interrupt a call of this thread.
+    Kernel(i32),
+}
+
 /// One system call.
 #[derive(Clone, Debug)]
 pub struct Call {
     pub side: Side,
-    /// Who makes it: a number of its own for each thread of either side.
-    pub thread: u32,
-    pub kind: Kind,
+    pub origin: Origin,
+    pub kind: CallKind,
     /// `recvfrom`, for when it returns, and `recvfrom(client 1, 4096)`.
     pub name: String,
     pub text: String,
@@ -48,6 +58,6 @@ pub fn now() -> Duration {
 impl Call {
     /// Whether both are the same call: a thread makes one at a time.
     pub fn is(&self, other: &Self) -> bool {
-        self.thread == other.thread && self.begun == other.begun
+        self.origin == other.origin && self.begun == other.begun
     }
 }

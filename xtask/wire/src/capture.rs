@@ -2,20 +2,21 @@
 //! the headers that the kernel has put before it. See packet(7).
 
 use std::io::IoSliceMut;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::AsRawFd as _;
+use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use lab::Unsupported;
 use lab::model::Transport;
-use lab::process;
+use lab::{Unsupported, process};
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
+use nix::sys::socket::SockaddrLike as _;
 use nix::sys::socket::{
     AddressFamily, ControlMessageOwned, LinkAddr, MsgFlags, SockFlag, SockType,
-    SockaddrLike as _, bind, recvmsg, setsockopt, socket, sockopt,
+    bind, recvmsg, setsockopt, socket, sockopt,
 };
 use nix::sys::time::TimeSpec;
 use socket2::SockRef;
@@ -71,7 +72,9 @@ impl Capture {
             None,
         );
         let socket = match socket {
-            Err(Errno::EPERM) => bail!(Unsupported(NOT_ALLOWED.to_owned())),
+            Err(Errno::EPERM) => {
+                bail!(Unsupported::Tool(NOT_ALLOWED.to_owned()))
+            }
             other => other.context("cannot open a packet socket")?,
         };
         setsockopt(&socket, sockopt::ReceiveTimestampns, &true)
@@ -91,7 +94,7 @@ impl Capture {
             .context("binding a packet socket to lo")
     }
 
-    /// What has come and still comes, until nothing does any more.
+    /// Collects what has come and still comes, until nothing does any more.
     pub fn collect(&self) -> Result<Vec<Frame>> {
         let deadline = Instant::now() + PATIENCE;
         let mut frames = Vec::new();

@@ -1,7 +1,8 @@
 //! The client: one conversation in calls that wait, with the moments before
 //! and after each.
 
-use std::io::{self, ErrorKind, Read as _};
+use std::io::Read as _;
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, UdpSocket};
 use std::thread;
 use std::time::Duration;
@@ -9,10 +10,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use socket2::{Domain, Socket, Type};
 
-use super::call::{Call, Kind, now};
+use super::call::{Call, CallKind, Origin, now};
 use super::packet::{Ends, Side};
 
-/// Who ends a conversation, and how.
+/// The side that ends a conversation, and how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum End {
     /// The client says first that it will send no more.
@@ -43,7 +44,7 @@ pub fn converse(server: SocketAddr, end: End) -> Result<(Ends, Vec<Call>)> {
     // It bounds connect(2) as well.
     stream.set_write_timeout(Some(PATIENCE)).context("SO_SNDTIMEO")?;
     let mut record = Record::default();
-    record.call(Kind::Connect, "connect(server)", || {
+    record.call(CallKind::Connect, ("connect", "server"), || {
         stream.connect(&server.into()).map(|()| 0)
     })?;
     let own = stream.local_addr().context("getsockname")?;
@@ -53,7 +54,7 @@ pub fn converse(server: SocketAddr, end: End) -> Result<(Ends, Vec<Call>)> {
     thread::sleep(PAUSE);
     match end {
         End::Client => {
-            record.call(Kind::Shutdown, "shutdown(SHUT_WR)", || {
+            record.call(CallKind::Shutdown, ("shutdown", "SHUT_WR"), || {
                 stream.shutdown(std::net::Shutdown::Write).map(|()| 0)
             })?;
             record.end_of_file(&stream)?;
@@ -65,9 +66,11 @@ pub fn converse(server: SocketAddr, end: End) -> Result<(Ends, Vec<Call>)> {
         }
         End::Reset => {
             let at_once = Some(Duration::ZERO);
-            record.call(Kind::Other, "setsockopt(SO_LINGER, 0 s)", || {
-                stream.set_linger(at_once).map(|()| 0)
-            })?;
+            record.call(
+                CallKind::Other,
+                ("setsockopt", "SO_LINGER, 0 s"),
+                || stream.set_linger(at_once).map(|()| 0),
+            )?;
         }
     }
     record.close(stream)?;
@@ -83,12 +86,12 @@ pub fn exchange(server: SocketAddr) -> Result<(Ends, Vec<Call>)> {
     let client = socket.local_addr().context("getsockname")?;
     let mut record = Record::default();
     record.call(
-        Kind::Send(PING.len()),
-        &format!("sendto(server, {})", quoted(PING)),
+        CallKind::Send(PING.len()),
+        ("sendto", &format!("server, {}", quoted(PING))),
         || socket.send_to(PING, server),
     )?;
     let mut reply = [0; 512];
-    let length = record.call(Kind::Receive(0), "recvfrom()", || {
+    let length = record.call(CallKind::Receive(0), ("recvfrom", ""), || {
         patient(|| socket.recv_from(&mut reply).map(|(length, _)| length))
     })?;
     let reply = &reply[..length];
@@ -128,23 +131,24 @@ struct Record {
 impl Record {
     fn call(
         &mut self,
-        kind: Kind,
-        text: &str,
+        kind: CallKind,
+        (name, about): (&str, &str),
         call: impl FnOnce() -> io::Result<usize>,
     ) -> Result<usize> {
         let begun = now();
         let outcome = call();
         let ended = now();
         let number = *outcome.as_ref().unwrap_or(&0);
+        let text = format!("{name}({about})");
         self.calls.push(Call {
             side: Side::Client,
-            thread: 0,
+            origin: Origin::Client,
             kind: match kind {
-                Kind::Receive(_) => Kind::Receive(number),
+                CallKind::Receive(_) => CallKind::Receive(number),
                 other => other,
             },
-            name: text.split('(').next().unwrap_or(text).to_owned(),
-            text: text.to_owned(),
+            name: name.to_owned(),
+            text: text.clone(),
             result: number.to_string(),
             begun,
             ended: Some(ended),
@@ -158,8 +162,9 @@ impl Record {
         request: &[u8],
         reply: &[u8],
     ) -> Result<()> {
-        let text = format!("sendto({})", quoted(request));
-        self.call(Kind::Send(request.len()), &text, || stream.send(request))?;
+        let sends = CallKind::Send(request.len());
+        let text = quoted(request);
+        self.call(sends, ("sendto", &text), || stream.send(request))?;
         let mut received = Vec::new();
         while received.len() < reply.len() {
             let mut chunk = [0; 512];
@@ -188,13 +193,13 @@ impl Record {
         mut stream: &Socket,
         chunk: &mut [u8],
     ) -> Result<usize> {
-        self.call(Kind::Receive(0), "recvfrom()", || {
+        self.call(CallKind::Receive(0), ("recvfrom", ""), || {
             patient(|| stream.read(chunk))
         })
     }
 
     fn close<S>(&mut self, socket: S) -> Result<usize> {
-        self.call(Kind::Close, "close()", || {
+        self.call(CallKind::Close, ("close", ""), || {
             drop(socket);
             Ok(0)
         })

@@ -8,7 +8,7 @@ use libc::{
 };
 use socket2::SockFilter;
 
-/// What is loaded into the accumulator: a word, half of one, or a byte.
+/// Loads into the accumulator: a word, half of one, or a byte.
 const WORD: u32 = BPF_LD | BPF_W | BPF_ABS;
 const HALF: u32 = BPF_LD | BPF_H | BPF_ABS;
 const HALF_FROM_INDEX: u32 = BPF_LD | BPF_H | BPF_IND;
@@ -17,7 +17,7 @@ const BYTE: u32 = BPF_LD | BPF_B | BPF_ABS;
 /// Into the index goes the length of an IPv4 header, which may have options.
 const LENGTH_TO_INDEX: u32 = BPF_LDX | BPF_B | BPF_MSH;
 
-/// What the kernel says of a packet beside its bytes: which way it goes.
+/// The direction of a packet, which the kernel knows beside its bytes.
 const DIRECTION: u32 =
     (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE).cast_unsigned();
 const OUTGOING: u32 = libc::PACKET_OUTGOING as u32;

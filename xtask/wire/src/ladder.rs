@@ -10,7 +10,7 @@ use super::call::Call;
 use super::client::quoted;
 use super::notes::annotate;
 use super::packet::{Packet, Side};
-use super::story::{Moment, What};
+use super::story::{Moment, MomentKind};
 
 /// How wide a ladder is, and how narrow it can be.
 const USUAL: usize = 80;
@@ -52,7 +52,7 @@ struct Ladder {
     between: usize,
     /// Columns for notes, where they fit beside the ladder.
     beside: Option<usize>,
-    /// What times count from: the client's first call.
+    /// Times count from here: the client's first call.
     start: Duration,
     last: Duration,
     /// Of the numbers of each side's stream, the first.
@@ -67,11 +67,11 @@ impl Ladder {
         let beside = width.checked_sub(ladder + 2);
         let first = |from| moments.iter().find_map(|m| m.first_number(from));
         let is_clients = |moment: &&Moment| match &moment.what {
-            What::Packet(packet) => packet.from == Side::Client,
-            What::Begins(call) | What::Passes(call) => {
+            MomentKind::Packet(packet) => packet.from == Side::Client,
+            MomentKind::Begins(call) | MomentKind::Passes(call) => {
                 call.side == Side::Client
             }
-            What::Returns(_) => false,
+            MomentKind::Returns(_) => false,
         };
         let start = moments.iter().find(is_clients).map(|moment| moment.at);
         let start = start.unwrap_or_default();
@@ -99,23 +99,23 @@ impl Ladder {
         self.last = moment.at;
         let time = self.time(moment.at);
         match &moment.what {
-            What::Packet(packet) => self.packet(&time, packet, note),
-            What::Begins(call) => {
+            MomentKind::Packet(packet) => self.packet(&time, packet, note),
+            MomentKind::Begins(call) => {
                 self.call(&time, call, &format!("{} …", call.text), note);
             }
-            What::Returns(call) => {
+            MomentKind::Returns(call) => {
                 let text = self.outcome(&format!("… {}", call.name), call);
                 self.call(&time, call, &text, note);
             }
-            What::Passes(call) => {
+            MomentKind::Passes(call) => {
                 let text = self.outcome(&call.text, call);
                 self.call(&time, call, &text, note);
             }
         }
     }
 
-    /// What came of a call. Where there is no room for all, it matters more
-    /// than what was asked.
+    /// Adds the result of a call. Where there is no room for all, it matters
+    /// more than what was asked.
     fn outcome(&self, text: &str, call: &Call) -> String {
         if call.result.is_empty() {
             return text.to_owned();
@@ -238,7 +238,7 @@ impl Ladder {
 impl Moment {
     fn first_number(&self, from: Side) -> Option<u32> {
         match &self.what {
-            What::Packet(packet) if packet.from == from => {
+            MomentKind::Packet(packet) if packet.from == from => {
                 packet.tcp.as_ref().map(|tcp| tcp.sequence_number)
             }
             _ => None,

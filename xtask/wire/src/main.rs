@@ -6,7 +6,6 @@ mod call;
 mod capture;
 mod client;
 mod filter;
-mod host;
 mod ladder;
 mod notes;
 mod packet;
@@ -29,6 +28,7 @@ use lab::{build, program, screen};
 use capture::Capture;
 use client::End;
 use ladder::Notes;
+use packet::Ends;
 use scene::{Scene, Script};
 
 #[derive(Debug, Subcommand)]
@@ -55,7 +55,7 @@ pub struct Flags {
     /// Over IPv6.
     #[arg(long)]
     ipv6: bool,
-    /// Who ends the connection, and how.
+    /// The side that ends the connection, and how.
     #[arg(
         long,
         value_name = "WHO",
@@ -120,6 +120,33 @@ fn show(
         scene.story(&model.title(variant), screen::width())
     };
     screen::print(&text)
+}
+
+impl Scene {
+    /// The ladder and what it comes to, for so many columns.
+    pub fn story(&self, title: &str, width: Option<usize>) -> String {
+        let mut text = format!("{}\n\n", self.heading(title));
+        text += &self.ladder(width, Notes::With);
+        text.push('\n');
+        for sentence in summary::sentences(self) {
+            text += &screen::fill(&sentence, width.unwrap_or(80).min(100));
+            text.push('\n');
+        }
+        text
+    }
+
+    pub fn ladder(&self, width: Option<usize>, notes: Notes) -> String {
+        let moments = story::tell(self.packets.clone(), self.calls.clone());
+        ladder::draw(&moments, width, notes)
+    }
+
+    fn heading(&self, title: &str) -> String {
+        let Ends { client, server } = self.ends;
+        format!(
+            "{title} over {}: client {client}, server {server}",
+            self.script.transport
+        )
+    }
 }
 
 #[cfg(test)]

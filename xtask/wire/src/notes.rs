@@ -1,27 +1,28 @@
-//! What packets and calls mean, in words: judged by what was seen, not by
-//! what books draw.
+//! Explains packets and calls in words, judged by what was seen, not by what
+//! books draw.
 
 use std::time::Duration;
 
 use etherparse::TcpHeader;
+use trace::values::length;
 
-use super::call::{Call, Kind};
+use super::call::{Call, CallKind};
 use super::packet::{Packet, Side};
-use super::story::{Moment, What};
+use super::story::{Moment, MomentKind};
 
 /// An acknowledgement that took longer was put off on purpose.
 const PUT_OFF: Duration = Duration::from_millis(20);
 
-/// What has happened before the moment that is being looked at.
+/// The conversation before the moment that is being looked at.
 #[derive(Debug, Default)]
 struct Reader {
     /// When connect(2) returned.
     connected: Option<Duration>,
     handshake: Handshake,
-    client: Sent,
-    server: Sent,
+    client: Outgoing,
+    server: Outgoing,
     first_fin: Option<Side>,
-    /// What a packet with nothing but an acknowledgement is has been said.
+    /// A packet with nothing but an acknowledgement has been explained.
     explained: bool,
 }
 
@@ -33,9 +34,9 @@ enum Handshake {
     Complete,
 }
 
-/// What one side has sent.
+/// The packets that one side has sent.
 #[derive(Debug, Default)]
-struct Sent {
+struct Outgoing {
     /// The sequence number behind the last one used.
     next: Option<u32>,
     /// When that was, until it is acknowledged.
@@ -43,9 +44,9 @@ struct Sent {
     fin: bool,
 }
 
-/// What a packet acknowledges that nothing has acknowledged before.
+/// Data or a FIN that a packet is the first to acknowledge.
 #[derive(Clone, Copy, Debug)]
-struct Acknowledged {
+struct Acknowledgement {
     after: Duration,
     fin: bool,
 }
@@ -54,12 +55,12 @@ struct Acknowledged {
 pub fn annotate(moments: &[Moment]) -> Vec<Option<String>> {
     let mut reader = Reader::default();
     let note = |moment: &Moment| match &moment.what {
-        What::Packet(packet) => match &packet.tcp {
+        MomentKind::Packet(packet) => match &packet.tcp {
             Some(tcp) => reader.segment(packet, tcp),
             None => Some(datagram(packet.from).to_owned()),
         },
-        What::Begins(_) => None,
-        What::Returns(call) | What::Passes(call) => {
+        MomentKind::Begins(_) => None,
+        MomentKind::Returns(call) | MomentKind::Passes(call) => {
             reader.returned(call, moment.at)
         }
     };
@@ -80,7 +81,7 @@ fn datagram(from: Side) -> &'static str {
 }
 
 impl Reader {
-    fn sent(&mut self, side: Side) -> &mut Sent {
+    fn sent(&mut self, side: Side) -> &mut Outgoing {
         match side {
             Side::Client => &mut self.client,
             Side::Server => &mut self.server,
@@ -134,14 +135,14 @@ impl Reader {
         &mut self,
         packet: &Packet,
         tcp: &TcpHeader,
-    ) -> Option<Acknowledged> {
+    ) -> Option<Acknowledgement> {
         let other = self.sent(packet.from.other());
         let number = tcp.acknowledgment_number;
         if !tcp.ack || !is_up_to(other.next?, number) {
             return None;
         }
         let after = packet.at.saturating_sub(other.waits.take()?);
-        Some(Acknowledged { after, fin: other.fin })
+        Some(Acknowledgement { after, fin: other.fin })
     }
 
     fn advance(&mut self, packet: &Packet, tcp: &TcpHeader) {
@@ -155,7 +156,7 @@ impl Reader {
         }
     }
 
-    fn fin(&mut self, from: Side, also: Option<Acknowledged>) -> String {
+    fn fin(&mut self, from: Side, also: Option<Acknowledgement>) -> String {
         let name = name(from);
         match self.first_fin {
             None => {
@@ -177,7 +178,7 @@ impl Reader {
     fn acknowledges(
         &mut self,
         from: &str,
-        what: Acknowledged,
+        what: Acknowledgement,
     ) -> Option<String> {
         let both = self.client.fin && self.server.fin;
         if what.fin && both {
@@ -211,19 +212,19 @@ impl Reader {
 
     fn returned(&mut self, call: &Call, at: Duration) -> Option<String> {
         match call.kind {
-            Kind::Connect => {
+            CallKind::Connect => {
                 self.connected = Some(at);
                 None
             }
-            Kind::Accept => {
+            CallKind::Accept => {
                 let after = at.saturating_sub(self.connected?);
                 Some(format!(
                     "Only now does the server's program know of the client, \
                      {} after connect() has returned.",
-                    span(after)
+                    length(after)
                 ))
             }
-            Kind::Receive(0) => {
+            CallKind::Receive(0) => {
                 let other = name(call.side.other());
                 Some(format!(
                     "0 is the end of file: the {other}'s FIN has been reached."
@@ -234,7 +235,7 @@ impl Reader {
     }
 }
 
-fn carries(from: Side, also: Option<Acknowledged>) -> String {
+fn carries(from: Side, also: Option<Acknowledgement>) -> String {
     match (from, also) {
         (Side::Client, None) => "The bytes wait in the server's receive \
                                  buffer until a call takes them."
@@ -261,21 +262,13 @@ fn put_off(after: Duration) -> String {
     format!(
         ", after {} in which nothing came that could have taken the \
          acknowledgement along",
-        span(after)
+        length(after)
     )
 }
 
 /// Whether `number` lies at `end` or before it; numbers go round.
 fn is_up_to(number: u32, end: u32) -> bool {
     end.wrapping_sub(number).cast_signed() >= 0
-}
-
-/// A duration as people read it.
-pub fn span(duration: Duration) -> String {
-    match duration.as_nanos() {
-        0..1_000_000 => format!("{:.0} µs", duration.as_secs_f64() * 1e6),
-        _ => format!("{:.1} ms", duration.as_secs_f64() * 1e3),
-    }
 }
 
 pub fn name(side: Side) -> &'static str {

@@ -1,4 +1,4 @@
-//! What a packet says: who sends it, its TCP header, what it carries.
+//! A packet's contents: who sends it, its TCP header, what it carries.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -34,7 +34,7 @@ pub struct Packet {
     pub payload: Vec<u8>,
 }
 
-/// Who talks to whom.
+/// The addresses of both sides.
 #[derive(Clone, Copy, Debug)]
 pub struct Ends {
     pub client: SocketAddr,

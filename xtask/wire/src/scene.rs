@@ -5,20 +5,17 @@ use std::thread;
 
 use anyhow::{Result, ensure};
 use lab::model::Transport;
-use lab::screen;
+use trace::host::{Host, Tracing};
 use trace::steps::steps;
 
 use super::afterwards::{self, Half};
 use super::call::{Call, now};
 use super::capture::{Capture, Frame};
 use super::client::{self, End};
-use super::host::Host;
-use super::ladder::Notes;
 use super::packet::{Ends, Packet};
 use super::served::{self, Offset, Window};
-use super::{ladder, story, summary};
 
-/// What is to be talked about, and how.
+/// A conversation to be had.
 #[derive(Clone, Copy, Debug)]
 pub struct Script {
     pub transport: Transport,
@@ -42,7 +39,7 @@ pub struct Scene {
     pub frames: Vec<Frame>,
     pub packets: Vec<Packet>,
     pub calls: Vec<Call>,
-    /// What is left of the connection.
+    /// The rest of the connection that the kernel keeps.
     pub halves: Vec<Half>,
     /// Packets that found no room.
     pub dropped: u32,
@@ -57,12 +54,8 @@ impl Scene {
         arguments: &[String],
         script: Script,
     ) -> Result<Self> {
-        let host = Host::start(
-            program,
-            arguments,
-            script.transport,
-            script.address(),
-        )?;
+        let socket = (script.transport, script.address());
+        let host = Host::start(program, arguments, socket, Tracing::Optional)?;
         let server = host.address();
         capture.watch(script.transport, server.port())?;
         // Until the server rests, and waits for its first client.
@@ -104,30 +97,5 @@ impl Scene {
             dropped,
             untraced,
         })
-    }
-
-    /// The ladder and what it comes to, for so many columns.
-    pub fn story(&self, title: &str, width: Option<usize>) -> String {
-        let mut text = format!("{}\n\n", self.heading(title));
-        text += &self.ladder(width, Notes::With);
-        text.push('\n');
-        for sentence in summary::sentences(self) {
-            text += &screen::fill(&sentence, width.unwrap_or(80).min(100));
-            text.push('\n');
-        }
-        text
-    }
-
-    pub fn ladder(&self, width: Option<usize>, notes: Notes) -> String {
-        let moments = story::tell(self.packets.clone(), self.calls.clone());
-        ladder::draw(&moments, width, notes)
-    }
-
-    fn heading(&self, title: &str) -> String {
-        let Ends { client, server } = self.ends;
-        format!(
-            "{title} over {}: client {client}, server {server}",
-            self.script.transport
-        )
     }
 }

@@ -4,19 +4,17 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use nix::unistd::Pid;
-use trace::decode::Family;
+use trace::call::CallStep;
+use trace::calls::Family;
 use trace::event;
-use trace::roles::Role;
-use trace::steps::{CallStep, Deed, Done, Step};
+use trace::role::Role;
+use trace::steps::{Deed, OperationStep, Step, threads};
 
-use super::call::{Call, Kind, now};
+use super::call::{Call, CallKind, Origin, now};
 use super::packet::Side;
 
 /// From this many EAGAINs in a row on, a server is drawn as one that polls.
 const IN_VAIN: usize = 3;
-
-/// What processes that the server starts are called.
-const CHILD: &str = "child";
 
 /// When something is of interest, on the clock of packets.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +61,8 @@ pub fn calls(steps: &[Step], offset: Offset, window: Window) -> Vec<Call> {
         offset,
         window,
         leader: steps.first().map_or(Pid::from_raw(0), |step| step.pid),
-        names: HashMap::new(),
+        names: threads(steps).into_iter().skip(1).collect(),
+        children: false,
         vain: HashMap::new(),
         calls: Vec::new(),
     };
@@ -71,7 +70,7 @@ pub fn calls(steps: &[Step], offset: Offset, window: Window) -> Vec<Call> {
         reader.take(step);
     }
     for (_, run) in std::mem::take(&mut reader.vain) {
-        reader.tell(run);
+        reader.add_run(run);
     }
     reader.calls.sort_by_key(|call| call.begun);
     reader.calls
@@ -81,15 +80,17 @@ struct Reader {
     offset: Offset,
     window: Window,
     leader: Pid,
-    /// What children and threads are called.
+    /// The names of threads, but for the first.
     names: HashMap<Pid, String>,
-    /// What each thread polls, while that returns EAGAIN.
-    vain: HashMap<Pid, Vain>,
+    /// The server has started other processes.
+    children: bool,
+    /// The calls that each thread polls with, while they return EAGAIN.
+    vain: HashMap<Pid, Run>,
     calls: Vec<Call>,
 }
 
 /// Calls in a row that found nothing.
-struct Vain {
+struct Run {
     call: Call,
     what: Vec<String>,
     count: usize,
@@ -98,20 +99,20 @@ struct Vain {
 impl Reader {
     fn take(&mut self, step: &Step) {
         match &step.deed {
-            Deed::Started(is_process) => self.introduce(step, *is_process),
+            Deed::Started(is_process) => self.children |= is_process,
             Deed::Call(call) if is_in_vain(call) => self.vain(step, call),
             Deed::Call(call) => self.asked(step, call),
             Deed::Completed(done) if is_ours(&done.role) => {
-                let text =
-                    format!("completed: {}({})", done.operation, done.role);
-                let call =
-                    self.call(step, completed(done), text, &done.outcome);
-                self.show(call);
+                let name = format!("completed: {}", done.operation.name);
+                let about = format!("({})", done.role);
+                let result = done.outcome();
+                let kind = completed(done);
+                self.show(self.call(step, kind, (&name, &about), &result));
             }
             Deed::Signal(signal, Some(role)) if is_ours(role) => {
-                let text = format!("signal {signal}: {role}");
-                let call = self.call(step, Kind::Other, text, "");
-                self.show(call);
+                let name = format!("signal {signal}: {role}");
+                let kind = CallKind::Other;
+                self.show(self.call(step, kind, (&name, ""), ""));
             }
             _ => {}
         }
@@ -122,57 +123,45 @@ impl Reader {
         let waits = ended.is_none_or(|ended| ended > self.window.to);
         let is_childs = step.pid != self.leader;
         let Some(kind) = kind(call, is_childs, waits) else { return };
-        let what = match call.family {
+        let about = match call.family {
             // How long it would wait is not what is shown.
-            Family::Readiness | Family::Signals => {
-                call.arguments.split(';').next().unwrap_or_default()
-            }
-            _ => &call.arguments,
+            Family::Readiness | Family::Signals => call.about(),
+            _ => call.in_brackets(),
         };
-        let text = format!("{}({what})", call.name);
-        let mut shown = self.call(step, kind, text, &call.outcome);
+        let text = (call.name, format!("({about})"));
+        let mut shown =
+            self.call(step, kind, (text.0, &text.1), &call.outcome());
         shown.ended = ended;
-        let has_children = self.names.values().any(|name| is_child(name));
-        if kind == Kind::Close && !is_childs && has_children {
-            shown.kind = Kind::Other;
+        if kind == CallKind::Close && !is_childs && self.children {
+            shown.kind = CallKind::Other;
             shown.result += ", the child has a copy";
         }
-        self.came_of_it(step.tid);
+        self.end_run(step.tid);
         self.show(shown);
     }
 
-    /// All but the first thread of the first process have names.
-    fn introduce(&mut self, step: &Step, is_process: bool) {
-        let same = |name: &&String| is_child(name) == is_process;
-        let number = self.names.values().filter(same).count() + 1;
-        let name = match is_process {
-            true => format!("{CHILD} {number}: "),
-            false => format!("thread {number}: "),
-        };
-        if step.tid != self.leader {
-            self.names.insert(step.tid, name);
-        }
-    }
-
-    /// Something that takes no time: a thread of its own, as it may happen
-    /// within one of the thread's calls.
+    /// A call that returns at once; other steps are the kernel's, and may
+    /// happen within one of the thread's calls.
     fn call(
         &self,
         step: &Step,
-        kind: Kind,
-        text: String,
+        kind: CallKind,
+        (name, about): (&str, &str),
         result: &str,
     ) -> Call {
         let at = self.offset.of(step.at);
-        let is_call = matches!(step.deed, Deed::Call(_));
-        let thread = step.tid.as_raw().cast_unsigned() << 1;
-        let name = self.names.get(&step.tid).map_or("", String::as_str);
+        let tid = step.tid.as_raw();
+        let who = self.names.get(&step.tid);
+        let who = who.map_or(String::new(), |who| format!("{who}: "));
         Call {
             side: Side::Server,
-            thread: thread | u32::from(!is_call),
+            origin: match &step.deed {
+                Deed::Call(_) => Origin::Thread(tid),
+                _ => Origin::Kernel(tid),
+            },
             kind,
-            name: format!("{name}{}", text.split('(').next().unwrap_or(&text)),
-            text: format!("{name}{text}"),
+            name: format!("{who}{name}"),
+            text: format!("{who}{name}{about}"),
             result: result.to_owned(),
             begun: at,
             ended: Some(at),
@@ -182,29 +171,29 @@ impl Reader {
     fn vain(&mut self, step: &Step, call: &CallStep) {
         let Some(role) = call.role() else { return };
         let what = format!("{}({role})", call.name);
-        let ended = step.until.map(|at| self.offset.of(at));
-        let errno = call.outcome.split(',').next().unwrap_or_default();
-        let first = self.call(step, Kind::Other, String::new(), errno);
-        let run = self.vain.entry(step.tid).or_insert_with(|| Vain {
+        let error = call.error_name().unwrap_or_default();
+        let first = self.call(step, CallKind::Other, ("", ""), &error);
+        let run = self.vain.entry(step.tid).or_insert_with(|| Run {
             call: first,
             what: Vec::new(),
             count: 0,
         });
-        run.call.ended = ended;
+        run.call.ended = step.until.map(|at| self.offset.of(at));
         run.count += 1;
         if !run.what.contains(&what) {
             run.what.push(what);
         }
     }
 
-    fn came_of_it(&mut self, thread: Pid) {
+    /// A call of the thread has brought something.
+    fn end_run(&mut self, thread: Pid) {
         if let Some(run) = self.vain.remove(&thread) {
-            self.tell(run);
+            self.add_run(run);
         }
     }
 
     /// One or two EAGAINs are how a thread learns that it has read all.
-    fn tell(&mut self, run: Vain) {
+    fn add_run(&mut self, run: Run) {
         if run.count >= IN_VAIN {
             let text = run.call.text.clone() + &run.what.join(", ");
             let result = format!("{}, {} times", run.call.result, run.count);
@@ -225,64 +214,61 @@ impl Reader {
     }
 }
 
-/// What a call has to do with packets; None if nothing. At its end, a child's
-/// stream is closed.
-fn kind(call: &CallStep, is_childs: bool, waits: bool) -> Option<Kind> {
-    let carries = call.role().is_some_and(Role::carries_requests);
+/// Finds a call's part in the packets; None if it has none. At its end, a
+/// child's stream is closed.
+fn kind(call: &CallStep, is_childs: bool, waits: bool) -> Option<CallKind> {
+    let carries = call.is_about_client();
     let count = call.result.and_then(|result| usize::try_from(result).ok());
     match (call.family, call.name) {
         (Family::Accept, _) => {
-            Some(count.map_or(Kind::Other, |_| Kind::Accept))
+            Some(count.map_or(CallKind::Other, |_| CallKind::Accept))
         }
         (Family::Receive, _) if carries => {
-            Some(count.map_or(Kind::Other, Kind::Receive))
+            Some(count.map_or(CallKind::Other, CallKind::Receive))
         }
         (Family::Send, _) if carries => {
-            Some(count.map_or(Kind::Other, Kind::Send))
+            Some(count.map_or(CallKind::Other, CallKind::Send))
         }
-        (Family::Close, "shutdown") if carries => Some(Kind::Shutdown),
-        (Family::Close, _) if carries => Some(Kind::Close),
-        (Family::Process, "exit_group") if is_childs => Some(Kind::Close),
+        (Family::Close, "shutdown") if carries => Some(CallKind::Shutdown),
+        (Family::Close, _) if carries => Some(CallKind::Close),
+        (Family::Process, "exit_group") if is_childs => Some(CallKind::Close),
         (Family::Ring, _) => Some(submitted(call)),
-        (Family::Signals, _) if waits || count.is_some() => Some(Kind::Other),
+        (Family::Signals, _) if waits || count.is_some() => {
+            Some(CallKind::Other)
+        }
         (Family::Readiness, _) => {
-            let answers = call.answers.iter().any(is_ours);
+            let answers = call.answers().any(is_ours);
             // By a signal, which is shown too.
-            let interrupted = call.result == Some(-i64::from(libc::EINTR));
-            (answers || waits || interrupted).then_some(Kind::Other)
+            let interrupted = call.fails_with(libc::EINTR);
+            (answers || waits || interrupted).then_some(CallKind::Other)
         }
         _ => None,
     }
 }
 
-/// What is handed over to io_uring is on its way before the call returns.
-fn submitted(call: &CallStep) -> Kind {
-    let kinds = call.submitted.iter().map(|(operation, _)| match *operation {
-        "send" | "sendmsg" => Kind::Send(0),
-        "shutdown" => Kind::Shutdown,
-        "close" => Kind::Close,
-        _ => Kind::Other,
+/// An operation handed over to io_uring is on its way before the call returns.
+fn submitted(call: &CallStep) -> CallKind {
+    let kinds = call.submitted.iter().map(|it| match it.operation.family {
+        Family::Send => CallKind::Send(0),
+        Family::Close => CallKind::Close,
+        _ => CallKind::Other,
     });
-    let mut kinds = kinds.filter(|kind| *kind != Kind::Other);
-    kinds.next().unwrap_or(Kind::Other)
+    let mut kinds = kinds.filter(|kind| *kind != CallKind::Other);
+    kinds.next().unwrap_or(CallKind::Other)
 }
 
-fn completed(done: &Done) -> Kind {
-    match (done.operation, usize::try_from(done.result)) {
-        ("accept", Ok(_)) => Kind::Accept,
-        ("recv" | "recvmsg", Ok(count)) => Kind::Receive(count),
-        _ => Kind::Other,
+fn completed(done: &OperationStep) -> CallKind {
+    match (done.operation.family, usize::try_from(done.result)) {
+        (Family::Accept, Ok(_)) => CallKind::Accept,
+        (Family::Receive, Ok(count)) => CallKind::Receive(count),
+        _ => CallKind::Other,
     }
 }
 
 fn is_in_vain(call: &CallStep) -> bool {
     let asks = matches!(call.family, Family::Accept | Family::Receive);
     let ours = call.role().is_some_and(is_ours);
-    asks && ours && call.result == Some(-i64::from(libc::EAGAIN))
-}
-
-fn is_child(name: &str) -> bool {
-    name.starts_with(CHILD)
+    asks && ours && call.fails_with(libc::EAGAIN)
 }
 
 fn is_ours(role: &Role) -> bool {

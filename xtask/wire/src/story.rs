@@ -7,12 +7,12 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::call::{Call, Kind};
+use super::call::{Call, CallKind, Origin};
 use super::packet::{Packet, Side};
 
-/// What happens at one moment.
+/// An occurrence at one moment.
 #[derive(Clone, Debug)]
-pub enum What {
+pub enum MomentKind {
     Packet(Packet),
     /// A call during which something else happens.
     Begins(Call),
@@ -25,12 +25,12 @@ pub enum What {
 pub struct Moment {
     /// Since the epoch.
     pub at: Duration,
-    pub what: What,
+    pub what: MomentKind,
 }
 
 impl Moment {
     fn begins(&self, call: &Call) -> bool {
-        matches!(&self.what, What::Begins(begun) if begun.is(call))
+        matches!(&self.what, MomentKind::Begins(begun) if begun.is(call))
     }
 }
 
@@ -52,13 +52,16 @@ pub fn tell(mut packets: Vec<Packet>, mut calls: Vec<Call>) -> Vec<Moment> {
     settle(&packets, &mut calls);
     let mut moments: Vec<_> = packets
         .into_iter()
-        .map(|packet| Moment { at: packet.at, what: What::Packet(packet) })
+        .map(|packet| Moment {
+            at: packet.at,
+            what: MomentKind::Packet(packet),
+        })
         .collect();
     for call in calls {
-        let begins = What::Begins(call.clone());
+        let begins = MomentKind::Begins(call.clone());
         moments.push(Moment { at: call.begun, what: begins });
         if let Some(at) = call.ended {
-            moments.push(Moment { at, what: What::Returns(call) });
+            moments.push(Moment { at, what: MomentKind::Returns(call) });
         }
     }
     // Stable: of two things at one moment, a thread's first one stays first.
@@ -71,8 +74,8 @@ fn fold(moments: Vec<Moment>) -> Vec<Moment> {
     let mut folded: Vec<Moment> = Vec::with_capacity(moments.len());
     for moment in moments {
         match (folded.last_mut(), &moment.what) {
-            (Some(last), What::Returns(call)) if last.begins(call) => {
-                last.what = What::Passes(call.clone());
+            (Some(last), MomentKind::Returns(call)) if last.begins(call) => {
+                last.what = MomentKind::Passes(call.clone());
             }
             _ => folded.push(moment),
         }
@@ -119,13 +122,13 @@ fn settle(packets: &[Packet], calls: &mut [Call]) {
         let mut end = mine.end;
         for call in calls.iter_mut().filter(|call| call.side == side) {
             let (sends, awaits) = match call.kind {
-                Kind::Connect => (mine.syn, theirs.syn),
-                Kind::Accept => (None, theirs.complete),
-                Kind::Send(_) => (sent.next(), None),
-                Kind::Receive(0) => (None, theirs.end),
-                Kind::Receive(_) => (None, received.next()),
-                Kind::Shutdown | Kind::Close => (end.take(), None),
-                Kind::Other => (None, None),
+                CallKind::Connect => (mine.syn, theirs.syn),
+                CallKind::Accept => (None, theirs.complete),
+                CallKind::Send(_) => (sent.next(), None),
+                CallKind::Receive(0) => (None, theirs.end),
+                CallKind::Receive(_) => (None, received.next()),
+                CallKind::Shutdown | CallKind::Close => (end.take(), None),
+                CallKind::Other => (None, None),
             };
             if let Some(sends) = sends
                 && call.begun < sends + DISAGREEMENT
@@ -144,13 +147,13 @@ fn settle(packets: &[Packet], calls: &mut [Call]) {
 
 /// No call of a thread begins before the last one has returned.
 fn keep_threads_in_order(calls: &mut [Call]) {
-    let mut next: HashMap<u32, Duration> = HashMap::new();
+    let mut next: HashMap<Origin, Duration> = HashMap::new();
     for call in calls.iter_mut().rev() {
         if let (Some(ended), Some(next)) =
-            (&mut call.ended, next.get(&call.thread))
+            (&mut call.ended, next.get(&call.origin))
         {
             *ended = (*ended).min(*next);
         }
-        next.insert(call.thread, call.begun);
+        next.insert(call.origin, call.begun);
     }
 }

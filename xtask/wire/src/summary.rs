@@ -1,17 +1,18 @@
-//! What the conversation comes to, in sentences under the ladder.
+//! Sentences under the ladder that sum the conversation up.
 
 use std::time::Duration;
 
 use lab::model::Transport;
+use trace::values::length;
 
 use super::afterwards::Half;
-use super::call::{Call, Kind};
-use super::notes::{name, span};
+use super::call::{Call, CallKind};
+use super::notes::name;
 use super::packet::{Packet, Side};
 use super::scene::Scene;
 
-/// Who knew of the connection when, who ended it, what is left of it, and how
-/// far all this is to be trusted.
+/// Says who knew of the connection when, who ended it, what is left of it, and
+/// how far all this is to be trusted.
 pub fn sentences(scene: &Scene) -> Vec<String> {
     let mut sentences = Vec::new();
     match scene.script.transport {
@@ -38,22 +39,22 @@ pub fn sentences(scene: &Scene) -> Vec<String> {
 }
 
 fn handshake(calls: &[Call]) -> Option<String> {
-    let returned = |kind: Kind| -> Option<Duration> {
+    let returned = |kind: CallKind| -> Option<Duration> {
         let mut calls = calls.iter().filter(|call| call.kind == kind);
         calls.next()?.ended
     };
-    let connected = returned(Kind::Connect)?;
-    let accepted = returned(Kind::Accept)?;
+    let connected = returned(CallKind::Connect)?;
+    let accepted = returned(CallKind::Accept)?;
     Some(match accepted.checked_sub(connected) {
         Some(later) => format!(
             "connect() returned {} before the server had accepted: the \
              kernels shake hands, not the programs.",
-            span(later)
+            length(later)
         ),
         None => format!(
             "The server had accepted {} before connect() returned: the \
              kernels shake hands, and then it depends on who runs first.",
-            span(connected - accepted)
+            length(connected - accepted)
         ),
     })
 }

@@ -9,7 +9,7 @@ use roxmltree::{Document, Node};
 
 use super::{chart_for_readme, render};
 use crate::charts::COLOURS;
-use crate::figure::sample::gathered;
+use crate::figure::sample::survey;
 use crate::{figures, tables};
 
 /// Panels of the section on how they wait.
@@ -17,7 +17,7 @@ const WAITS: usize = 4;
 
 /// The page of results beside traces put together by hand.
 fn page_of(results: &Results) -> String {
-    render(results, Some(&Ok(gathered())))
+    render(results, Some(&Ok(survey())))
 }
 
 /// The drawings in a page, as XML.

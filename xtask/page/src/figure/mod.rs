@@ -2,7 +2,6 @@
 //! drawn from what was seen.
 
 pub mod svg;
-pub mod text;
 
 #[cfg(test)]
 pub mod sample;
@@ -20,16 +19,22 @@ pub const NOTE: &str = "Time runs downwards, not to scale: each row is a call. \
     rows belong to the call above. Calls for memory, for further signals and \
     between a library's threads are left out.";
 
-/// What the marks mean.
-const LEGEND: [(Bar, &str); 3] = [
-    (Bar::Asleep, "asleep in the call it waits in"),
-    (Bar::Eagain, "calls that return EAGAIN"),
-    (Bar::Copying, "copies the data into its buffer"),
-];
+/// A sign beside a row.
+#[derive(Clone, Copy, Debug)]
+enum Sign {
+    Bar(Bar),
+    Triangle,
+    Dot,
+}
 
-/// What the triangle means, and the dot.
-const LEARNS: &str = "the program learns of the data";
-const OTHER: &str = "a call of another thread";
+/// The signs and their meanings.
+const LEGEND: [(Sign, &str); 5] = [
+    (Sign::Bar(Bar::Asleep), "asleep in the call it waits in"),
+    (Sign::Bar(Bar::Eagain), "calls that return EAGAIN"),
+    (Sign::Bar(Bar::Copying), "copies the data into its buffer"),
+    (Sign::Triangle, "the program learns of the data"),
+    (Sign::Dot, "a call of another thread"),
+];
 
 /// As many rows for each band as the longest of these columns has.
 fn heights(columns: &[Column]) -> [usize; BANDS] {
@@ -66,6 +71,7 @@ fn filled(column: &Column, heights: &[usize; BANDS]) -> [Vec<Row>; BANDS] {
             lane: 0,
             kernel: false,
             learns: false,
+            vain: false,
         };
         rows.resize(heights[band].max(rows.len()), filler);
     }

@@ -5,11 +5,11 @@ use lab::screen::wrap;
 use maud::{Markup, PreEscaped, html};
 use trace::figure::{BAND_TITLES, BANDS, Bar, Column, Row};
 
-use super::{LEARNS, LEGEND, NOTE, OTHER, filled, heights, in_lines, lanes};
+use super::{LEGEND, NOTE, Sign, filled, heights, in_lines, lanes};
 use crate::charts::COLOURS;
 use crate::charts::STYLE as CHARTS;
 
-/// What is drawn in which colour, beside the style of the charts.
+/// Colours of the figure, beside the style of the charts.
 pub const STYLE: &str = include_str!("figure.css");
 
 /// A column's width, in units that are pixels on a phone.
@@ -28,7 +28,7 @@ const LANE: usize = 12;
 const TEXT: usize = 14;
 /// Letters of a sentence that a column has room for, and of a drawing's.
 const LETTERS: usize = 23;
-/// What a letter of a note takes.
+/// The width of a note's letter.
 const LETTER: f64 = 6.1;
 
 /// Columns of a panel on the page, and of a line in a file.
@@ -45,10 +45,13 @@ pub fn panels(columns: &[Column]) -> Markup {
     let heights = heights(columns);
     html! {
         ul .legend {
-            @for (bar, meaning) in LEGEND {
-                li { (sign(html! { (mark(bar, 3, 0, 14)) })) (meaning) }
+            @for (sign, meaning) in LEGEND {
+                li {
+                    svg .waits viewBox="0 0 14 14" width="14" height="14"
+                        aria-hidden="true" { (explained(sign, 3, 11)) }
+                    (meaning)
+                }
             }
-            li { (sign(learns(3, 11))) (LEARNS) }
         }
         div .panels {
             @for (place, line) in columns.chunks(PANEL).enumerate() {
@@ -70,10 +73,12 @@ pub fn panels(columns: &[Column]) -> Markup {
     }
 }
 
-fn sign(content: Markup) -> Markup {
-    html! {
-        svg .waits viewBox="0 0 14 14" width="14" height="14"
-            aria-hidden="true" { (content) }
+/// A sign of the legend, whose text's base line is at `y`.
+fn explained(sign: Sign, x: usize, y: usize) -> Markup {
+    match sign {
+        Sign::Bar(bar) => mark(bar, x, y - 10, 12),
+        Sign::Triangle => learns(x, y),
+        Sign::Dot => html! { text .call x=(x) y=(y) { "·" } },
     }
 }
 
@@ -92,7 +97,7 @@ pub fn alone(columns: &[Column]) -> String {
     }
     let note = wrap(NOTE, (width as f64 / LETTER) as usize);
     let beside = if width < 4 * COLUMN { 1 } else { 2 };
-    let legend = (LEGEND.len() + 2).div_ceil(beside) + note.len();
+    let legend = LEGEND.len().div_ceil(beside) + note.len();
     let legend = legend * ROW;
     let (width, height) = (width + 2 * MARGIN, bottom + legend + MARGIN);
     let drawing = html! {
@@ -164,12 +169,11 @@ fn block(
     (drawing, width, bottom + 12 + most * ROW)
 }
 
-/// What a column says in words, cut into lines.
+/// Cuts a column's sentences into lines.
 fn sentences(column: &Column) -> Vec<String> {
-    let said = &column.said;
-    let all = [&said.waits, &said.learns, &said.copies].into_iter();
+    let all = column.account.sentences().into_iter();
     all.flat_map(|text| {
-        let lines = wrap(text, LETTERS).into_iter().enumerate();
+        let lines = wrap(&text, LETTERS).into_iter().enumerate();
         lines.map(|(place, line)| match place {
             0 => format!("– {line}"),
             _ => format!("\u{a0}\u{a0} {line}"),
@@ -251,22 +255,13 @@ fn learns(x: usize, y: usize) -> Markup {
 }
 
 fn legend_below(note: &[String], beside: usize, top: usize) -> Markup {
-    let signs = LEGEND.map(|(bar, meaning)| {
-        let sign = move |x: usize, y: usize| mark(bar, x, y - 10, 12);
-        (Box::new(sign) as Box<dyn Fn(usize, usize) -> Markup>, meaning)
-    });
-    let learns: Box<dyn Fn(usize, usize) -> Markup> = Box::new(learns);
-    let dot: Box<dyn Fn(usize, usize) -> Markup> =
-        Box::new(|x, y| html! { text .call x=(x) y=(y) { "·" } });
-    let more = [(learns, LEARNS), (dot, OTHER)];
-    let all: Vec<_> = signs.into_iter().chain(more).collect();
-    let lines = all.len().div_ceil(beside);
+    let lines = LEGEND.len().div_ceil(beside);
     let below = top + lines * ROW;
     html! {
-        @for (place, (sign, meaning)) in all.iter().enumerate() {
+        @for (place, (sign, meaning)) in LEGEND.into_iter().enumerate() {
             @let x = MARGIN + place / lines * 2 * COLUMN;
             @let y = top + place % lines * ROW + 10;
-            (sign(x, y))
+            (explained(sign, x, y))
             text .note x=(x + 16) y=(y) { (meaning) }
         }
         @for (place, line) in note.iter().enumerate() {
@@ -284,11 +279,8 @@ fn names(columns: &[Column]) -> String {
 /// For those who do not see it.
 fn description(columns: &[Column]) -> String {
     let said = columns.iter().map(|column| {
-        let said = &column.said;
-        format!(
-            "{}: {}; {}; {}.",
-            column.title, said.waits, said.learns, said.copies
-        )
+        let sentences = column.account.sentences();
+        format!("{}: {}.", column.title, sentences.join("; "))
     });
     said.collect::<Vec<_>>().join(" ")
 }

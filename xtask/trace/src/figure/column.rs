@@ -6,25 +6,22 @@ use std::time::Duration;
 use lab::number::count;
 use nix::unistd::Pid;
 
-use super::story::{Said, Story};
-use crate::decode::Family;
+use super::account::Account;
+use super::story::{Story, is_shown};
+use crate::call::CallStep;
+use crate::calls::Family;
 use crate::fold::fold;
-use crate::lines::is_housekeeping;
-use crate::phases::{Phases, Place, returns_eagain};
-use crate::roles::Role;
-use crate::scene::Marks;
-use crate::steps::{CallStep, Deed, Done, Step};
+use crate::phases::{Phases, Place, returns_eagain, sleeps_at};
+use crate::scene::{Marks, Recording};
+use crate::steps::{Deed, OperationStep, Step};
 
 /// As long as a row's text may be.
-pub const LETTERS: usize = 16;
-
-/// How the text of a call ends that returned EAGAIN.
-const NOTHING: &str = " EAGAIN";
+const LETTERS: usize = 16;
 
 /// The parts of the scene, from top to bottom.
 pub const BANDS: usize = 4;
 
-/// What happens in each, in two parts: each has the room of a column.
+/// Titles of the bands, in two parts: each has the room of a column.
 pub const BAND_TITLES: [(&str, &str); BANDS] = [
     ("a new client", ""),
     ("phase 1: waiting", "100 ms without data"),
@@ -36,7 +33,7 @@ pub const BAND_TITLES: [(&str, &str); BANDS] = [
 pub struct Column {
     pub title: String,
     pub bands: [Vec<Row>; BANDS],
-    pub said: Said,
+    pub account: Account,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,9 +47,11 @@ pub struct Row {
     pub kernel: bool,
     /// The program learns of the data here.
     pub learns: bool,
+    /// A call that returns EAGAIN.
+    pub vain: bool,
 }
 
-/// What a thread does.
+/// A thread's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bar {
     /// It is not there yet.
@@ -68,8 +67,9 @@ pub enum Bar {
 
 impl Column {
     /// None where the trace does not show the request.
-    pub fn new(title: &str, steps: &[Step], marks: &Marks) -> Option<Self> {
-        let phases = Phases::find(steps, marks)?;
+    pub fn new(title: &str, recording: &Recording) -> Option<Self> {
+        let Recording { steps, marks } = recording;
+        let phases = Phases::find(recording)?;
         let story = Story::new(steps, &phases);
         let moments = moments(steps, marks, &phases, &story);
         let learns = learns(&moments, &phases, &story);
@@ -78,13 +78,13 @@ impl Column {
         for (place, moment) in moments.iter().enumerate() {
             maker.take(place, moment, marks);
         }
-        let said = story.said();
+        let account = story.account();
         let mut bands = maker.bands;
         // Calls that returned EAGAIN before there was a client.
-        let come = bands[0].iter().position(|row| !row.text.ends_with(NOTHING));
+        let come = bands[0].iter().position(|row| !row.vain);
         bands[0].drain(..come.unwrap_or(0));
         let bands = bands.map(|rows| folded(&rows));
-        Some(Self { title: title.to_owned(), bands, said })
+        Some(Self { title: title.to_owned(), bands, account })
     }
 }
 
@@ -145,41 +145,15 @@ fn moments<'a>(
     moments
 }
 
-/// A call that takes no longer than this is not asleep.
-const SHORT: Duration = Duration::from_millis(5);
-
-pub fn sleeps_at(step: &Step, mark: Duration) -> bool {
-    let until = step.until.unwrap_or(Duration::MAX);
-    step.at < mark && until >= mark && until - step.at > SHORT
-}
-
 /// Whether a step sends the reply.
 fn replies(step: &Step) -> bool {
     step.call().is_some_and(|call| {
         let sends = call.family == Family::Send
-            && call.role().is_some_and(Role::carries_requests)
-            && call.result.is_some_and(|result| result > 0);
-        sends || call.submitted.iter().any(|(name, _)| name.starts_with("send"))
+            && call.is_about_client()
+            && call.returns_at_least(1);
+        let mut handed = call.submitted.iter();
+        sends || handed.any(|it| it.operation.family == Family::Send)
     })
-}
-
-/// Calls for memory and the like say nothing of input or output; nor do those
-/// by which a library's threads keep out of each other's way, or the question
-/// whether there are more signals.
-pub fn is_shown(step: &Step) -> bool {
-    match &step.deed {
-        Deed::Call(call) => {
-            let more_signals = call.family == Family::Signals
-                && call.result.is_some_and(|result| result < 0);
-            let between_threads = call.family == Family::Thread;
-            !more_signals && !between_threads && !is_housekeeping(call)
-        }
-        Deed::Completed(done) => {
-            done.operation.starts_with("recv") || done.operation == "accept"
-        }
-        Deed::Signal(..) => true,
-        Deed::Started(_) | Deed::Executed | Deed::Ended(_) => false,
-    }
 }
 
 /// The moment at which the program learns of the data: a handler runs, the
@@ -196,6 +170,13 @@ fn learns(
     };
     let waited = || end(story.sleeper);
     end(story.handler).or_else(waited).or_else(|| end(Some(phases.copier)))
+}
+
+/// A thread's state in a row, and in those behind it.
+#[derive(Clone, Copy, Debug)]
+struct Change {
+    now: Bar,
+    after: Bar,
 }
 
 /// Makes rows.
@@ -225,28 +206,8 @@ impl<'a> Maker<'a> {
         let copies =
             moment.index == self.phases.copier && moment.part != Part::Enter;
         let lane = self.lane(moment.step.tid);
-        let before = self.lanes[lane].1;
-        let (now, after) = match (&moment.step.deed, moment.part) {
-            (Deed::Call(_), Part::Enter) => (Bar::Asleep, Bar::Asleep),
-            (Deed::Call(_), _) if copies => (Bar::Copying, Bar::Running),
-            (Deed::Call(_), Part::Return) => (Bar::Running, Bar::Running),
-            (Deed::Call(call), _) if returns_eagain(call) => {
-                (Bar::Eagain, Bar::Running)
-            }
-            (Deed::Call(_), _) => (Bar::Running, Bar::Running),
-            (Deed::Completed(_), _)
-                if copies && self.phases.place == Place::Enter =>
-            {
-                (Bar::Copying, Bar::Running)
-            }
-            (Deed::Signal(..), _)
-                if Some(moment.index) == self.story.handler =>
-            {
-                (Bar::Running, Bar::Running)
-            }
-            _ => (before, before),
-        };
-        self.lanes[lane].1 = now;
+        let change = self.change(moment, copies, self.lanes[lane].1);
+        self.lanes[lane].1 = change.now;
         let band = self.band(moment, copies);
         let begun = moment.part == Part::Enter && moment.at < marks.connecting;
         if begun && band > 0 {
@@ -255,18 +216,56 @@ impl<'a> Maker<'a> {
             self.bands[0].push(row);
         }
         if band > 0 || !begun {
-            let kernel = copies && self.phases.place == Place::Kernel;
-            let learns = self.learns.is_some_and(|(it, _)| it == place);
-            let kernels = kernel && moment.step.call().is_none();
-            for (part, text) in texts(moment, kernels).into_iter().enumerate() {
-                let mut row = self.row(text, lane);
-                row.kernel = kernel && part == 0;
-                row.learns = learns && part == 0;
-                self.bands[band].push(row);
-            }
+            self.add_rows(place, moment, copies, lane, band);
         }
         self.copied |= copies;
-        self.lanes[lane].1 = after;
+        self.lanes[lane].1 = change.after;
+    }
+
+    /// Changes the state that a thread was in before.
+    fn change(&self, moment: &Moment<'_>, copies: bool, before: Bar) -> Change {
+        let runs = |now| Change { now, after: Bar::Running };
+        let stays = |bar| Change { now: bar, after: bar };
+        match &moment.step.deed {
+            Deed::Call(_) if moment.part == Part::Enter => stays(Bar::Asleep),
+            Deed::Call(_) if copies => runs(Bar::Copying),
+            Deed::Call(call)
+                if moment.part == Part::Whole && returns_eagain(call) =>
+            {
+                runs(Bar::Eagain)
+            }
+            Deed::Call(_) => runs(Bar::Running),
+            Deed::Completed(_)
+                if copies && self.phases.place == Place::Enter =>
+            {
+                runs(Bar::Copying)
+            }
+            Deed::Signal(..) if Some(moment.index) == self.story.handler => {
+                runs(Bar::Running)
+            }
+            _ => stays(before),
+        }
+    }
+
+    fn add_rows(
+        &mut self,
+        place: usize,
+        moment: &Moment<'_>,
+        copies: bool,
+        lane: usize,
+        band: usize,
+    ) {
+        let kernel = copies && self.phases.place == Place::Kernel;
+        let learns = self.learns.is_some_and(|(it, _)| it == place);
+        let call = moment.step.call();
+        let vain = call.is_some_and(|call| call.fails_with(libc::EAGAIN));
+        let texts = texts(moment, kernel && call.is_none());
+        for (part, text) in texts.into_iter().enumerate() {
+            let first = part == 0;
+            let (kernel, learns) = (kernel && first, learns && first);
+            let row = self.row(text, lane);
+            self.bands[band].push(Row { kernel, learns, vain, ..row });
+        }
     }
 
     /// The part of the scene that a moment belongs to.
@@ -286,7 +285,7 @@ impl<'a> Maker<'a> {
 
     fn row(&self, text: String, lane: usize) -> Row {
         let bars = self.lanes.iter().map(|(_, bar)| *bar).collect();
-        Row { text, bars, lane, kernel: false, learns: false }
+        Row { text, bars, lane, kernel: false, learns: false, vain: false }
     }
 
     fn lane(&mut self, tid: Pid) -> usize {
@@ -318,35 +317,34 @@ fn texts(moment: &Moment<'_>, kernel: bool) -> Vec<String> {
     if let (Some(call), false) =
         (moment.step.call(), moment.part == Part::Return)
     {
-        let handed_over = call.submitted.iter();
-        texts.extend(handed_over.map(|(name, _)| format!("  + {name}")));
+        let handed = call.submitted.iter();
+        texts.extend(handed.map(|it| format!("  + {}", it.operation.name)));
     }
     let indent = if moment.inside { "  " } else { "" };
     let texts = texts.into_iter().map(|text| format!("{indent}{text}"));
     texts.flat_map(|text| broken(&text)).collect()
 }
 
-fn completed(done: &Done, kernel: bool) -> String {
+fn completed(done: &OperationStep, kernel: bool) -> String {
     let by = if kernel { "kernel: " } else { "" };
-    match done.operation {
-        "accept" => format!("{by}accept"),
-        name => format!("{by}{name} = {}", done.bytes),
+    let name = done.operation.name;
+    match done.receives() {
+        true => format!("{by}{name} = {}", done.answer.bytes()),
+        false => format!("{by}{name}"),
     }
 }
 
 /// How many bytes, or which error.
 fn outcome(call: &CallStep) -> String {
-    let name = call.outcome.split(',').next().unwrap_or_default();
-    match (call.result, call.family) {
-        (Some(result), _) if result < 0 => format!(" {name}"),
-        (Some(result), Family::Receive | Family::Send) if result > 0 => {
-            format!(" = {result}")
-        }
+    let transfers = matches!(call.family, Family::Receive | Family::Send);
+    match (call.error_name(), call.result) {
+        (Some(error), _) => format!(" {error}"),
+        (_, Some(result @ 1..)) if transfers => format!(" = {result}"),
         _ => String::new(),
     }
 }
 
-/// What is too long goes on in a row of its own.
+/// Breaks a text that is too long into two rows.
 fn broken(text: &str) -> Vec<String> {
     match text.rsplit_once(' ') {
         Some((first, rest)) if text.chars().count() > LETTERS => {
@@ -356,7 +354,7 @@ fn broken(text: &str) -> Vec<String> {
     }
 }
 
-/// What repeats itself once, with a count.
+/// Folds rows that repeat themselves, with a count.
 fn folded(rows: &[Row]) -> Vec<Row> {
     let key = |row: &Row| (!row.learns).then(|| (row.lane, row.text.clone()));
     let keys: Vec<_> = rows.iter().map(key).collect();

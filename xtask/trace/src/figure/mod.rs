@@ -1,7 +1,9 @@
 //! The models side by side, time downwards: the content of the figure that
 //! every book has, read from what was seen.
 
+pub mod account;
 mod column;
 mod story;
 
-pub use column::{BAND_TITLES, BANDS, Bar, Column, LETTERS, Row};
+pub use account::Learning;
+pub use column::{BAND_TITLES, BANDS, Bar, Column, Row};

@@ -1,21 +1,14 @@
-//! Who waits, how the program learns of the data, and who copies it: read from
-//! the trace, and put into a sentence each.
+//! Reads from a trace who waits, how the program learns of the data, and who
+//! copies it.
 
-use lab::number::count;
 use nix::unistd::Pid;
 
-use super::column::{is_shown, sleeps_at};
+use super::account::{Account, Copier, Learning, Waits};
+use crate::call::CallStep;
+use crate::calls::Family;
 use crate::event::SI_ASYNCIO;
-use crate::phases::{Phases, Place};
-use crate::steps::{CallStep, Deed, Step, fetches, is_delivered};
-
-/// A column in words, in the terms of all models.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Said {
-    pub waits: String,
-    pub learns: String,
-    pub copies: String,
-}
+use crate::phases::{Phases, Place, sleeps_at};
+use crate::steps::{Deed, Step, fetches, is_delivered};
 
 /// The request, as one model serves it. Steps go by their indices.
 #[derive(Debug)]
@@ -86,9 +79,13 @@ impl<'a> Story<'a> {
         self.handler.is_some() && Some(index) == self.sleeper
     }
 
-    pub fn said(&self) -> Said {
-        Said {
-            waits: self.waits(),
+    pub fn account(&self) -> Account {
+        Account {
+            waits: Waits {
+                main: self.call(self.sleeper).map(|call| call.name),
+                other: self.call(self.other).map(|call| call.name),
+                empty: self.phases.empty,
+            },
             learns: self.learns(),
             copies: self.copies(),
         }
@@ -98,53 +95,23 @@ impl<'a> Story<'a> {
         self.steps[index?].call()
     }
 
-    fn waits(&self) -> String {
-        let empty = self.phases.empty;
-        let waits = match self.call(self.sleeper) {
-            Some(call) => format!("waits in {}", call.name),
-            None => {
-                let many = count(empty as f64);
-                format!("waits in no call; {many} calls return EAGAIN")
-            }
-        };
-        match self.call(self.other) {
-            Some(call) => format!("{waits}; another thread, in {}", call.name),
-            None => waits,
-        }
-    }
-
-    fn learns(&self) -> String {
-        let call = self.call(self.sleeper);
-        if let (Some(handler), Some(call)) = (self.handler, call) {
-            let Deed::Signal(signal, _) = &self.steps[handler].deed else {
-                return String::new();
-            };
-            let name = call.name;
-            return format!(
-                "learns by the handler of {signal}, which runs inside {name}"
-            );
-        }
+    fn learns(&self) -> Learning {
+        let wait = self.call(self.sleeper).map(|call| call.name);
         let copier = self.phases.copier;
-        match (call, self.call(Some(copier))) {
-            (Some(call), None) => {
-                format!("learns by the completion that {} returns", call.name)
+        let handler = self.handler.map(|index| &self.steps[index].deed);
+        match (wait, self.call(Some(copier))) {
+            (Some(wait), _) if let Some(Deed::Signal(signal, _)) = handler => {
+                Learning::Handler(*signal, wait)
             }
-            (Some(call), _) if self.collects_completion() => {
-                format!("learns by the completion that {} returns", call.name)
+            (wait, None) => Learning::Completion(wait),
+            (Some(_), _) if self.collects_completion() => {
+                Learning::Completion(wait)
             }
-            (Some(call), Some(copy)) if self.sleeper != Some(copier) => {
-                let learns = format!("learns by the return of {}", call.name);
-                match self.fetched(copy) {
-                    Some(read) => {
-                        format!("{learns}; {} says which socket", read.name)
-                    }
-                    None => learns,
-                }
+            (Some(wait), Some(copy)) if self.sleeper != Some(copier) => {
+                let reader = self.fetched(copy).map(|call| call.name);
+                Learning::Return(wait, reader)
             }
-            (_, Some(copy)) => {
-                format!("learns by the return of {}, after the copy", copy.name)
-            }
-            (None, None) => "learns by a completion".to_owned(),
+            (_, Some(copy)) => Learning::Copy(copy.name),
         }
     }
 
@@ -173,20 +140,38 @@ impl<'a> Story<'a> {
         fetches(self.steps, signal?)
     }
 
-    fn copies(&self) -> String {
+    fn copies(&self) -> Copier {
         let copy = &self.steps[self.phases.copier];
         match (copy.call(), self.phases.place) {
             (Some(call), _) if self.handler.is_some() => {
-                format!("copies in {}, which the handler calls", call.name)
+                Copier::Handler(call.name)
             }
             (Some(call), _) if copy.tid != self.main => {
-                format!("copies in {}, on the other thread", call.name)
+                Copier::OtherThread(call.name)
             }
-            (Some(call), _) => format!("copies in {}", call.name),
-            (None, Place::Enter) => "copies in io_uring_enter".to_owned(),
-            (None, _) => {
-                "copies in no call: the kernel does, at any moment".to_owned()
-            }
+            (Some(call), _) => Copier::Call(call.name),
+            (None, Place::Enter) => Copier::Call("io_uring_enter"),
+            (None, _) => Copier::Kernel,
         }
+    }
+}
+
+/// Calls for memory and the like say nothing of input or output; nor do those
+/// by which a library's threads keep out of each other's way, or the question
+/// whether there are more signals.
+pub fn is_shown(step: &Step) -> bool {
+    match &step.deed {
+        Deed::Call(call) => {
+            let more_signals = call.family == Family::Signals
+                && call.result.is_some_and(|result| result < 0);
+            let quiet =
+                matches!(call.family, Family::Thread | Family::Housekeeping);
+            !more_signals && !quiet
+        }
+        Deed::Completed(done) => {
+            matches!(done.operation.family, Family::Receive | Family::Accept)
+        }
+        Deed::Signal(..) => true,
+        Deed::Started(_) | Deed::Executed | Deed::Ended(_) => false,
     }
 }

@@ -1,4 +1,4 @@
-//! Who answers: a process, a thread, or whoever comes by.
+//! Rules about who answers: a process, a thread, or any of several.
 
 use anyhow::{Result, bail, ensure};
 use lab::promises::Answers::{
@@ -6,11 +6,12 @@ use lab::promises::Answers::{
 };
 use lab::promises::WaitsIn::Aio;
 
-use super::seen::{Made, Seen};
+use super::invocation::Invocation;
 use super::{BOTH, Rule, TCP};
-use crate::decode::Family;
+use crate::calls::Family;
 use crate::event::SI_ASYNCIO;
-use crate::roles::Role;
+use crate::role::Role;
+use crate::scene::Recording;
 use crate::steps::Deed;
 
 pub const RULES: &[Rule] = &[
@@ -41,11 +42,11 @@ pub const RULES: &[Rule] = &[
         whose: |it| it.answers == OwnProcess,
         transports: TCP,
         why: "a child that nobody waits for stays behind as a zombie",
-        check: |seen| {
-            seen.once_at_least("the parent waits for the child", |made| {
+        check: |scene| {
+            scene.once_at_least("the parent waits for the child", |made| {
                 made.call.name == "wait4"
-                    && made.step.pid == seen.main()
-                    && made.call.result.is_some_and(|pid| pid > 0)
+                    && made.step.pid == scene.main()
+                    && made.call.returns_at_least(1)
             })
         },
     },
@@ -61,8 +62,8 @@ pub const RULES: &[Rule] = &[
         whose: |it| matches!(it.answers, AnyThread | OneLoop),
         transports: BOTH,
         why: "the main thread serves nobody",
-        check: |seen| {
-            seen.never(|made| made.step.tid == seen.main() && transfers(made))
+        check: |scene| {
+            scene.never(|made| made.step.tid == scene.main() && transfers(made))
         },
     },
     Rule {
@@ -78,8 +79,8 @@ pub const RULES: &[Rule] = &[
         transports: TCP,
         why: "aio_read(3) and aio_write(3) are carried out by the C library's \
               threads",
-        check: |seen| {
-            seen.never(|made| made.step.tid == seen.main() && transfers(made))
+        check: |scene| {
+            scene.never(|made| made.step.tid == scene.main() && transfers(made))
         },
     },
     Rule {
@@ -92,37 +93,37 @@ pub const RULES: &[Rule] = &[
     },
 ];
 
-fn transfers(made: &Made<'_>) -> bool {
+fn transfers(made: &Invocation<'_>) -> bool {
     let copies = made.is(Family::Receive) || made.is(Family::Send);
     copies && made.is_about_client()
 }
 
-fn starts_nobody(seen: &Seen) -> Result<()> {
-    let (main, all) = (seen.main(), &seen.steps);
+fn starts_nobody(scene: &Recording) -> Result<()> {
+    let (main, all) = (scene.main(), &scene.steps);
     if let Some(step) = all.iter().find(|step| step.tid != main) {
-        bail!("there is {} beside it", seen.who(step.tid));
+        bail!("there is {} beside it", scene.who(step.tid));
     }
     Ok(())
 }
 
-fn answers_from_a_child(seen: &Seen) -> Result<()> {
-    seen.never(|made| made.step.pid == seen.main() && transfers(made))?;
-    let (copier, reply) = (seen.copier()?, seen.reply()?);
+fn answers_from_a_child(scene: &Recording) -> Result<()> {
+    scene.never(|made| made.step.pid == scene.main() && transfers(made))?;
+    let (copier, reply) = (scene.copier()?, scene.reply()?);
     ensure!(
-        copier.pid == reply.step.pid && reply.step.pid != seen.main(),
+        copier.pid == reply.step.pid && reply.step.pid != scene.main(),
         "{} receives, and {}",
-        seen.who(copier.tid),
-        seen.tell(&reply)
+        scene.who(copier.tid),
+        scene.tell(&reply)
     );
     Ok(())
 }
 
-fn parent_and_child_part(seen: &Seen) -> Result<()> {
-    let child = seen.copier()?.pid;
-    let first = seen.of_client().find(|it| it.is(Family::Receive));
+fn parent_and_child_part(scene: &Recording) -> Result<()> {
+    let child = scene.copier()?.pid;
+    let first = scene.of_client().find(|it| it.is(Family::Receive));
     let first = first.map(|made| made.step.at);
-    let closes = |made: &Made<'_>| made.call.name == "close";
-    let listener = seen.calls().any(|made| {
+    let closes = |made: &Invocation<'_>| made.call.name == "close";
+    let listener = scene.calls().any(|made| {
         let before = first.is_some_and(|first| made.step.at < first);
         let listens = matches!(made.call.role(), Some(Role::Listener(_)));
         closes(&made) && listens && made.step.pid == child && before
@@ -130,44 +131,43 @@ fn parent_and_child_part(seen: &Seen) -> Result<()> {
     ensure!(
         listener,
         "{} does not close the listener before it receives",
-        seen.who(child)
+        scene.who(child)
     );
-    let stream = seen.of_client().any(|made| {
-        let before = made.step.at < seen.marks.sending;
-        closes(&made) && made.step.pid == seen.main() && before
+    let stream = scene.of_client().any(|made| {
+        let before = made.step.at < scene.marks.sending;
+        closes(&made) && made.step.pid == scene.main() && before
     });
     ensure!(stream, "main does not close the stream that the child has");
     Ok(())
 }
 
-fn answers_from_its_own_thread(seen: &Seen) -> Result<()> {
-    let main = seen.main();
-    seen.never(|made| made.step.tid == main && transfers(made))?;
-    let (copier, reply) = (seen.copier()?, seen.reply()?);
+fn answers_from_its_own_thread(scene: &Recording) -> Result<()> {
+    let main = scene.main();
+    scene.never(|made| made.step.tid == main && transfers(made))?;
+    let (copier, reply) = (scene.copier()?, scene.reply()?);
     ensure!(
         copier.tid == reply.step.tid && copier.pid == main,
         "{} receives, and {}",
-        seen.who(copier.tid),
-        seen.tell(&reply)
+        scene.who(copier.tid),
+        scene.tell(&reply)
     );
     Ok(())
 }
 
-fn stays_with_its_loop(seen: &Seen) -> Result<()> {
-    let home = seen.copier()?.tid;
-    seen.never(|made| {
-        let accepts = made.is(Family::Accept)
-            && made.call.result.is_some_and(|fd| fd >= 0);
+fn stays_with_its_loop(scene: &Recording) -> Result<()> {
+    let home = scene.copier()?.tid;
+    scene.never(|made| {
+        let accepts = made.is(Family::Accept) && made.call.returns_at_least(0);
         (made.is_about_client() || accepts) && made.step.tid != home
     })
 }
 
-fn learns_by_completion(seen: &Seen) -> Result<()> {
-    let copied = seen.copier()?.until;
-    let learns = seen.scene().any(|step| match &step.deed {
+fn learns_by_completion(scene: &Recording) -> Result<()> {
+    let copied = scene.copier()?.until;
+    let learns = scene.with_client().any(|step| match &step.deed {
         Deed::Signal(signal, _) => {
             signal.code == SI_ASYNCIO
-                && step.tid == seen.main()
+                && step.tid == scene.main()
                 && copied.is_some_and(|copied| step.at > copied)
         }
         _ => false,

@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use anyhow::{Result, ensure};
 use lab::promises::WaitsIn::{Aio, Nothing, Receive};
 
-use super::seen::Seen;
 use super::{BOTH, EVERYONE, Rule, TCP, waits_for_readiness};
-use crate::decode::Family;
-use crate::roles::Role;
+use crate::call::Answer;
+use crate::calls::Family;
+use crate::role::Role;
+use crate::scene::Recording;
 use crate::steps::Deed;
 
 pub const RULES: &[Rule] = &[
@@ -18,14 +19,16 @@ pub const RULES: &[Rule] = &[
         transports: TCP,
         why: "a client's descriptor must not outlive an execve(2), and a flag \
               set later would come too late for a fork between the two",
-        check: |seen| accepts_with(seen, libc::SOCK_CLOEXEC, "SOCK_CLOEXEC"),
+        check: |scene| accepts_with(scene, libc::SOCK_CLOEXEC, "SOCK_CLOEXEC"),
     },
     Rule {
         name: "accepts_nonblocking",
         whose: |it| it.waits_in == Nothing || waits_for_readiness(it),
         transports: TCP,
         why: "who has others to serve must not wait in a client's call",
-        check: |seen| accepts_with(seen, libc::SOCK_NONBLOCK, "SOCK_NONBLOCK"),
+        check: |scene| {
+            accepts_with(scene, libc::SOCK_NONBLOCK, "SOCK_NONBLOCK")
+        },
     },
     Rule {
         name: "accepts_blocking",
@@ -47,10 +50,7 @@ pub const RULES: &[Rule] = &[
         whose: EVERYONE,
         transports: BOTH,
         why: "EBADF means that the program has lost track of its descriptors",
-        check: |seen| {
-            let badly = Some(-i64::from(libc::EBADF));
-            seen.never(|made| made.call.result == badly)
-        },
+        check: |scene| scene.never(|made| made.call.fails_with(libc::EBADF)),
     },
     Rule {
         name: "one_at_a_time",
@@ -69,66 +69,61 @@ pub const RULES: &[Rule] = &[
     },
 ];
 
-fn accepts_with(seen: &Seen, flag: i32, name: &str) -> Result<()> {
-    let accepts = || seen.calls().filter(|it| it.call.accept_flags.is_some());
+fn accepts_with(scene: &Recording, flag: i32, name: &str) -> Result<()> {
+    let accepts =
+        || scene.calls().filter(|it| it.call.accept_flags().is_some());
     ensure!(accepts().next().is_some(), "nobody accepts the client");
     for made in accepts() {
-        let flags = made.call.accept_flags.unwrap_or(0);
+        let flags = made.call.accept_flags().unwrap_or(0);
         ensure!(
             flags & flag as u64 != 0,
             "{}, without {name}",
-            seen.tell(&made)
+            scene.tell(&made)
         );
     }
     Ok(())
 }
 
-fn accepts_blocking(seen: &Seen) -> Result<()> {
+fn accepts_blocking(scene: &Recording) -> Result<()> {
     let nonblock = libc::SOCK_NONBLOCK as u64;
-    seen.never(|made| {
-        made.call.accept_flags.is_some_and(|flags| flags & nonblock != 0)
+    scene.never(|made| {
+        made.call.accept_flags().is_some_and(|flags| flags & nonblock != 0)
     })
 }
 
 /// Every process that has the descriptor closes it, or ends with it.
-fn closes_once(seen: &Seen) -> Result<()> {
+fn closes_once(scene: &Recording) -> Result<()> {
     let mut closed: BTreeMap<_, u32> = BTreeMap::new();
-    let accepted = |step: &super::seen::Made<'_>| {
-        step.is(Family::Accept) && step.call.result.is_some_and(|fd| fd >= 0)
-    };
-    for made in seen.calls().filter(accepted) {
-        closed.insert((made.step.pid, made.call.answers[0].to_string()), 0);
+    for step in scene.with_client() {
+        let accepted = match &step.deed {
+            Deed::Call(call) if call.family == Family::Accept => &call.answer,
+            Deed::Completed(done) if done.accepts() => &done.answer,
+            _ => continue,
+        };
+        if let Answer::Descriptor(client) = accepted {
+            closed.insert((step.pid, client.to_string()), 0);
+        }
     }
-    for step in seen.scene() {
-        match &step.deed {
-            Deed::Completed(done)
-                if done.operation == "accept" && done.result >= 0 =>
-            {
-                closed.insert((step.pid, done.outcome.clone()), 0);
-            }
-            Deed::Call(call) if call.name == "close" => {
-                if let Some(client @ Role::Client(_)) = call.role() {
-                    let place = (step.pid, client.to_string());
-                    *closed.entry(place).or_default() += 1;
-                }
-            }
-            _ => {}
+    for made in scene.calls().filter(|made| made.call.name == "close") {
+        if let Some(client @ Role::Client(_)) = made.call.role() {
+            let place = (made.step.pid, client.to_string());
+            *closed.entry(place).or_default() += 1;
         }
     }
     ensure!(!closed.is_empty(), "nobody accepts the client");
     for ((pid, client), times) in closed {
-        let who = seen.who(pid);
+        let who = scene.who(pid);
         ensure!(times == 1, "{who} closes {client} {times} times");
     }
     Ok(())
 }
 
-fn one_at_a_time(seen: &Seen) -> Result<()> {
+fn one_at_a_time(scene: &Recording) -> Result<()> {
     let mut serves = false;
-    for made in seen.calls() {
+    for made in scene.calls() {
         match (made.call.family, made.call.role()) {
             (Family::Accept, _) => {
-                ensure!(!serves, "{} meanwhile", seen.tell(&made));
+                ensure!(!serves, "{} meanwhile", scene.tell(&made));
                 serves = true;
             }
             (Family::Close, Some(Role::Client(_))) => serves = false,
@@ -138,16 +133,20 @@ fn one_at_a_time(seen: &Seen) -> Result<()> {
     Ok(())
 }
 
-fn asks_for_a_deadline(seen: &Seen) -> Result<()> {
-    let first = seen.of_client().find(|made| made.is(Family::Receive));
+fn asks_for_a_deadline(scene: &Recording) -> Result<()> {
+    let first = scene.of_client().find(|made| made.is(Family::Receive));
     let before = first.map(|made| made.step.at);
-    for option in ["SO_RCVTIMEO", "SO_SNDTIMEO"] {
-        let is_set = seen.of_client().any(|made| {
+    let options = [
+        (libc::SO_RCVTIMEO, "SO_RCVTIMEO"),
+        (libc::SO_SNDTIMEO, "SO_SNDTIMEO"),
+    ];
+    for (option, name) in options {
+        let is_set = scene.of_client().any(|made| {
             made.call.name == "setsockopt"
-                && made.call.arguments.ends_with(option)
+                && made.call.is_about_option(option)
                 && before.is_some_and(|at| made.step.at < at)
         });
-        ensure!(is_set, "no setsockopt(client, {option}) before it receives");
+        ensure!(is_set, "no setsockopt(client, {name}) before it receives");
     }
     Ok(())
 }

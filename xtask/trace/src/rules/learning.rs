@@ -5,11 +5,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use lab::promises::WaitsIn::{IoUringEnter, Signals};
 
-use super::seen::{Made, Seen};
+use super::invocation::Invocation;
 use super::{BOTH, Rule, TCP, UDP, waits_for_readiness};
-use crate::decode::Family;
-use crate::figure::Column;
-use crate::scene::Marks;
+use crate::calls::Family;
+use crate::figure::{Column, Learning};
+use crate::scene::Recording;
 use crate::steps::{Deed, Step, defers_copies, is_delivered};
 
 pub const RULES: &[Rule] = &[
@@ -48,72 +48,65 @@ pub const RULES: &[Rule] = &[
 ];
 
 /// The figure must say so, too.
-fn learns_when_its_wait_returns(seen: &Seen) -> Result<()> {
-    let copier = seen.copier()?;
-    let wait = seen
+fn learns_when_its_wait_returns(scene: &Recording) -> Result<()> {
+    let copier = scene.copier()?;
+    let wait = scene
         .in_silence()
         .find(|made| made.is(Family::Readiness) && made.step.tid == copier.tid);
     let wait = wait.with_context(|| {
-        format!("{} was in no wait when the data came", seen.who(copier.tid))
+        format!("{} was in no wait when the data came", scene.who(copier.tid))
     })?;
     let returned = wait.step.until.is_some_and(|until| until <= copier.at);
     ensure!(returned, "it receives before {} returns", wait.call.name);
-    if let Some(signal) = delivered(seen).next() {
-        let who = seen.who(signal.tid);
+    if let Some(signal) = delivered(scene).next() {
+        let who = scene.who(signal.tid);
         anyhow::bail!("a handler runs on {who}: nothing is blocked");
     }
-    let (steps, marks) = with_long_silence(seen);
-    let column = Column::new("", &steps, &marks);
-    let said = column.context("the figure shows no request")?.said;
-    let (waits, learns) = (
-        format!("waits in {}", wait.call.name),
-        format!("learns by the return of {}", wait.call.name),
-    );
+    let column = Column::new("", &with_long_silence(scene));
+    let account = column.context("the figure shows no request")?.account;
+    let call = wait.call.name;
+    let returns =
+        matches!(account.learns, Learning::Return(it, _) if it == call);
     ensure!(
-        said.waits == waits && said.learns.starts_with(&learns),
-        "the figure says otherwise: {}, {}",
-        said.waits,
-        said.learns
+        account.waits.main == Some(call) && returns,
+        "the figure says otherwise: {}",
+        account.sentences().join("; ")
     );
     Ok(())
 }
 
 /// The scene with a client that is silent for 100 ms more. For the suite it is
 /// silent for so short a time that the figure would see no wait.
-fn with_long_silence(seen: &Seen) -> (Vec<Step>, Marks) {
-    let sending = seen.marks.sending;
+fn with_long_silence(scene: &Recording) -> Recording {
+    let sending = scene.marks.sending;
     let earlier = |at: Duration| match at < sending {
         true => at.saturating_sub(Duration::from_millis(100)),
         false => at,
     };
-    let moved = |step: &Step| Step {
-        at: earlier(step.at),
-        until: step.until.map(earlier),
-        ..step.clone()
-    };
-    let marks = Marks {
-        connecting: earlier(seen.marks.connecting),
-        connected: earlier(seen.marks.connected),
-        ..seen.marks
-    };
-    (seen.steps.iter().map(moved).collect(), marks)
+    let mut scene = scene.clone();
+    for step in &mut scene.steps {
+        step.at = earlier(step.at);
+        step.until = step.until.map(earlier);
+    }
+    scene.marks.connecting = earlier(scene.marks.connecting);
+    scene
 }
 
 /// Signals about sockets that interrupted the server.
-fn delivered(seen: &Seen) -> impl Iterator<Item = &Step> {
-    seen.scene().filter(|step| {
+fn delivered(scene: &Recording) -> impl Iterator<Item = &Step> {
+    scene.with_client().filter(|step| {
         let about = matches!(step.deed, Deed::Signal(_, Some(_)));
-        about && is_delivered(&seen.steps, step)
+        about && is_delivered(&scene.steps, step)
     })
 }
 
-fn learns_by_signal(seen: &Seen) -> Result<()> {
-    let copier = seen.copier()?;
-    let socket = Made::of(copier).and_then(|made| made.call.role());
-    let learns = seen.scene().any(|step| match &step.deed {
+fn learns_by_signal(scene: &Recording) -> Result<()> {
+    let copier = scene.copier()?;
+    let socket = Invocation::of(copier).and_then(|made| made.call.role());
+    let learns = scene.with_client().any(|step| match &step.deed {
         Deed::Signal(_, role) => {
             role.as_ref() == socket
-                && step.at >= seen.marks.sending
+                && step.at >= scene.marks.sending
                 && step.at <= copier.at
         }
         _ => false,
@@ -121,31 +114,31 @@ fn learns_by_signal(seen: &Seen) -> Result<()> {
     ensure!(
         learns,
         "{} receives the request, and no signal has named its socket",
-        seen.who(copier.tid)
+        scene.who(copier.tid)
     );
     Ok(())
 }
 
 /// At start-up the program sends itself the signal, outside of ppoll(2).
-fn handler_runs_inside_the_wait(seen: &Seen) -> Result<()> {
+fn handler_runs_inside_the_wait(scene: &Recording) -> Result<()> {
     let is_delivered = |step: &&Step| match &step.deed {
         Deed::Signal(signal, _) => {
-            signal.number == libc::SIGUSR1 && is_delivered(&seen.steps, step)
+            signal.number == libc::SIGUSR1 && is_delivered(&scene.steps, step)
         }
         _ => false,
     };
     let mut handled = 0;
-    for signal in seen.steps.iter().filter(is_delivered) {
-        let before = seen
+    for signal in scene.steps.iter().filter(is_delivered) {
+        let before = scene
             .steps
             .iter()
             .filter(|step| step.tid == signal.tid && step.at < signal.at);
-        let mut calls = before.filter_map(Made::of);
+        let mut calls = before.filter_map(Invocation::of);
         let last = calls.next_back().context("no call is interrupted")?;
         ensure!(
             last.is(Family::Readiness),
             "a signal interrupts {} after {}",
-            seen.who(signal.tid),
+            scene.who(signal.tid),
             last.call.name
         );
         handled += 1;
@@ -154,20 +147,20 @@ fn handler_runs_inside_the_wait(seen: &Seen) -> Result<()> {
     Ok(())
 }
 
-fn copies_inside_enter(seen: &Seen) -> Result<()> {
+fn copies_inside_enter(scene: &Recording) -> Result<()> {
     ensure!(
-        defers_copies(&seen.steps),
+        defers_copies(&scene.steps),
         "io_uring_setup is called without IORING_SETUP_DEFER_TASKRUN"
     );
-    seen.never(|made| made.is(Family::Receive) && made.is_about_client())?;
+    scene.never(|made| made.is(Family::Receive) && made.is_about_client())?;
     let mut received = 0;
-    for step in seen.scene() {
+    for step in scene.with_client() {
         let Deed::Completed(done) = &step.deed else { continue };
-        if done.operation.starts_with("recv") {
+        if done.receives() {
             ensure!(
                 done.inside,
                 "{} of {} is complete before io_uring_enter is called",
-                done.operation,
+                done.operation.name,
                 done.role
             );
             received += 1;

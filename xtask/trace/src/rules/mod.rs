@@ -1,11 +1,11 @@
-//! What a model promises of its system calls, as rules with reasons. A
+//! Promises of a model about its system calls, as rules with reasons. A
 //! transcript says what is; a rule says what must be, whatever else changes.
 
 mod answers;
 mod connections;
+mod invocation;
 mod learning;
 mod registrations;
-mod seen;
 #[cfg(test)]
 mod tests;
 mod waits;
@@ -13,7 +13,8 @@ mod waits;
 use anyhow::{Context, Result};
 use lab::model::Transport;
 use lab::promises::Promises;
-pub use seen::Seen;
+
+use crate::scene::Recording;
 
 /// One rule.
 #[derive(Clone, Copy, Debug)]
@@ -21,17 +22,17 @@ pub struct Rule {
     pub name: &'static str,
     /// Who has to keep it: those who promise this.
     pub whose: fn(&Promises) -> bool,
-    /// What it is about.
+    /// The transports that it is about.
     pub transports: &'static [Transport],
     /// The reason; a failure says it first.
     pub why: &'static str,
-    check: fn(&Seen) -> Result<()>,
+    check: fn(&Recording) -> Result<()>,
 }
 
 impl Rule {
     /// Fails with the reason, and with what was seen that is against it.
-    pub fn check(&self, seen: &Seen) -> Result<()> {
-        (self.check)(seen).context(self.why)
+    pub fn check(&self, scene: &Recording) -> Result<()> {
+        (self.check)(scene).context(self.why)
     }
 }
 

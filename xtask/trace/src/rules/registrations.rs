@@ -1,14 +1,16 @@
-//! What a model registers, and what it hands over to the kernel.
+//! Rules about what a model registers and hands over to the kernel.
 
 use anyhow::{Result, ensure};
 use lab::promises::Reports::{Edge, Level, Oneshot};
 use lab::promises::WaitsIn::IoUringEnter;
 use lab::promises::{Promises, Reports, WaitsIn};
 
-use super::seen::{Made, Seen};
+use super::invocation::Invocation;
 use super::{BOTH, Rule, TCP};
-use crate::decode::Family;
-use crate::roles::Role;
+use crate::call::Registration;
+use crate::calls::Family;
+use crate::role::Role;
+use crate::scene::Recording;
 use crate::steps::Deed;
 
 pub const RULES: &[Rule] = &[
@@ -24,11 +26,10 @@ pub const RULES: &[Rule] = &[
         whose: |it| in_epoll(it, Level),
         transports: TCP,
         why: "a socket is reported whenever it is ready",
-        check: |seen| {
-            seen.never(|made| {
-                let how = &made.call.arguments;
-                let other = ["EPOLLET", "EPOLLONESHOT"];
-                registers(made) && other.iter().any(|it| how.contains(it))
+        check: |scene| {
+            let other = libc::EPOLLET | libc::EPOLLONESHOT;
+            scene.never(|made| {
+                registration(made).is_some_and(|how| how.asks_for(other))
             })
         },
     },
@@ -37,9 +38,10 @@ pub const RULES: &[Rule] = &[
         whose: |it| in_epoll(it, Edge),
         transports: TCP,
         why: "a socket is reported when something new has happened",
-        check: |seen| {
-            seen.never(|made| {
-                registers(made) && !made.call.arguments.contains("EPOLLET")
+        check: |scene| {
+            scene.never(|made| {
+                registration(made)
+                    .is_some_and(|how| !how.asks_for(libc::EPOLLET))
             })
         },
     },
@@ -88,45 +90,42 @@ fn in_epoll(promises: &Promises, reports: Reports) -> bool {
     promises.waits_in == WaitsIn::EpollWait && promises.reports == Some(reports)
 }
 
-fn about_client(made: &Made<'_>) -> bool {
-    made.call.name == "epoll_ctl"
-        && made.call.roles.iter().any(|it| matches!(it, Role::Client(_)))
-}
-
 /// Adds a client to a set, or changes what is known of it there.
-fn registers(made: &Made<'_>) -> bool {
-    about_client(made) && !made.call.arguments.contains(", remove ")
+fn registration<'a>(made: &Invocation<'a>) -> Option<&'a Registration> {
+    let how = made.call.registration()?;
+    let is_client = matches!(how.role, Role::Client(_));
+    (is_client && how.operation != libc::EPOLL_CTL_DEL).then_some(how)
 }
 
-fn registers_once(seen: &Seen) -> Result<()> {
-    let all: Vec<_> = seen.calls().filter(registers).collect();
+fn registers_once(scene: &Recording) -> Result<()> {
+    let calls = scene.calls();
+    let all: Vec<_> = calls.filter(|it| registration(it).is_some()).collect();
     ensure!(!all.is_empty(), "no epoll_ctl adds the client");
     if let Some(again) = all.get(1) {
-        anyhow::bail!("{} again", seen.tell(again));
+        anyhow::bail!("{} again", scene.tell(again));
     }
     Ok(())
 }
 
-fn rearms(seen: &Seen) -> Result<()> {
+fn rearms(scene: &Recording) -> Result<()> {
     let mut disarmed: Vec<&Role> = Vec::new();
     let mut reports = 0;
-    for made in seen.calls() {
+    for made in scene.calls() {
         let call = made.call;
-        if registers(&made) {
+        if let Some(how) = registration(&made) {
             ensure!(
-                call.arguments.contains("EPOLLONESHOT"),
+                how.asks_for(libc::EPOLLONESHOT),
                 "{}, without EPOLLONESHOT",
-                seen.tell(&made)
+                scene.tell(&made)
             );
-            disarmed.retain(|role| !call.roles.contains(role));
+            disarmed.retain(|role| **role != how.role);
         } else if call.family == Family::Close {
-            disarmed.retain(|role| !call.roles.contains(role));
+            disarmed.retain(|role| Some(*role) != call.role());
         } else if call.family == Family::Readiness {
             if let Some(client) = disarmed.first() {
                 anyhow::bail!("{client} was reported and not armed again");
             }
-            let clients =
-                call.answers.iter().filter(|it| it.carries_requests());
+            let clients = call.answers().filter(|it| it.carries_requests());
             disarmed.extend(clients);
             reports += disarmed.len();
         }
@@ -136,28 +135,28 @@ fn rearms(seen: &Seen) -> Result<()> {
 }
 
 /// The last call before a wait has found less than it had room for.
-fn reads_until_empty(seen: &Seen) -> Result<()> {
-    let copier = seen.copier()?.tid;
+fn reads_until_empty(scene: &Recording) -> Result<()> {
+    let copier = scene.copier()?.tid;
     let mut full = None;
-    for made in seen.calls().filter(|made| made.step.tid == copier) {
+    for made in scene.calls().filter(|made| made.step.tid == copier) {
         let waits = matches!(made.call.family, Family::Readiness);
         if made.is(Family::Receive) && made.is_about_client() {
-            let room = made.call.arguments.split(", ").nth(1);
-            let room = room.and_then(|room| room.parse().ok());
-            full = room.filter(|room| made.call.result == Some(*room));
+            let room = made.call.room();
+            let count = made.call.answer.bytes();
+            full = room.filter(|room| *room == count);
         } else if let (true, Some(room)) = (waits, full) {
             anyhow::bail!(
                 "a receive has brought all {room} bytes that it had room for, \
                  and {} without another",
-                seen.tell(&made)
+                scene.tell(&made)
             );
         }
     }
     Ok(())
 }
 
-fn transfers_are_operations(seen: &Seen) -> Result<()> {
-    seen.never(|made| {
+fn transfers_are_operations(scene: &Recording) -> Result<()> {
+    scene.never(|made| {
         let about = made.call.role();
         let listens = matches!(about, Some(Role::Listener(_)));
         let transfers =
@@ -165,26 +164,26 @@ fn transfers_are_operations(seen: &Seen) -> Result<()> {
         transfers && made.is_about_client()
             || made.is(Family::Accept) && listens
     })?;
-    let copier = seen.copier()?;
+    let copier = scene.copier()?;
     ensure!(
         matches!(copier.deed, Deed::Completed(_)),
         "{} receives the request itself",
-        seen.who(copier.tid)
+        scene.who(copier.tid)
     );
     Ok(())
 }
 
-fn one_call_a_round(seen: &Seen) -> Result<()> {
-    let (first, last) = (seen.marks.sending, seen.marks.answered);
-    seen.never(|made| {
+fn one_call_a_round(scene: &Recording) -> Result<()> {
+    let (first, last) = (scene.marks.sending, scene.marks.answered);
+    scene.never(|made| {
         (first..last).contains(&made.step.at) && !made.is(Family::Ring)
     })
 }
 
-fn one_receive(seen: &Seen) -> Result<()> {
-    let handed = seen.calls().flat_map(|made| &made.call.submitted);
-    let receives = handed.filter(|(name, role)| {
-        name.starts_with("recv") && role.carries_requests()
+fn one_receive(scene: &Recording) -> Result<()> {
+    let handed = scene.calls().flat_map(|made| &made.call.submitted);
+    let receives = handed.filter(|it| {
+        it.operation.family == Family::Receive && it.role.carries_requests()
     });
     let times = receives.count();
     ensure!(times == 1, "it was handed over {times} times");

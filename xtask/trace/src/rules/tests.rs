@@ -1,8 +1,7 @@
 //! Each rule with a scene in which it holds, and one in which it does not.
 
-use super::{Rule, Seen, rules};
-use crate::script::script;
-use crate::tape::marks;
+use super::{Rule, rules};
+use crate::script::recording;
 
 /// A rule, a scene in which it holds, what is changed in it (from, to), and a
 /// part of what is said then.
@@ -273,10 +272,6 @@ const ROWS: &[Row] = &[
         "no signal has reported the completion to main"),
 ];
 
-fn seen(text: &str) -> Seen {
-    Seen { steps: script(text), marks: marks() }
-}
-
 fn rule(name: &str) -> &'static Rule {
     rules().find(|rule| rule.name == name).unwrap()
 }
@@ -285,12 +280,12 @@ fn rule(name: &str) -> &'static Rule {
 fn each_rule_holds_and_fails() {
     for (name, scene, (from, to), expected) in ROWS {
         let rule = rule(name);
-        if let Err(error) = rule.check(&seen(scene)) {
+        if let Err(error) = rule.check(&recording(scene)) {
             panic!("{name} does not hold: {error:#}");
         }
         assert!(scene.contains(from), "{name}: {from} is not in its scene");
         let changed = scene.replacen(from, to, 1);
-        let Err(error) = rule.check(&seen(&changed)) else {
+        let Err(error) = rule.check(&recording(&changed)) else {
             panic!("{name} holds though {from:?} became {to:?}");
         };
         let error = format!("{error:#}");

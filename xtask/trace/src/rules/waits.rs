@@ -6,11 +6,11 @@ use lab::promises::WaitsIn::{
     EpollWait, IoUringEnter, Nothing, Poll, Receive, Select, Signals,
 };
 
-use super::seen::{Made, Seen};
+use super::invocation::Invocation;
 use super::{BOTH, Rule, TCP, waits_for_readiness};
-use crate::decode::Family;
-use crate::roles::Role;
-use crate::transcript::name;
+use crate::calls::Family;
+use crate::role::Role;
+use crate::scene::Recording;
 
 pub const RULES: &[Rule] = &[
     Rule {
@@ -25,7 +25,7 @@ pub const RULES: &[Rule] = &[
         whose: |it| it.waits_in == Receive && it.answers != OwnProcess,
         transports: BOTH,
         why: "a thread that waits inside its transfers has nothing to ask",
-        check: |seen| seen.never(|made| made.is(Family::Readiness)),
+        check: |scene| scene.never(|made| made.is(Family::Readiness)),
     },
     Rule {
         name: "child_asks_no_readiness",
@@ -33,9 +33,9 @@ pub const RULES: &[Rule] = &[
         transports: BOTH,
         why: "a child waits inside its transfers and has nothing to ask; the \
               parent, which has no client, asks",
-        check: |seen| {
-            seen.never(|made| {
-                made.is(Family::Readiness) && made.step.pid != seen.main()
+        check: |scene| {
+            scene.never(|made| {
+                made.is(Family::Readiness) && made.step.pid != scene.main()
             })
         },
     },
@@ -51,14 +51,14 @@ pub const RULES: &[Rule] = &[
         whose: |it| it.waits_in == Select,
         transports: BOTH,
         why: "one select(2) waits for all sockets, and nothing else waits",
-        check: |seen| waits_in(seen, "select"),
+        check: |scene| waits_in(scene, "select"),
     },
     Rule {
         name: "waits_in_poll",
         whose: |it| it.waits_in == Poll,
         transports: BOTH,
         why: "one poll(2) waits for all sockets, and nothing else waits",
-        check: |seen| waits_in(seen, "poll"),
+        check: |scene| waits_in(scene, "poll"),
     },
     Rule {
         name: "waits_in_epoll",
@@ -66,7 +66,7 @@ pub const RULES: &[Rule] = &[
         transports: BOTH,
         why: "one epoll_wait(2) waits for all sockets, and no other call that \
               asks for readiness is made",
-        check: |seen| waits_in(seen, "epoll_wait"),
+        check: |scene| waits_in(scene, "epoll_wait"),
     },
     Rule {
         name: "names_all_sockets",
@@ -88,43 +88,43 @@ pub const RULES: &[Rule] = &[
         whose: |it| it.waits_in == IoUringEnter || waits_for_readiness(it),
         transports: BOTH,
         why: "who waits in one client's call leaves the others waiting",
-        check: |seen| {
-            let sending = seen.marks.sending;
-            seen.never(|made| is_transfer(made) && made.spans(sending))
+        check: |scene| {
+            let sending = scene.marks.sending;
+            scene.never(|made| is_transfer(made) && made.spans(sending))
         },
     },
 ];
 
-fn is_transfer(made: &Made<'_>) -> bool {
+fn is_transfer(made: &Invocation<'_>) -> bool {
     let transfers =
         [Family::Receive, Family::Send, Family::Accept].map(|it| made.is(it));
     transfers.contains(&true)
 }
 
-fn waits_in_the_transfer(seen: &Seen) -> Result<()> {
-    let copier = seen.copier()?;
-    let made = Made::of(copier);
-    let waited = made.is_some_and(|made| made.spans(seen.marks.sending));
+fn waits_in_the_transfer(scene: &Recording) -> Result<()> {
+    let copier = scene.copier()?;
+    let made = Invocation::of(copier);
+    let waited = made.is_some_and(|made| made.spans(scene.marks.sending));
     ensure!(
         waited,
         "{} was in no receive when the request came; it asked afterwards",
-        seen.who(copier.tid)
+        scene.who(copier.tid)
     );
     Ok(())
 }
 
-fn never_waits(seen: &Seen) -> Result<()> {
-    seen.never(|made| match made.call.family {
+fn never_waits(scene: &Recording) -> Result<()> {
+    scene.never(|made| match made.call.family {
         Family::Readiness | Family::Signals | Family::Ring => true,
         Family::Sleep => true,
-        Family::Thread => made.call.arguments == "wait",
+        Family::Thread => made.call.waits_for_thread(),
         _ => false,
     })?;
     // A receive that waits would be the only one.
-    let silent = (seen.marks.connecting, seen.marks.sending);
-    let empty = seen.of_client().filter(|made| {
+    let silent = (scene.marks.connecting, scene.marks.sending);
+    let empty = scene.of_client().filter(|made| {
         made.is(Family::Receive)
-            && made.call.result == Some(-i64::from(libc::EAGAIN))
+            && made.call.fails_with(libc::EAGAIN)
             && made.step.at > silent.0
             && made.step.at < silent.1
     });
@@ -137,37 +137,37 @@ fn never_waits(seen: &Seen) -> Result<()> {
 }
 
 /// The thread that serves waits in one call, which the others may share.
-fn waits_in(seen: &Seen, own: &str) -> Result<()> {
-    seen.never(|made| {
-        let other = made.is(Family::Readiness) && name(made.call) != own;
+fn waits_in(scene: &Recording, own: &str) -> Result<()> {
+    scene.never(|made| {
+        let other = made.is(Family::Readiness) && made.call.general != own;
         // A main thread that serves nobody may wait for signals as it likes.
-        let serves = seen.of_client().any(|it| it.step.tid == made.step.tid);
+        let serves = scene.of_client().any(|it| it.step.tid == made.step.tid);
         let elsewhere = made.is(Family::Signals) || made.is(Family::Sleep);
         serves && (other || elsewhere)
     })?;
-    let there = seen.in_silence().any(|made| name(made.call) == own);
+    let there = scene.in_silence().any(|made| made.call.general == own);
     ensure!(there, "while the client was silent, nobody was in {own}");
     Ok(())
 }
 
-fn names_all_sockets(seen: &Seen) -> Result<()> {
+fn names_all_sockets(scene: &Recording) -> Result<()> {
     let mut clients: Vec<&Role> = Vec::new();
-    for made in seen.calls() {
+    for made in scene.calls() {
         let call = made.call;
         match call.family {
-            Family::Accept => clients.extend(&call.answers),
+            Family::Accept => clients.extend(call.answers()),
             Family::Close => clients.retain(|it| Some(*it) != call.role()),
             Family::Readiness => {
                 for client in &clients {
                     ensure!(
-                        call.roles.contains(client),
+                        call.roles().any(|role| role == *client),
                         "{}, without {client}",
-                        seen.tell(&made)
+                        scene.tell(&made)
                     );
                 }
                 let listens =
-                    call.roles.iter().any(|it| matches!(it, Role::Listener(_)));
-                ensure!(listens, "{}, without listener", seen.tell(&made));
+                    call.roles().any(|it| matches!(it, Role::Listener(_)));
+                ensure!(listens, "{}, without listener", scene.tell(&made));
             }
             _ => {}
         }
@@ -175,14 +175,14 @@ fn names_all_sockets(seen: &Seen) -> Result<()> {
     Ok(())
 }
 
-fn waits_for_signals_only(seen: &Seen) -> Result<()> {
-    seen.never(|made| {
+fn waits_for_signals_only(scene: &Recording) -> Result<()> {
+    scene.never(|made| {
         let only = |role: &Role| matches!(role, Role::Signals(_));
-        made.is(Family::Readiness) && !made.call.roles.iter().all(only)
+        made.is(Family::Readiness) && !made.call.roles().all(only)
     })?;
-    let waits = |made: Made<'_>| made.is(Family::Readiness);
+    let waits = |made: Invocation<'_>| made.is(Family::Readiness);
     ensure!(
-        seen.in_silence().any(waits),
+        scene.in_silence().any(waits),
         "while the client was silent, nobody waited for signals"
     );
     Ok(())

@@ -5,22 +5,25 @@ use std::time::Duration;
 use Side::{Client, Server};
 
 use super::frames::{datagram, ends, ends_of_ipv6, segment};
-use crate::call::{Call, Kind};
+use crate::call::{Call, CallKind, Origin};
 use crate::capture::Frame;
 use crate::ladder::{self, Notes};
 use crate::packet::{Ends, Packet, Side};
-use crate::story::{self, Moment, What};
+use crate::story::{self, Moment, MomentKind};
 
 /// A call of either side's only thread, from one microsecond to another.
 fn call(
     side: Side,
     (begun, ended): (u64, u64),
-    kind: Kind,
+    kind: CallKind,
     (text, result): (&str, &str),
 ) -> Call {
     Call {
         side,
-        thread: side as u32,
+        origin: match side {
+            Client => Origin::Client,
+            Server => Origin::Thread(1),
+        },
         kind,
         name: text.split('(').next().unwrap().to_owned(),
         text: text.to_owned(),
@@ -50,7 +53,7 @@ fn draw_in(
     text
 }
 
-/// What is the same in all conversations: the handshake, the request, and the
+/// Begins a conversation as all do: the handshake, the request, and the
 /// reply that comes 50 ms later, with an acknowledgement before it.
 fn beginning(ends: &Ends) -> (Vec<Frame>, Vec<Call>) {
     let segment = |at, flags, payload| segment(ends, at, flags, payload);
@@ -64,17 +67,27 @@ fn beginning(ends: &Ends) -> (Vec<Frame>, Vec<Call>) {
         segment((110_020, Client), (".", 7, 8), b""),
     ];
     let calls = vec![
-        call(Server, (0, 300), Kind::Accept, ("accept4(listener)", "client 1")),
-        call(Client, (5, 40), Kind::Connect, ("connect(server)", "0")),
-        call(Client, (60_000, 60_020), Kind::Send(6), ("send()", "6")),
-        call(Server, (320, 60_100), Kind::Receive(6), ("recv(client 1)", "6")),
+        call(
+            Server,
+            (0, 300),
+            CallKind::Accept,
+            ("accept4(listener)", "client 1"),
+        ),
+        call(Client, (5, 40), CallKind::Connect, ("connect(server)", "0")),
+        call(Client, (60_000, 60_020), CallKind::Send(6), ("send()", "6")),
+        call(
+            Server,
+            (320, 60_100),
+            CallKind::Receive(6),
+            ("recv(client 1)", "6"),
+        ),
         call(
             Server,
             (110_000, 110_015),
-            Kind::Send(7),
+            CallKind::Send(7),
             ("send(client 1)", "7"),
         ),
-        call(Client, (60_030, 110_100), Kind::Receive(7), ("recv()", "7")),
+        call(Client, (60_030, 110_100), CallKind::Receive(7), ("recv()", "7")),
     ];
     (frames, calls)
 }
@@ -91,16 +104,21 @@ fn a_connection_that_the_client_ends() {
     ]);
     let shutdown = ("shutdown(SHUT_WR)", "0");
     calls.extend([
-        call(Client, (170_000, 170_015), Kind::Shutdown, shutdown),
+        call(Client, (170_000, 170_015), CallKind::Shutdown, shutdown),
         call(
             Server,
             (110_200, 170_100),
-            Kind::Receive(0),
+            CallKind::Receive(0),
             ("recv(client 1)", "0"),
         ),
-        call(Server, (220_000, 220_030), Kind::Close, ("close(client 1)", "0")),
-        call(Client, (170_020, 220_040), Kind::Receive(0), ("recv()", "0")),
-        call(Client, (220_050, 220_060), Kind::Close, ("close()", "0")),
+        call(
+            Server,
+            (220_000, 220_030),
+            CallKind::Close,
+            ("close(client 1)", "0"),
+        ),
+        call(Client, (170_020, 220_040), CallKind::Receive(0), ("recv()", "0")),
+        call(Client, (220_050, 220_060), CallKind::Close, ("close()", "0")),
     ]);
     assert_eq!("\n".to_owned() + &draw(&frames, &ends, &calls), CLIENT_ENDS);
 }
@@ -178,7 +196,12 @@ fn a_reset() {
     let ends = ends();
     let (mut frames, mut calls) = beginning(&ends);
     frames.push(segment(&ends, (170_010, Client), ("R.", 7, 8), b""));
-    calls.push(call(Client, (170_000, 170_020), Kind::Close, ("close()", "0")));
+    calls.push(call(
+        Client,
+        (170_000, 170_020),
+        CallKind::Close,
+        ("close()", "0"),
+    ));
     let text = "\n".to_owned() + &draw(&frames, &ends, &calls);
     assert!(text.ends_with(RESET), "{text}");
 }
@@ -199,8 +222,8 @@ fn datagrams() {
         datagram(&ends, (110, Server), b"+PONG\r\n"),
     ];
     let calls = [
-        call(Client, (0, 20), Kind::Send(6), ("sendto(server)", "6")),
-        call(Client, (30, 130), Kind::Receive(7), ("recvfrom()", "7")),
+        call(Client, (0, 20), CallKind::Send(6), ("sendto(server)", "6")),
+        call(Client, (30, 130), CallKind::Receive(7), ("recvfrom()", "7")),
     ];
     assert_eq!("\n".to_owned() + &draw(&frames, &ends, &calls), DATAGRAMS);
 }
@@ -264,15 +287,15 @@ fn notes_stand_beside_it_where_there_is_room() {
     assert!(wide.contains(note), "{wide}");
 }
 
-/// What the ladder shows, in its order, in short.
+/// The entries of a ladder, in its order, in short.
 fn order(frames: &[Frame], ends: &Ends, calls: &[Call]) -> Vec<String> {
     let packets = frames.iter().filter_map(|f| Packet::parse(f, ends));
     let moments = story::tell(packets.collect(), calls.to_vec());
     let name = |moment: &Moment| match &moment.what {
-        What::Packet(packet) => format!("{:?}", packet.from),
-        What::Begins(call) => format!("{} ...", call.text),
-        What::Returns(call) => format!("... {}", call.text),
-        What::Passes(call) => call.text.clone(),
+        MomentKind::Packet(packet) => format!("{:?}", packet.from),
+        MomentKind::Begins(call) => format!("{} ...", call.text),
+        MomentKind::Returns(call) => format!("... {}", call.text),
+        MomentKind::Passes(call) => call.text.clone(),
     };
     moments.iter().map(name).collect()
 }
@@ -313,9 +336,14 @@ fn a_cause_comes_first_whatever_the_clocks_say() {
             segment(&ends, (packet_at, Server), ("P.", 1, 7), b"+PONG\r\n"),
         ];
         let calls = [
-            call(Server, (3, 8), Kind::Receive(6), ("recv", "6")),
-            call(Server, (call_at, call_at + 4), Kind::Send(7), ("send", "7")),
-            call(Client, (12, 14), Kind::Receive(7), ("read", "7")),
+            call(Server, (3, 8), CallKind::Receive(6), ("recv", "6")),
+            call(
+                Server,
+                (call_at, call_at + 4),
+                CallKind::Send(7),
+                ("send", "7"),
+            ),
+            call(Client, (12, 14), CallKind::Receive(7), ("read", "7")),
         ];
         let order = order(&frames, &ends, &calls);
         let place = |name: &str| {
@@ -338,6 +366,6 @@ fn a_cause_comes_first_whatever_the_clocks_say() {
 fn what_no_clock_explains_stays_as_it_was_seen() {
     let ends = ends();
     let frames = [segment(&ends, (10, Client), ("P.", 1, 1), b"PING\r\n")];
-    let late = call(Client, (5_000, 6_000), Kind::Send(6), ("send", "6"));
+    let late = call(Client, (5_000, 6_000), CallKind::Send(6), ("send", "6"));
     assert_eq!(order(&frames, &ends, &[late]), ["Client", "send"]);
 }

@@ -1,32 +1,34 @@
 //! Conversations on this machine's loopback, as a packet socket sees them.
 
-use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::net::{Ipv4Addr, Ipv6Addr, Shutdown};
+use std::io::Read as _;
+use std::io::Write as _;
+use std::net::{
+    IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream,
+    UdpSocket,
+};
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
 use Side::{Client, Server};
 use anyhow::anyhow;
-use lab::Unsupported;
 use lab::model::Transport;
-use lab::process;
+use lab::{Unsupported, process};
 use nix::unistd::Pid;
+use trace::host::{Host, Tracing};
 
 use crate::afterwards::{self, Half};
-use crate::call::{Call, Kind};
+use crate::call::{Call, CallKind};
 use crate::capture::Capture;
 use crate::client::{self, End};
-use crate::host::Host;
 use crate::packet::{Packet, Side};
-use crate::story::{self, What};
+use crate::story::{self, MomentKind};
 
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
-/// What was seen of a conversation.
-struct Seen {
+/// A conversation, as it was seen.
+struct Conversation {
     packets: Vec<Packet>,
     calls: Vec<Call>,
     halves: Vec<Half>,
@@ -66,7 +68,7 @@ fn serve(listener: TcpListener) {
     }
 }
 
-/// What belongs to another port, while others talk.
+/// Talks at another port, while others talk.
 fn chat() {
     let listener = TcpListener::bind((V4, 0)).unwrap();
     let mut stream =
@@ -76,7 +78,7 @@ fn chat() {
     other.read_exact(&mut [0; 8]).unwrap();
 }
 
-fn converse(test: &str, address: IpAddr, end: End) -> Option<Seen> {
+fn converse(test: &str, address: IpAddr, end: End) -> Option<Conversation> {
     let capture = open(test)?;
     let listener = match TcpListener::bind((address, 0)) {
         Ok(listener) => listener,
@@ -98,10 +100,10 @@ fn converse(test: &str, address: IpAddr, end: End) -> Option<Seen> {
     assert_eq!(packets.len(), frames.len(), "the filter lets others in");
     assert_eq!(capture.dropped().unwrap(), 0);
     let halves = afterwards::look(&ends).unwrap();
-    Some(Seen { packets, calls, halves })
+    Some(Conversation { packets, calls, halves })
 }
 
-/// What must be there: who sends what. A segment that only acknowledges may be
+/// Lists who sends what, as it must be. A segment that only acknowledges may be
 /// there or not, TCP leaves that open, but for the handshake's.
 fn said(packets: &[Packet]) -> Vec<String> {
     let mut said = Vec::new();
@@ -145,36 +147,37 @@ fn check_numbers(packets: &[Packet]) {
 }
 
 /// That each call stands where its packet puts it.
-fn check_order(seen: &Seen) {
+fn check_order(seen: &Conversation) {
     let moments = story::tell(seen.packets.clone(), seen.calls.clone());
-    let place = |what: &dyn Fn(&What) -> bool| {
+    let place = |what: &dyn Fn(&MomentKind) -> bool| {
         let place = moments.iter().position(|moment| what(&moment.what));
         place.unwrap_or_else(|| panic!("not in {moments:?}"))
     };
     // A call in which nothing happens has one place for both.
-    let begins = |kind: Kind| {
+    let begins = |kind: CallKind| {
         place(&|what| {
-            matches!(what, What::Begins(call) | What::Passes(call)
+            matches!(what, MomentKind::Begins(call) | MomentKind::Passes(call)
                 if call.kind == kind)
         })
     };
-    let returns = |kind: Kind| {
+    let returns = |kind: CallKind| {
         place(&|what| {
-            matches!(what, What::Returns(call) | What::Passes(call)
+            matches!(what, MomentKind::Returns(call) | MomentKind::Passes(call)
                 if call.kind == kind)
         })
     };
     let packet = |from: Side, is: fn(&Packet) -> bool| {
-        place(
-            &|what| matches!(what, What::Packet(p) if p.from == from && is(p)),
-        )
+        place(&|what| match what {
+            MomentKind::Packet(packet) => packet.from == from && is(packet),
+            _ => false,
+        })
     };
     let [syn, answer] = [Client, Server].map(|s| packet(s, Packet::is_syn));
-    assert!(begins(Kind::Connect) < syn && syn < answer);
-    assert!(answer < returns(Kind::Connect));
+    assert!(begins(CallKind::Connect) < syn && syn < answer);
+    assert!(answer < returns(CallKind::Connect));
     let carries = |packet: &Packet| !packet.payload.is_empty();
-    assert!(begins(Kind::Send(6)) < packet(Client, carries));
-    assert!(packet(Server, carries) < returns(Kind::Receive(7)));
+    assert!(begins(CallKind::Send(6)) < packet(Client, carries));
+    assert!(packet(Server, carries) < returns(CallKind::Receive(7)));
 }
 
 const HANDSHAKE_AND_PING: [&str; 5] = [
@@ -282,7 +285,8 @@ fn what_finds_no_room_is_counted() {
 fn host(script: &str) -> anyhow::Result<Host> {
     let arguments = ["-c".to_owned(), script.to_owned()];
     let shell = Path::new("/bin/sh");
-    Host::start(shell, &arguments, Transport::Tcp, "127.0.0.1:0")
+    let socket = (Transport::Tcp, "127.0.0.1:0");
+    Host::start(shell, &arguments, socket, Tracing::Optional)
 }
 
 /// Orphans that were killed are init's to reap, which takes it a moment.

@@ -1,35 +1,28 @@
-//! A scene that was played, as rules ask about it.
+//! Questions of the rules about a recorded scene, up to the moment at which the
+//! server was asked to stop.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use nix::unistd::Pid;
 
-use crate::decode::Family;
-use crate::roles::Role;
-use crate::scene::{Marks, Played};
-use crate::steps::{CallStep, Deed, Step, steps, threads};
+use crate::call::CallStep;
+use crate::calls::Family;
+use crate::scene::Recording;
+use crate::steps::{Deed, Step, threads};
 use crate::transcript::words;
-
-/// What was seen of a scene, up to the moment at which the server was asked to
-/// stop.
-#[derive(Clone, Debug)]
-pub struct Seen {
-    pub steps: Vec<Step>,
-    pub marks: Marks,
-}
 
 /// A call with its step.
 #[derive(Clone, Copy, Debug)]
-pub struct Made<'a> {
+pub struct Invocation<'a> {
     pub step: &'a Step,
     pub call: &'a CallStep,
 }
 
-impl Made<'_> {
+impl Invocation<'_> {
     /// Whether it is about the conversation: a client, or datagrams.
     pub fn is_about_client(&self) -> bool {
-        self.call.role().is_some_and(Role::carries_requests)
+        self.call.is_about_client()
     }
 
     pub fn is(&self, family: Family) -> bool {
@@ -43,38 +36,33 @@ impl Made<'_> {
     }
 }
 
-impl Seen {
-    pub fn new(played: &Played) -> Self {
-        let steps = steps(&played.trace.events);
-        Self { steps, marks: played.marks }
-    }
-
+impl Recording {
     pub fn main(&self) -> Pid {
         self.steps.first().map_or(Pid::from_raw(0), |step| step.tid)
     }
 
     /// Everything from the client's coming on; calls that had begun included.
-    pub fn scene(&self) -> impl Iterator<Item = &Step> {
+    pub fn with_client(&self) -> impl Iterator<Item = &Step> {
         let (first, last) = (self.marks.connecting, self.marks.stopping);
         self.steps.iter().filter(move |step| {
-            let made = Made::of(step);
+            let made = Invocation::of(step);
             let begun = made.is_some_and(|made| made.spans(first));
             step.at < last && (step.at >= first || begun)
         })
     }
 
     /// The calls of the scene.
-    pub fn calls(&self) -> impl Iterator<Item = Made<'_>> {
-        self.scene().filter_map(Made::of)
+    pub fn calls(&self) -> impl Iterator<Item = Invocation<'_>> {
+        self.with_client().filter_map(Invocation::of)
     }
 
     /// The calls that are about the client.
-    pub fn of_client(&self) -> impl Iterator<Item = Made<'_>> {
-        self.calls().filter(Made::is_about_client)
+    pub fn of_client(&self) -> impl Iterator<Item = Invocation<'_>> {
+        self.calls().filter(Invocation::is_about_client)
     }
 
     /// In which calls the threads were while the client had not asked yet.
-    pub fn in_silence(&self) -> impl Iterator<Item = Made<'_>> {
+    pub fn in_silence(&self) -> impl Iterator<Item = Invocation<'_>> {
         self.calls().filter(|made| made.spans(self.marks.sending))
     }
 
@@ -83,18 +71,18 @@ impl Seen {
         let brings = |step: &&Step| match &step.deed {
             Deed::Call(call) => {
                 call.family == Family::Receive
-                    && call.role().is_some_and(Role::carries_requests)
-                    && call.result.is_some_and(|result| result > 0)
+                    && call.is_about_client()
+                    && call.returns_at_least(1)
             }
-            Deed::Completed(done) => done.bytes > 0,
+            Deed::Completed(done) => done.answer.bytes() > 0,
             _ => false,
         };
-        self.scene().find(brings).context("nobody receives the request")
+        self.with_client().find(brings).context("nobody receives the request")
     }
 
     /// The call that sends the reply.
-    pub fn reply(&self) -> Result<Made<'_>> {
-        let sends = |made: &Made<'_>| made.is(Family::Send);
+    pub fn reply(&self) -> Result<Invocation<'_>> {
+        let sends = |made: &Invocation<'_>| made.is(Family::Send);
         self.of_client().find(sends).context("nobody sends the reply")
     }
 
@@ -106,12 +94,15 @@ impl Seen {
     }
 
     /// A call with who makes it, as a failure tells it.
-    pub fn tell(&self, made: &Made<'_>) -> String {
+    pub fn tell(&self, made: &Invocation<'_>) -> String {
         format!("{} calls {}", self.who(made.step.tid), words(made.call))
     }
 
     /// Fails if there is such a call.
-    pub fn never(&self, is_wrong: impl Fn(&Made<'_>) -> bool) -> Result<()> {
+    pub fn never(
+        &self,
+        is_wrong: impl Fn(&Invocation<'_>) -> bool,
+    ) -> Result<()> {
         match self.calls().find(|made| is_wrong(made)) {
             Some(made) => Err(anyhow::Error::msg(self.tell(&made))),
             None => Ok(()),
@@ -122,14 +113,14 @@ impl Seen {
     pub fn once_at_least(
         &self,
         what: &str,
-        is_right: impl Fn(&Made<'_>) -> bool,
+        is_right: impl Fn(&Invocation<'_>) -> bool,
     ) -> Result<()> {
         ensure!(self.calls().any(|made| is_right(&made)), "{what}: never");
         Ok(())
     }
 }
 
-impl<'a> Made<'a> {
+impl<'a> Invocation<'a> {
     pub fn of(step: &'a Step) -> Option<Self> {
         Some(Self { step, call: step.call()? })
     }

@@ -1,18 +1,19 @@
-//! The server's process while it is watched: under a tracer where that is
-//! allowed.
+//! A server that is watched, from its start until it stops or is no use: under
+//! a tracer, or without one where that is forbidden and does no harm.
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{ChildStdout, ExitStatus};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use lab::Unsupported;
 use lab::model::Transport;
 use lab::server::{self, Errors, Server};
 use nix::unistd::Pid;
-use trace::event::Event;
-use trace::tracer::{Refused, Tracee};
+
+use crate::event::Event;
+use crate::tracer::{Trace, Tracee};
 
 /// How long the end of a server that is about to end may take.
 const A_MOMENT: Duration = Duration::from_millis(100);
@@ -20,45 +21,54 @@ const A_MOMENT: Duration = Duration::from_millis(100);
 /// A server that listens. Dropped, it is killed with all its children.
 #[derive(Debug)]
 pub struct Host {
-    serving: Serving,
+    server: Process,
     address: SocketAddr,
     errors: Errors,
     /// Why it is not traced, if it is not.
     pub untraced: Option<String>,
 }
 
+/// Whether a server may run where the machine forbids tracing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tracing {
+    /// The start fails with [`Unsupported`].
+    Required,
+    /// The server runs all the same, and nothing is seen of it.
+    Optional,
+}
+
 #[derive(Debug)]
-enum Serving {
+enum Process {
     Traced(Tracee),
     Plain(Server),
 }
 
 impl Host {
-    /// Starts it, and waits until it listens.
+    /// Starts it, and waits until it listens. Fails with [`Unsupported`] where the
+    /// server says that this kernel can't run it.
     pub fn start(
         program: &Path,
         arguments: &[String],
-        transport: Transport,
-        address: &str,
+        (transport, address): (Transport, &str),
+        tracing: Tracing,
     ) -> Result<Self> {
         let mut arguments = arguments.to_vec();
         arguments.extend([format!("--{transport}"), address.to_owned()]);
         let errors = Errors::new()?;
         let command = || server::command(program, &arguments, &errors);
         let mut untraced = None;
-        let serving = match Tracee::start(command()?) {
-            Ok(tracee) => Serving::Traced(tracee),
+        let server = match Tracee::start(command()?) {
+            Ok(tracee) => Process::Traced(tracee),
             Err(error) => {
-                let refused = error.downcast_ref::<Refused>();
-                let Some(why) = refused.map(Refused::to_string) else {
+                if tracing == Tracing::Required || !error.is::<Unsupported>() {
                     return Err(error);
-                };
-                untraced = Some(why);
-                Serving::Plain(Server::spawn(command()?, errors.clone())?)
+                }
+                untraced = Some(error.to_string());
+                Process::Plain(Server::spawn(command()?, errors.clone())?)
             }
         };
         let nowhere = ([0; 4], 0).into();
-        let host = Self { serving, address: nowhere, errors, untraced };
+        let host = Self { server, address: nowhere, errors, untraced };
         host.wait_until_ready(transport)
     }
 
@@ -66,10 +76,18 @@ impl Host {
         self.address
     }
 
+    /// None if it is not traced.
+    pub fn tracee(&self) -> Option<&Tracee> {
+        match &self.server {
+            Process::Traced(tracee) => Some(tracee),
+            Process::Plain(_) => None,
+        }
+    }
+
     fn stdout(&mut self) -> Option<ChildStdout> {
-        match &mut self.serving {
-            Serving::Traced(tracee) => tracee.stdout(),
-            Serving::Plain(server) => server.stdout(),
+        match &mut self.server {
+            Process::Traced(tracee) => tracee.stdout(),
+            Process::Plain(server) => server.stdout(),
         }
     }
 
@@ -85,7 +103,8 @@ impl Host {
     /// The error, with what has become of the server.
     pub fn explain(self, error: anyhow::Error) -> anyhow::Error {
         let has_ended = server::ends_within(self.leader(), A_MOMENT);
-        let words = self.errors.last_line();
+        let errors = self.errors.clone();
+        let words = errors.last_line();
         let status = if has_ended { self.status() } else { Ok(None) };
         let said = match &words {
             Some(words) => format!("; it said: {words}"),
@@ -98,8 +117,7 @@ impl Host {
         };
         match status {
             Some(status) if status.code() == Some(Unsupported::CODE.into()) => {
-                Unsupported(words.unwrap_or("no reason given".to_owned()))
-                    .into()
+                server::ended_early(status, &errors)
             }
             Some(status) => {
                 error.context(format!("the server has ended: {status}{said}"))
@@ -111,26 +129,31 @@ impl Host {
 
     /// The first of its processes, and its process group.
     pub fn leader(&self) -> Pid {
-        match &self.serving {
-            Serving::Traced(tracee) => tracee.pid(),
-            Serving::Plain(server) => server.leader(),
+        match &self.server {
+            Process::Traced(tracee) => tracee.pid(),
+            Process::Plain(server) => server.leader(),
         }
     }
 
     /// Of a server that has ended.
     fn status(self) -> Result<Option<ExitStatus>> {
-        Ok(match self.serving {
-            Serving::Traced(tracee) => Some(tracee.wait()?.status),
-            Serving::Plain(mut server) => server.status(),
+        Ok(match self.server {
+            Process::Traced(tracee) => Some(tracee.wait()?.status),
+            Process::Plain(mut server) => server.status(),
         })
     }
 
-    /// Stops it, and says what it has done, as far as that was seen.
+    /// Stops it, and says what it has done, as far as that was seen. Fails if
+    /// it had ended by itself, or does not end well.
     pub fn stop(self) -> Result<Vec<Event>> {
-        match self.serving {
-            Serving::Traced(tracee) => Ok(tracee.stop()?.events),
+        match self.server {
+            Process::Traced(tracee) => {
+                let Trace { events, status } = tracee.stop()?;
+                ensure!(status.success(), "the server ended with {status}");
+                Ok(events)
+            }
             // Stopping is not what is shown.
-            Serving::Plain(plain) => {
+            Process::Plain(plain) => {
                 drop(plain);
                 Ok(Vec::new())
             }

@@ -1,0 +1,396 @@
+//! A system call with its arguments and its result by their meaning. Rules
+//! and pictures ask it questions; what people read is written here, too, and
+//! nobody takes that apart again.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::calls::{self, CANCEL, Family, Operation};
+use super::event::Signal;
+use super::names;
+use super::role::Role;
+use super::values::{data, length};
+
+/// A system call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CallStep {
+    pub name: &'static str,
+    /// The name of all calls that do the same.
+    pub general: &'static str,
+    pub family: Family,
+    pub arguments: Vec<Argument>,
+    /// The operations that io_uring_enter(2) hands over.
+    pub submitted: Vec<Handover>,
+    /// As the kernel returns it: an errno is negative. None: it never did.
+    pub result: Option<i64>,
+    pub answer: Answer,
+}
+
+/// An argument, or what several of them say together.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Argument {
+    Descriptor(Role),
+    Registration(Registration),
+    /// As many bytes as the call has room for.
+    Room(u64),
+    Data(Data),
+    /// SOCK_NONBLOCK, SOCK_CLOEXEC.
+    AcceptFlags(u64),
+    /// MSG_DONTWAIT.
+    MessageFlags(u64),
+    /// IORING_SETUP_DEFER_TASKRUN.
+    RingFlags(u32),
+    /// Level and option.
+    SocketOption(i32, i32),
+    /// Waits, where another operation of futex(2) wakes.
+    FutexWait,
+    /// How long the call may wait, if that is limited.
+    Patience(Duration),
+    /// Something that only people read.
+    Words(String),
+}
+
+/// An operation of epoll_ctl(2).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Registration {
+    /// EPOLL_CTL_ADD, EPOLL_CTL_MOD, or EPOLL_CTL_DEL.
+    pub operation: i32,
+    pub role: Role,
+    pub events: u32,
+}
+
+/// The first bytes of a message, and how many it has.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Data {
+    pub bytes: Box<[u8]>,
+    pub count: u64,
+}
+
+/// An operation that is handed over to a ring.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Handover {
+    pub operation: Operation,
+    pub role: Role,
+    /// Those of the call of that name.
+    pub flags: u32,
+    pub data: Box<[u8]>,
+}
+
+/// The answer to a call, besides the number that it returns.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Answer {
+    #[default]
+    Number,
+    /// A new descriptor.
+    Descriptor(Role),
+    /// A descriptor whose file the arguments name.
+    File,
+    Data(Data),
+    /// Those that were read from a signalfd(2).
+    Signals(Vec<Signal>),
+    /// The signal of the number that was returned.
+    Signal,
+    Address(String),
+    /// The descriptors that are ready; none when time is up.
+    Ready(Vec<(Role, Events)>),
+    /// The events of the descriptor that was asked for.
+    Events(Events),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Events {
+    Poll(u32),
+    Epoll(u32),
+    /// Of select(2), which does not say more.
+    Any,
+}
+
+impl Registration {
+    /// Whether one of these flags is set.
+    pub fn asks_for(&self, flags: i32) -> bool {
+        self.events & flags.cast_unsigned() != 0
+    }
+}
+
+impl CallStep {
+    pub fn new(name: &'static str, arguments: Vec<Argument>) -> Self {
+        let spec = calls::of(name);
+        Self {
+            name: if name.is_empty() { "unknown" } else { name },
+            general: spec.general,
+            family: spec.family,
+            arguments,
+            submitted: Vec::new(),
+            result: None,
+            answer: Answer::Number,
+        }
+    }
+
+    /// The descriptors that it was called with: one for most calls; all that
+    /// are asked for where it is about many.
+    pub fn roles(&self) -> impl Iterator<Item = &Role> {
+        self.arguments.iter().filter_map(|argument| match argument {
+            Argument::Descriptor(role)
+            | Argument::Registration(Registration { role, .. }) => Some(role),
+            _ => None,
+        })
+    }
+
+    /// The descriptor that the call is about, where it is about one.
+    pub fn role(&self) -> Option<&Role> {
+        self.roles().next()
+    }
+
+    /// Whether requests come in at its descriptor.
+    pub fn is_about_client(&self) -> bool {
+        self.role().is_some_and(Role::carries_requests)
+    }
+
+    /// The descriptors that are ready, or new.
+    pub fn answers(&self) -> impl Iterator<Item = &Role> {
+        let (one, many) = match &self.answer {
+            Answer::Descriptor(role) => (Some(role), [].as_slice()),
+            Answer::Ready(ready) => (None, ready.as_slice()),
+            _ => (None, [].as_slice()),
+        };
+        one.into_iter().chain(many.iter().map(|(role, _)| role))
+    }
+
+    fn find<T>(&self, find: impl Fn(&Argument) -> Option<T>) -> Option<T> {
+        self.arguments.iter().find_map(find)
+    }
+
+    pub fn registration(&self) -> Option<&Registration> {
+        self.arguments.iter().find_map(|argument| match argument {
+            Argument::Registration(registration) => Some(registration),
+            _ => None,
+        })
+    }
+
+    pub fn room(&self) -> Option<u64> {
+        self.find(|argument| match argument {
+            Argument::Room(room) => Some(*room),
+            _ => None,
+        })
+    }
+
+    pub fn patience(&self) -> Option<Duration> {
+        self.find(|argument| match argument {
+            Argument::Patience(patience) => Some(*patience),
+            _ => None,
+        })
+    }
+
+    /// Flags of a call, or of an operation handed over, that accepts.
+    pub fn accept_flags(&self) -> Option<u64> {
+        let accepts = |it: &&Handover| it.operation.family == Family::Accept;
+        let handed = self.submitted.iter().rfind(accepts);
+        if self.family != Family::Accept {
+            return handed.map(|it| it.flags.into());
+        }
+        let flags = self.find(|argument| match argument {
+            Argument::AcceptFlags(flags) => Some(*flags),
+            _ => None,
+        });
+        Some(flags.unwrap_or(0))
+    }
+
+    /// Whether a transfer must not wait (MSG_DONTWAIT).
+    pub fn is_nonblocking(&self) -> bool {
+        self.arguments.iter().any(|argument| match argument {
+            Argument::MessageFlags(flags) => dont_wait(*flags),
+            _ => false,
+        })
+    }
+
+    /// Whether io_uring_setup(2) was told to copy inside io_uring_enter(2)
+    /// only, on the thread that calls it (IORING_SETUP_DEFER_TASKRUN).
+    pub fn defers_copies(&self) -> bool {
+        self.arguments.iter().any(|argument| match argument {
+            Argument::RingFlags(flags) => {
+                flags & names::IORING_SETUP_DEFER_TASKRUN != 0
+            }
+            _ => false,
+        })
+    }
+
+    /// Whether it is about an option of SOL_SOCKET.
+    pub fn is_about_option(&self, option: i32) -> bool {
+        let wanted = Argument::SocketOption(libc::SOL_SOCKET, option);
+        self.arguments.contains(&wanted)
+    }
+
+    pub fn waits_for_thread(&self) -> bool {
+        self.arguments.contains(&Argument::FutexWait)
+    }
+
+    /// Whether it has returned an errno.
+    pub fn fails_with(&self, errno: i32) -> bool {
+        self.result == Some(-i64::from(errno))
+    }
+
+    /// The name of the error that it has returned.
+    pub fn error_name(&self) -> Option<String> {
+        let result = self.result.filter(|result| *result < 0);
+        result.map(names::errno_name)
+    }
+
+    /// Whether it has returned what was asked for, `least` or more.
+    pub fn returns_at_least(&self, least: i64) -> bool {
+        self.result.is_some_and(|result| result >= least)
+    }
+
+    /// The arguments but for how long it may wait: `client 1, 4096`.
+    pub fn about(&self) -> String {
+        let waits = |it: &&Argument| matches!(it, Argument::Patience(_));
+        let told = self.arguments.iter().filter(|it| !waits(it));
+        let told = told.map(Argument::to_string);
+        listed(told.filter(|text| !text.is_empty()))
+    }
+
+    /// All arguments, and what is handed over: `epoll; at most 500 ms`.
+    pub fn in_brackets(&self) -> String {
+        let mut text = self.about();
+        if let Some(patience) = self.patience() {
+            text += if text.is_empty() { "" } else { "; " };
+            text += &Argument::Patience(patience).to_string();
+        }
+        if !self.submitted.is_empty() {
+            let handed = self.submitted.iter().map(Handover::to_string);
+            text = format!("{text}: {}", listed(handed));
+        }
+        text
+    }
+
+    /// The result in words: `6 "PING\r\n"`. Empty while the call lasts.
+    pub fn outcome(&self) -> String {
+        let Some(result) = self.result else { return String::new() };
+        self.answer.tell(result, self.role())
+    }
+}
+
+impl Answer {
+    /// How many bytes of data it is.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Self::Data(data) => data.count,
+            _ => 0,
+        }
+    }
+
+    /// The result of a call or an operation about a descriptor, in words.
+    pub fn tell(&self, result: i64, role: Option<&Role>) -> String {
+        let at_end = matches!(role, Some(Role::Client(_)));
+        match self {
+            _ if result < 0 => names::errno(result),
+            Self::Number => result.to_string(),
+            Self::Descriptor(role) => role.to_string(),
+            Self::File => format!("descriptor {result}"),
+            Self::Data(Data { count: 0, .. }) if at_end => {
+                "0, end of file".to_owned()
+            }
+            Self::Data(Data { count: 0, .. }) => "0".to_owned(),
+            Self::Data(data) => format!("{} {data}", data.count),
+            Self::Signals(signals) => {
+                let names = listed(signals.iter().map(Signal::to_string));
+                format!("{result}, {names}")
+            }
+            Self::Signal => names::signal(result as i32),
+            Self::Address(address) => address.clone(),
+            Self::Ready(_) if result == 0 => "0, time is up".to_owned(),
+            Self::Ready(ready) => {
+                let ready = ready.iter();
+                let each =
+                    ready.map(|(role, events)| format!("{role} {events}"));
+                format!("{result}: {}", listed(each))
+            }
+            Self::Events(events) => events.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Argument {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nonblock = libc::SOCK_NONBLOCK as u64;
+        match self {
+            Self::Descriptor(role) => role.fmt(f),
+            Self::Registration(registration) => registration.fmt(f),
+            Self::Room(room) => room.fmt(f),
+            Self::Data(data) => data.fmt(f),
+            Self::AcceptFlags(flags) if flags & nonblock != 0 => {
+                f.write_str("SOCK_NONBLOCK")
+            }
+            Self::MessageFlags(flags) if dont_wait(*flags) => {
+                f.write_str("MSG_DONTWAIT")
+            }
+            Self::AcceptFlags(_) | Self::MessageFlags(_) => Ok(()),
+            Self::RingFlags(flags) => {
+                f.write_str(&names::ring_flags((*flags).into()))
+            }
+            Self::SocketOption(level, option) => {
+                f.write_str(&names::socket_option(*level, *option))
+            }
+            Self::FutexWait => f.write_str("wait"),
+            Self::Patience(Duration::ZERO) => f.write_str("without waiting"),
+            Self::Patience(patience) => {
+                write!(f, "at most {}", length(*patience))
+            }
+            Self::Words(words) => f.write_str(words),
+        }
+    }
+}
+
+impl fmt::Display for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { operation, role, events } = self;
+        let events = names::epoll_events((*events).into());
+        match *operation {
+            libc::EPOLL_CTL_ADD => write!(f, "add {role}, {events}"),
+            libc::EPOLL_CTL_MOD => write!(f, "change {role}, {events}"),
+            _ => write!(f, "remove {role}"),
+        }
+    }
+}
+
+impl fmt::Display for Data {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&data(&self.bytes, self.count))
+    }
+}
+
+impl fmt::Display for Handover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Operation { name, family, .. } = self.operation;
+        let count = self.data.len() as u64;
+        match family {
+            Family::Send => {
+                write!(f, "{name}({}, {})", self.role, data(&self.data, count))
+            }
+            _ if self.operation == CANCEL => f.write_str(name),
+            _ => write!(f, "{name}({})", self.role),
+        }
+    }
+}
+
+impl fmt::Display for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Poll(events) => {
+                f.write_str(&names::poll_events(events.into()))
+            }
+            Self::Epoll(events) => {
+                f.write_str(&names::epoll_events(events.into()))
+            }
+            Self::Any => f.write_str("ready"),
+        }
+    }
+}
+
+/// Texts with commas in between.
+pub fn listed(texts: impl Iterator<Item = String>) -> String {
+    texts.collect::<Vec<_>>().join(", ")
+}
+
+fn dont_wait(flags: u64) -> bool {
+    flags & libc::MSG_DONTWAIT as u64 != 0
+}
