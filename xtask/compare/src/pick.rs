@@ -133,6 +133,15 @@ mod tests {
     }
 
     #[test]
+    fn without_fifty_connections_the_nearest_number_is_taken() {
+        let mut all = sample::full().workloads;
+        all.retain(|w| w.name == "ping-1" || w.name == "ping-1000");
+        assert_eq!(usual(&all).unwrap().name, "ping-1");
+        all.retain(|w| w.name == "ping-1000");
+        assert_eq!(usual(&all).unwrap().name, "ping-1000");
+    }
+
+    #[test]
     fn who_can_not_hold_all_says_how_many() {
         let results = sample::full();
         let round = round(&results.workloads).unwrap();

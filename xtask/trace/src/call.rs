@@ -265,7 +265,7 @@ impl CallStep {
     /// The result in words: `6 "PING\r\n"`. Empty while the call lasts.
     pub fn outcome(&self) -> String {
         let Some(result) = self.result else { return String::new() };
-        self.answer.tell(result, self.role())
+        self.answer.in_words(result, self.role())
     }
 }
 
@@ -279,7 +279,7 @@ impl Answer {
     }
 
     /// The result of a call or an operation about a descriptor, in words.
-    pub fn tell(&self, result: i64, role: Option<&Role>) -> String {
+    pub fn in_words(&self, result: i64, role: Option<&Role>) -> String {
         let at_end = matches!(role, Some(Role::Client(_)));
         match self {
             _ if result < 0 => names::errno(result),

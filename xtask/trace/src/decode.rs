@@ -280,9 +280,7 @@ pub fn completed(
 #[cfg(test)]
 mod tests {
     use crate::steps::Deed;
-    use crate::tape::{
-        Bytes, MAIN, Tape, epoll_event, pollfd, siginfo, timespec,
-    };
+    use crate::tape::{Bytes, Tape, epoll_event, pollfd, siginfo, timespec};
 
     const NONE: Bytes<'_> = &[];
 
@@ -358,9 +356,8 @@ mod tests {
                 "io_uring_enter(ring) = 0"),
         ];
         for (name, arguments, result, entering, leaving, expected) in rows {
-            let tape = Tape::serving();
-            let tape =
-                tape.call(1.0, 1.1, name, arguments, result, entering, leaving);
+            let tape = Tape::serving()
+                .call(name, arguments, result, entering, leaving);
             assert_eq!(tape.last_call(), expected);
         }
     }
@@ -375,14 +372,14 @@ mod tests {
     #[test]
     fn what_a_ring_is_handed_and_what_it_completes_is_told() {
         let tape = Tape::serving()
-            .enter(MAIN, 2.0, "io_uring_enter", [7, 2, 1], &[])
-            .submit(2.0, "recv", 4)
-            .submit(2.0, "accept", 3)
-            .complete(3.0, "recv", 4, 6, b"PING\r\n")
-            .complete(3.1, "accept", 3, 9, &[])
-            .complete(3.2, "recv", 4, 0, &[])
-            .complete(3.3, "recv", 4, -libc::ECONNRESET, &[])
-            .exit(MAIN, 3.4, 2, &[]);
+            .enter("io_uring_enter", [7, 2, 1], &[])
+            .submit("recv", 4)
+            .submit("accept", 3)
+            .complete("recv", 4, 6, b"PING\r\n")
+            .complete("accept", 3, 9, &[])
+            .complete("recv", 4, 0, &[])
+            .complete("recv", 4, -libc::ECONNRESET, &[])
+            .exit(2, &[]);
         let call = "io_uring_enter(ring: recv(client 1), accept(listener)) = 2";
         assert_eq!(tape.last_call(), call);
         let steps = tape.steps();
@@ -427,9 +424,8 @@ mod tests {
                 "read(signals, 128) = 128, SIGRTMIN"),
         ];
         for (name, arguments, result, entering, leaving, expected) in rows {
-            let tape = Tape::serving();
-            let tape =
-                tape.call(1.0, 1.1, name, arguments, result, entering, leaving);
+            let tape = Tape::serving()
+                .call(name, arguments, result, entering, leaving);
             assert_eq!(tape.last_call(), expected);
         }
     }

@@ -74,7 +74,7 @@ impl OperationStep {
     }
 
     pub fn outcome(&self) -> String {
-        self.answer.tell(self.result.into(), Some(&self.role))
+        self.answer.in_words(self.result.into(), Some(&self.role))
     }
 }
 

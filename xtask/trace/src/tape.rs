@@ -16,8 +16,7 @@ use lab::Unsupported;
 /// The one process of most tests.
 pub const MAIN: i32 = 100;
 
-/// Events of one process, written down in the order of time. A scene begins at
-/// 0 ms; its request comes at 100 ms.
+/// Events of one process, a millisecond after each other.
 #[derive(Debug, Default)]
 pub struct Tape {
     pub events: Vec<Event>,
@@ -55,13 +54,13 @@ impl Tape {
         let event = epoll_event(libc::EPOLLIN as u32, 77);
         let add = libc::EPOLL_CTL_ADD as u64;
         Self::default()
-            .call(-60.0, -59.9, "socket", [2, stream], 3, &[], &[])
-            .call(-59.8, -59.7, "listen", [3, 9], 0, &[], &[])
-            .call(-59.6, -59.5, "epoll_create1", [], 5, &[], &[])
-            .call(-59.4, -59.3, "signalfd4", [], 6, &[], &[])
-            .call(-59.2, -59.1, "io_uring_setup", [], 7, &[], &[])
-            .call(0.3, 0.4, "accept4", [3], 4, &[], &[])
-            .call(0.5, 0.6, "epoll_ctl", [5, add, 4], 0, &[(3, &event)], &[])
+            .call("socket", [2, stream], 3, &[], &[])
+            .call("listen", [3, 9], 0, &[], &[])
+            .call("epoll_create1", [], 5, &[], &[])
+            .call("signalfd4", [], 6, &[], &[])
+            .call("io_uring_setup", [], 7, &[], &[])
+            .call("accept4", [3], 4, &[], &[])
+            .call("epoll_ctl", [5, add, 4], 0, &[(3, &event)], &[])
     }
 
     /// Sets up another ring in place of the first, which copies inside
@@ -71,19 +70,18 @@ impl Tape {
         parameters[9] = 0b11_0000;
         let entering: Bytes<'_> = &[(1, &parameters)];
         let none = &[];
-        self.call(0.7, 0.8, "io_uring_setup", [8], 7, entering, none)
+        self.call("io_uring_setup", [8], 7, entering, none)
     }
 
-    pub fn event(mut self, tid: i32, when: f64, what: EventKind) -> Self {
-        let (pid, tid) = (Pid::from_raw(MAIN), Pid::from_raw(tid));
-        self.events.push(Event { at: at(when), pid, tid, what });
+    fn event(mut self, what: EventKind) -> Self {
+        let pid = Pid::from_raw(MAIN);
+        let at = at(self.events.len() as f64);
+        self.events.push(Event { at, pid, tid: pid, what });
         self
     }
 
     pub fn enter<const N: usize>(
         self,
-        tid: i32,
-        when: f64,
         name: &'static str,
         given: [u64; N],
         bytes: Bytes<'_>,
@@ -92,46 +90,35 @@ impl Tape {
         arguments[..N].copy_from_slice(&given);
         let memory = memory(bytes);
         let call = Call { name, arguments, memory };
-        self.event(tid, when, EventKind::Enter(call))
+        self.event(EventKind::Enter(call))
     }
 
-    pub fn exit(
-        self,
-        tid: i32,
-        when: f64,
-        result: i64,
-        bytes: Bytes<'_>,
-    ) -> Self {
+    pub fn exit(self, result: i64, bytes: Bytes<'_>) -> Self {
         let outcome = Outcome { result, memory: memory(bytes) };
-        self.event(tid, when, EventKind::Exit(outcome))
+        self.event(EventKind::Exit(outcome))
     }
 
-    /// A call of the main thread, from and until.
-    #[expect(clippy::too_many_arguments, reason = "a call has as many parts")]
+    /// A call with the memory that goes in and comes out.
     pub fn call<const N: usize>(
         self,
-        from: f64,
-        until: f64,
         name: &'static str,
         given: [u64; N],
         result: i64,
         entering: Bytes<'_>,
         leaving: Bytes<'_>,
     ) -> Self {
-        self.enter(MAIN, from, name, given, entering)
-            .exit(MAIN, until, result, leaving)
+        self.enter(name, given, entering).exit(result, leaving)
     }
 
-    pub fn submit(self, when: f64, operation: &str, fd: i32) -> Self {
+    pub fn submit(self, operation: &str, fd: i32) -> Self {
         let operation = Operation::called(operation);
         let data = Box::default();
         let submission = Submission { operation, fd, flags: 0, data };
-        self.event(MAIN, when, EventKind::Submitted(submission))
+        self.event(EventKind::Submitted(submission))
     }
 
     pub fn complete(
         self,
-        when: f64,
         operation: &str,
         fd: i32,
         result: i32,
@@ -144,7 +131,7 @@ impl Tape {
             header: 0,
             data: data.into(),
         };
-        self.event(MAIN, when, EventKind::Completed(completion))
+        self.event(EventKind::Completed(completion))
     }
 
     pub fn steps(&self) -> Vec<Step> {

@@ -136,7 +136,7 @@ impl Scene {
     }
 
     pub fn ladder(&self, width: Option<usize>, notes: Notes) -> String {
-        let moments = story::tell(self.packets.clone(), self.calls.clone());
+        let moments = story::in_order(self.packets.clone(), self.calls.clone());
         ladder::draw(&moments, width, notes)
     }
 

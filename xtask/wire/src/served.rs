@@ -128,9 +128,8 @@ impl Reader {
             Family::Readiness | Family::Signals => call.about(),
             _ => call.in_brackets(),
         };
-        let text = (call.name, format!("({about})"));
-        let mut shown =
-            self.call(step, kind, (text.0, &text.1), &call.outcome());
+        let text = (call.name, &*format!("({about})"));
+        let mut shown = self.call(step, kind, text, &call.outcome());
         shown.ended = ended;
         if kind == CallKind::Close && !is_childs && self.children {
             shown.kind = CallKind::Other;

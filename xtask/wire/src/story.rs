@@ -43,7 +43,7 @@ const STEP: Duration = Duration::from_nanos(1);
 
 /// Puts all in order. The packets of one packet socket are in theirs, and so
 /// are the calls of one thread.
-pub fn tell(mut packets: Vec<Packet>, mut calls: Vec<Call>) -> Vec<Moment> {
+pub fn in_order(mut packets: Vec<Packet>, mut calls: Vec<Call>) -> Vec<Moment> {
     let mut latest = Duration::ZERO;
     for packet in &mut packets {
         packet.at = packet.at.max(latest + STEP);

@@ -156,19 +156,6 @@ fn a_ring_copies_in_its_call_only_if_it_was_set_up_so() {
 }
 
 #[test]
-fn a_handler_runs_inside_the_wait() {
-    let all = sample::columns();
-    let column = all.iter().find(|it| it.title.ends_with("UDP")).unwrap();
-    let texts = column.bands.iter().flatten().map(|row| row.text.as_str());
-    let texts: Vec<_> = texts.collect();
-    let expected =
-        ["", "ppoll…", "signal SIGUSR1", "  recvfrom = 6", "  sendto = 7"];
-    assert_eq!(texts, expected);
-    assert_eq!(column.bands[0][0].bars, [Bar::Asleep]);
-    assert!(column.bands[2][0].learns);
-}
-
-#[test]
 fn a_call_that_meets_the_data_copies_it() {
     let column = sample::meeting();
     let texts = column.bands[2].iter().map(|row| row.text.as_str());

@@ -113,7 +113,7 @@ fn answers_from_a_child(scene: &Recording) -> Result<()> {
         copier.pid == reply.step.pid && reply.step.pid != scene.main(),
         "{} receives, and {}",
         scene.who(copier.tid),
-        scene.tell(&reply)
+        scene.describe(&reply)
     );
     Ok(())
 }
@@ -149,7 +149,7 @@ fn answers_from_its_own_thread(scene: &Recording) -> Result<()> {
         copier.tid == reply.step.tid && copier.pid == main,
         "{} receives, and {}",
         scene.who(copier.tid),
-        scene.tell(&reply)
+        scene.describe(&reply)
     );
     Ok(())
 }

@@ -78,7 +78,7 @@ fn accepts_with(scene: &Recording, flag: i32, name: &str) -> Result<()> {
         ensure!(
             flags & flag as u64 != 0,
             "{}, without {name}",
-            scene.tell(&made)
+            scene.describe(&made)
         );
     }
     Ok(())
@@ -123,7 +123,7 @@ fn one_at_a_time(scene: &Recording) -> Result<()> {
     for made in scene.calls() {
         match (made.call.family, made.call.role()) {
             (Family::Accept, _) => {
-                ensure!(!serves, "{} meanwhile", scene.tell(&made));
+                ensure!(!serves, "{} meanwhile", scene.describe(&made));
                 serves = true;
             }
             (Family::Close, Some(Role::Client(_))) => serves = false,

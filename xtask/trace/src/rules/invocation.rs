@@ -94,7 +94,7 @@ impl Recording {
     }
 
     /// A call with who makes it, as a failure tells it.
-    pub fn tell(&self, made: &Invocation<'_>) -> String {
+    pub fn describe(&self, made: &Invocation<'_>) -> String {
         format!("{} calls {}", self.who(made.step.tid), words(made.call))
     }
 
@@ -104,7 +104,7 @@ impl Recording {
         is_wrong: impl Fn(&Invocation<'_>) -> bool,
     ) -> Result<()> {
         match self.calls().find(|made| is_wrong(made)) {
-            Some(made) => Err(anyhow::Error::msg(self.tell(&made))),
+            Some(made) => Err(anyhow::Error::msg(self.describe(&made))),
             None => Ok(()),
         }
     }

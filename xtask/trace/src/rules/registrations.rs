@@ -102,7 +102,7 @@ fn registers_once(scene: &Recording) -> Result<()> {
     let all: Vec<_> = calls.filter(|it| registration(it).is_some()).collect();
     ensure!(!all.is_empty(), "no epoll_ctl adds the client");
     if let Some(again) = all.get(1) {
-        anyhow::bail!("{} again", scene.tell(again));
+        anyhow::bail!("{} again", scene.describe(again));
     }
     Ok(())
 }
@@ -116,7 +116,7 @@ fn rearms(scene: &Recording) -> Result<()> {
             ensure!(
                 how.asks_for(libc::EPOLLONESHOT),
                 "{}, without EPOLLONESHOT",
-                scene.tell(&made)
+                scene.describe(&made)
             );
             disarmed.retain(|role| **role != how.role);
         } else if call.family == Family::Close {
@@ -148,7 +148,7 @@ fn reads_until_empty(scene: &Recording) -> Result<()> {
             anyhow::bail!(
                 "a receive has brought all {room} bytes that it had room for, \
                  and {} without another",
-                scene.tell(&made)
+                scene.describe(&made)
             );
         }
     }

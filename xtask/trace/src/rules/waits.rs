@@ -162,12 +162,12 @@ fn names_all_sockets(scene: &Recording) -> Result<()> {
                     ensure!(
                         call.roles().any(|role| role == *client),
                         "{}, without {client}",
-                        scene.tell(&made)
+                        scene.describe(&made)
                     );
                 }
                 let listens =
                     call.roles().any(|it| matches!(it, Role::Listener(_)));
-                ensure!(listens, "{}, without listener", scene.tell(&made));
+                ensure!(listens, "{}, without listener", scene.describe(&made));
             }
             _ => {}
         }

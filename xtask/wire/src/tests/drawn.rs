@@ -44,7 +44,7 @@ fn draw_in(
     width: Option<usize>,
 ) -> String {
     let packets = frames.iter().filter_map(|f| Packet::parse(f, ends));
-    let moments = story::tell(packets.collect(), calls.to_vec());
+    let moments = story::in_order(packets.collect(), calls.to_vec());
     let text = ladder::draw(&moments, width, Notes::With);
     for line in text.lines() {
         let columns = console::measure_text_width(line);
@@ -290,7 +290,7 @@ fn notes_stand_beside_it_where_there_is_room() {
 /// The entries of a ladder, in its order, in short.
 fn order(frames: &[Frame], ends: &Ends, calls: &[Call]) -> Vec<String> {
     let packets = frames.iter().filter_map(|f| Packet::parse(f, ends));
-    let moments = story::tell(packets.collect(), calls.to_vec());
+    let moments = story::in_order(packets.collect(), calls.to_vec());
     let name = |moment: &Moment| match &moment.what {
         MomentKind::Packet(packet) => format!("{:?}", packet.from),
         MomentKind::Begins(call) => format!("{} ...", call.text),

@@ -148,7 +148,7 @@ fn check_numbers(packets: &[Packet]) {
 
 /// That each call stands where its packet puts it.
 fn check_order(seen: &Conversation) {
-    let moments = story::tell(seen.packets.clone(), seen.calls.clone());
+    let moments = story::in_order(seen.packets.clone(), seen.calls.clone());
     let place = |what: &dyn Fn(&MomentKind) -> bool| {
         let place = moments.iter().position(|moment| what(&moment.what));
         place.unwrap_or_else(|| panic!("not in {moments:?}"))
