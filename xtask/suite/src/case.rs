@@ -15,6 +15,7 @@ use super::judge::Redis;
 use super::launch::Launch;
 use super::scenes::Scenes;
 use super::server::Server;
+use super::skip::skip;
 
 /// One model in one variant: what the suite knows of it is what its manifest
 /// declares, and where its program is.
@@ -256,21 +257,30 @@ impl Trial {
     }
 }
 
-/// Why a case cannot run here.
-#[derive(Debug)]
-pub struct Skip(pub String);
-
-impl fmt::Display for Skip {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
+/// One case on one subject.
+#[derive(Clone, Debug)]
+pub struct Step {
+    pub subject: Arc<Subject>,
+    pub group: &'static str,
+    pub case: Case,
 }
 
-impl std::error::Error for Skip {}
+impl Step {
+    /// `multiplexing-epoll/edge::tcp::half_close`.
+    pub fn name(&self) -> String {
+        let title = self.subject.title();
+        format!("{title}::{}::{}", self.group, self.case.name)
+    }
 
-/// The error with which a case says that it cannot run here.
-pub fn skip(reason: impl Into<String>) -> anyhow::Error {
-    Skip(reason.into()).into()
+    /// What repeats it.
+    pub fn command_line(&self) -> String {
+        format!(
+            "cargo xtask test {} --case {}::{}",
+            self.subject.title(),
+            self.group,
+            self.case.name
+        )
+    }
 }
 
 /// How a trial ended.

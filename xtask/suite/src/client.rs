@@ -16,6 +16,9 @@ use super::PATIENCE;
 use super::bytes::{difference, show};
 use super::reply::{Info, Reply};
 
+/// What a newcomer is told for whom there is no room.
+pub const REFUSAL: &str = "-ERR max number of clients reached\r\n";
+
 /// One connection to a server.
 #[derive(Debug)]
 pub struct Client {
@@ -287,6 +290,18 @@ impl Client {
     /// Checks that the server still serves this client.
     pub fn ping(&mut self) -> Result<&mut Self> {
         self.send("PING\r\n")?.expect("+PONG\r\n")
+    }
+
+    /// Reads the answer to a newcomer's PING: true if it is served, false if
+    /// it is refused. Anything else is an error.
+    pub fn was_served(&mut self) -> Result<bool> {
+        let mut first = [0];
+        self.read_exactly(&mut first)?;
+        match first[0] {
+            b'+' => self.expect("PONG\r\n").map(|_| true),
+            b'-' => self.expect(&REFUSAL[1..]).map(|_| false),
+            other => bail!("neither a reply nor a refusal: {other:#x}"),
+        }
     }
 
     /// The same for many, some at a time: a server that looks at all of them

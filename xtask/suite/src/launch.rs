@@ -10,9 +10,10 @@ use lab::server::{tie, words};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 
-use super::case::{Trial, skip};
+use super::case::Trial;
 use super::fault::{Fault, Judge};
 use super::server::{Ended, Server};
+use super::skip::skip;
 
 /// How a server will be started.
 #[derive(Debug)]

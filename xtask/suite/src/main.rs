@@ -23,6 +23,7 @@ mod report;
 mod runner;
 mod scenes;
 mod server;
+mod skip;
 mod tail;
 mod units;
 

@@ -15,11 +15,11 @@ use lab::{build, process, screen};
 use nix::sys::resource::{Resource, getrlimit};
 use trace::golden;
 
-use super::case::{Skip, Subject, Surroundings, Trial, skip};
+use super::case::{Subject, Surroundings, Trial};
 use super::client::Client;
-use super::groups::was_served;
 use super::scenes::Scenes;
 use super::server::Server;
+use super::skip::{Skip, skip};
 use super::{interrupt, subjects};
 
 /// Flags of `cargo xtask memory`.
@@ -191,7 +191,8 @@ fn bring(
             clients.push(client);
         }
         for (client, number) in clients[first..].iter_mut().zip(first..) {
-            let served = was_served(client)
+            let served = client
+                .was_served()
                 .with_context(|| format!("after {number} clients"))?;
             ensure!(served, skip(format!("refuses the next of {number}")));
         }

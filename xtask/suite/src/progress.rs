@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::case::Outcome;
+use super::case::{Outcome, Step};
 use super::report::Row;
-use super::runner::Step;
 
 /// One line at the bottom of the terminal; nothing where standard error is
 /// none.

@@ -6,7 +6,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use anyhow::Result;
 use nix::sys::resource::{Resource, getrlimit};
 
-use super::runner::Step;
+use super::case::Step;
 
 /// Descriptors for a case that asks for none: what two servers and some
 /// hundred clients take.

@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use lab::screen;
 
-use super::case::Outcome;
-use super::groups;
-use super::runner::{Plan, Step};
+use super::case::{Outcome, Step};
+use super::groups::GROUPS;
 
 /// Numbers of cases.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -72,9 +71,9 @@ pub struct Report {
 }
 
 impl Report {
-    pub fn new(plan: &Plan) -> Self {
+    pub fn new(steps: &[Step]) -> Self {
         let mut titles: Vec<_> =
-            plan.steps.iter().map(|step| step.subject.title()).collect();
+            steps.iter().map(|step| step.subject.title()).collect();
         titles.dedup();
         Self { titles, rows: Vec::new(), took: Duration::ZERO }
     }
@@ -106,7 +105,7 @@ impl Report {
     /// One line a subject where the terminal is wide enough; else one line a
     /// subject and group.
     fn matrix(&self, width: usize) -> String {
-        let names = groups::NAMES;
+        let names = GROUPS.map(|(name, _)| name);
         let cells = |title: &String| -> Vec<String> {
             names.iter().map(|group| self.count(title, group).cell()).collect()
         };

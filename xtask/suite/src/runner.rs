@@ -10,37 +10,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::case::{Case, Outcome, Phase, Skip, Subject, Surroundings, Trial};
-use super::groups;
+use super::case::{Outcome, Phase, Step, Subject, Surroundings, Trial};
+use super::groups::GROUPS;
 use super::progress::Progress;
 use super::queue::Queue;
 use super::report::{Report, Row};
-
-/// One case on one subject.
-#[derive(Clone, Debug)]
-pub struct Step {
-    pub subject: Arc<Subject>,
-    pub group: &'static str,
-    pub case: Case,
-}
-
-impl Step {
-    /// `multiplexing-epoll/edge::tcp::half_close`.
-    pub fn name(&self) -> String {
-        let title = self.subject.title();
-        format!("{title}::{}::{}", self.group, self.case.name)
-    }
-
-    /// What repeats it.
-    pub fn command_line(&self) -> String {
-        format!(
-            "cargo xtask test {} --case {}::{}",
-            self.subject.title(),
-            self.group,
-            self.case.name
-        )
-    }
-}
+use super::skip::Skip;
 
 /// Everything to be run.
 #[derive(Debug)]
@@ -53,8 +28,8 @@ impl Plan {
     pub fn new(subjects: &[Arc<Subject>], filter: Option<&str>) -> Self {
         let mut steps = Vec::new();
         for subject in subjects {
-            for (group, cases) in groups::all() {
-                let cases = cases.into_iter().filter(|c| c.is_for(subject));
+            for (group, cases) in GROUPS {
+                let cases = cases().into_iter().filter(|c| c.is_for(subject));
                 steps.extend(cases.map(|case| Step {
                     subject: Arc::clone(subject),
                     group,
@@ -108,7 +83,7 @@ pub fn run(
     );
     let progress = Progress::new(cases);
     let started = Instant::now();
-    let mut report = Report::new(plan);
+    let mut report = Report::new(&plan.steps);
     for (phase, jobs) in [(Phase::Together, jobs), (Phase::Alone, 1)] {
         let queue = Queue::new(plan.of_phase(phase), jobs)?;
         let (sender, ended) = mpsc::channel();

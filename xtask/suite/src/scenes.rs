@@ -10,7 +10,8 @@ use trace::rules::Seen;
 use trace::scene;
 use trace::tracer::Refused;
 
-use super::case::{Subject, skip};
+use super::case::Subject;
+use super::skip::skip;
 
 /// How long the client is silent: here nobody looks at the time.
 const SILENCE: Duration = Duration::ZERO;

@@ -15,10 +15,10 @@ use nix::unistd::Pid;
 
 use super::PATIENCE;
 use super::bytes::show;
-use super::case::skip;
 use super::client::Client;
 use super::datagrams::Peer;
 use super::interrupt;
+use super::skip::skip;
 use super::tail::Tail;
 
 /// Exit code of a model that this kernel cannot run.

@@ -184,7 +184,7 @@ impl Fault {
     pub fn prepare(&self) -> Result<(Filter, Judge)> {
         ensure!(
             AUDIT_ARCH != 0,
-            crate::case::skip("no seccomp filter for this architecture")
+            crate::skip::skip("no seccomp filter for this architecture")
         );
         let (ours, theirs) = UnixStream::pair().context("socketpair")?;
         let filter = Filter { program: self.program(), handover: theirs };

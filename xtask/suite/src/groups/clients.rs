@@ -16,11 +16,12 @@ use super::edges::edges;
 use super::rows::rows;
 use super::streams;
 use crate::bytes::{difference, request, show};
-use crate::case::{Case, Trial, skip};
+use crate::case::{Case, Trial};
 use crate::interrupt;
 use crate::judge::{Redis, converse};
 use crate::reply::Info;
 use crate::server::Server;
+use crate::skip::skip;
 
 /// How many random streams each case sends.
 const STREAMS: usize = 400;

@@ -16,43 +16,26 @@ mod under_load;
 
 use anyhow::{Context, Result};
 
-pub use limits::was_served;
-
 use super::PATIENCE;
-use super::case::{Case, Trial, skip};
+use super::case::{Case, Trial};
 use super::client::Client;
 use super::reply::Info;
 use super::server::Server;
+use super::skip::skip;
 use lab::process::poll_until;
 
-/// The groups, in the order of the matrix.
-pub const NAMES: [&str; 9] = [
-    "protocol",
-    "tcp",
-    "udp",
-    "limits",
-    "clients",
-    "lifecycle",
-    "under_load",
-    "model",
-    "trace",
+/// The groups in the order of the matrix, and what makes their cases.
+pub const GROUPS: [(&str, fn() -> Vec<Case>); 9] = [
+    ("protocol", protocol::cases),
+    ("tcp", tcp::cases),
+    ("udp", udp::cases),
+    ("limits", limits::cases),
+    ("clients", clients::cases),
+    ("lifecycle", lifecycle::cases),
+    ("under_load", under_load::cases),
+    ("model", model::cases),
+    ("trace", trace::cases),
 ];
-
-/// All cases, group by group.
-pub fn all() -> Vec<(&'static str, Vec<Case>)> {
-    let cases = [
-        protocol::cases(),
-        tcp::cases(),
-        udp::cases(),
-        limits::cases(),
-        clients::cases(),
-        lifecycle::cases(),
-        under_load::cases(),
-        model::cases(),
-        trace::cases(),
-    ];
-    NAMES.into_iter().zip(cases).collect()
-}
 
 /// Whoever must not notice what others suffer. A server of many serves it all
 /// the time; a server of one, whenever the others have left.

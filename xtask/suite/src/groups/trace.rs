@@ -7,7 +7,8 @@ use trace::golden;
 use trace::rules::{Rule, rules};
 use trace::transcript::transcript;
 
-use crate::case::{Case, For, Subject, Trial, skip};
+use crate::case::{Case, For, Subject, Trial};
+use crate::skip::skip;
 
 /// Models without a transcript, and why; rules hold for them all the same.
 const NO_ORDER: &[(&str, &str)] = &[

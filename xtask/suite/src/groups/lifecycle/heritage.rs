@@ -11,7 +11,8 @@ use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::unistd::{dup2_stderr, pipe, write};
 
 use crate::case::{Case, For, Trial};
-use crate::groups::limits::{REFUSAL, wait_for_place};
+use crate::client::REFUSAL;
+use crate::groups::limits::wait_for_place;
 
 pub fn cases() -> Vec<Case> {
     vec![

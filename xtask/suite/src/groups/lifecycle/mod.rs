@@ -8,8 +8,9 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::case::{Case, For, Trial, skip};
+use crate::case::{Case, For, Trial};
 use crate::client::Client;
+use crate::skip::skip;
 
 pub fn cases() -> Vec<Case> {
     let mut cases = vec![

@@ -9,12 +9,13 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 
 use super::super::{Left, Witness};
-use super::{REFUSAL, is_served, wait_for_place, was_served};
+use super::{is_served, wait_for_place};
 use crate::PATIENCE;
 use crate::bytes::{echoes, unknowns};
-use crate::case::{Case, For, Trial, skip};
-use crate::client::Client;
+use crate::case::{Case, For, Trial};
+use crate::client::{Client, REFUSAL};
 use crate::fault::{self, Calls, Fault};
+use crate::skip::skip;
 
 pub fn cases() -> Vec<Case> {
     let again = |name: &'static str, calls, errno| {
@@ -134,7 +135,7 @@ fn accept_fails(trial: &Trial, errno: Errno) -> Result<()> {
     fault.off();
     for mut client in waiting {
         // Served or refused, as the last failure may have been met.
-        was_served(&mut client).context("a newcomer that had to wait")?;
+        client.was_served().context("a newcomer that had to wait")?;
     }
     wait_for_place(&server)?;
     first.is_served()

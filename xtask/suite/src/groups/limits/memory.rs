@@ -4,8 +4,9 @@ use anyhow::{Result, ensure};
 
 use super::super::{Left, Witness, bound_for_one};
 use crate::bytes::{echo, payload};
-use crate::case::{Case, For, Trial, skip};
+use crate::case::{Case, For, Trial};
 use crate::memory::{self, bound};
+use crate::skip::skip;
 
 const MAX_REQUEST: u64 = 1 << 20;
 

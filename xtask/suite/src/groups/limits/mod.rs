@@ -7,17 +7,14 @@ mod memory;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use lab::process::poll_until;
 
 use super::Left;
 use crate::PATIENCE;
 use crate::case::{Case, For, Trial};
-use crate::client::Client;
+use crate::client::{Client, REFUSAL};
 use crate::server::Server;
-
-/// What a newcomer is told for whom there is no room.
-pub(super) const REFUSAL: &str = "-ERR max number of clients reached\r\n";
 
 pub fn cases() -> Vec<Case> {
     let mut cases = vec![
@@ -119,18 +116,7 @@ pub(super) fn wait_for_place(server: &Server) -> Result<Client> {
 pub(super) fn is_served(client: &mut Client) -> Result<bool> {
     // A refusal may be followed by a reset, if it crosses this.
     let _ = client.send("PING\r\n");
-    was_served(client)
-}
-
-/// The same for one who has asked already.
-pub fn was_served(client: &mut Client) -> Result<bool> {
-    let mut first = [0];
-    client.read_exactly(&mut first)?;
-    match first[0] {
-        b'+' => client.expect("PONG\r\n").map(|_| true),
-        b'-' => client.expect(&REFUSAL[1..]).map(|_| false),
-        other => bail!("neither a reply nor a refusal: {other:#x}"),
-    }
+    client.was_served()
 }
 
 /// A client that was told goodbye has its place until it has gone.

@@ -5,10 +5,11 @@ use std::ops::RangeInclusive;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::case::{Case, For, Subject, Trial, skip};
+use crate::case::{Case, For, Subject, Trial};
 use crate::groups::Left;
 use crate::reply::Info;
 use crate::server::Server;
+use crate::skip::skip;
 
 /// Who answers a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,11 +5,12 @@
 use anyhow::{Context, Result, bail, ensure};
 use lab::ceilings::{Ceiling, DESCRIPTORS};
 
-use crate::case::{Case, For, Trial, skip};
+use crate::case::{Case, For, Trial};
 use crate::client::Client;
 use crate::groups::Left;
-use crate::groups::limits::{wait_for_place, was_served};
+use crate::groups::limits::wait_for_place;
 use crate::server::Server;
+use crate::skip::skip;
 
 /// Clients beyond any number of descriptors.
 const TOO_MANY: usize = DESCRIPTORS + 64;
@@ -111,7 +112,8 @@ fn crowd(server: &Server, clients: usize) -> Result<(Vec<Client>, bool)> {
         }
         for mut client in newcomers {
             let number = served.len();
-            if was_served(&mut client)
+            if client
+                .was_served()
                 .with_context(|| format!("after {number} clients"))?
             {
                 ensure!(!refused, "served after others were refused");

@@ -9,8 +9,8 @@ use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
 
 use crate::case::{Case, For, Trial};
-use crate::client::Client;
-use crate::groups::limits::{REFUSAL, is_served, wait_for_place};
+use crate::client::{Client, REFUSAL};
+use crate::groups::limits::{is_served, wait_for_place};
 use crate::server::Server;
 
 /// How many descriptors a set of select(2) has bits for.
