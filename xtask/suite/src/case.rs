@@ -1,6 +1,5 @@
 //! A case, what it runs against, and how it may end.
 
-use std::cell::RefCell;
 use std::fmt;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -10,11 +9,12 @@ use anyhow::{Context, Result};
 use cargo_metadata::camino::Utf8PathBuf;
 use lab::ceilings::{Ceiling, Ceilings};
 use lab::model::{Clients, Model, Transport, Variant};
+use trace::rules::Seen;
 
 use super::judge::Redis;
 use super::launch::Launch;
 use super::scenes::Scenes;
-use super::server::Server;
+use super::server::{Server, Servers};
 use super::skip::skip;
 
 /// One model in one variant: what the suite knows of it is what its manifest
@@ -147,7 +147,7 @@ impl Case {
     /// checks that each leaves in order.
     pub fn run(&self, trial: &Trial) -> Result<()> {
         (self.body)(trial)?;
-        for server in trial.servers.borrow().iter() {
+        for server in trial.servers.all() {
             server.stop().context("when stopped after the case")?;
         }
         Ok(())
@@ -196,8 +196,7 @@ impl Surroundings {
 pub struct Trial {
     pub subject: Arc<Subject>,
     pub surroundings: Arc<Surroundings>,
-    servers: RefCell<Vec<Rc<Server>>>,
-    notes: RefCell<Vec<String>>,
+    pub servers: Servers,
 }
 
 impl Trial {
@@ -205,40 +204,28 @@ impl Trial {
         Self {
             subject: Arc::clone(subject),
             surroundings: Arc::clone(around),
-            servers: RefCell::default(),
-            notes: RefCell::default(),
+            servers: Servers::default(),
         }
     }
 
-    /// A server as the subject starts it, for streams on 127.0.0.1 and a port
-    /// that the kernel picks.
+    /// How a server of the subject will be started.
     pub fn launch(&self) -> Launch<'_> {
-        Launch::new(self)
+        let Subject { model, variant, program } = &*self.subject;
+        Launch::new(program, model, variant, &self.servers)
     }
 
-    /// The same, started.
+    /// Starts a server for streams.
     pub fn serve(&self) -> Result<Rc<Server>> {
         self.launch().start()
     }
 
-    pub fn keep(&self, server: Server) -> Rc<Server> {
-        let server = Rc::new(server);
-        self.servers.borrow_mut().push(Rc::clone(&server));
-        server
-    }
-
-    pub fn servers(&self) -> Vec<Rc<Server>> {
-        self.servers.borrow().clone()
-    }
-
-    /// Something that the case has found out and people want to see, though
-    /// nothing is wrong.
-    pub fn tell(&self, note: impl Into<String>) {
-        self.notes.borrow_mut().push(note.into());
-    }
-
-    pub fn notes(&self) -> Vec<String> {
-        self.notes.borrow().clone()
+    /// Plays the traced scene, or returns what was seen when another case had
+    /// it played.
+    pub fn scene(&self, transport: Transport) -> Result<Arc<Seen>> {
+        let Subject { variant, program, .. } = &*self.subject;
+        let title = self.subject.title();
+        let scenes = &self.surroundings.scenes;
+        scenes.seen(title, program, variant, transport)
     }
 
     /// Skips the case where the subject does not serve datagrams.

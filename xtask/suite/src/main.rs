@@ -24,7 +24,6 @@ mod runner;
 mod scenes;
 mod server;
 mod skip;
-mod tail;
 mod units;
 
 use std::process::ExitCode;

@@ -56,8 +56,6 @@ impl Count {
 pub struct Row {
     pub step: Step,
     pub outcome: Outcome,
-    /// What it has found out, for people.
-    pub notes: Vec<String>,
     pub took: Duration,
 }
 
@@ -86,7 +84,6 @@ impl Report {
     /// tests, if they were run.
     pub fn print(&self, units: &[Count], slowest: usize) -> ExitCode {
         println!("{}", self.matrix(screen::width().unwrap_or(100)));
-        self.print_notes();
         self.print_skips();
         self.print_slowest(slowest);
         let mut total = Count::default();
@@ -164,15 +161,6 @@ impl Report {
         }
         for (reason, count) in reasons {
             println!("{count} skipped: {reason}");
-        }
-    }
-
-    /// What cases had to tell, in the order of the plan.
-    fn print_notes(&self) {
-        for row in self.rows.iter().filter(|row| !row.notes.is_empty()) {
-            for note in &row.notes {
-                println!("{}: {note}", row.step.subject.title());
-            }
         }
     }
 

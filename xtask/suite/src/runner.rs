@@ -113,13 +113,13 @@ fn work(
     while let Some(step) = queue.next() {
         progress.started(step);
         let started = Instant::now();
-        let (outcome, notes) = match queue.lacks(step) {
-            Some(lack) => (Outcome::Skipped(lack), Vec::new()),
+        let outcome = match queue.lacks(step) {
+            Some(lack) => Outcome::Skipped(lack),
             None => attempt(step, around),
         };
         let took = started.elapsed();
         queue.ended(step);
-        let row = Row { step: step.clone(), outcome, notes, took };
+        let row = Row { step: step.clone(), outcome, took };
         if sender.send(row).is_err() {
             return;
         }
@@ -127,26 +127,25 @@ fn work(
 }
 
 /// Runs one step. Whatever happens in it, its servers are gone afterwards.
-fn attempt(step: &Step, around: &Arc<Surroundings>) -> (Outcome, Vec<String>) {
+fn attempt(step: &Step, around: &Arc<Surroundings>) -> Outcome {
     let trial = Trial::new(&step.subject, around);
     let result =
         panic::catch_unwind(AssertUnwindSafe(|| step.case.run(&trial)));
     let error = match result {
-        Ok(Ok(())) => return (Outcome::Passed, trial.notes()),
+        Ok(Ok(())) => return Outcome::Passed,
         Ok(Err(error)) => error,
         Err(_) => anyhow::anyhow!("the case itself panicked"),
     };
-    let outcome = match error.downcast_ref() {
+    match error.downcast_ref() {
         Some(Skip(reason)) => Outcome::Skipped(reason.clone()),
         None => Outcome::Failed(story(step, &trial, &error)),
-    };
-    (outcome, trial.notes())
+    }
 }
 
 /// What a person needs to understand a failure and to see it again.
 fn story(step: &Step, trial: &Trial, error: &anyhow::Error) -> String {
     let mut story = format!("{error:#}\n");
-    for server in trial.servers() {
+    for server in trial.servers.all() {
         // What it is about to say belongs to the story.
         thread::sleep(Duration::from_millis(20));
         story += &format!("server: {}\n", server.command_line);

@@ -1,16 +1,16 @@
 //! Traced scenes, each played once and kept for all cases that look at it.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
-use lab::model::Transport;
+use lab::model::{Transport, Variant};
 use trace::rules::Seen;
 use trace::scene;
 use trace::tracer::Refused;
 
-use super::case::Subject;
 use super::skip::skip;
 
 /// How long the client is silent: here nobody looks at the time.
@@ -27,7 +27,7 @@ enum Outcome {
 
 type Place = Arc<OnceLock<Outcome>>;
 
-/// Those that were played, by subject and transport.
+/// Those that were played, by title and transport.
 #[derive(Debug, Default)]
 pub struct Scenes(Mutex<HashMap<(String, Transport), Place>>);
 
@@ -35,15 +35,17 @@ impl Scenes {
     /// The scene, played now if it has not been.
     pub fn seen(
         &self,
-        subject: &Subject,
+        title: String,
+        program: &Path,
+        variant: &Variant,
         transport: Transport,
     ) -> Result<Arc<Seen>> {
-        let key = (subject.title(), transport);
+        let key = (title, transport);
         let place = {
             let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(all.entry(key).or_default())
         };
-        match place.get_or_init(|| play(subject, transport)) {
+        match place.get_or_init(|| play(program, variant, transport)) {
             Outcome::Seen(seen) => Ok(Arc::clone(seen)),
             Outcome::Refused(why) => Err(skip(why.clone())),
             Outcome::Failed(why) => Err(anyhow!("{why}")),
@@ -51,8 +53,7 @@ impl Scenes {
     }
 }
 
-fn play(subject: &Subject, transport: Transport) -> Outcome {
-    let (program, variant) = (&subject.program, &subject.variant);
+fn play(program: &Path, variant: &Variant, transport: Transport) -> Outcome {
     match scene::play_with(program, variant, transport, SILENCE) {
         Ok(played) => Outcome::Seen(Arc::new(Seen::new(&played))),
         Err(error) => match error.downcast_ref::<Refused>() {

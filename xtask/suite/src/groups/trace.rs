@@ -39,7 +39,7 @@ fn compare(trial: &Trial, transport: Transport) -> Result<()> {
         return Err(skip(format!("no order to compare with: {why}")));
     }
     let title = subject.title();
-    let seen = around.scenes.seen(subject, transport)?;
+    let seen = trial.scene(transport)?;
     let text = transcript(&seen.steps, &seen.marks, transport);
     let folder = &around.golden;
     if around.records() {
@@ -64,7 +64,7 @@ fn without_order(subject: &Subject) -> Option<&'static str> {
 fn hold(trial: &Trial, rule: &Rule) -> Result<()> {
     let subject = &trial.subject;
     for transport in rule.transports.iter().filter(|it| subject.serves(**it)) {
-        let seen = trial.surroundings.scenes.seen(subject, *transport)?;
+        let seen = trial.scene(*transport)?;
         rule.check(&seen).with_context(|| format!("over {transport}"))?;
     }
     Ok(())

@@ -55,7 +55,7 @@ fn case(name: &str, body: fn(&Trial) -> Result<()>) -> Case {
 
 /// A server of datagrams and nothing else, and one who asks it.
 fn serve(trial: &Trial) -> Result<(Rc<Server>, Peer)> {
-    let server = trial.launch().no_tcp().udp("127.0.0.1:0").start()?;
+    let server = trial.launch().only_udp("127.0.0.1:0").start()?;
     let peer = server.peer()?;
     Ok((server, peer))
 }
@@ -295,14 +295,14 @@ fn flood(trial: &Trial) -> Result<()> {
 
 /// A host has many addresses; 127.0.0.0/8 are all this one's.
 fn from_the_address_asked(trial: &Trial) -> Result<()> {
-    let server = trial.launch().no_tcp().udp("127.0.0.2:0").start()?;
+    let server = trial.launch().only_udp("127.0.0.2:0").start()?;
     ensure!(server.udp()?.ip().to_string() == "127.0.0.2");
     still_well(&server.peer()?)
 }
 
 fn ipv6(trial: &Trial) -> Result<()> {
     super::needs_ipv6()?;
-    let server = trial.launch().no_tcp().udp("[::1]:0").start()?;
+    let server = trial.launch().only_udp("[::1]:0").start()?;
     let peer = server.peer()?;
     let (request, reply) = echo(payload(4, 1000));
     peer.send(request)?.expect(reply)?;
@@ -313,7 +313,7 @@ fn ipv6(trial: &Trial) -> Result<()> {
 /// beyond a server's buffer would be cut off without a word.
 fn ipv6_largest(trial: &Trial) -> Result<()> {
     super::needs_ipv6()?;
-    let server = trial.launch().no_tcp().udp("[::1]:0").start()?;
+    let server = trial.launch().only_udp("[::1]:0").start()?;
     let peer = server.peer()?;
     let lines = "\n".repeat(LARGEST + 20 - "PING\r\n".len());
     peer.send(lines + "PING\r\n")?.expect("+PONG\r\n")?;

@@ -105,7 +105,7 @@ fn udp_in_use(trial: &Trial) -> Result<()> {
     trial.needs_datagrams()?;
     let taken = UdpSocket::bind("127.0.0.1:0")?;
     let address = taken.local_addr()?.to_string();
-    let ended = trial.launch().no_tcp().udp(&address).run()?;
+    let ended = trial.launch().only_udp(&address).run()?;
     ended.expect(1)?.says(&[&address, "in use"])?;
     Ok(())
 }
@@ -121,9 +121,9 @@ fn second_instance(trial: &Trial) -> Result<()> {
     if trial.needs_datagrams().is_err() {
         return Ok(());
     }
-    let datagrams = trial.launch().no_tcp().udp("127.0.0.1:0").start()?;
+    let datagrams = trial.launch().only_udp("127.0.0.1:0").start()?;
     let address = datagrams.udp()?.to_string();
-    let second = trial.launch().no_tcp().udp(&address).run()?;
+    let second = trial.launch().only_udp(&address).run()?;
     second.expect(1)?.says(&[&address, "in use"])?;
     datagrams.peer()?.send("PING\r\n")?.expect("+PONG\r\n")?;
     Ok(())
@@ -156,7 +156,7 @@ fn bad_flags(trial: &Trial) -> Result<()> {
 fn wildcard(trial: &Trial) -> Result<()> {
     trial.needs_datagrams()?;
     for address in ["0.0.0.0:0", "[::]:0"] {
-        let ended = trial.launch().no_tcp().udp(address).run()?;
+        let ended = trial.launch().only_udp(address).run()?;
         ended.expect(2)?.says(&["--udp", address])?;
     }
     Ok(())

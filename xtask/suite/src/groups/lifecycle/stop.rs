@@ -50,7 +50,7 @@ fn stops_idle(trial: &Trial, signal: Signal) -> Result<()> {
 
 fn stops_datagrams(trial: &Trial) -> Result<()> {
     trial.needs_datagrams()?;
-    let server = trial.launch().no_tcp().udp("127.0.0.1:0").start()?;
+    let server = trial.launch().only_udp("127.0.0.1:0").start()?;
     server.peer()?.send("PING\r\n")?.expect("+PONG\r\n")?;
     // What is queued when the server is asked to stop is answered.
     server.freeze()?;

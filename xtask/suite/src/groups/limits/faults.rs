@@ -168,7 +168,7 @@ fn tries_again(trial: &Trial, calls: Calls, errno: Errno) -> Result<()> {
 fn datagram_out_of_memory(trial: &Trial) -> Result<()> {
     trial.needs_datagrams()?;
     let fault = Fault::new(fault::RECEIVE, Errno::ENOMEM);
-    let launch = trial.launch().no_tcp().udp("127.0.0.1:0");
+    let launch = trial.launch().only_udp("127.0.0.1:0");
     let server = launch.fault(&fault).start()?;
     let peer = server.peer()?;
     peer.send("PING\r\n")?.expect("+PONG\r\n")?;

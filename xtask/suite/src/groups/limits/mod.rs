@@ -140,7 +140,7 @@ fn others_go_on(trial: &Trial) -> Result<()> {
         second.ping()?;
     }
     // One line a second, not one a newcomer.
-    let lines = server.stderr().count();
+    let lines = server.stderr().text().lines().count();
     ensure!(lines <= 15, "{lines} lines on standard error");
     Ok(())
 }
@@ -194,7 +194,7 @@ fn descriptors_exhausted(trial: &Trial) -> Result<()> {
         wait_for_place(&server)?.ping()?;
         before.again(&server)?;
     }
-    let lines = server.stderr().count();
+    let lines = server.stderr().text().lines().count();
     ensure!(lines <= 30, "{lines} lines on standard error");
     Ok(())
 }

@@ -200,7 +200,7 @@ impl Promise {
 fn datagrams(trial: &Trial) -> Result<()> {
     trial.needs_datagrams()?;
     let answer = answer(&trial.subject)?;
-    let server = trial.launch().no_tcp().udp("127.0.0.1:0").start()?;
+    let server = trial.launch().only_udp("127.0.0.1:0").start()?;
     let some = server.process()?.threads.saturating_sub(1);
     let mut answerers = BTreeSet::new();
     for _ in 0..3 {

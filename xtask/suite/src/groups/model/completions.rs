@@ -2,6 +2,7 @@
 //! more to tell than there is room for.
 
 use anyhow::{Context, Result, ensure};
+use lab::Unsupported;
 use lab::process::limit_signals;
 use nix::errno::Errno;
 
@@ -11,7 +12,6 @@ use crate::client::Client;
 use crate::fault::{self, Fault};
 use crate::groups::Left;
 use crate::groups::limits::is_served;
-use crate::server::UNSUPPORTED;
 
 pub fn cases() -> Vec<Case> {
     let ring = |name: &str, body: fn(&Trial) -> Result<()>| {
@@ -41,7 +41,7 @@ fn refused(trial: &Trial) -> Result<()> {
             .fault(&fault)
             .run()
             .and_then(|ended| {
-                let ended = ended.expect(UNSUPPORTED)?;
+                let ended = ended.expect(Unsupported::CODE)?;
                 ended.says(&["io_uring_setup", name, "seccomp"])
             })
             .with_context(|| format!("with {name}"))?;
