@@ -1,14 +1,15 @@
 //! The workspace's unit tests, as `cargo test` runs them.
 //!
 //! Cargo knows tests that are left out when they are compiled, and none that
-//! find out later that they can't run. Such a test writes a line of its own,
-//! `skipped: its name: the reason`, and passes; it is counted as skipped.
+//! find out later that they can't run. Such a test [says so](lab::test::skip)
+//! and passes; it is counted as skipped.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use lab::model::Workspace;
+use lab::test::SKIPPED;
 
 use super::report::Count;
 
@@ -43,7 +44,7 @@ fn count(lines: &[String]) -> Count {
     for line in lines {
         count.add(summary(line).unwrap_or_default());
     }
-    let skipped = lines.iter().filter(|line| line.starts_with("skipped: "));
+    let skipped = lines.iter().filter(|line| line.starts_with(SKIPPED));
     let skipped = skipped.count().min(count.passed);
     count.passed -= skipped;
     count.skipped += skipped;

@@ -6,7 +6,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper's failure is the test's")]
 
-use std::io::{self, Write as _};
+use std::io;
 use std::mem;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::net::UnixDatagram;
@@ -16,6 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use io_uring::{IoUring, opcode, types::Fd};
+use lab::test::skip;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll, ppoll};
@@ -122,13 +123,6 @@ fn faults() -> i64 {
 
 fn pair() -> (UnixDatagram, UnixDatagram) {
     UnixDatagram::pair().unwrap()
-}
-
-/// Reports a test that the kernel does not let run, on a line of its own. It
-/// bypasses the harness, which keeps the output of tests that pass.
-fn skip(test: &str, why: &str) {
-    let line = format!("\nskipped: kernel::{test}: {why}\n");
-    io::stdout().write_all(line.as_bytes()).unwrap();
 }
 
 #[test]
@@ -310,7 +304,6 @@ fn signals_for_the_thread_come_before_those_for_the_process() {
 
 /// Submits a receive. None where the kernel refuses such a ring.
 fn receiving(
-    test: &str,
     ring: io::Result<IoUring>,
     receiver: &UnixDatagram,
     buffer: &Buffer,
@@ -318,7 +311,7 @@ fn receiving(
     let mut ring = match ring {
         Ok(ring) => ring,
         Err(error) => {
-            skip(test, &format!("io_uring_setup: {error}"));
+            skip(format!("io_uring_setup: {error}"));
             return None;
         }
     };
@@ -332,11 +325,10 @@ fn receiving(
 
 #[test]
 fn io_uring_with_defer_taskrun_copies_in_the_next_enter() {
-    let test = "io_uring_with_defer_taskrun_copies_in_the_next_enter";
     let ring =
         IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(8);
     let ((sender, receiver), buffer) = (pair(), Buffer::new());
-    let ring = receiving(test, ring, &receiver, &buffer);
+    let ring = receiving(ring, &receiver, &buffer);
     let Some(mut ring) = ring else { return };
     let before = faults();
     let seen =
@@ -353,9 +345,8 @@ fn io_uring_with_defer_taskrun_copies_in_the_next_enter() {
 
 #[test]
 fn io_uring_without_flags_interrupts_computing_to_copy() {
-    let test = "io_uring_without_flags_interrupts_computing_to_copy";
     let ((sender, receiver), buffer) = (pair(), Buffer::new());
-    let ring = receiving(test, IoUring::new(8), &receiver, &buffer);
+    let ring = receiving(IoUring::new(8), &receiver, &buffer);
     let Some(mut ring) = ring else { return };
     let before = faults();
     let seen =
@@ -367,10 +358,9 @@ fn io_uring_without_flags_interrupts_computing_to_copy() {
 
 #[test]
 fn io_uring_with_sqpoll_copies_on_a_thread_of_the_kernel() {
-    let test = "io_uring_with_sqpoll_copies_on_a_thread_of_the_kernel";
     let ring = IoUring::builder().setup_sqpoll(50).build(8);
     let ((sender, receiver), buffer) = (pair(), Buffer::new());
-    let ring = receiving(test, ring, &receiver, &buffer);
+    let ring = receiving(ring, &receiver, &buffer);
     if ring.is_none() {
         return;
     }

@@ -1,6 +1,5 @@
 //! Events written by hand, for tests.
 
-use std::io::{self, Write};
 use std::time::Duration;
 
 use nix::unistd::Pid;
@@ -183,11 +182,7 @@ impl Tape {
 pub fn is_forbidden(error: &anyhow::Error) -> bool {
     let forbidden = format!("{error:#}").contains("ptrace(2)");
     if forbidden {
-        let test = std::thread::current();
-        let test = test.name().unwrap_or_default();
-        // A line of its own, past the harness, which keeps what tests print.
-        let line = format!("\nskipped: {test}: {error:#}\n");
-        io::stdout().write_all(line.as_bytes()).unwrap();
+        lab::test::skip(format!("{error:#}"));
     }
     forbidden
 }
