@@ -70,10 +70,9 @@ pub enum Phase {
     Alone,
 }
 
-type Body = Arc<dyn Fn(&Trial) -> Result<()> + Send + Sync>;
+type Body = Box<dyn Fn(&Trial) -> Result<()> + Send + Sync>;
 
 /// One thing that models promise, and how to see that they keep it.
-#[derive(Clone)]
 pub struct Case {
     pub name: String,
     pub models: For,
@@ -97,7 +96,7 @@ impl Case {
             phase: Phase::Together,
             alone_for: None,
             crowd: 0,
-            body: Arc::new(body),
+            body: Box::new(body),
         }
     }
 
@@ -245,7 +244,7 @@ impl Trial {
 }
 
 /// One case on one subject.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Step {
     pub subject: Arc<Subject>,
     pub group: &'static str,

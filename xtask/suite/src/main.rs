@@ -16,8 +16,6 @@ mod judge;
 mod launch;
 mod load;
 pub mod memory;
-mod progress;
-mod queue;
 mod reply;
 mod report;
 mod runner;
@@ -37,9 +35,9 @@ use lab::model::{Model, Workspace};
 use lab::{build, process, program};
 use trace::golden;
 
-use case::{Subject, Surroundings};
+use case::{Step, Subject, Surroundings};
 use judge::Redis;
-use runner::Plan;
+use report::Report;
 use scenes::Scenes;
 
 /// How long anything may take that a case waits for. Generous, because a
@@ -121,12 +119,12 @@ pub fn test(flags: &Flags) -> Result<ExitCode> {
         .filter(|model| subjects.iter().any(|s| s.model.name == model.name))
         .cloned()
         .collect();
-    let plan = Plan::new(&subjects, flags.options.case.as_deref());
+    let steps = runner::steps(&subjects, flags.options.case.as_deref());
     if flags.options.list {
-        return Ok(plan.list());
+        return Ok(list(&steps));
     }
     build::release(&workspace, &models)?;
-    let report = run(&workspace, &plan, &flags.options)?;
+    let report = run(&workspace, &steps, &flags.options)?;
     Ok(report.print(&[], flags.options.slowest))
 }
 
@@ -134,21 +132,28 @@ pub fn test(flags: &Flags) -> Result<ExitCode> {
 pub fn test_all(flags: &AllFlags) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
     let subjects = subjects(&workspace, &[])?;
-    let plan = Plan::new(&subjects, flags.options.case.as_deref());
+    let steps = runner::steps(&subjects, flags.options.case.as_deref());
     if flags.options.list {
-        return Ok(plan.list());
+        return Ok(list(&steps));
     }
     build::release(&workspace, &workspace.models)?;
     let units = units::run(&workspace)?;
-    let report = run(&workspace, &plan, &flags.options)?;
+    let report = run(&workspace, &steps, &flags.options)?;
     Ok(report.print(&[units], flags.options.slowest))
 }
 
-fn run(
+fn list(steps: &[Step]) -> ExitCode {
+    for step in steps {
+        println!("{}", step.name());
+    }
+    ExitCode::SUCCESS
+}
+
+fn run<'a>(
     workspace: &Workspace,
-    plan: &Plan,
+    steps: &'a [Step],
     options: &Options,
-) -> Result<report::Report> {
+) -> Result<Report<'a>> {
     interrupt::prepare()?;
     process::raise_descriptor_limit()?;
     let around = Arc::new(Surroundings {
@@ -160,7 +165,7 @@ fn run(
         scenes: Scenes::default(),
         recorded: options.record.then(Mutex::default),
     });
-    let report = runner::run(plan, options.jobs, &around)?;
+    let report = runner::run(steps, options.jobs, &around)?;
     if let Some(recorded) = &around.recorded {
         let recorded = recorded.lock().unwrap_or_else(PoisonError::into_inner);
         recorded.save(workspace)?;

@@ -53,22 +53,22 @@ impl Count {
 
 /// One step and how it ended.
 #[derive(Debug)]
-pub struct Row {
-    pub step: Step,
+pub struct Row<'a> {
+    pub step: &'a Step,
     pub outcome: Outcome,
     pub took: Duration,
 }
 
 /// All that has ended.
 #[derive(Debug)]
-pub struct Report {
+pub struct Report<'a> {
     /// Subjects in reading order.
     titles: Vec<String>,
-    rows: Vec<Row>,
+    rows: Vec<Row<'a>>,
     pub took: Duration,
 }
 
-impl Report {
+impl<'a> Report<'a> {
     pub fn new(steps: &[Step]) -> Self {
         let mut titles: Vec<_> =
             steps.iter().map(|step| step.subject.title()).collect();
@@ -76,7 +76,7 @@ impl Report {
         Self { titles, rows: Vec::new(), took: Duration::ZERO }
     }
 
-    pub fn add(&mut self, row: Row) {
+    pub fn add(&mut self, row: Row<'a>) {
         self.rows.push(row);
     }
 
