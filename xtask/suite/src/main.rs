@@ -31,7 +31,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use clap::Subcommand;
 use lab::ceilings::Ceilings;
-use lab::model::{Model, Workspace};
+use lab::model::Workspace;
 use lab::{build, process, program};
 use trace::golden;
 
@@ -49,37 +49,29 @@ enum Command {
     /// Measure what an idle client costs in memory, model by model.
     Memory(memory::Flags),
     /// Run the shared suite on the named models.
-    Test(Flags),
+    Test {
+        /// Which models: `multiplexing-epoll`, or one variant,
+        /// `multiplexing-epoll/edge`; all of them if none is named.
+        models: Vec<String>,
+        #[command(flatten)]
+        options: Options,
+    },
     /// Build everything, run the unit tests and the suite on every model.
-    TestAll(AllFlags),
+    TestAll {
+        #[command(flatten)]
+        options: Options,
+    },
 }
 
 fn main() -> ExitCode {
     program::main(|command| match command {
         Command::Memory(flags) => memory::run(&flags),
-        Command::Test(flags) => test(&flags),
-        Command::TestAll(flags) => test_all(&flags),
+        Command::Test { models, options } => test(&models, &options, false),
+        Command::TestAll { options } => test(&[], &options, true),
     })
 }
 
-/// Flags of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
-pub struct Flags {
-    /// Which models: `multiplexing-epoll`, or one variant,
-    /// `multiplexing-epoll/edge`; all of them if none is named.
-    models: Vec<String>,
-    #[command(flatten)]
-    options: Options,
-}
-
-/// Flags of `cargo xtask test-all`.
-#[derive(Debug, clap::Args)]
-pub struct AllFlags {
-    #[command(flatten)]
-    options: Options,
-}
-
-#[derive(Clone, Debug, clap::Args)]
 struct Options {
     /// Run only the cases whose whole name contains this.
     #[arg(long, value_name = "FILTER")]
@@ -109,44 +101,25 @@ fn default_jobs() -> usize {
     4 * std::thread::available_parallelism().map_or(2, usize::from)
 }
 
-/// Builds some models and runs the suite on them.
-pub fn test(flags: &Flags) -> Result<ExitCode> {
+/// Builds the models that `names` choose and runs the suite on them, behind the
+/// unit tests if `all` is to be tested.
+fn test(names: &[String], options: &Options, all: bool) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
-    let subjects = subjects(&workspace, &flags.models)?;
-    let models: Vec<Model> = workspace
-        .models
-        .iter()
-        .filter(|model| subjects.iter().any(|s| s.model.name == model.name))
-        .cloned()
-        .collect();
-    let steps = runner::steps(&subjects, flags.options.case.as_deref());
-    if flags.options.list {
-        return Ok(list(&steps));
+    let subjects = subjects(&workspace, names)?;
+    let steps = runner::steps(&subjects, options.case.as_deref());
+    if options.list {
+        for step in steps {
+            println!("{}", step.name());
+        }
+        return Ok(ExitCode::SUCCESS);
     }
-    build::release(&workspace, &models)?;
-    let report = run(&workspace, &steps, &flags.options)?;
-    Ok(report.print(&[], flags.options.slowest))
-}
-
-/// Builds everything, runs the unit tests, then the suite on every model.
-pub fn test_all(flags: &AllFlags) -> Result<ExitCode> {
-    let workspace = Workspace::load()?;
-    let subjects = subjects(&workspace, &[])?;
-    let steps = runner::steps(&subjects, flags.options.case.as_deref());
-    if flags.options.list {
-        return Ok(list(&steps));
-    }
-    build::release(&workspace, &workspace.models)?;
-    let units = units::run(&workspace)?;
-    let report = run(&workspace, &steps, &flags.options)?;
-    Ok(report.print(&[units], flags.options.slowest))
-}
-
-fn list(steps: &[Step]) -> ExitCode {
-    for step in steps {
-        println!("{}", step.name());
-    }
-    ExitCode::SUCCESS
+    let mut models: Vec<_> =
+        subjects.iter().map(|subject| &*subject.model.name).collect();
+    models.dedup();
+    build::programs(&workspace, models)?;
+    let units = all.then(|| units::run(&workspace)).transpose()?;
+    let report = run(&workspace, &steps, options)?;
+    Ok(report.print(units, options.slowest))
 }
 
 fn run<'a>(
