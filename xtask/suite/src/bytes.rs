@@ -67,13 +67,15 @@ pub fn echo(payload: impl AsRef<[u8]>) -> (Vec<u8>, Vec<u8>) {
 /// Many ECHO requests in one string, and their replies, every one different:
 /// a lost, doubled or swapped piece shows.
 pub fn echoes(count: usize, size: usize) -> (Vec<u8>, Vec<u8>) {
-    let (mut requests, mut replies) = (Vec::new(), Vec::new());
-    for number in 0..count {
-        let (request, reply) = echo(payload(number, size));
-        requests.extend(request);
-        replies.extend(reply);
-    }
-    (requests, replies)
+    joined((0..count).map(|number| echo(payload(number, size))))
+}
+
+/// Many requests in one string, and their replies in another.
+pub fn joined(
+    pairs: impl Iterator<Item = (Vec<u8>, Vec<u8>)>,
+) -> (Vec<u8>, Vec<u8>) {
+    let (requests, replies): (Vec<_>, Vec<_>) = pairs.unzip();
+    (requests.concat(), replies.concat())
 }
 
 /// A payload of `size` bytes that no other `number` has, with no period that
@@ -88,16 +90,13 @@ pub fn payload(number: usize, size: usize) -> Vec<u8> {
 /// Short requests, and the long replies to them: names that no command has,
 /// every one different. They multiply what a client sends by eleven.
 pub fn unknowns(count: usize) -> (Vec<u8>, Vec<u8>) {
-    let (mut requests, mut replies) = (Vec::new(), Vec::new());
-    for number in 0..count {
+    joined((0..count).map(|number| {
         let name = format!("x{number:04x}");
-        requests.extend_from_slice(format!("{name}\n").as_bytes());
         let reply = format!(
             "-ERR unknown command '{name}', with args beginning with: \r\n"
         );
-        replies.extend_from_slice(reply.as_bytes());
-    }
-    (requests, replies)
+        (format!("{name}\n").into_bytes(), reply.into_bytes())
+    }))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use lab::ceilings::{Ceiling, Ceilings};
 use lab::model::{Clients, Model, Transport, Variant};
 use trace::rules::Seen;
 
+use super::client::Client;
 use super::judge::Redis;
 use super::launch::Launch;
 use super::scenes::Scenes;
@@ -216,6 +217,11 @@ impl Trial {
     /// Starts a server for streams.
     pub fn serve(&self) -> Result<Rc<Server>> {
         self.launch().start()
+    }
+
+    /// Starts a server for streams and connects a client.
+    pub fn client(&self) -> Result<Client> {
+        self.serve()?.connect()
     }
 
     /// Plays the traced scene, or returns what was seen when another case had

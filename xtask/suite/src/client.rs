@@ -73,10 +73,16 @@ impl Client {
         Ok(self)
     }
 
-    /// The same bytes, each in a segment of its own.
-    pub fn dribble(&mut self, bytes: impl AsRef<[u8]>) -> Result<&mut Self> {
-        for byte in bytes.as_ref() {
-            self.send([*byte])?;
+    /// Sends pieces of such sizes.
+    pub fn send_in_pieces(
+        &mut self,
+        mut bytes: &[u8],
+        mut size: impl FnMut() -> usize,
+    ) -> Result<&mut Self> {
+        while !bytes.is_empty() {
+            let (piece, rest) = bytes.split_at(size().min(bytes.len()));
+            self.send(piece)?;
+            bytes = rest;
         }
         Ok(self)
     }
@@ -99,29 +105,22 @@ impl Client {
     /// Reads as many bytes as `expected` has and compares.
     pub fn expect(&mut self, expected: impl AsRef<[u8]>) -> Result<&mut Self> {
         let expected = expected.as_ref();
-        let mut seen = vec![0; expected.len()];
-        let mut length = 0;
-        while length < seen.len() {
-            match self.stream.read(&mut seen[length..]) {
-                Ok(0) => {
-                    let seen = &seen[..length];
-                    bail!("the end came early: {}", difference(expected, seen))
-                }
-                Ok(count) => length += count,
-                Err(error) => {
-                    let seen = &seen[..length];
-                    let told = told(&error);
-                    bail!("{told}: {}", difference(expected, seen))
-                }
+        let mut seen = Vec::with_capacity(expected.len());
+        let mut stream = (&self.stream).take(expected.len() as u64);
+        let trouble = match stream.read_to_end(&mut seen) {
+            Err(error) => explain(&error) + ": ",
+            Ok(count) if count < expected.len() => {
+                "the end came early: ".to_owned()
             }
-        }
-        ensure!(seen == expected, "{}", difference(expected, &seen));
+            Ok(_) => String::new(),
+        };
+        ensure!(seen == expected, "{trouble}{}", difference(expected, &seen));
         Ok(self)
     }
 
     pub fn read_exactly(&mut self, buffer: &mut [u8]) -> Result<()> {
         self.stream.read_exact(buffer).map_err(|error| {
-            anyhow::anyhow!("expected a reply: {}", told(&error))
+            anyhow::anyhow!("expected a reply: {}", explain(&error))
         })
     }
 
@@ -134,7 +133,7 @@ impl Client {
             Ok(count) => {
                 bail!("expected the end, seen {}", show(&byte[..count]))
             }
-            Err(error) => bail!("expected the end: {}", told(&error)),
+            Err(error) => bail!("expected the end: {}", explain(&error)),
         }
     }
 
@@ -156,7 +155,7 @@ impl Client {
             Ok(count) => {
                 bail!("expected no reply, seen {}", show(&byte[..count]))
             }
-            Err(error) => bail!("expected the end: {}", told(&error)),
+            Err(error) => bail!("expected the end: {}", explain(&error)),
         }
     }
 
@@ -366,7 +365,7 @@ fn is_reset(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
 }
 
-fn told(error: &std::io::Error) -> String {
+fn explain(error: &std::io::Error) -> String {
     match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => {
             format!("waited {PATIENCE:?} in vain")

@@ -161,6 +161,11 @@ impl Server {
         Client::connect(self.tcp()?)
     }
 
+    /// Connects several clients.
+    pub fn connect_many(&self, count: usize) -> Result<Vec<Client>> {
+        (0..count).map(|_| self.connect()).collect()
+    }
+
     /// A datagram socket that talks to the server.
     pub fn peer(&self) -> Result<Peer> {
         Peer::new(self.udp()?)
@@ -168,6 +173,11 @@ impl Server {
 
     pub fn signal(&self, signal: Signal) -> Result<()> {
         kill(self.pid, signal).with_context(|| format!("sending {signal}"))
+    }
+
+    /// Asks the server to stop.
+    pub fn terminate(&self) -> Result<()> {
+        self.signal(Signal::SIGTERM)
     }
 
     /// Sends a signal and waits until the server has taken it: of two that are
@@ -230,6 +240,12 @@ impl Server {
         Ok(End { status, stdout, stderr: self.stderr.text() })
     }
 
+    /// Waits for the process to end with an exit code, see [`Self::wait`] and
+    /// [`End::expect`].
+    pub fn expect_exit(&self, code: u8) -> Result<()> {
+        self.wait()?.expect(code).map(drop)
+    }
+
     /// A server that ends in order has waited for its children. One that was
     /// told twice has not; they die with it, but the kernel takes its time.
     fn expect_nobody_left(&self, status: ExitStatus) -> Result<()> {
@@ -270,8 +286,8 @@ impl Server {
     /// with 0 and leave nothing behind.
     pub fn stop(&self) -> Result<()> {
         if let State::Running = self.state.get() {
-            self.signal(Signal::SIGTERM)?;
-            self.wait()?.expect(0)?;
+            self.terminate()?;
+            self.expect_exit(0)?;
         }
         Ok(())
     }

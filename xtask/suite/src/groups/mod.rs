@@ -14,7 +14,7 @@ mod trace;
 mod udp;
 mod under_load;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::PATIENCE;
 use super::case::{Case, Trial};
@@ -24,8 +24,11 @@ use super::server::Server;
 use super::skip::skip;
 use lab::process::poll_until;
 
-/// The groups in the order of the matrix, and what makes their cases.
-pub const GROUPS: [(&str, fn() -> Vec<Case>); 9] = [
+/// Makes a group's cases.
+type Cases = fn() -> Vec<Case>;
+
+/// The groups in the order of the matrix.
+pub const GROUPS: [(&str, Cases); 9] = [
     ("protocol", protocol::cases),
     ("tcp", tcp::cases),
     ("udp", udp::cases),
@@ -73,16 +76,50 @@ impl<'a> Witness<'a> {
     }
 }
 
-/// What one client may cost a server, in bytes: twice the largest request, the
-/// replies at which the server stops to listen, and what one chunk of input
-/// can multiply to. Besides, an allocator does not give back at once all that
-/// it got.
-fn bound_for_one(max_request: u64) -> u64 {
-    const PENDING: u64 = 256 << 10;
-    const CHUNK: u64 = 16 << 10;
-    const ALLOCATOR: u64 = 1 << 20;
-    let multiplied = CHUNK / "INFO\r\n".len() as u64 * Info::MAX as u64;
-    2 * max_request + PENDING + multiplied + ALLOCATOR
+/// What one client costs a server in memory, which has a bound.
+#[derive(Debug)]
+struct Price<'a> {
+    server: &'a Server,
+    before: u64,
+    most: u64,
+    /// Bytes that the client had sent when it was last checked.
+    sent: usize,
+}
+
+impl<'a> Price<'a> {
+    /// Bytes after which it is checked again.
+    const STEP: usize = 1 << 18;
+
+    /// The bound is twice the largest request, the replies at which the server
+    /// stops to listen, and what one chunk of input can multiply to. Besides,
+    /// an allocator does not give back at once all that it got.
+    fn new(server: &'a Server, max_request: u64) -> Self {
+        const PENDING: u64 = 256 << 10;
+        const CHUNK: u64 = 16 << 10;
+        const ALLOCATOR: u64 = 1 << 20;
+        let multiplied = CHUNK / "INFO\r\n".len() as u64 * Info::MAX as u64;
+        let most = 2 * max_request + PENDING + multiplied + ALLOCATOR;
+        Self { server, before: server.memory(), most, sent: 0 }
+    }
+
+    /// Checks it now and then, while the client sends.
+    fn watch(&mut self, sent: usize) -> Result<()> {
+        if sent < self.sent + Self::STEP {
+            return Ok(());
+        }
+        self.sent = sent;
+        self.check()
+    }
+
+    fn check(&self) -> Result<()> {
+        let Self { most, sent, .. } = self;
+        let more = self.server.memory().saturating_sub(self.before);
+        ensure!(
+            more <= *most,
+            "{more} bytes, not {most}, at {sent} bytes sent"
+        );
+        Ok(())
+    }
 }
 
 /// Looks at a server in a row that show the same before that is taken for what

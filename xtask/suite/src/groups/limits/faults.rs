@@ -21,26 +21,19 @@ pub fn cases() -> Vec<Case> {
     let again = |name: &'static str, calls, errno| {
         Case::new(name, move |trial| tries_again(trial, calls, errno))
     };
+    let accept = |name: &'static str, errno| {
+        Case::new(name, move |trial| accept_fails(trial, errno))
+    };
     vec![
         Case::new("faults::nobody_to_serve_newcomers", nobody_to_serve)
             .only(For::Many),
         Case::new("faults::no_memory_for_a_thread", no_memory_for_a_thread)
             .only(For::Model("thread-per-connection")),
-        Case::new("faults::accept_out_of_memory", |trial| {
-            accept_fails(trial, Errno::ENOMEM)
-        }),
-        Case::new("faults::accept_out_of_buffers", |trial| {
-            accept_fails(trial, Errno::ENOBUFS)
-        }),
-        Case::new("faults::accept_out_of_files", |trial| {
-            accept_fails(trial, Errno::ENFILE)
-        }),
-        Case::new("faults::accept_out_of_descriptors", |trial| {
-            accept_fails(trial, Errno::EMFILE)
-        }),
-        Case::new("faults::accept_forbidden", |trial| {
-            accept_fails(trial, Errno::EPERM)
-        }),
+        accept("faults::accept_out_of_memory", Errno::ENOMEM),
+        accept("faults::accept_out_of_buffers", Errno::ENOBUFS),
+        accept("faults::accept_out_of_files", Errno::ENFILE),
+        accept("faults::accept_out_of_descriptors", Errno::EMFILE),
+        accept("faults::accept_forbidden", Errno::EPERM),
         again("faults::accept_aborted", fault::ACCEPT, Errno::ECONNABORTED),
         again("faults::accept_interrupted", fault::ACCEPT, Errno::EINTR),
         again("faults::receive_interrupted", fault::RECEIVE, Errno::EINTR),

@@ -122,8 +122,7 @@ fn many(trial: &Trial) -> Result<()> {
 /// After how long the silent clients have left, and those who had said
 /// something a quarter of a second later.
 fn leave_in_turn(server: &Server) -> Result<(Duration, Duration)> {
-    let mut clients =
-        (0..50).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    let mut clients = server.connect_many(50)?;
     thread::sleep(Duration::from_millis(250));
     // Every second one restarts its deadline.
     for client in clients.iter_mut().step_by(2) {
@@ -171,8 +170,7 @@ fn beside_a_busy_one(trial: &Trial) -> Result<()> {
 fn stalled_server(trial: &Trial) -> Result<()> {
     let server = trial.launch().flags(HALF_A_SECOND).start()?;
     let count = if trial.subject.serves_one() { 1 } else { 3 };
-    let mut clients =
-        (0..count).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    let mut clients = server.connect_many(count)?;
     for client in &mut clients {
         client.ping()?;
     }

@@ -2,9 +2,10 @@
 
 use anyhow::{Result, ensure};
 
-use super::super::{Left, Witness, bound_for_one};
+use super::super::{Left, Price, Witness};
 use crate::bytes::{echo, payload};
 use crate::case::{Case, For, Trial};
+use crate::client::Client;
 use crate::memory::{self, bound};
 use crate::skip::skip;
 
@@ -40,30 +41,16 @@ fn bounded(trial: &Trial, opening: &str, flood: &str) -> Result<()> {
     witness.is_served()?;
     let mut client = server.connect()?;
     client.ping()?;
-    let before = server.memory();
-    let most = bound_for_one(MAX_REQUEST);
-    let mut checked = 0;
-    let mut check = |sent: usize, step: usize| {
-        if sent < checked + step {
-            return Ok(());
-        }
-        checked = sent;
-        let more = server.memory().saturating_sub(before);
-        ensure!(
-            more <= most,
-            "{sent} bytes cost {more} bytes of memory, not {most}"
-        );
-        Ok(())
-    };
+    let mut price = Price::new(&server, MAX_REQUEST);
     client.send(opening)?;
     // A server that ends the conversation instead has had enough too.
-    let outcome = client.stuff(flood.as_bytes(), |sent| check(sent, 1 << 20));
+    let outcome = client.stuff(flood.as_bytes(), |sent| price.watch(sent));
     if let Err(error) = outcome
         && !super::super::is_reset(&error)
     {
         return Err(error);
     }
-    check(usize::MAX, 0)?;
+    price.check()?;
     drop(client);
     witness.is_served()
 }
@@ -88,22 +75,18 @@ fn slope(trial: &Trial) -> Result<()> {
 /// has a thread or a process of its own, that one's allocator may keep some;
 /// so may that of each thread that is there for all.
 fn idle_clients(trial: &Trial) -> Result<()> {
-    const CLIENTS: u64 = 50;
+    const CLIENTS: usize = 50;
     const OWN_ALLOCATOR: u64 = 512 << 10;
     const SHARED_ALLOCATOR: u64 = 1 << 20;
 
     let server = trial.serve()?;
     let alone = Left::of(&server)?;
-    let mut clients = Vec::new();
-    for _ in 0..CLIENTS {
-        let mut client = server.connect()?;
-        client.ping()?;
-        clients.push(client);
-    }
+    let mut clients = server.connect_many(CLIENTS)?;
+    Client::ping_all(&mut clients)?;
     let shared = !Left::of(&server)?.exceeds(&alone);
     let for_each = if shared { 8 << 10 } else { OWN_ALLOCATOR };
     let allocators = alone.threads as u64 * SHARED_ALLOCATOR;
-    let most = CLIENTS * for_each + allocators;
+    let most = CLIENTS as u64 * for_each + allocators;
     let before = server.memory();
     for (number, client) in clients.iter_mut().enumerate() {
         let (request, reply) = echo(payload(number, 300_000));

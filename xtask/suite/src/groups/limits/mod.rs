@@ -202,8 +202,7 @@ fn descriptors_exhausted(trial: &Trial) -> Result<()> {
 /// The same for a server of one: the others wait in the backlog.
 fn few_descriptors(trial: &Trial) -> Result<()> {
     let server = trial.launch().resting().descriptors(32, 32).start()?;
-    let mut clients =
-        (0..100).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    let mut clients = server.connect_many(100)?;
     clients[0].ping()?;
     expect_rest(&server)?;
     for mut client in clients {

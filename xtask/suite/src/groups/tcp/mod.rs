@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use super::limits::expect_rest;
-use super::{Left, Witness, bound_for_one};
+use super::{Left, Price, Witness};
 use crate::PATIENCE;
 use crate::bytes::{echo, echoes, payload, unknowns};
 use crate::case::{Case, Trial};
@@ -155,8 +155,7 @@ fn half_close_at_once(trial: &Trial) -> Result<()> {
 
 /// What was asked in full is answered, what was not is dropped.
 fn half_close_in_request(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
-    let mut client = server.connect()?;
+    let mut client = trial.client()?;
     client.send("PING\r\n*2\r\n$4\r\nECHO\r\n$5\r\nhel")?.half_close()?;
     client.expect("+PONG\r\n")?.expect_end()?;
     Ok(())
@@ -259,23 +258,9 @@ fn slow_reader_memory(trial: &Trial) -> Result<()> {
     let server = trial.launch().flags("--max-request 65536").start()?;
     let mut client = Client::with_small_window(server.tcp()?)?;
     client.ping()?;
-    let before = server.memory();
-    let most = bound_for_one(65_536);
-    let mut checked = 0;
-    let taken = client.stuff(b"INFO\r\n", |taken| {
-        if taken < checked + 65_536 {
-            return Ok(());
-        }
-        checked = taken;
-        let more = server.memory().saturating_sub(before);
-        ensure!(
-            more <= most,
-            "{taken} bytes of INFO cost {more} bytes of memory, not {most}"
-        );
-        Ok(())
-    })?;
-    let more = server.memory().saturating_sub(before);
-    ensure!(more <= most, "{taken} bytes cost {more} bytes, not {most}");
+    let mut price = Price::new(&server, 65_536);
+    client.stuff(b"INFO\r\n", |taken| price.watch(taken))?;
+    price.check()?;
     client.reset()
 }
 
@@ -335,12 +320,7 @@ fn large_request_in_pieces(trial: &Trial) -> Result<()> {
     let (request, reply) = echo(payload(2, 300_000));
     let mut random = trial.random();
     let mut client = server.connect()?;
-    let mut rest = &request[..];
-    while !rest.is_empty() {
-        let length = random.usize(1..=5000).min(rest.len());
-        client.send(&rest[..length])?;
-        rest = &rest[length..];
-    }
+    client.send_in_pieces(&request, || random.usize(1..=5000))?;
     client.expect(reply)?.ping()?;
     Ok(())
 }
