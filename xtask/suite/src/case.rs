@@ -32,12 +32,12 @@ impl Subject {
         self.model.title(&self.variant)
     }
 
-    /// Whether this is the model's name, or `model/variant`.
+    /// Tells whether this is the model's name, or `model/variant`.
     pub fn is_called(&self, name: &str) -> bool {
         self.model.name == name || self.title() == name
     }
 
-    /// Whether it serves one client at a time.
+    /// Tells whether it serves one client at a time.
     pub fn serves_one(&self) -> bool {
         self.model.clients == Clients::One
     }
@@ -62,7 +62,7 @@ pub enum For {
     Models(&'static [&'static str]),
 }
 
-/// How a case shares the machine.
+/// The way in which a case shares the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Beside others.
@@ -111,13 +111,13 @@ impl Case {
         self
     }
 
-    /// The same for one model, or variant, only.
+    /// Runs it by itself for one model, or variant, only.
     pub fn alone_for(mut self, model: &'static str) -> Self {
         self.alone_for = Some(model);
         self
     }
 
-    /// A case with thousands of clients, which waits until there are
+    /// Says that the case has thousands of clients: it waits until there are
     /// descriptors for them.
     pub fn crowd(mut self, clients: usize) -> Self {
         self.crowd = clients;
@@ -160,20 +160,20 @@ impl fmt::Debug for Case {
     }
 }
 
-/// What all trials of one run share.
+/// The things that all trials of one run share.
 #[derive(Debug)]
 pub struct Surroundings {
-    /// Where streams come from that are random: the same seed gives the same
-    /// streams.
+    /// The seed of random streams: the same seed gives the same streams.
     pub seed: u64,
     /// The Redis that judges replies, or why there is none.
     pub redis: Result<Redis, String>,
-    /// Where models were found to end.
+    /// The places where models were found to end.
     pub ceilings: Ceilings,
     /// The folder of the transcripts.
     pub golden: Utf8PathBuf,
     pub scenes: Scenes,
-    /// Where they are found to end now, if that is to be written down.
+    /// The places where they are found to end now, if that is to be written
+    /// down.
     pub recorded: Option<Mutex<Ceilings>>,
 }
 
@@ -208,7 +208,7 @@ impl Trial {
         }
     }
 
-    /// How a server of the subject will be started.
+    /// Prepares a server of the subject.
     pub fn launch(&self) -> Launch<'_> {
         let Subject { model, variant, program } = &*self.subject;
         Launch::new(program, model, variant, &self.servers)
@@ -242,8 +242,8 @@ impl Trial {
         Err(skip(why.unwrap_or("serves no datagrams")))
     }
 
-    /// Random numbers that differ from subject to subject no more than from
-    /// run to run: not at all, for one seed.
+    /// Makes random numbers that differ from subject to subject no more than
+    /// from run to run: not at all, for one seed.
     pub fn random(&self) -> fastrand::Rng {
         fastrand::Rng::with_seed(self.surroundings.seed)
     }
@@ -264,7 +264,7 @@ impl Step {
         format!("{title}::{}::{}", self.group, self.case.name)
     }
 
-    /// What repeats it.
+    /// Returns the command that repeats it.
     pub fn command_line(&self) -> String {
         format!(
             "cargo xtask test {} --case {}::{}",
@@ -275,7 +275,7 @@ impl Step {
     }
 }
 
-/// How a trial ended.
+/// The end of a trial.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Passed,

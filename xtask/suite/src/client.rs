@@ -16,7 +16,7 @@ use super::PATIENCE;
 use super::bytes::{difference, show};
 use super::reply::{Info, Reply};
 
-/// What a newcomer is told for whom there is no room.
+/// The reply to a newcomer for whom there is no room.
 pub const REFUSAL: &str = "-ERR max number of clients reached\r\n";
 
 /// One connection to a server.
@@ -32,9 +32,9 @@ impl Client {
         Self::new(stream)
     }
 
-    /// A client that takes a few kilobytes at a time, so that whoever sends it
-    /// more gets short writes. The window is negotiated at connect: it has to
-    /// be set before.
+    /// Connects a client that takes a few kilobytes at a time, so that whoever
+    /// sends it more gets short writes. The window is negotiated at connect: it
+    /// has to be set before.
     pub fn with_small_window(address: SocketAddr) -> Result<Self> {
         let socket =
             Socket::new(Domain::for_address(address), Type::STREAM, None)
@@ -46,8 +46,9 @@ impl Client {
         Self::new(socket.into())
     }
 
-    /// From here on it takes as much as others do, or 64 KiB, which is the most
-    /// that a window can be whose scale was negotiated when it was small.
+    /// Lets the client take as much as others do from here on, or 64 KiB, which
+    /// is the most that a window can be whose scale was negotiated when it was
+    /// small.
     pub fn widen(&mut self) -> Result<&mut Self> {
         let socket = SockRef::from(&self.stream);
         socket.set_recv_buffer_size(1 << 20).context("SO_RCVBUF")?;
@@ -159,7 +160,7 @@ impl Client {
         }
     }
 
-    /// The same connection for another thread.
+    /// Returns the connection a second time, for another thread.
     pub fn twin(&self) -> Result<Self> {
         let stream = self.stream.try_clone().context("dup")?;
         Ok(Self { stream })
@@ -182,8 +183,8 @@ impl Client {
         Ok(self)
     }
 
-    /// The same for many who have all sent: a server that does not read may
-    /// put off each acknowledgement for 40 ms.
+    /// Waits for many who have all sent: a server that does not read may put
+    /// off each acknowledgement for 40 ms.
     pub fn wait_until_all_arrived(clients: &mut [Self]) -> Result<()> {
         for client in clients {
             client.wait_until_arrived()?;
@@ -209,7 +210,7 @@ impl Client {
         outstanding(&self.stream)
     }
 
-    /// Whether the kernel takes nothing more for so long.
+    /// Tells whether the kernel takes nothing more for so long.
     pub fn is_stuck(&self, patience: Duration) -> Result<bool> {
         process::wait_for(
             &self.stream,
@@ -303,8 +304,8 @@ impl Client {
         }
     }
 
-    /// The same for many, some at a time: a server that looks at all of them
-    /// for each event does that less often.
+    /// Lets many clients ask, some at a time: a server that looks at all of
+    /// them for each event does that less often.
     pub fn ping_all(clients: &mut [Self]) -> Result<()> {
         for (group, some) in clients.chunks_mut(64).enumerate() {
             for client in some.iter_mut() {
@@ -345,8 +346,8 @@ impl Client {
     }
 }
 
-/// Bytes that were sent and are not yet acknowledged over TCP, or not yet read
-/// by the other side of a Unix socket.
+/// Counts the bytes that were sent and are not yet acknowledged over TCP, or
+/// not yet read by the other side of a Unix socket.
 pub fn outstanding(socket: &impl AsRawFd) -> Result<i32> {
     let mut bytes = 0;
     // SAFETY: an open socket, and an integer that outlives the call.

@@ -56,7 +56,7 @@ impl Peer {
         Info::from_reply(&Reply::read(&mut &datagram[..])?)
     }
 
-    /// Whether a datagram comes within a moment.
+    /// Tells whether a datagram comes within a moment.
     pub fn has_answer(&self) -> Result<bool> {
         let moment = Instant::now() + Duration::from_millis(100);
         wait_readable(&self.socket, moment)

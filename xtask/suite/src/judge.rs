@@ -76,7 +76,8 @@ impl Redis {
         UnixStream::connect(self.folder.join("socket"))
     }
 
-    /// All that Redis says to a client that sends `stream` and then ends.
+    /// Returns all that Redis says to a client that sends `stream` and then
+    /// ends.
     pub fn answer(&self, stream: &[u8]) -> Result<Vec<u8>> {
         let connection = self.connect().context("connecting to Redis")?;
         converse(connection, stream, |c| c.shutdown(Shutdown::Write))

@@ -14,7 +14,7 @@ use super::fault::{Fault, Judge};
 use super::server::{End, Server, Servers};
 use super::skip::skip;
 
-/// How a server will be started.
+/// A server that will be started.
 #[derive(Debug)]
 pub struct Launch<'a> {
     program: &'a Path,
@@ -30,7 +30,7 @@ pub struct Launch<'a> {
 }
 
 impl<'a> Launch<'a> {
-    /// For streams on 127.0.0.1 and a port that the kernel picks.
+    /// Launches for streams on 127.0.0.1 and a port that the kernel picks.
     pub fn new(
         program: &'a Path,
         model: &'a Model,
@@ -61,38 +61,39 @@ impl<'a> Launch<'a> {
         self
     }
 
-    /// For datagrams and nothing else.
+    /// Serves datagrams and nothing else.
     pub fn only_udp(mut self, address: impl ToString) -> Self {
         self.tcp = None;
         self.udp(address)
     }
 
-    /// No flag but those that choose the variant.
+    /// Leaves out all flags but those that choose the variant.
     pub fn no_flags(mut self) -> Self {
         self.tcp = None;
         self
     }
 
-    /// Further flags, blanks between them.
+    /// Adds flags, with blanks between them.
     pub fn flags(mut self, flags: &str) -> Self {
         self.flags.extend(flags.split_whitespace().map(str::to_owned));
         self
     }
 
-    /// In the way in which the model uses no CPU time while nobody says
+    /// Adds the flags with which the model uses no CPU time while nobody says
     /// anything. All but those that never wait do that anyway.
     pub fn resting(mut self) -> Self {
         self.flags.extend(self.model.rests_with.iter().cloned());
         self
     }
 
-    /// The limits on open files, soft and hard: servers raise the soft one.
+    /// Sets the limits on open files, soft and hard: servers raise the soft
+    /// one.
     pub fn descriptors(mut self, soft: u64, hard: u64) -> Self {
         self.limits.push((Resource::RLIMIT_NOFILE, soft, hard));
         self
     }
 
-    /// The limit on queued signals. The kernel counts those of all the user's
+    /// Limits queued signals. The kernel counts those of all the user's
     /// processes, and compares with the limit of the one that gets the signal
     /// (getrlimit(2)).
     pub fn signals_pending(mut self, limit: u64) -> Self {
@@ -100,14 +101,14 @@ impl<'a> Launch<'a> {
         self
     }
 
-    /// System calls that fail once the fault is switched on.
+    /// Adds system calls that fail once the fault is switched on.
     pub fn fault(mut self, fault: &'a Fault) -> Self {
         self.fault = Some(fault);
         self
     }
 
-    /// Something to do in the new process just before it becomes the server,
-    /// by async-signal-safe calls only.
+    /// Calls a function in the new process just before it becomes the server.
+    /// It makes async-signal-safe calls only.
     pub fn inheriting(mut self, heritage: fn() -> io::Result<()>) -> Self {
         self.heritage = heritage;
         self
@@ -179,8 +180,8 @@ impl<'a> Launch<'a> {
     }
 }
 
-/// Where the kernel refuses the filter, or a container's rules do, no fault
-/// can be injected.
+/// Skips the case where the kernel refuses the filter, or a container's rules
+/// do: no fault can be injected.
 fn skip_without_filter(error: anyhow::Error) -> anyhow::Error {
     let refused = error.downcast_ref::<io::Error>().and_then(|error| {
         let errno = error.raw_os_error()?;

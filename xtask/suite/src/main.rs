@@ -40,7 +40,7 @@ use judge::Redis;
 use report::Report;
 use scenes::Scenes;
 
-/// How long anything may take that a case waits for. Generous, because a
+/// The longest time that a case waits for anything. Generous, because a
 /// wait that ends well ends early: only a failure takes this long.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -146,7 +146,7 @@ fn run<'a>(
     Ok(report)
 }
 
-/// What `names` choose, in reading order; everything if there are none.
+/// Finds what `names` choose, in reading order; everything if there are none.
 fn subjects(
     workspace: &Workspace,
     names: &[String],

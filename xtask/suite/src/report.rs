@@ -59,7 +59,7 @@ pub struct Row<'a> {
     pub took: Duration,
 }
 
-/// All that has ended.
+/// The steps that have ended.
 #[derive(Debug)]
 pub struct Report<'a> {
     /// Subjects in reading order.
@@ -151,7 +151,7 @@ impl<'a> Report<'a> {
         count
     }
 
-    /// Each reason once, with how many cases it kept from running.
+    /// Prints each reason once, with how many cases it kept from running.
     fn print_skips(&self) {
         let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
         for row in &self.rows {
@@ -164,7 +164,7 @@ impl<'a> Report<'a> {
         }
     }
 
-    /// Where the time went.
+    /// Prints where the time went.
     fn print_slowest(&self, count: usize) {
         let mut rows: Vec<_> = self.rows.iter().collect();
         rows.sort_by_key(|row| std::cmp::Reverse(row.took));

@@ -13,10 +13,10 @@ use trace::tracer::Refused;
 
 use super::skip::skip;
 
-/// How long the client is silent: here nobody looks at the time.
+/// The time for which the client is silent: here nobody looks at it.
 const SILENCE: Duration = Duration::ZERO;
 
-/// How a scene went.
+/// The outcome of a scene.
 #[derive(Clone, Debug)]
 enum Outcome {
     Seen(Arc<Seen>),
@@ -27,12 +27,12 @@ enum Outcome {
 
 type Place = Arc<OnceLock<Outcome>>;
 
-/// Those that were played, by title and transport.
+/// The scenes that were played, by title and transport.
 #[derive(Debug, Default)]
 pub struct Scenes(Mutex<HashMap<(String, Transport), Place>>);
 
 impl Scenes {
-    /// The scene, played now if it has not been.
+    /// Returns the scene, played now if it has not been.
     pub fn seen(
         &self,
         title: String,

@@ -21,7 +21,7 @@ use super::client::Client;
 use super::datagrams::Peer;
 use super::skip::skip;
 
-/// How a program ended, and what it had said.
+/// The end of a program, and what it had said.
 #[derive(Debug)]
 pub struct End {
     pub status: ExitStatus,
@@ -98,7 +98,7 @@ enum State {
 #[derive(Debug)]
 pub struct Server {
     pub pid: Pid,
-    /// How it was started, for people to repeat.
+    /// The command that started it, for people to repeat.
     pub command_line: String,
     child: RefCell<Child>,
     stdout: File,
@@ -166,7 +166,7 @@ impl Server {
         (0..count).map(|_| self.connect()).collect()
     }
 
-    /// A datagram socket that talks to the server.
+    /// Opens a datagram socket that talks to the server.
     pub fn peer(&self) -> Result<Peer> {
         Peer::new(self.udp()?)
     }
@@ -202,12 +202,12 @@ impl Server {
         killpg(self.pid, Signal::SIGCONT).context("sending SIGCONT")
     }
 
-    /// The server's own process.
+    /// Reads the server's own process.
     pub fn process(&self) -> Result<Process> {
         Process::read(self.pid).context("the server has gone")
     }
 
-    /// The server and its children, zombies included.
+    /// Lists the server and its children, zombies included.
     pub fn group(&self) -> Vec<Process> {
         process::group(self.pid)
     }
@@ -220,7 +220,7 @@ impl Server {
         process::group_cpu_time(self.pid)
     }
 
-    /// What it has said on standard error so far.
+    /// Returns its standard error, with what it has said so far.
     pub fn stderr(&self) -> &Errors {
         &self.stderr
     }
@@ -246,8 +246,9 @@ impl Server {
         self.wait()?.expect(code).map(drop)
     }
 
-    /// A server that ends in order has waited for its children. One that was
-    /// told twice has not; they die with it, but the kernel takes its time.
+    /// Checks that no child is left. A server that ends in order has waited for
+    /// them. One that was told twice has not; they die with it, but the kernel
+    /// takes its time.
     fn expect_nobody_left(&self, status: ExitStatus) -> Result<()> {
         if status.code() != Some(0) {
             let patience = Duration::from_secs(2);
@@ -263,9 +264,9 @@ impl Server {
         Ok(())
     }
 
-    /// What came behind the ready line. The end may take a moment: a process
-    /// that the suite is about to start elsewhere holds a copy of the pipe
-    /// between its fork and its exec.
+    /// Reads what came behind the ready line. The end may take a moment: a
+    /// process that the suite is about to start elsewhere holds a copy of the
+    /// pipe between its fork and its exec.
     fn unread_stdout(&self) -> Result<String> {
         let deadline = Instant::now() + PATIENCE;
         let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
@@ -292,7 +293,7 @@ impl Server {
         Ok(())
     }
 
-    /// How it ended, for a report.
+    /// Tells how it ended, for a report.
     pub fn fate(&self) -> String {
         match self.state.get() {
             State::Ended(status) | State::Gone(status) => status.to_string(),

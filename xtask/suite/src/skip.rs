@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Why a case cannot run here.
+/// The reason why a case cannot run here.
 #[derive(Debug)]
 pub struct Skip(pub String);
 
@@ -14,7 +14,7 @@ impl fmt::Display for Skip {
 
 impl std::error::Error for Skip {}
 
-/// The error with which a case says that it cannot run here.
+/// Makes the error with which a case says that it cannot run here.
 pub fn skip(reason: impl Into<String>) -> anyhow::Error {
     Skip(reason.into()).into()
 }

@@ -38,7 +38,7 @@ pub fn run(workspace: &Workspace) -> Result<Count> {
     Ok(count)
 }
 
-/// What all lines come to.
+/// Adds up what all lines say.
 fn count(lines: &[String]) -> Count {
     let mut count = Count::default();
     for line in lines {
@@ -51,7 +51,7 @@ fn count(lines: &[String]) -> Count {
     count
 }
 
-/// The counts of a line like `test result: ok. 3 passed; 0 failed; ...`.
+/// Reads the counts of a line like `test result: ok. 3 passed; 0 failed; ...`.
 fn summary(line: &str) -> Option<Count> {
     let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
     let number = |name: &str| {

@@ -33,10 +33,11 @@ use nix::sys::time::{TimeVal, TimeValLike as _};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, fork, getpid, gettid, pipe, read, write};
 
-/// How long a thread computes after the data has been sent.
+/// The time for which a thread computes after the data has been sent.
 const COMPUTING: Duration = Duration::from_millis(100);
 
-/// How long to wait for another thread, which a busy machine may not run.
+/// The longest time to wait for another thread, which a busy machine may not
+/// run.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A datagram, and the buffer for it: several pages.

@@ -22,7 +22,7 @@ use crate::reply::Info;
 use crate::server::Server;
 use crate::skip::skip;
 
-/// How many random streams each case sends.
+/// Random streams that each case sends.
 const STREAMS: usize = 400;
 
 /// No program here needs as long.
@@ -177,7 +177,7 @@ fn redis(trial: &Trial) -> Result<&Redis> {
     trial.surroundings.redis.as_ref().map_err(skip)
 }
 
-/// What the protocol group expects is what Redis says.
+/// Redis says what the protocol group expects.
 fn judged_table(trial: &Trial) -> Result<()> {
     let redis = redis(trial)?;
     let server = trial.serve()?;

@@ -40,8 +40,8 @@ pub const GROUPS: [(&str, Cases); 9] = [
     ("trace", trace::cases),
 ];
 
-/// Whoever must not notice what others suffer. A server of many serves it all
-/// the time; a server of one, whenever the others have left.
+/// A client that must not notice what others suffer. A server of many serves
+/// it all the time; a server of one, whenever the others have left.
 #[derive(Debug)]
 struct Witness<'a> {
     server: &'a Server,
@@ -76,7 +76,7 @@ impl<'a> Witness<'a> {
     }
 }
 
-/// What one client costs a server in memory, which has a bound.
+/// The memory that one client costs a server, which has a bound.
 #[derive(Debug)]
 struct Price<'a> {
     server: &'a Server,
@@ -126,15 +126,15 @@ impl<'a> Price<'a> {
 /// it keeps.
 const LOOKS: usize = 25;
 
-/// What a server holds.
+/// The resources that a server holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Left {
+struct Resources {
     descriptors: usize,
     threads: usize,
     processes: usize,
 }
 
-impl Left {
+impl Resources {
     fn of(server: &Server) -> Result<Self> {
         let process = server.process()?;
         Ok(Self {
@@ -144,8 +144,8 @@ impl Left {
         })
     }
 
-    /// What it holds once that changes no more: who has its reply may be
-    /// without its thread for a moment, where a pool lends them.
+    /// Waits until what it holds changes no more: a client that has its reply
+    /// may be without its thread for a moment, where a pool lends them.
     fn settled(server: &Server) -> Result<Self> {
         let mut seen = Self::of(server)?;
         let mut same = 0;
@@ -158,7 +158,7 @@ impl Left {
         Ok(seen)
     }
 
-    /// Whether there are more threads or processes than before.
+    /// Tells whether there are more threads or processes than before.
     fn exceeds(&self, before: &Self) -> bool {
         self.threads > before.threads || self.processes > before.processes
     }
@@ -182,7 +182,7 @@ fn needs_ipv6() -> Result<()> {
     }
 }
 
-/// Whether an error says that the connection was broken off.
+/// Tells whether an error says that the connection was broken off.
 fn is_reset(error: &anyhow::Error) -> bool {
     use std::io::{Error, ErrorKind};
 

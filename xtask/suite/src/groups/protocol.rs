@@ -40,8 +40,8 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-/// One row: in one piece, byte by byte, between other requests, and as the
-/// last words of a client that half-closes.
+/// Checks one row: in one piece, byte by byte, between other requests, and as
+/// the last words of a client that half-closes.
 fn row_holds(trial: &Trial, row: &Row) -> Result<()> {
     let server = trial.serve()?;
     let mut client = server.connect()?;
@@ -81,7 +81,7 @@ fn and_then(client: &mut Client, row: &Row) -> Result<()> {
     if row.ends { client.expect_end() } else { client.ping() }.map(drop)
 }
 
-/// All rows that go on, as one stream, and the replies to it.
+/// Joins all rows that go on to one stream, and the replies to it.
 fn stream() -> (Vec<u8>, Vec<u8>) {
     let rows = rows().into_iter().filter(|row| !row.ends);
     joined(rows.map(|row| (row.request, row.reply)))
@@ -164,7 +164,7 @@ fn hello_without_version(trial: &Trial) -> Result<()> {
     check_hello(&client.send("HELLO\r\n")?.reply()?, 2)
 }
 
-/// As client libraries open a connection.
+/// Client libraries open a connection like that.
 fn hello_with_options(trial: &Trial) -> Result<()> {
     let mut client = trial.client()?;
     let hello = request(&["HELLO", "3", "SETNAME", "me"]);

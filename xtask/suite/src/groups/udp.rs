@@ -53,15 +53,15 @@ fn case(name: &str, body: fn(&Trial) -> Result<()>) -> Case {
     })
 }
 
-/// A server of datagrams and nothing else, and one who asks it.
+/// Starts a server of datagrams and nothing else, and one who asks it.
 fn serve(trial: &Trial) -> Result<(Rc<Server>, Peer)> {
     let server = trial.launch().only_udp("127.0.0.1:0").start()?;
     let peer = server.peer()?;
     Ok((server, peer))
 }
 
-/// Whatever was sent before, the next datagram is answered as if it were the
-/// first.
+/// The next datagram is answered as if it were the first, whatever was sent
+/// before.
 fn still_well(peer: &Peer) -> Result<()> {
     peer.send("PING\r\n")?.expect("+PONG\r\n").map(drop)
 }

@@ -34,9 +34,9 @@ const SOON: Duration = Duration::from_millis(1_500);
 /// New clients, or datagrams.
 const TIMES: usize = 20;
 
-/// How often all the busy clients may be answered before the new clients, or
-/// the datagrams, are: a few times more than it takes them. Rounds and not
-/// seconds, because other programs slow down both alike.
+/// The number of times that all the busy clients may be answered before the new
+/// clients, or the datagrams, are: a few times more than it takes them. Rounds
+/// and not seconds, because other programs slow down both alike.
 const ROUNDS: usize = 10;
 
 /// Checks that what began when the load had come to round `before` did not

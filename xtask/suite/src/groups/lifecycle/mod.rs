@@ -110,7 +110,7 @@ fn udp_in_use(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// Whoever would share the address, as SO_REUSEPORT lets a user's processes
+/// A server that shared the address, as SO_REUSEPORT lets a user's processes
 /// do, would get some of the clients and nobody would know.
 fn second_instance(trial: &Trial) -> Result<()> {
     let streams = trial.serve()?;

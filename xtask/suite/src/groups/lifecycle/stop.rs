@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use lab::process::poll_until;
 use nix::sys::signal::{Signal, kill};
 
-use super::super::Left;
+use super::super::Resources;
 use crate::PATIENCE;
 use crate::bytes::{show, unknowns};
 use crate::case::{Case, For, Trial};
@@ -67,8 +67,8 @@ fn stops_datagrams(trial: &Trial) -> Result<()> {
     server.expect_exit(0)
 }
 
-/// Who waits for nothing is not waited for: neither a client that is silent
-/// nor one in the middle of a request.
+/// A client that waits for nothing is not waited for: neither a silent one nor
+/// one in the middle of a request.
 fn idle_clients(trial: &Trial) -> Result<()> {
     let server = trial.launch().flags("--drain-timeout 60").start()?;
     let count = if trial.subject.serves_one() { 1 } else { 10 };
@@ -87,7 +87,7 @@ fn idle_clients(trial: &Trial) -> Result<()> {
     server.expect_exit(0)
 }
 
-/// What was asked before the signal is answered after it, though the client
+/// Requests from before the signal are answered after it, though the client
 /// takes its time.
 fn replies_in_flight(trial: &Trial) -> Result<()> {
     let server = trial.launch().flags("--drain-timeout 60").start()?;
@@ -129,9 +129,9 @@ fn behind_urgent_data(trial: &Trial) -> Result<()> {
     server.expect_exit(0)
 }
 
-/// Whoever asks for more after the signal gets no answer to that, and loses
-/// none that is on its way: a server that closed, or shut down both its sides,
-/// would answer with a reset, and the kernel drop what is queued.
+/// A client that asks for more after the signal gets no answer to that, and
+/// loses none that is on its way: a server that closed, or shut down both its
+/// sides, would answer with a reset, and the kernel drop what is queued.
 fn client_goes_on_asking(trial: &Trial) -> Result<()> {
     let server = trial.launch().flags("--drain-timeout 60").start()?;
     let (requests, replies) = unknowns(1_000);
@@ -168,8 +168,8 @@ fn reset_before_the_end(trial: &Trial) -> Result<()> {
     expect_end_at_once(&server).context("reset after the signal")
 }
 
-/// A server, and a client that leaves part of its replies in the server's send
-/// queue.
+/// Starts a server, and a client that leaves part of its replies in the
+/// server's send queue.
 fn with_unread_replies(trial: &Trial) -> Result<(Rc<Server>, Client)> {
     let server = trial.launch().flags("--drain-timeout 60").start()?;
     let mut client = Client::with_small_window(server.tcp()?)?;
@@ -207,8 +207,8 @@ fn drain_timeout(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// Clients that wait for nothing and take nothing: the server has more for
-/// each than the buffers on the way hold.
+/// Connects clients that wait for nothing and take nothing: the server has more
+/// for each than the buffers on the way hold.
 fn deaf_clients(server: &Server, count: usize) -> Result<Vec<Client>> {
     let mut clients = Vec::new();
     for _ in 0..count {
@@ -219,7 +219,7 @@ fn deaf_clients(server: &Server, count: usize) -> Result<Vec<Client>> {
     Ok(clients)
 }
 
-/// Who is asked twice does not wait any more.
+/// A server that is asked twice does not wait any more.
 fn second_signal(trial: &Trial) -> Result<()> {
     let server = trial.launch().flags("--drain-timeout 60").start()?;
     let count = if trial.subject.serves_one() { 1 } else { 3 };
@@ -339,7 +339,7 @@ fn killed(trial: &Trial) -> Result<()> {
     let count = if trial.subject.serves_one() { 1 } else { 10 };
     let mut clients = server.connect_many(count)?;
     Client::ping_all(&mut clients)?;
-    let held = Left::of(&server)?;
+    let held = Resources::of(&server)?;
     server.signal(Signal::SIGKILL)?;
     let ended = server.wait().with_context(|| format!("it had {held:?}"))?;
     ensure!(ended.status.code().is_none(), "{}", ended.status);

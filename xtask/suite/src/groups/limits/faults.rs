@@ -8,7 +8,7 @@ use lab::process::{limit_address_space, poll_until};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 
-use super::super::{Left, Witness};
+use super::super::{Resources, Witness};
 use super::{is_served, wait_for_place};
 use crate::PATIENCE;
 use crate::bytes::{echoes, unknowns};
@@ -44,14 +44,14 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// Where fork or the creation of a thread fails, the newcomer is refused and
-/// nobody else.
+/// A newcomer is refused, and nobody else, where fork or the creation of a
+/// thread fails.
 fn nobody_to_serve(trial: &Trial) -> Result<()> {
     let fault = Fault::new(fault::CLONE, Errno::EAGAIN);
     let server = trial.launch().fault(&fault).start()?;
     let mut first = server.connect()?;
     first.ping()?;
-    let held = Left::settled(&server)?;
+    let held = Resources::settled(&server)?;
     fault.on();
     let mut newcomer = server.connect()?;
     let served = is_served(&mut newcomer).context("the newcomer")?;
@@ -72,7 +72,8 @@ fn nobody_to_serve(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// The same without a filter: a thread's stack needs address space.
+/// A newcomer is refused where there is no room for a thread's stack: no
+/// filter is needed for that.
 fn no_memory_for_a_thread(trial: &Trial) -> Result<()> {
     let server = trial.serve()?;
     let mut first = server.connect()?;

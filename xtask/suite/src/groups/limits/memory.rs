@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::super::{Left, Price, Witness};
+use super::super::{Price, Resources, Witness};
 use crate::bytes::{echo, payload};
 use crate::case::{Case, For, Trial};
 use crate::client::Client;
@@ -55,7 +55,7 @@ fn bounded(trial: &Trial, opening: &str, flood: &str) -> Result<()> {
     witness.is_served()
 }
 
-/// What `cargo xtask memory` measures, with fewer clients. Memory grows in
+/// Measures what `cargo xtask memory` does, with fewer clients. Memory grows in
 /// steps, which weigh more then: half a KiB for each client at most.
 fn slope(trial: &Trial) -> Result<()> {
     const STEP: f64 = 0.5;
@@ -71,7 +71,7 @@ fn slope(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// Whatever a client has needed, once it is idle it holds no buffer. Where it
+/// An idle client holds no buffer, whatever it has needed before. Where it
 /// has a thread or a process of its own, that one's allocator may keep some;
 /// so may that of each thread that is there for all.
 fn idle_clients(trial: &Trial) -> Result<()> {
@@ -80,10 +80,10 @@ fn idle_clients(trial: &Trial) -> Result<()> {
     const SHARED_ALLOCATOR: u64 = 1 << 20;
 
     let server = trial.serve()?;
-    let alone = Left::of(&server)?;
+    let alone = Resources::of(&server)?;
     let mut clients = server.connect_many(CLIENTS)?;
     Client::ping_all(&mut clients)?;
-    let shared = !Left::of(&server)?.exceeds(&alone);
+    let shared = !Resources::of(&server)?.exceeds(&alone);
     let for_each = if shared { 8 << 10 } else { OWN_ALLOCATOR };
     let allocators = alone.threads as u64 * SHARED_ALLOCATOR;
     let most = CLIENTS as u64 * for_each + allocators;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use lab::process::poll_until;
 
-use super::Left;
+use super::Resources;
 use crate::PATIENCE;
 use crate::case::{Case, For, Trial};
 use crate::client::{Client, REFUSAL};
@@ -38,7 +38,7 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-/// A server with room for two, and the two.
+/// Starts a server with room for two, and connects the two.
 fn full(trial: &Trial) -> Result<(Rc<Server>, Client, Client)> {
     let server = trial.launch().flags("--max-connections 2").start()?;
     let (mut first, mut second) = (server.connect()?, server.connect()?);
@@ -51,7 +51,7 @@ fn one_too_many(trial: &Trial) -> Result<()> {
     let (server, mut first, mut second) = full(trial)?;
     // By the time one is refused, those who were served have what they keep.
     server.connect()?.expect(REFUSAL)?.expect_end()?;
-    let held = Left::settled(&server)?;
+    let held = Resources::settled(&server)?;
     for _ in 0..10 {
         server.connect()?.expect(REFUSAL)?.expect_end()?;
     }
@@ -66,7 +66,7 @@ fn one_too_many(trial: &Trial) -> Result<()> {
 fn had_sent(trial: &Trial) -> Result<()> {
     let (server, mut first, _second) = full(trial)?;
     server.connect()?.expect(REFUSAL)?.expect_end()?;
-    let held = Left::settled(&server)?;
+    let held = Resources::settled(&server)?;
     for size in [6, 600, 60_000] {
         server.freeze()?;
         let mut newcomer = server.connect()?;
@@ -112,7 +112,7 @@ pub(super) fn wait_for_place(server: &Server) -> Result<Client> {
     served.context("nobody was served")
 }
 
-/// Whether a newcomer is served or refused; anything else is an error.
+/// Tells whether a newcomer is served or refused; anything else is an error.
 pub(super) fn is_served(client: &mut Client) -> Result<bool> {
     // A refusal may be followed by a reset, if it crosses this.
     let _ = client.send("PING\r\n");
@@ -171,7 +171,7 @@ fn descriptors_exhausted(trial: &Trial) -> Result<()> {
         .descriptors(32, 32)
         .flags("--max-connections 100000")
         .start()?;
-    let before = Left::of(&server)?;
+    let before = Resources::of(&server)?;
     for round in 0..2 {
         let mut served = Vec::new();
         for number in 0..100 {
@@ -199,7 +199,7 @@ fn descriptors_exhausted(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// The same for a server of one: the others wait in the backlog.
+/// A server of one needs few descriptors: the others wait in the backlog.
 fn few_descriptors(trial: &Trial) -> Result<()> {
     let server = trial.launch().resting().descriptors(32, 32).start()?;
     let mut clients = server.connect_many(100)?;

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use anyhow::{Context, Result, ensure};
 
 use crate::case::{Case, For, Subject, Trial};
-use crate::groups::Left;
+use crate::groups::Resources;
 use crate::reply::Info;
 use crate::server::Server;
 use crate::skip::skip;
@@ -122,7 +122,7 @@ fn fifty(trial: &Trial) -> Result<()> {
     const CLIENTS: usize = 50;
     let answer = answer(&trial.subject)?;
     let server = trial.serve()?;
-    let before = Left::of(&server)?;
+    let before = Resources::of(&server)?;
     let mut clients =
         (0..CLIENTS).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
     let mut answerers = BTreeSet::new();
@@ -135,7 +135,7 @@ fn fifty(trial: &Trial) -> Result<()> {
     for answerer in &answerers {
         answerer.expect(answer, &server)?;
     }
-    let now = Left::of(&server)?;
+    let now = Resources::of(&server)?;
     let promised = Promise::of(answer, CLIENTS, &before);
     promised.check(answerers.len(), &now).with_context(|| {
         format!("{before:?} before {CLIENTS} clients, then {now:?}")
@@ -159,7 +159,7 @@ struct Promise {
 }
 
 impl Promise {
-    fn of(answer: Answer, clients: usize, before: &Left) -> Self {
+    fn of(answer: Answer, clients: usize, before: &Resources) -> Self {
         let some = before.threads - 1;
         let (answerers, threads, processes) = match answer {
             OneThread => (1..=1, 1..=1, 1),
@@ -173,7 +173,7 @@ impl Promise {
         Self { answerers, threads, processes }
     }
 
-    fn check(&self, answerers: usize, now: &Left) -> Result<()> {
+    fn check(&self, answerers: usize, now: &Resources) -> Result<()> {
         ensure!(
             self.answerers.contains(&answerers),
             "{answerers} have answered, not {:?}",

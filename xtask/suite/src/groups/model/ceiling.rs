@@ -7,7 +7,7 @@ use lab::ceilings::{Ceiling, DESCRIPTORS};
 
 use crate::case::{Case, For, Trial};
 use crate::client::Client;
-use crate::groups::Left;
+use crate::groups::Resources;
 use crate::groups::limits::wait_for_place;
 use crate::server::Server;
 use crate::skip::skip;
@@ -61,7 +61,7 @@ fn many(trial: &Trial) -> Result<()> {
         .start()?;
     let machine = listed(MACHINES, trial);
     let enough = machine.is_some() && !trial.surroundings.records();
-    let before = Left::of(&server)?;
+    let before = Resources::of(&server)?;
     let (mut served, refused) =
         crowd(&server, if enough { ENOUGH } else { TOO_MANY })?;
     let seen = match (&machine, refused) {

@@ -10,7 +10,7 @@ use crate::bytes::{echo, payload};
 use crate::case::{Case, For, Trial};
 use crate::client::Client;
 use crate::fault::{self, Fault};
-use crate::groups::Left;
+use crate::groups::Resources;
 use crate::groups::limits::is_served;
 
 pub fn cases() -> Vec<Case> {
@@ -127,7 +127,7 @@ fn few_places(trial: &Trial) -> Result<()> {
 /// ever, and afterwards everything is as before.
 fn lost_completions(trial: &Trial) -> Result<()> {
     let server = trial.serve()?;
-    let before = Left::of(&server)?;
+    let before = Resources::of(&server)?;
     let mut clients =
         (0..10).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
     for client in &mut clients {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::super::Left;
+use super::super::Resources;
 use crate::bytes::{echo, payload};
 use crate::case::{Case, For, Trial};
 
@@ -48,7 +48,7 @@ fn interleaved(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// The same for a server of one: 200 wait in the backlog, each is served when
+/// 200 clients of a server of one wait in the backlog. Each is served when
 /// those before it have left, and nobody is lost.
 fn in_turn(trial: &Trial) -> Result<()> {
     let server = trial.launch().flags("--backlog 256").start()?;
@@ -118,7 +118,7 @@ fn silent_ones(trial: &Trial) -> Result<()> {
 /// 2,000 come and go, in three ways: nothing of them may stay.
 fn short_connections(trial: &Trial) -> Result<()> {
     let server = trial.serve()?;
-    let before = Left::of(&server)?;
+    let before = Resources::of(&server)?;
     for number in 0..2_000 {
         let mut client = server.connect()?;
         client.ping().with_context(|| format!("client {number}"))?;
