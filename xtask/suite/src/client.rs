@@ -1,13 +1,13 @@
 //! A client of a server under test: says what a case tells it to, byte for
 //! byte, and checks every byte it gets.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use lab::process;
 use nix::poll::PollFlags;
 use socket2::{Domain, SockRef, Socket, Type};
@@ -120,22 +120,25 @@ impl Client {
     }
 
     pub fn read_exactly(&mut self, buffer: &mut [u8]) -> Result<()> {
-        self.stream.read_exact(buffer).map_err(|error| {
-            anyhow::anyhow!("expected a reply: {}", explain(&error))
-        })
+        self.stream
+            .read_exact(buffer)
+            .map_err(|error| anyhow!("expected a reply: {}", explain(&error)))
+    }
+
+    /// Reads some of what comes next; nothing at the end.
+    fn next(&mut self) -> io::Result<Vec<u8>> {
+        let mut seen = vec![0; 64];
+        let count = self.stream.read(&mut seen)?;
+        seen.truncate(count);
+        Ok(seen)
     }
 
     /// Checks that the server has nothing more to say and has closed its
     /// side in order; a reset is no end.
     pub fn expect_end(&mut self) -> Result<&mut Self> {
-        let mut byte = [0; 64];
-        match self.stream.read(&mut byte) {
-            Ok(0) => self.expect_no_reset(),
-            Ok(count) => {
-                bail!("expected the end, seen {}", show(&byte[..count]))
-            }
-            Err(error) => bail!("expected the end: {}", explain(&error)),
-        }
+        let seen = self.next().map_err(no_end)?;
+        ensure!(seen.is_empty(), "expected the end, seen {}", show(&seen));
+        self.expect_no_reset()
     }
 
     /// Checks that no reset has come behind the end: the sign of a server that
@@ -149,15 +152,12 @@ impl Client {
 
     /// Waits until the connection has ended, in order or by a reset.
     pub fn expect_gone(&mut self) -> Result<&mut Self> {
-        let mut byte = [0; 64];
-        match self.stream.read(&mut byte) {
-            Ok(0) => Ok(self),
-            Err(error) if is_reset(&error) => Ok(self),
-            Ok(count) => {
-                bail!("expected no reply, seen {}", show(&byte[..count]))
-            }
-            Err(error) => bail!("expected the end: {}", explain(&error)),
-        }
+        let seen = match self.next() {
+            Err(error) if is_reset(&error) => Vec::new(),
+            seen => seen.map_err(no_end)?,
+        };
+        ensure!(seen.is_empty(), "expected no reply, seen {}", show(&seen));
+        Ok(self)
     }
 
     /// Returns the connection a second time, for another thread.
@@ -223,9 +223,7 @@ impl Client {
     /// Checks that for a while the server says nothing and closes nothing.
     pub fn expect_silence(&mut self, time: Duration) -> Result<&mut Self> {
         if process::wait_readable(&self.stream, Instant::now() + time)? {
-            let mut seen = [0; 64];
-            let count = self.stream.read(&mut seen)?;
-            bail!("expected silence, seen {}", show(&seen[..count]));
+            bail!("expected silence, seen {}", show(&self.next()?));
         }
         Ok(self)
     }
@@ -362,11 +360,16 @@ nix::ioctl_read_bad!(
     libc::c_int
 );
 
-fn is_reset(error: &std::io::Error) -> bool {
+/// Tells whether an error says that the connection was broken off.
+pub fn is_reset(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
 }
 
-fn explain(error: &std::io::Error) -> String {
+fn no_end(error: io::Error) -> anyhow::Error {
+    anyhow!("expected the end: {}", explain(&error))
+}
+
+fn explain(error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => {
             format!("waited {PATIENCE:?} in vain")

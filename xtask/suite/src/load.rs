@@ -15,6 +15,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
 use super::PATIENCE;
 use super::bytes::{difference, show};
+use super::client::is_reset;
 
 /// Requests that a client sends at once: enough to keep the server busy, and
 /// few enough that no send falls short.
@@ -125,7 +126,7 @@ impl BusyClient {
     fn ask(&mut self, requests: &[u8]) -> Result<()> {
         match self.stream.write(requests) {
             Ok(sent) => ensure!(sent == requests.len(), "a send fell short"),
-            Err(error) if is_end(&error) => {}
+            Err(error) if is_reset(&error) => {}
             Err(error) => return Err(error).context("sending requests"),
         }
         Ok(())
@@ -149,7 +150,7 @@ impl BusyClient {
                 Ok(true)
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(true),
-            Err(error) if is_end(&error) => Ok(false),
+            Err(error) if is_reset(&error) => Ok(false),
             Err(error) => Err(error).context("receiving replies"),
         }
     }
@@ -157,10 +158,6 @@ impl BusyClient {
     fn is_answered(&self) -> bool {
         self.received.is_multiple_of(PIPELINE * REPLY.len())
     }
-}
-
-fn is_end(error: &std::io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
 }
 
 /// Keeps all clients asking until none is left or the case is over.

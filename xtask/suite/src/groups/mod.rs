@@ -181,13 +181,3 @@ fn needs_ipv6() -> Result<()> {
         Err(error) => Err(skip(format!("no IPv6 here: {error}"))),
     }
 }
-
-/// Tells whether an error says that the connection was broken off.
-fn is_reset(error: &anyhow::Error) -> bool {
-    use std::io::{Error, ErrorKind};
-
-    error.downcast_ref::<Error>().is_some_and(|error| {
-        let kind = error.kind();
-        matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
-    })
-}

@@ -293,11 +293,8 @@ fn too_many_arguments(trial: &Trial) -> Result<()> {
     // It is allowed to have many; what counts is what came.
     client.send("*1000000\r\n")?;
     let flood = "$0\r\n\r\n".repeat(1_000_000);
-    let mut writer = client.stream().try_clone()?;
-    let flood = thread::spawn(move || {
-        use std::io::Write;
-        writer.write_all(flood.as_bytes())
-    });
+    let mut writer = client.twin()?;
+    let flood = thread::spawn(move || writer.send(flood).map(drop));
     let Reply::Error(error) = client.reply()? else {
         anyhow::bail!("expected an error");
     };

@@ -102,11 +102,9 @@ fn quit(trial: &Trial) -> Result<()> {
 /// Nothing lasts from one datagram to the next.
 fn hello(trial: &Trial) -> Result<()> {
     let (_server, peer) = serve(trial)?;
-    let reply = peer.send("HELLO 3\r\n")?.receive()?;
-    let reply = Reply::read(&mut &reply[..])?;
+    let reply = peer.send("HELLO 3\r\n")?.reply()?;
     ensure!(matches!(reply, Reply::Map(_)), "expected a map, seen {reply:?}");
-    let reply = peer.send("HELLO\r\n")?.receive()?;
-    let reply = Reply::read(&mut &reply[..])?;
+    let reply = peer.send("HELLO\r\n")?.reply()?;
     let array = matches!(reply, Reply::Array(_));
     ensure!(array, "expected RESP2, seen {reply:?}");
     Ok(())
@@ -116,10 +114,7 @@ fn hello(trial: &Trial) -> Result<()> {
 /// have forged the address that the reply goes to.
 fn info(trial: &Trial) -> Result<()> {
     let (_server, peer) = serve(trial)?;
-    let reply = peer.send("INFO\r\n")?.receive()?;
-    let mut rest = &reply[..];
-    let info = Info::from_reply(&Reply::read(&mut rest)?)?;
-    ensure!(rest.is_empty(), "more than one reply");
+    let info = peer.info()?;
     let model = info.text("model")?;
     ensure!(model == trial.subject.model.name, "its model is {model}");
     let reply = peer.send("INFO\r\nPING\r\ninfo\r\nPING\r\n")?.receive()?;

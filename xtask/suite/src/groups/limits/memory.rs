@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use super::super::{Price, Resources, Witness};
 use crate::bytes::{echo, payload};
 use crate::case::{Case, For, Trial};
-use crate::client::Client;
+use crate::client::{Client, is_reset};
 use crate::memory::{self, bound};
 use crate::skip::skip;
 
@@ -46,7 +46,7 @@ fn bounded(trial: &Trial, opening: &str, flood: &str) -> Result<()> {
     // A server that ends the conversation instead has had enough too.
     let outcome = client.stuff(flood.as_bytes(), |sent| price.watch(sent));
     if let Err(error) = outcome
-        && !super::super::is_reset(&error)
+        && !error.downcast_ref().is_some_and(is_reset)
     {
         return Err(error);
     }
