@@ -9,6 +9,8 @@ pub mod program;
 pub mod promises;
 pub mod screen;
 pub mod server;
+#[doc(hidden)]
+pub mod test;
 
 use std::error::Error;
 use std::fmt;

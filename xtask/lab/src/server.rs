@@ -40,27 +40,32 @@ pub struct Ready {
 impl FromStr for Ready {
     type Err = anyhow::Error;
 
-    /// Parses `ready tcp=127.0.0.1:40001 udp=127.0.0.1:40002`, each part of
-    /// which is there only when that socket is bound.
+    /// Parses `ready tcp=127.0.0.1:40001 udp=127.0.0.1:40002` and its line
+    /// end. One of the addresses may be missing: that of a service which is
+    /// not there.
     fn from_str(line: &str) -> Result<Self> {
-        let mut words = line.split_whitespace();
-        if words.next() != Some("ready") {
-            bail!("expected a ready line, got {line:?}");
-        }
-        let mut ready = Self::default();
-        for word in words {
-            let place = match word.split_once('=') {
-                Some(("tcp", address)) => (&mut ready.tcp, address),
-                Some(("udp", address)) => (&mut ready.udp, address),
-                _ => bail!("the ready line has a strange part {word:?}"),
-            };
-            let address = place.1.parse();
-            *place.0 = Some(address.with_context(|| {
-                format!("the ready line has a strange address {word:?}")
-            })?);
-        }
-        Ok(ready)
+        parse(line)
+            .with_context(|| format!("expected a ready line, got {line:?}"))
     }
+}
+
+fn parse(line: &str) -> Result<Ready> {
+    let words = line.strip_suffix('\n').context("it has no end")?;
+    let mut words = words.split(' ').peekable();
+    ensure!(words.next() == Some("ready"), "it must begin with ready");
+    let mut address = |name: &str| -> Result<Option<SocketAddr>> {
+        let word = words.next_if(|word| word.starts_with(name));
+        let Some(word) = word else { return Ok(None) };
+        let address: SocketAddr = word[name.len()..]
+            .parse()
+            .with_context(|| format!("{word} has no address"))?;
+        ensure!(address.port() != 0, "port 0 is nobody's");
+        Ok(Some(address))
+    };
+    let ready = Ready { tcp: address("tcp=")?, udp: address("udp=")? };
+    ensure!(ready != Ready::default(), "it has no address");
+    ensure!(words.next().is_none(), "it must end behind the addresses");
+    Ok(ready)
 }
 
 impl Ready {
@@ -90,17 +95,34 @@ impl Errors {
         Ok(self.0.try_clone().context("the server's stderr")?.into())
     }
 
+    /// All that the server has written. It may still be writing: its offset in
+    /// the file is ours too, and must stay where it is.
+    pub fn text(&self) -> String {
+        let length = self.0.metadata().map_or(0, |file| file.len());
+        let mut text = vec![0; length as usize];
+        let read = self.0.read_at(&mut text, 0).unwrap_or(0);
+        String::from_utf8_lossy(&text[..read]).into_owned()
+    }
+
     /// The last line that the server has written, without the word that it
-    /// begins with. The server may still be writing: its offset in the file is
-    /// ours too, and must stay where it is.
+    /// begins with.
     pub fn last_line(&self) -> Option<String> {
-        const MOST: u64 = 64 * 1024;
-        let from = self.0.metadata().ok()?.len().saturating_sub(MOST);
-        let mut text = vec![0; MOST as usize];
-        let read = self.0.read_at(&mut text, from).ok()?;
-        let text = String::from_utf8_lossy(&text[..read]);
+        let text = self.text();
         let line = text.lines().rfind(|line| !line.trim().is_empty())?;
         Some(without_prefix(line.trim()).to_owned())
+    }
+
+    /// Waits for a line that holds `words`, and returns it.
+    pub fn wait_for(&self, words: &str) -> Result<String> {
+        let mut found = None;
+        let awaited = format!("{words:?} on standard error");
+        process::poll_until(&awaited, PATIENCE, || {
+            let text = self.text();
+            let line = text.lines().find(|line| line.contains(words));
+            found = line.map(str::to_owned);
+            Ok(found.is_some())
+        })?;
+        found.context(awaited)
     }
 }
 
@@ -327,14 +349,25 @@ mod tests {
             "ready tcp=127.0.0.1:1 udp=[::1]:2\n".parse().unwrap();
         assert_eq!(ready.tcp, Some(([127, 0, 0, 1], 1).into()));
         assert_eq!(ready.udp, Some("[::1]:2".parse().unwrap()));
-        let ready: Ready = "ready udp=127.0.0.1:9".parse().unwrap();
+        let ready: Ready = "ready udp=127.0.0.1:9\n".parse().unwrap();
         assert_eq!(ready.tcp, None);
     }
 
     #[test]
     fn other_lines_do_not() {
-        for line in ["", "listening", "ready tcp=here", "ready sctp=1.2.3.4:5"]
-        {
+        for line in [
+            "",
+            "listening\n",
+            "ready\n",
+            "ready tcp=here\n",
+            "ready tcp=127.0.0.1:1",
+            "ready tcp=127.0.0.1:0\n",
+            "ready  tcp=127.0.0.1:1\n",
+            "ready tcp=127.0.0.1:1 \n",
+            "Ready tcp=127.0.0.1:1\n",
+            "ready sctp=127.0.0.1:1\n",
+            "ready udp=[::1]:2 tcp=127.0.0.1:1\n",
+        ] {
             assert!(line.parse::<Ready>().is_err(), "{line:?} parsed");
         }
     }

@@ -190,11 +190,10 @@ fn ceilings(entries: &[Entry<'_>]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::LazyLock;
-
     use super::*;
     use lab::model::{Family, Transport};
     use lab::promises::Ceiling;
+    use std::sync::LazyLock;
 
     static CEILING: LazyLock<Ceiling> = LazyLock::new(|| Ceiling {
         clients: 1_000,

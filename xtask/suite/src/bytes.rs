@@ -1,9 +1,9 @@
 //! Bytes for people to read, and for cases to send.
 
-/// How much of a long string is shown.
+/// Bytes of a long string that are shown, at either end.
 const SHOWN: usize = 64;
 
-/// Bytes in ASCII, long ones cut.
+/// Writes bytes in ASCII; long strings are cut.
 pub fn show(bytes: &[u8]) -> String {
     if bytes.len() <= 2 * SHOWN {
         return format!("\"{}\"", bytes.escape_ascii());
@@ -17,7 +17,7 @@ pub fn show(bytes: &[u8]) -> String {
     )
 }
 
-/// Where two strings part, and what each has there.
+/// Tells where two strings part, and what each has there.
 pub fn difference(expected: &[u8], seen: &[u8]) -> String {
     let same = expected.iter().zip(seen).take_while(|(a, b)| a == b).count();
     let from = same.saturating_sub(16);
@@ -40,7 +40,7 @@ pub fn difference(expected: &[u8], seen: &[u8]) -> String {
     )
 }
 
-/// A request as clients send it: an array of bulk strings.
+/// Makes a request as clients send it: an array of bulk strings.
 pub fn request<A: AsRef<[u8]>>(arguments: &[A]) -> Vec<u8> {
     let mut request = format!("*{}\r\n", arguments.len()).into_bytes();
     for argument in arguments {
@@ -49,7 +49,7 @@ pub fn request<A: AsRef<[u8]>>(arguments: &[A]) -> Vec<u8> {
     request
 }
 
-/// A bulk string.
+/// Makes a bulk string.
 pub fn bulk(bytes: impl AsRef<[u8]>) -> Vec<u8> {
     let bytes = bytes.as_ref();
     let mut bulk = format!("${}\r\n", bytes.len()).into_bytes();
@@ -58,26 +58,28 @@ pub fn bulk(bytes: impl AsRef<[u8]>) -> Vec<u8> {
     bulk
 }
 
-/// `ECHO payload`, and its reply.
+/// Makes `ECHO payload`, and its reply.
 pub fn echo(payload: impl AsRef<[u8]>) -> (Vec<u8>, Vec<u8>) {
     let payload = payload.as_ref();
     (request(&[b"ECHO".as_slice(), payload]), bulk(payload))
 }
 
-/// Many ECHO requests in one string, and their replies, every one different:
-/// a lost, doubled or swapped piece shows.
+/// Makes many ECHO requests in one string, and their replies, every one
+/// different: a lost, doubled or swapped piece shows.
 pub fn echoes(count: usize, size: usize) -> (Vec<u8>, Vec<u8>) {
-    let (mut requests, mut replies) = (Vec::new(), Vec::new());
-    for number in 0..count {
-        let (request, reply) = echo(payload(number, size));
-        requests.extend(request);
-        replies.extend(reply);
-    }
-    (requests, replies)
+    joined((0..count).map(|number| echo(payload(number, size))))
 }
 
-/// A payload of `size` bytes that no other `number` has, with no period that
-/// a buffer's size could hide.
+/// Joins many requests to one string, and their replies to another.
+pub fn joined(
+    pairs: impl Iterator<Item = (Vec<u8>, Vec<u8>)>,
+) -> (Vec<u8>, Vec<u8>) {
+    let (requests, replies): (Vec<_>, Vec<_>) = pairs.unzip();
+    (requests.concat(), replies.concat())
+}
+
+/// Makes a payload of `size` bytes that no other `number` has, with no period
+/// that a buffer's size could hide.
 pub fn payload(number: usize, size: usize) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(number as u64);
     let mut payload = format!("{number}:").into_bytes();
@@ -85,19 +87,16 @@ pub fn payload(number: usize, size: usize) -> Vec<u8> {
     payload
 }
 
-/// Short requests, and the long replies to them: names that no command has,
-/// every one different. They multiply what a client sends by eleven.
+/// Makes short requests, and the long replies to them: names that no command
+/// has, every one different. They multiply what a client sends by eleven.
 pub fn unknowns(count: usize) -> (Vec<u8>, Vec<u8>) {
-    let (mut requests, mut replies) = (Vec::new(), Vec::new());
-    for number in 0..count {
+    joined((0..count).map(|number| {
         let name = format!("x{number:04x}");
-        requests.extend_from_slice(format!("{name}\n").as_bytes());
         let reply = format!(
             "-ERR unknown command '{name}', with args beginning with: \r\n"
         );
-        replies.extend_from_slice(reply.as_bytes());
-    }
-    (requests, replies)
+        (format!("{name}\n").into_bytes(), reply.into_bytes())
+    }))
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! A case, what it runs against, and how it may end.
 
-use std::cell::RefCell;
 use std::fmt;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -10,11 +9,14 @@ use anyhow::{Context, Result};
 use camino::Utf8PathBuf;
 use lab::model::{Clients, Model, Transport, Variant};
 use lab::promises::Promises;
+use trace::scene::Recording;
 
+use super::client::Client;
 use super::judge::Redis;
 use super::launch::Launch;
 use super::scenes::Scenes;
-use super::server::Server;
+use super::server::{Server, Servers};
+use super::skip::skip;
 
 /// One model in one variant: what the suite knows of it is what its manifest
 /// declares, and where its program is.
@@ -34,7 +36,7 @@ impl Subject {
         &self.variant.promises
     }
 
-    /// Whether it serves one client at a time.
+    /// Tells whether it serves one client at a time.
     pub fn serves_one(&self) -> bool {
         self.model.clients == Clients::One
     }
@@ -57,7 +59,7 @@ pub enum For {
     Promising(fn(&Promises) -> bool),
 }
 
-/// How a case shares the machine.
+/// The way in which a case shares the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Beside others.
@@ -66,10 +68,9 @@ pub enum Phase {
     Alone,
 }
 
-type Body = Arc<dyn Fn(&Trial) -> Result<()> + Send + Sync>;
+type Body = Box<dyn Fn(&Trial) -> Result<()> + Send + Sync>;
 
 /// One thing that models promise, and how to see that they keep it.
-#[derive(Clone)]
 pub struct Case {
     pub name: String,
     pub models: For,
@@ -93,7 +94,7 @@ impl Case {
             phase: Phase::Together,
             alone_for: |_| false,
             crowd: 0,
-            body: Arc::new(body),
+            body: Box::new(body),
         }
     }
 
@@ -107,13 +108,13 @@ impl Case {
         self
     }
 
-    /// The same for models that promise this only.
+    /// Runs it by itself for models that promise this.
     pub fn alone_for(mut self, models: fn(&Promises) -> bool) -> Self {
         self.alone_for = models;
         self
     }
 
-    /// A case with thousands of clients, which waits until there are
+    /// Says that the case has thousands of clients: it waits until there are
     /// descriptors for them.
     pub fn crowd(mut self, clients: usize) -> Self {
         self.crowd = clients;
@@ -140,7 +141,7 @@ impl Case {
     /// checks that each leaves in order.
     pub fn run(&self, trial: &Trial) -> Result<()> {
         (self.body)(trial)?;
-        for server in trial.servers.borrow().iter() {
+        for server in trial.servers.all() {
             server.stop().context("when stopped after the case")?;
         }
         Ok(())
@@ -153,11 +154,10 @@ impl fmt::Debug for Case {
     }
 }
 
-/// What all trials of one run share.
+/// The things that all trials of one run share.
 #[derive(Debug)]
 pub struct Surroundings {
-    /// Where streams come from that are random: the same seed gives the same
-    /// streams.
+    /// The seed of random streams: the same seed gives the same streams.
     pub seed: u64,
     /// The Redis that judges replies, or why there is none.
     pub redis: Result<Redis, String>,
@@ -173,8 +173,7 @@ pub struct Surroundings {
 pub struct Trial {
     pub subject: Arc<Subject>,
     pub surroundings: Arc<Surroundings>,
-    servers: RefCell<Vec<Rc<Server>>>,
-    notes: RefCell<Vec<String>>,
+    pub servers: Servers,
 }
 
 impl Trial {
@@ -182,40 +181,33 @@ impl Trial {
         Self {
             subject: Arc::clone(subject),
             surroundings: Arc::clone(around),
-            servers: RefCell::default(),
-            notes: RefCell::default(),
+            servers: Servers::default(),
         }
     }
 
-    /// A server as the subject starts it, for streams on 127.0.0.1 and a port
-    /// that the kernel picks.
+    /// Prepares a server of the subject.
     pub fn launch(&self) -> Launch<'_> {
-        Launch::new(self)
+        let Subject { model, variant, program } = &*self.subject;
+        Launch::new(program, model, variant, &self.servers)
     }
 
-    /// The same, started.
+    /// Starts a server for streams.
     pub fn serve(&self) -> Result<Rc<Server>> {
         self.launch().start()
     }
 
-    pub fn keep(&self, server: Server) -> Rc<Server> {
-        let server = Rc::new(server);
-        self.servers.borrow_mut().push(Rc::clone(&server));
-        server
+    /// Starts a server for streams and connects a client.
+    pub fn client(&self) -> Result<Client> {
+        self.serve()?.connect()
     }
 
-    pub fn servers(&self) -> Vec<Rc<Server>> {
-        self.servers.borrow().clone()
-    }
-
-    /// Something that the case has found out and people want to see, though
-    /// nothing is wrong.
-    pub fn tell(&self, note: impl Into<String>) {
-        self.notes.borrow_mut().push(note.into());
-    }
-
-    pub fn notes(&self) -> Vec<String> {
-        self.notes.borrow().clone()
+    /// Plays the traced scene, or returns what was seen when another case had
+    /// it played.
+    pub fn scene(&self, transport: Transport) -> Result<Arc<Recording>> {
+        let Subject { variant, program, .. } = &*self.subject;
+        let title = self.subject.title();
+        let scenes = &self.surroundings.scenes;
+        scenes.seen(title, program, variant, transport)
     }
 
     /// Skips the case where the subject does not serve datagrams.
@@ -227,31 +219,40 @@ impl Trial {
         Err(skip(why.unwrap_or("serves no datagrams")))
     }
 
-    /// Random numbers that differ from subject to subject no more than from
-    /// run to run: not at all, for one seed.
+    /// Makes random numbers that differ from subject to subject no more than
+    /// from run to run: not at all, for one seed.
     pub fn random(&self) -> fastrand::Rng {
         fastrand::Rng::with_seed(self.surroundings.seed)
     }
 }
 
-/// Why a case cannot run here.
+/// One case on one subject.
 #[derive(Debug)]
-pub struct Skip(pub String);
+pub struct Step {
+    pub subject: Arc<Subject>,
+    pub group: &'static str,
+    pub case: Case,
+}
 
-impl fmt::Display for Skip {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+impl Step {
+    /// `multiplexing-epoll/edge::tcp::half_close`.
+    pub fn name(&self) -> String {
+        let title = self.subject.title();
+        format!("{title}::{}::{}", self.group, self.case.name)
+    }
+
+    /// Returns the command that repeats it.
+    pub fn command_line(&self) -> String {
+        format!(
+            "cargo xtask test {} --case {}::{}",
+            self.subject.title(),
+            self.group,
+            self.case.name
+        )
     }
 }
 
-impl std::error::Error for Skip {}
-
-/// The error with which a case says that it cannot run here.
-pub fn skip(reason: impl Into<String>) -> anyhow::Error {
-    Skip(reason.into()).into()
-}
-
-/// How a trial ended.
+/// The end of a trial.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Passed,

@@ -1,13 +1,13 @@
 //! A client of a server under test: says what a case tells it to, byte for
 //! byte, and checks every byte it gets.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use lab::process;
 use nix::poll::PollFlags;
 use socket2::{Domain, SockRef, Socket, Type};
@@ -15,6 +15,9 @@ use socket2::{Domain, SockRef, Socket, Type};
 use super::PATIENCE;
 use super::bytes::{difference, show};
 use super::reply::{Info, Reply};
+
+/// The reply to a newcomer for whom there is no room.
+pub const REFUSAL: &str = "-ERR max number of clients reached\r\n";
 
 /// One connection to a server.
 #[derive(Debug)]
@@ -29,9 +32,9 @@ impl Client {
         Self::new(stream)
     }
 
-    /// A client that takes a few kilobytes at a time, so that whoever sends it
-    /// more gets short writes. The window is negotiated at connect: it has to
-    /// be set before.
+    /// Connects a client that takes a few kilobytes at a time, so that whoever
+    /// sends it more gets short writes. The window is negotiated at connect: it
+    /// has to be set before.
     pub fn with_small_window(address: SocketAddr) -> Result<Self> {
         let socket =
             Socket::new(Domain::for_address(address), Type::STREAM, None)
@@ -43,8 +46,9 @@ impl Client {
         Self::new(socket.into())
     }
 
-    /// From here on it takes as much as others do, or 64 KiB, which is the most
-    /// that a window can be whose scale was negotiated when it was small.
+    /// Lets the client take as much as others do from here on, or 64 KiB, which
+    /// is the most that a window can be whose scale was negotiated when it was
+    /// small.
     pub fn widen(&mut self) -> Result<&mut Self> {
         let socket = SockRef::from(&self.stream);
         socket.set_recv_buffer_size(1 << 20).context("SO_RCVBUF")?;
@@ -70,10 +74,16 @@ impl Client {
         Ok(self)
     }
 
-    /// The same bytes, each in a segment of its own.
-    pub fn dribble(&mut self, bytes: impl AsRef<[u8]>) -> Result<&mut Self> {
-        for byte in bytes.as_ref() {
-            self.send([*byte])?;
+    /// Sends pieces of such sizes.
+    pub fn send_in_pieces(
+        &mut self,
+        mut bytes: &[u8],
+        mut size: impl FnMut() -> usize,
+    ) -> Result<&mut Self> {
+        while !bytes.is_empty() {
+            let (piece, rest) = bytes.split_at(size().min(bytes.len()));
+            self.send(piece)?;
+            bytes = rest;
         }
         Ok(self)
     }
@@ -96,43 +106,39 @@ impl Client {
     /// Reads as many bytes as `expected` has and compares.
     pub fn expect(&mut self, expected: impl AsRef<[u8]>) -> Result<&mut Self> {
         let expected = expected.as_ref();
-        let mut seen = vec![0; expected.len()];
-        let mut length = 0;
-        while length < seen.len() {
-            match self.stream.read(&mut seen[length..]) {
-                Ok(0) => {
-                    let seen = &seen[..length];
-                    bail!("the end came early: {}", difference(expected, seen))
-                }
-                Ok(count) => length += count,
-                Err(error) => {
-                    let seen = &seen[..length];
-                    let told = told(&error);
-                    bail!("{told}: {}", difference(expected, seen))
-                }
+        let mut seen = Vec::with_capacity(expected.len());
+        let mut stream = (&self.stream).take(expected.len() as u64);
+        let trouble = match stream.read_to_end(&mut seen) {
+            Err(error) => explain(&error) + ": ",
+            Ok(count) if count < expected.len() => {
+                "the end came early: ".to_owned()
             }
-        }
-        ensure!(seen == expected, "{}", difference(expected, &seen));
+            Ok(_) => String::new(),
+        };
+        ensure!(seen == expected, "{trouble}{}", difference(expected, &seen));
         Ok(self)
     }
 
     pub fn read_exactly(&mut self, buffer: &mut [u8]) -> Result<()> {
-        self.stream.read_exact(buffer).map_err(|error| {
-            anyhow::anyhow!("expected a reply: {}", told(&error))
-        })
+        self.stream
+            .read_exact(buffer)
+            .map_err(|error| anyhow!("expected a reply: {}", explain(&error)))
+    }
+
+    /// Reads some of what comes next; nothing at the end.
+    fn next(&mut self) -> io::Result<Vec<u8>> {
+        let mut seen = vec![0; 64];
+        let count = self.stream.read(&mut seen)?;
+        seen.truncate(count);
+        Ok(seen)
     }
 
     /// Checks that the server has nothing more to say and has closed its
     /// side in order; a reset is no end.
     pub fn expect_end(&mut self) -> Result<&mut Self> {
-        let mut byte = [0; 64];
-        match self.stream.read(&mut byte) {
-            Ok(0) => self.expect_no_reset(),
-            Ok(count) => {
-                bail!("expected the end, seen {}", show(&byte[..count]))
-            }
-            Err(error) => bail!("expected the end: {}", told(&error)),
-        }
+        let seen = self.next().map_err(no_end)?;
+        ensure!(seen.is_empty(), "expected the end, seen {}", show(&seen));
+        self.expect_no_reset()
     }
 
     /// Checks that no reset has come behind the end: the sign of a server that
@@ -146,18 +152,15 @@ impl Client {
 
     /// Waits until the connection has ended, in order or by a reset.
     pub fn expect_gone(&mut self) -> Result<&mut Self> {
-        let mut byte = [0; 64];
-        match self.stream.read(&mut byte) {
-            Ok(0) => Ok(self),
-            Err(error) if is_reset(&error) => Ok(self),
-            Ok(count) => {
-                bail!("expected no reply, seen {}", show(&byte[..count]))
-            }
-            Err(error) => bail!("expected the end: {}", told(&error)),
-        }
+        let seen = match self.next() {
+            Err(error) if is_reset(&error) => Vec::new(),
+            seen => seen.map_err(no_end)?,
+        };
+        ensure!(seen.is_empty(), "expected no reply, seen {}", show(&seen));
+        Ok(self)
     }
 
-    /// The same connection for another thread.
+    /// Returns the connection a second time, for another thread.
     pub fn twin(&self) -> Result<Self> {
         let stream = self.stream.try_clone().context("dup")?;
         Ok(Self { stream })
@@ -180,8 +183,8 @@ impl Client {
         Ok(self)
     }
 
-    /// The same for many who have all sent: a server that does not read may
-    /// put off each acknowledgement for 40 ms.
+    /// Waits for many who have all sent: a server that does not read may put
+    /// off each acknowledgement for 40 ms.
     pub fn wait_until_all_arrived(clients: &mut [Self]) -> Result<()> {
         for client in clients {
             client.wait_until_arrived()?;
@@ -207,7 +210,7 @@ impl Client {
         outstanding(&self.stream)
     }
 
-    /// Whether the kernel takes nothing more for so long.
+    /// Tells whether the kernel takes nothing more for so long.
     pub fn is_stuck(&self, patience: Duration) -> Result<bool> {
         process::wait_for(
             &self.stream,
@@ -220,9 +223,7 @@ impl Client {
     /// Checks that for a while the server says nothing and closes nothing.
     pub fn expect_silence(&mut self, time: Duration) -> Result<&mut Self> {
         if process::wait_readable(&self.stream, Instant::now() + time)? {
-            let mut seen = [0; 64];
-            let count = self.stream.read(&mut seen)?;
-            bail!("expected silence, seen {}", show(&seen[..count]));
+            bail!("expected silence, seen {}", show(&self.next()?));
         }
         Ok(self)
     }
@@ -289,8 +290,20 @@ impl Client {
         self.send("PING\r\n")?.expect("+PONG\r\n")
     }
 
-    /// The same for many, some at a time: a server that looks at all of them
-    /// for each event does that less often.
+    /// Reads the answer to a newcomer's PING: true if it is served, false if
+    /// it is refused. Anything else is an error.
+    pub fn was_served(&mut self) -> Result<bool> {
+        let mut first = [0];
+        self.read_exactly(&mut first)?;
+        match first[0] {
+            b'+' => self.expect("PONG\r\n").map(|_| true),
+            b'-' => self.expect(&REFUSAL[1..]).map(|_| false),
+            other => bail!("neither a reply nor a refusal: {other:#x}"),
+        }
+    }
+
+    /// Lets many clients ask, some at a time: a server that looks at all of
+    /// them for each event does that less often.
     pub fn ping_all(clients: &mut [Self]) -> Result<()> {
         for (group, some) in clients.chunks_mut(64).enumerate() {
             for client in some.iter_mut() {
@@ -331,8 +344,8 @@ impl Client {
     }
 }
 
-/// Bytes that were sent and are not yet acknowledged over TCP, or not yet read
-/// by the other side of a Unix socket.
+/// Counts the bytes that were sent and are not yet acknowledged over TCP, or
+/// not yet read by the other side of a Unix socket.
 pub fn outstanding(socket: &impl AsRawFd) -> Result<i32> {
     let mut bytes = 0;
     // SAFETY: an open socket, and an integer that outlives the call.
@@ -347,11 +360,16 @@ nix::ioctl_read_bad!(
     libc::c_int
 );
 
-fn is_reset(error: &std::io::Error) -> bool {
+/// Tells whether an error says that the connection was broken off.
+pub fn is_reset(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
 }
 
-fn told(error: &std::io::Error) -> String {
+fn no_end(error: io::Error) -> anyhow::Error {
+    anyhow!("expected the end: {}", explain(&error))
+}
+
+fn explain(error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => {
             format!("waited {PATIENCE:?} in vain")

@@ -52,11 +52,19 @@ impl Peer {
 
     /// Asks for INFO and checks its form.
     pub fn info(&self) -> Result<Info> {
-        let datagram = self.send("INFO\r\n")?.receive()?;
-        Info::from_reply(&Reply::read(&mut &datagram[..])?)
+        Info::from_reply(&self.send("INFO\r\n")?.reply()?)
     }
 
-    /// Whether a datagram comes within a moment.
+    /// Receives one datagram, which must hold one reply of any kind.
+    pub fn reply(&self) -> Result<Reply> {
+        let datagram = self.receive()?;
+        let mut rest = &datagram[..];
+        let reply = Reply::read(&mut rest)?;
+        ensure!(rest.is_empty(), "more than one reply");
+        Ok(reply)
+    }
+
+    /// Tells whether a datagram comes within a moment.
     pub fn has_answer(&self) -> Result<bool> {
         let moment = Instant::now() + Duration::from_millis(100);
         wait_readable(&self.socket, moment)

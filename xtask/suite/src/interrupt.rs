@@ -1,23 +1,16 @@
-//! An interrupted suite leaves no process behind.
+//! An interrupted suite leaves nothing behind.
 //!
-//! Every process group that the suite starts is listed here for as long as it
-//! lives. When the suite is asked to stop, all of them are killed first. When
-//! it is killed instead, the kernel kills the groups' leaders
-//! (PR_SET_PDEATHSIG), and their children follow by the same means.
+//! Every process that the suite starts is [tied to it](lab::server::tie): the
+//! kernel kills it when the suite ends, however that comes, and its children
+//! follow by the same means. A folder has to be removed.
 
 use std::fs;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
-use lab::process::end_group;
-use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
 
-static GROUPS: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
-static FOLDERS: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+static FOLDER: OnceLock<PathBuf> = OnceLock::new();
 
 /// Takes Ctrl-C and SIGTERM. Orphans of what the suite started become its
 /// children, so that it can reap them.
@@ -25,15 +18,7 @@ pub fn prepare() -> Result<()> {
     nix::sys::prctl::set_child_subreaper(true)
         .context("PR_SET_CHILD_SUBREAPER")?;
     ctrlc::set_handler(|| {
-        // Held to the end: nothing new may start.
-        let groups = locked(&GROUPS);
-        for group in groups.iter() {
-            let _ = killpg(*group, Signal::SIGKILL);
-        }
-        for group in groups.iter() {
-            end_group(*group);
-        }
-        for folder in locked(&FOLDERS).iter() {
+        if let Some(folder) = FOLDER.get() {
             let _ = fs::remove_dir_all(folder);
         }
         eprintln!("interrupted");
@@ -42,28 +27,7 @@ pub fn prepare() -> Result<()> {
     .context("cannot handle Ctrl-C")
 }
 
-/// Starts a program as the leader of a process group of its own, which is on
-/// the list from its first moment.
-pub fn spawn(command: &mut Command) -> Result<Child> {
-    let mut groups = locked(&GROUPS);
-    let child = command
-        .process_group(0)
-        .spawn()
-        .with_context(|| format!("cannot start {command:?}"))?;
-    groups.push(Pid::from_raw(child.id().cast_signed()));
-    Ok(child)
-}
-
-/// Takes a group that has ended off the list.
-pub fn forget(group: Pid) {
-    locked(&GROUPS).retain(|listed| *listed != group);
-}
-
-/// Has a folder removed when the suite is interrupted.
+/// Has a folder removed when the suite is interrupted: the only one.
 pub fn register_folder(folder: &Path) {
-    locked(&FOLDERS).push(folder.to_owned());
-}
-
-fn locked<T>(list: &Mutex<T>) -> MutexGuard<'_, T> {
-    list.lock().unwrap_or_else(PoisonError::into_inner)
+    let _ = FOLDER.set(folder.to_owned());
 }

@@ -5,13 +5,12 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use lab::process;
-use lab::server::tie;
+use lab::server::{Errors, Server, tie};
 use nix::sys::signal::Signal;
-use nix::unistd::Pid;
 
 use super::bytes::show;
 use super::client::outstanding;
@@ -24,7 +23,7 @@ const VERSION: &str = "7.0.";
 /// is removed with it.
 #[derive(Debug)]
 pub struct Redis {
-    child: Child,
+    _server: Server,
     folder: PathBuf,
 }
 
@@ -65,23 +64,20 @@ impl Redis {
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         tie(&mut command, Signal::SIGKILL);
-        let child = interrupt::spawn(&mut command)?;
-        let redis = Self { child, folder };
+        let server = Server::spawn(command, Errors::new()?)?;
+        let redis = Self { _server: server, folder };
         process::poll_until("redis-server's socket", PATIENCE, || {
             Ok(redis.connect().is_ok())
         })?;
         Ok(redis)
     }
 
-    fn pid(&self) -> Pid {
-        Pid::from_raw(self.child.id().cast_signed())
-    }
-
     fn connect(&self) -> std::io::Result<UnixStream> {
         UnixStream::connect(self.folder.join("socket"))
     }
 
-    /// All that Redis says to a client that sends `stream` and then ends.
+    /// Returns all that Redis says to a client that sends `stream` and then
+    /// ends.
     pub fn answer(&self, stream: &[u8]) -> Result<Vec<u8>> {
         let connection = self.connect().context("connecting to Redis")?;
         converse(connection, stream, |c| c.shutdown(Shutdown::Write))
@@ -115,9 +111,6 @@ impl Redis {
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        process::end_group(self.pid());
-        let _ = self.child.wait();
-        interrupt::forget(self.pid());
         let _ = fs::remove_dir_all(&self.folder);
     }
 }

@@ -2,43 +2,52 @@
 
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::path::Path;
 use std::rc::Rc;
 
 use anyhow::Result;
-use lab::server::{tie, words};
+use lab::model::{Model, Variant};
+use lab::server::{self, Errors};
 use nix::sys::resource::{Resource, setrlimit};
-use nix::sys::signal::Signal;
 
-use super::case::{Trial, skip};
 use super::fault::{Fault, Judge};
-use super::server::{Ended, Server};
+use super::server::{End, Server, Servers};
+use super::skip::skip;
 
-/// How a server will be started.
+/// A server that will be started.
 #[derive(Debug)]
 pub struct Launch<'a> {
-    trial: &'a Trial,
+    program: &'a Path,
+    model: &'a Model,
+    variant: &'a Variant,
+    servers: &'a Servers,
     tcp: Option<String>,
     udp: Option<String>,
     flags: Vec<String>,
     limits: Vec<(Resource, u64, u64)>,
     fault: Option<&'a Fault>,
     heritage: fn() -> io::Result<()>,
-    /// Leaves the addresses to the model.
-    bare: bool,
 }
 
 impl<'a> Launch<'a> {
-    pub fn new(trial: &'a Trial) -> Self {
+    /// Launches for streams on 127.0.0.1 and a port that the kernel picks.
+    pub fn new(
+        program: &'a Path,
+        model: &'a Model,
+        variant: &'a Variant,
+        servers: &'a Servers,
+    ) -> Self {
         Self {
-            trial,
+            program,
+            model,
+            variant,
+            servers,
             tcp: Some("127.0.0.1:0".to_owned()),
             udp: None,
             flags: Vec::new(),
             limits: Vec::new(),
             fault: None,
             heritage: || Ok(()),
-            bare: false,
         }
     }
 
@@ -47,43 +56,44 @@ impl<'a> Launch<'a> {
         self
     }
 
-    pub fn no_tcp(mut self) -> Self {
-        self.tcp = None;
-        self
-    }
-
     pub fn udp(mut self, address: impl ToString) -> Self {
         self.udp = Some(address.to_string());
         self
     }
 
-    /// No address, no flag but those that choose the variant.
+    /// Serves datagrams and nothing else.
+    pub fn only_udp(mut self, address: impl ToString) -> Self {
+        self.tcp = None;
+        self.udp(address)
+    }
+
+    /// Leaves out all flags but those that choose the variant.
     pub fn no_flags(mut self) -> Self {
         self.tcp = None;
-        self.bare = true;
         self
     }
 
-    /// Further flags, blanks between them.
+    /// Adds flags, with blanks between them.
     pub fn flags(mut self, flags: &str) -> Self {
         self.flags.extend(flags.split_whitespace().map(str::to_owned));
         self
     }
 
-    /// In the way in which the model uses no CPU time while nobody says
+    /// Adds the flags with which the model uses no CPU time while nobody says
     /// anything. All but those that never wait do that anyway.
     pub fn resting(mut self) -> Self {
-        self.flags.extend(self.trial.subject.model.rests_with.iter().cloned());
+        self.flags.extend(self.model.rests_with.iter().cloned());
         self
     }
 
-    /// The limits on open files, soft and hard: servers raise the soft one.
+    /// Sets the limits on open files, soft and hard: servers raise the soft
+    /// one.
     pub fn descriptors(mut self, soft: u64, hard: u64) -> Self {
         self.limits.push((Resource::RLIMIT_NOFILE, soft, hard));
         self
     }
 
-    /// The limit on queued signals. The kernel counts those of all the user's
+    /// Limits queued signals. The kernel counts those of all the user's
     /// processes, and compares with the limit of the one that gets the signal
     /// (getrlimit(2)).
     pub fn signals_pending(mut self, limit: u64) -> Self {
@@ -91,14 +101,14 @@ impl<'a> Launch<'a> {
         self
     }
 
-    /// System calls that fail once the fault is switched on.
+    /// Adds system calls that fail once the fault is switched on.
     pub fn fault(mut self, fault: &'a Fault) -> Self {
         self.fault = Some(fault);
         self
     }
 
-    /// Something to do in the new process just before it becomes the server,
-    /// by async-signal-safe calls only.
+    /// Calls a function in the new process just before it becomes the server.
+    /// It makes async-signal-safe calls only.
     pub fn inheriting(mut self, heritage: fn() -> io::Result<()>) -> Self {
         self.heritage = heritage;
         self
@@ -107,33 +117,32 @@ impl<'a> Launch<'a> {
     /// Starts the server, which must say that it is ready. The trial stops it
     /// when the case is over.
     pub fn start(self) -> Result<Rc<Server>> {
-        let trial = self.trial;
-        let tcp = self.tcp.is_some() || self.bare;
+        // A model that is given no address has a default one, for streams.
         let udp = self.udp.is_some();
+        let tcp = self.tcp.is_some() || !udp;
         // Kept at once, so that a failure shows what it said.
-        let server = trial.keep(self.spawn()?);
+        let servers = self.servers;
+        let server = servers.keep(self.spawn()?);
         server.wait_until_ready(tcp, udp)?;
         Ok(server)
     }
 
     /// Starts a program that must not serve but end by itself.
-    pub fn run(self) -> Result<Ended> {
-        let server = self.trial.keep(self.spawn()?);
-        server.wait()
+    pub fn run(self) -> Result<End> {
+        let servers = self.servers;
+        servers.keep(self.spawn()?).wait()
     }
 
     fn spawn(self) -> Result<Server> {
-        let subject = &self.trial.subject;
-        let mut command = Command::new(&subject.program);
-        command.args(&subject.variant.args);
+        let mut arguments = self.variant.args.clone();
         for (flag, address) in [("--tcp", &self.tcp), ("--udp", &self.udp)] {
             if let Some(address) = address {
-                command.args([flag, address]);
+                arguments.extend([flag.to_owned(), address.clone()]);
             }
         }
-        command.args(&self.flags);
-        command.stdin(Stdio::null());
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        arguments.extend(self.flags);
+        let stderr = Errors::new()?;
+        let mut command = server::command(self.program, &arguments, &stderr)?;
 
         let mut command_line = String::new();
         for (resource, soft, hard) in &self.limits {
@@ -143,7 +152,7 @@ impl<'a> Launch<'a> {
             };
             command_line += &format!("prlimit --{name}={soft}:{hard} ");
         }
-        command_line += &words(&command);
+        command_line += &server::words(&command);
         if let Some(fault) = self.fault {
             command_line += &format!("    (with {fault})");
         }
@@ -159,10 +168,9 @@ impl<'a> Launch<'a> {
             }
             heritage()
         };
-        tie(&mut command, Signal::SIGKILL);
         // SAFETY: system calls only, on values made before the fork.
         unsafe { command.pre_exec(before_exec) };
-        let server = Server::spawn(command, command_line);
+        let server = Server::spawn(command, command_line, stderr);
         let server = match self.fault {
             Some(_) => server.map_err(skip_without_filter)?,
             None => server?,
@@ -172,8 +180,8 @@ impl<'a> Launch<'a> {
     }
 }
 
-/// Where the kernel refuses the filter, or a container's rules do, no fault
-/// can be injected.
+/// Skips the case where the kernel refuses the filter, or a container's rules
+/// do: no fault can be injected.
 fn skip_without_filter(error: anyhow::Error) -> anyhow::Error {
     let refused = error.downcast_ref::<io::Error>().and_then(|error| {
         let errno = error.raw_os_error()?;

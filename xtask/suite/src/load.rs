@@ -15,6 +15,7 @@ use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
 use super::PATIENCE;
 use super::bytes::{difference, show};
+use super::client::is_reset;
 
 /// Requests that a client sends at once: enough to keep the server busy, and
 /// few enough that no send falls short.
@@ -26,7 +27,8 @@ const REPLY: &str = "+PONG\r\n";
 /// Bytes received at a time.
 const CHUNK: usize = 64 * 1024;
 
-/// How often the thread checks whether the case is over, in milliseconds.
+/// The time after which the thread checks whether the case is over, in
+/// milliseconds.
 const CHECK_MS: u8 = 10;
 
 /// The clients, on a thread of their own, which checks every byte.
@@ -41,7 +43,7 @@ pub struct Load {
 struct Shared {
     /// Batches of requests that were answered, all clients together.
     answered: AtomicUsize,
-    /// When the server ended the first client.
+    /// The moment when the server ended the first client.
     first_end: OnceLock<Instant>,
     /// True once the clients are to leave.
     over: AtomicBool,
@@ -52,7 +54,7 @@ impl Load {
     /// client has been answered several times on average.
     pub fn start(server: SocketAddr, clients: usize) -> Result<Self> {
         let busy = (0..clients)
-            .map(|_| Busy::connect(server))
+            .map(|_| BusyClient::connect(server))
             .collect::<Result<Vec<_>>>()?;
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
@@ -64,7 +66,7 @@ impl Load {
         Ok(load)
     }
 
-    /// How often each client has been answered so far, on average.
+    /// Tells how often each client has been answered so far, on average.
     pub fn rounds(&self) -> usize {
         self.shared.answered.load(Ordering::Relaxed) / self.clients
     }
@@ -102,15 +104,15 @@ impl Load {
     }
 }
 
-/// One client and what it has received.
+/// A client that never stops asking.
 #[derive(Debug)]
-struct Busy {
+struct BusyClient {
     stream: TcpStream,
     /// Bytes of replies received so far.
     received: usize,
 }
 
-impl Busy {
+impl BusyClient {
     fn connect(server: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect_timeout(&server, PATIENCE)
             .with_context(|| format!("connecting to {server}"))?;
@@ -124,7 +126,7 @@ impl Busy {
     fn ask(&mut self, requests: &[u8]) -> Result<()> {
         match self.stream.write(requests) {
             Ok(sent) => ensure!(sent == requests.len(), "a send fell short"),
-            Err(error) if is_end(&error) => {}
+            Err(error) if is_reset(&error) => {}
             Err(error) => return Err(error).context("sending requests"),
         }
         Ok(())
@@ -148,7 +150,7 @@ impl Busy {
                 Ok(true)
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(true),
-            Err(error) if is_end(&error) => Ok(false),
+            Err(error) if is_reset(&error) => Ok(false),
             Err(error) => Err(error).context("receiving replies"),
         }
     }
@@ -158,12 +160,8 @@ impl Busy {
     }
 }
 
-fn is_end(error: &std::io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
-}
-
 /// Keeps all clients asking until none is left or the case is over.
-fn run(clients: Vec<Busy>, shared: &Shared) -> Result<()> {
+fn run(clients: Vec<BusyClient>, shared: &Shared) -> Result<()> {
     let requests = REQUEST.repeat(PIPELINE);
     let replies = REPLY.repeat(CHUNK / REPLY.len() + 2);
     let mut chunk = vec![0; CHUNK];

@@ -15,14 +15,12 @@ mod interrupt;
 mod judge;
 mod launch;
 mod load;
-mod progress;
-mod queue;
 mod reply;
 mod report;
 mod runner;
 mod scenes;
 mod server;
-mod tail;
+mod skip;
 mod units;
 
 use std::process::ExitCode;
@@ -35,48 +33,40 @@ use lab::model::{Model, Variant, Workspace};
 use lab::{build, process, program};
 use trace::golden;
 
-use case::{Subject, Surroundings};
+use case::{Step, Subject, Surroundings};
 use judge::Redis;
-use runner::Plan;
+use report::Report;
 use scenes::Scenes;
 
-/// How long anything may take that a case waits for. Generous, because a
+/// The longest time that a case waits for anything. Generous, because a
 /// wait that ends well ends early: only a failure takes this long.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the shared suite on the named models.
-    Test(Flags),
+    Test {
+        /// Which models: `multiplexing-epoll`, or one variant,
+        /// `multiplexing-epoll/edge`; all of them if none is named.
+        models: Vec<String>,
+        #[command(flatten)]
+        options: Options,
+    },
     /// Build everything, run the unit tests and the suite on every model.
-    TestAll(AllFlags),
+    TestAll {
+        #[command(flatten)]
+        options: Options,
+    },
 }
 
 fn main() -> ExitCode {
     program::main(|command| match command {
-        Command::Test(flags) => test(&flags),
-        Command::TestAll(flags) => test_all(&flags),
+        Command::Test { models, options } => test(&models, &options, false),
+        Command::TestAll { options } => test(&[], &options, true),
     })
 }
 
-/// Flags of `cargo xtask test`.
 #[derive(Debug, clap::Args)]
-pub struct Flags {
-    /// Which models: `multiplexing-epoll`, or one variant,
-    /// `multiplexing-epoll/edge`; all of them if none is named.
-    models: Vec<String>,
-    #[command(flatten)]
-    options: Options,
-}
-
-/// Flags of `cargo xtask test-all`.
-#[derive(Debug, clap::Args)]
-pub struct AllFlags {
-    #[command(flatten)]
-    options: Options,
-}
-
-#[derive(Clone, Debug, clap::Args)]
 struct Options {
     /// Run only the cases whose whole name contains this.
     #[arg(long, value_name = "FILTER")]
@@ -106,44 +96,32 @@ fn default_jobs() -> usize {
     4 * std::thread::available_parallelism().map_or(2, usize::from)
 }
 
-/// Builds some models and runs the suite on them.
-pub fn test(flags: &Flags) -> Result<ExitCode> {
+/// Builds the models that `names` choose and runs the suite on them, behind the
+/// unit tests if `all` is to be tested.
+fn test(names: &[String], options: &Options, all: bool) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
-    let subjects = subjects(&workspace, &flags.models)?;
-    let models: Vec<Model> = workspace
-        .models
-        .iter()
-        .filter(|model| subjects.iter().any(|s| s.model.name == model.name))
-        .cloned()
-        .collect();
-    let plan = Plan::new(&subjects, flags.options.case.as_deref());
-    if flags.options.list {
-        return Ok(plan.list());
+    let subjects = subjects(&workspace, names)?;
+    let steps = runner::steps(&subjects, options.case.as_deref());
+    if options.list {
+        for step in steps {
+            println!("{}", step.name());
+        }
+        return Ok(ExitCode::SUCCESS);
     }
-    build::release(&workspace, &models)?;
-    let report = run(&workspace, &plan, &flags.options)?;
-    Ok(report.print(&[], flags.options.slowest))
+    let mut models: Vec<_> =
+        subjects.iter().map(|subject| &*subject.model.name).collect();
+    models.dedup();
+    build::programs(&workspace, models)?;
+    let units = all.then(|| units::run(&workspace)).transpose()?;
+    let report = run(&workspace, &steps, options)?;
+    Ok(report.print(units, options.slowest))
 }
 
-/// Builds everything, runs the unit tests, then the suite on every model.
-pub fn test_all(flags: &AllFlags) -> Result<ExitCode> {
-    let workspace = Workspace::load()?;
-    let subjects = subjects(&workspace, &[])?;
-    let plan = Plan::new(&subjects, flags.options.case.as_deref());
-    if flags.options.list {
-        return Ok(plan.list());
-    }
-    build::release(&workspace, &workspace.models)?;
-    let units = units::run(&workspace)?;
-    let report = run(&workspace, &plan, &flags.options)?;
-    Ok(report.print(&[units], flags.options.slowest))
-}
-
-fn run(
+fn run<'a>(
     workspace: &Workspace,
-    plan: &Plan,
+    steps: &'a [Step],
     options: &Options,
-) -> Result<report::Report> {
+) -> Result<Report<'a>> {
     interrupt::prepare()?;
     process::raise_descriptor_limit()?;
     let around = Arc::new(Surroundings {
@@ -154,11 +132,11 @@ fn run(
         scenes: Scenes::default(),
         records: options.record,
     });
-    let report = runner::run(plan, options.jobs, &around)?;
+    let report = runner::run(steps, options.jobs, &around)?;
     Ok(report)
 }
 
-/// What `names` choose, in reading order; everything if there are none.
+/// Finds what `names` choose, in reading order; everything if there are none.
 fn subjects(
     workspace: &Workspace,
     names: &[String],

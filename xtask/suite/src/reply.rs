@@ -56,7 +56,7 @@ impl Reply {
         })
     }
 
-    /// The pairs of a map, or of the flat array that RESP2 has instead.
+    /// Returns the pairs of a map, or of the flat array that RESP2 has instead.
     pub fn pairs(&self) -> Result<Vec<(String, Self)>> {
         let text = |key: &Self| match key {
             Self::Bulk(key) => Ok(String::from_utf8_lossy(key).into_owned()),
@@ -105,7 +105,7 @@ fn read_bulk(stream: &mut impl Read, length: usize) -> Result<Vec<u8>> {
     Ok(bulk)
 }
 
-/// What INFO says: `key:value` lines, in sections as Redis has them, which
+/// The text of INFO: `key:value` lines, in sections as Redis has them, which
 /// begin with `# Name` and have an empty line between them.
 #[derive(Clone, Debug)]
 pub struct Info {

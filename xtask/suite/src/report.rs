@@ -7,9 +7,8 @@ use std::time::Duration;
 
 use lab::screen;
 
-use super::case::Outcome;
-use super::groups;
-use super::runner::{Plan, Step};
+use super::case::{Outcome, Step};
+use super::groups::GROUPS;
 
 /// Numbers of cases.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,49 +53,46 @@ impl Count {
 
 /// One step and how it ended.
 #[derive(Debug)]
-pub struct Row {
-    pub step: Step,
+pub struct Row<'a> {
+    pub step: &'a Step,
     pub outcome: Outcome,
-    /// What it has found out, for people.
-    pub notes: Vec<String>,
     pub took: Duration,
 }
 
-/// All that has ended.
+/// The steps that have ended.
 #[derive(Debug)]
-pub struct Report {
+pub struct Report<'a> {
     /// Subjects in reading order.
     titles: Vec<String>,
-    rows: Vec<Row>,
+    rows: Vec<Row<'a>>,
     pub took: Duration,
 }
 
-impl Report {
-    pub fn new(plan: &Plan) -> Self {
+impl<'a> Report<'a> {
+    pub fn new(steps: &[Step]) -> Self {
         let mut titles: Vec<_> =
-            plan.steps.iter().map(|step| step.subject.title()).collect();
+            steps.iter().map(|step| step.subject.title()).collect();
         titles.dedup();
         Self { titles, rows: Vec::new(), took: Duration::ZERO }
     }
 
-    pub fn add(&mut self, row: Row) {
+    pub fn add(&mut self, row: Row<'a>) {
         self.rows.push(row);
     }
 
     /// Prints everything, with the `slowest` cases; `units` are the unit
     /// tests, if they were run.
-    pub fn print(&self, units: &[Count], slowest: usize) -> ExitCode {
+    pub fn print(&self, units: Option<Count>, slowest: usize) -> ExitCode {
         println!("{}", self.matrix(screen::width().unwrap_or(100)));
-        self.print_notes();
         self.print_skips();
         self.print_slowest(slowest);
         let mut total = Count::default();
         for row in &self.rows {
             total.add(Count::of(&row.outcome));
         }
-        for count in units {
-            println!("unit tests: {}", sentence(*count));
-            total.add(*count);
+        if let Some(units) = units {
+            println!("unit tests: {}", sentence(units));
+            total.add(units);
         }
         println!("the suite took {:.1} s\n", self.took.as_secs_f64());
         println!("{}", sentence(total));
@@ -106,7 +102,7 @@ impl Report {
     /// One line a subject where the terminal is wide enough; else one line a
     /// subject and group.
     fn matrix(&self, width: usize) -> String {
-        let names = groups::NAMES;
+        let names = GROUPS.map(|(name, _)| name);
         let cells = |title: &String| -> Vec<String> {
             names.iter().map(|group| self.count(title, group).cell()).collect()
         };
@@ -155,7 +151,7 @@ impl Report {
         count
     }
 
-    /// Each reason once, with how many cases it kept from running.
+    /// Prints each reason once, with how many cases it kept from running.
     fn print_skips(&self) {
         let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
         for row in &self.rows {
@@ -168,16 +164,7 @@ impl Report {
         }
     }
 
-    /// What cases had to tell, in the order of the plan.
-    fn print_notes(&self) {
-        for row in self.rows.iter().filter(|row| !row.notes.is_empty()) {
-            for note in &row.notes {
-                println!("{}: {note}", row.step.subject.title());
-            }
-        }
-    }
-
-    /// Where the time went.
+    /// Prints where the time went.
     fn print_slowest(&self, count: usize) {
         let mut rows: Vec<_> = self.rows.iter().collect();
         rows.sort_by_key(|row| std::cmp::Reverse(row.took));

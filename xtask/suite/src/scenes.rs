@@ -1,20 +1,21 @@
 //! Traced scenes, each played once and kept for all cases that look at it.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use lab::Unsupported;
-use lab::model::Transport;
+use lab::model::{Transport, Variant};
 use trace::scene::{self, Recording};
 
-use super::case::{Subject, skip};
+use super::skip::skip;
 
-/// How long the client is silent: here nobody looks at the time.
+/// The time for which the client is silent: here nobody looks at it.
 const SILENCE: Duration = Duration::ZERO;
 
-/// How a scene went.
+/// The outcome of a scene.
 #[derive(Clone, Debug)]
 enum Outcome {
     Recorded(Arc<Recording>),
@@ -25,23 +26,25 @@ enum Outcome {
 
 type Place = Arc<OnceLock<Outcome>>;
 
-/// Those that were played, by subject and transport.
+/// The scenes that were played, by title and transport.
 #[derive(Debug, Default)]
 pub struct Scenes(Mutex<HashMap<(String, Transport), Place>>);
 
 impl Scenes {
-    /// The scene, played now if it has not been.
+    /// Returns the scene, played now if it has not been.
     pub fn seen(
         &self,
-        subject: &Subject,
+        title: String,
+        program: &Path,
+        variant: &Variant,
         transport: Transport,
     ) -> Result<Arc<Recording>> {
-        let key = (subject.title(), transport);
+        let key = (title, transport);
         let place = {
             let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(all.entry(key).or_default())
         };
-        match place.get_or_init(|| play(subject, transport)) {
+        match place.get_or_init(|| play(program, variant, transport)) {
             Outcome::Recorded(scene) => Ok(Arc::clone(scene)),
             Outcome::Refused(why) => Err(skip(why.clone())),
             Outcome::Failed(why) => Err(anyhow!("{why}")),
@@ -49,8 +52,7 @@ impl Scenes {
     }
 }
 
-fn play(subject: &Subject, transport: Transport) -> Outcome {
-    let (program, variant) = (&subject.program, &subject.variant);
+fn play(program: &Path, variant: &Variant, transport: Transport) -> Outcome {
     match scene::play_with(program, &variant.args, transport, SILENCE) {
         Ok(scene) => Outcome::Recorded(Arc::new(scene)),
         Err(error) => match error.downcast_ref::<Unsupported>() {

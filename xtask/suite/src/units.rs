@@ -1,14 +1,15 @@
 //! The workspace's unit tests, as `cargo test` runs them.
 //!
 //! Cargo knows tests that are left out when they are compiled, and none that
-//! find out later that they can't run. Such a test writes a line of its own,
-//! `skipped: its name: the reason`, and passes; it is counted as skipped.
+//! find out later that they can't run. Such a test [says so](lab::test::skip)
+//! and passes; it is counted as skipped.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use lab::model::Workspace;
+use lab::test::SKIPPED;
 
 use super::report::Count;
 
@@ -37,20 +38,20 @@ pub fn run(workspace: &Workspace) -> Result<Count> {
     Ok(count)
 }
 
-/// What all lines come to.
+/// Adds up what all lines say.
 fn count(lines: &[String]) -> Count {
     let mut count = Count::default();
     for line in lines {
         count.add(summary(line).unwrap_or_default());
     }
-    let skipped = lines.iter().filter(|line| line.starts_with("skipped: "));
+    let skipped = lines.iter().filter(|line| line.starts_with(SKIPPED));
     let skipped = skipped.count().min(count.passed);
     count.passed -= skipped;
     count.skipped += skipped;
     count
 }
 
-/// The counts of a line like `test result: ok. 3 passed; 0 failed; ...`.
+/// Reads the counts of a line like `test result: ok. 3 passed; 0 failed; ...`.
 fn summary(line: &str) -> Option<Count> {
     let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
     let number = |name: &str| {

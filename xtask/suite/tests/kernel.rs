@@ -6,16 +6,17 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper's failure is the test's")]
 
-use std::io::{self, Write as _};
-use std::mem;
-use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::fd::AsFd as _;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixDatagram;
-use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::thread;
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::time::{Duration, Instant};
+use std::{io, mem, ptr, thread};
 
-use io_uring::{IoUring, opcode, types::Fd};
+use io_uring::types::Fd;
+use io_uring::{IoUring, opcode};
+use lab::test::skip;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll, ppoll};
@@ -28,14 +29,16 @@ use nix::sys::signal::{
     SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sigaction,
 };
 use nix::sys::signalfd::SignalFd;
-use nix::sys::time::{TimeVal, TimeValLike as _};
+use nix::sys::time::TimeVal;
+use nix::sys::time::TimeValLike as _;
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, fork, getpid, gettid, pipe, read, write};
 
-/// How long a thread computes after the data has been sent.
+/// The time for which a thread computes after the data has been sent.
 const COMPUTING: Duration = Duration::from_millis(100);
 
-/// How long to wait for another thread, which a busy machine may not run.
+/// The longest time to wait for another thread, which a busy machine may not
+/// run.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A datagram, and the buffer for it: several pages.
@@ -124,13 +127,6 @@ fn pair() -> (UnixDatagram, UnixDatagram) {
     UnixDatagram::pair().unwrap()
 }
 
-/// Reports a test that the kernel does not let run, on a line of its own. It
-/// bypasses the harness, which keeps the output of tests that pass.
-fn skip(test: &str, why: &str) {
-    let line = format!("\nskipped: kernel::{test}: {why}\n");
-    io::stdout().write_all(line.as_bytes()).unwrap();
-}
-
 #[test]
 fn data_stays_in_the_socket_until_a_call_asks() {
     let (sender, receiver) = pair();
@@ -190,62 +186,62 @@ fn arm(socket: &UnixDatagram, signal: i32, kind: i32) -> nix::Result<()> {
     fcntl(socket, FcntlArg::F_SETFL(flags)).map(drop)
 }
 
-/// Installs a handler for a signal.
-fn handle(signal: Signal, handler: extern "C" fn(i32)) {
-    let handler = SigHandler::Handler(handler);
+/// Signals that were handled, by number.
+static HANDLED: [AtomicUsize; 65] = [const { AtomicUsize::new(0) }; 65];
+
+extern "C" fn count(signal: i32) {
+    HANDLED[signal as usize].fetch_add(1, SeqCst);
+}
+
+/// Installs a handler that counts a signal.
+fn handle(signal: Signal) {
+    let handler = SigHandler::Handler(count);
     let action = SigAction::new(handler, SaFlags::empty(), SigSet::empty());
-    // SAFETY: the handlers here add to a counter and do nothing else.
+    // SAFETY: the handler adds to a counter and does nothing else.
     unsafe { sigaction(signal, &action) }.unwrap();
+}
+
+fn handled(signal: Signal) -> usize {
+    HANDLED[signal as usize].load(SeqCst)
 }
 
 #[test]
 fn a_blocked_signal_waits_until_the_signalfd_is_read() {
-    static HANDLED: AtomicUsize = AtomicUsize::new(0);
-    extern "C" fn count(_: i32) {
-        HANDLED.fetch_add(1, SeqCst);
-    }
     let signal = Signal::SIGUSR1;
-    handle(signal, count);
+    handle(signal);
     let mask = SigSet::from(signal);
     mask.thread_block().unwrap();
     let (sender, receiver) = pair();
     arm(&receiver, signal as i32, F_OWNER_TID).unwrap();
     let signals = SignalFd::new(&mask).unwrap();
-    assert_eq!(compute(&sender, || HANDLED.load(SeqCst)), 0);
+    assert_eq!(compute(&sender, || handled(signal)), 0);
     let learned = signals.read_signal().unwrap().unwrap();
     assert_eq!(learned.ssi_fd, receiver.as_raw_fd());
-    assert_eq!(HANDLED.load(SeqCst), 0);
+    assert_eq!(handled(signal), 0);
 }
 
 #[test]
 fn a_signal_that_is_not_blocked_interrupts_computing() {
-    static HANDLED: AtomicUsize = AtomicUsize::new(0);
-    extern "C" fn count(_: i32) {
-        HANDLED.fetch_add(1, SeqCst);
-    }
-    handle(Signal::SIGUSR2, count);
+    let signal = Signal::SIGUSR2;
+    handle(signal);
     let (sender, receiver) = pair();
-    arm(&receiver, Signal::SIGUSR2 as i32, F_OWNER_TID).unwrap();
-    assert_eq!(compute(&sender, || HANDLED.load(SeqCst)), 1);
+    arm(&receiver, signal as i32, F_OWNER_TID).unwrap();
+    assert_eq!(compute(&sender, || handled(signal)), 1);
 }
 
 #[test]
 fn a_signal_that_only_ppoll_unblocks_is_handled_in_ppoll() {
-    static HANDLED: AtomicUsize = AtomicUsize::new(0);
-    extern "C" fn count(_: i32) {
-        HANDLED.fetch_add(1, SeqCst);
-    }
     let signal = Signal::SIGWINCH;
-    handle(signal, count);
+    handle(signal);
     SigSet::from(signal).thread_block().unwrap();
     let mut unblocked = SigSet::thread_get_mask().unwrap();
     unblocked.remove(signal);
     let (sender, receiver) = pair();
     arm(&receiver, signal as i32, F_OWNER_TID).unwrap();
-    assert_eq!(compute(&sender, || HANDLED.load(SeqCst)), 0);
+    assert_eq!(compute(&sender, || handled(signal)), 0);
     let interrupted = ppoll(&mut [], None, Some(unblocked));
     assert_eq!(interrupted, Err(Errno::EINTR));
-    assert_eq!(HANDLED.load(SeqCst), 1);
+    assert_eq!(handled(signal), 1);
 }
 
 /// A real-time signal: several of them queue.
@@ -310,7 +306,6 @@ fn signals_for_the_thread_come_before_those_for_the_process() {
 
 /// Submits a receive. None where the kernel refuses such a ring.
 fn receiving(
-    test: &str,
     ring: io::Result<IoUring>,
     receiver: &UnixDatagram,
     buffer: &Buffer,
@@ -318,7 +313,7 @@ fn receiving(
     let mut ring = match ring {
         Ok(ring) => ring,
         Err(error) => {
-            skip(test, &format!("io_uring_setup: {error}"));
+            skip(format!("io_uring_setup: {error}"));
             return None;
         }
     };
@@ -330,14 +325,20 @@ fn receiving(
     Some(ring)
 }
 
+/// Checks that another thread copies while this one computes.
+fn expect_copy_elsewhere(sender: &UnixDatagram, buffer: &Buffer) {
+    let before = faults();
+    assert!(compute(sender, || comes_true(|| buffer.is_filled())));
+    let copied = faults() - before;
+    assert!(copied < Buffer::pages(), "{copied} faults on this thread");
+}
+
 #[test]
 fn io_uring_with_defer_taskrun_copies_in_the_next_enter() {
-    let test = "io_uring_with_defer_taskrun_copies_in_the_next_enter";
     let ring =
         IoUring::builder().setup_single_issuer().setup_defer_taskrun().build(8);
     let ((sender, receiver), buffer) = (pair(), Buffer::new());
-    let ring = receiving(test, ring, &receiver, &buffer);
-    let Some(mut ring) = ring else { return };
+    let Some(mut ring) = receiving(ring, &receiver, &buffer) else { return };
     let before = faults();
     let seen =
         compute(&sender, || (ring.completion().len(), buffer.is_filled()));
@@ -353,10 +354,9 @@ fn io_uring_with_defer_taskrun_copies_in_the_next_enter() {
 
 #[test]
 fn io_uring_without_flags_interrupts_computing_to_copy() {
-    let test = "io_uring_without_flags_interrupts_computing_to_copy";
     let ((sender, receiver), buffer) = (pair(), Buffer::new());
-    let ring = receiving(test, IoUring::new(8), &receiver, &buffer);
-    let Some(mut ring) = ring else { return };
+    let ring = IoUring::new(8);
+    let Some(mut ring) = receiving(ring, &receiver, &buffer) else { return };
     let before = faults();
     let seen =
         compute(&sender, || (ring.completion().len(), buffer.is_filled()));
@@ -367,17 +367,10 @@ fn io_uring_without_flags_interrupts_computing_to_copy() {
 
 #[test]
 fn io_uring_with_sqpoll_copies_on_a_thread_of_the_kernel() {
-    let test = "io_uring_with_sqpoll_copies_on_a_thread_of_the_kernel";
     let ring = IoUring::builder().setup_sqpoll(50).build(8);
     let ((sender, receiver), buffer) = (pair(), Buffer::new());
-    let ring = receiving(test, ring, &receiver, &buffer);
-    if ring.is_none() {
-        return;
-    }
-    let before = faults();
-    assert!(compute(&sender, || comes_true(|| buffer.is_filled())));
-    let copied = faults() - before;
-    assert!(copied < Buffer::pages(), "{copied} faults on this thread");
+    let Some(_ring) = receiving(ring, &receiver, &buffer) else { return };
+    expect_copy_elsewhere(&sender, &buffer);
 }
 
 #[cfg(target_env = "gnu")]
@@ -394,8 +387,5 @@ fn posix_aio_copies_on_a_thread_of_the_c_library() {
     operation.aio_sigevent.sigev_notify = libc::SIGEV_NONE;
     // SAFETY: operation and buffer are never freed.
     assert_eq!(unsafe { libc::aio_read(operation) }, 0);
-    let before = faults();
-    assert!(compute(&sender, || comes_true(|| buffer.is_filled())));
-    let copied = faults() - before;
-    assert!(copied < Buffer::pages(), "{copied} faults on this thread");
+    expect_copy_elsewhere(&sender, &buffer);
 }

@@ -1,8 +1,8 @@
 //! Events written by hand, for tests.
 
-use std::io::{self, Write};
 use std::time::Duration;
 
+use lab::Unsupported;
 use nix::unistd::Pid;
 
 use super::calls::Operation;
@@ -11,7 +11,6 @@ use super::event::{
 };
 use super::scene::Marks;
 use super::steps::{Step, steps};
-use lab::Unsupported;
 
 /// The one process of most tests.
 pub const MAIN: i32 = 100;
@@ -152,11 +151,7 @@ pub fn is_forbidden(error: &anyhow::Error) -> bool {
     let refusal = error.downcast_ref();
     let forbidden = matches!(refusal, Some(Unsupported::Tool(_)));
     if forbidden {
-        let test = std::thread::current();
-        let test = test.name().unwrap_or_default();
-        // A line of its own, past the harness, which keeps what tests print.
-        let line = format!("\nskipped: {test}: {error:#}\n");
-        io::stdout().write_all(line.as_bytes()).unwrap();
+        lab::test::skip(format!("{error:#}"));
     }
     forbidden
 }

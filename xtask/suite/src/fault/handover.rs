@@ -1,9 +1,8 @@
 //! A descriptor's way from one process to another, see unix(7).
 
-use std::io;
-use std::mem;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::{io, mem};
 
 use anyhow::{Context, Result};
 

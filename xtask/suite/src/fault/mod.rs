@@ -7,14 +7,11 @@
 
 mod handover;
 
-use std::fmt;
-use std::io;
-use std::mem;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread;
+use std::{fmt, io, mem, thread};
 
 use anyhow::{Context, Result, ensure};
 use nix::errno::Errno;
@@ -109,7 +106,7 @@ pub struct Fault {
 
 #[derive(Debug, Default)]
 struct Switch {
-    /// How many calls shall still fail.
+    /// The number of calls that shall still fail.
     left: AtomicUsize,
     failed: AtomicUsize,
     asked: AtomicUsize,
@@ -136,13 +133,13 @@ impl Fault {
         self.fail_next(0);
     }
 
-    /// How many calls have failed.
+    /// Returns how many calls have failed.
     pub fn failed(&self) -> usize {
         self.switch.failed.load(Ordering::SeqCst)
     }
 
-    /// Whether there was any such call, failed or not: who has others do its
-    /// work, as with io_uring, makes none that a filter could see.
+    /// Tells whether there was any such call, failed or not: who has others do
+    /// its work, as with io_uring, makes none that a filter could see.
     pub fn was_asked(&self) -> bool {
         self.switch.asked.load(Ordering::SeqCst) > 0
     }
@@ -179,12 +176,12 @@ impl Fault {
         program
     }
 
-    /// What the new process must do before exec, and what decides its calls
-    /// from then on.
+    /// Makes what the new process must install before exec, and what decides
+    /// its calls from then on.
     pub fn prepare(&self) -> Result<(Filter, Judge)> {
         ensure!(
             AUDIT_ARCH != 0,
-            crate::case::skip("no seccomp filter for this architecture")
+            crate::skip::skip("no seccomp filter for this architecture")
         );
         let (ours, theirs) = UnixStream::pair().context("socketpair")?;
         let filter = Filter { program: self.program(), handover: theirs };
@@ -313,7 +310,7 @@ impl Switch {
     }
 }
 
-/// Whether a call's first argument is a socket. The caller waits for the
+/// Tells whether a call's first argument is a socket. The caller waits for the
 /// answer meanwhile, so its descriptors are what they were.
 fn is_on_a_socket(call: &libc::seccomp_notif) -> bool {
     let path = format!("/proc/{}/fd/{}", call.pid, call.data.args[0]);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lab::process::{end_group, poll_until, which};
-use lab::server::tie;
+use lab::server::{pid, tie};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
@@ -16,13 +16,13 @@ use super::edges::edges;
 use super::rows::rows;
 use super::streams;
 use crate::bytes::{difference, request, show};
-use crate::case::{Case, Trial, skip};
-use crate::interrupt;
+use crate::case::{Case, Trial};
 use crate::judge::{Redis, converse};
 use crate::reply::Info;
 use crate::server::Server;
+use crate::skip::skip;
 
-/// How many random streams each case sends.
+/// Random streams that each case sends.
 const STREAMS: usize = 400;
 
 /// No program here needs as long.
@@ -67,8 +67,9 @@ fn run(
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     tie(&mut command, Signal::SIGKILL);
-    let mut child = interrupt::spawn(&mut command)?;
-    let _guard = Group(Pid::from_raw(child.id().cast_signed()));
+    let mut child =
+        command.spawn().with_context(|| format!("cannot start {name}"))?;
+    let _guard = Group(pid(&child));
     let mut stdin = child.stdin.take().context("no standard input")?;
     let input = input.to_owned();
     // On a thread: it may not be read before the replies are.
@@ -96,7 +97,6 @@ struct Group(Pid);
 impl Drop for Group {
     fn drop(&mut self) {
         end_group(self.0);
-        interrupt::forget(self.0);
     }
 }
 
@@ -177,7 +177,7 @@ fn redis(trial: &Trial) -> Result<&Redis> {
     trial.surroundings.redis.as_ref().map_err(skip)
 }
 
-/// What the protocol group expects is what Redis says.
+/// Redis says what the protocol group expects.
 fn judged_table(trial: &Trial) -> Result<()> {
     let redis = redis(trial)?;
     let server = trial.serve()?;

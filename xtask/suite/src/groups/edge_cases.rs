@@ -26,7 +26,7 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// How many of a stream's last bytes come in segments of their own.
+/// Last bytes of a stream that come in segments of their own.
 const LAST: usize = 10;
 
 /// Long enough, mostly, for the server to read one piece before the next.
@@ -41,7 +41,8 @@ fn hold(trial: &Trial, edges: &[Edge]) -> Result<()> {
     Ok(())
 }
 
-/// One edge: in one piece, cut as it says, and with the last bytes one by one.
+/// Checks one edge: in one piece, cut as it says, and with the last bytes one
+/// by one.
 fn holds(server: &Server, edge: &Edge) -> Result<()> {
     let whole = [&edge.stream[..]];
     let (first, last) =
@@ -106,7 +107,7 @@ fn max_request(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// All that is not in arguments: count, headers, line ends.
+/// The limit on all that is not in arguments: count, headers, line ends.
 fn max_request_headers(trial: &Trial) -> Result<()> {
     let server = trial.launch().flags(FLAGS).start()?;
     let too_many = "-ERR Protocol error: invalid multibulk length\r\n";

@@ -22,7 +22,7 @@ const FIRST_CUT: usize = 60_000;
 pub struct Edge {
     pub name: String,
     pub stream: Vec<u8>,
-    /// Where the stream is cut; only for one sent in pieces.
+    /// The place where the stream is cut; only for one sent in pieces.
     cut: Option<usize>,
     pub reply: Vec<u8>,
     /// All that Redis replies to the same pieces.
@@ -113,8 +113,8 @@ fn words_cut(line: &str, end: &str, cut: Option<usize>) -> Edge {
     edge
 }
 
-/// Whether Redis, after one of the pieces, has more than a line may have from
-/// `start` on, and no `last`.
+/// Tells whether Redis, after one of the pieces, has more than a line may have
+/// from `start` on, and no `last`.
 fn is_too_long_for_redis(edge: &Edge, start: usize, last: u8) -> bool {
     let mut arrived = 0;
     edge.pieces().into_iter().any(|piece| {

@@ -14,48 +14,34 @@ mod trace;
 mod udp;
 mod under_load;
 
-use anyhow::{Context, Result};
-
-pub use limits::was_served;
+use anyhow::{Context, Result, ensure};
+use lab::process::poll_until;
 
 use super::PATIENCE;
-use super::case::{Case, Trial, skip};
+use super::case::{Case, Trial};
 use super::client::Client;
 use super::reply::Info;
 use super::server::Server;
-use lab::process::poll_until;
+use super::skip::skip;
 
-/// The groups, in the order of the matrix.
-pub const NAMES: [&str; 9] = [
-    "protocol",
-    "tcp",
-    "udp",
-    "limits",
-    "clients",
-    "lifecycle",
-    "under_load",
-    "model",
-    "trace",
+/// Makes a group's cases.
+type Cases = fn() -> Vec<Case>;
+
+/// The groups in the order of the matrix.
+pub const GROUPS: [(&str, Cases); 9] = [
+    ("protocol", protocol::cases),
+    ("tcp", tcp::cases),
+    ("udp", udp::cases),
+    ("limits", limits::cases),
+    ("clients", clients::cases),
+    ("lifecycle", lifecycle::cases),
+    ("under_load", under_load::cases),
+    ("model", model::cases),
+    ("trace", trace::cases),
 ];
 
-/// All cases, group by group.
-pub fn all() -> Vec<(&'static str, Vec<Case>)> {
-    let cases = [
-        protocol::cases(),
-        tcp::cases(),
-        udp::cases(),
-        limits::cases(),
-        clients::cases(),
-        lifecycle::cases(),
-        under_load::cases(),
-        model::cases(),
-        trace::cases(),
-    ];
-    NAMES.into_iter().zip(cases).collect()
-}
-
-/// Whoever must not notice what others suffer. A server of many serves it all
-/// the time; a server of one, whenever the others have left.
+/// A client that must not notice what others suffer. A server of many serves
+/// it all the time; a server of one, whenever the others have left.
 #[derive(Debug)]
 struct Witness<'a> {
     server: &'a Server,
@@ -90,31 +76,65 @@ impl<'a> Witness<'a> {
     }
 }
 
-/// What one client may cost a server, in bytes: twice the largest request, the
-/// replies at which the server stops to listen, and what one chunk of input
-/// can multiply to. Besides, an allocator does not give back at once all that
-/// it got.
-fn bound_for_one(max_request: u64) -> u64 {
-    const PENDING: u64 = 256 << 10;
-    const CHUNK: u64 = 16 << 10;
-    const ALLOCATOR: u64 = 1 << 20;
-    let multiplied = CHUNK / "INFO\r\n".len() as u64 * Info::MAX as u64;
-    2 * max_request + PENDING + multiplied + ALLOCATOR
+/// The memory that one client costs a server, which has a bound.
+#[derive(Debug)]
+struct Price<'a> {
+    server: &'a Server,
+    before: u64,
+    most: u64,
+    /// Bytes that the client had sent when it was last checked.
+    sent: usize,
+}
+
+impl<'a> Price<'a> {
+    /// Bytes after which it is checked again.
+    const STEP: usize = 1 << 18;
+
+    /// The bound is twice the largest request, the replies at which the server
+    /// stops to listen, and what one chunk of input can multiply to. Besides,
+    /// an allocator does not give back at once all that it got.
+    fn new(server: &'a Server, max_request: u64) -> Self {
+        const PENDING: u64 = 256 << 10;
+        const CHUNK: u64 = 16 << 10;
+        const ALLOCATOR: u64 = 1 << 20;
+        let multiplied = CHUNK / "INFO\r\n".len() as u64 * Info::MAX as u64;
+        let most = 2 * max_request + PENDING + multiplied + ALLOCATOR;
+        Self { server, before: server.memory(), most, sent: 0 }
+    }
+
+    /// Checks it now and then, while the client sends.
+    fn watch(&mut self, sent: usize) -> Result<()> {
+        if sent < self.sent + Self::STEP {
+            return Ok(());
+        }
+        self.sent = sent;
+        self.check()
+    }
+
+    fn check(&self) -> Result<()> {
+        let Self { most, sent, .. } = self;
+        let more = self.server.memory().saturating_sub(self.before);
+        ensure!(
+            more <= *most,
+            "{more} bytes, not {most}, at {sent} bytes sent"
+        );
+        Ok(())
+    }
 }
 
 /// Looks at a server in a row that show the same before that is taken for what
 /// it keeps.
 const LOOKS: usize = 25;
 
-/// What a server holds.
+/// The resources that a server holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Left {
+struct Resources {
     descriptors: usize,
     threads: usize,
     processes: usize,
 }
 
-impl Left {
+impl Resources {
     fn of(server: &Server) -> Result<Self> {
         let process = server.process()?;
         Ok(Self {
@@ -124,8 +144,8 @@ impl Left {
         })
     }
 
-    /// What it holds once that changes no more: who has its reply may be
-    /// without its thread for a moment, where a pool lends them.
+    /// Waits until what it holds changes no more: a client that has its reply
+    /// may be without its thread for a moment, where a pool lends them.
     fn settled(server: &Server) -> Result<Self> {
         let mut seen = Self::of(server)?;
         let mut same = 0;
@@ -138,7 +158,7 @@ impl Left {
         Ok(seen)
     }
 
-    /// Whether there are more threads or processes than before.
+    /// Tells whether there are more threads or processes than before.
     fn exceeds(&self, before: &Self) -> bool {
         self.threads > before.threads || self.processes > before.processes
     }
@@ -160,14 +180,4 @@ fn needs_ipv6() -> Result<()> {
         Ok(_) => Ok(()),
         Err(error) => Err(skip(format!("no IPv6 here: {error}"))),
     }
-}
-
-/// Whether an error says that the connection was broken off.
-fn is_reset(error: &anyhow::Error) -> bool {
-    use std::io::{Error, ErrorKind};
-
-    error.downcast_ref::<Error>().is_some_and(|error| {
-        let kind = error.kind();
-        matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
-    })
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::edge_cases;
 use super::rows::{Row, rows};
-use crate::bytes::{bulk, echo, echoes, request};
+use crate::bytes::{bulk, echo, echoes, joined, request};
 use crate::case::{Case, Trial};
 use crate::client::Client;
 use crate::reply::{Info, Reply};
@@ -40,8 +40,8 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-/// One row: in one piece, byte by byte, between other requests, and as the
-/// last words of a client that half-closes.
+/// Checks one row: in one piece, byte by byte, between other requests, and as
+/// the last words of a client that half-closes.
 fn row_holds(trial: &Trial, row: &Row) -> Result<()> {
     let server = trial.serve()?;
     let mut client = server.connect()?;
@@ -51,7 +51,7 @@ fn row_holds(trial: &Trial, row: &Row) -> Result<()> {
 
     if row.request.len() <= 1024 {
         let mut client = server.connect()?;
-        client.dribble(&row.request)?.expect(&row.reply)?;
+        client.send_in_pieces(&row.request, || 1)?.expect(&row.reply)?;
         and_then(&mut client, row).context("byte by byte")?;
     }
 
@@ -81,14 +81,10 @@ fn and_then(client: &mut Client, row: &Row) -> Result<()> {
     if row.ends { client.expect_end() } else { client.ping() }.map(drop)
 }
 
-/// All rows that go on, as one stream, and the replies to it.
+/// Joins all rows that go on to one stream, and the replies to it.
 fn stream() -> (Vec<u8>, Vec<u8>) {
     let rows = rows().into_iter().filter(|row| !row.ends);
-    rows.fold((Vec::new(), Vec::new()), |(mut sent, mut expected), row| {
-        sent.extend(row.request);
-        expected.extend(row.reply);
-        (sent, expected)
-    })
+    joined(rows.map(|row| (row.request, row.reply)))
 }
 
 fn table_whole(trial: &Trial) -> Result<()> {
@@ -100,19 +96,14 @@ fn table_whole(trial: &Trial) -> Result<()> {
 
 fn table_in_random_pieces(trial: &Trial) -> Result<()> {
     let (sent, expected) = stream();
-    let server = trial.serve()?;
-    let mut client = server.connect()?;
+    let mut client = trial.client()?;
     let mut random = trial.random();
     for _ in 0..20 {
-        let mut rest = &sent[..];
-        while !rest.is_empty() {
+        let size = || {
             let most = if random.bool() { 8 } else { 800 };
-            let (piece, later) =
-                rest.split_at(random.usize(1..=most).min(rest.len()));
-            client.send(piece)?;
-            rest = later;
-        }
-        client.expect(&expected)?;
+            random.usize(1..=most)
+        };
+        client.send_in_pieces(&sent, size)?.expect(&expected)?;
     }
     client.ping()?;
     Ok(())
@@ -141,8 +132,7 @@ fn check_hello(reply: &Reply, version: i64) -> Result<()> {
 }
 
 fn hello(trial: &Trial, version: &str) -> Result<()> {
-    let server = trial.serve()?;
-    let mut client = server.connect()?;
+    let mut client = trial.client()?;
     let reply = client.send(request(&["HELLO", version]))?.reply()?;
     check_hello(&reply, version.parse()?)?;
     ensure!(
@@ -161,8 +151,7 @@ fn hello(trial: &Trial, version: &str) -> Result<()> {
 
 /// Keeps the version, which is 2 at first and whatever was chosen later.
 fn hello_without_version(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
-    let mut client = server.connect()?;
+    let mut client = trial.client()?;
     for (request, version) in
         [("HELLO", 2), ("HELLO 3", 3), ("HELLO", 3), ("HELLO 2", 2)]
     {
@@ -175,10 +164,9 @@ fn hello_without_version(trial: &Trial) -> Result<()> {
     check_hello(&client.send("HELLO\r\n")?.reply()?, 2)
 }
 
-/// As client libraries open a connection.
+/// Client libraries open a connection like that.
 fn hello_with_options(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
-    let mut client = server.connect()?;
+    let mut client = trial.client()?;
     let hello = request(&["HELLO", "3", "SETNAME", "me"]);
     check_hello(&client.send(hello)?.reply()?, 3)?;
     client.ping()?;
@@ -250,8 +238,7 @@ fn ten_thousand(trial: &Trial) -> Result<()> {
 /// A server that sends every reply by itself without TCP_NODELAY waits for
 /// an acknowledgement that this side delays by 40 ms.
 fn without_delay(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
-    let mut client = server.connect()?;
+    let mut client = trial.client()?;
     let (first, second) = ("PING\r\n".repeat(8), "+PONG\r\n".repeat(8));
     let started = Instant::now();
     for _ in 0..50 {
@@ -268,8 +255,7 @@ fn without_delay(trial: &Trial) -> Result<()> {
 
 fn one_mebibyte(trial: &Trial) -> Result<()> {
     let (sent, expected) = echoes(1, (1 << 20) - "ECHO".len());
-    let server = trial.serve()?;
-    let mut client = server.connect()?;
+    let mut client = trial.client()?;
     for _ in 0..3 {
         client.exchange(&sent, &expected)?;
     }
@@ -307,11 +293,8 @@ fn too_many_arguments(trial: &Trial) -> Result<()> {
     // It is allowed to have many; what counts is what came.
     client.send("*1000000\r\n")?;
     let flood = "$0\r\n\r\n".repeat(1_000_000);
-    let mut writer = client.stream().try_clone()?;
-    let flood = thread::spawn(move || {
-        use std::io::Write;
-        writer.write_all(flood.as_bytes())
-    });
+    let mut writer = client.twin()?;
+    let flood = thread::spawn(move || writer.send(flood).map(drop));
     let Reply::Error(error) = client.reply()? else {
         anyhow::bail!("expected an error");
     };
@@ -336,16 +319,14 @@ fn http_after_requests(trial: &Trial) -> Result<()> {
 }
 
 fn nothing_after_quit(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
-    let mut client = server.connect()?;
+    let mut client = trial.client()?;
     client.send("PING\r\nQUIT\r\nPING\r\n*1\r\n$x\r\n")?;
     client.expect("+PONG\r\n+OK\r\n")?.expect_end()?;
     Ok(())
 }
 
 fn nothing_after_an_error(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
-    let mut client = server.connect()?;
+    let mut client = trial.client()?;
     client.send("PING\r\n*1\r\n$x\r\nPING\r\nQUIT\r\n")?;
     client.expect("+PONG\r\n")?.expect(INVALID_BULK)?.expect_end()?;
     Ok(())

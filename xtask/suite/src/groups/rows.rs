@@ -3,13 +3,13 @@
 
 use crate::bytes::{bulk, echo, request};
 
-/// What a client says, and what it hears.
+/// A request, and the reply that a client hears.
 #[derive(Clone, Debug)]
 pub struct Row {
     pub name: &'static str,
     pub request: Vec<u8>,
     pub reply: Vec<u8>,
-    /// Whether the server ends the conversation after the reply.
+    /// True if the server ends the conversation after the reply.
     pub ends: bool,
 }
 
@@ -151,7 +151,7 @@ fn inline() -> Vec<Row> {
     ]
 }
 
-/// What Redis lets pass.
+/// Lists what Redis lets pass.
 fn tolerated() -> Vec<Row> {
     vec![
         row("empty_lines", "\r\n\n\r\nPING\r\n", "+PONG\r\n"),

@@ -8,7 +8,7 @@ use fastrand::Rng;
 
 use crate::bytes::request;
 
-/// Requests that are all well-formed, if not all sensible.
+/// Makes requests that are all well-formed, if not all sensible.
 pub fn valid(random: &mut Rng) -> Vec<u8> {
     let mut stream = Vec::new();
     for _ in 0..random.usize(1..12) {
@@ -25,7 +25,7 @@ pub fn valid(random: &mut Rng) -> Vec<u8> {
     stream
 }
 
-/// The same with some bytes changed, put in, left out or doubled.
+/// Makes such requests with some bytes changed, put in, left out or doubled.
 pub fn mutated(random: &mut Rng) -> Vec<u8> {
     /// Bytes with a meaning.
     const SPECIAL: &[u8] = b"*$\r\n 0123456789-+\"'\\x:";

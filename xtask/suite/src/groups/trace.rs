@@ -7,7 +7,8 @@ use trace::golden;
 use trace::rules::{Rule, rules};
 use trace::transcript::transcript;
 
-use crate::case::{Case, For, Trial, skip};
+use crate::case::{Case, For, Trial};
+use crate::skip::skip;
 
 pub fn cases() -> Vec<Case> {
     let transcripts = [
@@ -28,7 +29,7 @@ fn compare(trial: &Trial, transport: Transport) -> Result<()> {
         return Err(skip(format!("no order to compare with: {why}")));
     }
     let title = subject.title();
-    let seen = around.scenes.seen(subject, transport)?;
+    let seen = trial.scene(transport)?;
     let text = transcript(&seen.steps, &seen.marks, transport);
     let folder = &around.golden;
     if around.records {
@@ -48,7 +49,7 @@ fn check_transport(trial: &Trial, transport: Transport) -> Result<()> {
 fn hold(trial: &Trial, rule: &Rule) -> Result<()> {
     let subject = &trial.subject;
     for transport in rule.transports.iter().filter(|it| subject.serves(**it)) {
-        let seen = trial.surroundings.scenes.seen(subject, *transport)?;
+        let seen = trial.scene(*transport)?;
         rule.check(&seen).with_context(|| format!("over {transport}"))?;
     }
     Ok(())

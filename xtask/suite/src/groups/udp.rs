@@ -53,15 +53,15 @@ fn case(name: &str, body: fn(&Trial) -> Result<()>) -> Case {
     })
 }
 
-/// A server of datagrams and nothing else, and one who asks it.
+/// Starts a server of datagrams and nothing else, and one who asks it.
 fn serve(trial: &Trial) -> Result<(Rc<Server>, Peer)> {
-    let server = trial.launch().no_tcp().udp("127.0.0.1:0").start()?;
+    let server = trial.launch().only_udp("127.0.0.1:0").start()?;
     let peer = server.peer()?;
     Ok((server, peer))
 }
 
-/// Whatever was sent before, the next datagram is answered as if it were the
-/// first.
+/// The next datagram is answered as if it were the first, whatever was sent
+/// before.
 fn still_well(peer: &Peer) -> Result<()> {
     peer.send("PING\r\n")?.expect("+PONG\r\n").map(drop)
 }
@@ -102,11 +102,9 @@ fn quit(trial: &Trial) -> Result<()> {
 /// Nothing lasts from one datagram to the next.
 fn hello(trial: &Trial) -> Result<()> {
     let (_server, peer) = serve(trial)?;
-    let reply = peer.send("HELLO 3\r\n")?.receive()?;
-    let reply = Reply::read(&mut &reply[..])?;
+    let reply = peer.send("HELLO 3\r\n")?.reply()?;
     ensure!(matches!(reply, Reply::Map(_)), "expected a map, seen {reply:?}");
-    let reply = peer.send("HELLO\r\n")?.receive()?;
-    let reply = Reply::read(&mut &reply[..])?;
+    let reply = peer.send("HELLO\r\n")?.reply()?;
     let array = matches!(reply, Reply::Array(_));
     ensure!(array, "expected RESP2, seen {reply:?}");
     Ok(())
@@ -116,10 +114,7 @@ fn hello(trial: &Trial) -> Result<()> {
 /// have forged the address that the reply goes to.
 fn info(trial: &Trial) -> Result<()> {
     let (_server, peer) = serve(trial)?;
-    let reply = peer.send("INFO\r\n")?.receive()?;
-    let mut rest = &reply[..];
-    let info = Info::from_reply(&Reply::read(&mut rest)?)?;
-    ensure!(rest.is_empty(), "more than one reply");
+    let info = peer.info()?;
     let model = info.text("model")?;
     ensure!(model == trial.subject.model.name, "its model is {model}");
     let reply = peer.send("INFO\r\nPING\r\ninfo\r\nPING\r\n")?.receive()?;
@@ -295,14 +290,14 @@ fn flood(trial: &Trial) -> Result<()> {
 
 /// A host has many addresses; 127.0.0.0/8 are all this one's.
 fn from_the_address_asked(trial: &Trial) -> Result<()> {
-    let server = trial.launch().no_tcp().udp("127.0.0.2:0").start()?;
+    let server = trial.launch().only_udp("127.0.0.2:0").start()?;
     ensure!(server.udp()?.ip().to_string() == "127.0.0.2");
     still_well(&server.peer()?)
 }
 
 fn ipv6(trial: &Trial) -> Result<()> {
     super::needs_ipv6()?;
-    let server = trial.launch().no_tcp().udp("[::1]:0").start()?;
+    let server = trial.launch().only_udp("[::1]:0").start()?;
     let peer = server.peer()?;
     let (request, reply) = echo(payload(4, 1000));
     peer.send(request)?.expect(reply)?;
@@ -313,7 +308,7 @@ fn ipv6(trial: &Trial) -> Result<()> {
 /// beyond a server's buffer would be cut off without a word.
 fn ipv6_largest(trial: &Trial) -> Result<()> {
     super::needs_ipv6()?;
-    let server = trial.launch().no_tcp().udp("[::1]:0").start()?;
+    let server = trial.launch().only_udp("[::1]:0").start()?;
     let peer = server.peer()?;
     let lines = "\n".repeat(LARGEST + 20 - "PING\r\n".len());
     peer.send(lines + "PING\r\n")?.expect("+PONG\r\n")?;

@@ -34,9 +34,9 @@ const SOON: Duration = Duration::from_millis(1_500);
 /// New clients, or datagrams.
 const TIMES: usize = 20;
 
-/// How often all the busy clients may be answered before the new clients, or
-/// the datagrams, are: a few times more than it takes them. Rounds and not
-/// seconds, because other programs slow down both alike.
+/// The number of times that all the busy clients may be answered before the new
+/// clients, or the datagrams, are: a few times more than it takes them. Rounds
+/// and not seconds, because other programs slow down both alike.
 const ROUNDS: usize = 10;
 
 /// Checks that what began when the load had come to round `before` did not
@@ -68,11 +68,11 @@ fn stop_once(trial: &Trial) -> Result<()> {
     let server = draining_for_a_minute(trial)?;
     let load = load(trial, &server)?;
     let asked = Instant::now();
-    server.signal(Signal::SIGTERM)?;
+    server.terminate()?;
     let took = load.first_end()?.saturating_duration_since(asked);
     ensure!(took < SOON, "the first client was ended after {took:?}");
     load.expect_ends()?;
-    server.wait()?.expect(0)?;
+    server.expect_exit(0)?;
     let took = asked.elapsed();
     ensure!(took < 2 * SOON, "the server ended after {took:?}");
     Ok(())
@@ -90,8 +90,8 @@ fn second_stop(trial: &Trial) -> Result<()> {
     };
     server.signal_and_wait(Signal::SIGTERM)?;
     let asked = Instant::now();
-    server.signal(Signal::SIGTERM)?;
-    server.wait()?.expect(1)?;
+    server.terminate()?;
+    server.expect_exit(1)?;
     let took = asked.elapsed();
     ensure!(took < SOON, "the server ended after {took:?}");
     load.map_or(Ok(()), Load::expect_ends)

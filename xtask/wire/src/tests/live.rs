@@ -13,6 +13,7 @@ use std::time::Duration;
 use Side::{Client, Server};
 use anyhow::anyhow;
 use lab::model::Transport;
+use lab::test::skip;
 use lab::{Unsupported, process};
 use nix::unistd::Pid;
 use trace::host::{Host, Tracing};
@@ -34,17 +35,11 @@ struct Conversation {
     halves: Vec<Half>,
 }
 
-/// Not println: of a test that passes, that shows nothing.
-fn skip(test: &str, why: impl std::fmt::Display) {
-    let line = format!("\nskipped: wire::tests::live::{test}: {why}\n");
-    std::io::stdout().write_all(line.as_bytes()).unwrap();
-}
-
-fn open(test: &str) -> Option<Capture> {
+fn open() -> Option<Capture> {
     match Capture::open() {
         Ok(capture) => Some(capture),
         Err(error) if error.is::<Unsupported>() => {
-            skip(test, "no CAP_NET_RAW");
+            skip("no CAP_NET_RAW");
             None
         }
         Err(error) => panic!("{error:#}"),
@@ -78,12 +73,12 @@ fn chat() {
     other.read_exact(&mut [0; 8]).unwrap();
 }
 
-fn converse(test: &str, address: IpAddr, end: End) -> Option<Conversation> {
-    let capture = open(test)?;
+fn converse(address: IpAddr, end: End) -> Option<Conversation> {
+    let capture = open()?;
     let listener = match TcpListener::bind((address, 0)) {
         Ok(listener) => listener,
         Err(error) => {
-            skip(test, format!("no socket at {address}: {error}"));
+            skip(format!("no socket at {address}: {error}"));
             return None;
         }
     };
@@ -190,11 +185,8 @@ const HANDSHAKE_AND_PING: [&str; 5] = [
 
 #[test]
 fn a_client_that_ends_first() {
-    for (test, address) in [
-        ("a_client_that_ends_first", V4),
-        ("a_client_that_ends_first over IPv6", V6),
-    ] {
-        let Some(seen) = converse(test, address, End::Client) else { return };
+    for address in [V4, V6] {
+        let Some(seen) = converse(address, End::Client) else { return };
         let expected =
             [&HANDSHAKE_AND_PING[..], &["Client FIN", "Server FIN"]].concat();
         assert_eq!(said(&seen.packets), expected);
@@ -212,8 +204,7 @@ fn a_client_that_ends_first() {
 
 #[test]
 fn a_server_that_ends_first() {
-    let test = "a_server_that_ends_first";
-    let Some(seen) = converse(test, V4, End::Server) else { return };
+    let Some(seen) = converse(V4, End::Server) else { return };
     let rest =
         ["Client QUIT\\r\\n", "Server +OK\\r\\n", "Server FIN", "Client FIN"];
     let expected = [&HANDSHAKE_AND_PING[..], &rest].concat();
@@ -230,8 +221,7 @@ fn a_server_that_ends_first() {
 
 #[test]
 fn a_reset_leaves_nothing() {
-    let test = "a_reset_leaves_nothing";
-    let Some(seen) = converse(test, V4, End::Reset) else { return };
+    let Some(seen) = converse(V4, End::Reset) else { return };
     let expected = [&HANDSHAKE_AND_PING[..], &["Client RST"]].concat();
     assert_eq!(said(&seen.packets), expected);
     check_order(&seen);
@@ -240,12 +230,11 @@ fn a_reset_leaves_nothing() {
 
 #[test]
 fn a_datagram_and_its_reply() {
-    let test = "a_datagram_and_its_reply";
     for address in [V4, V6] {
-        let Some(capture) = open(test) else { return };
+        let Some(capture) = open() else { return };
         let socket = match UdpSocket::bind((address, 0)) {
             Ok(socket) => socket,
-            Err(error) => return skip(test, format!("{address}: {error}")),
+            Err(error) => return skip(format!("{address}: {error}")),
         };
         let server = socket.local_addr().unwrap();
         capture.watch(Transport::Udp, server.port()).unwrap();
@@ -266,8 +255,7 @@ fn a_datagram_and_its_reply() {
 
 #[test]
 fn what_finds_no_room_is_counted() {
-    let test = "what_finds_no_room_is_counted";
-    let Some(capture) = open(test) else { return };
+    let Some(capture) = open() else { return };
     let socket = UdpSocket::bind((V4, 0)).unwrap();
     let server = socket.local_addr().unwrap();
     capture.watch(Transport::Udp, server.port()).unwrap();

@@ -11,7 +11,8 @@ use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::unistd::{dup2_stderr, pipe, write};
 
 use crate::case::{Case, For, Trial};
-use crate::groups::limits::{REFUSAL, wait_for_place};
+use crate::client::REFUSAL;
+use crate::groups::limits::wait_for_place;
 
 pub fn cases() -> Vec<Case> {
     vec![
@@ -26,9 +27,8 @@ pub fn cases() -> Vec<Case> {
 fn stop_signals_blocked(trial: &Trial) -> Result<()> {
     let server = trial.launch().inheriting(block_stop_signals).start()?;
     server.connect()?.ping()?;
-    server.signal(Signal::SIGTERM)?;
-    server.wait()?.expect(0)?;
-    Ok(())
+    server.terminate()?;
+    server.expect_exit(0)
 }
 
 fn block_stop_signals() -> io::Result<()> {
@@ -53,9 +53,9 @@ fn children_ignored(trial: &Trial) -> Result<()> {
             .with_context(|| format!("after {round} clients have left"))?;
         client.ping()?;
     }
-    server.signal(Signal::SIGTERM)?;
-    let ended = server.wait()?.expect(0)?;
-    anyhow::ensure!(!ended.stderr.contains("cut off"), "nobody was there");
+    server.terminate()?;
+    let end = server.wait()?.expect(0)?;
+    anyhow::ensure!(!end.stderr.contains("cut off"), "nobody was there");
     Ok(())
 }
 
@@ -74,9 +74,8 @@ fn stderr_nobody_reads(trial: &Trial) -> Result<()> {
     first.ping()?;
     server.connect()?.expect(REFUSAL)?;
     first.ping().context("after a newcomer was refused")?;
-    server.signal(Signal::SIGTERM)?;
-    server.wait()?.expect(0)?;
-    Ok(())
+    server.terminate()?;
+    server.expect_exit(0)
 }
 
 /// Standard error becomes a pipe without room, whose other end stays open.

@@ -8,8 +8,9 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::case::{Case, For, Trial, skip};
+use crate::case::{Case, For, Trial};
 use crate::client::Client;
+use crate::skip::skip;
 
 pub fn cases() -> Vec<Case> {
     let mut cases = vec![
@@ -104,12 +105,12 @@ fn udp_in_use(trial: &Trial) -> Result<()> {
     trial.needs_datagrams()?;
     let taken = UdpSocket::bind("127.0.0.1:0")?;
     let address = taken.local_addr()?.to_string();
-    let ended = trial.launch().no_tcp().udp(&address).run()?;
+    let ended = trial.launch().only_udp(&address).run()?;
     ended.expect(1)?.says(&[&address, "in use"])?;
     Ok(())
 }
 
-/// Whoever would share the address, as SO_REUSEPORT lets a user's processes
+/// A server that shared the address, as SO_REUSEPORT lets a user's processes
 /// do, would get some of the clients and nobody would know.
 fn second_instance(trial: &Trial) -> Result<()> {
     let streams = trial.serve()?;
@@ -120,9 +121,9 @@ fn second_instance(trial: &Trial) -> Result<()> {
     if trial.needs_datagrams().is_err() {
         return Ok(());
     }
-    let datagrams = trial.launch().no_tcp().udp("127.0.0.1:0").start()?;
+    let datagrams = trial.launch().only_udp("127.0.0.1:0").start()?;
     let address = datagrams.udp()?.to_string();
-    let second = trial.launch().no_tcp().udp(&address).run()?;
+    let second = trial.launch().only_udp(&address).run()?;
     second.expect(1)?.says(&[&address, "in use"])?;
     datagrams.peer()?.send("PING\r\n")?.expect("+PONG\r\n")?;
     Ok(())
@@ -155,7 +156,7 @@ fn bad_flags(trial: &Trial) -> Result<()> {
 fn wildcard(trial: &Trial) -> Result<()> {
     trial.needs_datagrams()?;
     for address in ["0.0.0.0:0", "[::]:0"] {
-        let ended = trial.launch().no_tcp().udp(address).run()?;
+        let ended = trial.launch().only_udp(address).run()?;
         ended.expect(2)?.says(&["--udp", address])?;
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! The end: what is still delivered, who is waited for, who is left.
 
-use std::io::{ErrorKind, Read as _};
+use std::io::ErrorKind;
+use std::io::Read as _;
 use std::net::TcpStream;
 use std::rc::Rc;
 use std::thread;
@@ -10,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use lab::process::poll_until;
 use nix::sys::signal::{Signal, kill};
 
-use super::super::Left;
+use super::super::Resources;
 use crate::PATIENCE;
 use crate::bytes::{show, unknowns};
 use crate::case::{Case, For, Trial};
@@ -40,17 +41,17 @@ pub fn cases() -> Vec<Case> {
 fn stops_idle(trial: &Trial, signal: Signal) -> Result<()> {
     let fresh = trial.serve()?;
     fresh.signal(signal)?;
-    fresh.wait()?.expect(0)?;
+    fresh.expect_exit(0)?;
     let used = trial.serve()?;
     used.connect()?.ping()?;
     used.signal(signal)?;
-    used.wait()?.expect(0)?;
+    used.expect_exit(0)?;
     Ok(())
 }
 
 fn stops_datagrams(trial: &Trial) -> Result<()> {
     trial.needs_datagrams()?;
-    let server = trial.launch().no_tcp().udp("127.0.0.1:0").start()?;
+    let server = trial.launch().only_udp("127.0.0.1:0").start()?;
     server.peer()?.send("PING\r\n")?.expect("+PONG\r\n")?;
     // What is queued when the server is asked to stop is answered.
     server.freeze()?;
@@ -58,42 +59,36 @@ fn stops_datagrams(trial: &Trial) -> Result<()> {
     for _ in 0..20 {
         peer.send("PING\r\n")?;
     }
-    server.signal(Signal::SIGTERM)?;
+    server.terminate()?;
     server.thaw()?;
     for number in 0..20 {
         let queued = || format!("queued datagram {number}");
         peer.expect("+PONG\r\n").with_context(queued)?;
     }
-    server.wait()?.expect(0)?;
-    Ok(())
+    server.expect_exit(0)
 }
 
-/// Who waits for nothing is not waited for: neither a client that is silent
-/// nor one in the middle of a request.
+/// A client that waits for nothing is not waited for: neither a silent one nor
+/// one in the middle of a request.
 fn idle_clients(trial: &Trial) -> Result<()> {
     let server = trial.launch().flags("--drain-timeout 60").start()?;
     let count = if trial.subject.serves_one() { 1 } else { 10 };
-    let mut clients = Vec::new();
-    for number in 0..count {
-        let mut client = server.connect()?;
-        client.ping()?;
-        if number % 2 == 1 {
-            client.send("*2\r\n$4\r\nECHO\r\n$5\r\nhe")?;
-        }
-        clients.push(client);
+    let mut clients = server.connect_many(count)?;
+    Client::ping_all(&mut clients)?;
+    for client in clients.iter_mut().skip(1).step_by(2) {
+        client.send("*2\r\n$4\r\nECHO\r\n$5\r\nhe")?;
     }
     // A server of one has this one in its backlog.
     let mut late = server.connect()?;
-    server.signal(Signal::SIGTERM)?;
+    server.terminate()?;
     for mut client in clients {
         client.expect_end()?;
     }
     late.expect_gone()?;
-    server.wait()?.expect(0)?;
-    Ok(())
+    server.expect_exit(0)
 }
 
-/// What was asked before the signal is answered after it, though the client
+/// Requests from before the signal are answered after it, though the client
 /// takes its time.
 fn replies_in_flight(trial: &Trial) -> Result<()> {
     let server = trial.launch().flags("--drain-timeout 60").start()?;
@@ -105,15 +100,14 @@ fn replies_in_flight(trial: &Trial) -> Result<()> {
         client.ping()?.send(&requests)?.wait_until_arrived()?;
         clients.push(client);
     }
-    server.signal(Signal::SIGTERM)?;
+    server.terminate()?;
     for (number, mut client) in clients.into_iter().enumerate() {
         client
             .expect(&replies)
             .and_then(Client::expect_end)
             .with_context(|| format!("client {number}"))?;
     }
-    server.wait()?.expect(0)?;
-    Ok(())
+    server.expect_exit(0)
 }
 
 /// Requests behind an urgent byte have arrived like those before it, and are
@@ -129,17 +123,16 @@ fn behind_urgent_data(trial: &Trial) -> Result<()> {
     let pings = "PING\r\n".repeat(REQUESTS);
     client.send(&pings)?.send("PIN")?.send_urgent(b'G')?;
     client.send("\r\n")?.send(&pings)?.wait_until_arrived()?;
-    server.signal(Signal::SIGTERM)?;
+    server.terminate()?;
     server.thaw()?;
     let replies = "+PONG\r\n".repeat(2 * REQUESTS + 1);
     client.expect(&replies)?.expect_end()?;
-    server.wait()?.expect(0)?;
-    Ok(())
+    server.expect_exit(0)
 }
 
-/// Whoever asks for more after the signal gets no answer to that, and loses
-/// none that is on its way: a server that closed, or shut down both its sides,
-/// would answer with a reset, and the kernel drop what is queued.
+/// A client that asks for more after the signal gets no answer to that, and
+/// loses none that is on its way: a server that closed, or shut down both its
+/// sides, would answer with a reset, and the kernel drop what is queued.
 fn client_goes_on_asking(trial: &Trial) -> Result<()> {
     let server = trial.launch().flags("--drain-timeout 60").start()?;
     let (requests, replies) = unknowns(1_000);
@@ -157,8 +150,7 @@ fn client_goes_on_asking(trial: &Trial) -> Result<()> {
     let _ = client.stream().read_to_end(&mut rest);
     let pongs = rest.chunks(7).all(|reply| reply == b"+PONG\r\n");
     ensure!(pongs, "{}", show(&rest));
-    server.wait()?.expect(0)?;
-    Ok(())
+    server.expect_exit(0)
 }
 
 /// A connection that was reset has nothing left to wait for, though replies in
@@ -167,7 +159,7 @@ fn reset_before_the_end(trial: &Trial) -> Result<()> {
     let (server, client) = with_unread_replies(trial)?;
     server.freeze()?;
     client.reset()?;
-    server.signal(Signal::SIGTERM)?;
+    server.terminate()?;
     server.thaw()?;
     expect_end_at_once(&server).context("reset before the signal")?;
 
@@ -177,8 +169,8 @@ fn reset_before_the_end(trial: &Trial) -> Result<()> {
     expect_end_at_once(&server).context("reset after the signal")
 }
 
-/// A server, and a client that leaves part of its replies in the server's send
-/// queue.
+/// Starts a server, and a client that leaves part of its replies in the
+/// server's send queue.
 fn with_unread_replies(trial: &Trial) -> Result<(Rc<Server>, Client)> {
     let server = trial.launch().flags("--drain-timeout 60").start()?;
     let mut client = Client::with_small_window(server.tcp()?)?;
@@ -191,7 +183,7 @@ fn with_unread_replies(trial: &Trial) -> Result<(Rc<Server>, Client)> {
 /// A server that has nothing to wait for ends in some milliseconds.
 fn expect_end_at_once(server: &Server) -> Result<()> {
     let asked = Instant::now();
-    server.wait()?.expect(0)?;
+    server.expect_exit(0)?;
     let took = asked.elapsed();
     ensure!(took < Duration::from_millis(700), "stopped after {took:?}");
     Ok(())
@@ -203,11 +195,11 @@ fn drain_timeout(trial: &Trial) -> Result<()> {
     let count = if trial.subject.serves_one() { 1 } else { 3 };
     let clients = deaf_clients(&server, count)?;
     let asked = Instant::now();
-    server.signal(Signal::SIGTERM)?;
-    let ended = server.wait()?.expect(0)?;
+    server.terminate()?;
+    let end = server.wait()?.expect(0)?;
     let took = asked.elapsed().as_secs_f64();
     ensure!((0.4..2.5).contains(&took), "stopped after {took:.1} s, not 0.5");
-    let told = ended.stderr.lines().any(|line| {
+    let told = end.stderr.lines().any(|line| {
         line.contains("cut off")
             && line.split(' ').any(|word| word == count.to_string())
     });
@@ -216,8 +208,8 @@ fn drain_timeout(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// Clients that wait for nothing and take nothing: the server has more for
-/// each than the buffers on the way hold.
+/// Connects clients that wait for nothing and take nothing: the server has more
+/// for each than the buffers on the way hold.
 fn deaf_clients(server: &Server, count: usize) -> Result<Vec<Client>> {
     let mut clients = Vec::new();
     for _ in 0..count {
@@ -228,15 +220,15 @@ fn deaf_clients(server: &Server, count: usize) -> Result<Vec<Client>> {
     Ok(clients)
 }
 
-/// Who is asked twice does not wait any more.
+/// A server that is asked twice does not wait any more.
 fn second_signal(trial: &Trial) -> Result<()> {
     let server = trial.launch().flags("--drain-timeout 60").start()?;
     let count = if trial.subject.serves_one() { 1 } else { 3 };
     let clients = deaf_clients(&server, count)?;
     server.signal_and_wait(Signal::SIGTERM)?;
     let asked = Instant::now();
-    server.signal(Signal::SIGTERM)?;
-    server.wait()?.expect(1)?;
+    server.terminate()?;
+    server.expect_exit(1)?;
     let took = asked.elapsed();
     ensure!(took < Duration::from_secs(2), "it took {took:?}");
     drop(clients);
@@ -248,7 +240,7 @@ fn second_signal(trial: &Trial) -> Result<()> {
 fn no_newcomers(trial: &Trial) -> Result<()> {
     let server = trial.launch().flags("--drain-timeout 60").start()?;
     let deaf = deaf_clients(&server, 1)?;
-    server.signal(Signal::SIGTERM)?;
+    server.terminate()?;
     let address = server.tcp()?;
     poll_until("newcomers to be turned away", PATIENCE, || {
         // Not for any error: a backlog that nobody empties gets full, too.
@@ -256,8 +248,7 @@ fn no_newcomers(trial: &Trial) -> Result<()> {
         Ok(newcomer.is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused))
     })?;
     drop(deaf);
-    server.wait()?.expect(0)?;
-    Ok(())
+    server.expect_exit(0)
 }
 
 /// Clients that never stop asking get whole replies up to the end, and the
@@ -273,8 +264,8 @@ fn under_load(trial: &Trial) -> Result<()> {
     }
     // So that it happens in the middle.
     thread::sleep(Duration::from_millis(100));
-    server.signal(Signal::SIGTERM)?;
-    server.wait()?.expect(0)?;
+    server.terminate()?;
+    server.expect_exit(0)?;
     for thread in threads {
         thread.join().unwrap_or_else(|_| anyhow::bail!("it panicked"))?;
     }
@@ -312,8 +303,7 @@ fn at_any_moment(trial: &Trial) -> Result<()> {
         }
         let _ = stopper.join();
         server
-            .wait()
-            .and_then(|ended| ended.expect(0))
+            .expect_exit(0)
             .with_context(|| format!("round {round}, after {after} us"))?;
     }
     Ok(())
@@ -330,7 +320,7 @@ fn while_clients_connect(trial: &Trial) -> Result<()> {
             client.send("PING\r\n")?;
             clients.push(client);
         }
-        server.signal(Signal::SIGTERM)?;
+        server.terminate()?;
         expect_end_at_once(&server)
             .with_context(|| format!("round {round}"))?;
         for (number, client) in clients.iter_mut().enumerate() {
@@ -348,13 +338,9 @@ fn while_clients_connect(trial: &Trial) -> Result<()> {
 fn killed(trial: &Trial) -> Result<()> {
     let server = trial.serve()?;
     let count = if trial.subject.serves_one() { 1 } else { 10 };
-    let mut clients = Vec::new();
-    for _ in 0..count {
-        let mut client = server.connect()?;
-        client.ping()?;
-        clients.push(client);
-    }
-    let held = Left::of(&server)?;
+    let mut clients = server.connect_many(count)?;
+    Client::ping_all(&mut clients)?;
+    let held = Resources::of(&server)?;
     server.signal(Signal::SIGKILL)?;
     let ended = server.wait().with_context(|| format!("it had {held:?}"))?;
     ensure!(ended.status.code().is_none(), "{}", ended.status);

@@ -9,38 +9,32 @@ use lab::promises::Answers;
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 
-use super::super::{Left, Witness};
-use super::{REFUSAL, is_served, wait_for_place, was_served};
+use super::super::{Resources, Witness};
+use super::{is_served, wait_for_place};
 use crate::PATIENCE;
 use crate::bytes::{echoes, unknowns};
-use crate::case::{Case, For, Trial, skip};
-use crate::client::Client;
+use crate::case::{Case, For, Trial};
+use crate::client::{Client, REFUSAL};
 use crate::fault::{self, Calls, Fault};
+use crate::skip::skip;
 
 pub fn cases() -> Vec<Case> {
     let again = |name: &'static str, calls, errno| {
         Case::new(name, move |trial| tries_again(trial, calls, errno))
+    };
+    let accept = |name: &'static str, errno| {
+        Case::new(name, move |trial| accept_fails(trial, errno))
     };
     vec![
         Case::new("faults::nobody_to_serve_newcomers", nobody_to_serve)
             .only(For::Many),
         Case::new("faults::no_memory_for_a_thread", no_memory_for_a_thread)
             .only(For::Promising(|it| it.answers == Answers::OwnThread)),
-        Case::new("faults::accept_out_of_memory", |trial| {
-            accept_fails(trial, Errno::ENOMEM)
-        }),
-        Case::new("faults::accept_out_of_buffers", |trial| {
-            accept_fails(trial, Errno::ENOBUFS)
-        }),
-        Case::new("faults::accept_out_of_files", |trial| {
-            accept_fails(trial, Errno::ENFILE)
-        }),
-        Case::new("faults::accept_out_of_descriptors", |trial| {
-            accept_fails(trial, Errno::EMFILE)
-        }),
-        Case::new("faults::accept_forbidden", |trial| {
-            accept_fails(trial, Errno::EPERM)
-        }),
+        accept("faults::accept_out_of_memory", Errno::ENOMEM),
+        accept("faults::accept_out_of_buffers", Errno::ENOBUFS),
+        accept("faults::accept_out_of_files", Errno::ENFILE),
+        accept("faults::accept_out_of_descriptors", Errno::EMFILE),
+        accept("faults::accept_forbidden", Errno::EPERM),
         again("faults::accept_aborted", fault::ACCEPT, Errno::ECONNABORTED),
         again("faults::accept_interrupted", fault::ACCEPT, Errno::EINTR),
         again("faults::receive_interrupted", fault::RECEIVE, Errno::EINTR),
@@ -51,14 +45,14 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// Where fork or the creation of a thread fails, the newcomer is refused and
-/// nobody else.
+/// A newcomer is refused, and nobody else, where fork or the creation of a
+/// thread fails.
 fn nobody_to_serve(trial: &Trial) -> Result<()> {
     let fault = Fault::new(fault::CLONE, Errno::EAGAIN);
     let server = trial.launch().fault(&fault).start()?;
     let mut first = server.connect()?;
     first.ping()?;
-    let held = Left::settled(&server)?;
+    let held = Resources::settled(&server)?;
     fault.on();
     let mut newcomer = server.connect()?;
     let served = is_served(&mut newcomer).context("the newcomer")?;
@@ -79,7 +73,8 @@ fn nobody_to_serve(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// The same without a filter: a thread's stack needs address space.
+/// A newcomer is refused where there is no room for a thread's stack: no
+/// filter is needed for that.
 fn no_memory_for_a_thread(trial: &Trial) -> Result<()> {
     let server = trial.serve()?;
     let mut first = server.connect()?;
@@ -135,7 +130,7 @@ fn accept_fails(trial: &Trial, errno: Errno) -> Result<()> {
     fault.off();
     for mut client in waiting {
         // Served or refused, as the last failure may have been met.
-        was_served(&mut client).context("a newcomer that had to wait")?;
+        client.was_served().context("a newcomer that had to wait")?;
     }
     wait_for_place(&server)?;
     first.is_served()
@@ -168,7 +163,7 @@ fn tries_again(trial: &Trial, calls: Calls, errno: Errno) -> Result<()> {
 fn datagram_out_of_memory(trial: &Trial) -> Result<()> {
     trial.needs_datagrams()?;
     let fault = Fault::new(fault::RECEIVE, Errno::ENOMEM);
-    let launch = trial.launch().no_tcp().udp("127.0.0.1:0");
+    let launch = trial.launch().only_udp("127.0.0.1:0");
     let server = launch.fault(&fault).start()?;
     let peer = server.peer()?;
     peer.send("PING\r\n")?.expect("+PONG\r\n")?;

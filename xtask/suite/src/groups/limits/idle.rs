@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::super::Left;
+use super::super::Resources;
 use crate::PATIENCE;
 use crate::case::{Case, For, Trial};
 use crate::client::Client;
@@ -40,7 +40,7 @@ fn expect_half_a_second(since: Instant) -> Result<()> {
 /// Closed silently: without a word, and without a reset.
 fn silent_client(trial: &Trial) -> Result<()> {
     let server = trial.launch().flags(HALF_A_SECOND).start()?;
-    let before = Left::of(&server)?;
+    let before = Resources::of(&server)?;
     let started = Instant::now();
     server.connect()?.expect_end()?;
     expect_half_a_second(started)?;
@@ -72,7 +72,7 @@ fn dribbled_request(trial: &Trial) -> Result<()> {
     expect_half_a_second(started)
 }
 
-/// Whoever completes a request in time may stay as long as it likes.
+/// A client that completes a request in time may stay as long as it likes.
 fn complete_requests(trial: &Trial) -> Result<()> {
     let server = trial.launch().flags(HALF_A_SECOND).start()?;
     let mut client = server.connect()?;
@@ -88,7 +88,7 @@ fn complete_requests(trial: &Trial) -> Result<()> {
 /// The deadline holds while the client is being written to, too.
 fn deaf_client(trial: &Trial) -> Result<()> {
     let server = trial.launch().flags(HALF_A_SECOND).start()?;
-    let before = Left::of(&server)?;
+    let before = Resources::of(&server)?;
     let started = Instant::now();
     let mut deaf = Client::with_small_window(server.tcp()?)?;
     // Until the server resets it, which has input that nobody will read.
@@ -104,7 +104,7 @@ fn deaf_client(trial: &Trial) -> Result<()> {
 /// On a busy machine the first end may be noticed late: then once more.
 fn many(trial: &Trial) -> Result<()> {
     let server = trial.launch().flags(HALF_A_SECOND).start()?;
-    let before = Left::of(&server)?;
+    let before = Resources::of(&server)?;
     let (mut first, mut second) = leave_in_turn(&server)?;
     for _ in 0..2 {
         if second.saturating_sub(first) > Duration::from_millis(100) {
@@ -119,11 +119,10 @@ fn many(trial: &Trial) -> Result<()> {
     before.again(&server)
 }
 
-/// After how long the silent clients have left, and those who had said
-/// something a quarter of a second later.
+/// Measures after how long the silent clients have left, and those who had
+/// said something a quarter of a second later.
 fn leave_in_turn(server: &Server) -> Result<(Duration, Duration)> {
-    let mut clients =
-        (0..50).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    let mut clients = server.connect_many(50)?;
     thread::sleep(Duration::from_millis(250));
     // Every second one restarts its deadline.
     for client in clients.iter_mut().step_by(2) {
@@ -171,8 +170,7 @@ fn beside_a_busy_one(trial: &Trial) -> Result<()> {
 fn stalled_server(trial: &Trial) -> Result<()> {
     let server = trial.launch().flags(HALF_A_SECOND).start()?;
     let count = if trial.subject.serves_one() { 1 } else { 3 };
-    let mut clients =
-        (0..count).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    let mut clients = server.connect_many(count)?;
     for client in &mut clients {
         client.ping()?;
     }

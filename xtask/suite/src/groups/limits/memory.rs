@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use super::super::{Left, Witness, bound_for_one, was_served};
+use super::super::{Price, Resources, Witness};
 use crate::bytes::{echo, payload};
-use crate::case::{Case, For, Trial, skip};
-use crate::client::Client;
+use crate::case::{Case, For, Trial};
+use crate::client::{Client, is_reset};
 use crate::server::Server;
+use crate::skip::skip;
 
 const MAX_REQUEST: u64 = 1 << 20;
 
@@ -49,37 +50,23 @@ fn bounded(trial: &Trial, opening: &str, flood: &str) -> Result<()> {
     witness.is_served()?;
     let mut client = server.connect()?;
     client.ping()?;
-    let before = server.memory();
-    let most = bound_for_one(MAX_REQUEST);
-    let mut checked = 0;
-    let mut check = |sent: usize, step: usize| {
-        if sent < checked + step {
-            return Ok(());
-        }
-        checked = sent;
-        let more = server.memory().saturating_sub(before);
-        ensure!(
-            more <= most,
-            "{sent} bytes cost {more} bytes of memory, not {most}"
-        );
-        Ok(())
-    };
+    let mut price = Price::new(&server, MAX_REQUEST);
     client.send(opening)?;
     // A server that ends the conversation instead has had enough too.
-    let outcome = client.stuff(flood.as_bytes(), |sent| check(sent, 1 << 20));
+    let outcome = client.stuff(flood.as_bytes(), |sent| price.watch(sent));
     if let Err(error) = outcome
-        && !super::super::is_reset(&error)
+        && !error.downcast_ref().is_some_and(is_reset)
     {
         return Err(error);
     }
-    check(usize::MAX, 0)?;
+    price.check()?;
     drop(client);
     witness.is_served()
 }
 
-/// What an idle client that did one PING costs, as the slope between some and
-/// many: what a server needs in any case does not count. Memory grows in
-/// steps, which weigh more with so few: half a KiB for each client at most.
+/// Measures what an idle client that did one PING costs, as the slope between
+/// some and many: what a server needs in any case does not count. Memory grows
+/// in steps, which weigh more with so few: half a KiB for each client at most.
 fn slope(trial: &Trial) -> Result<()> {
     const STEP: f64 = 0.5;
 
@@ -93,8 +80,8 @@ fn slope(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// Starts a server and holds so many clients, then more: what each of those
-/// costs, in KiB.
+/// Starts a server and holds some clients, then more. Returns what each of
+/// those costs, in KiB.
 fn measure(trial: &Trial, from: usize, to: usize) -> Result<f64> {
     let server = trial.serve()?;
     let mut clients = Vec::new();
@@ -123,7 +110,8 @@ fn bring(
             clients.push(client);
         }
         for (client, number) in clients[first..].iter_mut().zip(first..) {
-            let served = was_served(client)
+            let served = client
+                .was_served()
                 .with_context(|| format!("after {number} clients"))?;
             ensure!(served, skip(format!("refuses the next of {number}")));
         }
@@ -131,7 +119,7 @@ fn bring(
     Ok(())
 }
 
-/// What the server's processes hold once that does not change any more.
+/// Reads what the server's processes hold, once that does not change any more.
 fn at_rest(server: &Server) -> u64 {
     let mut before = server.memory();
     for _ in 0..20 {
@@ -145,26 +133,22 @@ fn at_rest(server: &Server) -> u64 {
     before
 }
 
-/// Whatever a client has needed, once it is idle it holds no buffer. Where it
+/// An idle client holds no buffer, whatever it has needed before. Where it
 /// has a thread or a process of its own, that one's allocator may keep some;
 /// so may that of each thread that is there for all.
 fn idle_clients(trial: &Trial) -> Result<()> {
-    const CLIENTS: u64 = 50;
+    const CLIENTS: usize = 50;
     const OWN_ALLOCATOR: u64 = 512 << 10;
     const SHARED_ALLOCATOR: u64 = 1 << 20;
 
     let server = trial.serve()?;
-    let alone = Left::of(&server)?;
-    let mut clients = Vec::new();
-    for _ in 0..CLIENTS {
-        let mut client = server.connect()?;
-        client.ping()?;
-        clients.push(client);
-    }
-    let shared = !Left::of(&server)?.exceeds(&alone);
+    let alone = Resources::of(&server)?;
+    let mut clients = server.connect_many(CLIENTS)?;
+    Client::ping_all(&mut clients)?;
+    let shared = !Resources::of(&server)?.exceeds(&alone);
     let for_each = if shared { 8 << 10 } else { OWN_ALLOCATOR };
     let allocators = alone.threads as u64 * SHARED_ALLOCATOR;
-    let most = CLIENTS * for_each + allocators;
+    let most = CLIENTS as u64 * for_each + allocators;
     let before = server.memory();
     for (number, client) in clients.iter_mut().enumerate() {
         let (request, reply) = echo(payload(number, 300_000));

@@ -7,18 +7,15 @@ mod memory;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use lab::process::poll_until;
 use lab::promises::Answers;
 
-use super::Left;
+use super::Resources;
 use crate::PATIENCE;
 use crate::case::{Case, For, Trial};
-use crate::client::Client;
+use crate::client::{Client, REFUSAL};
 use crate::server::Server;
-
-/// What a newcomer is told for whom there is no room.
-pub(super) const REFUSAL: &str = "-ERR max number of clients reached\r\n";
 
 pub fn cases() -> Vec<Case> {
     let mut cases = vec![
@@ -42,7 +39,7 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-/// A server with room for two, and the two.
+/// Starts a server with room for two, and connects the two.
 fn full(trial: &Trial) -> Result<(Rc<Server>, Client, Client)> {
     let server = trial.launch().flags("--max-connections 2").start()?;
     let (mut first, mut second) = (server.connect()?, server.connect()?);
@@ -55,7 +52,7 @@ fn one_too_many(trial: &Trial) -> Result<()> {
     let (server, mut first, mut second) = full(trial)?;
     // By the time one is refused, those who were served have what they keep.
     server.connect()?.expect(REFUSAL)?.expect_end()?;
-    let held = Left::settled(&server)?;
+    let held = Resources::settled(&server)?;
     for _ in 0..10 {
         server.connect()?.expect(REFUSAL)?.expect_end()?;
     }
@@ -70,7 +67,7 @@ fn one_too_many(trial: &Trial) -> Result<()> {
 fn had_sent(trial: &Trial) -> Result<()> {
     let (server, mut first, _second) = full(trial)?;
     server.connect()?.expect(REFUSAL)?.expect_end()?;
-    let held = Left::settled(&server)?;
+    let held = Resources::settled(&server)?;
     for size in [6, 600, 60_000] {
         server.freeze()?;
         let mut newcomer = server.connect()?;
@@ -116,22 +113,11 @@ pub(super) fn wait_for_place(server: &Server) -> Result<Client> {
     served.context("nobody was served")
 }
 
-/// Whether a newcomer is served or refused; anything else is an error.
+/// Tells whether a newcomer is served or refused; anything else is an error.
 pub(super) fn is_served(client: &mut Client) -> Result<bool> {
     // A refusal may be followed by a reset, if it crosses this.
     let _ = client.send("PING\r\n");
-    was_served(client)
-}
-
-/// The same for one who has asked already.
-pub fn was_served(client: &mut Client) -> Result<bool> {
-    let mut first = [0];
-    client.read_exactly(&mut first)?;
-    match first[0] {
-        b'+' => client.expect("PONG\r\n").map(|_| true),
-        b'-' => client.expect(&REFUSAL[1..]).map(|_| false),
-        other => bail!("neither a reply nor a refusal: {other:#x}"),
-    }
+    client.was_served()
 }
 
 /// A client that was told goodbye has its place until it has gone.
@@ -155,7 +141,7 @@ fn others_go_on(trial: &Trial) -> Result<()> {
         second.ping()?;
     }
     // One line a second, not one a newcomer.
-    let lines = server.stderr().count();
+    let lines = server.stderr().text().lines().count();
     ensure!(lines <= 15, "{lines} lines on standard error");
     Ok(())
 }
@@ -186,7 +172,7 @@ fn descriptors_exhausted(trial: &Trial) -> Result<()> {
         .descriptors(32, 32)
         .flags("--max-connections 100000")
         .start()?;
-    let before = Left::of(&server)?;
+    let before = Resources::of(&server)?;
     for round in 0..2 {
         let mut served = Vec::new();
         for number in 0..100 {
@@ -209,16 +195,15 @@ fn descriptors_exhausted(trial: &Trial) -> Result<()> {
         wait_for_place(&server)?.ping()?;
         before.again(&server)?;
     }
-    let lines = server.stderr().count();
+    let lines = server.stderr().text().lines().count();
     ensure!(lines <= 30, "{lines} lines on standard error");
     Ok(())
 }
 
-/// The same for a server of one: the others wait in the backlog.
+/// A server of one needs few descriptors: the others wait in the backlog.
 fn few_descriptors(trial: &Trial) -> Result<()> {
     let server = trial.launch().resting().descriptors(32, 32).start()?;
-    let mut clients =
-        (0..100).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    let mut clients = server.connect_many(100)?;
     clients[0].ping()?;
     expect_rest(&server)?;
     for mut client in clients {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use lab::promises::Answers::{self, *};
 
 use crate::case::{Case, For, Trial};
-use crate::groups::Left;
+use crate::groups::Resources;
 use crate::reply::Info;
 use crate::server::Server;
 
@@ -76,7 +76,7 @@ fn fifty(trial: &Trial) -> Result<()> {
     const CLIENTS: usize = 50;
     let answer = trial.subject.promises().answers;
     let server = trial.serve()?;
-    let before = Left::of(&server)?;
+    let before = Resources::of(&server)?;
     let mut clients =
         (0..CLIENTS).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
     let mut answerers = BTreeSet::new();
@@ -89,7 +89,7 @@ fn fifty(trial: &Trial) -> Result<()> {
     for answerer in &answerers {
         answerer.expect(answer, &server)?;
     }
-    let now = Left::of(&server)?;
+    let now = Resources::of(&server)?;
     let promised = Promise::of(answer, CLIENTS, &before);
     promised.check(answerers.len(), &now).with_context(|| {
         format!("{before:?} before {CLIENTS} clients, then {now:?}")
@@ -113,7 +113,7 @@ struct Promise {
 }
 
 impl Promise {
-    fn of(answer: Answers, clients: usize, before: &Left) -> Self {
+    fn of(answer: Answers, clients: usize, before: &Resources) -> Self {
         let some = before.threads - 1;
         let (answerers, threads, processes) = match answer {
             OneThread => (1..=1, 1..=1, 1),
@@ -127,7 +127,7 @@ impl Promise {
         Self { answerers, threads, processes }
     }
 
-    fn check(&self, answerers: usize, now: &Left) -> Result<()> {
+    fn check(&self, answerers: usize, now: &Resources) -> Result<()> {
         ensure!(
             self.answerers.contains(&answerers),
             "{answerers} have answered, not {:?}",
@@ -154,7 +154,7 @@ impl Promise {
 fn datagrams(trial: &Trial) -> Result<()> {
     trial.needs_datagrams()?;
     let answer = trial.subject.promises().answers;
-    let server = trial.launch().no_tcp().udp("127.0.0.1:0").start()?;
+    let server = trial.launch().only_udp("127.0.0.1:0").start()?;
     let some = server.process()?.threads.saturating_sub(1);
     let mut answerers = BTreeSet::new();
     for _ in 0..3 {

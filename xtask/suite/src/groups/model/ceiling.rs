@@ -5,11 +5,12 @@
 use anyhow::{Context, Result, bail, ensure};
 use lab::promises::{Ceiling, DESCRIPTORS, WaitsIn};
 
-use crate::case::{Case, For, Trial, skip};
+use crate::case::{Case, For, Trial};
 use crate::client::Client;
-use crate::groups::Left;
-use crate::groups::limits::{wait_for_place, was_served};
+use crate::groups::Resources;
+use crate::groups::limits::wait_for_place;
 use crate::server::Server;
+use crate::skip::skip;
 
 /// Clients beyond any number of descriptors.
 const TOO_MANY: usize = DESCRIPTORS + 64;
@@ -47,7 +48,7 @@ fn many(trial: &Trial) -> Result<()> {
         .flags(flags.as_deref().unwrap_or_default())
         .start()?;
     let enough = machine.is_some() && !trial.surroundings.records;
-    let before = Left::of(&server)?;
+    let before = Resources::of(&server)?;
     let (mut served, refused) =
         crowd(&server, if enough { ENOUGH } else { TOO_MANY })?;
     let seen = match (&machine, refused) {
@@ -98,7 +99,8 @@ fn crowd(server: &Server, clients: usize) -> Result<(Vec<Client>, bool)> {
         }
         for mut client in newcomers {
             let number = served.len();
-            if was_served(&mut client)
+            if client
+                .was_served()
                 .with_context(|| format!("after {number} clients"))?
             {
                 ensure!(!refused, "served after others were refused");

@@ -2,6 +2,7 @@
 //! more to tell than there is room for.
 
 use anyhow::{Context, Result, ensure};
+use lab::Unsupported;
 use lab::process::limit_signals;
 use lab::promises::WaitsIn;
 use nix::errno::Errno;
@@ -10,9 +11,8 @@ use crate::bytes::{echo, payload};
 use crate::case::{Case, For, Trial};
 use crate::client::Client;
 use crate::fault::{self, Fault};
-use crate::groups::Left;
+use crate::groups::Resources;
 use crate::groups::limits::is_served;
-use crate::server::UNSUPPORTED;
 
 pub fn cases() -> Vec<Case> {
     let ring = |name: &str, body: fn(&Trial) -> Result<()>| {
@@ -44,7 +44,7 @@ fn refused(trial: &Trial) -> Result<()> {
             .fault(&fault)
             .run()
             .and_then(|ended| {
-                let ended = ended.expect(UNSUPPORTED)?;
+                let ended = ended.expect(Unsupported::CODE)?;
                 ended.says(&["io_uring_setup", name, "seccomp"])
             })
             .with_context(|| format!("with {name}"))?;
@@ -130,7 +130,7 @@ fn few_places(trial: &Trial) -> Result<()> {
 /// ever, and afterwards everything is as before.
 fn lost_completions(trial: &Trial) -> Result<()> {
     let server = trial.serve()?;
-    let before = Left::of(&server)?;
+    let before = Resources::of(&server)?;
     let mut clients =
         (0..10).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
     for client in &mut clients {

@@ -50,7 +50,6 @@ fn share(trial: &Trial) -> Result<()> {
     ensure!(counted == CLIENTS, "INFO counts {counted} clients");
     let spread: Vec<_> = shares.values().map(u64::to_string).collect();
     let spread = spread.join(", ");
-    trial.tell(format!("{CLIENTS} clients on {LOOPS} loops: {spread}"));
     let least = CLIENTS / LOOPS / 2;
     ensure!(shares.values().all(|share| *share >= least), "{spread}");
     for client in &mut clients {

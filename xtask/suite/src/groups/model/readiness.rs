@@ -1,17 +1,16 @@
 //! Models that ask which sockets are ready, or ask every one: how many they
 //! can ask about, and what the asking costs.
 
-use std::io;
-use std::thread;
 use std::time::Duration;
+use std::{io, thread};
 
 use anyhow::{Context, Result, ensure};
 use lab::promises::WaitsIn;
 use nix::errno::Errno;
 
 use crate::case::{Case, For, Trial};
-use crate::client::Client;
-use crate::groups::limits::{REFUSAL, is_served, wait_for_place};
+use crate::client::{Client, REFUSAL};
+use crate::groups::limits::{is_served, wait_for_place};
 use crate::server::Server;
 
 /// How many descriptors a set of select(2) has bits for.

@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use crate::bytes::{echo, payload, unknowns};
 use crate::case::{Case, For, Trial};
 use crate::client::Client;
-use crate::groups::Left;
+use crate::groups::Resources;
 use crate::server::Server;
 
 pub fn cases() -> Vec<Case> {
@@ -46,7 +46,7 @@ fn overflows(trial: &Trial, places: u64) -> Result<()> {
     let server =
         trial.launch().udp("127.0.0.1:0").signals_pending(places).start()?;
     let peer = server.peer()?;
-    let before = Left::of(&server)?;
+    let before = Resources::of(&server)?;
     let (requests, replies) = unknowns(10_500);
     for round in 0..3 {
         let mut clients = connect(&server, CLIENTS)?;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use lab::promises::Answers;
 
 use crate::case::{Case, For, Trial};
-use crate::groups::Left;
+use crate::groups::Resources;
 
 pub fn cases() -> Vec<Case> {
     vec![
@@ -21,14 +21,14 @@ fn workers(trial: &Trial) -> Result<()> {
     for number in [1, 3, 8] {
         let flags = format!("--workers {number}");
         let server = trial.launch().flags(&flags).start()?;
-        let before = Left::of(&server)?;
+        let before = Resources::of(&server)?;
         let mut clients =
             (0..200).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
         let mut answerers = BTreeSet::new();
         for client in &mut clients {
             answerers.insert(client.info()?.number("tid")?);
         }
-        let now = Left::of(&server)?;
+        let now = Resources::of(&server)?;
         let threads = 1 + number;
         ensure!(
             before.threads == threads && now.threads == threads,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::super::Left;
+use super::super::Resources;
 use crate::bytes::{echo, payload};
 use crate::case::{Case, For, Trial};
 
@@ -25,8 +25,7 @@ pub fn cases() -> Vec<Case> {
 fn interleaved(trial: &Trial) -> Result<()> {
     let server = trial.serve()?;
     let mut random = trial.random();
-    let mut clients =
-        (0..200).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    let mut clients = server.connect_many(200)?;
     for round in 0..3 {
         let echoes: Vec<_> = (0..clients.len())
             .map(|i| echo(payload(1000 * round + i, 50 + 7 * i)))
@@ -49,12 +48,11 @@ fn interleaved(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// The same for a server of one: 200 wait in the backlog, each is served when
+/// 200 clients of a server of one wait in the backlog. Each is served when
 /// those before it have left, and nobody is lost.
 fn in_turn(trial: &Trial) -> Result<()> {
     let server = trial.launch().flags("--backlog 256").start()?;
-    let mut clients =
-        (0..200).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    let mut clients = server.connect_many(200)?;
     let echoes: Vec<_> =
         (0..clients.len()).map(|i| echo(payload(i, 50 + 7 * i))).collect();
     for (client, (request, _)) in clients.iter_mut().zip(&echoes) {
@@ -101,8 +99,7 @@ fn busy_one(trial: &Trial) -> Result<()> {
 /// neither time nor a place in some pool.
 fn silent_ones(trial: &Trial) -> Result<()> {
     let server = trial.serve()?;
-    let mut silent =
-        (0..300).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    let mut silent = server.connect_many(300)?;
     for client in silent.iter_mut().step_by(2) {
         client.send("*2\r\n$4\r\nECHO\r\n$5\r\nhe")?;
     }
@@ -121,7 +118,7 @@ fn silent_ones(trial: &Trial) -> Result<()> {
 /// 2,000 come and go, in three ways: nothing of them may stay.
 fn short_connections(trial: &Trial) -> Result<()> {
     let server = trial.serve()?;
-    let before = Left::of(&server)?;
+    let before = Resources::of(&server)?;
     for number in 0..2_000 {
         let mut client = server.connect()?;
         client.ping().with_context(|| format!("client {number}"))?;

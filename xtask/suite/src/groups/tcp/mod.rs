@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use super::limits::expect_rest;
-use super::{Left, Witness, bound_for_one};
+use super::{Price, Resources, Witness};
 use crate::PATIENCE;
 use crate::bytes::{echo, echoes, payload, unknowns};
 use crate::case::{Case, Trial};
@@ -54,15 +54,15 @@ pub fn cases() -> Vec<Case> {
 /// Connect, request, reply, close; and the server keeps nothing.
 fn order_of_closing(trial: &Trial) -> Result<()> {
     let server = trial.serve()?;
-    let before = Left::of(&server)?;
+    let before = Resources::of(&server)?;
     let mut client = server.connect()?;
     client.send("PING\r\n")?.expect("+PONG\r\n")?;
     client.half_close()?.expect_end()?;
     before.again(&server)
 }
 
-/// Who connects and says nothing is neither answered nor sent away, and is
-/// served when it speaks.
+/// A client that connects and says nothing is neither answered nor sent away,
+/// and is served when it speaks.
 fn silent_client(trial: &Trial) -> Result<()> {
     let server = trial.serve()?;
     let mut silent = server.connect()?;
@@ -95,9 +95,10 @@ fn ending_delivers(trial: &Trial, end: &[u8], last: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// One that reads as fast as it can and one that is slow; and how many times
-/// `MANY_REPLIES` they ask for. For the slow one that is more than the
-/// server's kernel takes, so that the server itself has something left.
+/// Connects one that reads as fast as it can and one that is slow; and tells
+/// how many times `MANY_REPLIES` they ask for. For the slow one that is more
+/// than the server's kernel takes, so that the server itself has something
+/// left.
 fn readers(server: &Server) -> Result<Vec<(Client, usize)>> {
     // In this order: a server of one serves the first first.
     let quick = server.connect()?;
@@ -153,10 +154,9 @@ fn half_close_at_once(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// What was asked in full is answered, what was not is dropped.
+/// A request that came in full is answered, part of one is dropped.
 fn half_close_in_request(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
-    let mut client = server.connect()?;
+    let mut client = trial.client()?;
     client.send("PING\r\n*2\r\n$4\r\nECHO\r\n$5\r\nhel")?.half_close()?;
     client.expect("+PONG\r\n")?.expect_end()?;
     Ok(())
@@ -183,7 +183,7 @@ fn waits_two_seconds(trial: &Trial) -> Result<()> {
 
 fn reset_in_mid_request(trial: &Trial) -> Result<()> {
     let server = trial.serve()?;
-    let before = Left::of(&server)?;
+    let before = Resources::of(&server)?;
     let mut witness = Witness::beside(trial, &server)?;
     for part in ["*2\r\n$4\r\nECHO\r\n$10", "PING\r\nPI", "*"] {
         for _ in 0..10 {
@@ -199,7 +199,7 @@ fn reset_in_mid_request(trial: &Trial) -> Result<()> {
 
 fn reset_in_mid_reply(trial: &Trial) -> Result<()> {
     let server = trial.serve()?;
-    let before = Left::of(&server)?;
+    let before = Resources::of(&server)?;
     let mut witness = Witness::beside(trial, &server)?;
     let (requests, _) = unknowns(MANY_REPLIES);
     for _ in 0..10 {
@@ -231,7 +231,7 @@ fn reset_before_accept(trial: &Trial) -> Result<()> {
 
 fn reset_after_quit(trial: &Trial) -> Result<()> {
     let server = trial.serve()?;
-    let before = Left::of(&server)?;
+    let before = Resources::of(&server)?;
     let mut witness = Witness::beside(trial, &server)?;
     for _ in 0..10 {
         let mut client = server.connect()?;
@@ -259,27 +259,13 @@ fn slow_reader_memory(trial: &Trial) -> Result<()> {
     let server = trial.launch().flags("--max-request 65536").start()?;
     let mut client = Client::with_small_window(server.tcp()?)?;
     client.ping()?;
-    let before = server.memory();
-    let most = bound_for_one(65_536);
-    let mut checked = 0;
-    let taken = client.stuff(b"INFO\r\n", |taken| {
-        if taken < checked + 65_536 {
-            return Ok(());
-        }
-        checked = taken;
-        let more = server.memory().saturating_sub(before);
-        ensure!(
-            more <= most,
-            "{taken} bytes of INFO cost {more} bytes of memory, not {most}"
-        );
-        Ok(())
-    })?;
-    let more = server.memory().saturating_sub(before);
-    ensure!(more <= most, "{taken} bytes cost {more} bytes, not {most}");
+    let mut price = Price::new(&server, 65_536);
+    client.stuff(b"INFO\r\n", |taken| price.watch(taken))?;
+    price.check()?;
     client.reset()
 }
 
-/// What a client has sent stays unread for as long as the client does not
+/// The requests of a client stay unread for as long as the client does not
 /// read: a server that is told of it again and again has nothing to do.
 fn slow_reader_costs_no_time(trial: &Trial) -> Result<()> {
     let server = trial.launch().resting().start()?;
@@ -335,12 +321,7 @@ fn large_request_in_pieces(trial: &Trial) -> Result<()> {
     let (request, reply) = echo(payload(2, 300_000));
     let mut random = trial.random();
     let mut client = server.connect()?;
-    let mut rest = &request[..];
-    while !rest.is_empty() {
-        let length = random.usize(1..=5000).min(rest.len());
-        client.send(&rest[..length])?;
-        rest = &rest[length..];
-    }
+    client.send_in_pieces(&request, || random.usize(1..=5000))?;
     client.expect(reply)?.ping()?;
     Ok(())
 }
