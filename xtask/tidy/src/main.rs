@@ -4,6 +4,7 @@
 //! a sample that keeps it and one that breaks it.
 
 mod chapter;
+mod circles;
 mod code;
 mod definitions;
 mod links;
@@ -220,6 +221,7 @@ fn members(workspace: &Workspace, sources: &[Source]) -> Result<Vec<Problem>> {
     for folder in &workspace.members {
         let model = workspace.models.iter().find(|m| m.folder == *folder);
         let folder = relative(workspace, folder);
+        problems.extend(circles::check(folder, sources));
         for source in sources.iter().filter(|source| source.is_in(folder)) {
             if source.path == folder.join("Cargo.toml") {
                 problems.extend(manifest::check(source, model)?);
