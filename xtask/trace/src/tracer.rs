@@ -351,6 +351,7 @@ mod tests {
     const CALLS: i32 = 40;
 
     #[test]
+    #[allow(clippy::print_stdout)]
     fn part() {
         match std::env::var(PART).as_deref() {
             Ok("children") => {
