@@ -9,6 +9,7 @@ pub mod process;
 pub mod program;
 pub mod screen;
 pub mod server;
+pub mod table;
 
 use std::error::Error;
 use std::fmt;
