@@ -4,13 +4,12 @@
 //! other circle joins files that can then be read only together.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::mem;
 
 use cargo_metadata::camino::Utf8Path;
 use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
-use syn::spanned::Spanned;
-use syn::visit::{self, Visit};
-use syn::{Item, ItemMod, ItemUse, Macro, Path, UseTree};
+use syn::{Item, ItemMod};
 
 use super::code::is_test;
 use super::{Problem, Source};
@@ -84,16 +83,15 @@ fn follow<'a>(
 ) {
     let Ok(file) = syn::parse_file(&source.text) else { return };
     let children = file.items.iter().filter_map(|item| match item {
-        Item::Mod(ItemMod { attrs, ident, content: None, .. }) => {
-            (!attrs.iter().any(is_test)).then(|| ident.to_string())
+        Item::Mod(item) if item.content.is_none() => {
+            (!item.attrs.iter().any(is_test)).then(|| item.ident.to_string())
         }
         _ => None,
     });
     let children: Vec<_> = children.collect();
-    let mut finder =
-        Finder { module: module.to_vec(), children: &children, uses: vec![] };
-    finder.visit_file(&file);
-    let uses = finder.uses;
+    let mut names = Names { children: &children, uses: Vec::new() };
+    names.add_items(&file.items, module);
+    let uses = names.uses;
     let find = |module: &[String]| file_of(module, root, sources);
     let own = imports.entry(&source.path).or_default();
     for (line, path) in uses {
@@ -126,22 +124,77 @@ fn file_of<'a>(
     sources.iter().find(|source| paths.contains(&source.path))
 }
 
-/// Collects the modules and items that a file names, as paths from the root.
-struct Finder<'a> {
-    /// The module that is being visited.
-    module: Vec<String>,
+/// The modules and items that a file names, as paths from the root.
+struct Names<'a> {
     /// The file's child modules, which a path may begin with.
     children: &'a [String],
     uses: Vec<(usize, Vec<String>)>,
 }
 
-impl Finder<'_> {
-    fn add(&mut self, line: usize, names: &[String]) {
-        let mut path = match names.first().map(String::as_str) {
-            Some("crate") => Vec::new(),
-            Some("self" | "super") => self.module.clone(),
-            Some(_) if names.len() < 2 => return,
-            Some(_) if self.children.contains(&names[0]) => self.module.clone(),
+impl Names<'_> {
+    fn add_items(&mut self, items: &[Item], module: &[String]) {
+        for item in items {
+            match item {
+                Item::Mod(item) if item.attrs.iter().any(is_test) => {}
+                Item::Mod(ItemMod {
+                    ident, content: Some((_, items)), ..
+                }) => {
+                    let module = [module, &[ident.to_string()]].concat();
+                    self.add_items(items, &module);
+                }
+                item => self.add_tokens(item.to_token_stream(), module, &[]),
+            }
+        }
+    }
+
+    /// Finds paths in tokens, because a macro's arguments are nothing else.
+    /// Inside the braces of an import, `prefix` stands before each path.
+    fn add_tokens(
+        &mut self,
+        tokens: TokenStream,
+        module: &[String],
+        prefix: &[String],
+    ) {
+        let (mut path, mut line, mut colons) = (prefix.to_vec(), 1, 0);
+        for token in tokens {
+            let before = mem::take(&mut colons);
+            let joined = before == 2;
+            match token {
+                TokenTree::Punct(p) if p.as_char() == ':' => {
+                    colons = before + 1;
+                    continue;
+                }
+                TokenTree::Ident(name) => {
+                    if !joined {
+                        self.add(line, &path, module);
+                        path = prefix.to_vec();
+                    }
+                    line = name.span().start().line;
+                    path.push(name.to_string());
+                    continue;
+                }
+                TokenTree::Group(group) if joined => {
+                    self.add(line, &path, module);
+                    self.add_tokens(group.stream(), module, &path);
+                }
+                TokenTree::Group(group) => {
+                    self.add_tokens(group.stream(), module, &[]);
+                }
+                _ => {}
+            }
+            self.add(line, &path, module);
+            path = prefix.to_vec();
+        }
+        self.add(line, &path, module);
+    }
+
+    fn add(&mut self, line: usize, names: &[String], module: &[String]) {
+        let Some(first) = names.first() else { return };
+        let is_child = names.len() > 1 && self.children.contains(first);
+        let mut path = match first.as_str() {
+            "crate" => Vec::new(),
+            "self" | "super" => module.to_vec(),
+            _ if is_child => module.to_vec(),
             _ => return,
         };
         for name in names {
@@ -152,78 +205,6 @@ impl Finder<'_> {
             }
         }
         self.uses.push((line, path));
-    }
-
-    fn add_tree(&mut self, line: usize, tree: &UseTree, names: &[String]) {
-        let with = |name: &syn::Ident| [names, &[name.to_string()]].concat();
-        match tree {
-            UseTree::Path(tree) => {
-                self.add_tree(line, &tree.tree, &with(&tree.ident));
-            }
-            UseTree::Group(group) => {
-                for tree in &group.items {
-                    self.add_tree(line, tree, names);
-                }
-            }
-            UseTree::Name(tree) => self.add(line, &with(&tree.ident)),
-            UseTree::Rename(tree) => self.add(line, &with(&tree.ident)),
-            UseTree::Glob(_) => self.add(line, names),
-        }
-    }
-
-    /// Finds paths in tokens, because a macro's arguments are nothing else.
-    fn add_tokens(&mut self, tokens: TokenStream) {
-        let mut names = Vec::new();
-        let mut line = 0;
-        let mut joined = false;
-        for token in tokens {
-            match token {
-                TokenTree::Punct(p) if p.as_char() == ':' => joined = true,
-                TokenTree::Ident(name) => {
-                    if !joined {
-                        self.add(line, &names);
-                        names.clear();
-                    }
-                    line = name.span().start().line;
-                    names.push(name.to_string());
-                    joined = false;
-                }
-                other => {
-                    self.add(line, &names);
-                    names.clear();
-                    joined = false;
-                    if let TokenTree::Group(group) = other {
-                        self.add_tokens(group.stream());
-                    }
-                }
-            }
-        }
-        self.add(line, &names);
-    }
-}
-
-impl<'ast> Visit<'ast> for Finder<'_> {
-    fn visit_item_mod(&mut self, item: &'ast ItemMod) {
-        if !item.attrs.iter().any(is_test) {
-            self.module.push(item.ident.to_string());
-            visit::visit_item_mod(self, item);
-            self.module.pop();
-        }
-    }
-
-    fn visit_item_use(&mut self, item: &'ast ItemUse) {
-        self.add_tree(item.span().start().line, &item.tree, &[]);
-    }
-
-    fn visit_path(&mut self, path: &'ast Path) {
-        let names: Vec<_> =
-            path.segments.iter().map(|s| s.ident.to_string()).collect();
-        self.add(path.span().start().line, &names);
-        visit::visit_path(self, path);
-    }
-
-    fn visit_macro(&mut self, item: &'ast Macro) {
-        self.add_tokens(item.tokens.to_token_stream());
     }
 }
 
@@ -249,11 +230,11 @@ mod tests {
     fn circles_are_reported_once() {
         let two = [
             ROOT,
-            ("x/src/a.rs", "// A.\nuse super::b::B;"),
+            ("x/src/a.rs", "// A.\nuse super::{\n b::{B, C},\n};"),
             ("x/src/b.rs", "fn b() { f!(g, crate::a::A) }"),
             ("x/src/c.rs", "use crate::{a::A, b::B};"),
         ];
-        assert_eq!(wrongs(&two), ["2: a.rs -> b.rs -> a.rs"]);
+        assert_eq!(wrongs(&two), ["3: a.rs -> b.rs -> a.rs"]);
         let three = [
             ROOT,
             ("x/src/a.rs", "use super::b::{self, B};"),

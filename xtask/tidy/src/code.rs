@@ -74,7 +74,7 @@ pub(super) fn is_test(attribute: &Attribute) -> bool {
     tokens == "test" || tokens.replace(' ', "") == "cfg(test)"
 }
 
-/// What stands where in a model's main.rs.
+/// The parts of a model's main.rs, in their order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
     Imports,
@@ -166,7 +166,7 @@ impl<'ast> Visit<'ast> for Tests {
     }
 }
 
-/// What all models share must not be able to break memory.
+/// Code that all models share must not be able to break memory.
 pub fn forbids_unsafe(source: &Source, file: &File) -> Option<Problem> {
     let forbids = file.attrs.iter().any(|attribute| {
         let tokens = attribute.meta.to_token_stream().to_string();

@@ -147,7 +147,7 @@ fn fix(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-/// What people look for first.
+/// Files that people look for first.
 const EXPECTED: [&str; 7] = [
     ".ci/run",
     "ARCHITECTURE.md",
@@ -264,7 +264,7 @@ fn code(
     Ok(problems)
 }
 
-/// What each model's copies are looked up in.
+/// Collects the files in which each model's copies are looked up.
 fn copies<'a>(
     workspace: &'a Workspace,
     sources: &'a [Source],

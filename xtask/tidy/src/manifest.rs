@@ -9,7 +9,7 @@ use super::{Problem, Source};
 /// Members that are no models.
 const OTHERS: [&str; 2] = ["common", "xtask"];
 
-/// What every member takes from the workspace.
+/// Fields that every member inherits from the workspace.
 const INHERITED: [&str; 5] =
     ["version", "edition", "rust-version", "license", "publish"];
 
