@@ -49,7 +49,7 @@ impl Column {
 pub struct Row {
     /// One for each column, or fewer.
     pub cells: Vec<String>,
-    /// What stands behind the last cell, in as many lines as it needs.
+    /// Stands behind the last cell, in as many lines as it needs.
     pub text: String,
 }
 

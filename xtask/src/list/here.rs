@@ -1,4 +1,4 @@
-//! What a model can do here: found out by starting it.
+//! A model's fitness for this machine, found out by starting it.
 
 use std::path::Path;
 

@@ -54,8 +54,8 @@ fn row(entry: &Entry<'_>) -> Row {
     }
 }
 
-/// What a cell has no room for: why something does not run, or is left out,
-/// and what the numbers mean.
+/// Sentences that no cell has room for: why something does not run, or is left
+/// out, and what the numbers mean.
 fn notes(entries: &[Entry<'_>]) -> Vec<String> {
     let mut notes = Vec::new();
     for Entry { model, variant, here, .. } in entries {
@@ -88,7 +88,7 @@ fn notes(entries: &[Entry<'_>]) -> Vec<String> {
     notes
 }
 
-/// What the numbers of clients mean.
+/// Explains the numbers of clients.
 fn ceilings(entries: &[Entry<'_>]) -> Vec<String> {
     let ceilings = || entries.iter().filter_map(|e| Some((e, e.ceiling?)));
     if ceilings().next().is_none() {
