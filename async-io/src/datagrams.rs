@@ -15,10 +15,8 @@ use common::limits::{
 };
 use common::{About, Cause, answer_datagram, notice};
 
-use crate::operation::{
-    Completion, DATAGRAM_BUFFERS, Operation, OperationKey, Operations,
-};
-use crate::ring::Buffers;
+use crate::operation::{DATAGRAM_BUFFERS, Operation, Operations, Reply};
+use crate::ring::{Buffers, Completion, OperationKey};
 
 /// Bytes of the longest address, IPv6's.
 const ADDRESS: usize = size_of::<libc::sockaddr_in6>();
@@ -50,14 +48,6 @@ pub struct Datagrams {
     /// After a stop: how many more are answered.
     left: Option<usize>,
     paused_until: Option<Instant>,
-}
-
-/// One reply and whom it is for: the kernel's while it is sent.
-#[derive(Default)]
-pub struct Reply {
-    /// An address, as the kernel writes it down.
-    pub client: Vec<u8>,
-    pub output: Vec<u8>,
 }
 
 impl Datagrams {

@@ -140,7 +140,7 @@ fn main() -> ExitCode {
 
 fn serve(config: &Config, engine: Engine) -> Result<()> {
     match engine {
-        Engine::IoUring => uring::serve(config),
+        Engine::IoUring => uring::serve(config, stop::signals()?),
         Engine::PosixAio => posix_aio::serve(config),
     }
 }

@@ -4,22 +4,14 @@ use std::os::fd::RawFd;
 use std::ptr;
 
 use io_uring::types::{CancelBuilder, Fd};
-use io_uring::{cqueue, opcode, squeue};
-use nix::errno::Errno;
-use slotmap::{DefaultKey, Key as _, KeyData, SlotMap, new_key_type};
+use io_uring::{opcode, squeue};
+use slotmap::{DefaultKey, Key as _, SlotMap};
 
-use crate::datagrams::Reply;
-use crate::ring::Ring;
+use crate::ring::{Completion, OperationKey, Ring};
 
 /// The groups of provided buffers.
 pub const STREAM_BUFFERS: u16 = 0;
 pub const DATAGRAM_BUFFERS: u16 = 1;
-
-new_key_type! {
-    /// What the kernel hands back with each completion of an operation. A key
-    /// is never used twice, so what comes late finds nothing.
-    pub struct OperationKey;
-}
 
 /// An operation in flight. What it holds is the kernel's until its last
 /// completion, and not touched before.
@@ -85,28 +77,12 @@ impl Operation {
     }
 }
 
-/// What the kernel says of an operation.
-pub struct Completion {
-    pub key: OperationKey,
-    /// A number of bytes, or a descriptor.
-    pub result: nix::Result<usize>,
-    /// The provided buffer that holds them.
-    pub buffer: Option<u16>,
-    /// True where none follows: the operation has ended.
-    pub last: bool,
-}
-
-impl From<cqueue::Entry> for Completion {
-    fn from(entry: cqueue::Entry) -> Self {
-        let result = entry.result();
-        Self {
-            key: KeyData::from_ffi(entry.user_data()).into(),
-            result: usize::try_from(result)
-                .map_err(|_| Errno::from_raw(-result)),
-            buffer: cqueue::buffer_select(entry.flags()),
-            last: !cqueue::more(entry.flags()),
-        }
-    }
+/// One reply and whom it is for: the kernel's while it is sent.
+#[derive(Default)]
+pub struct Reply {
+    /// An address, as the kernel writes it down.
+    pub client: Vec<u8>,
+    pub output: Vec<u8>,
 }
 
 /// The operations in flight, and the ring that they go through.

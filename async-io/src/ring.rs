@@ -12,13 +12,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use io_uring::types::{BufRingEntry, SubmitArgs, Timespec};
-use io_uring::{EnterFlags, IoUring, Probe, opcode, squeue};
+use io_uring::{EnterFlags, IoUring, Probe, cqueue, opcode, squeue};
 use nix::errno::Errno;
+use slotmap::{KeyData, new_key_type};
 
 use common::Unsupported;
 use common::limits::SHORTAGE_PAUSE;
-
-use crate::operation::Completion;
 
 /// Operations that one system call can take from us, 64 bytes each (struct
 /// io_uring_sqe in include/uapi/linux/io_uring.h); where a round has more,
@@ -169,6 +168,36 @@ impl Ring {
     /// one wait does a share only.
     pub fn has_more(&mut self) -> bool {
         self.has_overflown() || self.ring.submission().taskrun()
+    }
+}
+
+new_key_type! {
+    /// What the kernel hands back with each completion of an operation. A key
+    /// is never used twice, so what comes late finds nothing.
+    pub struct OperationKey;
+}
+
+/// What the kernel says of an operation.
+pub struct Completion {
+    pub key: OperationKey,
+    /// A number of bytes, or a descriptor.
+    pub result: nix::Result<usize>,
+    /// The provided buffer that holds them.
+    pub buffer: Option<u16>,
+    /// True where none follows: the operation has ended.
+    pub last: bool,
+}
+
+impl From<cqueue::Entry> for Completion {
+    fn from(entry: cqueue::Entry) -> Self {
+        let result = entry.result();
+        Self {
+            key: KeyData::from_ffi(entry.user_data()).into(),
+            result: usize::try_from(result)
+                .map_err(|_| Errno::from_raw(-result)),
+            buffer: cqueue::buffer_select(entry.flags()),
+            last: !cqueue::more(entry.flags()),
+        }
     }
 }
 

@@ -10,7 +10,8 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 
 use crate::datagrams::Datagrams;
-use crate::operation::{Completion, Operation};
+use crate::operation::Operation;
+use crate::ring::Completion;
 use crate::uring::Uring;
 
 /// How long the end of the operations is awaited when the program ends.

@@ -17,12 +17,9 @@ use crate::Server;
 use crate::accept::{broke_off, is_refused};
 use crate::connection::Progress;
 use crate::datagrams::Datagrams;
-use crate::operation::{
-    Completion, Operation, OperationKey, Operations, STREAM_BUFFERS,
-};
+use crate::operation::{Operation, Operations, STREAM_BUFFERS};
 use crate::queues::unread;
-use crate::ring::{Buffers, Ring};
-use crate::stop;
+use crate::ring::{Buffers, Completion, OperationKey, Ring};
 
 /// Buffers that the kernel receives into, for all clients together, and bytes
 /// of each: half a MiB. A client that sends less than that at a time costs one
@@ -31,14 +28,14 @@ use crate::stop;
 const BUFFERS: u16 = 128;
 const BUFFER_SIZE: usize = 4 * 1024;
 
-pub fn serve(config: &Config) -> Result<()> {
+pub fn serve(config: &Config, signals: SignalFd) -> Result<()> {
     let ring = Ring::new()?;
     let (listener, tcp) = common::listen(config)?.unzip();
     let (socket, udp) = common::bind_datagrams(config)?.unzip();
     // However the loop ends, operations may be in flight: what they hold is
     // the kernel's until the end of the process has cancelled them.
     let mut uring =
-        ManuallyDrop::new(Uring::new(config, ring, listener, socket)?);
+        ManuallyDrop::new(Uring::new(config, ring, signals, listener, socket)?);
     common::announce(tcp, udp)?;
     let ended = uring.run();
     uring.end_operations();
@@ -90,10 +87,10 @@ impl<'a> Uring<'a> {
     fn new(
         config: &'a Config,
         ring: Ring,
+        signals: SignalFd,
         listener: Option<OwnedFd>,
         socket: Option<OwnedFd>,
     ) -> Result<Self> {
-        let signals = stop::signals()?;
         let buffers =
             Buffers::provide(&ring, STREAM_BUFFERS, BUFFERS, BUFFER_SIZE)?;
         let operations = Operations::new(ring);

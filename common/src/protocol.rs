@@ -51,6 +51,7 @@ mod info;
 mod inline;
 mod introspection;
 mod number;
+mod output;
 mod progress;
 mod reply;
 
@@ -60,5 +61,6 @@ pub(crate) use answer::answer;
 pub(crate) use argument::Request;
 pub(crate) use conversation::Conversation;
 pub(crate) use fault::Fault;
+pub(crate) use output::{Fixed, Growing};
 pub(crate) use progress::{COUNT_MOST, Progress};
-pub(crate) use reply::{Fixed, Growing, Reply};
+pub(crate) use reply::Reply;

@@ -9,8 +9,6 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{Shutdown, shutdown};
 
-use crate::stop;
-
 /// The process has one.
 pub static REGISTRY: Registry =
     Registry { clients: Mutex::new(BTreeMap::new()), left: Condvar::new() };
@@ -55,13 +53,11 @@ impl Registry {
         self.lock().len()
     }
 
-    /// Has a stop leave a stream alone; false if it is too late for that.
-    pub fn spare(&self, stream: BorrowedFd<'_>) -> bool {
-        let mut clients = self.lock();
-        if let Some(client) = clients.get_mut(&stream.as_raw_fd()) {
+    /// Has a stop leave a stream alone.
+    pub fn spare(&self, stream: BorrowedFd<'_>) {
+        if let Some(client) = self.lock().get_mut(&stream.as_raw_fd()) {
             client.spared = true;
         }
-        !stop::requested()
     }
 
     /// Waits until a client leaves, and no longer than `most`.

@@ -61,7 +61,8 @@ pub fn install(
 /// From here on a stop leaves `stream` alone; false if it is too late for
 /// that.
 pub fn spares(stream: BorrowedFd<'_>) -> bool {
-    REGISTRY.spare(stream)
+    REGISTRY.spare(stream);
+    !requested()
 }
 
 /// True once a stop was asked for.

@@ -1,6 +1,6 @@
 //! `cargo xtask`: builds, runs, checks and compares the models.
 //!
-//! What a first visit needs is compiled into this program. The other
+//! The subcommands of a first visit are compiled into this program. The other
 //! subcommands are programs of their own, which cargo builds when they are
 //! asked for.
 

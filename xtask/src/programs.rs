@@ -8,7 +8,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 
-/// What the program itself will parse, `--help` included.
+/// Arguments that the program itself will parse, `--help` included.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]

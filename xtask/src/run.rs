@@ -89,7 +89,7 @@ fn reachable(address: SocketAddr) -> (String, u16) {
     (host, address.port())
 }
 
-/// What would end us goes to the model instead, which decides how to end. The
+/// Signals that would end us go to the model, which decides how to end. The
 /// hang-up of a terminal means "stop" too.
 const STOPPING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 

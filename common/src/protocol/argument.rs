@@ -3,7 +3,7 @@
 use std::iter::Copied;
 use std::slice;
 
-use super::inline::{Unquoted, word};
+use super::inline::{Unquoted, Word, word};
 use super::number::header;
 
 /// One argument.
@@ -146,7 +146,10 @@ impl<'a> Arguments<'a> {
     fn next_word(&mut self) -> Option<Argument<'a>> {
         let (word, after) = word(self.rest).ok()?;
         self.rest = after;
-        word
+        word.map(|word| match word {
+            Word { bytes, is_quoted: true } => Argument::Quoted(bytes),
+            Word { bytes, is_quoted: false } => Argument::Plain(bytes),
+        })
     }
 }
 

@@ -1,7 +1,8 @@
 //! INFO: who answers, and what it has counted.
 
 use super::argument::Arguments;
-use super::reply::{Fixed, Reply, Version};
+use super::output::Fixed;
+use super::reply::{Reply, Version};
 use crate::About;
 
 /// The Redis whose protocol this is: clients look before they ask for more.

@@ -5,17 +5,22 @@
 //! So a quoted word stays as it arrived and is undone each time it is looked
 //! at, one byte after the other.
 
-use super::argument::Argument;
-
 /// A quote that isn't closed, or that is closed in the middle of a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Unbalanced;
+
+/// A word of a line, still in its quotes if it has any.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Word<'a> {
+    pub(crate) bytes: &'a [u8],
+    pub(crate) is_quoted: bool,
+}
 
 /// The first word of a line whose end is cut off, and what follows the word;
 /// no word if there are only blanks.
 pub(crate) fn word(
     line: &[u8],
-) -> Result<(Option<Argument<'_>>, &[u8]), Unbalanced> {
+) -> Result<(Option<Word<'_>>, &[u8]), Unbalanced> {
     let blanks = line.iter().take_while(|byte| is_blank(**byte)).count();
     let line = &line[blanks..];
     let special = |byte: &u8| ends_word(*byte) || is_quote(*byte);
@@ -23,11 +28,12 @@ pub(crate) fn word(
     if line.get(length).is_some_and(|byte| is_quote(*byte)) {
         let mut unquoted = Unquoted::of(line);
         while unquoted.step()?.is_some() {}
-        let (word, after) = line.split_at(line.len() - unquoted.rest.len());
-        return Ok((Some(Argument::Quoted(word)), after));
+        let (bytes, after) = line.split_at(line.len() - unquoted.rest.len());
+        return Ok((Some(Word { bytes, is_quoted: true }), after));
     }
-    let (word, after) = line.split_at(length);
-    Ok(((length > 0).then_some(Argument::Plain(word)), after))
+    let (bytes, after) = line.split_at(length);
+    let word = Word { bytes, is_quoted: false };
+    Ok(((length > 0).then_some(word), after))
 }
 
 /// Whether all quotes in a line are closed where words end.
@@ -168,7 +174,12 @@ mod tests {
         let mut rest = line;
         let mut found = Vec::new();
         while let (Some(word), after) = word(rest)? {
-            found.push(word.bytes().collect());
+            found.push(match word {
+                Word { bytes, is_quoted: true } => {
+                    Unquoted::of(bytes).collect()
+                }
+                Word { bytes, .. } => bytes.to_vec(),
+            });
             rest = after;
         }
         Ok(found)

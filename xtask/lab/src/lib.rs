@@ -9,6 +9,7 @@ pub mod program;
 pub mod promises;
 pub mod screen;
 pub mod server;
+pub mod table;
 #[doc(hidden)]
 pub mod test;
 

@@ -2,13 +2,10 @@
 //! end. A server and its children share one process group, led by the server.
 
 use std::ffi::OsStr;
-use std::fmt;
-use std::fs;
-use std::io;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::PathBuf;
-use std::ptr;
 use std::time::{Duration, Instant};
+use std::{fmt, fs, io, ptr};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;

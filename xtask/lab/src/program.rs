@@ -55,9 +55,8 @@ fn code(error: &Error) -> u8 {
 
 #[cfg(test)]
 mod tests {
-    use anyhow::{Context, anyhow};
-
     use super::*;
+    use anyhow::{Context, anyhow};
 
     #[test]
     fn help_as_a_command_is_the_flag() {

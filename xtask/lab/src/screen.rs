@@ -28,8 +28,8 @@ pub fn width() -> Option<usize> {
         })
 }
 
-/// The same where somebody wants columns although standard output is a pipe,
-/// to a pager most likely: then the terminal is still on standard error.
+/// Like [`width`], but for a pipe to a pager too: then the terminal is still
+/// on standard error.
 pub fn width_behind_a_pipe() -> Option<usize> {
     width().or_else(|| {
         let (_, columns) = Term::stderr().size_checked()?;
@@ -56,7 +56,7 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// The same as one text.
+/// Breaks `text` like [`wrap`], into one text.
 pub fn fill(text: &str, width: usize) -> String {
     wrap(text, width).join("\n")
 }

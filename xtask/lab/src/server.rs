@@ -22,9 +22,8 @@ use nix::sys::prctl;
 use nix::sys::signal::{self, SigSet, Signal};
 use nix::unistd::Pid;
 
-use crate::Unsupported;
 use crate::model::Transport;
-use crate::process;
+use crate::{Unsupported, process};
 
 /// How long a server may take to get ready, and to end when it is asked to:
 /// longer than any drain, see `--drain-timeout`.
@@ -339,9 +338,8 @@ pub fn pid(child: &Child) -> Pid {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use super::*;
+    use std::io::Write;
 
     #[test]
     fn ready_lines_parse() {

@@ -1,7 +1,8 @@
 //! For tests that find out only when they run that they can't.
 
 use std::fmt::Display;
-use std::io::{self, Write as _};
+use std::io;
+use std::io::Write as _;
 use std::thread;
 
 /// What a line begins with that reports a test as skipped.

@@ -115,13 +115,12 @@ fn answered(
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
-    use std::net::TcpListener;
-    use std::thread;
-
     use super::super::closed::Closed;
     use super::*;
     use crate::request::Request;
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::thread;
 
     const STALL: Duration = Duration::from_millis(200);
 

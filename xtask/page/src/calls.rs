@@ -2,16 +2,13 @@
 
 use console::Style;
 use lab::number;
-use lab::screen::{fill, wrap};
+use lab::screen::fill;
+use lab::table::{Column, Row, Table};
 
 use super::survey::{CONNECTIONS, Cost, Survey};
 
 /// Calls of a model that are named.
 const NAMED: usize = 5;
-
-/// Columns of a number, and of the calls where they have room of their own.
-const NUMBER: usize = 7;
-const CALLS: usize = 40;
 
 /// Explains the numbers.
 pub const NOTE: &str = "System calls of all threads and processes, counted \
@@ -22,40 +19,26 @@ pub const NOTE: &str = "System calls of all threads and processes, counted \
     epoll_wait, io_uring_enter) has a far smaller share than untraced. A \
     server that polls its sockets makes as many calls as there is time for.";
 
-/// A line a model; no width is a pipe's.
+/// Lays out a row for each model; no width is a pipe's.
 pub fn render(survey: &Survey, width: Option<usize>) -> String {
-    let width = width.unwrap_or(usize::MAX);
-    let titles = survey.costs.iter().map(|cost| cost.title.len());
-    let first = titles.max().unwrap_or(0);
-    let left = first + 2 * (NUMBER + 2) + 2;
-    // Where they have no room, calls stand on lines of their own.
-    let below = width.saturating_sub(left) < CALLS;
-    let heading = Style::new().bold();
     let [one, many] = CONNECTIONS.map(|many| format!("at {many}"));
-    let mut text = format!(
-        "\n{}\n",
-        heading.apply_to("System calls a request, by connections")
-    );
-    let calls = if below { "" } else { "  the most frequent" };
-    let names =
-        format!("{:first$}  {one:>NUMBER$}  {many:>NUMBER$}{calls}", "");
-    text += &format!("{}\n", Style::new().dim().apply_to(names));
-    for cost in &survey.costs {
-        let [one, many] = [0, 1].map(|place| figure(cost, place));
-        let numbers =
-            format!("{:first$}  {one:>NUMBER$}  {many:>NUMBER$}", cost.title);
-        let indent = if below { 4 } else { left };
-        let room = width.saturating_sub(indent).max(20);
-        let mut parts = wrap(&calls_of(cost), room).into_iter();
-        text += &numbers;
-        if !below {
-            text += &format!("  {}", parts.next().unwrap_or_default());
-        }
-        text.push('\n');
-        for part in parts {
-            text += &format!("{:indent$}{part}\n", "");
-        }
-    }
+    let row = |cost: &Cost| Row {
+        cells: vec![cost.title.clone(), figure(cost, 0), figure(cost, 1)],
+        text: calls_of(cost),
+    };
+    let table = Table {
+        columns: vec![
+            Column::left(""),
+            Column::right(&one),
+            Column::right(&many),
+        ],
+        text: "the most frequent".to_owned(),
+        rows: survey.costs.iter().map(row).collect(),
+    };
+    let heading = "System calls a request, by connections";
+    let heading = Style::new().bold().apply_to(heading);
+    let mut text = format!("\n{heading}\n{}", table.render(width));
+    let width = width.unwrap_or(usize::MAX);
     for (title, why) in &survey.missing {
         text += &fill(&format!("{title}: {why}"), width);
         text.push('\n');
@@ -105,17 +88,17 @@ mod tests {
         let narrow = render(&sample::survey(), Some(60));
         let narrow = strip_ansi_codes(&narrow);
         let rows = "
-blocking                     3.25        –
+blocking                  3.25      –
     recvfrom 1.25 (0.25 EAGAIN), epoll_wait 1.00, sendto
     1.00
-multiplexing-epoll/level     3.25     2.27
+multiplexing-epoll/level  3.25   2.27
     recvfrom 1.25 (0.25 EAGAIN), sendto 1.00, epoll_wait
     0.02
 async-io/io-uring: <no>
 ";
         assert!(narrow.contains(rows), "{narrow}");
         let wide = render(&sample::survey(), Some(120));
-        let row = "blocking                     3.25        –  \
+        let row = "blocking                  3.25      –  \
             recvfrom 1.25 (0.25 EAGAIN), epoll_wait 1.00, sendto 1.00\n";
         assert!(strip_ansi_codes(&wide).contains(row), "{wide}");
     }

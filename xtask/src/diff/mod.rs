@@ -2,7 +2,6 @@
 
 mod rows;
 mod side_by_side;
-mod unified;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,18 +9,19 @@ use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::ValueEnum;
 use console::style;
 use lab::model::{Model, Workspace};
 use lab::screen;
 
-use rows::{Count, Row, Text};
+use rows::{Count, Text};
 
-/// Columns below which two files side by side can't be read.
-const SIDE_BY_SIDE_MIN: usize = 100;
+/// Columns where there is no terminal: two lines of code with their numbers,
+/// and the sign between them.
+const COLUMNS: usize = 2 * (5 + 80) + 3;
 
 /// Flags of `cargo xtask diff`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "CLICOLOR_FORCE=1 keeps the colours for `| less -R`.")]
 pub struct Flags {
     /// The model on the left.
     left: String,
@@ -36,34 +36,9 @@ pub struct Flags {
     /// How many lines to show around what differs.
     #[arg(long, value_name = "LINES", default_value_t = 3)]
     context: usize,
-    /// Side by side, or one below the other [default: what fits].
-    #[arg(long, value_enum)]
-    layout: Option<Layout>,
-    /// Colours; "always" is for `| less -R`.
-    #[arg(long, value_enum, default_value_t = Colour::Auto)]
-    color: Colour,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Layout {
-    SideBySide,
-    Unified,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Colour {
-    /// In a terminal, unless NO_COLOR is set.
-    Auto,
-    Always,
-    Never,
 }
 
 pub fn run(flags: &Flags) -> Result<ExitCode> {
-    match flags.color {
-        Colour::Auto => {}
-        Colour::Always => console::set_colors_enabled(true),
-        Colour::Never => console::set_colors_enabled(false),
-    }
     let workspace = Workspace::load()?;
     let left = workspace.model(&flags.left)?;
     let right = workspace.model(&flags.right)?;
@@ -88,7 +63,9 @@ fn compare(flags: &Flags, left: &Model, right: &Model) -> Result<String> {
         };
         let rows = rows::align(left, right);
         total.add(&rows);
-        text += &render(flags, &titles, &rows);
+        let pieces = rows::fold(&rows, flags.context);
+        let width = screen::width_behind_a_pipe().unwrap_or(COLUMNS);
+        text += &side_by_side::render(&titles, &pieces, width);
         text.push('\n');
     }
     text += &format!(
@@ -96,23 +73,6 @@ fn compare(flags: &Flags, left: &Model, right: &Model) -> Result<String> {
         style(format!("{} | {}", left.name, right.name)).bold()
     );
     Ok(text)
-}
-
-fn render(flags: &Flags, titles: &[String; 2], rows: &[Row<'_>]) -> String {
-    let width = screen::width();
-    let fits = width.filter(|width| *width >= SIDE_BY_SIDE_MIN);
-    let pieces = rows::fold(rows, flags.context);
-    match (flags.layout, fits) {
-        (None, Some(width)) => side_by_side::render(titles, &pieces, width),
-        (Some(Layout::SideBySide), _) => {
-            let width = screen::width_behind_a_pipe();
-            let width = width.unwrap_or(SIDE_BY_SIDE_MIN);
-            side_by_side::render(titles, &pieces, width)
-        }
-        (Some(Layout::Unified), _) | (None, None) => {
-            unified::render(titles, &pieces)
-        }
-    }
 }
 
 /// Says that only one of the two has the file.
@@ -144,7 +104,7 @@ fn file_names(models: [&Model; 2]) -> Result<Vec<String>> {
     Ok(names.into_iter().map(|(_, name)| name).collect())
 }
 
-/// The file's text, without its opening unless asked for; None if the model
+/// Reads the file, without its opening unless asked for; None if the model
 /// does not have it.
 fn read(flags: &Flags, model: &Model, name: &str) -> Result<Option<Text>> {
     let path = model.folder.join("src").join(name);
@@ -154,12 +114,4 @@ fn read(flags: &Flags, model: &Model, name: &str) -> Result<Option<Text>> {
     };
     let whole = Text { first: 1, body };
     Ok(Some(if flags.docs { whole } else { whole.without_opening() }))
-}
-
-/// Stands for lines that are the same on both sides.
-fn folded(count: usize, item: Option<&str>) -> String {
-    let item = item.map(|item| format!(", now in {item}"));
-    let text =
-        format!("... {count} lines the same{}", item.unwrap_or_default());
-    format!("{}\n", style(text).dim())
 }

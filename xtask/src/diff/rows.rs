@@ -192,7 +192,7 @@ fn words(line: &str) -> Vec<&str> {
 /// A stretch of a line, and whether the other line lacks it.
 pub type Stretch<'a> = (bool, &'a str);
 
-/// What differs within a line: both lines, cut where they part.
+/// Finds the differences within a line: both lines, cut where they part.
 pub fn within<'a>(
     left: &'a str,
     right: &'a str,

@@ -1,4 +1,4 @@
-//! Two columns, for a terminal that is wide enough.
+//! Two columns, whose lines go on below themselves where they are too long.
 
 use console::{Style, measure_text_width, style, truncate_str};
 
@@ -32,11 +32,19 @@ pub fn render(
                 }
             }
             Piece::Folded { count, item } => {
-                text += &super::folded(*count, *item);
+                text += &folded(*count, *item);
             }
         }
     }
     text
+}
+
+/// Stands for lines that are the same on both sides.
+fn folded(count: usize, item: Option<&str>) -> String {
+    let item = item.map(|item| format!(", now in {item}"));
+    let text =
+        format!("... {count} lines the same{}", item.unwrap_or_default());
+    format!("{}\n", style(text).dim())
 }
 
 fn render_row(row: &Row<'_>, column: usize) -> String {

@@ -1,4 +1,4 @@
-//! What a model can do here: found out by starting it.
+//! A model's fitness for this machine, found out by starting it.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use lab::Unsupported;
 use lab::model::{Transport, Variant};
 use lab::server::{self, Errors, Server};
 
-/// What came of starting a variant.
+/// How starting a variant ended.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Here {
     NotBuilt,
@@ -20,32 +20,15 @@ pub enum Here {
 }
 
 impl Here {
-    pub fn word(&self) -> &'static str {
+    /// The state in a word or two, in colour where there is a terminal.
+    pub fn word(&self) -> String {
         match self {
-            Self::NotBuilt => "not built",
-            Self::Runs => "yes",
-            Self::CannotRun(_) => "no",
-            Self::Fails(_) => "fails",
+            Self::NotBuilt => style("not built").dim(),
+            Self::Runs => style("yes").green(),
+            Self::CannotRun(_) => style("no").yellow(),
+            Self::Fails(_) => style("fails").red(),
         }
-    }
-
-    pub fn phrase(&self) -> &'static str {
-        match self {
-            Self::NotBuilt => "not built",
-            Self::Runs => "runs here",
-            Self::CannotRun(_) => "can't run here",
-            Self::Fails(_) => "fails",
-        }
-    }
-
-    /// Colours a text that contains the word; only in a terminal.
-    pub fn paint(&self, text: &str) -> String {
-        match self {
-            Self::NotBuilt => style(text).dim().to_string(),
-            Self::Runs => style(text).green().to_string(),
-            Self::CannotRun(_) => style(text).yellow().to_string(),
-            Self::Fails(_) => style(text).red().to_string(),
-        }
+        .to_string()
     }
 }
 

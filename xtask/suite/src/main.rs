@@ -5,6 +5,8 @@
 //! case's name says where it belongs:
 //! `multiplexing-epoll/edge::pipelining::...`.
 
+#![allow(clippy::print_stdout, reason = "its report is for people")]
+
 mod bytes;
 mod case;
 mod client;

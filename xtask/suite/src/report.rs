@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use lab::screen;
+use lab::table::{self, Column, Table};
 
 use super::case::{Outcome, Step};
 use super::groups::GROUPS;
@@ -83,7 +84,7 @@ impl<'a> Report<'a> {
     /// Prints everything, with the `slowest` cases; `units` are the unit
     /// tests, if they were run.
     pub fn print(&self, units: Option<Count>, slowest: usize) -> ExitCode {
-        println!("{}", self.matrix(screen::width().unwrap_or(100)));
+        println!("{}", self.matrix(screen::width()));
         self.print_skips();
         self.print_slowest(slowest);
         let mut total = Count::default();
@@ -99,46 +100,36 @@ impl<'a> Report<'a> {
         if total.failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
     }
 
-    /// One line a subject where the terminal is wide enough; else one line a
-    /// subject and group.
-    fn matrix(&self, width: usize) -> String {
-        let names = GROUPS.map(|(name, _)| name);
+    /// One column for each group where the terminal is wide enough; else the
+    /// groups by name.
+    fn matrix(&self, width: Option<usize>) -> String {
         let cells = |title: &String| -> Vec<String> {
-            names.iter().map(|group| self.count(title, group).cell()).collect()
+            let cell = |group| self.count(title, group).cell();
+            GROUPS.iter().map(|(name, _)| cell(*name)).collect()
         };
-        let first = self.titles.iter().map(String::len).max().unwrap_or(0);
-        let mut widths: Vec<_> = names.iter().map(|n| n.len()).collect();
-        for title in &self.titles {
-            for (width, cell) in widths.iter_mut().zip(cells(title)) {
-                *width = cell.len().max(*width);
+        let wide = |title: &String| table::Row {
+            cells: [vec![title.clone()], cells(title)].concat(),
+            text: String::new(),
+        };
+        let mut table = Table {
+            columns: [
+                vec![Column::left("")],
+                GROUPS.map(|(name, _)| group(name)).into(),
+            ]
+            .concat(),
+            text: String::new(),
+            rows: self.titles.iter().map(wide).collect(),
+        };
+        if !table.layout(width).left_out().is_empty() {
+            table.columns.truncate(1);
+            for (row, title) in table.rows.iter_mut().zip(&self.titles) {
+                let named =
+                    GROUPS.iter().map(|(name, _)| name).zip(cells(title));
+                let named = named.map(|(name, cell)| format!("{name} {cell}"));
+                row.text = named.collect::<Vec<_>>().join(", ");
             }
         }
-        let mut text = "passed, F failed, s skipped\n".to_owned();
-        let least = first + widths.iter().sum::<usize>();
-        if let Some(gap) =
-            [2, 1].into_iter().find(|gap| least + gap * names.len() <= width)
-        {
-            let mut line = |title: &str, cells: &[String]| {
-                text += &format!("{title:first$}");
-                for (cell, width) in cells.iter().zip(&widths) {
-                    let width = gap + width;
-                    text += &format!("{cell:>width$}");
-                }
-                text.push('\n');
-            };
-            line("", &names.map(str::to_owned));
-            for title in &self.titles {
-                line(title, &cells(title));
-            }
-            return text;
-        }
-        for title in &self.titles {
-            text += &format!("{title}\n");
-            for (name, cell) in names.iter().zip(cells(title)) {
-                text += &format!("  {name:<10}{cell}\n");
-            }
-        }
-        text
+        format!("passed, F failed, s skipped\n{}", table.render(width))
     }
 
     fn count(&self, title: &str, group: &str) -> Count {
@@ -174,6 +165,10 @@ impl<'a> Report<'a> {
     }
 }
 
+fn group(name: &str) -> Column {
+    Column::right(name).rank(1)
+}
+
 fn sentence(count: Count) -> String {
     let Count { passed, failed, skipped } = count;
     format!("{passed} passed, {failed} failed, {skipped} skipped")
@@ -193,6 +188,22 @@ mod tests {
             (0, 3, 2, "0 3F 2s"),
         ] {
             assert_eq!(Count { passed, failed, skipped }.cell(), cell);
+        }
+    }
+
+    #[test]
+    fn a_narrow_terminal_has_all_groups_by_name() {
+        let titles = vec!["blocking".to_owned()];
+        let report = Report { titles, rows: vec![], took: Duration::ZERO };
+        let wide = report.matrix(None);
+        assert!(wide.contains("  protocol  tcp  udp  limits "), "{wide}");
+        assert!(wide.contains("\nblocking         -    -    - "), "{wide}");
+        let narrow = report.matrix(Some(60));
+        let start =
+            "blocking  protocol -, tcp -, udp -, limits -, clients -,\n";
+        assert!(narrow.contains(start), "{narrow}");
+        for (name, _) in GROUPS {
+            assert!(narrow.contains(&format!("{name} -")), "{narrow}");
         }
     }
 }

@@ -1,18 +1,14 @@
-//! Rules for Rust code: sizes that fit a screen and a sitting, the same order
-//! everywhere, and what models leave to others.
+//! Rules for Rust code: sizes that fit a sitting, the same order everywhere,
+//! and what models leave to others.
 
 use std::ops::RangeInclusive;
 
-use proc_macro2::{TokenStream, TokenTree};
 use quote::ToTokens;
 use syn::spanned::Spanned;
-use syn::visit::{self, Visit};
-use syn::{Attribute, Block, File, Item, Signature};
+use syn::visit::Visit;
+use syn::{Attribute, File, Item};
 
 use super::{Problem, Source};
-
-/// Lines of the longest function: what a screen shows at once.
-const FUNCTION_LINES: usize = 70;
 
 /// Lines of code, comments and blank lines aside, of a model's main.rs: enough
 /// to say something, little enough for a sitting.
@@ -20,52 +16,6 @@ const CHAPTER_LINES: RangeInclusive<usize> = 60..=250;
 
 /// Lines of code of any other file, its tests aside.
 const FILE_LINES: usize = 400;
-
-/// Functions longer than a screen, wherever they are.
-pub fn function_lengths(source: &Source, file: &File) -> Vec<Problem> {
-    let mut finder = Functions { source, problems: Vec::new() };
-    finder.visit_file(file);
-    finder.problems
-}
-
-struct Functions<'a> {
-    source: &'a Source,
-    problems: Vec<Problem>,
-}
-
-impl Functions<'_> {
-    fn measure(&mut self, signature: &Signature, block: &Block) {
-        let first = signature.span().start().line;
-        let lines = block.span().end().line - first + 1;
-        if lines > FUNCTION_LINES {
-            self.problems.push(Problem::new(
-                self.source,
-                first,
-                format!("fn {} has {lines} lines", signature.ident),
-                format!("split it so that it has at most {FUNCTION_LINES}"),
-            ));
-        }
-    }
-}
-
-impl<'ast> Visit<'ast> for Functions<'_> {
-    fn visit_item_fn(&mut self, item: &'ast syn::ItemFn) {
-        self.measure(&item.sig, &item.block);
-        visit::visit_item_fn(self, item);
-    }
-
-    fn visit_impl_item_fn(&mut self, item: &'ast syn::ImplItemFn) {
-        self.measure(&item.sig, &item.block);
-        visit::visit_impl_item_fn(self, item);
-    }
-
-    fn visit_trait_item_fn(&mut self, item: &'ast syn::TraitItemFn) {
-        if let Some(block) = &item.default {
-            self.measure(&item.sig, block);
-        }
-        visit::visit_trait_item_fn(self, item);
-    }
-}
 
 /// The size of a model's main.rs.
 pub fn chapter_length(source: &Source, file: &File) -> Option<Problem> {
@@ -124,7 +74,7 @@ pub(super) fn is_test(attribute: &Attribute) -> bool {
     tokens == "test" || tokens.replace(' ', "") == "cfg(test)"
 }
 
-/// What stands where in a model's main.rs.
+/// The parts of a model's main.rs, in their order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
     Imports,
@@ -189,54 +139,6 @@ fn describe(item: &Item) -> String {
     }
 }
 
-/// Standard output is for the ready line, which `common` prints, and a model
-/// has no error that is not handled.
-pub fn banned_calls(source: &Source) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    if let Ok(tokens) = source.text.parse() {
-        banned_in(source, tokens, &mut problems);
-    }
-    problems
-}
-
-/// Works on tokens because a macro's arguments are nothing else to syn.
-fn banned_in(source: &Source, tokens: TokenStream, found: &mut Vec<Problem>) {
-    let tokens: Vec<_> = tokens.into_iter().collect();
-    for (at, token) in tokens.iter().enumerate() {
-        if let TokenTree::Group(group) = token {
-            banned_in(source, group.stream(), found);
-        }
-        let TokenTree::Ident(ident) = token else { continue };
-        let line = ident.span().start().line;
-        let is = |at: Option<usize>, punctuation: char| {
-            let token = at.and_then(|at| tokens.get(at));
-            matches!(token, Some(TokenTree::Punct(p))
-                if p.as_char() == punctuation)
-        };
-        match ident.to_string().as_str() {
-            "unwrap" if is(at.checked_sub(1), '.') => {
-                found.push(Problem::new(
-                    source,
-                    line,
-                    "unwrap() in a model",
-                    "handle the error by name, or expect() it with the reason \
-                     why it can't be",
-                ));
-            }
-            name @ ("print" | "println" | "dbg") if is(Some(at + 1), '!') => {
-                found.push(Problem::new(
-                    source,
-                    line,
-                    format!("{name}! in a model"),
-                    "standard output carries the ready line only: use \
-                     common::announce or common::notice",
-                ));
-            }
-            _ => {}
-        }
-    }
-}
-
 /// Models are tested from outside, all by the same suite.
 pub fn no_tests(source: &Source, file: &File) -> Vec<Problem> {
     let mut finder = Tests { lines: Vec::new() };
@@ -264,7 +166,7 @@ impl<'ast> Visit<'ast> for Tests {
     }
 }
 
-/// What all models share must not be able to break memory.
+/// Code that all models share must not be able to break memory.
 pub fn forbids_unsafe(source: &Source, file: &File) -> Option<Problem> {
     let forbids = file.attrs.iter().any(|attribute| {
         let tokens = attribute.meta.to_token_stream().to_string();
@@ -292,19 +194,6 @@ mod tests {
     fn wrongs(problems: impl IntoIterator<Item = Problem>) -> Vec<String> {
         let text = |p: Problem| format!("{}: {}", p.line, p.wrong);
         problems.into_iter().map(text).collect()
-    }
-
-    #[test]
-    fn functions_fit_a_screen() {
-        for (lines, expected) in
-            [(70, vec![]), (71, vec!["3: fn long has 71 lines".to_owned()])]
-        {
-            let body = "    x();\n".repeat(lines - 2);
-            let text =
-                format!("impl A {{\n/// Doc.\nfn long() {{\n{body}}}\n}}");
-            let (source, file) = sample(&text);
-            assert_eq!(wrongs(function_lengths(&source, &file)), expected);
-        }
     }
 
     #[test]
@@ -360,24 +249,6 @@ mod tests {
             let (source, file) = sample(text);
             assert_eq!(wrongs(item_order(&source, &file)), [expected]);
         }
-    }
-
-    #[test]
-    fn models_do_not_print_or_panic() {
-        let good = "fn f() { g().expect(\"reason\"); eprintln!(\"unwrap()\"); \
-                    unwrap_or(1); }";
-        assert_eq!(wrongs(banned_calls(&sample(good).0)), [""; 0]);
-
-        let bad =
-            "fn f() {\n g().unwrap();\n println!(\"{}\",\n h.unwrap());\n}";
-        assert_eq!(
-            wrongs(banned_calls(&sample(bad).0)),
-            [
-                "2: unwrap() in a model",
-                "3: println! in a model",
-                "4: unwrap() in a model"
-            ]
-        );
     }
 
     #[test]

@@ -334,6 +334,7 @@ mod tests {
 
     #[test]
     #[ignore = "the body of the processes that the other tests trace"]
+    #[allow(clippy::print_stdout)]
     fn part() {
         match std::env::var(PART).as_deref() {
             Ok("nothing") => {}

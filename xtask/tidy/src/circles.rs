@@ -1,0 +1,274 @@
+//! Import circles between the source files of one crate.
+//!
+//! A child module may use its parent's items, and the parent its child's. Any
+//! other circle joins files that can then be read only together.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::mem;
+
+use camino::Utf8Path;
+use proc_macro2::{TokenStream, TokenTree};
+use quote::ToTokens;
+use syn::{Item, ItemMod};
+
+use super::code::is_test;
+use super::{Problem, Source};
+
+/// Reports the shortest circle through each file of the member's `folder`, and
+/// none of them twice.
+pub fn check(folder: &Utf8Path, sources: &[Source]) -> Vec<Problem> {
+    let mut imports = Imports::default();
+    let roots = ["src/main.rs", "src/lib.rs"].map(|root| folder.join(root));
+    for source in sources {
+        let path = Utf8Path::new(&source.path);
+        let is_bin = path.parent() == Some(&folder.join("src/bin"));
+        if is_bin || roots.iter().any(|root| root == path) {
+            follow(source, &[], source, sources, &mut imports);
+        }
+    }
+    let circles: BTreeSet<_> =
+        imports.keys().filter_map(|file| circle(file, &imports)).collect();
+    circles.iter().map(|circle| problem(circle, &imports)).collect()
+}
+
+/// For each file, the files that it uses, each with the line of its first use.
+/// A file's use of its ancestors is left out.
+type Imports<'a> = BTreeMap<&'a str, BTreeMap<&'a str, usize>>;
+
+fn problem(circle: &[&str], imports: &Imports<'_>) -> Problem {
+    let next = circle.get(1).unwrap_or(&circle[0]);
+    Problem {
+        file: circle[0].to_owned(),
+        line: imports[circle[0]][next],
+        wrong: format!(
+            "files import each other in a circle: {} -> {}",
+            circle.join(" -> "),
+            circle[0]
+        ),
+        remedy: "move what several of them need into a file that uses none \
+                 of them"
+            .to_owned(),
+    }
+}
+
+/// Finds the shortest way from a file back to itself. The chain begins with
+/// the least of its names, so that it is the same from whichever file.
+fn circle<'a>(start: &'a str, imports: &Imports<'a>) -> Option<Vec<&'a str>> {
+    let mut ways = VecDeque::from([vec![start]]);
+    let mut reached = BTreeSet::new();
+    while let Some(way) = ways.pop_front() {
+        let last = way[way.len() - 1];
+        for &next in imports.get(last).into_iter().flat_map(BTreeMap::keys) {
+            if next == start {
+                let mut circle = way;
+                let least = (0..circle.len()).min_by_key(|at| circle[*at]);
+                circle.rotate_left(least.unwrap_or(0));
+                return Some(circle);
+            }
+            if reached.insert(next) {
+                ways.push_back([way.as_slice(), &[next]].concat());
+            }
+        }
+    }
+    None
+}
+
+/// Records what the file of one module uses, then its child modules' files.
+fn follow<'a>(
+    source: &'a Source,
+    module: &[String],
+    root: &'a Source,
+    sources: &'a [Source],
+    imports: &mut Imports<'a>,
+) {
+    let Ok(file) = syn::parse_file(&source.text) else { return };
+    let children = file.items.iter().filter_map(|item| match item {
+        Item::Mod(item) if item.content.is_none() => {
+            (!item.attrs.iter().any(is_test)).then(|| item.ident.to_string())
+        }
+        _ => None,
+    });
+    let children: Vec<_> = children.collect();
+    let mut names = Names { children: &children, uses: Vec::new() };
+    names.add_items(&file.items, module);
+    let uses = names.uses;
+    let find = |module: &[String]| file_of(module, root, sources);
+    let own = imports.entry(&source.path).or_default();
+    for (line, path) in uses {
+        let mut prefixes = (0..=path.len()).rev().map(|end| &path[..end]);
+        let found = prefixes.find_map(|path| Some((path, find(path)?)));
+        let Some((defining, target)) = found else { continue };
+        if !module.starts_with(defining) {
+            own.entry(&target.path).or_insert(line);
+        }
+    }
+    for child in children {
+        let child = [module, &[child]].concat();
+        if let Some(source) = find(&child) {
+            follow(source, &child, root, sources, imports);
+        }
+    }
+}
+
+fn file_of<'a>(
+    module: &[String],
+    root: &'a Source,
+    sources: &'a [Source],
+) -> Option<&'a Source> {
+    if module.is_empty() {
+        return Some(root);
+    }
+    let folder = Utf8Path::new(&root.path).parent()?;
+    let stem = folder.join(module.join("/"));
+    let paths = [format!("{stem}.rs"), format!("{stem}/mod.rs")];
+    sources.iter().find(|source| paths.contains(&source.path))
+}
+
+/// The modules and items that a file names, as paths from the root.
+struct Names<'a> {
+    /// The file's child modules, which a path may begin with.
+    children: &'a [String],
+    uses: Vec<(usize, Vec<String>)>,
+}
+
+impl Names<'_> {
+    fn add_items(&mut self, items: &[Item], module: &[String]) {
+        for item in items {
+            match item {
+                Item::Mod(item) if item.attrs.iter().any(is_test) => {}
+                Item::Mod(ItemMod {
+                    ident, content: Some((_, items)), ..
+                }) => {
+                    let module = [module, &[ident.to_string()]].concat();
+                    self.add_items(items, &module);
+                }
+                item => self.add_tokens(item.to_token_stream(), module, &[]),
+            }
+        }
+    }
+
+    /// Finds paths in tokens, because a macro's arguments are nothing else.
+    /// Inside the braces of an import, `prefix` stands before each path.
+    fn add_tokens(
+        &mut self,
+        tokens: TokenStream,
+        module: &[String],
+        prefix: &[String],
+    ) {
+        let (mut path, mut line, mut colons) = (prefix.to_vec(), 1, 0);
+        for token in tokens {
+            let before = mem::take(&mut colons);
+            let joined = before == 2;
+            match token {
+                TokenTree::Punct(p) if p.as_char() == ':' => {
+                    colons = before + 1;
+                    continue;
+                }
+                TokenTree::Ident(name) => {
+                    if !joined {
+                        self.add(line, &path, module);
+                        path = prefix.to_vec();
+                    }
+                    line = name.span().start().line;
+                    path.push(name.to_string());
+                    continue;
+                }
+                TokenTree::Group(group) if joined => {
+                    self.add(line, &path, module);
+                    self.add_tokens(group.stream(), module, &path);
+                }
+                TokenTree::Group(group) => {
+                    self.add_tokens(group.stream(), module, &[]);
+                }
+                _ => {}
+            }
+            self.add(line, &path, module);
+            path = prefix.to_vec();
+        }
+        self.add(line, &path, module);
+    }
+
+    fn add(&mut self, line: usize, names: &[String], module: &[String]) {
+        let Some(first) = names.first() else { return };
+        let is_child = names.len() > 1 && self.children.contains(first);
+        let mut path = match first.as_str() {
+            "crate" => Vec::new(),
+            "self" | "super" => module.to_vec(),
+            _ if is_child => module.to_vec(),
+            _ => return,
+        };
+        for name in names {
+            match name.as_str() {
+                "crate" | "self" => {}
+                "super" => drop(path.pop()),
+                name => path.push(name.to_owned()),
+            }
+        }
+        self.uses.push((line, path));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrongs(files: &[(&str, &str)]) -> Vec<String> {
+        let source = |(path, text): &(&str, &str)| Source::sample(path, text);
+        let sources: Vec<_> = files.iter().map(source).collect();
+        let problems = check(Utf8Path::new("x"), &sources);
+        let text = |p: Problem| {
+            let (_, chain) = p.wrong.split_once(": ").unwrap();
+            format!("{}: {}", p.line, chain.replace("x/src/", ""))
+        };
+        problems.into_iter().map(text).collect()
+    }
+
+    const ROOT: (&str, &str) =
+        ("x/src/main.rs", "mod a; mod b; mod c; use a::A; struct R;");
+
+    #[test]
+    fn circles_are_reported_once() {
+        let two = [
+            ROOT,
+            ("x/src/a.rs", "// A.\nuse super::{\n b::{B, C},\n};"),
+            ("x/src/b.rs", "fn b() { f!(g, crate::a::A) }"),
+            ("x/src/c.rs", "use crate::{a::A, b::B};"),
+        ];
+        assert_eq!(wrongs(&two), ["3: a.rs -> b.rs -> a.rs"]);
+        let three = [
+            ROOT,
+            ("x/src/a.rs", "use super::b::{self, B};"),
+            ("x/src/b.rs", "mod inner { use super::super::c::C; }"),
+            ("x/src/c.rs", "fn c() -> super::a::A {}"),
+        ];
+        assert_eq!(wrongs(&three), ["1: a.rs -> b.rs -> c.rs -> a.rs"]);
+    }
+
+    #[test]
+    fn children_and_parents_use_each_other() {
+        let files = [
+            ROOT,
+            ("x/src/a/mod.rs", "mod d; use d::D; use super::R;"),
+            ("x/src/a/d.rs", "use super::A; use crate::R; use crate::b::B;"),
+            ("x/src/b.rs", "#[cfg(test)] mod tests { use crate::a::A; }"),
+            ("x/src/c.rs", ""),
+        ];
+        assert_eq!(wrongs(&files), [""; 0]);
+        let mut files = files;
+        files[3].1 = "use crate::a::A;";
+        assert_eq!(wrongs(&files), ["1: a/d.rs -> b.rs -> a/mod.rs -> a/d.rs"]);
+    }
+
+    #[test]
+    fn a_name_belongs_to_the_file_that_exports_it() {
+        let files = [
+            ROOT,
+            ("x/src/a/mod.rs", "mod d; pub use d::D;"),
+            ("x/src/a/d.rs", "use crate::b::B;"),
+            ("x/src/b.rs", "use crate::c::C;"),
+            ("x/src/c.rs", "use crate::a::D;"),
+        ];
+        let chain = "a/d.rs -> b.rs -> c.rs -> a/mod.rs -> a/d.rs";
+        assert_eq!(wrongs(&files), [format!("1: {chain}")]);
+    }
+}
