@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn advice_names_the_actual_addresses() {
-        let ready = "ready tcp=0.0.0.0:7379 udp=[::1]:7380".parse().unwrap();
+        let ready = "ready tcp=0.0.0.0:7379 udp=[::1]:7380\n".parse().unwrap();
         let advice = advice("blocking", &ready);
         for line in [
             "redis-cli -h 127.0.0.1 -p 7379 PING\n",

@@ -5,8 +5,6 @@ use std::fmt;
 
 use serde::Serializer;
 
-use super::results::Figures;
-
 /// One thing to know of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Remark {
@@ -45,11 +43,11 @@ pub fn joined(remarks: &[Remark]) -> String {
     texts.join("; ")
 }
 
-/// Joins the remarks of a row, each text once: runs mostly agree.
-pub fn of_row(runs: &[&Figures]) -> String {
+/// Joins the remarks of several runs, each text once: runs mostly agree.
+pub fn of_row<'a>(runs: impl Iterator<Item = &'a [Remark]>) -> String {
     let mut texts: Vec<String> = Vec::new();
-    for run in runs.iter().filter(|run| !run.remarks.is_empty()) {
-        let text = joined(&run.remarks);
+    for remarks in runs.filter(|remarks| !remarks.is_empty()) {
+        let text = joined(remarks);
         if !texts.contains(&text) {
             texts.push(text);
         }
@@ -90,16 +88,12 @@ mod tests {
 
     #[test]
     fn a_row_has_each_remark_once() {
-        let run = |remarks: &[Remark]| Figures {
-            remarks: remarks.to_vec(),
-            ..Figures::default()
-        };
-        let (none, one) = (run(&[]), run(&[Remark::Saturated]));
-        let lost = run(&[Remark::Lost { datagrams: 1 }]);
+        let (none, one) = (&[][..], &[Remark::Saturated][..]);
+        let lost = &[Remark::Lost { datagrams: 1 }][..];
         assert_eq!(
-            of_row(&[&one, &none, &lost, &one]),
+            of_row([one, none, lost, one].into_iter()),
             "load generator saturated; 1 datagram lost"
         );
-        assert_eq!(of_row(&[&none]), "");
+        assert_eq!(of_row([none].into_iter()), "");
     }
 }

@@ -243,7 +243,11 @@ fn line<'a>(
     let cells = columns.iter().zip(best);
     let cells = cells.map(|(cells, best)| cell(cells, &runs, *best));
     let content = Ok(cells.collect());
-    ServerLine { server, content, remark: remark::of_row(&runs) }
+    ServerLine {
+        server,
+        content,
+        remark: remark::of_row(runs.iter().map(|run| &*run.remarks)),
+    }
 }
 
 fn cell(

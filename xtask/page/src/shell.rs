@@ -4,7 +4,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use crate::charts::COLOURS;
 use crate::charts::STYLE as CHARTS;
-use crate::traced;
+use crate::figure;
 
 /// Of everything but drawings.
 const STYLE: &str = include_str!("style.css");
@@ -28,7 +28,7 @@ pub fn whole(title: &str, policy: &str, main: &Markup) -> String {
                     (PreEscaped(COLOURS))
                     (PreEscaped(CHARTS))
                     (PreEscaped(STYLE))
-                    (PreEscaped(traced::SECTION_STYLE))
+                    (PreEscaped(figure::svg::STYLE))
                 }
             }
             body { main { (main) } }

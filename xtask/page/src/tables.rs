@@ -185,7 +185,9 @@ fn row(
                     @for (column, best) in COLUMNS.iter().zip(best) {
                         (cell(column, &runs, best.as_ref()))
                     }
-                    td .why { (remark::of_row(&runs)) }
+                    td .why {
+                        (remark::of_row(runs.iter().map(|run| &*run.remarks)))
+                    }
             }
         }
     }

@@ -10,9 +10,6 @@ use crate::{calls, figure};
 /// As on the comparison's page.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 
-/// The style that a page with the section needs besides the comparison's.
-pub const SECTION_STYLE: &str = figure::svg::STYLE;
-
 /// The page, complete.
 pub fn render(survey: &Survey) -> String {
     let main = html! {

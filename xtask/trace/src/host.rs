@@ -44,8 +44,8 @@ enum Process {
 }
 
 impl Host {
-    /// Starts it, and waits until it listens. Fails with [`Unsupported`] where the
-    /// server says that this kernel can't run it.
+    /// Starts it, and waits until it listens. Fails with [`Unsupported`] where
+    /// the server says that this kernel can't run it.
     pub fn start(
         program: &Path,
         arguments: &[String],
