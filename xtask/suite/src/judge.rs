@@ -76,11 +76,11 @@ impl Redis {
         UnixStream::connect(self.folder.join("socket"))
     }
 
-    /// Returns all that Redis says to a client that sends `stream` and then
-    /// ends.
+    /// Returns all that Redis says to a client that sends a short stream in one
+    /// piece and then ends.
     pub fn answer(&self, stream: &[u8]) -> Result<Vec<u8>> {
-        let connection = self.connect().context("connecting to Redis")?;
-        converse(connection, stream, |c| c.shutdown(Shutdown::Write))
+        ensure!(stream.len() < 16_384, "a stream that one read cannot take");
+        self.answer_pieces(&[stream])
             .with_context(|| format!("asking Redis {}", show(stream)))
     }
 
@@ -89,16 +89,19 @@ impl Redis {
     pub fn answer_pieces(&self, pieces: &[&[u8]]) -> Result<Vec<u8>> {
         let mut connection = self.connect().context("connecting to Redis")?;
         for piece in pieces {
+            process::poll_until("Redis to read", PATIENCE, || {
+                Ok(outstanding(&connection)? == 0)
+            })?;
             match connection.write_all(piece) {
                 // Redis has closed the connection; its replies are queued.
                 Err(error) if is_closed(&error) => break,
                 result => result?,
             }
-            process::poll_until("Redis to read", PATIENCE, || {
-                Ok(outstanding(&connection)? == 0)
-            })?;
         }
-        end_sending(&connection, |c| c.shutdown(Shutdown::Write))?;
+        match connection.shutdown(Shutdown::Write) {
+            Err(error) if is_closed(&error) => {}
+            result => result?,
+        }
         let mut replies = Vec::new();
         match connection.read_to_end(&mut replies) {
             // Redis closes with input unread, after a protocol error.
@@ -112,33 +115,6 @@ impl Redis {
 impl Drop for Redis {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.folder);
-    }
-}
-
-/// Sends a short stream in one piece, says that it was all, and reads to the
-/// end.
-pub fn converse<S: Read + Write>(
-    mut connection: S,
-    stream: &[u8],
-    half_close: impl Fn(&S) -> std::io::Result<()>,
-) -> Result<Vec<u8>> {
-    ensure!(stream.len() < 16_384, "a stream that one read cannot take");
-    connection.write_all(stream)?;
-    end_sending(&connection, half_close)?;
-    let mut replies = Vec::new();
-    connection.read_to_end(&mut replies)?;
-    Ok(replies)
-}
-
-/// Says that nothing more will be sent.
-fn end_sending<S>(
-    connection: &S,
-    half_close: impl Fn(&S) -> std::io::Result<()>,
-) -> std::io::Result<()> {
-    match half_close(connection) {
-        // Whoever was quicker to close has said all the same.
-        Err(error) if is_closed(&error) => Ok(()),
-        result => result,
     }
 }
 

@@ -1,13 +1,12 @@
 //! Clients that nobody here wrote, and a Redis that judges every byte.
 
 use std::io::Write;
-use std::net::{Shutdown, TcpStream};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use lab::process::{end_group, poll_until, which};
-use lab::server::{pid, tie};
+use lab::process::{end_group, which};
+use lab::server::{ends_within, pid, tie};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
@@ -17,7 +16,7 @@ use super::rows::rows;
 use super::streams;
 use crate::bytes::{difference, request, show};
 use crate::case::{Case, Trial};
-use crate::judge::{Redis, converse};
+use crate::judge::Redis;
 use crate::reply::Info;
 use crate::server::Server;
 use crate::skip::skip;
@@ -74,14 +73,9 @@ fn run(
     let input = input.to_owned();
     // On a thread: it may not be read before the replies are.
     std::thread::spawn(move || stdin.write_all(&input));
-    let output = std::thread::spawn(move || child.wait_with_output());
-    poll_until(&format!("{name} to end"), HALF_A_MINUTE, || {
-        Ok(output.is_finished())
-    })?;
-    let output = match output.join() {
-        Ok(output) => output.with_context(|| format!("running {name}"))?,
-        Err(_) => anyhow::bail!("it panicked"),
-    };
+    // It says less than its pipes hold.
+    ensure!(ends_within(pid(&child), HALF_A_MINUTE), "{name} does not end");
+    let output = child.wait_with_output().context("reading its output")?;
     let (stdout, stderr) = (show(&output.stdout), show(&output.stderr));
     ensure!(
         output.status.success() && output.stderr.is_empty(),
@@ -193,7 +187,8 @@ fn judged_table(trial: &Trial) -> Result<()> {
             row.name,
             difference(&right, &expected)
         );
-        compare(&right, &server, &stream).context(row.name)?;
+        hears(&server, &[&stream], &right)
+            .with_context(|| format!("Redis differs: {}", row.name))?;
     }
     Ok(())
 }
@@ -230,23 +225,13 @@ fn judged_streams(
     for number in 0..STREAMS {
         let stream = generate(&mut random);
         let right = redis.answer(&stream)?;
-        compare(&right, &server, &stream).with_context(|| {
+        hears(&server, &[&stream], &right).with_context(|| {
             format!(
-                "stream {number} of --seed {}: \"{}\"",
+                "Redis differs: stream {number} of --seed {}: \"{}\"",
                 trial.surroundings.seed,
                 stream.escape_ascii()
             )
         })?;
     }
-    Ok(())
-}
-
-/// Checks that the server's answer to `stream` is `right`.
-fn compare(right: &[u8], server: &Server, stream: &[u8]) -> Result<()> {
-    let connection = TcpStream::connect(server.tcp()?)?;
-    connection.set_read_timeout(Some(crate::PATIENCE))?;
-    let half_close = |c: &TcpStream| c.shutdown(Shutdown::Write);
-    let seen = converse(connection, stream, half_close)?;
-    ensure!(seen == right, "Redis differs: {}", difference(right, &seen));
     Ok(())
 }
