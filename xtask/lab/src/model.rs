@@ -118,13 +118,10 @@ pub struct Workspace {
     pub models: Vec<Model>,
 }
 
-/// There is no model, or no variant, of this name.
+/// The command line asks for what there is not: a model or variant that
+/// nobody knows, or a transport that it does not serve.
 #[derive(Debug)]
-pub struct Unknown {
-    name: String,
-    /// A line for each that there is.
-    known: String,
-}
+pub struct NotFound(String);
 
 impl Workspace {
     /// Reads the manifests. Fails on declarations that do not parse or
@@ -148,7 +145,7 @@ impl Workspace {
         })
     }
 
-    /// The model that `name` names. Fails with [`Unknown`].
+    /// The model that `name` names. Fails with [`NotFound`].
     pub fn model(&self, name: &str) -> Result<&Model> {
         let mut models = self.models.iter();
         models
@@ -157,7 +154,7 @@ impl Workspace {
     }
 
     /// The model and variant that `model` or `model/variant` names; a model
-    /// alone means its first variant. Fails with [`Unknown`].
+    /// alone means its first variant. Fails with [`NotFound`].
     pub fn variant(&self, title: &str) -> Result<(&Model, &Variant)> {
         let mut variants = self.variants();
         variants
@@ -166,7 +163,7 @@ impl Workspace {
     }
 
     /// All that the names choose, in reading order; a model alone means all
-    /// its variants, and no name means everything. Fails with [`Unknown`].
+    /// its variants, and no name means everything. Fails with [`NotFound`].
     pub fn select(&self, names: &[String]) -> Result<Vec<(&Model, &Variant)>> {
         for name in names {
             self.variant(name)?;
@@ -178,29 +175,42 @@ impl Workspace {
         Ok(self.variants().filter(chosen).collect())
     }
 
-    fn unknown(&self, name: &str) -> Unknown {
-        let (name, mut known) = (name.to_owned(), String::new());
+    /// The variant that `title` names, which has to serve the transport. Fails
+    /// with [`NotFound`].
+    pub fn serving(
+        &self,
+        title: &str,
+        transport: Transport,
+    ) -> Result<(&Model, &Variant)> {
+        let (model, variant) = self.variant(title)?;
+        match model.unserved(variant, transport) {
+            Some(why) => Err(NotFound(why).into()),
+            None => Ok((model, variant)),
+        }
+    }
+
+    fn unknown(&self, name: &str) -> NotFound {
+        let mut text = format!("no model is called {name}\n\nThe models:");
         let titles = || self.variants().map(|(m, v)| (m.title(v), &m.summary));
         let width = titles().map(|(title, _)| title.len()).max().unwrap_or(0);
         for (title, summary) in titles() {
-            let _ = write!(known, "\n  {title:width$}  {summary}");
+            let _ = write!(text, "\n  {title:width$}  {summary}");
         }
-        Unknown { name, known }
+        NotFound(text)
     }
 }
 
-impl fmt::Display for Unknown {
+impl fmt::Display for NotFound {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, known } = self;
-        write!(f, "no model is called {name}\n\nThe models:{known}")
+        f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Unknown {}
+impl std::error::Error for NotFound {}
 
 impl Model {
     /// Why a variant does not serve a transport; None where it does.
-    pub fn unserved(
+    fn unserved(
         &self,
         variant: &Variant,
         transport: Transport,
@@ -578,7 +588,7 @@ mod tests {
         assert_eq!(chosen(&["multiplexing-epoll"]).unwrap().len(), 3);
         for unknown in ["epoll", "multiplexing-epoll/egde", "blocking/"] {
             let error = chosen(&[unknown]).unwrap_err();
-            assert!(error.is::<Unknown>(), "{error}");
+            assert!(error.is::<NotFound>(), "{error}");
             let error = error.to_string();
             assert!(error.contains(&format!("called {unknown}\n")), "{error}");
             assert!(error.contains("\n  multiplexing-epoll/edge "), "{error}");
@@ -590,5 +600,15 @@ mod tests {
         let workspace = Workspace::load().unwrap();
         let first = &workspace.members[0];
         assert_eq!(first.file_name(), Some("common"));
+    }
+
+    #[test]
+    fn a_transport_that_is_not_served_is_not_found() {
+        let workspace = Workspace::load().unwrap();
+        let title = "async-io/posix-aio";
+        workspace.serving(title, Transport::Tcp).unwrap();
+        let error = workspace.serving(title, Transport::Udp).unwrap_err();
+        assert!(error.is::<NotFound>(), "{error}");
+        assert!(error.to_string().contains("aio_read(3)"), "{error}");
     }
 }

@@ -8,7 +8,7 @@ use anyhow::{Error, Result};
 use clap::{Parser, Subcommand};
 
 use crate::Unsupported;
-use crate::model::Unknown;
+use crate::model::NotFound;
 
 /// Builds, runs, checks and compares the models.
 #[derive(Debug, Parser)]
@@ -46,17 +46,20 @@ fn with_help_flag(mut arguments: Vec<OsString>) -> Vec<OsString> {
 const WRONG_COMMAND_LINE: u8 = 2;
 
 fn code(error: &Error) -> u8 {
-    match () {
-        () if error.is::<Unsupported>() => Unsupported::CODE,
-        () if error.is::<Unknown>() => WRONG_COMMAND_LINE,
-        () => 1,
+    if error.is::<Unsupported>() {
+        Unsupported::CODE
+    } else if error.is::<NotFound>() {
+        WRONG_COMMAND_LINE
+    } else {
+        1
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use anyhow::{Context, anyhow};
+
+    use super::*;
 
     #[test]
     fn help_as_a_command_is_the_flag() {

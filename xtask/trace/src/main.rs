@@ -43,12 +43,8 @@ pub struct Flags {
 /// kernel can't run the model.
 pub fn run(flags: &Flags) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
-    let (model, variant) = workspace.variant(&flags.title)?;
     let transport = if flags.udp { Transport::Udp } else { Transport::Tcp };
-    if let Some(why) = model.unserved(variant, transport) {
-        eprintln!("error: {why}");
-        return Ok(ExitCode::from(2));
-    }
+    let (model, variant) = workspace.serving(&flags.title, transport)?;
     build::release(&workspace, std::slice::from_ref(model))?;
     show(&workspace, model, variant, transport, flags)?;
     Ok(ExitCode::SUCCESS)

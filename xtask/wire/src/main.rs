@@ -75,12 +75,8 @@ pub struct Flags {
 /// can't run; with 2 where there is no such model.
 pub fn run(flags: &Flags) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
-    let (model, variant) = workspace.variant(&flags.title)?;
     let script = flags.script();
-    if let Some(why) = model.unserved(variant, script.transport) {
-        eprintln!("error: {why}");
-        return Ok(ExitCode::from(2));
-    }
+    let (model, variant) = workspace.serving(&flags.title, script.transport)?;
     show(&workspace, (model, variant), script, flags)?;
     Ok(ExitCode::SUCCESS)
 }
