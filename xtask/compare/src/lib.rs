@@ -50,7 +50,7 @@ pub struct Flags {
     /// beforehand how long that takes.
     #[arg(long, conflicts_with = "check")]
     full: bool,
-    /// Check what is promised of multiplexing-epoll's and async-io's speed,
+    /// Check the speed of the models that promise to be near the bare loop,
     /// against the yardsticks.
     #[arg(long, conflicts_with_all = ["model", "workload"])]
     check: bool,
@@ -106,6 +106,7 @@ pub struct Comparison {
     processors: Processors,
     carried_out: Result<()>,
     is_check: bool,
+    no_trace: bool,
     _alone: Flock<File>,
 }
 
@@ -131,18 +132,17 @@ pub fn measure(flags: &Flags) -> Result<Comparison> {
         processors,
         carried_out,
         is_check: flags.check,
+        no_trace: flags.no_trace,
         _alone: alone,
     })
 }
 
 impl Comparison {
-    /// Whether the models should be traced as well: everything was measured,
-    /// and nobody said no.
-    pub fn wants_traces(&self, flags: &Flags) -> bool {
-        self.carried_out.is_ok()
-            && self.results.missing == 0
-            && !flags.check
-            && !flags.no_trace
+    /// Whether the models are traced as well: everything was measured, and the
+    /// flags allow it.
+    pub fn is_traced(&self) -> bool {
+        let is_whole = self.carried_out.is_ok() && self.results.missing == 0;
+        is_whole && !self.is_check && !self.no_trace
     }
 
     /// The models that took part.

@@ -258,9 +258,10 @@ fn minutes(time: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
+    use lab::model::Workspace;
+
     use super::super::{contender, workload};
     use super::*;
-    use lab::model::Workspace;
 
     fn plan(models: &[&str], runs: usize) -> Plan {
         let workspace = Workspace::load().unwrap();

@@ -342,15 +342,17 @@ impl Observation {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::workload;
-    use load::Count;
-    use load::request::Request;
     use std::io::{Read, Write};
     use std::net::TcpListener;
     use std::os::unix::process::ExitStatusExt;
     use std::process::ExitStatus;
     use std::thread;
+
+    use load::Count;
+    use load::request::Request;
+
+    use super::*;
+    use crate::workload;
 
     #[test]
     fn what_went_wrong_is_told_from_what_can_not_be() {

@@ -128,11 +128,12 @@ fn queued() -> Result<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::io::Read;
     use std::os::unix::process::CommandExt;
     use std::process::{Command, Stdio};
     use std::time::Instant;
+
+    use super::*;
 
     #[test]
     fn turns_add_up_and_what_lies_between_them_does_not() {

@@ -79,9 +79,10 @@ fn short(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use console::strip_ansi_codes;
+
     use super::*;
     use crate::figure::sample;
-    use console::strip_ansi_codes;
 
     #[test]
     fn calls_have_a_line_of_their_own_where_there_is_no_room() {

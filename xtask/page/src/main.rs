@@ -1,6 +1,5 @@
 //! The subcommands of `cargo xtask` that make a page: `compare` and `figure`.
 
-mod all;
 mod calls;
 mod chart;
 mod charts;
@@ -11,6 +10,7 @@ mod figures;
 mod shell;
 mod survey;
 mod tables;
+mod trace_all;
 mod traced;
 
 use std::process::ExitCode;
@@ -20,20 +20,20 @@ use clap::Subcommand;
 use compare::{CHART, PAGE};
 use lab::{program, screen};
 
-use all::Extent;
+use trace_all::Extent;
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Put the same load on every model and show what each makes of it.
     Compare(compare::Flags),
     /// Trace all models: how each waits, and system calls per request.
-    Figure(all::Flags),
+    Figure(trace_all::Flags),
 }
 
 fn main() -> ExitCode {
     program::main(|command| match command {
         Command::Compare(flags) => compare_models(&flags),
-        Command::Figure(flags) => all::run(&flags),
+        Command::Figure(flags) => trace_all::run(&flags),
     })
 }
 
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
 fn compare_models(flags: &compare::Flags) -> Result<ExitCode> {
     let comparison = compare::measure(flags)?;
     let traces = comparison
-        .wants_traces(flags)
+        .is_traced()
         .then(|| trace(&comparison).map_err(|error| format!("{error:#}")));
     let results = &comparison.results;
     let page = comparison::render(results, traces.as_ref());
@@ -58,5 +58,9 @@ fn compare_models(flags: &compare::Flags) -> Result<ExitCode> {
 /// Looks at what the models call, after everything is measured.
 fn trace(comparison: &compare::Comparison) -> Result<survey::Survey> {
     comparison.leave_processor()?;
-    all::survey(&comparison.workspace, &comparison.models(), Extent::brief())
+    trace_all::survey(
+        &comparison.workspace,
+        &comparison.models(),
+        Extent::brief(),
+    )
 }
