@@ -338,8 +338,9 @@ pub fn pid(child: &Child) -> Pid {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::io::Write;
+
+    use super::*;
 
     #[test]
     fn ready_lines_parse() {

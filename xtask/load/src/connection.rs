@@ -154,10 +154,11 @@ fn hear(mut stream: &TcpStream, script: &Script) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::request::Request;
     use std::net::TcpListener;
     use std::thread;
+
+    use super::*;
+    use crate::request::Request;
 
     #[test]
     fn more_connections_than_ports_have_more_addresses() {

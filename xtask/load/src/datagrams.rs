@@ -97,9 +97,10 @@ impl<'a> Datagrams<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use super::*;
     use crate::request::Request;
-    use std::thread;
 
     /// Somebody who answers all datagrams but one.
     fn swallows_one() -> SocketAddr {

@@ -115,12 +115,13 @@ fn answered(
 
 #[cfg(test)]
 mod tests {
-    use super::super::closed::Closed;
-    use super::*;
-    use crate::request::Request;
     use std::io::{Read, Write};
     use std::net::TcpListener;
     use std::thread;
+
+    use super::super::closed::Closed;
+    use super::*;
+    use crate::request::Request;
 
     const STALL: Duration = Duration::from_millis(200);
 

@@ -89,11 +89,12 @@ impl<'a> Wire<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::request::Request;
     use std::io::{Read, Write};
     use std::net::{Shutdown, TcpListener};
     use std::thread;
+
+    use super::*;
+    use crate::request::Request;
 
     /// Connections to somebody who does as told with each of them.
     fn connect(

@@ -111,8 +111,9 @@ fn ceilings(entries: &[Entry<'_>]) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use lab::model::{Variant, Workspace};
+
+    use super::*;
 
     /// The list of three variants, the first with a ceiling that is the
     /// machine's.

@@ -74,8 +74,9 @@ pub fn with_table(text: &str, table: &str) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use lab::model::Workspace;
+
+    use super::*;
 
     const README: &str =
         "# Title\n\n<!-- models -->\nold\n<!-- /models -->\nend\n";

@@ -48,9 +48,10 @@ impl Tally {
 
 #[cfg(test)]
 mod tests {
+    use nix::unistd::Pid;
+
     use super::*;
     use crate::counter::Counter;
-    use nix::unistd::Pid;
 
     /// Thread, call, result; none where it has not returned.
     type Made = (i32, &'static str, Option<i64>);

@@ -154,10 +154,12 @@ fn check(reply: &[u8]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
+    use lab::Unsupported;
+
     use super::*;
     use crate::tape::is_forbidden;
-    use lab::Unsupported;
-    use std::net::TcpListener;
 
     /// The scene with a shell script as the server, and what went wrong. None
     /// where tracing is forbidden.

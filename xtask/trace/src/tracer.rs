@@ -311,15 +311,17 @@ fn next_stop() -> Result<Option<(Pid, i32)>> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{HashMap, HashSet};
+    use std::process::Stdio;
+    use std::time::Instant;
+
+    use lab::process;
+    use lab::server::tie;
+
     use super::*;
     use crate::event::EventKind;
     use crate::stops::EVENTS;
     use crate::tape::is_forbidden;
-    use lab::process;
-    use lab::server::tie;
-    use std::collections::{HashMap, HashSet};
-    use std::process::Stdio;
-    use std::time::Instant;
 
     /// Names the part that this test program plays as a child: it is
     /// the command that the other tests trace.
