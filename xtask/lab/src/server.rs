@@ -5,7 +5,7 @@
 //! [`ended_early`].
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::prctl;
 use nix::sys::signal::{self, SigSet, Signal};
@@ -78,14 +79,22 @@ impl Ready {
     }
 }
 
-/// The standard error of a server, kept in memory.
+/// The standard error of a server, kept in memory up to [`ERRORS`] bytes. What
+/// it writes beyond that is refused (EPERM).
 #[derive(Clone, Debug)]
 pub struct Errors(Arc<File>);
 
+/// A model writes a line a second at most: this is hours of it.
+const ERRORS: u64 = 1024 * 1024;
+
 impl Errors {
     pub fn new() -> Result<Self> {
-        let file = memfd_create(c"stderr", MFdFlags::MFD_CLOEXEC);
-        let file: File = file.context("memfd_create")?.into();
+        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+        let file = memfd_create(c"stderr", flags).context("memfd_create")?;
+        let file = File::from(file);
+        file.set_len(ERRORS).context("the length of a memfd")?;
+        let bound = SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK;
+        fcntl(&file, FcntlArg::F_ADD_SEALS(bound)).context("F_ADD_SEALS")?;
         Ok(Self(Arc::new(file)))
     }
 
@@ -94,10 +103,11 @@ impl Errors {
         Ok(self.0.try_clone().context("the server's stderr")?.into())
     }
 
-    /// All that the server has written. It may still be writing: its offset in
-    /// the file is ours too, and must stay where it is.
+    /// All that the server has written. The descriptors of the server and this
+    /// one share an offset, which stands behind its last byte and must stay
+    /// there.
     pub fn text(&self) -> String {
-        let length = self.0.metadata().map_or(0, |file| file.len());
+        let length = (&*self.0).stream_position().unwrap_or(0);
         let mut text = vec![0; length as usize];
         let read = self.0.read_at(&mut text, 0).unwrap_or(0);
         String::from_utf8_lossy(&text[..read]).into_owned()
@@ -350,6 +360,23 @@ mod tests {
         assert_eq!(ready.udp, Some("[::1]:2".parse().unwrap()));
         let ready: Ready = "ready udp=127.0.0.1:9\n".parse().unwrap();
         assert_eq!(ready.tcp, None);
+    }
+
+    #[test]
+    fn a_server_that_raves_is_bounded() {
+        let errors = Errors::new().unwrap();
+        assert_eq!(errors.text(), "");
+        let script = "echo error: first >&2; yes 2>/dev/null | head -c 3000000 \
+                      >&2; :";
+        let arguments = ["-c", script].map(str::to_owned);
+        let shell = Path::new("/bin/sh");
+        let mut command = command(shell, &arguments, &errors).unwrap();
+        assert!(command.status().unwrap().success());
+        let text = errors.text();
+        assert!(text.starts_with("error: first\ny\n"));
+        assert!(text.len() as u64 <= ERRORS, "{}", text.len());
+        assert!(text.len() as u64 > ERRORS / 2, "{}", text.len());
+        assert_eq!(errors.last_line().as_deref(), Some("y"));
     }
 
     #[test]
