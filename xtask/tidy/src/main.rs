@@ -9,6 +9,7 @@ mod code;
 mod definitions;
 mod links;
 mod manifest;
+mod orphans;
 mod readme;
 mod same;
 mod text;
@@ -221,6 +222,7 @@ fn members(workspace: &Workspace, sources: &[Source]) -> Result<Vec<Problem>> {
         let model = workspace.models.iter().find(|m| m.folder == *folder);
         let folder = relative(workspace, folder);
         problems.extend(circles::check(folder, sources));
+        problems.extend(orphans::check(folder, sources));
         for source in sources.iter().filter(|source| source.is_in(folder)) {
             if source.path == folder.join("Cargo.toml") {
                 problems.extend(manifest::check(source, model)?);
