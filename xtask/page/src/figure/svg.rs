@@ -34,6 +34,14 @@ const LETTER: f64 = 6.1;
 /// Columns of a panel on the page, and of a line in a file.
 const PANEL: usize = 2;
 const FILE: usize = 5;
+
+/// A panel with fewer columns is as wide, so that all have one scale.
+const PANEL_WIDTH: usize = width(PANEL);
+
+const fn width(columns: usize) -> usize {
+    columns * COLUMN + 2 * SIDE
+}
+
 /// Around the drawing in a file; above, for its title.
 const MARGIN: usize = 14;
 const HEADLINE: usize = 44;
@@ -55,10 +63,10 @@ pub fn panels(columns: &[Column]) -> Markup {
         }
         div .panels {
             @for (place, line) in columns.chunks(PANEL).enumerate() {
-                @let (drawing, width, height) = block(line, &heights);
+                @let (drawing, _, height) = block(line, &heights);
                 @let id = format!("waits-{place}");
                 figure {
-                    svg .waits viewBox={ "0 0 " (width) " " (height) }
+                    svg .waits viewBox={ "0 0 " (PANEL_WIDTH) " " (height) }
                         role="img"
                         aria-labelledby={ (id) "-title " (id) "-text" }
                     {
@@ -129,7 +137,7 @@ fn block(
     columns: &[Column],
     heights: &[usize; BANDS],
 ) -> (Markup, usize, usize) {
-    let width = columns.len() * COLUMN + 2 * SIDE;
+    let width = width(columns.len());
     let tops: [usize; BANDS] = std::array::from_fn(|band| {
         let above: usize = heights[..band].iter().sum();
         TOP + above * ROW + band * RULE

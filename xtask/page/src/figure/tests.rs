@@ -66,6 +66,19 @@ fn lines_are_about_equally_long() {
 }
 
 #[test]
+fn all_panels_have_one_scale() {
+    let columns = sample::columns();
+    assert_eq!(columns.len() % 2, 1);
+    let panels = svg::panels(&columns).into_string();
+    // The legend has drawings too.
+    let (_, panels) = panels.split_once("class=\"panels\"").unwrap();
+    let boxes = panels.split("viewBox=\"0 0 ").skip(1);
+    let widths: Vec<_> = boxes.map(|it| it.split(' ').next()).collect();
+    assert_eq!(widths.len(), columns.len().div_ceil(2));
+    assert!(widths.iter().all(|it| *it == widths[0]), "{widths:?}");
+}
+
+#[test]
 fn all_columns_reach_the_same_lines() {
     let columns = sample::columns();
     let heights = heights(&columns);
