@@ -79,7 +79,7 @@ impl Ready {
     }
 }
 
-/// The standard error of a server, kept in memory up to [`ERRORS`] bytes. What
+/// The standard error of a server, kept in memory up to 1 MiB. What
 /// it writes beyond that is refused (EPERM).
 #[derive(Clone, Debug)]
 pub struct Errors(Arc<File>);
