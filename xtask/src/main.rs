@@ -1,8 +1,7 @@
 //! `cargo xtask`: builds, runs, checks and compares the models.
 //!
-//! The subcommands of a first visit are compiled into this program. The other
-//! subcommands are programs of their own, which cargo builds when they are
-//! asked for.
+//! The subcommands that a new user needs first are compiled into this program.
+//! The others are programs of their own, which cargo builds on first use.
 
 mod diff;
 mod list;
@@ -18,15 +17,15 @@ use programs::Arguments;
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Put the same load on every model and show what each makes of it.
+    /// Put the same load on each model, and compare rate, latency and cost.
     #[command(disable_help_flag = true)]
     Compare(Arguments),
-    /// Show two models side by side, what they share folded away.
+    /// Show two models side by side, with equal parts folded.
     Diff(diff::Flags),
     /// Trace all models: how each waits, and system calls per request.
     #[command(disable_help_flag = true)]
     Figure(Arguments),
-    /// List the models, their variants and what each can do here.
+    /// List the models and their variants, and try each on this machine.
     List(list::Flags),
     /// Build one model and run it.
     Run(run::Flags),

@@ -1,5 +1,5 @@
-//! The subcommands that are programs of their own: cargo builds what is not
-//! up to date, and runs it in this program's place.
+//! The subcommands that are programs of their own: this program replaces itself
+//! by cargo, which builds and runs them.
 
 use std::env;
 use std::ffi::OsString;
@@ -15,8 +15,9 @@ pub struct Arguments {
     all: Vec<OsString>,
 }
 
-/// Becomes `cargo run`, which becomes the program: signals reach it, and its
-/// exit code is ours. Returns only where cargo can't be started.
+/// Replaces this process by `cargo run`, which replaces itself by the program,
+/// so that signals reach it and its exit code is ours. Returns only if cargo
+/// can't be started.
 pub fn start(
     part: &str,
     subcommand: &str,

@@ -1,5 +1,5 @@
-//! `cargo xtask run`: builds one model, says how to talk to it, runs it until
-//! it is stopped.
+//! `cargo xtask run`: builds one model, shows how to talk to it, and runs it
+//! until a signal stops it.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 /// Flags of `cargo xtask run`.
 #[derive(Debug, clap::Args)]
 pub struct Flags {
-    /// Which model, and which variant of it unless the first.
+    /// The model, and the variant if it isn't the first.
     #[arg(value_name = "MODEL[/VARIANT]")]
     title: String,
     /// Passed on to the model: `--tcp 127.0.0.1:0`, or `-- --help` for its
@@ -25,8 +25,8 @@ pub struct Flags {
     args: Vec<String>,
 }
 
-/// Ends with the model's own exit code; 128 and the signal's number if a
-/// signal ended it, as shells say it.
+/// Returns the model's own exit code, or as shells do 128 plus the number of
+/// the signal that ended it.
 pub fn run(flags: &Flags) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
     let (model, variant) = workspace.variant(&flags.title)?;
@@ -47,21 +47,21 @@ pub fn run(flags: &Flags) -> Result<ExitCode> {
     Ok(exit_code(status))
 }
 
-/// Copies the model's output, with the advice behind its ready line.
+/// Copies the model's output, with advice after its ready line.
 fn pass_output(child: &mut Child, title: &str) -> Result<()> {
-    let stdout = child.stdout.take().context("the model has no output")?;
-    let (line, mut rest) = server::first_line(stdout)?;
+    let mut output = child.stdout.take().context("the model has no output")?;
+    let line = server::line_in_time(&mut output, server::PATIENCE)?;
     let mut stdout = io::stdout();
     stdout.write_all(line.as_bytes())?;
     stdout.flush()?;
     if let Ok(ready) = line.parse::<Ready>() {
         eprint!("{}", advice(title, &ready));
     }
-    io::copy(&mut rest, &mut stdout)?;
+    io::copy(&mut output, &mut stdout)?;
     Ok(())
 }
 
-/// How to talk to a server, in lines to copy.
+/// Commands to copy that talk to the server.
 fn advice(title: &str, ready: &Ready) -> String {
     let mut text = format!("\n{title} is running. Talk to it from another ");
     text += "terminal:\n\n";
@@ -79,7 +79,7 @@ fn advice(title: &str, ready: &Ready) -> String {
     text
 }
 
-/// The address to connect to: a wildcard is reached through the loopback.
+/// The address to connect to: the loopback address for a wildcard.
 fn reachable(address: SocketAddr) -> (String, u16) {
     let host = match address {
         SocketAddr::V4(v4) if v4.ip().is_unspecified() => "127.0.0.1".into(),
@@ -89,8 +89,8 @@ fn reachable(address: SocketAddr) -> (String, u16) {
     (host, address.port())
 }
 
-/// Signals that would end us go to the model, which decides how to end. The
-/// hang-up of a terminal means "stop" too.
+/// The signals that are passed on to the model. SIGHUP, when a terminal closes,
+/// asks it to stop too.
 const STOPPING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 
 /// Blocks the stop signals, so that none is lost before the model has started

@@ -1,4 +1,4 @@
-//! Builds models with cargo and says where the binaries are.
+//! Builds the models with cargo, and finds their binaries.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -12,12 +12,12 @@ pub fn release(workspace: &Workspace, models: &[Model]) -> Result<()> {
     programs(workspace, models.iter().map(|model| model.name.as_str()))
 }
 
-/// Builds the release binaries with these names; cargo's own progress and
+/// Builds the release binaries with these names. Cargo's own progress and
 /// errors go to standard error.
 ///
-/// The whole workspace is named although only some binaries are wanted: cargo
-/// unites the features of a dependency over the packages that are named, so
-/// each selection of models would build its own nix and its own common.
+/// The command names the whole workspace although only some binaries are
+/// needed: cargo unifies the features of a dependency over the named packages,
+/// so each selection of models would build its own nix and its own common.
 pub fn programs<'a>(
     workspace: &Workspace,
     names: impl IntoIterator<Item = &'a str>,
@@ -38,12 +38,12 @@ pub fn programs<'a>(
     Ok(())
 }
 
-/// Where cargo puts a model's release binary.
+/// The path of a model's release binary.
 pub fn binary(workspace: &Workspace, model: &Model) -> PathBuf {
     program(workspace, &model.name)
 }
 
-/// Where cargo puts the release binary with this name.
+/// The path of the release binary with this name.
 pub fn program(workspace: &Workspace, name: &str) -> PathBuf {
     workspace.target.join("release").join(name).into()
 }

@@ -1,5 +1,5 @@
-//! What every part of `cargo xtask` stands on: the registry of models, their
-//! builds and processes, and output for a terminal. Uses no other part.
+//! The base of every other part of `cargo xtask`: the registry of models, their
+//! builds and processes, and output for a terminal.
 
 pub mod build;
 pub mod model;
@@ -16,17 +16,17 @@ pub mod test;
 use std::error::Error;
 use std::fmt;
 
-/// This machine can't do what was asked, and why.
+/// A request that this machine can't fulfil, with the reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unsupported {
-    /// Its kernel can't run the model, which says why.
+    /// The kernel can't run the model. The text is the model's own message.
     Model(String),
-    /// Its rules forbid to trace or to capture packets.
+    /// Its security settings forbid tracing or capturing packets.
     Tool(String),
 }
 
 impl Unsupported {
-    /// The exit code of models, and of `cargo xtask`, that says so.
+    /// The exit code for it, of the models and of `cargo xtask`.
     pub const CODE: u8 = 77;
 }
 

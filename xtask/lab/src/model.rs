@@ -11,7 +11,7 @@ use toml::Table;
 
 use crate::promises::Promises;
 
-/// What a model is filed under, in reading order.
+/// The family of I/O models that a model belongs to, in reading order.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Family {
@@ -45,15 +45,16 @@ pub enum Transport {
 pub struct Variant {
     /// Empty where a model has one way only.
     pub name: String,
-    /// What chooses it on the command line.
+    /// The arguments that select it.
     pub args: Vec<String>,
-    /// Narrower than the model's, if given; then `why` says why.
+    /// Those of the model's transports that it serves, if not all.
     pub transports: Option<Vec<Transport>>,
+    /// The reason why it doesn't serve the others.
     pub why: Option<String>,
     pub promises: Promises,
 }
 
-/// What a model's Cargo.toml says of it.
+/// The table `[package.metadata.model]` of a Cargo.toml.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Declaration {
@@ -66,7 +67,7 @@ struct Declaration {
     promises: Table,
     #[serde(default)]
     variants: Vec<VariantDeclaration>,
-    /// What makes it rest while nobody says anything, if it is busy then.
+    /// See [`Model::rests_with`].
     #[serde(default)]
     rests_with: Vec<String>,
     /// Items kept token for token as in other crates that name them too.
@@ -82,7 +83,7 @@ struct VariantDeclaration {
     args: Vec<String>,
     transports: Option<Vec<Transport>>,
     why: Option<String>,
-    /// In place of the model's, or beside them.
+    /// Added to the model's promises, or in place of them.
     #[serde(default)]
     promises: Table,
 }
@@ -98,8 +99,8 @@ pub struct Model {
     pub transports: Vec<Transport>,
     /// Never empty: a model without variants has one with an empty name.
     pub variants: Vec<Variant>,
-    /// Flags with which it rests while nobody says anything. Empty for those
-    /// that rest anyway, which is all but those that never wait.
+    /// Flags with which a model that never waits uses no processor time while
+    /// its clients are idle. Empty for all other models.
     pub rests_with: Vec<String>,
     pub same: Vec<String>,
     /// The crate's folder.
@@ -118,14 +119,14 @@ pub struct Workspace {
     pub models: Vec<Model>,
 }
 
-/// The command line asks for what there is not: a model or variant that
-/// nobody knows, or a transport that it does not serve.
+/// The command line names an unknown model or variant, or a transport that the
+/// model doesn't serve.
 #[derive(Debug)]
 pub struct NotFound(String);
 
 impl Workspace {
-    /// Reads the manifests. Fails on declarations that do not parse or
-    /// contradict themselves, naming each crate and fault.
+    /// Reads the manifests. The error names each crate and each fault of its
+    /// declaration.
     pub fn load() -> Result<Self> {
         let here = Utf8Path::new(env!("CARGO_MANIFEST_DIR"));
         let root = here.ancestors().nth(2).context("the workspace's folder")?;
@@ -222,7 +223,7 @@ impl Model {
         Some(format!("{} serves no {transport}: {why}", self.title(variant)))
     }
 
-    /// What `variant` serves: the model's transports unless it narrows them.
+    /// The transports that a variant serves.
     pub fn transports_of<'a>(
         &'a self,
         variant: &'a Variant,
@@ -230,12 +231,12 @@ impl Model {
         variant.transports.as_ref().unwrap_or(&self.transports)
     }
 
-    /// Whether a name means this variant: its own, or the model's.
+    /// Whether `name` is the variant's title or the model's name.
     fn is_meant(&self, variant: &Variant, name: &str) -> bool {
         self.name == name || self.title(variant) == name
     }
 
-    /// `model`, or `model/variant` where there are several.
+    /// `model`, or `model/variant` for a model with several variants.
     pub fn title(&self, variant: &Variant) -> String {
         match variant.name.as_str() {
             "" => self.name.clone(),
@@ -502,7 +503,7 @@ mod tests {
         model("name".to_owned(), "name".into(), toml::from_str(text)?)
     }
 
-    /// What the declaration's error says when `from` is replaced.
+    /// The declaration's error with `from` replaced.
     fn fault(from: &str, to: &str) -> String {
         assert!(GOOD.contains(from), "{from:?} is not in the sample");
         let result = parse(&GOOD.replace(from, to));

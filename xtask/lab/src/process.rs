@@ -1,5 +1,5 @@
-//! What the kernel says of processes: who is left, what they cost, when they
-//! end. A server and its children share one process group, led by the server.
+//! Processes as /proc shows them: their state, cost and end. A server and its
+//! children share one process group, led by the server.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -27,7 +27,7 @@ pub struct Process {
     /// the kernel.
     pub user: Duration,
     pub system: Duration,
-    /// The same of children that it has waited for.
+    /// User and system time of the children that it has waited for.
     pub reaped: (Duration, Duration),
     pub threads: usize,
 }
@@ -78,7 +78,7 @@ impl Process {
         }
     }
 
-    /// Whether a signal to the process has been sent and not yet taken.
+    /// Whether a signal to the process is pending.
     pub fn has_pending(&self, signal: Signal) -> Result<bool> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid))?;
         let mask = status
@@ -89,9 +89,9 @@ impl Process {
         Ok(mask & (1 << (signal as i32 - 1)) != 0)
     }
 
-    /// Its share of the memory that is resident, in bytes: a page that a fork
-    /// shares with its parent counts once. Pages of files do not count: how
-    /// large its share of the program is depends on how many run it.
+    /// Its proportional share of resident memory, in bytes: a page that a fork
+    /// shares with its parent counts once. Pages of files don't count, because
+    /// the share of the program depends on how many processes run it.
     fn memory(&self) -> u64 {
         let path = format!("/proc/{}/smaps_rollup", self.pid);
         let Ok(rollup) = fs::read_to_string(path) else { return 0 };
@@ -126,7 +126,7 @@ pub fn allowed_processors(pid: Pid, tid: Pid) -> Result<Vec<usize>> {
     Ok(processors)
 }
 
-/// Processes for people to read.
+/// Describes the processes in one line.
 pub fn list(processes: &[Process]) -> String {
     let processes: Vec<_> = processes.iter().map(Process::to_string).collect();
     processes.join(", ")
@@ -157,13 +157,13 @@ fn ticks(ticks: u64) -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
-/// Whether anything is left of a group; a zombie is.
+/// Whether any process of a group exists, zombies included.
 pub fn group_exists(leader: Pid) -> bool {
     killpg(leader, None::<Signal>) != Err(Errno::ESRCH)
 }
 
-/// Kills a group and reaps what falls to this process of it: its leader, and
-/// those orphans that PR_SET_CHILD_SUBREAPER hands over.
+/// Kills a group and reaps its leader, and those orphans that the kernel makes
+/// children of this process (PR_SET_CHILD_SUBREAPER).
 pub fn end_group(leader: Pid) {
     let deadline = Instant::now() + Duration::from_secs(2);
     while killpg(leader, Signal::SIGKILL).is_ok() && Instant::now() < deadline {
@@ -172,7 +172,7 @@ pub fn end_group(leader: Pid) {
     }
 }
 
-/// Reaps what has ended of a group.
+/// Reaps the zombies of a group.
 pub fn reap_group(leader: Pid) {
     let ended = Pid::from_raw(-leader.as_raw());
     while let Ok(status) = waitpid(ended, Some(WaitPidFlag::WNOHANG)) {
@@ -182,7 +182,7 @@ pub fn reap_group(leader: Pid) {
     }
 }
 
-/// Looks at something that has no event to wait for until it is as wished.
+/// Polls until `look` returns true, for a condition without an event.
 pub fn poll_until(
     awaited: &str,
     patience: Duration,
@@ -190,10 +190,7 @@ pub fn poll_until(
 ) -> Result<()> {
     let deadline = Instant::now() + patience;
     while !look().with_context(|| format!("while waiting for {awaited}"))? {
-        ensure!(
-            Instant::now() < deadline,
-            "waited {patience:?} in vain for {awaited}"
-        );
+        ensure!(Instant::now() < deadline, "no {awaited} within {patience:?}");
         std::thread::sleep(Duration::from_millis(2));
     }
     Ok(())
@@ -208,8 +205,8 @@ pub fn pidfd(pid: Pid) -> Result<OwnedFd> {
         return Err(io::Error::last_os_error()).context("pidfd_open");
     }
     let fd = i32::try_from(fd).context("pidfd_open")?;
-    // SAFETY: the kernel has just given us this descriptor, and nobody else
-    // knows of it.
+    // SAFETY: the kernel has just returned this descriptor, which nothing else
+    // owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -260,7 +257,7 @@ pub fn wait_readable(fd: &impl AsFd, deadline: Instant) -> Result<bool> {
     wait_for(fd, PollFlags::POLLIN, deadline)
 }
 
-/// The same for any event.
+/// Waits until one of the events occurs; false at the deadline.
 pub fn wait_for(
     fd: &impl AsFd,
     events: PollFlags,
@@ -298,8 +295,8 @@ pub fn which(name: &str) -> Option<PathBuf> {
         .find(|program| program.is_file())
 }
 
-/// Thousands of clients at a time need descriptors: takes all there are to be
-/// had without asking anybody.
+/// Raises the limit on open files to the hard limit, for thousands of clients
+/// at a time.
 pub fn raise_descriptor_limit() -> Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)

@@ -1,4 +1,4 @@
-//! How every program of `cargo xtask` begins and ends.
+//! The command line and the exit code of each program of `cargo xtask`.
 
 use std::env;
 use std::ffi::OsString;
@@ -42,7 +42,7 @@ fn with_help_flag(mut arguments: Vec<OsString>) -> Vec<OsString> {
     arguments
 }
 
-/// As clap has it.
+/// Clap's exit code.
 const WRONG_COMMAND_LINE: u8 = 2;
 
 fn code(error: &Error) -> u8 {

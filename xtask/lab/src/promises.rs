@@ -1,58 +1,57 @@
-//! What a model promises, as its manifest declares it. Suite, rules and bounds
-//! hold it to these, and know no model by its name.
+//! A model's promises, as its manifest declares them. The suite, the rules and
+//! the bounds check these, and know no model by its name.
 
 use std::fmt;
 
 use anyhow::{Result, bail, ensure};
 use serde::Deserialize;
 
-/// `[package.metadata.model.promises]`, with what a variant puts in its place.
+/// The table `[package.metadata.model.promises]`, with a variant's changes.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Promises {
     pub answers: Answers,
     pub waits_in: WaitsIn,
-    /// For the calls that wait for readiness, and no others.
+    /// Given for the calls that wait for readiness only.
     pub reports: Option<Reports>,
-    /// The most memory that one more idle client costs, in KiB. For models
-    /// that serve many, and no others.
+    /// The most memory that one more idle client costs, in KiB. Given for
+    /// models that serve many clients only.
     pub idle_kib: Option<f64>,
     pub ceiling: Ceiling,
     /// Whether `compare --check` holds it to the bare loop's processor time.
     pub near_bare_loop: bool,
-    /// Why its calls have no fixed order, if they have none. Otherwise its
+    /// The reason why its calls have no fixed order. Without one, its
     /// transcripts are compared.
     pub unordered: Option<String>,
 }
 
-/// Who answers a client.
+/// The thread or process that answers a client.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answers {
-    /// The one thread that the server consists of.
+    /// The server's only thread.
     OneThread,
-    /// The first thread. Others, which a library keeps, only wait and copy;
-    /// they come with the clients and leave with them.
+    /// The first thread. A library keeps others, which only wait and copy, and
+    /// which start and end with the clients.
     FirstThread,
     /// A process of the client's own.
     OwnProcess,
     /// A thread of the client's own.
     OwnThread,
-    /// One of several threads that are there from the start: this time this
-    /// one, next time another.
+    /// Any of several threads, which exist from the start.
     AnyThread,
-    /// One of several event loops with a thread each, always the same.
+    /// One of several event loops, always the same for a client.
     OneLoop,
 }
 
-/// The call in which the thread that answers sleeps until there is something
-/// to do.
+/// The call in which the answering thread sleeps until there is something to
+/// do.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitsIn {
     /// The call that receives.
     Receive,
-    /// None: it asks every socket in turn.
+    /// No call: it tries to receive from each socket in turn.
     Nothing,
     Select,
     Poll,
@@ -64,15 +63,15 @@ pub enum WaitsIn {
     Aio,
 }
 
-/// What makes the kernel report a socket.
+/// The condition under which the kernel reports a socket.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reports {
     /// It is ready.
     Level,
-    /// Something new has happened to it.
+    /// It has become ready since the last report.
     Edge,
-    /// It is ready, and has been armed since the last report.
+    /// It is ready, and was re-armed since the last report.
     Oneshot,
 }
 
@@ -85,12 +84,12 @@ pub const DESCRIPTORS: usize = 4_096;
 #[serde(deny_unknown_fields)]
 pub struct Ceiling {
     pub clients: usize,
-    /// What stops the next one: an errno, or a limit without one.
+    /// The errno that rejects the next client, or a limit without one.
     pub ends: String,
-    /// Which of the machine's limits that is, if it is one. Then all `clients`
-    /// that came were served, and how many more may come is the machine's.
+    /// The limit of the machine that `ends` stands for, if it is one. Then all
+    /// `clients` were served, and the machine decides how many more could be.
     pub machine: Option<String>,
-    /// Flags for a number that is the same on every machine.
+    /// Flags that make the number the same on every machine.
     pub flags: Option<String>,
 }
 

@@ -1,12 +1,12 @@
-//! Standard output: how wide it is, and that its reader may leave.
+//! Standard output: its width, and readers that close it early.
 
 use std::io::{self, ErrorKind, Write};
 
 use anyhow::{Context, Result};
 use console::Term;
 
-/// Prints a text. A reader that leaves early, as `head` and pagers do, has
-/// seen enough.
+/// Prints a text. A reader that closes the pipe early, as `head` and pagers do,
+/// is no error.
 pub fn print(text: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {

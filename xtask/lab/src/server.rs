@@ -1,11 +1,11 @@
-//! A server as a process: how it is started, what it says, how it ends.
+//! A server as a process: its start, its output and its end.
 //!
 //! [`command`] makes the command line, [`Server`] runs it. A tracer that has to
 //! start the process itself uses [`command`], [`wait_until_ready`] and
 //! [`ended_early`].
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek};
+use std::io::{self, Read, Seek};
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
@@ -30,7 +30,7 @@ use crate::{Unsupported, process};
 /// longer than any drain, see `--drain-timeout`.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// What a model says on standard output once everything is bound.
+/// The addresses of a ready line, which a model prints when all are bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ready {
     pub tcp: Option<SocketAddr>,
@@ -41,8 +41,7 @@ impl FromStr for Ready {
     type Err = anyhow::Error;
 
     /// Parses `ready tcp=127.0.0.1:40001 udp=127.0.0.1:40002` and its line
-    /// end. One of the addresses may be missing: that of a service which is
-    /// not there.
+    /// end. One of the addresses may be missing.
     fn from_str(line: &str) -> Result<Self> {
         parse(line)
             .with_context(|| format!("expected a ready line, got {line:?}"))
@@ -59,7 +58,7 @@ fn parse(line: &str) -> Result<Ready> {
         let address: SocketAddr = word[name.len()..]
             .parse()
             .with_context(|| format!("{word} has no address"))?;
-        ensure!(address.port() != 0, "port 0 is nobody's");
+        ensure!(address.port() != 0, "port 0 is no address");
         Ok(Some(address))
     };
     let ready = Ready { tcp: address("tcp=")?, udp: address("udp=")? };
@@ -79,12 +78,12 @@ impl Ready {
     }
 }
 
-/// The standard error of a server, kept in memory up to 1 MiB. What
-/// it writes beyond that is refused (EPERM).
+/// The standard error of a server, kept in memory up to 1 MiB. A write beyond
+/// that fails with EPERM.
 #[derive(Clone, Debug)]
 pub struct Errors(Arc<File>);
 
-/// A model writes a line a second at most: this is hours of it.
+/// A model logs one line per second at most: this is room for hours.
 const ERRORS: u64 = 1024 * 1024;
 
 impl Errors {
@@ -103,9 +102,8 @@ impl Errors {
         Ok(self.0.try_clone().context("the server's stderr")?.into())
     }
 
-    /// All that the server has written. The descriptors of the server and this
-    /// one share an offset, which stands behind its last byte and must stay
-    /// there.
+    /// All that the server has written. The server's descriptors share an
+    /// offset with this one, so that reading must not move it.
     pub fn text(&self) -> String {
         let length = (&*self.0).stream_position().unwrap_or(0);
         let mut text = vec![0; length as usize];
@@ -168,8 +166,7 @@ impl Server {
         Ok(Self { child, errors })
     }
 
-    /// Waits for the ready line. Fails with what became of a server that ended
-    /// instead.
+    /// Waits for the ready line. The error says how a server ended instead.
     pub fn wait_until_ready(&mut self) -> Result<Ready> {
         let stdout = self.stdout().context("no output")?;
         match wait_until_ready(stdout)? {
@@ -179,7 +176,7 @@ impl Server {
         }
     }
 
-    /// Its output, if it is a pipe and nobody has taken it.
+    /// Its standard output, if it is a pipe and wasn't taken before.
     pub fn stdout(&mut self) -> Option<ChildStdout> {
         self.child.stdout.take()
     }
@@ -189,7 +186,7 @@ impl Server {
         pid(&self.child)
     }
 
-    /// What became of a server that has ended before it was ready.
+    /// The error of a server that has ended before it was ready.
     pub fn ended_early(&mut self) -> anyhow::Error {
         match self.child.wait() {
             Ok(status) => ended_early(status, &self.errors),
@@ -225,15 +222,15 @@ impl Drop for Server {
     }
 }
 
-/// Reads the ready line from a server's output. None: the server has closed
-/// its output, which only one that ends does.
+/// Reads the ready line from a server's output. Returns None if the server has
+/// closed its output, which it does only when it ends.
 pub fn wait_until_ready(stdout: impl Read + AsFd) -> Result<Option<Ready>> {
     let line = line_in_time(stdout, PATIENCE)?;
     if line.is_empty() { Ok(None) } else { line.parse().map(Some) }
 }
 
-/// Why a server was never ready: [`Unsupported`], or how it ended, and its
-/// last line.
+/// The reason why a server was never ready: [`Unsupported`], or how it ended,
+/// and its last line.
 pub fn ended_early(status: ExitStatus, errors: &Errors) -> anyhow::Error {
     let line = errors.last_line().unwrap_or("no reason given".to_owned());
     match status.code() {
@@ -244,17 +241,16 @@ pub fn ended_early(status: ExitStatus, errors: &Errors) -> anyhow::Error {
     }
 }
 
-/// Whether a child process ends within a time; true if it has ended and was
-/// waited for.
+/// Whether a child process ends within a time; true if it was reaped before.
 pub fn ends_within(pid: Pid, time: Duration) -> bool {
     let Ok(end) = process::pidfd(pid) else { return true };
     process::wait_readable(&end, Instant::now() + time).unwrap_or(false)
 }
 
 /// Has the kernel send the process a signal when this one ends, however it
-/// ends (PR_SET_PDEATHSIG), and gives it an empty signal mask, no descriptor
-/// but the first three, whatever this one was started with, and a process
-/// group of its own: Ctrl-C then reaches it through us, once.
+/// ends (PR_SET_PDEATHSIG). Gives it an empty signal mask, no descriptor but
+/// the first three, and a process group of its own, so that Ctrl-C reaches it
+/// only through this process.
 pub fn tie(command: &mut Command, at_our_end: Signal) -> &mut Command {
     let parent = nix::unistd::getpid();
     let before_exec = move || {
@@ -265,8 +261,8 @@ pub fn tie(command: &mut Command, at_our_end: Signal) -> &mut Command {
             return Err(io::ErrorKind::NotFound.into());
         }
         let on_exec = libc::CLOSE_RANGE_CLOEXEC.cast_signed();
-        // SAFETY: numbers, no memory. Before Linux 5.11 it fails, and servers
-        // have some descriptors more.
+        // SAFETY: the call takes numbers and touches no memory of ours. Before
+        // Linux 5.11 it fails, and the server inherits some descriptors.
         unsafe { libc::close_range(3, libc::c_uint::MAX, on_exec) };
         Ok(())
     };
@@ -276,7 +272,7 @@ pub fn tie(command: &mut Command, at_our_end: Signal) -> &mut Command {
     unsafe { command.pre_exec(before_exec) }
 }
 
-/// A command as one would type it.
+/// The command as a person would type it.
 pub fn words(command: &Command) -> String {
     let mut words = command.get_program().to_string_lossy().into_owned();
     for argument in command.get_args() {
@@ -289,27 +285,17 @@ pub fn words(command: &Command) -> String {
     words
 }
 
-/// What a model says went wrong, without the word that it begins with.
+/// A model's error message without its first word.
 pub fn without_prefix(line: &str) -> &str {
     line.strip_prefix("error: ").unwrap_or(line)
-}
-
-/// Reads the first line; what follows stays in the reader. An empty line means
-/// that the process closed its output.
-pub fn first_line(
-    stdout: ChildStdout,
-) -> io::Result<(String, impl Read + use<>)> {
-    let mut stdout = BufReader::new(stdout);
-    let mut line = String::new();
-    stdout.read_line(&mut line)?;
-    Ok((line, stdout))
 }
 
 /// A ready line is shorter, with two addresses of IPv6 in it.
 const LONGEST_LINE: usize = 1024;
 
-/// The first line, from a process that may say nothing, half a line, or no end
-/// of it. An empty line means that the process closed its output.
+/// Reads the first line, from a process that may write nothing, half a line, or
+/// a line without an end. The rest of its output stays in the pipe. An empty
+/// line means that the process closed its output.
 pub fn line_in_time(
     mut stdout: impl Read + AsFd,
     time: Duration,

@@ -24,8 +24,8 @@ pub enum Align {
 pub struct Column {
     pub heading: String,
     pub align: Align,
-    /// The higher, the sooner a narrow terminal does without the column. A
-    /// column of rank 0 is never left out.
+    /// A narrow terminal leaves out the columns of the highest rank first, and
+    /// those of rank 0 never.
     pub rank: u8,
 }
 

@@ -1,15 +1,15 @@
-//! For tests that find out only when they run that they can't.
+//! Skips for tests that can't run everywhere.
 
 use std::fmt::Display;
 use std::io;
 use std::io::Write as _;
 use std::thread;
 
-/// What a line begins with that reports a test as skipped.
+/// The beginning of a line that reports a test as skipped.
 pub const SKIPPED: &str = "skipped: ";
 
-/// Reports that the test on this thread was skipped, which then returns. Cargo
-/// says that it has passed; `cargo xtask test-all` counts these reports.
+/// Reports that the test on this thread is skipped; the test then returns.
+/// Cargo counts it as passed, and `cargo xtask test-all` counts these reports.
 pub fn skip(reason: impl Display) {
     let thread = thread::current();
     let test = thread.name().unwrap_or("a test");

@@ -1,4 +1,4 @@
-//! `cargo xtask diff`: two models side by side, what they share folded away.
+//! `cargo xtask diff`: two models side by side, with equal parts folded.
 
 mod rows;
 mod side_by_side;
@@ -15,8 +15,8 @@ use lab::screen;
 
 use rows::{Count, Text};
 
-/// Columns where there is no terminal: two lines of code with their numbers,
-/// and the sign between them.
+/// Columns without a terminal: two lines of code with their numbers, and the
+/// sign between them.
 const COLUMNS: usize = 2 * (5 + 80) + 3;
 
 /// Flags of `cargo xtask diff`.
@@ -75,7 +75,7 @@ fn compare(flags: &Flags, left: &Model, right: &Model) -> Result<String> {
     Ok(text)
 }
 
-/// Says that only one of the two has the file.
+/// The line for a file that only one of the two has.
 fn alone(titles: &[String; 2], texts: &[Option<Text>; 2]) -> Result<String> {
     let mut both = titles.iter().zip(texts);
     let (title, text) = both
@@ -104,8 +104,8 @@ fn file_names(models: [&Model; 2]) -> Result<Vec<String>> {
     Ok(names.into_iter().map(|(_, name)| name).collect())
 }
 
-/// Reads the file, without its opening unless asked for; None if the model
-/// does not have it.
+/// Reads the file, without its opening unless `--docs` is given. Returns None if
+/// the model doesn't have it.
 fn read(flags: &Flags, model: &Model, name: &str) -> Result<Option<Text>> {
     let path = model.folder.join("src").join(name);
     let body = match fs::read_to_string(&path) {

@@ -1,10 +1,10 @@
-//! Two texts in rows: what stands beside what, and what of it is the same.
+//! Two texts aligned in rows of equal, similar or single lines.
 
 use std::fmt;
 
 use similar::{Algorithm, DiffTag, TextDiff};
 
-/// A text, or the rest of one.
+/// A text, or the end of one.
 #[derive(Debug)]
 pub struct Text {
     /// The number of its first line in the file.
@@ -83,8 +83,8 @@ impl fmt::Display for Count {
     }
 }
 
-/// Puts the lines of two texts beside each other: equal ones first, then
-/// within what remains those that resemble each other.
+/// Puts the lines of two texts beside each other: first equal lines, then
+/// similar ones between them.
 pub fn align<'a>(left: &'a Text, right: &'a Text) -> Vec<Row<'a>> {
     let lines = |text: &'a Text| -> Vec<Line<'a>> {
         let lines = (text.first..).zip(text.body.lines());
@@ -118,15 +118,16 @@ fn row<'a>(left: Option<&Line<'a>>, right: Option<&Line<'a>>) -> Row<'a> {
     Row { left: left.copied(), right: right.copied() }
 }
 
-/// Less alike than this, two lines are no versions of one.
+/// Two lines that are less alike than this don't belong together.
 const ALIKE_PERCENT: usize = 60;
 
-/// More pairs than this are not worth comparing one by one.
+/// Beyond this number of pairs, similar lines aren't looked for: the time grows
+/// with the product of both sides.
 const PAIRS: usize = 10_000;
 
-/// Aligns lines that differ so that the sum of their likeness is greatest,
-/// keeping both orders: `best[i][j]` is the greatest sum for the lines from
-/// `i` on the left and `j` on the right.
+/// Aligns lines that differ, in order, so that the sum of their likeness is
+/// greatest: `best[i][j]` is the greatest sum for the lines from `i` on the left
+/// and `j` on the right.
 fn pair_up<'a>(left: &[Line<'a>], right: &[Line<'a>], rows: &mut Vec<Row<'a>>) {
     let (m, n) = (left.len(), right.len());
     let comparable = m * n <= PAIRS;
@@ -171,7 +172,7 @@ fn likeness(left: &str, right: &str) -> usize {
     if percent < ALIKE_PERCENT { 0 } else { percent }
 }
 
-/// Identifiers and numbers whole, everything else by itself.
+/// Splits a line into identifiers, numbers and single other characters.
 fn words(line: &str) -> Vec<&str> {
     let is_word = |c: char| c.is_alphanumeric() || c == '_';
     let mut words = Vec::new();
@@ -192,7 +193,7 @@ fn words(line: &str) -> Vec<&str> {
 /// A stretch of a line, and whether the other line lacks it.
 pub type Stretch<'a> = (bool, &'a str);
 
-/// Finds the differences within a line: both lines, cut where they part.
+/// Cuts both lines where one differs from the other.
 pub fn within<'a>(
     left: &'a str,
     right: &'a str,
@@ -214,7 +215,7 @@ pub fn within<'a>(
     stretches
 }
 
-/// Rows to show, or a number of rows that are not worth it.
+/// Rows to show, or the number of equal rows that are folded.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Piece<'r, 'a> {
     Shown(&'r [Row<'a>]),

@@ -1,14 +1,14 @@
-//! Two columns, whose lines go on below themselves where they are too long.
+//! Two columns, in which long lines are broken.
 
 use console::{Style, measure_text_width, style, truncate_str};
 
 use super::rows::{Line, Piece, Row, Stretch, within};
 
-/// Columns of a line number, with the space behind it.
+/// Columns of a line number and the space behind it.
 const NUMBER: usize = 5;
 
-/// Columns between the two texts: a sign that tells, without colour, what is
-/// the matter: `|` changed, `<` only on the left, `>` only on the right.
+/// Columns between the two texts, for a sign: `|` changed, `<` only on the left,
+/// `>` only on the right.
 const SIGN: usize = 3;
 
 pub fn render(
@@ -78,8 +78,7 @@ fn render_row(row: &Row<'_>, column: usize) -> String {
     text
 }
 
-/// A line's number and text in as many lines of the column as it takes, each
-/// padded to the column's width.
+/// A line's number and text, broken into lines of the column's width.
 fn cell(
     line: Option<Line<'_>>,
     stretches: &[Stretch<'_>],
@@ -109,15 +108,15 @@ fn cell(
     text.lines().map(|line| pad(&line.replace('\t', " "), column)).collect()
 }
 
-/// How far the rest of a broken line is indented: a step more than the line.
+/// The indentation of a broken line's rest: one step more than the line's.
 fn hang(text: &str, width: usize) -> usize {
     let indent = text.len() - text.trim_start().len();
     (indent + 4).min(width / 2)
 }
 
-/// Where to break the text so that its first line fits `width` columns and
-/// the others, indented by `hang`, do too: behind a space if there is one in
-/// the second half, otherwise anywhere.
+/// The places at which to break the text so that each line fits `width` columns,
+/// all but the first indented by `hang`: behind a space if there is one in the
+/// second half of the line.
 fn breaks(text: &str, width: usize, hang: usize) -> Vec<usize> {
     let mut breaks = Vec::new();
     let (mut used, mut start, mut space) = (0, 0, None);

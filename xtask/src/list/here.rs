@@ -13,9 +13,9 @@ use lab::server::{self, Errors, Server};
 pub enum Here {
     NotBuilt,
     Runs,
-    /// The model says that this kernel can't run it, and why.
+    /// This kernel can't run it, for the reason that the model gives.
     CannotRun(String),
-    /// Anything else: a defect.
+    /// It failed otherwise: a defect.
     Fails(String),
 }
 
@@ -32,7 +32,7 @@ impl Here {
     }
 }
 
-/// Starts the variant on a port of the kernel's choice, waits for its ready
+/// Starts the variant on a port that the kernel chooses, waits for its ready
 /// line and stops it.
 pub fn try_to_run(
     binary: &Path,

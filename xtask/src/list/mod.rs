@@ -1,4 +1,4 @@
-//! `cargo xtask list`: the models, and what each can do here.
+//! `cargo xtask list`: the models, and whether each runs on this machine.
 
 mod here;
 mod render;
@@ -15,7 +15,7 @@ use render::render;
 /// Flags of `cargo xtask list`.
 #[derive(Debug, clap::Args)]
 pub struct Flags {
-    /// Build the models first; otherwise those built before are started.
+    /// Build the models first. Otherwise only models that are built are tried.
     #[arg(long)]
     build: bool,
 }

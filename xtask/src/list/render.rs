@@ -1,4 +1,4 @@
-//! The list as text: a table, and below it what needs a sentence.
+//! The list as text: a table, and notes below it.
 
 use lab::promises::DESCRIPTORS;
 use lab::table::{Column, Row, Table};
@@ -6,8 +6,8 @@ use lab::{model, screen};
 
 use super::{Entry, Here};
 
-/// Lays out the list. No width is a pipe's: there each variant is one complete
-/// line. A terminal says only once what a model's variants share.
+/// Lays out the list. Without a width, for a pipe, each variant is one complete
+/// line. For a terminal, the variants of a model share one summary.
 pub fn render(entries: &[Entry<'_>], width: Option<usize>) -> String {
     let mut rows: Vec<_> = entries.iter().map(row).collect();
     for (at, pair) in entries.windows(2).enumerate() {
@@ -52,8 +52,8 @@ fn row(entry: &Entry<'_>) -> Row {
     }
 }
 
-/// Sentences that no cell has room for: why something does not run, or is left
-/// out, and what the numbers mean.
+/// Notes for which no cell has room: why a variant doesn't run, or serves less
+/// than its model, and what the numbers mean.
 fn notes(entries: &[Entry<'_>]) -> Vec<String> {
     let mut notes = Vec::new();
     for Entry { model, variant, here, .. } in entries {
