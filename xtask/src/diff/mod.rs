@@ -104,8 +104,8 @@ fn file_names(models: [&Model; 2]) -> Result<Vec<String>> {
     Ok(names.into_iter().map(|(_, name)| name).collect())
 }
 
-/// Reads the file, without its opening unless `--docs` is given. Returns None if
-/// the model doesn't have it.
+/// Reads the file, without its opening unless `--docs` is given. Returns None
+/// if the model doesn't have it.
 fn read(flags: &Flags, model: &Model, name: &str) -> Result<Option<Text>> {
     let path = model.folder.join("src").join(name);
     let body = match fs::read_to_string(&path) {

@@ -126,8 +126,8 @@ const ALIKE_PERCENT: usize = 60;
 const PAIRS: usize = 10_000;
 
 /// Aligns lines that differ, in order, so that the sum of their likeness is
-/// greatest: `best[i][j]` is the greatest sum for the lines from `i` on the left
-/// and `j` on the right.
+/// greatest: `best[i][j]` is the greatest sum for the lines from `i` on the
+/// left and `j` on the right.
 fn pair_up<'a>(left: &[Line<'a>], right: &[Line<'a>], rows: &mut Vec<Row<'a>>) {
     let (m, n) = (left.len(), right.len());
     let comparable = m * n <= PAIRS;

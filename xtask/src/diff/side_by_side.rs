@@ -7,8 +7,8 @@ use super::rows::{Line, Piece, Row, Stretch, within};
 /// Columns of a line number and the space behind it.
 const NUMBER: usize = 5;
 
-/// Columns between the two texts, for a sign: `|` changed, `<` only on the left,
-/// `>` only on the right.
+/// Columns between the two texts, for a sign: `|` changed, `<` only on the
+/// left, `>` only on the right.
 const SIGN: usize = 3;
 
 pub fn render(
@@ -114,9 +114,9 @@ fn hang(text: &str, width: usize) -> usize {
     (indent + 4).min(width / 2)
 }
 
-/// The places at which to break the text so that each line fits `width` columns,
-/// all but the first indented by `hang`: behind a space if there is one in the
-/// second half of the line.
+/// The places at which to break the text so that each line fits `width`
+/// columns, all but the first indented by `hang`: behind a space if there is
+/// one in the second half of the line.
 fn breaks(text: &str, width: usize, hang: usize) -> Vec<usize> {
     let mut breaks = Vec::new();
     let (mut used, mut start, mut space) = (0, 0, None);
