@@ -6,7 +6,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 use lab::model::Workspace;
+use lab::number::NONE;
 use lab::screen;
+use lab::table::{Column, Row, Table};
 
 use super::contender::{BARE, REDIS};
 use super::results::{Figures, Outcome, Results};
@@ -76,8 +78,7 @@ impl Verdict {
         })
     }
 
-    fn line(&self) -> String {
-        let Self { what, ratio, .. } = self;
+    fn row(&self) -> Row {
         let bound = match self.bound {
             Bound::AtMost(most) => format!("at most {most:.2}"),
             Bound::AtLeast(least) => format!("at least {least:.2}"),
@@ -87,11 +88,12 @@ impl Verdict {
             Some(true) => "holds",
             Some(false) => "BROKEN",
         };
-        let ratio = ratio.map_or("-".to_owned(), |ratio| {
+        let ratio = self.ratio.map_or(NONE.to_owned(), |ratio| {
             let Spread { median, least, most } = ratio;
             format!("{median:.3} ({least:.3} to {most:.3})")
         });
-        format!("{what:66} {ratio:24} {bound:14} {verdict}\n")
+        let cells = vec![self.what.clone(), ratio, bound, verdict.to_owned()];
+        Row { cells, text: String::new() }
     }
 }
 
@@ -99,11 +101,14 @@ impl Verdict {
 pub fn judge(results: &Results, servers: &[String]) -> Result<ExitCode> {
     ensure!(results.missing == 0, "interrupted: nothing can be said");
     let verdicts = verdicts(results, servers);
-    let mut text = String::from(
-        "Server CPU a request, medians of the ratios run by run:\n\n",
-    );
-    text.extend(verdicts.iter().map(Verdict::line));
-    screen::print(&text).context("the verdicts")?;
+    let headings =
+        ["PROCESSOR TIME PER REQUEST", "RATIO, RUN BY RUN", "BOUND", "VERDICT"];
+    let table = Table {
+        columns: headings.map(Column::left).to_vec(),
+        text: String::new(),
+        rows: verdicts.iter().map(Verdict::row).collect(),
+    };
+    screen::print(&table.render(screen::width())).context("the verdicts")?;
     Ok(if are_kept(results, &verdicts) {
         ExitCode::SUCCESS
     } else {

@@ -4,6 +4,7 @@ use lab::number;
 
 use super::results::{Figures, Results};
 use super::spread::Spread;
+use super::summary::MARK;
 
 /// One figure, and how it is shown.
 #[derive(Debug)]
@@ -19,7 +20,8 @@ pub struct Column {
     better: Option<Better>,
     /// The page shows how far runs lie apart.
     pub spread: bool,
-    /// The higher, the sooner a narrow terminal does without it.
+    /// A narrow terminal leaves out the columns of the highest rank first, and
+    /// those of rank 0 never.
     pub rank: u8,
 }
 
@@ -37,7 +39,7 @@ pub const COLUMNS: [Column; 14] = [
         better: Some(Better::More),
         ..column("REQ/S", "Requests", "a second", 0, |f| Some(f.rate))
     },
-    less(column("P50", "p50", "µs", 2, |f| Some(f.p50))),
+    less(column("P50", "p50", "µs", 0, |f| Some(f.p50))),
     less(column("P90", "p90", "µs", 12, |f| Some(f.p90))),
     Column {
         spread: true,
@@ -46,7 +48,7 @@ pub const COLUMNS: [Column; 14] = [
     less(column("P99.9", "p99.9", "µs", 7, |f| Some(f.p999))),
     Column {
         spread: true,
-        ..less(column("CPU", "CPU", "µs/request", 1, |f| Some(f.cpu)))
+        ..less(column("CPU", "CPU", "µs/request", 0, |f| Some(f.cpu)))
     },
     column("USER", "user", "µs/request", 9, |f| f.user),
     column("SYS", "system", "µs/request", 9, |f| f.system),
@@ -106,6 +108,16 @@ impl Column {
     pub fn is_marked(&self, runs: &[&Figures], best: Option<&Spread>) -> bool {
         let own = self.spread(runs);
         own.zip(best).is_some_and(|(own, best)| !own.differs(best))
+    }
+
+    /// Adds the mark to a cell, or a space in its place. A column that has no
+    /// good end has no marks.
+    pub fn marked(&self, cell: &str, is_marked: bool) -> String {
+        match (self.better, is_marked) {
+            (None, _) => cell.to_owned(),
+            (_, true) => format!("{cell}{MARK}"),
+            (_, false) => format!("{cell} "),
+        }
     }
 
     /// Takes several runs together.

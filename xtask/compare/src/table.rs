@@ -1,8 +1,9 @@
-//! Results for a terminal: the summary, and for each workload a line a server.
+//! Results for a terminal: the summary, and tables for each workload.
 
 use std::fmt::Write;
 
-use console::{measure_text_width, style};
+use console::style;
+use lab::table::{self, Row, Table};
 use lab::{number, screen};
 
 use super::columns::{COLUMNS, Column, Group};
@@ -12,108 +13,59 @@ use super::spread::{APART, Spread};
 use super::summary::{self, MARK};
 use super::workload::Workload;
 
-/// Between two columns. The first of them is the left one's mark, or free.
-const GAP: usize = 2;
-
-/// The columns up to this rank are shown however narrow a terminal is: requests
-/// a second, processor time, p50.
-const KEPT: u8 = 2;
-
-/// Shows several runs in a column.
-type Show = Box<dyn Fn(&[&Figures]) -> String>;
-
-/// One column of all tables, as text.
-struct TextColumn {
-    heading: &'static str,
-    /// The higher, the sooner a narrow terminal does without it.
-    rank: u8,
-    of: Show,
-    /// The figure that decides on its marks.
-    column: Option<&'static Column>,
-}
-
-/// The text of one cell, and whether it is marked.
-struct TextCell {
-    text: String,
-    is_marked: bool,
-}
-
-/// One group under one workload.
-struct Table<'a> {
-    workload: &'a Workload,
-    group: Group,
-    lines: Vec<ServerLine<'a>>,
-}
-
-/// A server's line.
-struct ServerLine<'a> {
-    server: &'a str,
-    /// The figures, or why there are none.
-    content: Result<Vec<TextCell>, String>,
-    remark: String,
-}
-
-/// Renders the summary, and tables of all workloads, in the same columns. No
-/// width is a pipe's: there a server is one whole line. Otherwise columns are
-/// left out that the terminal has no room for.
+/// Renders the summary, and tables for each workload, all with the same
+/// columns. A terminal shows the columns that it has room for; without a width,
+/// for a pipe, each server is one line.
 pub fn render(results: &Results, width: Option<usize>) -> String {
-    let mut columns = columns();
-    let mut tables = tables(results, &columns);
     let room = width.unwrap_or(usize::MAX);
-    let left_out = fit(&mut columns, &mut tables, room);
-    let (first, widths) = widths(&columns, &tables);
+    let groups = groups(results);
+    let sections = results.workloads.iter().map(|workload| {
+        let title = format!("{} ({})", workload.title, workload.name);
+        (title, rows(results, workload, &groups))
+    });
+    let sections: Vec<_> = sections.collect();
+    let rows = sections.iter().flat_map(|(_, rows)| rows).cloned();
+    let table =
+        Table { columns: columns(), text: String::new(), rows: rows.collect() };
+    let layout = table.layout(width);
     let mut text = summarized(results, room);
-    let mut above = None;
-    for table in &tables {
-        let name = &table.workload.name;
-        if above != Some(name) {
-            let title = format!("{} ({name})", table.workload.title);
-            for line in screen::wrap(&title, room) {
-                let _ = writeln!(text, "{}", style(line).bold());
-            }
-            text.push('\n');
-            above = Some(name);
-        }
-        let headings = columns.iter().map(|column| TextCell {
-            text: column.heading.to_owned(),
-            is_marked: false,
-        });
-        let headings: Vec<_> = headings.collect();
-        let title = table.group.title();
-        text += laid_out(title, &headings, first, &widths).trim_end();
-        text.push('\n');
-        for line in &table.lines {
-            write(line, first, &widths, width, &mut text);
-        }
-        text.push('\n');
+    if groups.is_empty() {
+        return text;
     }
-    if !tables.is_empty() {
-        text += &note(&left_out, room);
+    for (title, rows) in &sections {
+        text += &(title_lines(title, room) + "\n");
+        rows.iter().for_each(|row| text += &layout.row(row));
     }
-    text
+    text + &note(&layout.left_out(), room)
 }
 
-/// Lays out the rankings below each other, and what is to be said of them.
+fn title_lines(title: &str, room: usize) -> String {
+    let lines = screen::wrap(title, room).into_iter();
+    lines.map(|line| format!("{}\n", style(line).bold())).collect()
+}
+
+/// Lays out the rankings and the cautions.
 fn summarized(results: &Results, room: usize) -> String {
     let rankings = summary::rankings(results);
-    let parts: Vec<_> = rankings.iter().map(|it| (it, it.lines())).collect();
-    let lines = || parts.iter().flat_map(|(_, lines)| lines);
-    let width = |at: usize| {
-        let widths = lines().map(|line| measure_text_width(&line[at]));
-        widths.max().unwrap_or(0)
+    let parts = rankings.iter().map(|ranking| {
+        let rows = ranking.lines().into_iter().map(|mut cells| {
+            cells[0].insert_str(0, "  ");
+            Row { cells: cells.to_vec(), text: String::new() }
+        });
+        (&ranking.title, rows.collect::<Vec<_>>())
+    });
+    let parts: Vec<_> = parts.collect();
+    let left = || table::Column::left("");
+    let table = Table {
+        columns: vec![left(), table::Column::right(""), left(), left()],
+        text: String::new(),
+        rows: parts.iter().flat_map(|(_, rows)| rows).cloned().collect(),
     };
-    let [first, second, third] = [0, 1, 2].map(width);
+    let layout = table.layout(None);
     let mut text = String::new();
-    for (ranking, lines) in &parts {
-        for line in screen::wrap(&ranking.title, room) {
-            let _ = writeln!(text, "{}", style(line).bold());
-        }
-        for [server, number, unit, range] in lines {
-            let line = format!(
-                "{server:first$}  {number:>second$} {unit:third$}  {range}"
-            );
-            let _ = writeln!(text, "  {}", line.trim_end());
-        }
+    for (title, rows) in &parts {
+        text += &title_lines(title, room);
+        rows.iter().for_each(|row| text += &layout.row(row));
         text.push('\n');
     }
     let cautions = summary::cautions(results).join(" ");
@@ -123,66 +75,7 @@ fn summarized(results: &Results, room: usize) -> String {
     text
 }
 
-fn tables<'a>(results: &'a Results, columns: &[TextColumn]) -> Vec<Table<'a>> {
-    let groups = groups(results);
-    let mut tables = Vec::new();
-    for workload in &results.workloads {
-        let best = columns.iter().map(|cells| {
-            cells.column.and_then(|it| it.best(results, &workload.name))
-        });
-        let best: Vec<_> = best.collect();
-        for (group, servers) in &groups {
-            let lines = servers
-                .iter()
-                .map(|server| line(results, workload, server, columns, &best));
-            let lines = lines.collect();
-            tables.push(Table { workload, group: *group, lines });
-        }
-    }
-    tables
-}
-
-/// Takes away columns until the others fit, and says which.
-fn fit(
-    columns: &mut Vec<TextColumn>,
-    tables: &mut [Table<'_>],
-    room: usize,
-) -> Vec<&'static str> {
-    let mut left_out = Vec::new();
-    loop {
-        let (first, widths) = widths(columns, tables);
-        let used = first + 1 + widths.iter().map(|w| w + GAP).sum::<usize>();
-        let last = columns.iter().enumerate().max_by_key(|(_, c)| c.rank);
-        let Some((at, last)) = last else { break };
-        if used <= room || last.rank <= KEPT {
-            break;
-        }
-        left_out.push(columns.remove(at).heading);
-        for line in tables.iter_mut().flat_map(|table| &mut table.lines) {
-            if let Ok(cells) = &mut line.content {
-                cells.remove(at);
-            }
-        }
-    }
-    left_out.reverse();
-    left_out
-}
-
-/// Measures the servers' names, and each column.
-fn widths(columns: &[TextColumn], tables: &[Table<'_>]) -> (usize, Vec<usize>) {
-    let lines = || tables.iter().flat_map(|table| &table.lines);
-    let names = lines().map(|line| line.server);
-    let names = names.chain(tables.iter().map(|table| table.group.title()));
-    let first = names.map(measure_text_width).max().unwrap_or(0);
-    let widths = columns.iter().enumerate().map(|(at, column)| {
-        let cells = lines().filter_map(|line| line.content.as_ref().ok());
-        let cells = cells.map(|cells| measure_text_width(&cells[at].text));
-        cells.max().unwrap_or(0).max(measure_text_width(column.heading))
-    });
-    (first, widths.collect())
-}
-
-/// The yardsticks stand below each group: what it is to be measured against.
+/// The groups of servers, each with the yardsticks at its end.
 fn groups(results: &Results) -> Vec<(Group, Vec<&str>)> {
     let mut groups = results.groups();
     let yardsticks = groups.pop_if(|(group, _)| *group == Group::Yardstick);
@@ -198,27 +91,72 @@ fn groups(results: &Results) -> Vec<(Group, Vec<&str>)> {
     groups
 }
 
-fn columns() -> Vec<TextColumn> {
-    let mut cells: Vec<_> = COLUMNS
-        .iter()
-        .map(|column| TextColumn {
-            heading: column.short,
-            rank: column.rank,
-            of: Box::new(|runs| median(column, runs)),
-            column: Some(column),
-        })
-        .collect();
-    let of = Box::new(farthest);
-    cells.insert(1, TextColumn { heading: "±%", rank: 4, of, column: None });
-    cells
+/// The servers' names, the figures, and behind the rate how far its runs lie
+/// apart.
+fn columns() -> Vec<table::Column> {
+    let figures = COLUMNS.iter();
+    let figures =
+        figures.map(|it| table::Column::right(it.short).rank(it.rank));
+    let mut columns = vec![table::Column::left("")];
+    columns.extend(figures);
+    columns.insert(2, table::Column::right("±%").rank(4));
+    columns
 }
 
-fn median(column: &Column, runs: &[&Figures]) -> String {
+/// The rows of a workload: for each group its headings, its servers and an
+/// empty row.
+fn rows(
+    results: &Results,
+    workload: &Workload,
+    groups: &[(Group, Vec<&str>)],
+) -> Vec<Row> {
+    let best = COLUMNS.each_ref().map(|it| it.best(results, &workload.name));
+    let mut rows = Vec::new();
+    for (group, servers) in groups {
+        let headings = COLUMNS.iter().map(|it| it.marked(it.short, false));
+        let headings = headings.collect();
+        rows.push(row(group.title(), headings, "±%".to_owned()));
+        rows.extend(servers.iter().map(|server| {
+            let finding = results.row(&workload.name, server);
+            server_row(server, finding.as_ref(), &best)
+        }));
+        rows.push(Row::default());
+    }
+    rows
+}
+
+fn server_row(
+    server: &str,
+    finding: Option<&Finding<'_>>,
+    best: &[Option<Spread>],
+) -> Row {
+    let Some(Finding::Measured(runs)) = finding else {
+        let why = finding.map_or(Some("not run".to_owned()), Finding::why);
+        let (cells, text) = (vec![server.to_owned()], why.unwrap_or_default());
+        return Row { cells, text };
+    };
+    let cells = COLUMNS.iter().zip(best);
+    let cells = cells.map(|(column, best)| cell(column, runs, best.as_ref()));
+    let text = remark::of_row(runs.iter().map(|run| &*run.remarks));
+    Row { text, ..row(server, cells.collect(), farthest(runs)) }
+}
+
+fn row(name: &str, mut cells: Vec<String>, farthest: String) -> Row {
+    cells.insert(1, farthest);
+    cells.insert(0, name.to_owned());
+    Row { cells, text: String::new() }
+}
+
+/// The median of the runs, with a mark if it is the best model's or not
+/// measurably different from it.
+fn cell(column: &Column, runs: &[&Figures], best: Option<&Spread>) -> String {
     let spread = column.spread(runs);
-    spread.map_or(number::NONE.to_owned(), |s| (column.show)(s.median))
+    let median = spread
+        .map_or(number::NONE.to_owned(), |spread| (column.show)(spread.median));
+    column.marked(&median, column.is_marked(runs, best))
 }
 
-/// Says how far the farthest run's rate lies from the median.
+/// How far the farthest run's rate lies from the median.
 fn farthest(runs: &[&Figures]) -> String {
     let spread = Spread::of(runs.iter().map(|run| run.rate).collect());
     spread.map_or(number::NONE.to_owned(), |spread| {
@@ -227,87 +165,8 @@ fn farthest(runs: &[&Figures]) -> String {
     })
 }
 
-fn line<'a>(
-    results: &'a Results,
-    workload: &Workload,
-    server: &'a str,
-    columns: &[TextColumn],
-    best: &[Option<Spread>],
-) -> ServerLine<'a> {
-    let row = results.row(&workload.name, server);
-    let why = row.as_ref().map_or(Some("not run".to_owned()), Finding::why);
-    let Some(Finding::Measured(runs)) = row else {
-        let content = Err(why.unwrap_or_default());
-        return ServerLine { server, content, remark: String::new() };
-    };
-    let cells = columns.iter().zip(best);
-    let cells = cells.map(|(cells, best)| cell(cells, &runs, *best));
-    let content = Ok(cells.collect());
-    ServerLine {
-        server,
-        content,
-        remark: remark::of_row(runs.iter().map(|run| &*run.remarks)),
-    }
-}
-
-fn cell(
-    cells: &TextColumn,
-    runs: &[&Figures],
-    best: Option<Spread>,
-) -> TextCell {
-    let is_marked = |it: &Column| it.is_marked(runs, best.as_ref());
-    TextCell {
-        text: (cells.of)(runs),
-        is_marked: cells.column.is_some_and(is_marked),
-    }
-}
-
-/// Writes a line, and what it has no room for on lines below it.
-fn write(
-    line: &ServerLine<'_>,
-    first: usize,
-    widths: &[usize],
-    width: Option<usize>,
-    text: &mut String,
-) {
-    let (start, rest) = match &line.content {
-        Ok(cells) => {
-            (laid_out(line.server, cells, first, widths), line.remark.as_str())
-        }
-        Err(why) => (format!("{:first$} ", line.server), why.as_str()),
-    };
-    let used = measure_text_width(&start) + 1;
-    let fits = |width| used + measure_text_width(rest) <= width;
-    if rest.is_empty() || width.is_none_or(fits) {
-        let _ = writeln!(text, "{}", format!("{start} {rest}").trim_end());
-        return;
-    }
-    let _ = writeln!(text, "{}", start.trim_end());
-    let indent = 2 * GAP;
-    let room = width.unwrap_or(usize::MAX).saturating_sub(indent);
-    for line in screen::wrap(rest, room) {
-        let _ = writeln!(text, "{:indent$}{line}", "");
-    }
-}
-
-fn laid_out(
-    name: &str,
-    cells: &[TextCell],
-    first: usize,
-    widths: &[usize],
-) -> String {
-    let mut line = format!("{name:first$} ");
-    for (TextCell { text, is_marked }, width) in cells.iter().zip(widths) {
-        let space = GAP - MARK.len() + width - measure_text_width(text);
-        let mark = if *is_marked { MARK } else { "" };
-        let mark_width = MARK.len();
-        let _ = write!(line, "{:space$}{text}{mark:mark_width$}", "");
-    }
-    line
-}
-
 /// Explains the mark and the headings.
-fn note(left_out: &[&str], width: usize) -> String {
+fn note(left_out: &[String], width: usize) -> String {
     let mut note = format!(
         "{MARK}: the best model's median, and those not measurably different \
          from it: the runs overlap, or the medians are less than {} % apart. \
@@ -325,9 +184,7 @@ fn note(left_out: &[&str], width: usize) -> String {
         let _ = write!(
             note,
             " No room for {}: a wider terminal, a pipe and the page show all.",
-            number::list(
-                &left_out.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>()
-            )
+            number::list(left_out)
         );
     }
     screen::fill(&note, width) + "\n"
@@ -335,6 +192,8 @@ fn note(left_out: &[&str], width: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use console::measure_text_width;
+
     use super::*;
     use crate::results::Outcome;
     use crate::sample;
@@ -356,7 +215,7 @@ mod tests {
         assert!(text.contains("GEN%"));
         assert!(!text.contains("No room"), "{text}");
         let text = render(&sample::full(), Some(80));
-        assert!(text.contains("No room for P99.9, KERN,"), "{text}");
+        assert!(text.contains("No room for P90, P99.9,"), "{text}");
         let heading = text.lines().find(|l| l.starts_with("One thread "));
         let headings: Vec<_> = heading.unwrap().split_whitespace().collect();
         assert!(headings.contains(&"P99"), "{headings:?}");

@@ -117,7 +117,7 @@ impl Layout<'_> {
         let columns = self.table.columns.iter();
         let headings: Vec<_> = columns.map(|c| c.heading.clone()).collect();
         let mut line = self.cells(&headings);
-        if self.room().is_some() {
+        if self.room(self.used()).is_some() {
             line += &self.table.text;
         }
         format!("{}\n", style(line.trim_end()).dim())
@@ -127,12 +127,13 @@ impl Layout<'_> {
     pub fn row(&self, row: &Row) -> String {
         let mut line = self.cells(&row.cells);
         let used = measure_text_width(&line);
-        let (indent, room) = match self.room() {
+        let beside = self.room(used);
+        let (indent, room) = match beside {
             Some(room) => (used, room),
             None => (2 * GAP, self.width.unwrap_or(0).saturating_sub(2 * GAP)),
         };
         let mut parts = wrap(&row.text, room).into_iter();
-        if self.room().is_some() {
+        if beside.is_some() {
             line += &parts.next().unwrap_or_default();
         }
         line.truncate(line.trim_end().len());
@@ -161,9 +162,10 @@ impl Layout<'_> {
         self.columns.iter().map(|(_, width)| width + GAP).sum()
     }
 
-    /// Columns for the texts; None where they stand below the cells.
-    fn room(&self) -> Option<usize> {
-        let room = self.width.unwrap_or(usize::MAX).saturating_sub(self.used());
+    /// The columns left for a text beside cells of a width; None if the text
+    /// has to stand below them.
+    fn room(&self, used: usize) -> Option<usize> {
+        let room = self.width.unwrap_or(usize::MAX).saturating_sub(used);
         (room >= TEXT_MIN).then_some(room)
     }
 }
