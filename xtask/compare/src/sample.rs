@@ -1,7 +1,5 @@
 //! Results as a full run might bring them, for tests.
 
-use load::request::Request;
-
 use super::remark::Remark;
 use super::results::{Figures, Outcome, Results, Run, Server};
 use super::trial::Attempt;
@@ -29,6 +27,9 @@ const SERVERS: [Sample; 16] = [
     ("redis-server", 4.5, |_| 5, 1.6),
     ("bare-loop", 2.8, |_| 1, 0.05),
 ];
+
+/// The most requests a second that the load generator makes.
+const GENERATOR: f64 = 300_000.0;
 
 /// A full run: every workload three times on every server.
 pub fn full() -> Results {
@@ -140,49 +141,29 @@ fn attempt(workload: &Workload, server: usize, number: usize) -> Attempt {
     Attempt { outcome, held: None, command_line: None }
 }
 
+/// Invented figures: a request takes the server's own time, and some more for
+/// each idle connection. Runs lie some per cent apart, and not equally for all.
 fn figures(workload: &Workload, server: usize, number: usize) -> Figures {
     let (name, base, threads, process) = SERVERS[server];
-    // Runs lie some percent apart, and not the same for all.
     let noise = 1.0 + 0.004 * ((server * 7 + number * 5) % 9) as f64;
-    let thousands = workload.held() as f64 / 1_000.0;
-    let scan = match name {
-        "nonblocking" => 21.0,
-        "multiplexing-select" => 6.0,
-        "multiplexing-poll" => 9.5,
-        _ => 0.02,
+    let cpu = noise * base * (1.0 + workload.idle as f64 / 2_000.0);
+    let due = workload.rate.map(f64::from);
+    let rate = match due {
+        Some(due) if name == "async-io/posix-aio" => due * 0.9,
+        Some(due) => due,
+        None => (1e6 / cpu).min(GENERATOR),
     };
-    let idle = scan * workload.idle as f64 / 1_000.0 / 5.0;
-    let size = match workload.request {
-        Request::Echo(bytes) => bytes as f64 / 4_000.0,
-        Request::Ping => 0.0,
+    let remark = match workload.rate {
+        Some(due) if rate < f64::from(due) => {
+            Some(Remark::Behind { rate, due })
+        }
+        None if rate == GENERATOR => Some(Remark::Saturated),
+        _ => None,
     };
-    let pipeline = match workload.load {
-        Load::Closed => workload.pipeline as f64,
-        _ => 1.0,
-    };
-    let short = if workload.load == Load::Short { 22.0 } else { 0.0 };
-    let parse = if name == "redis-server" { 0.8 } else { 0.12 };
-    let cpu = noise
-        * ((base + idle + thousands * 0.03) / pipeline
-            + parse * (1.0 - 1.0 / pipeline)
-            + size
-            + short);
-    let alone = if workload.connections == 1 { 4.0 } else { 1.0 };
-    let most = 300_000.0 / alone * pipeline.sqrt();
-    let due = workload.rate.map_or(most, f64::from);
-    // Glibc's threads wait for each other under this load.
-    let waits = match (name, workload.load) {
-        ("async-io/posix-aio", Load::Open) => 2.6,
-        _ => 1.0,
-    };
-    let rate = (1e6 / cpu / noise / alone / waits).min(due);
-    let p50 = match workload.load {
-        Load::Open => 40.0 + 9.0 * cpu,
-        _ => 1e6 / rate * workload.connections.min(50) as f64,
-    };
-    let held = workload.held();
+    let p50 = 1e6 / rate * workload.connections.min(50) as f64;
     let threads = threads(workload.connections);
-    let processes = if name == "process-per-connection" { threads } else { 1 };
+    let kernel = if threads > 1 { 57.0 } else { 9.6 * noise };
+    let has_idle = workload.idle > 0;
     Figures {
         seconds: 2.0,
         requests: (rate * 2.0) as u64,
@@ -196,26 +177,12 @@ fn figures(workload: &Workload, server: usize, number: usize) -> Figures {
         user: Some(cpu * 0.2),
         system: Some(cpu * 0.8),
         switches: if threads > 1 { 1.02 } else { 0.021 },
-        memory: (workload.idle > 0).then_some(process * noise),
-        kernel: (workload.idle > 0).then_some(match name {
-            "process-per-connection" => 57.0,
-            "thread-per-connection" => 21.5,
-            _ => 9.6 * noise,
-        }),
+        memory: has_idle.then_some(process * noise),
+        kernel: has_idle.then_some(kernel),
         threads,
-        processes,
-        client: (rate / 260_000.0).min(1.0),
-        connections: held,
-        remarks: remark(rate, most, workload).into_iter().collect(),
-    }
-}
-
-fn remark(rate: f64, most: f64, workload: &Workload) -> Option<Remark> {
-    match workload.rate {
-        Some(due) if rate < f64::from(due) => {
-            Some(Remark::Behind { rate, due })
-        }
-        None if rate >= most => Some(Remark::Saturated),
-        _ => None,
+        processes: if name == "process-per-connection" { threads } else { 1 },
+        client: rate / GENERATOR,
+        connections: workload.held(),
+        remarks: remark.into_iter().collect(),
     }
 }
