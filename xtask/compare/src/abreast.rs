@@ -14,7 +14,7 @@ use load::interrupt::{self, Interrupted};
 use load::{Script, Taken};
 
 use super::contender::Contender;
-use super::results::Figures;
+use super::results::Outcome;
 use super::serving::Serving;
 use super::trial::{Attempt, Observation, Processors, Spans};
 use super::usage::Usage;
@@ -54,21 +54,21 @@ pub fn run(
         let all = contenders.iter().map(|it| start(it, workload));
         let mut all: Vec<_> = all.collect::<Result<_>>()?;
         take_turns(&mut all, spans)?;
-        let attempt = |runner| {
-            let (figures, command_line) = finish(runner)?;
-            Ok(Attempt::measured(figures, command_line))
-        };
-        return all.into_iter().map(attempt).collect();
+        return all.into_iter().map(finish).collect();
     }
     let without = Workload { idle: 0, ..workload.clone() };
     let with_twin = |contender| {
         let mut pair =
             [start(contender, workload)?, start(contender, &without)?];
         take_turns(&mut pair, spans)?;
-        let [with, without] = pair;
-        let (mut figures, command_line) = finish(with)?;
-        figures.alone = Some(finish(without)?.0.cpu);
-        Ok(Attempt::measured(figures, command_line))
+        let [with, without] = pair.map(finish);
+        let (mut attempt, without) = (with?, without?);
+        if let (Outcome::Measured(with), Outcome::Measured(without)) =
+            (&mut attempt.outcome, &without.outcome)
+        {
+            with.alone = Some(without.cpu);
+        }
+        Ok(attempt)
     };
     contenders.iter().map(with_twin).collect()
 }
@@ -144,9 +144,9 @@ impl<'a> Runner<'a> {
         anyhow!("{}: {error:#}{}", self.title, self.server.story())
     }
 
-    fn finish(self, processors: Processors) -> Result<(Figures, String)> {
+    fn finish(self, processors: Processors) -> Result<Attempt> {
         let Self { workload, server, taken, usage, .. } = self;
-        let command_line = server.command_line.clone();
+        let command_line = Some(server.command_line.clone());
         server.stop().with_context(|| self.title.to_owned())?;
         let observation = Observation {
             taken: taken.context("no turn")?,
@@ -156,6 +156,6 @@ impl<'a> Runner<'a> {
             held: workload.held(),
         };
         let figures = observation.figures(workload, processors, usage.switches);
-        Ok((figures, command_line))
+        Ok(Attempt { outcome: Outcome::Measured(figures), command_line })
     }
 }

@@ -312,7 +312,8 @@ mod tests {
     fn a_failed_run_fails_the_command() {
         let mut results = sample::of_costs(&[("ping-50", "a", &[3.0; 3])]);
         assert_eq!(exit_code(&results).unwrap(), ExitCode::SUCCESS);
-        results.runs[0].outcome = Outcome::Cannot("no io_uring".to_owned());
+        let why = "no io_uring".to_owned();
+        results.runs[0].outcome = Outcome::Cannot { why, held: None };
         assert_eq!(exit_code(&results).unwrap(), ExitCode::SUCCESS);
         results.runs[1].outcome = Outcome::Failed("a wrong reply".to_owned());
         let error = exit_code(&results).unwrap_err().to_string();

@@ -90,16 +90,12 @@ pub fn memory(results: &Results, server: &str) -> Option<[Spread; 3]> {
 /// Counts the connections that a server held in a round: all that were asked
 /// for, or as many as it took.
 pub fn held(results: &Results, round: &Workload, server: &str) -> Option<f64> {
-    match results.row(&round.name, server)? {
-        Finding::Measured(runs) => {
-            let held = runs.iter().map(|run| run.connections);
-            held.min().map(|held| held as f64)
-        }
-        Finding::Cannot(_) => {
-            results.ended_at(&round.name, server).map(|held| held as f64)
-        }
+    let held = match results.row(&round.name, server)? {
+        Finding::Measured(runs) => runs.iter().map(|it| it.connections).min(),
+        Finding::Cannot { held, .. } => held,
         Finding::Failed(_) => None,
-    }
+    };
+    held.map(|held| held as f64)
 }
 
 #[cfg(test)]

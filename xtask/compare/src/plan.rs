@@ -12,7 +12,7 @@ use load::interrupt::{self, Interrupted};
 use super::abreast;
 use super::contender::Contender;
 use super::raw::{self, RunLog};
-use super::results::{Results, Run};
+use super::results::{Outcome, Results, Run};
 use super::trial::{self, Attempt, Processors, Spans};
 use super::workload::Workload;
 
@@ -146,7 +146,7 @@ impl Plan {
             Ok(attempts) => Ok(Some(attempts)),
             Err(error) if error.is::<Interrupted>() => Ok(None),
             Err(error) => {
-                let attempt = Attempt::of_error(&error)?;
+                let attempt = Attempt::from(Outcome::of_error(&error)?);
                 Ok(Some(vec![attempt; step.contenders.len()]))
             }
         }
@@ -195,7 +195,6 @@ impl Record<'_> {
                 server,
                 number: step.number,
                 outcome: attempt.outcome,
-                ended_at: attempt.held,
             };
             self.raw.write(&run, from.as_secs_f64(), took)?;
             self.results.runs.push(run);

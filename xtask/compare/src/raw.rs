@@ -51,7 +51,7 @@ impl RunLog {
     pub fn write(&mut self, run: &Run, began: f64, took: f64) -> Result<()> {
         let (outcome, reason) = match &run.outcome {
             Outcome::Measured(_) => ("measured", ""),
-            Outcome::Cannot(why) => ("cannot", why.as_str()),
+            Outcome::Cannot { why, .. } => ("cannot", why.as_str()),
             Outcome::Failed(why) => ("failed", why.as_str()),
         };
         let head = Head {
@@ -99,8 +99,9 @@ mod tests {
             threads: 3,
             ..Figures::default()
         };
+        let why = "one, and \"only\" one".to_owned();
         for (number, outcome) in [
-            (1, Outcome::Cannot("one, and \"only\" one".to_owned())),
+            (1, Outcome::Cannot { why, held: None }),
             (2, Outcome::Measured(figures)),
         ] {
             let run = Run {
@@ -108,7 +109,6 @@ mod tests {
                 server: "blocking".to_owned(),
                 number,
                 outcome,
-                ended_at: None,
             };
             raw.write(&run, 1.0, 0.5).unwrap();
         }

@@ -43,16 +43,18 @@ pub struct Run {
     /// From 1.
     pub number: usize,
     pub outcome: Outcome,
-    /// The connections that it took, if it can't take more.
-    pub ended_at: Option<usize>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     Measured(Figures),
-    /// The server can't take this load, and why: not a transport it serves, or
-    /// the number of clients that it took, with the errno.
-    Cannot(String),
+    /// The server can't serve this load: not this transport, or not as many
+    /// clients.
+    Cannot {
+        why: String,
+        /// The connections that it accepted, if it accepts no more.
+        held: Option<usize>,
+    },
     /// The run went wrong: a wrong reply, a server that died.
     Failed(String),
 }
@@ -126,7 +128,11 @@ pub const SUSTAINED: f64 = 0.99;
 pub enum Finding<'a> {
     /// The runs that were measured; never empty.
     Measured(Vec<&'a Figures>),
-    Cannot(&'a str),
+    Cannot {
+        why: &'a str,
+        /// The connections that the server accepted, if it accepts no more.
+        held: Option<usize>,
+    },
     Failed(&'a str),
 }
 
@@ -135,7 +141,7 @@ impl Finding<'_> {
     pub fn why(&self) -> Option<String> {
         match self {
             Self::Measured(_) => None,
-            Self::Cannot(why) => Some(format!("can't: {why}")),
+            Self::Cannot { why, .. } => Some(format!("can't: {why}")),
             Self::Failed(why) => Some(format!("failed: {why}")),
         }
     }
@@ -164,15 +170,15 @@ impl Results {
         for run in runs {
             match &run.outcome {
                 Outcome::Measured(run) => figures.push(run),
-                Outcome::Cannot(why) => cannot = Some(why),
+                Outcome::Cannot { why, held } => {
+                    cannot = Some(Finding::Cannot { why, held: *held });
+                }
                 Outcome::Failed(why) => return Some(Finding::Failed(why)),
             }
         }
-        match cannot {
-            Some(why) => Some(Finding::Cannot(why)),
-            None if figures.is_empty() => None,
-            None => Some(Finding::Measured(figures)),
-        }
+        let measured =
+            (!figures.is_empty()).then_some(Finding::Measured(figures));
+        cannot.or(measured)
     }
 
     /// Lists every row there is: its workload, its server, and the finding.
@@ -181,16 +187,6 @@ impl Results {
         let servers = || self.servers.iter().map(|s| s.title.as_str());
         let pairs = workloads.flat_map(move |w| servers().map(move |s| (w, s)));
         pairs.filter_map(|(w, s)| Some((w, s, self.row(w, s)?)))
-    }
-
-    /// Finds how many connections a server took under a load that asks for
-    /// more.
-    pub fn ended_at(&self, workload: &str, server: &str) -> Option<usize> {
-        let mut runs = self
-            .runs
-            .iter()
-            .filter(|run| run.workload == workload && run.server == server);
-        runs.find_map(|run| run.ended_at)
     }
 
     /// Takes the spread of one figure, if that was measured.

@@ -2,7 +2,6 @@
 
 use super::remark::Remark;
 use super::results::{Figures, Outcome, Results, Run, Server};
-use super::trial::Attempt;
 use super::workload::{self, Load, Workload};
 
 /// Name, µs of processor time, threads with `n` connections, KiB in the
@@ -38,13 +37,11 @@ pub fn full() -> Results {
     for workload in results.workloads.clone() {
         for (at, (server, ..)) in SERVERS.iter().enumerate() {
             for number in 1..=3 {
-                let attempt = attempt(&workload, at, number);
                 results.runs.push(Run {
                     workload: workload.name.clone(),
                     server: (*server).to_owned(),
                     number,
-                    outcome: attempt.outcome,
-                    ended_at: attempt.held,
+                    outcome: outcome(&workload, at, number),
                 });
             }
         }
@@ -83,7 +80,6 @@ pub fn of_costs(rows: &[(&str, &str, &[f64])]) -> Results {
                 server: (*server).to_owned(),
                 number: at + 1,
                 outcome: Outcome::Measured(figures),
-                ended_at: None,
             });
         }
     }
@@ -116,29 +112,27 @@ fn skeleton() -> Results {
     }
 }
 
-fn attempt(workload: &Workload, server: usize, number: usize) -> Attempt {
-    let name = SERVERS[server].0;
+fn outcome(workload: &Workload, server: usize, number: usize) -> Outcome {
+    let cannot =
+        |why: &str| Outcome::Cannot { why: why.to_owned(), held: None };
     let udp = workload.load == Load::Datagrams;
-    let outcome = match name {
+    match SERVERS[server].0 {
         "blocking" if workload.held() > 1 && workload.load != Load::Short => {
-            Outcome::Cannot("serves one client at a time".to_owned())
+            cannot("serves one client at a time")
         }
-        "multiplexing-select" if workload.held() > 10_000 - 1 => {
-            return Attempt::full(
-                1_018,
-                "rejected: its descriptor, 1024, is beyond FD_SETSIZE",
-            );
-        }
+        "multiplexing-select" if workload.held() >= 10_000 => Outcome::full(
+            1_018,
+            "rejected: its descriptor, 1024, is beyond FD_SETSIZE",
+        ),
         "async-io/posix-aio" | "redis-server" if udp => {
-            Outcome::Cannot("serves no datagrams".to_owned())
+            cannot("serves no datagrams")
         }
         "signal-driven" if workload.name == "echo-16k" => {
             let why = "a wrong reply: <script>alert(1)</script> & more";
             Outcome::Failed(why.to_owned())
         }
         _ => Outcome::Measured(figures(workload, server, number)),
-    };
-    Attempt { outcome, held: None, command_line: None }
+    }
 }
 
 /// Invented figures: a request takes the server's own time, and some more for

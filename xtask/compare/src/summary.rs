@@ -144,7 +144,7 @@ pub fn cautions(results: &Results) -> Vec<String> {
             Finding::Failed(_) => {
                 failed.push(format!("{server} in {workload}"));
             }
-            Finding::Cannot(_) => {}
+            Finding::Cannot { .. } => {}
         }
     }
     let more = failed.len().saturating_sub(FAILURES);

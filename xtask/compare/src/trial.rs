@@ -62,8 +62,6 @@ const LATE: f64 = 0.001;
 #[derive(Clone, Debug)]
 pub struct Attempt {
     pub outcome: Outcome,
-    /// The connections that the server took, if it took no more.
-    pub held: Option<usize>,
     /// The command that started the server, if it was started.
     pub command_line: Option<String>,
 }
@@ -78,60 +76,49 @@ pub fn run(
 ) -> Result<Attempt> {
     if let Some(why) = contender.declines(workload) {
         let held = contender.serves_one().then_some(1);
-        return Ok(Attempt::cannot(why, held));
+        return Ok(Outcome::Cannot { why, held }.into());
     }
     if let Some(why) = lacks_descriptors(workload)? {
-        return Ok(Attempt::cannot(why, None));
+        return Ok(Outcome::Cannot { why, held: None }.into());
     }
     let started = Serving::start(contender, workload, processors.servers);
     let mut server = match started {
         Ok(server) => server,
-        Err(error) => return Attempt::of_error(&error),
+        Err(error) => return Ok(Outcome::of_error(&error)?.into()),
     };
-    let command_line = server.command_line.clone();
-    let observation = load(&server, workload, spans, processors);
-    let attempt = match observation {
+    let command_line = Some(server.command_line.clone());
+    let outcome = match load(&server, workload, spans, processors) {
         Ok(observation) => match server.stop() {
-            Ok(switches) => {
-                let figures =
-                    observation.figures(workload, processors, switches);
-                Attempt::measured(figures, command_line.clone())
-            }
-            Err(error) => Attempt::of_error(&error)?,
+            Ok(switches) => Outcome::Measured(
+                observation.figures(workload, processors, switches),
+            ),
+            Err(error) => Outcome::of_error(&error)?,
         },
-        Err(error) => Attempt::of_error_and_story(&error, &server.story())?,
+        Err(error) => Outcome::of_error_and_story(&error, &server.story())?,
     };
-    Ok(Attempt { command_line: Some(command_line), ..attempt })
+    Ok(Attempt { outcome, command_line })
 }
 
-impl Attempt {
-    /// An error where the server has no part in it, or none that is known.
+impl From<Outcome> for Attempt {
+    /// The outcome of a run for which no server was started.
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, command_line: None }
+    }
+}
+
+impl Outcome {
+    /// The outcome of an error that has nothing to do with the server.
     pub fn of_error(error: &anyhow::Error) -> Result<Self> {
         Self::of_error_and_story(error, &Story::default())
     }
 
-    /// A run that went well.
-    pub fn measured(figures: Figures, command_line: String) -> Self {
-        let outcome = Outcome::Measured(figures);
-        Self { outcome, held: None, command_line: Some(command_line) }
-    }
-
-    fn failed(why: String) -> Self {
-        let outcome = Outcome::Failed(why);
-        Self { outcome, held: None, command_line: None }
-    }
-
-    fn cannot(why: String, held: Option<usize>) -> Self {
-        Self { outcome: Outcome::Cannot(why), held, command_line: None }
-    }
-
-    /// The server took so many connections and no more.
+    /// The server accepted `held` connections and no more.
     pub fn full(held: usize, why: &str) -> Self {
-        let took = some(held, "connection");
-        Self::cannot(format!("took {took}; {why}"), Some(held))
+        let why = format!("took {}; {why}", some(held, "connection"));
+        Self::Cannot { why, held: Some(held) }
     }
 
-    /// Tells what a server can't do from what went wrong, by the error and by
+    /// Distinguishes a limit of the server from a failure, by the error and by
     /// what became of the server.
     fn of_error_and_story(
         error: &anyhow::Error,
@@ -146,9 +133,9 @@ impl Attempt {
             return Ok(Self::full(*held, why));
         }
         if error.is::<Unsupported>() {
-            return Ok(Self::cannot(error.to_string(), None));
+            return Ok(Self::Cannot { why: error.to_string(), held: None });
         }
-        Ok(Self::failed(format!("{error:#}{story}")))
+        Ok(Self::Failed(format!("{error:#}{story}")))
     }
 }
 
@@ -363,28 +350,26 @@ mod tests {
         };
         let dead =
             Story { status: Some(ExitStatus::from_raw(11)), last_words: None };
-        let attempt =
-            Attempt::of_error_and_story(&full().into(), &said).unwrap();
-        assert_eq!(attempt.held, Some(3));
-        let why = "took 3 connections; no descriptor (EMFILE)".to_owned();
-        assert_eq!(attempt.outcome, Outcome::Cannot(why));
-        let attempt = Attempt::of_error(&full().into()).unwrap();
-        let why = "took 3 connections; the next: -ERR max".to_owned();
-        assert_eq!(attempt.outcome, Outcome::Cannot(why));
-        // Whoever dies is not full.
-        let attempt =
-            Attempt::of_error_and_story(&full().into(), &dead).unwrap();
-        assert!(matches!(attempt.outcome, Outcome::Failed(_)), "{attempt:?}");
-        assert_eq!(attempt.held, None);
+        let cannot =
+            |why: &str, held| Outcome::Cannot { why: why.to_owned(), held };
+        let outcome = |error: anyhow::Error, story: &Story| {
+            Outcome::of_error_and_story(&error, story).unwrap()
+        };
+        let why = "took 3 connections; no descriptor (EMFILE)";
+        assert_eq!(outcome(full().into(), &said), cannot(why, Some(3)));
+        let why = "took 3 connections; the next: -ERR max";
+        let alive = Story::default();
+        assert_eq!(outcome(full().into(), &alive), cannot(why, Some(3)));
+        // A server that has ended is not full.
+        let ended = outcome(full().into(), &dead);
+        assert!(matches!(ended, Outcome::Failed(_)), "{ended:?}");
         let error = Unsupported::Model("no io_uring: EPERM".to_owned());
-        let attempt = Attempt::of_error(&error.into()).unwrap();
-        let why = "no io_uring: EPERM".to_owned();
-        assert_eq!(attempt.outcome, Outcome::Cannot(why));
-        let error = anyhow::anyhow!("a wrong reply");
-        let attempt = Attempt::of_error_and_story(&error, &dead).unwrap();
-        let Outcome::Failed(why) = attempt.outcome else { panic!() };
+        let unsupported = outcome(error.into(), &alive);
+        assert_eq!(unsupported, cannot("no io_uring: EPERM", None));
+        let wrong = outcome(anyhow::anyhow!("a wrong reply"), &dead);
+        let Outcome::Failed(why) = wrong else { panic!() };
         assert!(why.starts_with("a wrong reply; the server ended"), "{why}");
-        Attempt::of_error(&Interrupted.into()).unwrap_err();
+        Outcome::of_error(&Interrupted.into()).unwrap_err();
     }
 
     /// Runs against a server that sends this once it has answered the first

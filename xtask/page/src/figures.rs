@@ -334,7 +334,7 @@ fn at_10k(results: &Results, round: &Workload, server: &str) -> ChartRow {
         }
         _ => match results.row(&round.name, server) {
             // How many are held is drawn, so it need not say that more can't.
-            Some(Finding::Cannot(why)) => why.to_owned(),
+            Some(Finding::Cannot { why, .. }) => why.to_owned(),
             row => row.and_then(|row| row.why()).unwrap_or_default(),
         },
     };

@@ -41,7 +41,8 @@ fn all_kinds() -> Vec<(&'static str, Results)> {
     }
     let mut cannot = sample::full();
     for run in &mut cannot.runs {
-        run.outcome = Outcome::Cannot("no such call".to_owned());
+        let why = "no such call".to_owned();
+        run.outcome = Outcome::Cannot { why, held: None };
     }
     let mut yardsticks = sample::full();
     yardsticks.servers.retain(|server| server.yardstick);
