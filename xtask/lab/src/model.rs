@@ -59,7 +59,6 @@ pub struct Variant {
 #[serde(deny_unknown_fields)]
 struct Declaration {
     family: Family,
-    summary: String,
     clients: Clients,
     transports: Vec<Transport>,
     /// See [`Promises`].
@@ -94,6 +93,7 @@ pub struct Model {
     /// Folder, crate and binary name.
     pub name: String,
     pub family: Family,
+    /// The package's description: one phrase.
     pub summary: String,
     pub clients: Clients,
     pub transports: Vec<Transport>,
@@ -319,6 +319,8 @@ struct Manifest {
 struct Package {
     name: String,
     #[serde(default)]
+    description: String,
+    #[serde(default)]
     metadata: Table,
 }
 
@@ -329,9 +331,10 @@ fn models(members: &[Utf8PathBuf]) -> Result<Vec<Model>> {
     let mut faults = Vec::new();
     for folder in members {
         let path = folder.join("Cargo.toml");
-        let Manifest { package: Package { name, mut metadata } } =
+        let Manifest { mut package } =
             toml::from_str(&read(&path)?).with_context(|| path.to_string())?;
-        let Some(declared) = metadata.remove("model") else { continue };
+        let Some(declared) = package.metadata.remove("model") else { continue };
+        let name = package.name.clone();
         if folder.file_name() != Some(name.as_str()) {
             faults.push(format!(
                 "{name}: its folder is {folder}; folder, crate and binary have \
@@ -341,7 +344,7 @@ fn models(members: &[Utf8PathBuf]) -> Result<Vec<Model>> {
         match declared
             .try_into()
             .map_err(Into::into)
-            .and_then(|declared| model(name.clone(), folder.clone(), declared))
+            .and_then(|declared| model(package, folder.clone(), declared))
         {
             Ok(model) => models.push(model),
             Err(fault) => faults.push(format!("{name}: {fault:#}")),
@@ -357,13 +360,13 @@ fn models(members: &[Utf8PathBuf]) -> Result<Vec<Model>> {
 
 /// Checks what a type can't, and gives each variant its promises.
 fn model(
-    name: String,
+    package: Package,
     folder: Utf8PathBuf,
     declared: Declaration,
 ) -> Result<Model> {
-    let faults = faults(&declared);
+    let faults = faults(&package.description, &declared);
     ensure!(faults.is_empty(), "{}", faults.join("; "));
-    let Declaration { family, summary, clients, transports, .. } = declared;
+    let Declaration { family, clients, transports, .. } = declared;
     let mut ways = declared.variants;
     if ways.is_empty() {
         ways.push(VariantDeclaration::default());
@@ -384,9 +387,9 @@ fn model(
     let variants = ways.into_iter().map(variant).collect::<Result<_>>()?;
     let Declaration { rests_with, same, .. } = declared;
     Ok(Model {
-        name,
+        name: package.name,
         family,
-        summary,
+        summary: package.description,
         clients,
         transports,
         variants,
@@ -404,17 +407,11 @@ fn parse_promises(promises: Table, clients: Clients) -> Result<Promises> {
     Ok(promises)
 }
 
-fn faults(declared: &Declaration) -> Vec<String> {
+fn faults(description: &str, declared: &Declaration) -> Vec<String> {
     let mut faults = Vec::new();
-    let summary = &declared.summary;
-    if summary.trim().is_empty() {
-        faults.push("summary is empty".to_owned());
-    }
-    if summary.contains(['\n', '|']) || summary.ends_with('.') {
-        faults.push(
-            "summary is one phrase: no line break, no |, no full stop"
-                .to_owned(),
-        );
+    if description.trim().is_empty() || description.ends_with('.') {
+        let phrase = "the package's description is one phrase, no full stop";
+        faults.push(phrase.to_owned());
     }
     if declared.transports.is_empty() {
         faults.push("transports is empty".to_owned());
@@ -482,7 +479,6 @@ mod tests {
 
     const GOOD: &str = r#"
         family = "multiplexing"
-        summary = "one thread waits for many sockets with epoll(7)"
         clients = "many"
         transports = ["tcp", "udp"]
         variants = [
@@ -500,7 +496,12 @@ mod tests {
     "#;
 
     fn parse(text: &str) -> Result<Model> {
-        model("name".to_owned(), "name".into(), toml::from_str(text)?)
+        let package = Package {
+            name: "name".to_owned(),
+            description: "One thread".to_owned(),
+            metadata: Table::new(),
+        };
+        model(package, "name".into(), toml::from_str(text)?)
     }
 
     /// The declaration's error with `from` replaced.
@@ -539,8 +540,6 @@ mod tests {
             ("\"epoll_wait\"", "\"receive\"", "`reports` is for calls"),
             ("\"many\"", "\"one\"", "for models with `clients"),
             ("near_bare_loop", "near_loop", "unknown field `near_loop`"),
-            ("one thread waits for many sockets", "\\n", "line break"),
-            ("sockets with epoll(7)", "sockets.", "no full stop"),
             ("\"many\"", "\"two\"", "unknown variant `two`"),
             ("\"edge\"", "\"level\"", "two variants are called level"),
             ("\"edge\"", "\"Edge mode\"", "needs a name of a-z"),
@@ -551,26 +550,12 @@ mod tests {
             ("[\"tcp\", \"udp\"]", "[\"udp\"]", "that the model does not"),
             ("[\"tcp\", \"udp\"]", "[]", "transports is empty"),
             ("same", "equal", "unknown field `equal`"),
+            ("[\"Conn", "[\"Connection::on_readable\", \"Conn", "twice"),
         ];
         for (from, to, expected) in rows {
             let fault = fault(from, to);
             assert!(fault.contains(expected), "{from} -> {to}: {fault}");
         }
-    }
-
-    #[test]
-    fn an_empty_summary_is_a_fault() {
-        let text = "one thread waits for many sockets with epoll(7)";
-        assert_eq!(fault(text, " "), "summary is empty");
-    }
-
-    #[test]
-    fn a_name_in_same_counts_once() {
-        let fault = fault(
-            "\"Connection::on_readable\"",
-            "\"main\", \"serve\", \"main\"",
-        );
-        assert_eq!(fault, "same names main twice");
     }
 
     #[test]

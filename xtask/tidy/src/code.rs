@@ -166,22 +166,6 @@ impl<'ast> Visit<'ast> for Tests {
     }
 }
 
-/// Code that all models share must not be able to break memory.
-pub fn forbids_unsafe(source: &Source, file: &File) -> Option<Problem> {
-    let forbids = file.attrs.iter().any(|attribute| {
-        let tokens = attribute.meta.to_token_stream().to_string();
-        tokens.replace(' ', "") == "forbid(unsafe_code)"
-    });
-    (!forbids).then(|| {
-        Problem::new(
-            source,
-            1,
-            "unsafe code is not forbidden here",
-            "add #![forbid(unsafe_code)]",
-        )
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -259,14 +243,5 @@ mod tests {
             sample("#[cfg(test)]\nmod tests {\n#[test]\nfn f() {}\n}");
         let expected = ["1: a test inside a model", "3: a test inside a model"];
         assert_eq!(wrongs(no_tests(&source, &file)), expected);
-    }
-
-    #[test]
-    fn common_forbids_unsafe_code() {
-        let (source, file) = sample("#![forbid(unsafe_code)]");
-        assert_eq!(forbids_unsafe(&source, &file), None);
-        let (source, file) = sample("#![deny(unsafe_code)]");
-        let found = wrongs(forbids_unsafe(&source, &file));
-        assert_eq!(found, ["1: unsafe code is not forbidden here"]);
     }
 }

@@ -9,7 +9,6 @@ mod code;
 mod definitions;
 mod links;
 mod manifest;
-mod orphans;
 mod readme;
 mod same;
 mod text;
@@ -147,17 +146,6 @@ fn fix(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-/// Files that people look for first.
-const EXPECTED: [&str; 7] = [
-    ".ci/run",
-    "ARCHITECTURE.md",
-    "CHANGELOG.md",
-    "CONTRIBUTING.md",
-    "LICENSE-APACHE",
-    "LICENSE-MIT",
-    "README.md",
-];
-
 /// Documents that state facts about kernels.
 const FACTUAL: [&str; 3] = ["ARCHITECTURE.md", "METHODOLOGY.md", "README.md"];
 
@@ -167,7 +155,7 @@ fn root(workspace: &Workspace, sources: &[Source]) -> Result<Vec<Problem>> {
         path if path.is_dir() => Some(String::new()),
         path => fs::read_to_string(path).ok(),
     };
-    let mut problems = expected_files(&lookup);
+    let mut problems = Vec::new();
     for source in sources {
         problems.extend(links::check(source, &lookup));
         if FACTUAL.contains(&source.path.as_str()) {
@@ -180,7 +168,6 @@ fn root(workspace: &Workspace, sources: &[Source]) -> Result<Vec<Problem>> {
             }
             "Cargo.toml" => {
                 let reasons = lookup(Utf8Path::new("ARCHITECTURE.md"));
-                problems.extend(manifest::check_root(source)?);
                 problems.extend(manifest::check_dependencies(
                     source,
                     &manifests(workspace, sources),
@@ -203,18 +190,6 @@ fn manifests<'a>(
     paths.filter_map(find).collect()
 }
 
-fn expected_files(lookup: links::Lookup<'_>) -> Vec<Problem> {
-    let missing =
-        EXPECTED.iter().filter(|path| lookup(Utf8Path::new(path)).is_none());
-    let problem = |path: &&str| Problem {
-        file: (*path).to_owned(),
-        line: 1,
-        wrong: "the file is missing".to_owned(),
-        remedy: "write it".to_owned(),
-    };
-    missing.map(problem).collect()
-}
-
 /// The rules for manifests and Rust code, member by member.
 fn members(workspace: &Workspace, sources: &[Source]) -> Result<Vec<Problem>> {
     let mut problems = Vec::new();
@@ -222,10 +197,9 @@ fn members(workspace: &Workspace, sources: &[Source]) -> Result<Vec<Problem>> {
         let model = workspace.models.iter().find(|m| m.folder == *folder);
         let folder = relative(workspace, folder);
         problems.extend(circles::check(folder, sources));
-        problems.extend(orphans::check(folder, sources));
         for source in sources.iter().filter(|source| source.is_in(folder)) {
             if source.path == folder.join("Cargo.toml") {
-                problems.extend(manifest::check(source, model)?);
+                problems.extend(manifest::check(source, model.is_some())?);
             }
             if source.extension() == "rs" {
                 problems.extend(code(source, folder, model)?);
@@ -258,9 +232,6 @@ fn code(
     }
     if model.is_some() || folder == "common" {
         problems.extend(versions::check(source));
-    }
-    if source.path == "common/src/lib.rs" {
-        problems.extend(code::forbids_unsafe(source, &syntax));
     }
     Ok(problems)
 }
@@ -336,19 +307,6 @@ fn is_edited(path: &Utf8Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn missing_files_are_named() {
-        let all = |_: &Utf8Path| Some(String::new());
-        assert_eq!(expected_files(&all), []);
-        let most =
-            |path: &Utf8Path| (path != "README.md").then(|| "text".to_owned());
-        let missing = expected_files(&most);
-        assert_eq!(
-            missing.iter().map(Problem::to_string).collect::<Vec<_>>(),
-            ["README.md:1: the file is missing; write it"]
-        );
-    }
 
     #[test]
     fn the_summary_counts() {

@@ -1,7 +1,6 @@
 //! Rules for manifests: what the workspace decides once is not decided again.
 
 use anyhow::{Context, Result};
-use lab::model::Model;
 use toml::{Table, Value};
 
 use super::{Problem, Source};
@@ -13,12 +12,12 @@ const OTHERS: [&str; 2] = ["common", "xtask"];
 const INHERITED: [&str; 5] =
     ["version", "edition", "rust-version", "license", "publish"];
 
-/// A member's manifest; `model` is what it declares, if it is one.
-pub fn check(source: &Source, model: Option<&Model>) -> Result<Vec<Problem>> {
+/// Checks a member's manifest.
+pub fn check(source: &Source, is_model: bool) -> Result<Vec<Problem>> {
     let manifest = parse(source)?;
     let mut problems = Vec::new();
     let name = source.path.split('/').next().unwrap_or_default();
-    if model.is_none() && !OTHERS.contains(&name) {
+    if !is_model && !OTHERS.contains(&name) {
         problems.push(Problem::new(
             source,
             1,
@@ -29,29 +28,6 @@ pub fn check(source: &Source, model: Option<&Model>) -> Result<Vec<Problem>> {
     problems.extend(lints(source, &manifest));
     problems.extend(package(source, &manifest));
     problems.extend(dependencies(source, &manifest));
-    if let Some(model) = model {
-        problems.extend(description(source, &manifest, &model.summary));
-    }
-    Ok(problems)
-}
-
-/// The workspace's manifest.
-pub fn check_root(source: &Source) -> Result<Vec<Problem>> {
-    let manifest = parse(source)?;
-    let mut problems = Vec::new();
-    let members = manifest
-        .get("workspace")
-        .and_then(|workspace| workspace.get("members")?.as_array());
-    for member in members.into_iter().flatten().filter_map(Value::as_str) {
-        if member.contains(['*', '?', '[']) {
-            problems.push(Problem::new(
-                source,
-                line_of(source, member),
-                format!("{member} is a pattern"),
-                "list each crate: the list is the reading order",
-            ));
-        }
-    }
     Ok(problems)
 }
 
@@ -114,31 +90,6 @@ fn dependencies(source: &Source, manifest: &Table) -> Vec<Problem> {
         )
     };
     own.map(problem).collect()
-}
-
-/// `--help` shows the one, `cargo xtask list` the other.
-fn description(
-    source: &Source,
-    manifest: &Table,
-    summary: &str,
-) -> Option<Problem> {
-    let description = manifest
-        .get("package")
-        .and_then(|package| package.get("description")?.as_str())
-        .unwrap_or_default();
-    let capital = |text: &str| {
-        let mut letters = text.chars();
-        let first = letters.next().map(|first| first.to_uppercase());
-        first.into_iter().flatten().chain(letters).collect::<String>()
-    };
-    (capital(description) != capital(summary)).then(|| {
-        Problem::new(
-            source,
-            line_of(source, "description"),
-            "the description and the model's summary differ",
-            "write the summary, its first letter a capital",
-        )
-    })
 }
 
 /// Each dependency that is not a member itself has a user and a reason:
@@ -214,7 +165,7 @@ workspace = true
 "#;
 
     fn wrongs(path: &str, text: &str) -> Vec<String> {
-        let problems = check(&Source::sample(path, text), None).unwrap();
+        let problems = check(&Source::sample(path, text), false).unwrap();
         let text = |p: Problem| format!("{}: {}", p.line, p.wrong);
         problems.into_iter().map(text).collect()
     }
@@ -266,15 +217,6 @@ workspace = true
     }
 
     #[test]
-    fn the_description_is_the_summary() {
-        let source = Source::sample("blocking/Cargo.toml", GOOD);
-        let manifest = parse(&source).unwrap();
-        let check = |summary| description(&source, &manifest, summary);
-        assert_eq!(check("one conversation at a time"), None);
-        assert_eq!(check("one at a time").map(|p| p.line), Some(3));
-    }
-
-    #[test]
     fn dependencies_have_users_and_reasons() {
         let root = Source::sample(
             "Cargo.toml",
@@ -292,19 +234,5 @@ workspace = true
             check("`nixon`"),
             ["2: ARCHITECTURE.md does not say why nix is here", unused]
         );
-    }
-
-    #[test]
-    fn the_root_lists_its_members() {
-        let good = "[workspace]\nmembers = [\"common\", \"blocking\"]\n";
-        let source = Source::sample("Cargo.toml", good);
-        assert_eq!(check_root(&source).unwrap(), []);
-
-        let bad = good.replace("\"blocking\"", "\"multi*\"");
-        let source = Source::sample("Cargo.toml", &bad);
-        let problems = check_root(&source).unwrap();
-        let wrongs: Vec<_> =
-            problems.iter().map(|p| (p.line, p.wrong.as_str())).collect();
-        assert_eq!(wrongs, [(2, "multi* is a pattern")]);
     }
 }

@@ -91,7 +91,7 @@ mod tests {
         assert_eq!(
             lines[2],
             "| [async-io](async-io/src/main.rs) | asynchronous | io-uring, \
-             posix-aio | many    | tcp udp (posix-aio: tcp) | one thread \
+             posix-aio | many    | tcp udp (posix-aio: tcp) | One thread \
              submits operations, and completions bring the data |"
         );
         assert!(lines.iter().all(|line| line.len() == lines[0].len()));

@@ -1,5 +1,5 @@
-//! Rules for any text: nothing unfinished, and lines that fit beside each
-//! other. rustfmt takes care of the space in Rust code.
+//! Rules for any text: no marks of unfinished work, and lines of code that fit
+//! beside each other.
 
 use super::{Problem, Source};
 
@@ -16,17 +16,7 @@ pub fn check(source: &Source) -> Vec<Problem> {
         problems.extend(unfinished(source, number, line));
         if source.extension() == "rs" {
             problems.extend(too_wide(source, number, line));
-        } else if line.trim_end() != line {
-            let wrong = "space at the end of the line";
-            problems.push(Problem::new(source, number, wrong, "delete it"));
         }
-    }
-    let text = source.text.as_str();
-    let good = text.is_empty() || text.ends_with('\n');
-    if source.extension() != "rs" && (!good || text.ends_with("\n\n")) {
-        let wrong = "the file does not end with one line break";
-        let line = text.lines().count();
-        problems.push(Problem::new(source, line, wrong, "end it with one"));
     }
     problems
 }
@@ -77,22 +67,11 @@ mod tests {
     }
 
     #[test]
-    fn loose_ends_are_found() {
+    fn unfinished_work_is_found() {
         let mark = UNFINISHED[0];
-        let text = format!("one \ntwo\t\n// {mark}: three\nfour");
-        let expected = [
-            (1, "space at the end of the line".to_owned()),
-            (2, "space at the end of the line".to_owned()),
-            (3, format!("{mark} in the text")),
-            (4, "the file does not end with one line break".to_owned()),
-        ];
+        let text = format!("one\n// {mark}: two\nmastodons, XXXL\n");
+        let expected = [(2, format!("{mark} in the text"))];
         assert_eq!(wrongs("a.md", &text), expected);
-        assert_eq!(wrongs("a.md", "one\n\n").len(), 1);
-    }
-
-    #[test]
-    fn a_mark_inside_a_word_is_no_mark() {
-        assert_eq!(wrongs("a.md", "mastodons, XXXL\n"), []);
     }
 
     #[test]
