@@ -145,7 +145,7 @@ fn redis_cli_mass(trial: &Trial) -> Result<()> {
 
 fn redis_benchmark(trial: &Trial) -> Result<()> {
     let server = trial.serve()?;
-    let clients = if trial.subject.serves_one() { 1 } else { 50 };
+    let clients = trial.clients(50);
     let flags = format!(
         "-p {{}} -t ping_inline,ping_mbulk -n 50000 -c {clients} -P 16 --csv"
     );

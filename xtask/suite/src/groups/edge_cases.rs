@@ -77,7 +77,7 @@ const FLAGS: &str = "--max-request 1000";
 
 /// The sum of the arguments' bytes, in two arguments or in many.
 fn max_request(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags(FLAGS).start()?;
+    let server = trial.serve_with(FLAGS)?;
     let too_long = "-ERR Protocol error: invalid bulk length\r\n";
     let arity = "-ERR wrong number of arguments for 'echo' command\r\n";
     for sum in [MOST - 1, MOST, MOST + 1] {
@@ -109,7 +109,7 @@ fn max_request(trial: &Trial) -> Result<()> {
 
 /// The limit on all that is not in arguments: count, headers, line ends.
 fn max_request_headers(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags(FLAGS).start()?;
+    let server = trial.serve_with(FLAGS)?;
     let too_many = "-ERR Protocol error: invalid multibulk length\r\n";
     let answer = format!(
         "-ERR unknown command '', with args beginning with: {}\r\n+PONG\r\n",

@@ -267,7 +267,7 @@ const INVALID_BULK: &str = "-ERR Protocol error: invalid bulk length\r\n";
 
 /// The header says it all: no byte of the payload is waited for.
 fn over_the_limit(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags("--max-request 1000").start()?;
+    let server = trial.serve_with("--max-request 1000")?;
     let payload = bulk("x".repeat(996));
     let fits = [b"*2\r\n$4\r\nECHO\r\n".as_slice(), &payload].concat();
     let mut client = server.connect()?;
@@ -278,7 +278,7 @@ fn over_the_limit(trial: &Trial) -> Result<()> {
 }
 
 fn sum_over_the_limit(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags("--max-request 1000").start()?;
+    let server = trial.serve_with("--max-request 1000")?;
     let mut client = server.connect()?;
     client.send("*2\r\n$4\r\nECHO\r\n$997\r\n")?;
     client.expect(INVALID_BULK)?.expect_end()?;
@@ -288,7 +288,7 @@ fn sum_over_the_limit(trial: &Trial) -> Result<()> {
 /// Empty arguments are no bytes, but each has a header and a place in a
 /// table: they are counted too.
 fn too_many_arguments(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags("--max-request 100000").start()?;
+    let server = trial.serve_with("--max-request 100000")?;
     let mut client = server.connect()?;
     // It is allowed to have many; what counts is what came.
     client.send("*1000000\r\n")?;

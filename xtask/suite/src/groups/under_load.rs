@@ -48,12 +48,12 @@ fn expect_a_turn(load: &Load, before: usize) -> Result<()> {
 }
 
 fn load(trial: &Trial, server: &Server) -> Result<Load> {
-    let clients = if trial.subject.serves_one() { 1 } else { CLIENTS };
+    let clients = trial.clients(CLIENTS);
     Load::start(server.tcp()?, clients)
 }
 
 fn draining_for_a_minute(trial: &Trial) -> Result<Rc<Server>> {
-    trial.launch().flags("--drain-timeout 60").start()
+    trial.serve_with("--drain-timeout 60")
 }
 
 fn stop(trial: &Trial) -> Result<()> {
@@ -134,7 +134,7 @@ fn datagram(trial: &Trial) -> Result<()> {
 
 /// The busy clients complete requests all the time, so they stay.
 fn idle_timeout(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags("--idle-timeout 0.5").start()?;
+    let server = trial.serve_with("--idle-timeout 0.5")?;
     let load = load(trial, &server)?;
     let connected = Instant::now();
     let mut silent = server.connect()?;

@@ -12,7 +12,6 @@ use nix::unistd::{dup2_stderr, pipe, write};
 
 use crate::case::{Case, For, Trial};
 use crate::client::REFUSAL;
-use crate::groups::limits::wait_for_place;
 
 pub fn cases() -> Vec<Case> {
     vec![
@@ -43,13 +42,13 @@ fn block_stop_signals() -> io::Result<()> {
 /// clients that have left, and refuses everybody in the end.
 fn children_ignored(trial: &Trial) -> Result<()> {
     let launch = trial.launch().inheriting(ignore_children);
-    let server = if trial.subject.serves_one() {
-        launch.start()?
-    } else {
-        launch.flags("--max-connections 2").start()?
+    let server = match trial.subject.serves_one() {
+        true => launch.start()?,
+        false => launch.flags("--max-connections 2").start()?,
     };
     for round in 0..10 {
-        let mut client = wait_for_place(&server)
+        let mut client = server
+            .wait_for_place()
             .with_context(|| format!("after {round} clients have left"))?;
         client.ping()?;
     }

@@ -71,10 +71,8 @@ fn stops_datagrams(trial: &Trial) -> Result<()> {
 /// A client that waits for nothing is not waited for: neither a silent one nor
 /// one in the middle of a request.
 fn idle_clients(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags("--drain-timeout 60").start()?;
-    let count = if trial.subject.serves_one() { 1 } else { 10 };
-    let mut clients = server.connect_many(count)?;
-    Client::ping_all(&mut clients)?;
+    let server = trial.serve_with("--drain-timeout 60")?;
+    let mut clients = server.connect_served(trial.clients(10))?;
     for client in clients.iter_mut().skip(1).step_by(2) {
         client.send("*2\r\n$4\r\nECHO\r\n$5\r\nhe")?;
     }
@@ -91,11 +89,10 @@ fn idle_clients(trial: &Trial) -> Result<()> {
 /// Requests from before the signal are answered after it, though the client
 /// takes its time.
 fn replies_in_flight(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags("--drain-timeout 60").start()?;
+    let server = trial.serve_with("--drain-timeout 60")?;
     let (requests, replies) = unknowns(10_500);
-    let count = if trial.subject.serves_one() { 1 } else { 5 };
     let mut clients = Vec::new();
-    for _ in 0..count {
+    for _ in 0..trial.clients(5) {
         let mut client = Client::with_small_window(server.tcp()?)?;
         client.ping()?.send(&requests)?.wait_until_arrived()?;
         clients.push(client);
@@ -116,7 +113,7 @@ fn replies_in_flight(trial: &Trial) -> Result<()> {
 fn behind_urgent_data(trial: &Trial) -> Result<()> {
     const REQUESTS: usize = 5_000;
 
-    let server = trial.launch().flags("--drain-timeout 60").start()?;
+    let server = trial.serve_with("--drain-timeout 60")?;
     let mut client = server.connect()?;
     client.ping()?;
     server.freeze()?;
@@ -134,7 +131,7 @@ fn behind_urgent_data(trial: &Trial) -> Result<()> {
 /// loses none that is on its way: a server that closed, or shut down both its
 /// sides, would answer with a reset, and the kernel drop what is queued.
 fn client_goes_on_asking(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags("--drain-timeout 60").start()?;
+    let server = trial.serve_with("--drain-timeout 60")?;
     let (requests, replies) = unknowns(1_000);
     let mut client = Client::with_small_window(server.tcp()?)?;
     client.ping()?.send(&requests)?.wait_until_arrived()?;
@@ -172,7 +169,7 @@ fn reset_before_the_end(trial: &Trial) -> Result<()> {
 /// Starts a server, and a client that leaves part of its replies in the
 /// server's send queue.
 fn with_unread_replies(trial: &Trial) -> Result<(Rc<Server>, Client)> {
-    let server = trial.launch().flags("--drain-timeout 60").start()?;
+    let server = trial.serve_with("--drain-timeout 60")?;
     let mut client = Client::with_small_window(server.tcp()?)?;
     // Replies to one chunk of input, and more than the window has room for.
     let (requests, replies) = unknowns(300);
@@ -191,8 +188,8 @@ fn expect_end_at_once(server: &Server) -> Result<()> {
 
 /// Clients that never read are waited for as long as was said, and counted.
 fn drain_timeout(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags("--drain-timeout 0.5").start()?;
-    let count = if trial.subject.serves_one() { 1 } else { 3 };
+    let server = trial.serve_with("--drain-timeout 0.5")?;
+    let count = trial.clients(3);
     let clients = deaf_clients(&server, count)?;
     let asked = Instant::now();
     server.terminate()?;
@@ -222,8 +219,8 @@ fn deaf_clients(server: &Server, count: usize) -> Result<Vec<Client>> {
 
 /// A server that is asked twice does not wait any more.
 fn second_signal(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags("--drain-timeout 60").start()?;
-    let count = if trial.subject.serves_one() { 1 } else { 3 };
+    let server = trial.serve_with("--drain-timeout 60")?;
+    let count = trial.clients(3);
     let clients = deaf_clients(&server, count)?;
     server.signal_and_wait(Signal::SIGTERM)?;
     let asked = Instant::now();
@@ -238,7 +235,7 @@ fn second_signal(trial: &Trial) -> Result<()> {
 /// While the last ones are waited for, the door is shut: nobody is let in
 /// whom nobody will serve.
 fn no_newcomers(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags("--drain-timeout 60").start()?;
+    let server = trial.serve_with("--drain-timeout 60")?;
     let deaf = deaf_clients(&server, 1)?;
     server.terminate()?;
     let address = server.tcp()?;
@@ -254,8 +251,8 @@ fn no_newcomers(trial: &Trial) -> Result<()> {
 /// Clients that never stop asking get whole replies up to the end, and the
 /// server does not wait until they are tired.
 fn under_load(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags("--drain-timeout 60").start()?;
-    let count = if trial.subject.serves_one() { 1 } else { 8 };
+    let server = trial.serve_with("--drain-timeout 60")?;
+    let count = trial.clients(8);
     let mut threads = Vec::new();
     for _ in 0..count {
         let mut client = server.connect()?;
@@ -290,7 +287,7 @@ fn ask_until_the_end(mut client: Client) -> Result<()> {
 fn at_any_moment(trial: &Trial) -> Result<()> {
     let mut random = trial.random();
     for round in 0..25 {
-        let server = trial.launch().flags("--drain-timeout 60").start()?;
+        let server = trial.serve_with("--drain-timeout 60")?;
         let (pid, after) = (server.pid, random.u64(0..3_000));
         let mut client = server.connect()?;
         let stopper = thread::spawn(move || {
@@ -313,7 +310,7 @@ fn at_any_moment(trial: &Trial) -> Result<()> {
 /// told the end before the server has begun with it.
 fn while_clients_connect(trial: &Trial) -> Result<()> {
     for round in 0..5 {
-        let server = trial.launch().flags("--drain-timeout 60").start()?;
+        let server = trial.serve_with("--drain-timeout 60")?;
         let mut clients = Vec::new();
         for _ in 0..100 {
             let mut client = server.connect()?;
@@ -337,9 +334,7 @@ fn while_clients_connect(trial: &Trial) -> Result<()> {
 /// Nothing can be done about SIGKILL, except by the kernel.
 fn killed(trial: &Trial) -> Result<()> {
     let server = trial.serve()?;
-    let count = if trial.subject.serves_one() { 1 } else { 10 };
-    let mut clients = server.connect_many(count)?;
-    Client::ping_all(&mut clients)?;
+    let clients = server.connect_served(trial.clients(10))?;
     let held = Resources::of(&server)?;
     server.signal(Signal::SIGKILL)?;
     let ended = server.wait().with_context(|| format!("it had {held:?}"))?;

@@ -10,7 +10,6 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 
 use super::super::{Resources, Witness};
-use super::{is_served, wait_for_place};
 use crate::PATIENCE;
 use crate::bytes::{echoes, unknowns};
 use crate::case::{Case, For, Trial};
@@ -54,8 +53,8 @@ fn nobody_to_serve(trial: &Trial) -> Result<()> {
     first.ping()?;
     let held = Resources::settled(&server)?;
     fault.on();
-    let mut newcomer = server.connect()?;
-    let served = is_served(&mut newcomer).context("the newcomer")?;
+    let mut newcomer = server.newcomer()?;
+    let served = newcomer.was_served().context("the newcomer")?;
     if fault.failed() == 0 {
         return Err(skip("starts no process and no thread for a client"));
     }
@@ -68,7 +67,7 @@ fn nobody_to_serve(trial: &Trial) -> Result<()> {
     }
     held.again(&server)?;
     fault.off();
-    wait_for_place(&server)?;
+    server.wait_for_place()?;
     first.ping()?;
     Ok(())
 }
@@ -83,8 +82,8 @@ fn no_memory_for_a_thread(trial: &Trial) -> Result<()> {
     let mut served = Vec::new();
     // Stacks of those who have left are used again, then there is no more.
     let refused = (0..100).find_map(|_| {
-        let mut client = server.connect().ok()?;
-        match is_served(&mut client) {
+        let mut client = server.newcomer().ok()?;
+        match client.was_served() {
             Ok(true) => {
                 served.push(client);
                 None
@@ -95,7 +94,7 @@ fn no_memory_for_a_thread(trial: &Trial) -> Result<()> {
     refused.context("100 threads without address space")??;
     first.ping().context("the client that was there")?;
     limit_address_space(server.pid, Some(before))?;
-    wait_for_place(&server)?;
+    server.wait_for_place()?;
     first.ping()?;
     Ok(())
 }
@@ -132,7 +131,7 @@ fn accept_fails(trial: &Trial, errno: Errno) -> Result<()> {
         // Served or refused, as the last failure may have been met.
         client.was_served().context("a newcomer that had to wait")?;
     }
-    wait_for_place(&server)?;
+    server.wait_for_place()?;
     first.is_served()
 }
 
@@ -175,7 +174,7 @@ fn datagram_out_of_memory(trial: &Trial) -> Result<()> {
         peer.send("PING\r\n")?.expect("+PONG\r\n")?;
     }
     // recvfrom(2), recvmsg(2) or recvmmsg(2).
-    server.stderr().wait_for("recv")?;
+    server.stderr.wait_for("recv")?;
     Ok(())
 }
 

@@ -39,7 +39,7 @@ fn expect_half_a_second(since: Instant) -> Result<()> {
 
 /// Closed silently: without a word, and without a reset.
 fn silent_client(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags(HALF_A_SECOND).start()?;
+    let server = trial.serve_with(HALF_A_SECOND)?;
     let before = Resources::of(&server)?;
     let started = Instant::now();
     server.connect()?.expect_end()?;
@@ -50,7 +50,7 @@ fn silent_client(trial: &Trial) -> Result<()> {
 }
 
 fn after_a_request(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags(HALF_A_SECOND).start()?;
+    let server = trial.serve_with(HALF_A_SECOND)?;
     let mut client = server.connect()?;
     thread::sleep(Duration::from_millis(250));
     let started = Instant::now();
@@ -60,7 +60,7 @@ fn after_a_request(trial: &Trial) -> Result<()> {
 
 /// A byte now and then is no request: the deadline stands.
 fn dribbled_request(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags(HALF_A_SECOND).start()?;
+    let server = trial.serve_with(HALF_A_SECOND)?;
     let mut client = server.connect()?;
     let started = Instant::now();
     client.send("*2\r\n$4\r\nECHO\r\n$100\r\n")?;
@@ -74,7 +74,7 @@ fn dribbled_request(trial: &Trial) -> Result<()> {
 
 /// A client that completes a request in time may stay as long as it likes.
 fn complete_requests(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags(HALF_A_SECOND).start()?;
+    let server = trial.serve_with(HALF_A_SECOND)?;
     let mut client = server.connect()?;
     let started = Instant::now();
     while started.elapsed() < Duration::from_millis(1300) {
@@ -87,7 +87,7 @@ fn complete_requests(trial: &Trial) -> Result<()> {
 
 /// The deadline holds while the client is being written to, too.
 fn deaf_client(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags(HALF_A_SECOND).start()?;
+    let server = trial.serve_with(HALF_A_SECOND)?;
     let before = Resources::of(&server)?;
     let started = Instant::now();
     let mut deaf = Client::with_small_window(server.tcp()?)?;
@@ -103,7 +103,7 @@ fn deaf_client(trial: &Trial) -> Result<()> {
 /// Deadlines of many clients, which come in another order than the clients.
 /// On a busy machine the first end may be noticed late: then once more.
 fn many(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags(HALF_A_SECOND).start()?;
+    let server = trial.serve_with(HALF_A_SECOND)?;
     let before = Resources::of(&server)?;
     let (mut first, mut second) = leave_in_turn(&server)?;
     for _ in 0..2 {
@@ -143,7 +143,7 @@ fn leave_in_turn(server: &Server) -> Result<(Duration, Duration)> {
 /// A server that never runs out of work finds the time to look for those who
 /// give it none.
 fn beside_a_busy_one(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags(HALF_A_SECOND).start()?;
+    let server = trial.serve_with(HALF_A_SECOND)?;
     let busy = server.connect()?;
     let mut reader = busy.twin()?;
     let started = Instant::now();
@@ -168,12 +168,8 @@ fn beside_a_busy_one(trial: &Trial) -> Result<()> {
 
 /// A request that came in time counts, though the server comes to it late.
 fn stalled_server(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags(HALF_A_SECOND).start()?;
-    let count = if trial.subject.serves_one() { 1 } else { 3 };
-    let mut clients = server.connect_many(count)?;
-    for client in &mut clients {
-        client.ping()?;
-    }
+    let server = trial.serve_with(HALF_A_SECOND)?;
+    let mut clients = server.connect_served(trial.clients(3))?;
     server.freeze()?;
     for client in &mut clients {
         client.send("PING\r\n")?.wait_until_arrived()?;
@@ -190,7 +186,7 @@ fn stalled_server(trial: &Trial) -> Result<()> {
 }
 
 fn zero_is_never(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags("--idle-timeout 0").start()?;
+    let server = trial.serve_with("--idle-timeout 0")?;
     let mut client = server.connect()?;
     client.expect_silence(Duration::from_millis(300))?.ping()?;
     client.expect_silence(Duration::from_millis(300))?.ping()?;

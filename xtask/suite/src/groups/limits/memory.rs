@@ -1,6 +1,5 @@
 //! What one hostile client can make a server hold, and what an idle one costs.
 
-use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
 
@@ -87,36 +86,15 @@ fn measure(trial: &Trial, from: usize, to: usize) -> Result<f64> {
     let mut clients = Vec::new();
     let mut held = [0; 2];
     for (held, count) in held.iter_mut().zip([from, to]) {
-        bring(&server, &mut clients, count)?;
+        let served = server.bring(&mut clients, count, AT_A_TIME)?;
+        let held_now = clients.len();
+        ensure!(served, skip(format!("refuses the next of {held_now}")));
         *held = at_rest(&server);
     }
     drop(clients);
     server.stop()?;
     let [before, after] = held.map(|bytes| bytes as f64);
     Ok((after - before) / (to - from) as f64 / 1024.0)
-}
-
-/// Connects clients until there are so many, and lets each do one PING.
-fn bring(
-    server: &Rc<Server>,
-    clients: &mut Vec<Client>,
-    count: usize,
-) -> Result<()> {
-    while clients.len() < count {
-        let first = clients.len();
-        for _ in first..count.min(first + AT_A_TIME) {
-            let mut client = server.connect()?;
-            client.send("PING\r\n")?;
-            clients.push(client);
-        }
-        for (client, number) in clients[first..].iter_mut().zip(first..) {
-            let served = client
-                .was_served()
-                .with_context(|| format!("after {number} clients"))?;
-            ensure!(served, skip(format!("refuses the next of {number}")));
-        }
-    }
-    Ok(())
 }
 
 /// Reads what the server's processes hold, once that does not change any more.

@@ -77,8 +77,7 @@ fn fifty(trial: &Trial) -> Result<()> {
     let answer = trial.subject.promises().answers;
     let server = trial.serve()?;
     let before = Resources::of(&server)?;
-    let mut clients =
-        (0..CLIENTS).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    let mut clients = server.connect_many(CLIENTS)?;
     let mut answerers = BTreeSet::new();
     let mut counted = 0;
     for client in &mut clients {

@@ -8,7 +8,6 @@ use lab::promises::{Ceiling, DESCRIPTORS, WaitsIn};
 use crate::case::{Case, For, Trial};
 use crate::client::Client;
 use crate::groups::Resources;
-use crate::groups::limits::wait_for_place;
 use crate::server::Server;
 use crate::skip::skip;
 
@@ -49,8 +48,11 @@ fn many(trial: &Trial) -> Result<()> {
         .start()?;
     let enough = machine.is_some() && !trial.surroundings.records;
     let before = Resources::of(&server)?;
-    let (mut served, refused) =
-        crowd(&server, if enough { ENOUGH } else { TOO_MANY })?;
+    let wanted = if enough { ENOUGH } else { TOO_MANY };
+    let mut served = Vec::new();
+    let first = wanted.min(DESCRIPTORS - LAST);
+    let refused = !(server.bring(&mut served, first, AT_A_TIME)?
+        && server.bring(&mut served, wanted, 1)?);
     let seen = match (&machine, refused) {
         (Some(machine), false) => Ceiling {
             clients: served.len(),
@@ -76,47 +78,17 @@ fn many(trial: &Trial) -> Result<()> {
     Client::ping_all(&mut served).context("asked once more")?;
     if let Some(client) = served.pop() {
         client.leave()?;
-        served.push(wait_for_place(&server)?);
+        served.push(server.wait_for_place()?);
     }
     drop(served);
     before.again(&server)?;
     compare(trial, &seen)
 }
 
-/// So many clients, a few at a time: those who are served, and whether
-/// somebody is not.
-fn crowd(server: &Server, clients: usize) -> Result<(Vec<Client>, bool)> {
-    let mut served = Vec::new();
-    let mut refused = false;
-    while served.len() < clients && !refused {
-        let mut newcomers = Vec::new();
-        let last = served.len() + LAST >= DESCRIPTORS;
-        for _ in 0..if last { 1 } else { AT_A_TIME } {
-            let mut client = server.connect()?;
-            // A refusal may be followed by a reset, if it crosses this.
-            let _ = client.send("PING\r\n");
-            newcomers.push(client);
-        }
-        for mut client in newcomers {
-            let number = served.len();
-            if client
-                .was_served()
-                .with_context(|| format!("after {number} clients"))?
-            {
-                ensure!(!refused, "served after others were refused");
-                served.push(client);
-            } else {
-                refused = true;
-            }
-        }
-    }
-    Ok((served, refused))
-}
-
 /// Why newcomers are refused, as the server says; for a descriptor that is
 /// missing, as the kernel says.
 fn why_refused(server: &Server) -> Result<String> {
-    let said = server.stderr().wait_for("was refused: ")?;
+    let said = server.stderr.wait_for("was refused: ")?;
     let (_, why) = said.split_once("was refused: ").context("no reason")?;
     let words = || why.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let is_errno = |word: &&str| {

@@ -51,7 +51,7 @@ fn interleaved(trial: &Trial) -> Result<()> {
 /// 200 clients of a server of one wait in the backlog. Each is served when
 /// those before it have left, and nobody is lost.
 fn in_turn(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags("--backlog 256").start()?;
+    let server = trial.serve_with("--backlog 256")?;
     let mut clients = server.connect_many(200)?;
     let echoes: Vec<_> =
         (0..clients.len()).map(|i| echo(payload(i, 50 + 7 * i))).collect();

@@ -256,7 +256,7 @@ fn slow_reader(trial: &Trial) -> Result<()> {
 
 /// A client asks and asks and never reads. The server must stop to listen.
 fn slow_reader_memory(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags("--max-request 65536").start()?;
+    let server = trial.serve_with("--max-request 65536")?;
     let mut client = Client::with_small_window(server.tcp()?)?;
     client.ping()?;
     let mut price = Price::new(&server, 65_536);
