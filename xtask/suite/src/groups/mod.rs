@@ -87,8 +87,9 @@ struct Price<'a> {
 }
 
 impl<'a> Price<'a> {
-    /// Bytes after which it is checked again.
-    const STEP: usize = 1 << 18;
+    /// Bytes after which it is checked again. What a server holds for a client
+    /// that does not read stays, and a look at all processes is expensive.
+    const STEP: usize = 1 << 20;
 
     /// The bound is twice the largest request, the replies at which the server
     /// stops to listen, and what one chunk of input can multiply to. Besides,
