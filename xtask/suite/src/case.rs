@@ -1,6 +1,5 @@
 //! A case, what it runs against, and how it may end.
 
-use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -60,6 +59,14 @@ impl Case {
         }
     }
 
+    /// Makes a case about one server for streams.
+    pub fn serving(
+        name: impl Into<String>,
+        body: impl Fn(&Server) -> Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self::new(name, move |trial| body(&*trial.serve()?))
+    }
+
     pub fn only(mut self, models: For) -> Self {
         self.models = models;
         self
@@ -99,12 +106,6 @@ impl Case {
             server.stop().context("when stopped after the case")?;
         }
         Ok(())
-    }
-}
-
-impl fmt::Debug for Case {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Case").field("name", &self.name).finish()
     }
 }
 
@@ -159,11 +160,6 @@ impl Trial {
         self.serve()?.connect()
     }
 
-    /// Returns `most`, or as many clients as the server serves at a time.
-    pub fn clients(&self, most: usize) -> usize {
-        if self.subject.serves_one() { 1 } else { most }
-    }
-
     /// Plays the traced scene, or returns what was seen when another case had
     /// it played.
     pub fn scene(&self, transport: Transport) -> Result<Arc<Recording>> {
@@ -187,7 +183,6 @@ impl Trial {
 }
 
 /// One case on one subject.
-#[derive(Debug)]
 pub struct Step {
     pub subject: Arc<Subject>,
     pub group: &'static str,

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use anyhow::Result;
 use lab::server::{self, Errors};
@@ -22,7 +23,7 @@ pub struct Launch<'a> {
     udp: Option<String>,
     flags: Vec<String>,
     limits: Vec<(&'static str, Resource, u64, u64)>,
-    fault: Option<&'a Fault>,
+    fault: Option<&'a Arc<Fault>>,
     heritage: fn() -> io::Result<()>,
 }
 
@@ -93,7 +94,7 @@ impl<'a> Launch<'a> {
     }
 
     /// Adds system calls that fail once the fault is switched on.
-    pub fn fault(mut self, fault: &'a Fault) -> Self {
+    pub fn fault(mut self, fault: &'a Arc<Fault>) -> Self {
         self.fault = Some(fault);
         self
     }
@@ -146,7 +147,7 @@ impl<'a> Launch<'a> {
         }
         let (limits, heritage) = (self.limits, self.heritage);
         let (mut filter, judge) =
-            self.fault.map(Fault::prepare).transpose()?.unzip();
+            self.fault.map(|fault| fault.prepare()).transpose()?.unzip();
         let before_exec = move || {
             for (_, resource, soft, hard) in &limits {
                 setrlimit(*resource, *soft, *hard)?;
@@ -158,7 +159,12 @@ impl<'a> Launch<'a> {
         };
         // SAFETY: system calls only, on values made before the fork.
         unsafe { command.pre_exec(before_exec) };
-        let server = Server::spawn(command, command_line, stderr);
+        let server = Server::spawn(
+            command,
+            command_line,
+            self.subject.serves_one(),
+            stderr,
+        );
         let server = match self.fault {
             Some(_) => server.map_err(skip_without_filter)?,
             None => server?,

@@ -64,7 +64,6 @@ impl fmt::Display for Count {
 }
 
 /// One step and how it ended.
-#[derive(Debug)]
 pub struct Row<'a> {
     pub step: &'a Step,
     pub outcome: Outcome,
@@ -72,7 +71,6 @@ pub struct Row<'a> {
 }
 
 /// The steps that have ended.
-#[derive(Debug)]
 pub struct Report<'a> {
     pub rows: Vec<Row<'a>>,
     pub took: Duration,

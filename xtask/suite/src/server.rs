@@ -91,6 +91,8 @@ pub struct Server {
     pub pid: Pid,
     /// The command that started it, for people to repeat.
     pub command_line: String,
+    /// True if it serves one client at a time.
+    pub serves_one: bool,
     pub stderr: Errors,
     stdout: File,
     child: RefCell<Child>,
@@ -105,6 +107,7 @@ impl Server {
     pub fn spawn(
         mut command: Command,
         command_line: String,
+        serves_one: bool,
         stderr: Errors,
     ) -> Result<Self> {
         let mut child = command
@@ -114,6 +117,7 @@ impl Server {
         Ok(Self {
             pid: server::pid(&child),
             command_line,
+            serves_one,
             stderr,
             stdout: OwnedFd::from(stdout).into(),
             child: RefCell::new(child),
@@ -144,6 +148,11 @@ impl Server {
     pub fn udp(&self) -> Result<SocketAddr> {
         let udp = self.ready.get().and_then(|ready| ready.udp);
         udp.context("the server has no udp address")
+    }
+
+    /// Returns `most`, or as many clients as it serves at a time.
+    pub fn clients(&self, most: usize) -> usize {
+        if self.serves_one { 1 } else { most }
     }
 
     pub fn connect(&self) -> Result<Client> {

@@ -18,7 +18,7 @@ use anyhow::{Context, Result, ensure};
 use lab::process::poll_until;
 
 use super::PATIENCE;
-use super::case::{Case, Trial};
+use super::case::Case;
 use super::client::Client;
 use super::reply::Info;
 use super::server::Server;
@@ -50,14 +50,11 @@ struct Witness<'a> {
 }
 
 impl<'a> Witness<'a> {
-    fn beside(trial: &Trial, server: &'a Server) -> Result<Self> {
-        let first = if trial.subject.serves_one() {
-            None
-        } else {
-            let mut first = server.connect()?;
-            first.ping()?;
-            Some(first)
-        };
+    fn beside(server: &'a Server) -> Result<Self> {
+        let mut first = None;
+        if !server.serves_one {
+            first.insert(server.connect()?).ping()?;
+        }
         Ok(Self { server, first })
     }
 

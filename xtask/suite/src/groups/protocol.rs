@@ -11,6 +11,7 @@ use crate::bytes::{bulk, echo, echoes, joined, request};
 use crate::case::{Case, Trial};
 use crate::client::Client;
 use crate::reply::{Info, Reply};
+use crate::server::Server;
 
 pub fn cases() -> Vec<Case> {
     let mut cases: Vec<_> = rows()
@@ -32,7 +33,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("payload::over_the_limit", over_the_limit),
         Case::new("payload::sum_over_the_limit", sum_over_the_limit),
         Case::new("payload::too_many_arguments", too_many_arguments),
-        Case::new("http_after_requests", http_after_requests),
+        Case::serving("http_after_requests", http_after_requests),
         Case::new("nothing_after_quit", nothing_after_quit),
         Case::new("nothing_after_an_error", nothing_after_an_error),
     ]);
@@ -308,8 +309,7 @@ fn too_many_arguments(trial: &Trial) -> Result<()> {
 }
 
 /// Redis says nothing to a browser, but what was asked before is answered.
-fn http_after_requests(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
+fn http_after_requests(server: &Server) -> Result<()> {
     for line in ["POST / HTTP/1.1", "Host: example.org", "post", "host:"] {
         let mut client = server.connect()?;
         client.send(format!("PING\r\n{line}\r\nPING\r\n"))?;

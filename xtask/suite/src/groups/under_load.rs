@@ -47,9 +47,8 @@ fn expect_a_turn(load: &Load, before: usize) -> Result<()> {
     Ok(())
 }
 
-fn load(trial: &Trial, server: &Server) -> Result<Load> {
-    let clients = trial.clients(CLIENTS);
-    Load::start(server.tcp()?, clients)
+fn load(server: &Server) -> Result<Load> {
+    Load::start(server.tcp()?, server.clients(CLIENTS))
 }
 
 fn draining_for_a_minute(trial: &Trial) -> Result<Rc<Server>> {
@@ -66,7 +65,7 @@ fn stop(trial: &Trial) -> Result<()> {
 
 fn stop_once(trial: &Trial) -> Result<()> {
     let server = draining_for_a_minute(trial)?;
-    let load = load(trial, &server)?;
+    let load = load(&server)?;
     let asked = Instant::now();
     server.terminate()?;
     let took = load.first_end()?.saturating_duration_since(asked);
@@ -86,7 +85,7 @@ fn second_stop(trial: &Trial) -> Result<()> {
     deaf.ping()?.stuff(b"INFO\r\n", |_| Ok(()))?;
     let load = match trial.subject.serves_one() {
         true => None,
-        false => Some(load(trial, &server)?),
+        false => Some(load(&server)?),
     };
     server.signal_and_wait(Signal::SIGTERM)?;
     let asked = Instant::now();
@@ -99,7 +98,7 @@ fn second_stop(trial: &Trial) -> Result<()> {
 
 fn accept(trial: &Trial) -> Result<()> {
     let server = trial.serve()?;
-    let load = load(trial, &server)?;
+    let load = load(&server)?;
     let before = load.rounds();
     let mut clients = Vec::new();
     for _ in 0..TIMES {
@@ -118,7 +117,7 @@ fn accept(trial: &Trial) -> Result<()> {
 fn datagram(trial: &Trial) -> Result<()> {
     trial.needs_datagrams()?;
     let server = trial.launch().udp("127.0.0.1:0").start()?;
-    let load = load(trial, &server)?;
+    let load = load(&server)?;
     let peer = server.peer()?;
     let before = load.rounds();
     for _ in 0..TIMES {
@@ -135,7 +134,7 @@ fn datagram(trial: &Trial) -> Result<()> {
 /// The busy clients complete requests all the time, so they stay.
 fn idle_timeout(trial: &Trial) -> Result<()> {
     let server = trial.serve_with("--idle-timeout 0.5")?;
-    let load = load(trial, &server)?;
+    let load = load(&server)?;
     let connected = Instant::now();
     let mut silent = server.connect()?;
     silent.expect_end()?;

@@ -15,6 +15,7 @@ use crate::bytes::{echoes, unknowns};
 use crate::case::{Case, For, Trial};
 use crate::client::{Client, REFUSAL};
 use crate::fault::{self, Calls, Fault};
+use crate::server::Server;
 use crate::skip::skip;
 
 pub fn cases() -> Vec<Case> {
@@ -27,7 +28,7 @@ pub fn cases() -> Vec<Case> {
     vec![
         Case::new("faults::nobody_to_serve_newcomers", nobody_to_serve)
             .only(For::Many),
-        Case::new("faults::no_memory_for_a_thread", no_memory_for_a_thread)
+        Case::serving("faults::no_memory_for_a_thread", no_memory_for_a_thread)
             .only(For::Promising(|it| it.answers == Answers::OwnThread)),
         accept("faults::accept_out_of_memory", Errno::ENOMEM),
         accept("faults::accept_out_of_buffers", Errno::ENOBUFS),
@@ -40,7 +41,7 @@ pub fn cases() -> Vec<Case> {
         again("faults::send_interrupted", fault::SEND, Errno::EINTR),
         again("faults::wait_interrupted", fault::WAIT, Errno::EINTR),
         Case::new("faults::datagram_out_of_memory", datagram_out_of_memory),
-        Case::new("faults::stopped_and_continued", stopped_and_continued),
+        Case::serving("faults::stopped_and_continued", stopped_and_continued),
     ]
 }
 
@@ -74,8 +75,7 @@ fn nobody_to_serve(trial: &Trial) -> Result<()> {
 
 /// A newcomer is refused where there is no room for a thread's stack: no
 /// filter is needed for that.
-fn no_memory_for_a_thread(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
+fn no_memory_for_a_thread(server: &Server) -> Result<()> {
     let mut first = server.connect()?;
     first.ping()?;
     let before = limit_address_space(server.pid, None)?;
@@ -104,7 +104,7 @@ fn no_memory_for_a_thread(trial: &Trial) -> Result<()> {
 fn accept_fails(trial: &Trial, errno: Errno) -> Result<()> {
     let fault = Fault::new(fault::ACCEPT, errno);
     let server = trial.launch().fault(&fault).start()?;
-    let mut first = Witness::beside(trial, &server)?;
+    let mut first = Witness::beside(&server)?;
     first.is_served()?;
     if !fault.was_asked() {
         return Err(skip("has the kernel accept: no call could fail"));
@@ -181,8 +181,7 @@ fn datagram_out_of_memory(trial: &Trial) -> Result<()> {
 /// A process that is stopped and continued gets EINTR from calls that wait
 /// (signal(7)), in the middle of everything. A call that has transferred
 /// some bytes by then returns their number: a short send, in a blocking one.
-fn stopped_and_continued(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
+fn stopped_and_continued(server: &Server) -> Result<()> {
     let mut client = Client::with_small_window(server.tcp()?)?;
     let (requests, replies) = unknowns(10_500);
     // More than the server's kernel takes at once, so that it has to wait.

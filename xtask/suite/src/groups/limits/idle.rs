@@ -15,15 +15,18 @@ use crate::client::Client;
 use crate::server::Server;
 
 pub fn cases() -> Vec<Case> {
+    let case = |name: &str, body: fn(&Server) -> Result<()>| {
+        Case::new(name, move |trial| body(&*trial.serve_with(HALF_A_SECOND)?))
+    };
     vec![
-        Case::new("idle::silent_client", silent_client),
-        Case::new("idle::after_a_request", after_a_request),
-        Case::new("idle::dribbled_request", dribbled_request),
-        Case::new("idle::complete_requests_count", complete_requests),
-        Case::new("idle::client_that_does_not_read", deaf_client),
-        Case::new("idle::many", many).only(For::Many),
-        Case::new("idle::beside_a_busy_one", beside_a_busy_one).only(For::Many),
-        Case::new("idle::stalled_server", stalled_server),
+        case("idle::silent_client", silent_client),
+        case("idle::after_a_request", after_a_request),
+        case("idle::dribbled_request", dribbled_request),
+        case("idle::complete_requests_count", complete_requests),
+        case("idle::client_that_does_not_read", deaf_client),
+        case("idle::many", many).only(For::Many),
+        case("idle::beside_a_busy_one", beside_a_busy_one).only(For::Many),
+        case("idle::stalled_server", stalled_server),
         Case::new("idle::zero_is_never", zero_is_never),
     ]
 }
@@ -38,19 +41,17 @@ fn expect_half_a_second(since: Instant) -> Result<()> {
 }
 
 /// Closed silently: without a word, and without a reset.
-fn silent_client(trial: &Trial) -> Result<()> {
-    let server = trial.serve_with(HALF_A_SECOND)?;
-    let before = Resources::of(&server)?;
+fn silent_client(server: &Server) -> Result<()> {
+    let before = Resources::of(server)?;
     let started = Instant::now();
     server.connect()?.expect_end()?;
     expect_half_a_second(started)?;
-    before.again(&server)?;
+    before.again(server)?;
     server.connect()?.ping()?;
     Ok(())
 }
 
-fn after_a_request(trial: &Trial) -> Result<()> {
-    let server = trial.serve_with(HALF_A_SECOND)?;
+fn after_a_request(server: &Server) -> Result<()> {
     let mut client = server.connect()?;
     thread::sleep(Duration::from_millis(250));
     let started = Instant::now();
@@ -59,8 +60,7 @@ fn after_a_request(trial: &Trial) -> Result<()> {
 }
 
 /// A byte now and then is no request: the deadline stands.
-fn dribbled_request(trial: &Trial) -> Result<()> {
-    let server = trial.serve_with(HALF_A_SECOND)?;
+fn dribbled_request(server: &Server) -> Result<()> {
     let mut client = server.connect()?;
     let started = Instant::now();
     client.send("*2\r\n$4\r\nECHO\r\n$100\r\n")?;
@@ -73,8 +73,7 @@ fn dribbled_request(trial: &Trial) -> Result<()> {
 }
 
 /// A client that completes a request in time may stay as long as it likes.
-fn complete_requests(trial: &Trial) -> Result<()> {
-    let server = trial.serve_with(HALF_A_SECOND)?;
+fn complete_requests(server: &Server) -> Result<()> {
     let mut client = server.connect()?;
     let started = Instant::now();
     while started.elapsed() < Duration::from_millis(1300) {
@@ -86,14 +85,13 @@ fn complete_requests(trial: &Trial) -> Result<()> {
 }
 
 /// The deadline holds while the client is being written to, too.
-fn deaf_client(trial: &Trial) -> Result<()> {
-    let server = trial.serve_with(HALF_A_SECOND)?;
-    let before = Resources::of(&server)?;
+fn deaf_client(server: &Server) -> Result<()> {
+    let before = Resources::of(server)?;
     let started = Instant::now();
     let mut deaf = Client::with_small_window(server.tcp()?)?;
     // Until the server resets it, which has input that nobody will read.
     let told = deaf.stuff(b"INFO\r\n", |_| Ok(()));
-    before.again(&server).with_context(|| format!("sending: {told:?}"))?;
+    before.again(server).with_context(|| format!("sending: {told:?}"))?;
     let took = started.elapsed();
     ensure!(took < Duration::from_secs(4), "closed after {took:?}");
     server.connect()?.ping()?;
@@ -102,21 +100,20 @@ fn deaf_client(trial: &Trial) -> Result<()> {
 
 /// Deadlines of many clients, which come in another order than the clients.
 /// On a busy machine the first end may be noticed late: then once more.
-fn many(trial: &Trial) -> Result<()> {
-    let server = trial.serve_with(HALF_A_SECOND)?;
-    let before = Resources::of(&server)?;
-    let (mut first, mut second) = leave_in_turn(&server)?;
+fn many(server: &Server) -> Result<()> {
+    let before = Resources::of(server)?;
+    let (mut first, mut second) = leave_in_turn(server)?;
     for _ in 0..2 {
         if second.saturating_sub(first) > Duration::from_millis(100) {
             break;
         }
-        (first, second) = leave_in_turn(&server)?;
+        (first, second) = leave_in_turn(server)?;
     }
     ensure!(
         second.saturating_sub(first) > Duration::from_millis(100),
         "the silent ones left after {first:?}, the others after {second:?}"
     );
-    before.again(&server)
+    before.again(server)
 }
 
 /// Measures after how long the silent clients have left, and those who had
@@ -142,8 +139,7 @@ fn leave_in_turn(server: &Server) -> Result<(Duration, Duration)> {
 
 /// A server that never runs out of work finds the time to look for those who
 /// give it none.
-fn beside_a_busy_one(trial: &Trial) -> Result<()> {
-    let server = trial.serve_with(HALF_A_SECOND)?;
+fn beside_a_busy_one(server: &Server) -> Result<()> {
     let busy = server.connect()?;
     let mut reader = busy.twin()?;
     let started = Instant::now();
@@ -167,9 +163,8 @@ fn beside_a_busy_one(trial: &Trial) -> Result<()> {
 }
 
 /// A request that came in time counts, though the server comes to it late.
-fn stalled_server(trial: &Trial) -> Result<()> {
-    let server = trial.serve_with(HALF_A_SECOND)?;
-    let mut clients = server.connect_served(trial.clients(3))?;
+fn stalled_server(server: &Server) -> Result<()> {
+    let mut clients = server.connect_served(server.clients(3))?;
     server.freeze()?;
     for client in &mut clients {
         client.send("PING\r\n")?.wait_until_arrived()?;

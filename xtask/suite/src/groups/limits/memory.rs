@@ -45,7 +45,7 @@ pub fn cases() -> Vec<Case> {
 /// the server has had enough; what it holds then is within the stated bound.
 fn bounded(trial: &Trial, opening: &str, flood: &str) -> Result<()> {
     let server = trial.serve()?;
-    let mut witness = Witness::beside(trial, &server)?;
+    let mut witness = Witness::beside(&server)?;
     witness.is_served()?;
     let mut client = server.connect()?;
     client.ping()?;

@@ -27,7 +27,7 @@ pub fn cases() -> Vec<Case> {
         select("set_size::number_beyond", number_beyond).crowd(1_100),
         select("set_size::few_bits_left", few_bits_left),
         select("set_size::no_bit_for_the_listener", no_bit),
-        Case::new("two_thousand_clients", two_thousand)
+        Case::serving("two_thousand_clients", two_thousand)
             .only(For::Promising(|it| it.waits_in == WaitsIn::Poll))
             .crowd(2_000),
     ]
@@ -142,8 +142,7 @@ fn fill(server: &Server, clients: usize) -> Result<usize> {
 }
 
 /// A set that the caller keeps has no size of its own.
-fn two_thousand(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
+fn two_thousand(server: &Server) -> Result<()> {
     let mut clients = server.connect_many(2_000)?;
     for _ in 0..2 {
         Client::ping_all(&mut clients)?;

@@ -8,6 +8,7 @@ use crate::bytes::{echo, payload, unknowns};
 use crate::case::{Case, For, Trial};
 use crate::client::Client;
 use crate::groups::Resources;
+use crate::server::Server;
 
 pub fn cases() -> Vec<Case> {
     let case = |name: &str, limit| {
@@ -17,15 +18,14 @@ pub fn cases() -> Vec<Case> {
     vec![
         case("queue::overflows", 8),
         case("queue::has_no_place", 0),
-        Case::new("queue::forged_overflow", forged_overflow)
+        Case::serving("queue::forged_overflow", forged_overflow)
             .only(For::Promising(|it| it.waits_in == WaitsIn::Signals)),
     ]
 }
 
 /// SIGIO from another process is not the kernel's: nothing was lost, and
 /// standard error must not say so.
-fn forged_overflow(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
+fn forged_overflow(server: &Server) -> Result<()> {
     let mut client = server.connect()?;
     client.ping()?;
     server.signal_and_wait(Signal::SIGIO)?;
