@@ -22,7 +22,7 @@ pub const REFUSAL: &str = "-ERR max number of clients reached\r\n";
 /// One connection to a server.
 #[derive(Debug)]
 pub struct Client {
-    stream: TcpStream,
+    pub stream: TcpStream,
 }
 
 impl Client {
@@ -60,10 +60,6 @@ impl Client {
         stream.set_read_timeout(Some(PATIENCE)).context("SO_RCVTIMEO")?;
         stream.set_write_timeout(Some(PATIENCE)).context("SO_SNDTIMEO")?;
         Ok(Self { stream })
-    }
-
-    pub fn stream(&self) -> &TcpStream {
-        &self.stream
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> Result<&mut Self> {
@@ -178,7 +174,7 @@ impl Client {
     /// Waits until the other side's kernel has everything that was sent.
     pub fn wait_until_arrived(&mut self) -> Result<&mut Self> {
         process::poll_until("the requests to arrive", PATIENCE, || {
-            Ok(self.unacknowledged()? == 0)
+            Ok(outstanding(&self.stream)? == 0)
         })?;
         Ok(self)
     }
@@ -195,19 +191,16 @@ impl Client {
     /// Waits until everything has arrived, or for a while nothing more has:
     /// the server has stopped reading.
     pub fn wait_until_settled(&mut self) -> Result<&mut Self> {
-        let (mut before, mut since) = (self.unacknowledged()?, Instant::now());
+        let (mut before, mut since) =
+            (outstanding(&self.stream)?, Instant::now());
         while before > 0 && since.elapsed() < Duration::from_millis(50) {
             thread::sleep(Duration::from_millis(2));
-            let now = self.unacknowledged()?;
+            let now = outstanding(&self.stream)?;
             if now != before {
                 (before, since) = (now, Instant::now());
             }
         }
         Ok(self)
-    }
-
-    fn unacknowledged(&self) -> Result<i32> {
-        outstanding(&self.stream)
     }
 
     /// Tells whether the kernel takes nothing more for so long.
@@ -232,12 +225,12 @@ impl Client {
     /// must do that asks for more than the buffers on the way hold.
     pub fn exchange(
         &mut self,
-        request: impl AsRef<[u8]> + Sync,
+        request: impl AsRef<[u8]> + Send,
         expected: impl AsRef<[u8]>,
     ) -> Result<&mut Self> {
-        let mut writer = self.stream.try_clone().context("dup")?;
+        let mut writer = self.twin()?;
         let (sent, received) = thread::scope(|scope| {
-            let sent = scope.spawn(|| writer.write_all(request.as_ref()));
+            let sent = scope.spawn(|| writer.send(request).map(drop));
             let received = self.expect(expected).map(drop);
             if received.is_err() {
                 // Nobody reads any more: let the writer end too.
@@ -246,10 +239,7 @@ impl Client {
             (sent.join(), received)
         });
         received?;
-        match sent {
-            Ok(sent) => sent.context("sending")?,
-            Err(_) => bail!("the sending thread panicked"),
-        }
+        sent.unwrap_or_else(|_| bail!("the sending thread panicked"))?;
         Ok(self)
     }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use lab::Unsupported;
+use lab::model::Transport;
 use lab::process::{self, Process};
 use lab::server::{self, Errors, Ready};
 use nix::sys::signal::{Signal, kill, killpg};
@@ -141,13 +142,15 @@ impl Server {
     }
 
     pub fn tcp(&self) -> Result<SocketAddr> {
-        let tcp = self.ready.get().and_then(|ready| ready.tcp);
-        tcp.context("the server has no tcp address")
+        self.address(Transport::Tcp)
     }
 
     pub fn udp(&self) -> Result<SocketAddr> {
-        let udp = self.ready.get().and_then(|ready| ready.udp);
-        udp.context("the server has no udp address")
+        self.address(Transport::Udp)
+    }
+
+    fn address(&self, transport: Transport) -> Result<SocketAddr> {
+        self.ready.get().context("it is not ready")?.address(transport)
     }
 
     /// Returns `most`, or as many clients as it serves at a time.

@@ -197,13 +197,12 @@ fn judged_limits(trial: &Trial) -> Result<()> {
         let right = redis.answer_pieces(&edge.pieces())?;
         ensure!(
             right == edge.redis,
-            "the suite is wrong about Redis and {}: {}",
-            edge.name,
+            "the suite is wrong about Redis and {edge}: {}",
             difference(&right, &edge.redis)
         );
         if edge.redis == edge.reply {
             hears(&server, &edge.pieces(), &right)
-                .with_context(|| format!("Redis differs: {}", edge.name))?;
+                .with_context(|| format!("Redis differs: {edge}"))?;
         }
     }
     Ok(())

@@ -54,7 +54,7 @@ fn holds(server: &Server, edge: &Edge) -> Result<()> {
         (one_by_one, "the last bytes one by one"),
     ] {
         hears(server, &pieces, &edge.reply)
-            .with_context(|| format!("{}: {how}", edge.name))?;
+            .with_context(|| format!("{edge}: {how}"))?;
     }
     Ok(())
 }
@@ -95,13 +95,11 @@ fn max_request(trial: &Trial) -> Result<()> {
             };
             let stream = request(&arguments);
             let whole = [&stream[..], b"PING\r\n"].concat();
-            let edge = Edge::new(format!("{sum} bytes"), whole, &*reply);
-            holds(&server, &edge)?;
+            holds(&server, &Edge::new(whole, &*reply))?;
             // The last header says it all.
             let header = &stream[..stream.len() - last.len() - 2];
             let reply = if fits { "" } else { too_long };
-            let edge = Edge::new(format!("{sum} announced"), header, reply);
-            holds(&server, &edge)?;
+            holds(&server, &Edge::new(header, reply))?;
         }
     }
     Ok(())
@@ -123,8 +121,7 @@ fn max_request_headers(trial: &Trial) -> Result<()> {
         ensure!(others == MOST - 4 + long.len(), "{others} other bytes");
         let reply = if others <= MOST { &*answer } else { too_many };
         let stream = [&stream[..], b"PING\r\n"].concat();
-        let edge = Edge::new(format!("{others} other bytes"), stream, reply);
-        holds(&server, &edge)?;
+        holds(&server, &Edge::new(stream, reply))?;
     }
     Ok(())
 }

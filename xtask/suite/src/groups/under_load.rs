@@ -2,7 +2,6 @@
 //! new clients, datagrams, timers. Here all its clients ask without a pause,
 //! and must not starve any of these.
 
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -51,10 +50,6 @@ fn load(server: &Server) -> Result<Load> {
     Load::start(server.tcp()?, server.clients(CLIENTS))
 }
 
-fn draining_for_a_minute(trial: &Trial) -> Result<Rc<Server>> {
-    trial.serve_with("--drain-timeout 60")
-}
-
 fn stop(trial: &Trial) -> Result<()> {
     // Whether signals meet a queue of others varies from run to run.
     for round in 0..2 {
@@ -64,7 +59,7 @@ fn stop(trial: &Trial) -> Result<()> {
 }
 
 fn stop_once(trial: &Trial) -> Result<()> {
-    let server = draining_for_a_minute(trial)?;
+    let server = trial.serve_with("--drain-timeout 60")?;
     let load = load(&server)?;
     let asked = Instant::now();
     server.terminate()?;
@@ -79,7 +74,7 @@ fn stop_once(trial: &Trial) -> Result<()> {
 
 /// The clients that do not read keep the drain going for a minute.
 fn second_stop(trial: &Trial) -> Result<()> {
-    let server = draining_for_a_minute(trial)?;
+    let server = trial.serve_with("--drain-timeout 60")?;
     // A server of one has none but this client, and drains for its sake.
     let mut deaf = Client::with_small_window(server.tcp()?)?;
     deaf.ping()?.stuff(b"INFO\r\n", |_| Ok(()))?;

@@ -156,7 +156,7 @@ fn beside_a_busy_one(server: &Server) -> Result<()> {
             while reader.read_exactly(&mut replies).is_ok() {}
         });
         let ended = silent.expect_end().map(drop);
-        busy.stream().shutdown(Shutdown::Both)?;
+        busy.stream.shutdown(Shutdown::Both)?;
         ended
     })?;
     expect_half_a_second(started)

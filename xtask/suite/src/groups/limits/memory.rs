@@ -71,30 +71,21 @@ fn slope(trial: &Trial) -> Result<()> {
 
     let promised = trial.subject.promises().idle_kib;
     let most = promised.context("no promise on an idle client's memory")?;
-    let each = measure(trial, SOME, MANY)?;
+    let server = trial.serve()?;
+    let mut clients = Vec::new();
+    let mut held = [0.0; 2];
+    for (held, count) in held.iter_mut().zip([SOME, MANY]) {
+        let served = server.bring(&mut clients, count, AT_A_TIME)?;
+        let brought = clients.len();
+        ensure!(served, skip(format!("refuses the next of {brought}")));
+        *held = at_rest(&server) as f64;
+    }
+    let each = (held[1] - held[0]) / (MANY - SOME) as f64 / 1024.0;
     ensure!(
         each <= most + STEP,
         "an idle client costs {each:.2} KiB, not {most} and {STEP} for a step"
     );
     Ok(())
-}
-
-/// Starts a server and holds some clients, then more. Returns what each of
-/// those costs, in KiB.
-fn measure(trial: &Trial, from: usize, to: usize) -> Result<f64> {
-    let server = trial.serve()?;
-    let mut clients = Vec::new();
-    let mut held = [0; 2];
-    for (held, count) in held.iter_mut().zip([from, to]) {
-        let served = server.bring(&mut clients, count, AT_A_TIME)?;
-        let held_now = clients.len();
-        ensure!(served, skip(format!("refuses the next of {held_now}")));
-        *held = at_rest(&server);
-    }
-    drop(clients);
-    server.stop()?;
-    let [before, after] = held.map(|bytes| bytes as f64);
-    Ok((after - before) / (to - from) as f64 / 1024.0)
 }
 
 /// Reads what the server's processes hold, once that does not change any more.

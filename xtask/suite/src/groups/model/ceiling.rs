@@ -53,25 +53,15 @@ fn many(trial: &Trial) -> Result<()> {
     let first = wanted.min(DESCRIPTORS - LAST);
     let refused = !(server.bring(&mut served, first, AT_A_TIME)?
         && server.bring(&mut served, wanted, 1)?);
-    let seen = match (&machine, refused) {
-        (Some(machine), false) => Ceiling {
-            clients: served.len(),
-            ends: "EAGAIN".to_owned(),
-            machine: Some(machine.clone()),
-            flags,
-        },
+    let clients = served.len();
+    let ends = match (&machine, refused) {
+        (Some(_), false) => "EAGAIN".to_owned(),
         (Some(machine), true) => {
-            let clients = served.len();
             return Err(skip(format!(
                 "this machine ends it at {clients} clients: {machine}"
             )));
         }
-        (None, true) => Ceiling {
-            clients: served.len(),
-            ends: why_refused(&server)?,
-            machine: None,
-            flags,
-        },
+        (None, true) => why_refused(&server)?,
         (None, false) => bail!("all {TOO_MANY} clients are served"),
     };
     // All of them, and still as many when one leaves and another comes.
@@ -82,7 +72,7 @@ fn many(trial: &Trial) -> Result<()> {
     }
     drop(served);
     before.again(&server)?;
-    compare(trial, &seen)
+    compare(trial, Ceiling { clients, ends, machine, flags })
 }
 
 /// Why newcomers are refused, as the server says; for a descriptor that is
@@ -122,12 +112,11 @@ fn one(trial: &Trial) -> Result<()> {
     drop(first);
     second.expect("+PONG\r\n")?;
     let ends = "the next waits".to_owned();
-    compare(trial, &Ceiling { clients: 1, ends, machine: None, flags: None })
+    compare(trial, Ceiling { clients: 1, ends, machine: None, flags: None })
 }
 
-fn compare(trial: &Trial, seen: &Ceiling) -> Result<()> {
+fn compare(trial: &Trial, mut seen: Ceiling) -> Result<()> {
     let promised = &trial.subject.promises().ceiling;
-    let mut seen = seen.clone();
     if seen.machine.is_some() && !trial.surroundings.records {
         seen.clients = seen.clients.max(promised.clients);
     }
