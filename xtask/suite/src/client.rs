@@ -84,6 +84,17 @@ impl Client {
         Ok(self)
     }
 
+    /// Sends a byte now and then, until the server has closed the connection.
+    pub fn dribble(&mut self) -> Result<()> {
+        let started = Instant::now();
+        while self.send("x").is_ok() {
+            let waited = started.elapsed();
+            ensure!(waited < PATIENCE, "after {waited:?} it is still open");
+            thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
     /// Sends without ever waiting, as much as the kernel takes.
     pub fn send_what_fits(&mut self, bytes: &[u8]) -> Result<usize> {
         self.stream.set_nonblocking(true)?;

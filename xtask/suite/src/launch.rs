@@ -15,7 +15,6 @@ use super::skip::skip;
 use super::subject::Subject;
 
 /// A server that will be started.
-#[derive(Debug)]
 pub struct Launch<'a> {
     subject: &'a Subject,
     servers: &'a Servers,
@@ -24,7 +23,7 @@ pub struct Launch<'a> {
     flags: Vec<String>,
     limits: Vec<(&'static str, Resource, u64, u64)>,
     fault: Option<&'a Arc<Fault>>,
-    heritage: fn() -> io::Result<()>,
+    heritage: Box<dyn Fn() -> io::Result<()> + Send + Sync>,
 }
 
 impl<'a> Launch<'a> {
@@ -38,7 +37,7 @@ impl<'a> Launch<'a> {
             flags: Vec::new(),
             limits: Vec::new(),
             fault: None,
-            heritage: || Ok(()),
+            heritage: Box::new(|| Ok(())),
         }
     }
 
@@ -101,8 +100,11 @@ impl<'a> Launch<'a> {
 
     /// Calls a function in the new process just before it becomes the server.
     /// It makes async-signal-safe calls only.
-    pub fn inheriting(mut self, heritage: fn() -> io::Result<()>) -> Self {
-        self.heritage = heritage;
+    pub fn inheriting(
+        mut self,
+        heritage: impl Fn() -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        self.heritage = Box::new(heritage);
         self
     }
 

@@ -284,10 +284,6 @@ impl Server {
         process::group_memory(self.pid)
     }
 
-    pub fn cpu_time(&self) -> Duration {
-        process::group_cpu_time(self.pid)
-    }
-
     /// Waits for the process to end and checks that it left nobody behind:
     /// no child, no zombie.
     pub fn wait(&self) -> Result<End> {

@@ -81,17 +81,8 @@ fn no_memory_for_a_thread(server: &Server) -> Result<()> {
     let before = limit_address_space(server.pid, None)?;
     let mut served = Vec::new();
     // Stacks of those who have left are used again, then there is no more.
-    let refused = (0..100).find_map(|_| {
-        let mut client = server.newcomer().ok()?;
-        match client.was_served() {
-            Ok(true) => {
-                served.push(client);
-                None
-            }
-            other => Some(other),
-        }
-    });
-    refused.context("100 threads without address space")??;
+    let all = server.bring(&mut served, 100, 1)?;
+    ensure!(!all, "100 threads without address space");
     first.ping().context("the client that was there")?;
     limit_address_space(server.pid, Some(before))?;
     server.wait_for_place()?;

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use lab::process::group_cpu_time;
 use lab::promises::Answers;
 
 use super::Resources;
@@ -187,9 +188,9 @@ fn few_descriptors(trial: &Trial) -> Result<()> {
 /// [resting]: crate::launch::Launch::resting
 pub fn expect_rest(server: &Server) -> Result<()> {
     let window = Duration::from_millis(500);
-    let (before, started) = (server.cpu_time(), Instant::now());
+    let (before, started) = (group_cpu_time(server.pid), Instant::now());
     std::thread::sleep(window);
-    let used = server.cpu_time().saturating_sub(before);
+    let used = group_cpu_time(server.pid).saturating_sub(before);
     let took = started.elapsed();
     ensure!(used <= window / 10, "idle, it used the CPU {used:?} of {took:?}");
     Ok(())

@@ -1,6 +1,5 @@
 //! Where each model ends: how many clients it holds when descriptors are
-//! scarce, and what refuses the next one. `ceilings.toml` has what was found
-//! before.
+//! scarce, and what refuses the next one. The manifest declares both.
 
 use anyhow::{Context, Result, bail, ensure};
 use lab::promises::{Ceiling, DESCRIPTORS, WaitsIn};

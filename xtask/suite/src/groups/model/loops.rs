@@ -76,11 +76,8 @@ fn processors(trial: &Trial) -> Result<()> {
     let ours = allowed_processors(Pid::this(), Pid::this())?;
     for count in [1, 2] {
         let launch = trial.launch();
-        let launch = match count {
-            1 => launch.inheriting(|| keep_processors(1)),
-            _ => launch.inheriting(|| keep_processors(2)),
-        };
-        let server = launch.start()?;
+        let server =
+            launch.inheriting(move || keep_processors(count)).start()?;
         let kept: Vec<_> = ours.iter().copied().take(count).collect();
         let mut used = Vec::new();
         for tid in server.process()?.thread_ids() {

@@ -91,17 +91,10 @@ fn few_bits_left(trial: &Trial) -> Result<()> {
 
 /// Without a bit for its own sockets a server cannot work, and says so.
 fn no_bit(trial: &Trial) -> Result<()> {
-    type Heritage = fn() -> io::Result<()>;
-
-    let heritages: [(u32, Heritage); 3] = [
-        (1_022, || open_descriptors(1_022)),
-        (1_024, || open_descriptors(1_024)),
-        (1_100, || open_descriptors(1_100)),
-    ];
-    for (count, heritage) in heritages {
+    for count in [1_022, 1_024, 1_100] {
         let launch = trial.launch().udp("127.0.0.1:0");
         launch
-            .inheriting(heritage)
+            .inheriting(move || open_descriptors(count))
             .run()
             .and_then(|ended| ended.expect(1)?.says(&["FD_SETSIZE"]))
             .with_context(|| format!("with {count} open files"))?;
