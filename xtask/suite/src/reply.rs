@@ -21,7 +21,8 @@ pub enum Reply {
     Null,
     Boolean(bool),
     Array(Vec<Self>),
-    Map(Vec<(Self, Self)>),
+    /// Keys and values in turn, as RESP2 has them in an array.
+    Map(Vec<Self>),
 }
 
 impl Reply {
@@ -42,39 +43,10 @@ impl Reply {
                 let format = String::from_utf8_lossy(&text[..3]).into_owned();
                 Self::Verbatim(format, text[4..].to_vec())
             }
-            "*" | "~" | ">" => Self::Array(
-                (0..number(rest)?)
-                    .map(|_| Self::read(stream))
-                    .collect::<Result<_>>()?,
-            ),
-            "%" => Self::Map(
-                (0..number(rest)?)
-                    .map(|_| Ok((Self::read(stream)?, Self::read(stream)?)))
-                    .collect::<Result<_>>()?,
-            ),
+            "*" | "~" | ">" => Self::Array(read_all(stream, number(rest)?)?),
+            "%" => Self::Map(read_all(stream, 2 * number::<usize>(rest)?)?),
             _ => bail!("no kind of reply begins like {line:?}"),
         })
-    }
-
-    /// Returns the pairs of a map, or of the flat array that RESP2 has instead.
-    pub fn pairs(&self) -> Result<Vec<(String, Self)>> {
-        let text = |key: &Self| match key {
-            Self::Bulk(key) => Ok(String::from_utf8_lossy(key).into_owned()),
-            Self::Simple(key) => Ok(key.clone()),
-            other => bail!("a key that is no string: {other:?}"),
-        };
-        match self {
-            Self::Map(pairs) => {
-                pairs.iter().map(|(k, v)| Ok((text(k)?, v.clone()))).collect()
-            }
-            Self::Array(flat) => {
-                ensure!(flat.len().is_multiple_of(2), "odd: {self:?}");
-                flat.chunks(2)
-                    .map(|pair| Ok((text(&pair[0])?, pair[1].clone())))
-                    .collect()
-            }
-            other => bail!("expected pairs, seen {other:?}"),
-        }
     }
 }
 
@@ -95,6 +67,10 @@ fn read_line(stream: &mut impl Read) -> Result<String> {
     }
     line.truncate(line.len() - 2);
     String::from_utf8(line).context("a reply's first line")
+}
+
+fn read_all(stream: &mut impl Read, count: usize) -> Result<Vec<Reply>> {
+    (0..count).map(|_| Reply::read(stream)).collect()
 }
 
 fn read_bulk(stream: &mut impl Read, length: usize) -> Result<Vec<u8>> {

@@ -37,15 +37,14 @@ const fn on_sockets(numbers: &'static [i64]) -> Calls {
 
 /// `fork` and every other way to start a process or a thread. glibc starts
 /// both through clone and clone3.
-#[cfg(target_arch = "x86_64")]
 pub const CLONE: Calls = calls(&[
     libc::SYS_clone,
     libc::SYS_clone3,
+    #[cfg(target_arch = "x86_64")]
     libc::SYS_fork,
+    #[cfg(target_arch = "x86_64")]
     libc::SYS_vfork,
 ]);
-#[cfg(not(target_arch = "x86_64"))]
-pub const CLONE: Calls = calls(&[libc::SYS_clone, libc::SYS_clone3]);
 
 pub const ACCEPT: Calls = calls(&[libc::SYS_accept, libc::SYS_accept4]);
 
@@ -64,23 +63,16 @@ pub const SEND: Calls =
 
 /// Every way to wait for whatever comes next: for descriptors, for a queued
 /// signal, for a completion.
-#[cfg(target_arch = "x86_64")]
 pub const WAIT: Calls = calls(&[
+    #[cfg(target_arch = "x86_64")]
     libc::SYS_epoll_wait,
     libc::SYS_epoll_pwait,
     libc::SYS_epoll_pwait2,
+    #[cfg(target_arch = "x86_64")]
     libc::SYS_poll,
     libc::SYS_ppoll,
+    #[cfg(target_arch = "x86_64")]
     libc::SYS_select,
-    libc::SYS_pselect6,
-    libc::SYS_rt_sigtimedwait,
-    libc::SYS_io_uring_enter,
-]);
-#[cfg(not(target_arch = "x86_64"))]
-pub const WAIT: Calls = calls(&[
-    libc::SYS_epoll_pwait,
-    libc::SYS_epoll_pwait2,
-    libc::SYS_ppoll,
     libc::SYS_pselect6,
     libc::SYS_rt_sigtimedwait,
     libc::SYS_io_uring_enter,
