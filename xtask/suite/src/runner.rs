@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -84,8 +84,9 @@ fn run_phase<'a>(
     let needs = |step: &Step| step.case.crowd.min(room);
     let queue = Mutex::new(Queue { waiting, free: room });
     let freed = Condvar::new();
+    let lock = || queue.lock().unwrap_or_else(PoisonError::into_inner);
     let next = || {
-        let mut queue = queue.lock().ok()?;
+        let mut queue = lock();
         while !queue.waiting.is_empty() {
             let fits = |step: &&Step| needs(step) <= queue.free;
             if let Some(index) = queue.waiting.iter().position(fits) {
@@ -93,7 +94,7 @@ fn run_phase<'a>(
                 queue.free -= needs(step);
                 return Some(step);
             }
-            queue = freed.wait(queue).ok()?;
+            queue = freed.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
         None
     };
@@ -107,9 +108,7 @@ fn run_phase<'a>(
             }
             bar.inc(1);
             rows.push(row);
-            if let Ok(mut queue) = queue.lock() {
-                queue.free += needs(step);
-            }
+            lock().free += needs(step);
             freed.notify_all();
         }
         rows

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::edges::{self, Edge};
-use crate::bytes::request;
+use crate::bytes::{request, unknown};
 use crate::case::{Case, Trial};
 use crate::server::Server;
 
@@ -109,10 +109,7 @@ fn max_request(trial: &Trial) -> Result<()> {
 fn max_request_headers(trial: &Trial) -> Result<()> {
     let server = trial.serve_with(FLAGS)?;
     let too_many = "-ERR Protocol error: invalid multibulk length\r\n";
-    let answer = format!(
-        "-ERR unknown command '', with args beginning with: {}\r\n+PONG\r\n",
-        "'' ".repeat(43)
-    );
+    let answer = unknown("", &"'' ".repeat(43)) + "+PONG\r\n";
     // An argument of ten bytes has a header that is longer by one.
     for (empty, long) in [(162, 3), (161, 4), (160, 5)] {
         let (empty, long) = (vec![""; empty], vec!["0123456789"; long]);

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use crate::bytes::{bulk, request, show};
+use crate::bytes::{bulk, protocol_error, request, show, unknown};
 
 /// The longest line, without its end. Redis calls it PROTO_INLINE_MAX_SIZE.
 pub const LINE_MOST: usize = 64 * 1024;
@@ -63,18 +63,6 @@ pub fn edges() -> Vec<Edge> {
     [words(), headers(), numbers(), payloads(), shown(), names()].concat()
 }
 
-fn fault(text: &str) -> String {
-    format!("-ERR Protocol error: {text}\r\n")
-}
-
-fn unknown(name: &str, arguments: &str) -> String {
-    let name = &name[..name.len().min(128)];
-    format!(
-        "-ERR unknown command '{name}', \
-         with args beginning with: {arguments}\r\n"
-    )
-}
-
 /// Lines of words: with either end, cut before and within it, and without it.
 pub fn words() -> Vec<Edge> {
     let mut edges = Vec::new();
@@ -100,7 +88,7 @@ pub fn words() -> Vec<Edge> {
 
 /// A line of one long word, perhaps of another, and its end or half of it.
 fn words_cut(line: &str, end: &str, cut: Option<usize>) -> Edge {
-    let too_long = fault("too big inline request");
+    let too_long = protocol_error("too big inline request");
     let arguments = if line.ends_with('y') { "'y' " } else { "" };
     let (after, answer) = match end.ends_with('\n') {
         true => ("PING\r\n", unknown(&line[..128], arguments) + "+PONG\r\n"),
@@ -155,7 +143,8 @@ fn header_cut(
         "" => ('*', "too big mbulk count string", "invalid multibulk length"),
         _ => ('$', "too big bulk count string", "invalid bulk length"),
     };
-    let (too_long, no_number) = (fault(too_long), fault(no_number));
+    let (too_long, no_number) =
+        (protocol_error(too_long), protocol_error(no_number));
     let digits = "1".repeat(length - 1);
     let stream = format!("{before}{mark}{digits}{end}");
     let answer = if end.len() == 2 { no_number } else { String::new() };
@@ -168,9 +157,9 @@ fn header_cut(
 
 /// Numbers: of arguments, of an argument's bytes, of a protocol version.
 pub fn numbers() -> Vec<Edge> {
-    let bad_count = fault("invalid multibulk length");
-    let bad_length = fault("invalid bulk length");
-    let accepted = fault("expected '$', got 'P'");
+    let bad_count = protocol_error("invalid multibulk length");
+    let bad_length = protocol_error("invalid bulk length");
+    let accepted = protocol_error("expected '$', got 'P'");
     let count = |count: &str, reply: &str| {
         Edge::new(format!("*{count}\r\nPING\r\n"), reply)
     };

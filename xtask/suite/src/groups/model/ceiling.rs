@@ -4,6 +4,7 @@
 use anyhow::{Context, Result, bail, ensure};
 use lab::promises::{Ceiling, DESCRIPTORS, WaitsIn};
 
+use super::second_waits;
 use crate::case::{Case, For, Trial};
 use crate::client::Client;
 use crate::groups::Resources;
@@ -102,14 +103,7 @@ fn why_refused(server: &Server) -> Result<String> {
 fn one(trial: &Trial) -> Result<()> {
     let limit = DESCRIPTORS as u64;
     let server = trial.launch().descriptors(limit, limit).start()?;
-    let mut first = server.connect()?;
-    first.ping()?;
-    let mut second = server.connect()?;
-    second.send("PING\r\n")?.wait_until_arrived()?;
-    second.expect_silence(std::time::Duration::from_millis(100))?;
-    first.ping()?;
-    drop(first);
-    second.expect("+PONG\r\n")?;
+    second_waits(&server)?;
     let ends = "the next waits".to_owned();
     compare(trial, Ceiling { clients: 1, ends, machine: None, flags: None })
 }
