@@ -1,13 +1,11 @@
 //! A case, what it runs against, and how it may end.
 
-use std::fmt;
-use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use camino::Utf8PathBuf;
-use lab::model::{Clients, Model, Transport, Variant};
+use lab::model::Transport;
 use lab::promises::Promises;
 use trace::scene::Recording;
 
@@ -17,34 +15,7 @@ use super::launch::Launch;
 use super::scenes::Scenes;
 use super::server::{Server, Servers};
 use super::skip::skip;
-
-/// One model in one variant: what the suite knows of it is what its manifest
-/// declares, and where its program is.
-#[derive(Clone, Debug)]
-pub struct Subject {
-    pub model: Model,
-    pub variant: Variant,
-    pub program: PathBuf,
-}
-
-impl Subject {
-    pub fn title(&self) -> String {
-        self.model.title(&self.variant)
-    }
-
-    pub fn promises(&self) -> &Promises {
-        &self.variant.promises
-    }
-
-    /// Tells whether it serves one client at a time.
-    pub fn serves_one(&self) -> bool {
-        self.model.clients == Clients::One
-    }
-
-    pub fn serves(&self, transport: Transport) -> bool {
-        self.model.transports_of(&self.variant).contains(&transport)
-    }
-}
+use super::subject::Subject;
 
 /// Which models a case is for. A case that one kind of model has no use for
 /// has a counterpart for that kind: nobody is excused.
@@ -59,24 +30,15 @@ pub enum For {
     Promising(fn(&Promises) -> bool),
 }
 
-/// The way in which a case shares the machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Phase {
-    /// Beside others.
-    Together,
-    /// After the others, by itself: it wants the machine's time.
-    Alone,
-}
-
 type Body = Box<dyn Fn(&Trial) -> Result<()> + Send + Sync>;
 
 /// One thing that models promise, and how to see that they keep it.
 pub struct Case {
     pub name: String,
-    pub models: For,
-    phase: Phase,
-    /// Models that need the machine's time for it, if others do not.
-    alone_for: fn(&Promises) -> bool,
+    models: For,
+    /// Models that need the machine's time for it: they are tested after the
+    /// others, by themselves.
+    alone: fn(&Promises) -> bool,
     /// How many clients it holds at a time, if many: they are descriptors of
     /// this process.
     pub crowd: usize,
@@ -91,11 +53,18 @@ impl Case {
         Self {
             name: name.into(),
             models: For::Everyone,
-            phase: Phase::Together,
-            alone_for: |_| false,
+            alone: |_| false,
             crowd: 0,
             body: Box::new(body),
         }
+    }
+
+    /// Makes a case about one server for streams.
+    pub fn serving(
+        name: impl Into<String>,
+        body: impl Fn(&Server) -> Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        Self::new(name, move |trial| body(&*trial.serve()?))
     }
 
     pub fn only(mut self, models: For) -> Self {
@@ -103,14 +72,13 @@ impl Case {
         self
     }
 
-    pub fn alone(mut self) -> Self {
-        self.phase = Phase::Alone;
-        self
+    pub fn alone(self) -> Self {
+        self.alone_for(|_| true)
     }
 
     /// Runs it by itself for models that promise this.
     pub fn alone_for(mut self, models: fn(&Promises) -> bool) -> Self {
-        self.alone_for = models;
+        self.alone = models;
         self
     }
 
@@ -130,13 +98,6 @@ impl Case {
         }
     }
 
-    pub fn phase_for(&self, subject: &Subject) -> Phase {
-        match (self.alone_for)(subject.promises()) {
-            true => Phase::Alone,
-            false => self.phase,
-        }
-    }
-
     /// Runs the case, then stops its servers the way an operator would and
     /// checks that each leaves in order.
     pub fn run(&self, trial: &Trial) -> Result<()> {
@@ -145,12 +106,6 @@ impl Case {
             server.stop().context("when stopped after the case")?;
         }
         Ok(())
-    }
-}
-
-impl fmt::Debug for Case {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Case").field("name", &self.name).finish()
     }
 }
 
@@ -187,13 +142,17 @@ impl Trial {
 
     /// Prepares a server of the subject.
     pub fn launch(&self) -> Launch<'_> {
-        let Subject { model, variant, program } = &*self.subject;
-        Launch::new(program, model, variant, &self.servers)
+        Launch::new(&self.subject, &self.servers)
     }
 
     /// Starts a server for streams.
     pub fn serve(&self) -> Result<Rc<Server>> {
         self.launch().start()
+    }
+
+    /// Starts a server for streams with these flags.
+    pub fn serve_with(&self, flags: &str) -> Result<Rc<Server>> {
+        self.launch().flags(flags).start()
     }
 
     /// Starts a server for streams and connects a client.
@@ -204,10 +163,7 @@ impl Trial {
     /// Plays the traced scene, or returns what was seen when another case had
     /// it played.
     pub fn scene(&self, transport: Transport) -> Result<Arc<Recording>> {
-        let Subject { variant, program, .. } = &*self.subject;
-        let title = self.subject.title();
-        let scenes = &self.surroundings.scenes;
-        scenes.seen(title, program, variant, transport)
+        self.surroundings.scenes.recording(&self.subject, transport)
     }
 
     /// Skips the case where the subject does not serve datagrams.
@@ -219,19 +175,20 @@ impl Trial {
         Err(skip(why.unwrap_or("serves no datagrams")))
     }
 
-    /// Makes random numbers that differ from subject to subject no more than
-    /// from run to run: not at all, for one seed.
+    /// Makes random numbers, the same for every subject and in every run with
+    /// one seed.
     pub fn random(&self) -> fastrand::Rng {
         fastrand::Rng::with_seed(self.surroundings.seed)
     }
 }
 
 /// One case on one subject.
-#[derive(Debug)]
 pub struct Step {
     pub subject: Arc<Subject>,
     pub group: &'static str,
     pub case: Case,
+    /// How many steps of the subject come before it.
+    pub number: usize,
 }
 
 impl Step {
@@ -249,6 +206,10 @@ impl Step {
             self.group,
             self.case.name
         )
+    }
+
+    pub fn is_alone(&self) -> bool {
+        (self.case.alone)(self.subject.promises())
     }
 }
 

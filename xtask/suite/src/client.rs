@@ -22,7 +22,7 @@ pub const REFUSAL: &str = "-ERR max number of clients reached\r\n";
 /// One connection to a server.
 #[derive(Debug)]
 pub struct Client {
-    stream: TcpStream,
+    pub stream: TcpStream,
 }
 
 impl Client {
@@ -62,10 +62,6 @@ impl Client {
         Ok(Self { stream })
     }
 
-    pub fn stream(&self) -> &TcpStream {
-        &self.stream
-    }
-
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> Result<&mut Self> {
         let bytes = bytes.as_ref();
         self.stream
@@ -86,6 +82,17 @@ impl Client {
             bytes = rest;
         }
         Ok(self)
+    }
+
+    /// Sends a byte now and then, until the server has closed the connection.
+    pub fn dribble(&mut self) -> Result<()> {
+        let started = Instant::now();
+        while self.send("x").is_ok() {
+            let waited = started.elapsed();
+            ensure!(waited < PATIENCE, "after {waited:?} it is still open");
+            thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
     }
 
     /// Sends without ever waiting, as much as the kernel takes.
@@ -178,7 +185,7 @@ impl Client {
     /// Waits until the other side's kernel has everything that was sent.
     pub fn wait_until_arrived(&mut self) -> Result<&mut Self> {
         process::poll_until("the requests to arrive", PATIENCE, || {
-            Ok(self.unacknowledged()? == 0)
+            Ok(outstanding(&self.stream)? == 0)
         })?;
         Ok(self)
     }
@@ -195,19 +202,16 @@ impl Client {
     /// Waits until everything has arrived, or for a while nothing more has:
     /// the server has stopped reading.
     pub fn wait_until_settled(&mut self) -> Result<&mut Self> {
-        let (mut before, mut since) = (self.unacknowledged()?, Instant::now());
+        let (mut before, mut since) =
+            (outstanding(&self.stream)?, Instant::now());
         while before > 0 && since.elapsed() < Duration::from_millis(50) {
             thread::sleep(Duration::from_millis(2));
-            let now = self.unacknowledged()?;
+            let now = outstanding(&self.stream)?;
             if now != before {
                 (before, since) = (now, Instant::now());
             }
         }
         Ok(self)
-    }
-
-    fn unacknowledged(&self) -> Result<i32> {
-        outstanding(&self.stream)
     }
 
     /// Tells whether the kernel takes nothing more for so long.
@@ -232,12 +236,12 @@ impl Client {
     /// must do that asks for more than the buffers on the way hold.
     pub fn exchange(
         &mut self,
-        request: impl AsRef<[u8]> + Sync,
+        request: impl AsRef<[u8]> + Send,
         expected: impl AsRef<[u8]>,
     ) -> Result<&mut Self> {
-        let mut writer = self.stream.try_clone().context("dup")?;
+        let mut writer = self.twin()?;
         let (sent, received) = thread::scope(|scope| {
-            let sent = scope.spawn(|| writer.write_all(request.as_ref()));
+            let sent = scope.spawn(|| writer.send(request).map(drop));
             let received = self.expect(expected).map(drop);
             if received.is_err() {
                 // Nobody reads any more: let the writer end too.
@@ -246,10 +250,7 @@ impl Client {
             (sent.join(), received)
         });
         received?;
-        match sent {
-            Ok(sent) => sent.context("sending")?,
-            Err(_) => bail!("the sending thread panicked"),
-        }
+        sent.unwrap_or_else(|_| bail!("the sending thread panicked"))?;
         Ok(self)
     }
 

@@ -1,10 +1,12 @@
 //! A live Redis, which knows what the right replies are.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -12,19 +14,19 @@ use lab::process;
 use lab::server::{Errors, Server, tie};
 use nix::sys::signal::Signal;
 
+use super::PATIENCE;
 use super::bytes::show;
 use super::client::outstanding;
-use super::{PATIENCE, interrupt};
 
 /// The version whose texts the models repeat.
 const VERSION: &str = "7.0.";
 
-/// A redis-server of our own, which listens on a Unix socket in a folder that
-/// is removed with it.
+/// A redis-server of our own, which listens on a Unix socket.
 #[derive(Debug)]
 pub struct Redis {
     _server: Server,
-    folder: PathBuf,
+    /// The socket, whose name no folder holds any more.
+    socket: File,
 }
 
 impl Redis {
@@ -43,37 +45,48 @@ impl Redis {
         if !number.starts_with(VERSION) {
             return Err(format!("redis-server is {number}, not {VERSION}x"));
         }
-        Self::launch(program)
+        Self::launch(&program)
             .map_err(|error| format!("redis-server does not start: {error:#}"))
     }
 
-    fn launch(program: PathBuf) -> Result<Self> {
+    /// Nothing has to be removed when this program ends, however it does: the
+    /// socket loses its name as soon as it is there.
+    fn launch(program: &Path) -> Result<Self> {
         let name = format!("unix-io-models-judge-{}", std::process::id());
         let folder = std::env::temp_dir().join(name);
         fs::create_dir(&folder).context("creating a folder")?;
-        interrupt::register_folder(&folder);
+        let redis = Self::launch_in(&folder, program);
+        fs::remove_dir_all(&folder).context("removing the folder")?;
+        redis
+    }
+
+    fn launch_in(folder: &Path, program: &Path) -> Result<Self> {
+        let socket = folder.join("socket");
         let mut command = Command::new(program);
         // Its limit on one argument is then the models' limit on a request.
         command
             .args(["--port", "0", "--save", "", "--appendonly", "no"])
             .args(["--proto-max-bulk-len", "1048576", "--unixsocket"])
-            .arg(folder.join("socket"))
+            .arg(&socket)
             .arg("--dir")
-            .arg(&folder)
+            .arg(folder)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null());
         tie(&mut command, Signal::SIGKILL);
         let server = Server::spawn(command, Errors::new()?)?;
-        let redis = Self { _server: server, folder };
         process::poll_until("redis-server's socket", PATIENCE, || {
-            Ok(redis.connect().is_ok())
+            Ok(UnixStream::connect(&socket).is_ok())
         })?;
-        Ok(redis)
+        let path = libc::O_PATH;
+        let socket = File::options().read(true).custom_flags(path).open(socket);
+        let socket = socket.context("opening redis-server's socket")?;
+        Ok(Self { _server: server, socket })
     }
 
     fn connect(&self) -> std::io::Result<UnixStream> {
-        UnixStream::connect(self.folder.join("socket"))
+        let socket = format!("/proc/self/fd/{}", self.socket.as_raw_fd());
+        UnixStream::connect(socket)
     }
 
     /// Returns all that Redis says to a client that sends a short stream in one
@@ -109,12 +122,6 @@ impl Redis {
             result => drop(result?),
         }
         Ok(replies)
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 

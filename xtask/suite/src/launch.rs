@@ -2,52 +2,42 @@
 
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use anyhow::Result;
-use lab::model::{Model, Variant};
 use lab::server::{self, Errors};
 use nix::sys::resource::{Resource, setrlimit};
 
 use super::fault::{Fault, Judge};
 use super::server::{End, Server, Servers};
 use super::skip::skip;
+use super::subject::Subject;
 
 /// A server that will be started.
-#[derive(Debug)]
 pub struct Launch<'a> {
-    program: &'a Path,
-    model: &'a Model,
-    variant: &'a Variant,
+    subject: &'a Subject,
     servers: &'a Servers,
     tcp: Option<String>,
     udp: Option<String>,
     flags: Vec<String>,
-    limits: Vec<(Resource, u64, u64)>,
-    fault: Option<&'a Fault>,
-    heritage: fn() -> io::Result<()>,
+    limits: Vec<(&'static str, Resource, u64, u64)>,
+    fault: Option<&'a Arc<Fault>>,
+    heritage: Box<dyn Fn() -> io::Result<()> + Send + Sync>,
 }
 
 impl<'a> Launch<'a> {
     /// Launches for streams on 127.0.0.1 and a port that the kernel picks.
-    pub fn new(
-        program: &'a Path,
-        model: &'a Model,
-        variant: &'a Variant,
-        servers: &'a Servers,
-    ) -> Self {
+    pub fn new(subject: &'a Subject, servers: &'a Servers) -> Self {
         Self {
-            program,
-            model,
-            variant,
+            subject,
             servers,
             tcp: Some("127.0.0.1:0".to_owned()),
             udp: None,
             flags: Vec::new(),
             limits: Vec::new(),
             fault: None,
-            heritage: || Ok(()),
+            heritage: Box::new(|| Ok(())),
         }
     }
 
@@ -82,14 +72,14 @@ impl<'a> Launch<'a> {
     /// Adds the flags with which the model uses no CPU time while nobody says
     /// anything. All but those that never wait do that anyway.
     pub fn resting(mut self) -> Self {
-        self.flags.extend(self.model.rests_with.iter().cloned());
+        self.flags.extend(self.subject.model.rests_with.iter().cloned());
         self
     }
 
     /// Sets the limits on open files, soft and hard: servers raise the soft
     /// one.
     pub fn descriptors(mut self, soft: u64, hard: u64) -> Self {
-        self.limits.push((Resource::RLIMIT_NOFILE, soft, hard));
+        self.limits.push(("nofile", Resource::RLIMIT_NOFILE, soft, hard));
         self
     }
 
@@ -97,20 +87,24 @@ impl<'a> Launch<'a> {
     /// processes, and compares with the limit of the one that gets the signal
     /// (getrlimit(2)).
     pub fn signals_pending(mut self, limit: u64) -> Self {
-        self.limits.push((Resource::RLIMIT_SIGPENDING, limit, limit));
+        let resource = Resource::RLIMIT_SIGPENDING;
+        self.limits.push(("sigpending", resource, limit, limit));
         self
     }
 
     /// Adds system calls that fail once the fault is switched on.
-    pub fn fault(mut self, fault: &'a Fault) -> Self {
+    pub fn fault(mut self, fault: &'a Arc<Fault>) -> Self {
         self.fault = Some(fault);
         self
     }
 
     /// Calls a function in the new process just before it becomes the server.
     /// It makes async-signal-safe calls only.
-    pub fn inheriting(mut self, heritage: fn() -> io::Result<()>) -> Self {
-        self.heritage = heritage;
+    pub fn inheriting(
+        mut self,
+        heritage: impl Fn() -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        self.heritage = Box::new(heritage);
         self
     }
 
@@ -134,7 +128,7 @@ impl<'a> Launch<'a> {
     }
 
     fn spawn(self) -> Result<Server> {
-        let mut arguments = self.variant.args.clone();
+        let mut arguments = self.subject.variant.args.clone();
         for (flag, address) in [("--tcp", &self.tcp), ("--udp", &self.udp)] {
             if let Some(address) = address {
                 arguments.extend([flag.to_owned(), address.clone()]);
@@ -142,14 +136,11 @@ impl<'a> Launch<'a> {
         }
         arguments.extend(self.flags);
         let stderr = Errors::new()?;
-        let mut command = server::command(self.program, &arguments, &stderr)?;
+        let mut command =
+            server::command(&self.subject.program, &arguments, &stderr)?;
 
         let mut command_line = String::new();
-        for (resource, soft, hard) in &self.limits {
-            let name = match resource {
-                Resource::RLIMIT_SIGPENDING => "sigpending",
-                _ => "nofile",
-            };
+        for (name, _, soft, hard) in &self.limits {
             command_line += &format!("prlimit --{name}={soft}:{hard} ");
         }
         command_line += &server::words(&command);
@@ -158,9 +149,9 @@ impl<'a> Launch<'a> {
         }
         let (limits, heritage) = (self.limits, self.heritage);
         let (mut filter, judge) =
-            self.fault.map(Fault::prepare).transpose()?.unzip();
+            self.fault.map(|fault| fault.prepare()).transpose()?.unzip();
         let before_exec = move || {
-            for (resource, soft, hard) in &limits {
+            for (_, resource, soft, hard) in &limits {
                 setrlimit(*resource, *soft, *hard)?;
             }
             if let Some(filter) = &mut filter {
@@ -170,7 +161,12 @@ impl<'a> Launch<'a> {
         };
         // SAFETY: system calls only, on values made before the fork.
         unsafe { command.pre_exec(before_exec) };
-        let server = Server::spawn(command, command_line, stderr);
+        let server = Server::spawn(
+            command,
+            command_line,
+            self.subject.serves_one(),
+            stderr,
+        );
         let server = match self.fault {
             Some(_) => server.map_err(skip_without_filter)?,
             None => server?,

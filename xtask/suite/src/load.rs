@@ -14,18 +14,14 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
 
 use super::PATIENCE;
-use super::bytes::{difference, show};
+use super::bytes::difference;
 use super::client::is_reset;
 
 /// Requests that a client sends at once: enough to keep the server busy, and
 /// few enough that no send falls short.
 const PIPELINE: usize = 256;
 
-const REQUEST: &str = "PING\r\n";
 const REPLY: &str = "+PONG\r\n";
-
-/// Bytes received at a time.
-const CHUNK: usize = 64 * 1024;
 
 /// The time after which the thread checks whether the case is over, in
 /// milliseconds.
@@ -108,7 +104,7 @@ impl Load {
 #[derive(Debug)]
 struct BusyClient {
     stream: TcpStream,
-    /// Bytes of replies received so far.
+    /// Bytes received of the replies to its batch.
     received: usize,
 }
 
@@ -124,6 +120,7 @@ impl BusyClient {
     /// Sends a batch. All earlier ones were answered, so there is room for it;
     /// a server that has ended may reset it.
     fn ask(&mut self, requests: &[u8]) -> Result<()> {
+        self.received = 0;
         match self.stream.write(requests) {
             Ok(sent) => ensure!(sent == requests.len(), "a send fell short"),
             Err(error) if is_reset(&error) => {}
@@ -132,19 +129,19 @@ impl BusyClient {
         Ok(())
     }
 
-    /// Receives what there is, and checks it; false at the end. `replies` are
-    /// at least a chunk and a reply long.
-    fn hear(&mut self, chunk: &mut [u8], replies: &[u8]) -> Result<bool> {
-        let offset = self.received % REPLY.len();
-        match self.stream.read(chunk) {
+    /// Receives what there is of the replies to a batch, and checks it; false
+    /// at the end.
+    fn hear(&mut self, replies: &[u8]) -> Result<bool> {
+        let expected = &replies[self.received..];
+        let mut seen = [0; PIPELINE * REPLY.len()];
+        match self.stream.read(&mut seen[..expected.len()]) {
             Ok(0) => {
-                let rest = show(&replies[..offset]);
-                ensure!(offset == 0, "the end came within a reply: {rest}");
+                let whole = self.received.is_multiple_of(REPLY.len());
+                ensure!(whole, "the end came within a reply");
                 Ok(false)
             }
             Ok(count) => {
-                let (seen, expected) =
-                    (&chunk[..count], &replies[offset..offset + count]);
+                let (seen, expected) = (&seen[..count], &expected[..count]);
                 ensure!(seen == expected, "{}", difference(expected, seen));
                 self.received += count;
                 Ok(true)
@@ -154,17 +151,12 @@ impl BusyClient {
             Err(error) => Err(error).context("receiving replies"),
         }
     }
-
-    fn is_answered(&self) -> bool {
-        self.received.is_multiple_of(PIPELINE * REPLY.len())
-    }
 }
 
 /// Keeps all clients asking until none is left or the case is over.
 fn run(clients: Vec<BusyClient>, shared: &Shared) -> Result<()> {
-    let requests = REQUEST.repeat(PIPELINE);
-    let replies = REPLY.repeat(CHUNK / REPLY.len() + 2);
-    let mut chunk = vec![0; CHUNK];
+    let (requests, replies) =
+        ("PING\r\n".repeat(PIPELINE), REPLY.repeat(PIPELINE));
     let epoll =
         Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).context("epoll_create1")?;
     let mut events = [EpollEvent::empty(); 256];
@@ -183,16 +175,13 @@ fn run(clients: Vec<BusyClient>, shared: &Shared) -> Result<()> {
         for event in &events[..ready] {
             let place = &mut clients[event.data() as usize];
             let Some(client) = place else { continue };
-            let before = client.received;
-            if !client
-                .hear(&mut chunk, replies.as_bytes())
-                .with_context(|| format!("busy client {}", event.data()))?
-            {
+            let name = || format!("busy client {}", event.data());
+            if !client.hear(replies.as_bytes()).with_context(name)? {
                 shared.first_end.get_or_init(Instant::now);
                 // Closing takes it off the interest list.
                 *place = None;
                 left -= 1;
-            } else if client.received > before && client.is_answered() {
+            } else if client.received == replies.len() {
                 shared.answered.fetch_add(1, Ordering::Relaxed);
                 client.ask(requests.as_bytes())?;
             }

@@ -13,7 +13,6 @@ mod client;
 mod datagrams;
 mod fault;
 mod groups;
-mod interrupt;
 mod judge;
 mod launch;
 mod load;
@@ -23,22 +22,25 @@ mod runner;
 mod scenes;
 mod server;
 mod skip;
+mod subject;
 mod units;
 
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Subcommand;
-use lab::model::{Model, Variant, Workspace};
+use lab::model::Workspace;
 use lab::{build, process, program};
+use nix::sys::prctl;
 use trace::golden;
 
-use case::{Step, Subject, Surroundings};
+use case::{Step, Surroundings};
 use judge::Redis;
 use report::Report;
 use scenes::Scenes;
+use subject::Subject;
 
 /// The longest time that a case waits for anything. Generous, because a
 /// wait that ends well ends early: only a failure takes this long.
@@ -102,7 +104,14 @@ fn default_jobs() -> usize {
 /// unit tests if `all` is to be tested.
 fn test(names: &[String], options: &Options, all: bool) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
-    let subjects = subjects(&workspace, names)?;
+    let mut subjects = Vec::new();
+    for (model, variant) in workspace.select(names)? {
+        subjects.push(Arc::new(Subject {
+            model: model.clone(),
+            variant: variant.clone(),
+            program: build::binary(&workspace, model),
+        }));
+    }
     let steps = runner::steps(&subjects, options.case.as_deref());
     if options.list {
         for step in steps {
@@ -110,13 +119,14 @@ fn test(names: &[String], options: &Options, all: bool) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let mut models: Vec<_> =
-        subjects.iter().map(|subject| &*subject.model.name).collect();
-    models.dedup();
+    let models = subjects.iter().map(|subject| &*subject.model.name);
     build::programs(&workspace, models)?;
     let units = all.then(|| units::run(&workspace)).transpose()?;
+    let mut titles: Vec<_> =
+        steps.iter().map(|step| step.subject.title()).collect();
+    titles.dedup();
     let report = run(&workspace, &steps, options)?;
-    Ok(report.print(units, options.slowest))
+    Ok(report.print(&titles, units, options.slowest))
 }
 
 fn run<'a>(
@@ -124,7 +134,9 @@ fn run<'a>(
     steps: &'a [Step],
     options: &Options,
 ) -> Result<Report<'a>> {
-    interrupt::prepare()?;
+    // Orphans of what the suite starts become its children, so that it can
+    // reap them. What it starts ends with it, see `lab::server::tie`.
+    prctl::set_child_subreaper(true).context("PR_SET_CHILD_SUBREAPER")?;
     process::raise_descriptor_limit()?;
     let around = Arc::new(Surroundings {
         seed: options.seed,
@@ -134,21 +146,5 @@ fn run<'a>(
         scenes: Scenes::default(),
         records: options.record,
     });
-    let report = runner::run(steps, options.jobs, &around)?;
-    Ok(report)
-}
-
-/// Finds what `names` choose, in reading order; everything if there are none.
-fn subjects(
-    workspace: &Workspace,
-    names: &[String],
-) -> Result<Vec<Arc<Subject>>> {
-    let subject = |(model, variant): (&Model, &Variant)| {
-        Arc::new(Subject {
-            model: model.clone(),
-            variant: variant.clone(),
-            program: build::binary(workspace, model),
-        })
-    };
-    Ok(workspace.select(names)?.into_iter().map(subject).collect())
+    runner::run(steps, options.jobs, &around)
 }

@@ -1,9 +1,8 @@
 //! Runs cases on threads, several at a time, and gathers how they ended.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,10 +10,11 @@ use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nix::sys::resource::{Resource, getrlimit};
 
-use super::case::{Outcome, Phase, Step, Subject, Surroundings, Trial};
+use super::case::{Outcome, Step, Surroundings, Trial};
 use super::groups::GROUPS;
 use super::report::{Report, Row};
 use super::skip::Skip;
+use super::subject::Subject;
 
 /// Descriptors for a case that asks for none: what two servers and some
 /// hundred clients take.
@@ -24,20 +24,21 @@ const ORDINARY: usize = 512;
 pub fn steps(subjects: &[Arc<Subject>], filter: Option<&str>) -> Vec<Step> {
     let mut steps = Vec::new();
     for subject in subjects {
+        let mut number = 0;
         for (group, cases) in GROUPS {
-            let cases = cases().into_iter().filter(|c| c.is_for(subject));
-            steps.extend(cases.map(|case| Step {
-                subject: Arc::clone(subject),
-                group,
-                case,
-            }));
+            for case in cases().into_iter().filter(|case| case.is_for(subject))
+            {
+                let subject = Arc::clone(subject);
+                steps.push(Step { subject, group, case, number });
+                number += 1;
+            }
         }
     }
     steps.retain(|step| filter.is_none_or(|f| step.name().contains(f)));
     steps
 }
 
-/// Runs the steps, `jobs` at a time.
+/// Runs the steps, `jobs` at a time, and those that must be alone behind them.
 pub fn run<'a>(
     steps: &'a [Step],
     jobs: usize,
@@ -49,89 +50,77 @@ pub fn run<'a>(
     );
     let bar = bar(cases);
     let started = Instant::now();
-    let mut report = Report::new(steps);
-    for (phase, jobs) in [(Phase::Together, jobs.max(1)), (Phase::Alone, 1)] {
-        run_phase(in_order(steps, phase), jobs, around, &bar, |row| {
-            bar.inc(1);
-            if let Outcome::Failed(story) = &row.outcome {
-                bar.suspend(|| show_failure(row.step, story));
-            }
-            report.add(row);
-        })?;
-    }
+    let (alone, mut together): (Vec<_>, Vec<_>) =
+        steps.iter().partition(|step| step.is_alone());
+    // Crowds first, for they take longest, then each case on every subject, so
+    // that what runs side by side are different models. Several that never
+    // wait would leave no processor to each other.
+    together.sort_by_key(|step| (Reverse(step.case.crowd), step.number));
+    let mut rows = run_phase(together, jobs.max(1), around, &bar)?;
+    rows.extend(run_phase(alone, 1, around, &bar)?);
     bar.finish_and_clear();
-    report.took = started.elapsed();
-    Ok(report)
+    Ok(Report { rows, took: started.elapsed() })
 }
 
-/// The steps of a phase in the order in which they begin: crowds first, for
-/// they take longest, then each case on every subject, so that what runs side
-/// by side are different models. Several that never wait would leave no
-/// processor to each other.
-fn in_order(steps: &[Step], phase: Phase) -> Vec<&Step> {
-    let mut turns = BTreeMap::new();
-    let mut ordered = Vec::new();
-    for step in steps {
-        if step.case.phase_for(&step.subject) == phase {
-            let turn = turns.entry(step.subject.title()).or_insert(0);
-            *turn += 1;
-            ordered.push((Reverse(step.case.crowd), *turn, step));
-        }
-    }
-    ordered.sort_by_key(|(crowd, turn, _)| (*crowd, *turn));
-    ordered.into_iter().map(|(.., step)| step).collect()
+/// The steps that wait, and the descriptors that no crowd has.
+struct Queue<'a> {
+    waiting: Vec<&'a Step>,
+    free: usize,
 }
 
 /// Runs steps on `jobs` threads. All crowds together get the descriptors that
 /// this process has to spare: a step with a crowd begins when there are enough
 /// for it, and others overtake it.
 fn run_phase<'a>(
-    mut waiting: Vec<&'a Step>,
+    waiting: Vec<&'a Step>,
     jobs: usize,
     around: &Arc<Surroundings>,
     bar: &ProgressBar,
-    mut add: impl FnMut(Row<'a>),
-) -> Result<()> {
+) -> Result<Vec<Row<'a>>> {
     let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let room = limit.saturating_sub(jobs * ORDINARY);
-    let (begin, begun) = mpsc::channel::<&Step>();
-    let begun = Mutex::new(begun);
-    let next = || begun.lock().unwrap_or_else(PoisonError::into_inner).recv();
+    // A crowd that never fits needs none: it is skipped.
+    let needs = |step: &Step| step.case.crowd.min(room);
+    let queue = Mutex::new(Queue { waiting, free: room });
+    let freed = Condvar::new();
+    let lock = || queue.lock().unwrap_or_else(PoisonError::into_inner);
+    let next = || {
+        let mut queue = lock();
+        while !queue.waiting.is_empty() {
+            let fits = |step: &&Step| needs(step) <= queue.free;
+            if let Some(index) = queue.waiting.iter().position(fits) {
+                let step = queue.waiting.remove(index);
+                queue.free -= needs(step);
+                return Some(step);
+            }
+            queue = freed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        }
+        None
+    };
+    let work = || {
+        let mut rows = Vec::new();
+        while let Some(step) = next() {
+            bar.set_message(step.name());
+            let row = attempt(step, room, around);
+            if let Outcome::Failed(story) = &row.outcome {
+                bar.suspend(|| show_failure(step, story));
+            }
+            bar.inc(1);
+            rows.push(row);
+            lock().free += needs(step);
+            freed.notify_all();
+        }
+        rows
+    };
     thread::scope(|scope| {
-        let (sender, ended) = mpsc::channel();
-        for _ in 0..jobs {
-            let (next, sender) = (&next, sender.clone());
-            scope.spawn(move || {
-                while let Ok(step) = next() {
-                    let _ = sender.send(attempt(step, room, around));
-                }
-            });
+        let threads: Vec<_> = (0..jobs).map(|_| scope.spawn(work)).collect();
+        let mut rows = Vec::new();
+        for thread in threads {
+            let theirs = thread.join().ok().context("the suite panicked")?;
+            rows.extend(theirs);
         }
-        // A crowd that never fits needs none: it is skipped.
-        let needs = |step: &Step| step.case.crowd.min(room);
-        let (mut running, mut free) = (Vec::new(), room);
-        loop {
-            while running.len() < jobs
-                && let Some(index) =
-                    waiting.iter().position(|step| needs(step) <= free)
-            {
-                let step = waiting.remove(index);
-                free -= needs(step);
-                running.push(step);
-                begin.send(step).ok().context("no thread is left")?;
-            }
-            if running.is_empty() {
-                drop(begin);
-                return Ok(());
-            }
-            let names: Vec<_> = running.iter().map(|it| it.name()).collect();
-            bar.set_message(names.join(", "));
-            let row = ended.recv().context("no thread is left")?;
-            free += needs(row.step);
-            running.retain(|step| !std::ptr::eq(*step, row.step));
-            add(row);
-        }
+        Ok(rows)
     })
 }
 
@@ -178,7 +167,7 @@ fn story(step: &Step, trial: &Trial, error: &anyhow::Error) -> String {
         thread::sleep(Duration::from_millis(20));
         story += &format!("server: {}\n", server.command_line);
         story += &format!("        {}\n", server.fate());
-        let said = server.stderr().text();
+        let said = server.stderr.text();
         let surplus = said.lines().count().saturating_sub(MOST_LINES);
         for line in said.lines().skip(surplus) {
             story += &format!("stderr: {line}\n");

@@ -1,64 +1,52 @@
 //! Traced scenes, each played once and kept for all cases that look at it.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Result, anyhow};
 use lab::Unsupported;
-use lab::model::{Transport, Variant};
+use lab::model::Transport;
 use trace::scene::{self, Recording};
 
 use super::skip::skip;
+use super::subject::Subject;
 
 /// The time for which the client is silent: here nobody looks at it.
 const SILENCE: Duration = Duration::ZERO;
 
-/// The outcome of a scene.
-#[derive(Clone, Debug)]
-enum Outcome {
-    Recorded(Arc<Recording>),
-    /// The machine does not let us trace, or the kernel can't run the model.
-    Refused(String),
-    Failed(String),
-}
-
-type Place = Arc<OnceLock<Outcome>>;
+/// A scene that was played, or why it could not be.
+type Scene = Arc<OnceLock<Result<Arc<Recording>>>>;
 
 /// The scenes that were played, by title and transport.
 #[derive(Debug, Default)]
-pub struct Scenes(Mutex<HashMap<(String, Transport), Place>>);
+pub struct Scenes(Mutex<HashMap<(String, Transport), Scene>>);
 
 impl Scenes {
-    /// Returns the scene, played now if it has not been.
-    pub fn seen(
+    /// Returns the scene, played now if it has not been. Skips the case where
+    /// the machine does not let us trace, or the kernel can't run the model.
+    pub fn recording(
         &self,
-        title: String,
-        program: &Path,
-        variant: &Variant,
+        subject: &Subject,
         transport: Transport,
     ) -> Result<Arc<Recording>> {
-        let key = (title, transport);
-        let place = {
+        let key = (subject.title(), transport);
+        let scene = {
             let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(all.entry(key).or_default())
         };
-        match place.get_or_init(|| play(program, variant, transport)) {
-            Outcome::Recorded(scene) => Ok(Arc::clone(scene)),
-            Outcome::Refused(why) => Err(skip(why.clone())),
-            Outcome::Failed(why) => Err(anyhow!("{why}")),
+        let Subject { variant, program, .. } = subject;
+        let recording = scene.get_or_init(|| {
+            scene::play_with(program, &variant.args, transport, SILENCE)
+                .map(Arc::new)
+        });
+        match recording {
+            Ok(recording) => Ok(Arc::clone(recording)),
+            Err(error) => Err(match error.downcast_ref::<Unsupported>() {
+                // One reason for all, whichever server it was.
+                Some(refused) => skip(refused.to_string()),
+                None => anyhow!("{error:#}"),
+            }),
         }
-    }
-}
-
-fn play(program: &Path, variant: &Variant, transport: Transport) -> Outcome {
-    match scene::play_with(program, &variant.args, transport, SILENCE) {
-        Ok(scene) => Outcome::Recorded(Arc::new(scene)),
-        Err(error) => match error.downcast_ref::<Unsupported>() {
-            // One reason for all, whichever server it was.
-            Some(refused) => Outcome::Refused(refused.to_string()),
-            None => Outcome::Failed(format!("{error:#}")),
-        },
     }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use lab::Unsupported;
+use lab::model::Transport;
 use lab::process::{self, Process};
 use lab::server::{self, Errors, Ready};
 use nix::sys::signal::{Signal, kill, killpg};
@@ -85,51 +86,44 @@ impl Servers {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-enum State {
-    Running,
-    /// The process was waited for; some of its group may be left.
-    Ended(ExitStatus),
-    /// Nothing is left of its group, whose number may be another's by now.
-    Gone(ExitStatus),
-}
-
 /// A running server. Dropped, it is killed with all its children.
 #[derive(Debug)]
 pub struct Server {
     pub pid: Pid,
     /// The command that started it, for people to repeat.
     pub command_line: String,
-    child: RefCell<Child>,
+    /// True if it serves one client at a time.
+    pub serves_one: bool,
+    pub stderr: Errors,
     stdout: File,
-    stderr: Errors,
-    /// Readable once the process has ended.
-    end: OwnedFd,
-    state: Cell<State>,
+    child: RefCell<Child>,
     ready: OnceCell<Ready>,
+    /// True once nothing is left of its process group, whose number may be
+    /// another's by now.
+    gone: Cell<bool>,
 }
 
 impl Server {
-    /// Starts what [`server::command`] has made with these `errors`.
+    /// Starts what [`server::command`] has made with this `stderr`.
     pub fn spawn(
         mut command: Command,
         command_line: String,
+        serves_one: bool,
         stderr: Errors,
     ) -> Result<Self> {
         let mut child = command
             .spawn()
             .with_context(|| format!("cannot start {command_line}"))?;
-        let pid = server::pid(&child);
         let stdout = child.stdout.take().context("no standard output")?;
         Ok(Self {
-            pid,
+            pid: server::pid(&child),
             command_line,
-            child: RefCell::new(child),
-            stdout: OwnedFd::from(stdout).into(),
+            serves_one,
             stderr,
-            end: process::pidfd(pid)?,
-            state: Cell::new(State::Running),
+            stdout: OwnedFd::from(stdout).into(),
+            child: RefCell::new(child),
             ready: OnceCell::new(),
+            gone: Cell::new(false),
         })
     }
 
@@ -148,13 +142,20 @@ impl Server {
     }
 
     pub fn tcp(&self) -> Result<SocketAddr> {
-        let tcp = self.ready.get().and_then(|ready| ready.tcp);
-        tcp.context("the server has no tcp address")
+        self.address(Transport::Tcp)
     }
 
     pub fn udp(&self) -> Result<SocketAddr> {
-        let udp = self.ready.get().and_then(|ready| ready.udp);
-        udp.context("the server has no udp address")
+        self.address(Transport::Udp)
+    }
+
+    fn address(&self, transport: Transport) -> Result<SocketAddr> {
+        self.ready.get().context("it is not ready")?.address(transport)
+    }
+
+    /// Returns `most`, or as many clients as it serves at a time.
+    pub fn clients(&self, most: usize) -> usize {
+        if self.serves_one { 1 } else { most }
     }
 
     pub fn connect(&self) -> Result<Client> {
@@ -164,6 +165,73 @@ impl Server {
     /// Connects several clients.
     pub fn connect_many(&self, count: usize) -> Result<Vec<Client>> {
         (0..count).map(|_| self.connect()).collect()
+    }
+
+    /// Connects several clients and serves each.
+    pub fn connect_served(&self, count: usize) -> Result<Vec<Client>> {
+        let mut clients = self.connect_many(count)?;
+        Client::ping_all(&mut clients)?;
+        Ok(clients)
+    }
+
+    /// Brings newcomers, some at a time, until there are `count` clients or
+    /// somebody is refused. Returns whether all were served.
+    pub fn bring(
+        &self,
+        clients: &mut Vec<Client>,
+        count: usize,
+        at_a_time: usize,
+    ) -> Result<bool> {
+        let mut all = true;
+        while all && clients.len() < count {
+            let mut newcomers = Vec::new();
+            for _ in 0..at_a_time.min(count - clients.len()) {
+                newcomers.push(self.newcomer()?);
+            }
+            for mut client in newcomers {
+                let name = || format!("after {} clients", clients.len());
+                if client.was_served().with_context(name)? {
+                    ensure!(all, "served after others were refused");
+                    clients.push(client);
+                } else {
+                    all = false;
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Connects a client that asks at once: it is [served](Client::was_served)
+    /// or refused.
+    pub fn newcomer(&self) -> Result<Client> {
+        let mut client = self.connect()?;
+        // A refusal may be followed by a reset, if it crosses this.
+        let _ = client.send("PING\r\n");
+        Ok(client)
+    }
+
+    /// Returns those who are served of so many newcomers, one by one.
+    pub fn admitted(&self, newcomers: usize) -> Result<Vec<Client>> {
+        let mut served = Vec::new();
+        for number in 0..newcomers {
+            let mut client = self.newcomer()?;
+            let name = || format!("newcomer {number}");
+            if client.was_served().with_context(name)? {
+                served.push(client);
+            }
+        }
+        Ok(served)
+    }
+
+    /// Connects until a client is served: when a place is free again is no
+    /// event for those outside.
+    pub fn wait_for_place(&self) -> Result<Client> {
+        let mut served = None;
+        process::poll_until("a place to be free", PATIENCE, || {
+            served = self.admitted(1)?.pop();
+            Ok(served.is_some())
+        })?;
+        served.context("nobody was served")
     }
 
     /// Opens a datagram socket that talks to the server.
@@ -216,26 +284,16 @@ impl Server {
         process::group_memory(self.pid)
     }
 
-    pub fn cpu_time(&self) -> Duration {
-        process::group_cpu_time(self.pid)
-    }
-
-    /// Returns its standard error, with what it has said so far.
-    pub fn stderr(&self) -> &Errors {
-        &self.stderr
-    }
-
     /// Waits for the process to end and checks that it left nobody behind:
     /// no child, no zombie.
     pub fn wait(&self) -> Result<End> {
         ensure!(
-            process::wait_readable(&self.end, Instant::now() + PATIENCE)?,
+            server::ends_within(self.pid, PATIENCE),
             "waited {PATIENCE:?} in vain for the server to end"
         );
         let status = self.child.borrow_mut().wait().context("wait")?;
-        self.state.set(State::Ended(status));
         self.expect_nobody_left(status)?;
-        self.state.set(State::Gone(status));
+        self.gone.set(true);
         let stdout = self.unread_stdout()?;
         Ok(End { status, stdout, stderr: self.stderr.text() })
     }
@@ -283,33 +341,28 @@ impl Server {
         }
     }
 
-    /// Asks the server to stop, unless it has ended already. It must exit
-    /// with 0 and leave nothing behind.
+    /// Asks the server to stop, unless its end was waited for already. It must
+    /// exit with 0 and leave nothing behind.
     pub fn stop(&self) -> Result<()> {
-        if let State::Running = self.state.get() {
-            self.terminate()?;
-            self.expect_exit(0)?;
+        if self.gone.get() {
+            return Ok(());
         }
-        Ok(())
+        self.terminate()?;
+        self.expect_exit(0)
     }
 
     /// Tells how it ended, for a report.
     pub fn fate(&self) -> String {
-        match self.state.get() {
-            State::Ended(status) | State::Gone(status) => status.to_string(),
-            State::Running => {
-                match process::wait_readable(&self.end, Instant::now()) {
-                    Ok(true) => "ended by itself".to_owned(),
-                    _ => "running".to_owned(),
-                }
-            }
+        match self.child.borrow_mut().try_wait() {
+            Ok(Some(status)) => status.to_string(),
+            _ => "running".to_owned(),
         }
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        if !matches!(self.state.get(), State::Gone(_)) {
+        if !self.gone.get() {
             process::end_group(self.pid);
         }
         let _ = self.child.get_mut().wait();

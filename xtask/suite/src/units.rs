@@ -38,11 +38,22 @@ pub fn run(workspace: &Workspace) -> Result<Count> {
     Ok(count)
 }
 
-/// Adds up what all lines say.
+/// Adds up the lines that close a test program, like
+/// `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured`.
 fn count(lines: &[String]) -> Count {
     let mut count = Count::default();
-    for line in lines {
-        count.add(summary(line).unwrap_or_default());
+    let results = lines.iter().filter(|line| line.starts_with("test result: "));
+    for line in results {
+        let words: Vec<_> = line.split([' ', ';']).collect();
+        for pair in words.windows(2) {
+            let number = pair[0].parse().unwrap_or(0);
+            match pair[1] {
+                "passed" => count.passed += number,
+                "failed" => count.failed += number,
+                "ignored" => count.skipped += number,
+                _ => {}
+            }
+        }
     }
     let skipped = lines.iter().filter(|line| line.starts_with(SKIPPED));
     let skipped = skipped.count().min(count.passed);
@@ -51,44 +62,21 @@ fn count(lines: &[String]) -> Count {
     count
 }
 
-/// Reads the counts of a line like `test result: ok. 3 passed; 0 failed; ...`.
-fn summary(line: &str) -> Option<Count> {
-    let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
-    let number = |name: &str| {
-        let part = counts.split("; ").find(|part| part.ends_with(name))?;
-        part.split(' ').next()?.parse().ok()
-    };
-    Some(Count {
-        passed: number(" passed")?,
-        failed: number(" failed")?,
-        skipped: number(" ignored")?,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn reads_the_line_that_closes_a_test_program() {
-        let line = "test result: FAILED. 12 passed; 3 failed; 2 ignored; \
-                    0 measured; 0 filtered out; finished in 0.01s";
-        let expected = Count { passed: 12, failed: 3, skipped: 2 };
-        assert_eq!(summary(line), Some(expected));
-        assert_eq!(summary("test proves_it ... ok"), None);
-    }
-
-    #[test]
     fn a_test_that_says_it_was_skipped_has_not_passed() {
         let lines = [
-            "test draws ... ok",
+            "test proves_it ... FAILED",
             "skipped: page::browser: no Chromium on the PATH",
-            "test page::browser ... ok",
-            "test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; \
+            "test result: FAILED. 12 passed; 3 failed; 2 ignored; 0 measured; \
+             0 filtered out; finished in 0.01s",
+            "test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; \
              0 filtered out; finished in 0.01s",
         ];
-        let expected = Count { passed: 1, failed: 0, skipped: 2 };
+        let expected = Count { passed: 13, failed: 3, skipped: 3 };
         assert_eq!(count(&lines.map(str::to_owned)), expected);
-        assert_eq!(count(&[]), Count::default());
     }
 }

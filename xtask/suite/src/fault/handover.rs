@@ -1,42 +1,36 @@
 //! A descriptor's way from one process to another, see unix(7).
 
+use std::io;
+use std::mem::{self, offset_of};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::{io, mem};
 
 use anyhow::{Context, Result};
 
-/// Room for one control message with one descriptor, aligned as it must be.
-#[repr(C, align(8))]
-struct ControlBuffer([u8; 64]);
+/// A control message with one descriptor, see cmsg(3).
+#[repr(C)]
+struct Rights {
+    header: libc::cmsghdr,
+    fd: RawFd,
+}
 
 /// Sends a descriptor over a socket without touching the heap, which a child
 /// of a program with threads must not, see fork(2).
 pub fn send_descriptor(socket: &UnixStream, fd: RawFd) -> io::Result<()> {
     let mut byte = 0u8;
     let mut part = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
-    let mut control = ControlBuffer([0; 64]);
+    let header = libc::cmsghdr {
+        cmsg_len: (offset_of!(Rights, fd) + size_of::<RawFd>()) as _,
+        cmsg_level: libc::SOL_SOCKET,
+        cmsg_type: libc::SCM_RIGHTS,
+    };
+    let mut rights = Rights { header, fd };
     // SAFETY: a struct of integers and pointers, for which zero is a value.
     let mut message: libc::msghdr = unsafe { mem::zeroed() };
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
-    message.msg_control = control.0.as_mut_ptr().cast();
-    // SAFETY: arithmetic on a constant.
-    message.msg_controllen = unsafe { libc::CMSG_SPACE(4) } as _;
-    // SAFETY: the message has a control buffer that is large enough.
-    let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
-    let whole = libc::cmsghdr {
-        // SAFETY: arithmetic on a constant.
-        cmsg_len: unsafe { libc::CMSG_LEN(4) } as _,
-        cmsg_level: libc::SOL_SOCKET,
-        cmsg_type: libc::SCM_RIGHTS,
-    };
-    // SAFETY: `header` points to the aligned start of `control`.
-    unsafe { header.write(whole) };
-    // SAFETY: the header just written has room for its data behind it.
-    let data = unsafe { libc::CMSG_DATA(header) };
-    // SAFETY: four bytes of that room, aligned or not.
-    unsafe { data.cast::<RawFd>().write_unaligned(fd) };
+    message.msg_control = (&raw mut rights).cast();
+    message.msg_controllen = size_of::<Rights>() as _;
     // SAFETY: `message` and all it points to outlive the call.
     let sent =
         unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, 0) };

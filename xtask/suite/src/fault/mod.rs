@@ -37,15 +37,14 @@ const fn on_sockets(numbers: &'static [i64]) -> Calls {
 
 /// `fork` and every other way to start a process or a thread. glibc starts
 /// both through clone and clone3.
-#[cfg(target_arch = "x86_64")]
 pub const CLONE: Calls = calls(&[
     libc::SYS_clone,
     libc::SYS_clone3,
+    #[cfg(target_arch = "x86_64")]
     libc::SYS_fork,
+    #[cfg(target_arch = "x86_64")]
     libc::SYS_vfork,
 ]);
-#[cfg(not(target_arch = "x86_64"))]
-pub const CLONE: Calls = calls(&[libc::SYS_clone, libc::SYS_clone3]);
 
 pub const ACCEPT: Calls = calls(&[libc::SYS_accept, libc::SYS_accept4]);
 
@@ -64,23 +63,16 @@ pub const SEND: Calls =
 
 /// Every way to wait for whatever comes next: for descriptors, for a queued
 /// signal, for a completion.
-#[cfg(target_arch = "x86_64")]
 pub const WAIT: Calls = calls(&[
+    #[cfg(target_arch = "x86_64")]
     libc::SYS_epoll_wait,
     libc::SYS_epoll_pwait,
     libc::SYS_epoll_pwait2,
+    #[cfg(target_arch = "x86_64")]
     libc::SYS_poll,
     libc::SYS_ppoll,
+    #[cfg(target_arch = "x86_64")]
     libc::SYS_select,
-    libc::SYS_pselect6,
-    libc::SYS_rt_sigtimedwait,
-    libc::SYS_io_uring_enter,
-]);
-#[cfg(not(target_arch = "x86_64"))]
-pub const WAIT: Calls = calls(&[
-    libc::SYS_epoll_pwait,
-    libc::SYS_epoll_pwait2,
-    libc::SYS_ppoll,
     libc::SYS_pselect6,
     libc::SYS_rt_sigtimedwait,
     libc::SYS_io_uring_enter,
@@ -101,11 +93,6 @@ const AUDIT_ARCH: u32 = 0;
 pub struct Fault {
     calls: Calls,
     errno: Errno,
-    switch: Arc<Switch>,
-}
-
-#[derive(Debug, Default)]
-struct Switch {
     /// The number of calls that shall still fail.
     left: AtomicUsize,
     failed: AtomicUsize,
@@ -114,8 +101,9 @@ struct Switch {
 
 impl Fault {
     /// `calls` will fail with `errno`, once switched on.
-    pub fn new(calls: Calls, errno: Errno) -> Self {
-        Self { calls, errno, switch: Arc::default() }
+    pub fn new(calls: Calls, errno: Errno) -> Arc<Self> {
+        let [left, failed, asked] = [const { AtomicUsize::new(0) }; 3];
+        Arc::new(Self { calls, errno, left, failed, asked })
     }
 
     /// From now on every call fails.
@@ -125,7 +113,7 @@ impl Fault {
 
     /// The next `count` calls fail, then all pass.
     pub fn fail_next(&self, count: usize) {
-        self.switch.left.store(count, Ordering::SeqCst);
+        self.left.store(count, Ordering::SeqCst);
     }
 
     /// From now on every call passes.
@@ -135,13 +123,13 @@ impl Fault {
 
     /// Returns how many calls have failed.
     pub fn failed(&self) -> usize {
-        self.switch.failed.load(Ordering::SeqCst)
+        self.failed.load(Ordering::SeqCst)
     }
 
     /// Tells whether there was any such call, failed or not: who has others do
     /// its work, as with io_uring, makes none that a filter could see.
     pub fn was_asked(&self) -> bool {
-        self.switch.asked.load(Ordering::SeqCst) > 0
+        self.asked.load(Ordering::SeqCst) > 0
     }
 
     /// The filter as a BPF program: the chosen calls ask, all others pass.
@@ -178,20 +166,30 @@ impl Fault {
 
     /// Makes what the new process must install before exec, and what decides
     /// its calls from then on.
-    pub fn prepare(&self) -> Result<(Filter, Judge)> {
+    pub fn prepare(self: &Arc<Self>) -> Result<(Filter, Judge)> {
         ensure!(
             AUDIT_ARCH != 0,
             crate::skip::skip("no seccomp filter for this architecture")
         );
         let (ours, theirs) = UnixStream::pair().context("socketpair")?;
         let filter = Filter { program: self.program(), handover: theirs };
-        let judge = Judge {
-            handover: ours,
-            errno: self.errno as i32,
-            on_sockets: self.calls.on_sockets,
-            switch: Arc::clone(&self.switch),
-        };
+        let judge = Judge { handover: ours, fault: Arc::clone(self) };
         Ok((filter, judge))
+    }
+
+    /// Counts a call and says whether it shall fail.
+    fn is_next(&self) -> bool {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        let fewer = |left: usize| match left {
+            usize::MAX => Some(left),
+            _ => left.checked_sub(1),
+        };
+        let order = Ordering::SeqCst;
+        let fails = self.left.fetch_update(order, order, fewer).is_ok();
+        if fails {
+            self.failed.fetch_add(1, Ordering::SeqCst);
+        }
+        fails
     }
 }
 
@@ -242,9 +240,7 @@ impl Filter {
 #[derive(Debug)]
 pub struct Judge {
     handover: UnixStream,
-    errno: i32,
-    on_sockets: bool,
-    switch: Arc<Switch>,
+    fault: Arc<Fault>,
 }
 
 impl Judge {
@@ -261,7 +257,8 @@ impl Judge {
     }
 
     fn decide(&self, listener: &OwnedFd) -> Result<()> {
-        let mut call = zeroed_notification();
+        // SAFETY: a struct of integers, for which zero is a value.
+        let mut call: libc::seccomp_notif = unsafe { mem::zeroed() };
         wait_for_call(listener)?;
         // SAFETY: `listener` is a seccomp listener, `call` is zeroed as it
         // demands and outlives the call.
@@ -278,10 +275,10 @@ impl Judge {
             error: 0,
             flags: libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32,
         };
-        let counts = !self.on_sockets || is_on_a_socket(&call);
-        if counts && self.switch.next_fails() {
+        let counts = !self.fault.calls.on_sockets || is_on_a_socket(&call);
+        if counts && self.fault.is_next() {
             answer.flags = 0;
-            answer.error = -self.errno;
+            answer.error = -(self.fault.errno as i32);
         }
         // SAFETY: as above; `answer` is a whole response.
         match unsafe {
@@ -290,23 +287,6 @@ impl Judge {
             Err(Errno::ENOENT) => Ok(()),
             result => result.map(drop).context("SECCOMP_IOCTL_NOTIF_SEND"),
         }
-    }
-}
-
-impl Switch {
-    /// Counts a call and says whether it shall fail.
-    fn next_fails(&self) -> bool {
-        self.asked.fetch_add(1, Ordering::SeqCst);
-        let fewer = |left: usize| match left {
-            usize::MAX => Some(left),
-            _ => left.checked_sub(1),
-        };
-        let order = Ordering::SeqCst;
-        let fails = self.left.fetch_update(order, order, fewer).is_ok();
-        if fails {
-            self.failed.fetch_add(1, Ordering::SeqCst);
-        }
-        fails
     }
 }
 
@@ -320,11 +300,6 @@ fn is_on_a_socket(call: &libc::seccomp_notif) -> bool {
 
 nix::ioctl_readwrite!(notification_receive, b'!', 0, libc::seccomp_notif);
 nix::ioctl_readwrite!(notification_send, b'!', 1, libc::seccomp_notif_resp);
-
-fn zeroed_notification() -> libc::seccomp_notif {
-    // SAFETY: a struct of integers, for which zero is a value.
-    unsafe { mem::zeroed() }
-}
 
 /// The receiving ioctl would sleep on when the last filtered process ends;
 /// poll(2) reports that as a hang-up.

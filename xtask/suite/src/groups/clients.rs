@@ -29,13 +29,32 @@ const HALF_A_MINUTE: Duration = Duration::from_secs(30);
 
 pub fn cases() -> Vec<Case> {
     vec![
-        Case::new("redis_cli::ping", redis_cli_ping),
-        Case::new("redis_cli::resp3", redis_cli_resp3),
+        says("redis_cli::ping", "redis-cli", "-p {} PING", b"", "PONG\n"),
+        says(
+            "redis_cli::resp3",
+            "redis-cli",
+            "-3 -p {} ECHO hello",
+            b"",
+            "hello\n",
+        ),
         Case::new("redis_cli::info", redis_cli_info),
-        Case::new("redis_cli::commands_from_a_pipe", redis_cli_pipe),
-        Case::new("redis_cli::mass_insertion", redis_cli_mass).alone(),
-        Case::new("redis_benchmark", redis_benchmark).alone(),
-        Case::new("nc", nc),
+        says(
+            "redis_cli::commands_from_a_pipe",
+            "redis-cli",
+            "-p {}",
+            b"PING\nECHO 'hello world'\nFOO bar\nPING\n",
+            "PONG\nhello world\nERR unknown command 'FOO', \
+             with args beginning with: 'bar' \n\nPONG\n",
+        ),
+        Case::serving("redis_cli::mass_insertion", redis_cli_mass),
+        Case::serving("redis_benchmark", redis_benchmark),
+        says(
+            "nc",
+            "nc",
+            "127.0.0.1 {}",
+            b"PING\r\nECHO \"from nc\"\r\nQUIT\r\n",
+            "+PONG\r\n$7\r\nfrom nc\r\n+OK\r\n",
+        ),
         Case::new("redis_judges::table", judged_table),
         Case::new("redis_judges::limits", judged_limits),
         Case::new("redis_judges::valid_streams", |trial| {
@@ -94,24 +113,20 @@ impl Drop for Group {
     }
 }
 
-fn expect_output(output: &Output, expected: &str) -> Result<()> {
-    let (expected, seen) = (expected.as_bytes(), &output.stdout);
-    ensure!(seen == expected, "{}", difference(expected, seen));
-    Ok(())
-}
-
-fn redis_cli_ping(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
-    let output = run("redis-cli", "-p {} PING", &server, b"")?;
-    expect_output(&output, "PONG\n")?;
-    let output = run("redis-cli", "-p {} ECHO hello", &server, b"")?;
-    expect_output(&output, "hello\n")
-}
-
-fn redis_cli_resp3(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
-    let output = run("redis-cli", "-3 -p {} ECHO hello", &server, b"")?;
-    expect_output(&output, "hello\n")
+/// Runs a program and checks all that it says.
+fn says(
+    name: &'static str,
+    program: &'static str,
+    arguments: &'static str,
+    input: &'static [u8],
+    expected: &'static str,
+) -> Case {
+    Case::serving(name, move |server| {
+        let seen = run(program, arguments, server, input)?.stdout;
+        let expected = expected.as_bytes();
+        ensure!(seen == expected, "{}", difference(expected, &seen));
+        Ok(())
+    })
 }
 
 fn redis_cli_info(trial: &Trial) -> Result<()> {
@@ -123,33 +138,20 @@ fn redis_cli_info(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-fn redis_cli_pipe(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
-    let input = b"PING\nECHO 'hello world'\nFOO bar\nPING\n";
-    let output = run("redis-cli", "-p {}", &server, input)?;
-    expect_output(
-        &output,
-        "PONG\nhello world\n\
-         ERR unknown command 'FOO', with args beginning with: 'bar' \n\nPONG\n",
-    )
-}
-
-fn redis_cli_mass(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
+fn redis_cli_mass(server: &Server) -> Result<()> {
     let input = request(&["PING"]).repeat(100_000);
-    let output = run("redis-cli", "-p {} --pipe", &server, &input)?;
+    let output = run("redis-cli", "-p {} --pipe", server, &input)?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     ensure!(said.contains("errors: 0, replies: 100000"), "it says {said:?}");
     Ok(())
 }
 
-fn redis_benchmark(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
-    let clients = if trial.subject.serves_one() { 1 } else { 50 };
+fn redis_benchmark(server: &Server) -> Result<()> {
+    let clients = server.clients(50);
     let flags = format!(
         "-p {{}} -t ping_inline,ping_mbulk -n 50000 -c {clients} -P 16 --csv"
     );
-    let output = run("redis-benchmark", &flags, &server, b"")?;
+    let output = run("redis-benchmark", &flags, server, b"")?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     for test in ["PING_INLINE", "PING_MBULK"] {
         ensure!(said.contains(test), "no {test} in {said:?}");
@@ -158,13 +160,6 @@ fn redis_benchmark(trial: &Trial) -> Result<()> {
         ensure!(!said.contains(word), "it says {said:?}");
     }
     Ok(())
-}
-
-fn nc(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
-    let input = b"PING\r\nECHO \"from nc\"\r\nQUIT\r\n";
-    let output = run("nc", "127.0.0.1 {}", &server, input)?;
-    expect_output(&output, "+PONG\r\n$7\r\nfrom nc\r\n+OK\r\n")
 }
 
 fn redis(trial: &Trial) -> Result<&Redis> {
@@ -202,13 +197,12 @@ fn judged_limits(trial: &Trial) -> Result<()> {
         let right = redis.answer_pieces(&edge.pieces())?;
         ensure!(
             right == edge.redis,
-            "the suite is wrong about Redis and {}: {}",
-            edge.name,
+            "the suite is wrong about Redis and {edge}: {}",
             difference(&right, &edge.redis)
         );
         if edge.redis == edge.reply {
             hears(&server, &edge.pieces(), &right)
-                .with_context(|| format!("Redis differs: {}", edge.name))?;
+                .with_context(|| format!("Redis differs: {edge}"))?;
         }
     }
     Ok(())

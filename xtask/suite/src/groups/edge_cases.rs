@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use super::edges::{self, Edge};
-use crate::bytes::request;
+use crate::bytes::{request, unknown};
 use crate::case::{Case, Trial};
 use crate::server::Server;
 
@@ -54,7 +54,7 @@ fn holds(server: &Server, edge: &Edge) -> Result<()> {
         (one_by_one, "the last bytes one by one"),
     ] {
         hears(server, &pieces, &edge.reply)
-            .with_context(|| format!("{}: {how}", edge.name))?;
+            .with_context(|| format!("{edge}: {how}"))?;
     }
     Ok(())
 }
@@ -77,7 +77,7 @@ const FLAGS: &str = "--max-request 1000";
 
 /// The sum of the arguments' bytes, in two arguments or in many.
 fn max_request(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags(FLAGS).start()?;
+    let server = trial.serve_with(FLAGS)?;
     let too_long = "-ERR Protocol error: invalid bulk length\r\n";
     let arity = "-ERR wrong number of arguments for 'echo' command\r\n";
     for sum in [MOST - 1, MOST, MOST + 1] {
@@ -95,13 +95,11 @@ fn max_request(trial: &Trial) -> Result<()> {
             };
             let stream = request(&arguments);
             let whole = [&stream[..], b"PING\r\n"].concat();
-            let edge = Edge::new(format!("{sum} bytes"), whole, &*reply);
-            holds(&server, &edge)?;
+            holds(&server, &Edge::new(whole, &*reply))?;
             // The last header says it all.
             let header = &stream[..stream.len() - last.len() - 2];
             let reply = if fits { "" } else { too_long };
-            let edge = Edge::new(format!("{sum} announced"), header, reply);
-            holds(&server, &edge)?;
+            holds(&server, &Edge::new(header, reply))?;
         }
     }
     Ok(())
@@ -109,12 +107,9 @@ fn max_request(trial: &Trial) -> Result<()> {
 
 /// The limit on all that is not in arguments: count, headers, line ends.
 fn max_request_headers(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags(FLAGS).start()?;
+    let server = trial.serve_with(FLAGS)?;
     let too_many = "-ERR Protocol error: invalid multibulk length\r\n";
-    let answer = format!(
-        "-ERR unknown command '', with args beginning with: {}\r\n+PONG\r\n",
-        "'' ".repeat(43)
-    );
+    let answer = unknown("", &"'' ".repeat(43)) + "+PONG\r\n";
     // An argument of ten bytes has a header that is longer by one.
     for (empty, long) in [(162, 3), (161, 4), (160, 5)] {
         let (empty, long) = (vec![""; empty], vec!["0123456789"; long]);
@@ -123,8 +118,7 @@ fn max_request_headers(trial: &Trial) -> Result<()> {
         ensure!(others == MOST - 4 + long.len(), "{others} other bytes");
         let reply = if others <= MOST { &*answer } else { too_many };
         let stream = [&stream[..], b"PING\r\n"].concat();
-        let edge = Edge::new(format!("{others} other bytes"), stream, reply);
-        holds(&server, &edge)?;
+        holds(&server, &Edge::new(stream, reply))?;
     }
     Ok(())
 }

@@ -4,7 +4,9 @@
 //! Redis looks at a line's length only while the line's end has not arrived.
 //! A client's name is kept up to 21 bytes; Redis keeps all of it.
 
-use crate::bytes::{bulk, request};
+use std::fmt;
+
+use crate::bytes::{bulk, protocol_error, request, show, unknown};
 
 /// The longest line, without its end. Redis calls it PROTO_INLINE_MAX_SIZE.
 pub const LINE_MOST: usize = 64 * 1024;
@@ -20,7 +22,6 @@ const FIRST_CUT: usize = 60_000;
 /// A stream that a client sends before it half-closes, and all replies to it.
 #[derive(Clone, Debug)]
 pub struct Edge {
-    pub name: String,
     pub stream: Vec<u8>,
     /// The place where the stream is cut; only for one sent in pieces.
     cut: Option<usize>,
@@ -31,14 +32,10 @@ pub struct Edge {
 
 impl Edge {
     /// An edge at which Redis is no different.
-    pub fn new(
-        name: impl Into<String>,
-        stream: impl Into<Vec<u8>>,
-        reply: impl Into<Vec<u8>>,
-    ) -> Self {
+    pub fn new(stream: impl Into<Vec<u8>>, reply: impl Into<Vec<u8>>) -> Self {
         let (stream, reply) = (stream.into(), reply.into());
         let redis = reply.clone();
-        Self { name: name.into(), stream, cut: None, reply, redis }
+        Self { stream, cut: None, reply, redis }
     }
 
     /// The pieces in which the stream is sent.
@@ -55,21 +52,15 @@ impl Edge {
     }
 }
 
+impl fmt::Display for Edge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, cut at {:?}", show(&self.stream), self.cut)
+    }
+}
+
 /// Every edge there is.
 pub fn edges() -> Vec<Edge> {
     [words(), headers(), numbers(), payloads(), shown(), names()].concat()
-}
-
-fn fault(text: &str) -> String {
-    format!("-ERR Protocol error: {text}\r\n")
-}
-
-fn unknown(name: &str, arguments: &str) -> String {
-    let name = &name[..name.len().min(128)];
-    format!(
-        "-ERR unknown command '{name}', \
-         with args beginning with: {arguments}\r\n"
-    )
 }
 
 /// Lines of words: with either end, cut before and within it, and without it.
@@ -97,7 +88,7 @@ pub fn words() -> Vec<Edge> {
 
 /// A line of one long word, perhaps of another, and its end or half of it.
 fn words_cut(line: &str, end: &str, cut: Option<usize>) -> Edge {
-    let too_long = fault("too big inline request");
+    let too_long = protocol_error("too big inline request");
     let arguments = if line.ends_with('y') { "'y' " } else { "" };
     let (after, answer) = match end.ends_with('\n') {
         true => ("PING\r\n", unknown(&line[..128], arguments) + "+PONG\r\n"),
@@ -106,8 +97,7 @@ fn words_cut(line: &str, end: &str, cut: Option<usize>) -> Edge {
     let stream = format!("{line}{end}{after}");
     let length = line.len();
     let reply = if length > LINE_MOST { &too_long } else { &answer };
-    let name = format!("{length} bytes of words and {end:?}, cut at {cut:?}");
-    let mut edge = Edge { cut, ..Edge::new(name, &*stream, &**reply) };
+    let mut edge = Edge { cut, ..Edge::new(&*stream, &**reply) };
     let late = is_too_long_for_redis(&edge, 0, b'\n');
     edge.redis = if late { too_long } else { answer }.into_bytes();
     edge
@@ -153,14 +143,13 @@ fn header_cut(
         "" => ('*', "too big mbulk count string", "invalid multibulk length"),
         _ => ('$', "too big bulk count string", "invalid bulk length"),
     };
-    let (too_long, no_number) = (fault(too_long), fault(no_number));
+    let (too_long, no_number) =
+        (protocol_error(too_long), protocol_error(no_number));
     let digits = "1".repeat(length - 1);
     let stream = format!("{before}{mark}{digits}{end}");
     let answer = if end.len() == 2 { no_number } else { String::new() };
     let reply = if length > LINE_MOST { &too_long } else { &answer };
-    let name =
-        format!("{length} bytes from {mark} and {end:?}, cut at {cut:?}");
-    let mut edge = Edge { cut, ..Edge::new(name, &*stream, &**reply) };
+    let mut edge = Edge { cut, ..Edge::new(&*stream, &**reply) };
     let late = is_too_long_for_redis(&edge, before.len(), b'\r');
     edge.redis = if late { too_long } else { answer }.into_bytes();
     edge
@@ -168,21 +157,19 @@ fn header_cut(
 
 /// Numbers: of arguments, of an argument's bytes, of a protocol version.
 pub fn numbers() -> Vec<Edge> {
-    let bad_count = fault("invalid multibulk length");
-    let bad_length = fault("invalid bulk length");
-    let accepted = fault("expected '$', got 'P'");
+    let bad_count = protocol_error("invalid multibulk length");
+    let bad_length = protocol_error("invalid bulk length");
+    let accepted = protocol_error("expected '$', got 'P'");
     let count = |count: &str, reply: &str| {
-        let stream = format!("*{count}\r\nPING\r\n");
-        Edge::new(format!("count {count}"), stream, reply)
+        Edge::new(format!("*{count}\r\nPING\r\n"), reply)
     };
     let length = |length: &str, reply: &str| {
-        let stream = format!("*1\r\n${length}\r\n");
-        Edge::new(format!("length {length}"), stream, reply)
+        Edge::new(format!("*1\r\n${length}\r\n"), reply)
     };
     let version = |version: &str, reply: &str| {
         let stream = format!("HELLO {version}\r\nPING\r\n");
         let reply = format!("{reply}\r\n+PONG\r\n");
-        Edge::new(format!("version {version}"), stream, reply)
+        Edge::new(stream, reply)
     };
     let unsupported = "-NOPROTO unsupported protocol version";
     let no_number = "-ERR Protocol version is not an integer or out of range";
@@ -220,15 +207,10 @@ pub fn payloads() -> Vec<Edge> {
         let name = "x".repeat(length);
         let stream = [&request(&[&name]), "PING\r\n".as_bytes()].concat();
         let reply = unknown(&name, "") + "+PONG\r\n";
-        let whole = Edge::new(format!("{length} bytes"), stream, reply);
+        let whole = Edge::new(stream, reply);
         let end = whole.stream.len() - "\r\nPING\r\n".len();
-        edges.extend([None, Some(end - 1), Some(end), Some(end + 1)].map(
-            |cut| Edge {
-                name: format!("{length} bytes, cut at {cut:?}"),
-                cut,
-                ..whole.clone()
-            },
-        ));
+        let cuts = [None, Some(end - 1), Some(end), Some(end + 1)];
+        edges.extend(cuts.map(|cut| Edge { cut, ..whole.clone() }));
     }
     // A quoted word counts as it was sent, not as the bytes it stands for.
     for length in [LINE_MOST - 1, LINE_MOST] {
@@ -236,8 +218,7 @@ pub fn payloads() -> Vec<Edge> {
         let quoted = "\\x41".repeat((length - "ECHO \"\"".len()) / 4);
         let line = format!("ECHO \"{quoted}{}\"\r\n", "A".repeat(rest));
         let message = "A".repeat(quoted.len() / 4 + rest);
-        let name = format!("{length} bytes with quotes");
-        edges.push(Edge::new(name, line, bulk(message)));
+        edges.push(Edge::new(line, bulk(message)));
     }
     edges
 }
@@ -247,21 +228,17 @@ pub fn shown() -> Vec<Edge> {
     let mut edges = Vec::new();
     for length in [127, 128, 129] {
         let long = "x".repeat(length);
-        let stream = request(&[&long]);
-        let name = format!("a name of {length} bytes");
-        edges.push(Edge::new(name, stream, unknown(&long, "")));
+        edges.push(Edge::new(request(&[&long]), unknown(&long, "")));
         let argument = format!("'{}' ", &long[..length.min(128)]);
         let stream = request(&["n", &long, "y"]);
-        let name = format!("an argument of {length} bytes");
-        edges.push(Edge::new(name, stream, unknown("n", &argument)));
+        edges.push(Edge::new(stream, unknown("n", &argument)));
         // Quotes and the blank count too, so the first argument leaves a byte
         // of the limit or none.
         let first = &long[..length - 3];
         let left = if length == 127 { "'y' " } else { "" };
         let stream = request(&["n", first, "yy"]);
-        let name = format!("arguments shown as {length} bytes");
         let reply = unknown("n", &format!("'{first}' {left}"));
-        edges.push(Edge::new(name, stream, reply));
+        edges.push(Edge::new(stream, reply));
     }
     edges
 }
@@ -275,10 +252,9 @@ pub fn names() -> Vec<Edge> {
         let reply = |kept: &str| {
             format!("+OK\r\n${}\r\n{kept}\r\n+PONG\r\n", kept.len())
         };
-        let title = format!("the name {name}");
         let kept = &name[..length.min(21)];
-        let edge = Edge::new(title, stream, reply(kept));
-        Edge { redis: reply(name).into_bytes(), ..edge }
+        let redis = reply(name).into_bytes();
+        Edge { redis, ..Edge::new(stream, reply(kept)) }
     };
     [20, 21, 22].map(edge).to_vec()
 }

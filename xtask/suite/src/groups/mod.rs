@@ -18,7 +18,7 @@ use anyhow::{Context, Result, ensure};
 use lab::process::poll_until;
 
 use super::PATIENCE;
-use super::case::{Case, Trial};
+use super::case::Case;
 use super::client::Client;
 use super::reply::Info;
 use super::server::Server;
@@ -50,14 +50,11 @@ struct Witness<'a> {
 }
 
 impl<'a> Witness<'a> {
-    fn beside(trial: &Trial, server: &'a Server) -> Result<Self> {
-        let first = if trial.subject.serves_one() {
-            None
-        } else {
-            let mut first = server.connect()?;
-            first.ping()?;
-            Some(first)
-        };
+    fn beside(server: &'a Server) -> Result<Self> {
+        let mut first = None;
+        if !server.serves_one {
+            first.insert(server.connect()?).ping()?;
+        }
         Ok(Self { server, first })
     }
 
@@ -87,8 +84,9 @@ struct Price<'a> {
 }
 
 impl<'a> Price<'a> {
-    /// Bytes after which it is checked again.
-    const STEP: usize = 1 << 18;
+    /// Bytes after which it is checked again. What a server holds for a client
+    /// that does not read stays, and a look at all processes is expensive.
+    const STEP: usize = 1 << 20;
 
     /// The bound is twice the largest request, the replies at which the server
     /// stops to listen, and what one chunk of input can multiply to. Besides,

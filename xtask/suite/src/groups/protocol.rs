@@ -11,6 +11,7 @@ use crate::bytes::{bulk, echo, echoes, joined, request};
 use crate::case::{Case, Trial};
 use crate::client::Client;
 use crate::reply::{Info, Reply};
+use crate::server::Server;
 
 pub fn cases() -> Vec<Case> {
     let mut cases: Vec<_> = rows()
@@ -32,7 +33,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("payload::over_the_limit", over_the_limit),
         Case::new("payload::sum_over_the_limit", sum_over_the_limit),
         Case::new("payload::too_many_arguments", too_many_arguments),
-        Case::new("http_after_requests", http_after_requests),
+        Case::serving("http_after_requests", http_after_requests),
         Case::new("nothing_after_quit", nothing_after_quit),
         Case::new("nothing_after_an_error", nothing_after_an_error),
     ]);
@@ -109,25 +110,28 @@ fn table_in_random_pieces(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// The members of HELLO's reply, which tells the same in both versions.
+/// Checks the members of HELLO's reply, the same in both versions.
 fn check_hello(reply: &Reply, version: i64) -> Result<()> {
-    let pairs = reply.pairs()?;
-    let keys: Vec<_> = pairs.iter().map(|(key, _)| key.as_str()).collect();
-    let expected =
-        ["server", "version", "proto", "id", "mode", "role", "modules"];
-    ensure!(keys == expected, "expected {expected:?}, seen {keys:?}");
-    let value = |key: &str| {
-        pairs.iter().find(|(k, _)| k == key).map(|(_, value)| value.clone())
+    let (Reply::Map(seen) | Reply::Array(seen)) = reply else {
+        anyhow::bail!("expected members, seen {reply:?}");
     };
-    let text = |text: &str| Some(Reply::Bulk(text.as_bytes().to_vec()));
-    ensure!(value("proto") == Some(Reply::Integer(version)), "{pairs:?}");
-    ensure!(value("mode") == text("standalone"), "{pairs:?}");
-    ensure!(value("role") == text("master"), "{pairs:?}");
-    ensure!(value("modules") == Some(Reply::Array(vec![])), "{pairs:?}");
-    ensure!(matches!(value("id"), Some(Reply::Integer(_))), "{pairs:?}");
-    for key in ["server", "version"] {
-        ensure!(matches!(value(key), Some(Reply::Bulk(_))), "{pairs:?}");
-    }
+    let text = |text: &str| Reply::Bulk(text.as_bytes().to_vec());
+    ensure!(seen.len() == 14, "expected 7 members, seen {seen:?}");
+    let (server, release, id) = (&seen[1], &seen[3], &seen[7]);
+    let expected = [
+        ("server", server.clone()),
+        ("version", release.clone()),
+        ("proto", Reply::Integer(version)),
+        ("id", id.clone()),
+        ("mode", text("standalone")),
+        ("role", text("master")),
+        ("modules", Reply::Array(vec![])),
+    ];
+    let expected = expected.map(|(key, value)| [text(key), value]).concat();
+    ensure!(*seen == expected, "expected {expected:?}, seen {seen:?}");
+    let texts = matches!((server, release), (Reply::Bulk(_), Reply::Bulk(_)));
+    let number = matches!(id, Reply::Integer(_));
+    ensure!(texts && number, "a member of another kind: {seen:?}");
     Ok(())
 }
 
@@ -267,7 +271,7 @@ const INVALID_BULK: &str = "-ERR Protocol error: invalid bulk length\r\n";
 
 /// The header says it all: no byte of the payload is waited for.
 fn over_the_limit(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags("--max-request 1000").start()?;
+    let server = trial.serve_with("--max-request 1000")?;
     let payload = bulk("x".repeat(996));
     let fits = [b"*2\r\n$4\r\nECHO\r\n".as_slice(), &payload].concat();
     let mut client = server.connect()?;
@@ -278,7 +282,7 @@ fn over_the_limit(trial: &Trial) -> Result<()> {
 }
 
 fn sum_over_the_limit(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags("--max-request 1000").start()?;
+    let server = trial.serve_with("--max-request 1000")?;
     let mut client = server.connect()?;
     client.send("*2\r\n$4\r\nECHO\r\n$997\r\n")?;
     client.expect(INVALID_BULK)?.expect_end()?;
@@ -288,7 +292,7 @@ fn sum_over_the_limit(trial: &Trial) -> Result<()> {
 /// Empty arguments are no bytes, but each has a header and a place in a
 /// table: they are counted too.
 fn too_many_arguments(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags("--max-request 100000").start()?;
+    let server = trial.serve_with("--max-request 100000")?;
     let mut client = server.connect()?;
     // It is allowed to have many; what counts is what came.
     client.send("*1000000\r\n")?;
@@ -308,8 +312,7 @@ fn too_many_arguments(trial: &Trial) -> Result<()> {
 }
 
 /// Redis says nothing to a browser, but what was asked before is answered.
-fn http_after_requests(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
+fn http_after_requests(server: &Server) -> Result<()> {
     for line in ["POST / HTTP/1.1", "Host: example.org", "post", "host:"] {
         let mut client = server.connect()?;
         client.send(format!("PING\r\n{line}\r\nPING\r\n"))?;

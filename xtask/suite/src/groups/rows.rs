@@ -1,7 +1,7 @@
 //! Requests and the exact bytes of their replies, which Redis 7.0 gives too:
 //! the `clients` group asks it.
 
-use crate::bytes::{bulk, echo, request};
+use crate::bytes::{self, bulk, echo, protocol_error, request};
 
 /// A request, and the reply that a client hears.
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ fn last(
 }
 
 fn broken(name: &'static str, request: impl Into<Vec<u8>>, text: &str) -> Row {
-    last(name, request, format!("-ERR Protocol error: {text}\r\n"))
+    last(name, request, protocol_error(text))
 }
 
 /// Every row there is.
@@ -90,42 +90,35 @@ fn commands() -> Vec<Row> {
 }
 
 fn unknown() -> Vec<Row> {
-    let error = |name: &str, arguments: &str| {
-        format!(
-            "-ERR unknown command '{name}', \
-             with args beginning with: {arguments}\r\n"
-        )
-    };
     let long = "x".repeat(200);
-    let cut = |length: usize| "x".repeat(length);
     vec![
-        row("unknown", request(&["FOO"]), error("FOO", "")),
-        row("unknown_keeps_case", request(&["Foo"]), error("Foo", "")),
-        row("unknown_empty", request(&[""]), error("", "")),
+        row("unknown", request(&["FOO"]), bytes::unknown("FOO", "")),
+        row("unknown_keeps_case", request(&["Foo"]), bytes::unknown("Foo", "")),
+        row("unknown_empty", request(&[""]), bytes::unknown("", "")),
         row(
             "unknown_arguments",
             request(&["foo", "a", "b c", ""]),
-            error("foo", "'a' 'b c' '' "),
+            bytes::unknown("foo", "'a' 'b c' '' "),
         ),
         row(
             "unknown_line_end",
             request(&["foo", "a\r\nb"]),
-            error("foo", "'a  b' "),
+            bytes::unknown("foo", "'a  b' "),
         ),
         row(
             "unknown_long_name",
             request(&[long.as_str(), "y"]),
-            error(&cut(128), "'y' "),
+            bytes::unknown(&long, "'y' "),
         ),
         row(
             "unknown_long_argument",
             request(&["foo", &long, "y"]),
-            error("foo", &format!("'{}' ", cut(128))),
+            bytes::unknown("foo", &format!("'{}' ", &long[..128])),
         ),
         row(
             "unknown_many_arguments",
             request(&[&["foo"; 1], ["ab"; 60].as_slice()].concat()),
-            error("foo", &"'ab' ".repeat(26)),
+            bytes::unknown("foo", &"'ab' ".repeat(26)),
         ),
     ]
 }

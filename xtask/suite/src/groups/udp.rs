@@ -22,21 +22,21 @@ const TOO_LARGE: &str = "-ERR reply too large for a datagram\r\n";
 
 pub fn cases() -> Vec<Case> {
     vec![
-        case("ping", ping),
-        case("echo", echo_any_bytes),
-        case("several_requests", several_requests),
-        case("quit_ignores_the_rest", quit),
-        case("hello_lasts_one_datagram", hello),
+        exchange("ping", ping),
+        exchange("echo", echo_any_bytes),
+        exchange("several_requests", several_requests),
+        exchange("quit_ignores_the_rest", quit),
+        exchange("hello_lasts_one_datagram", hello),
         case("info_once_a_datagram", info),
-        case("incomplete", incomplete),
-        case("malformed", malformed),
-        case("unknown_command", unknown_command),
-        case("empty", empty),
-        case("largest_request", largest_request),
-        case("largest_reply", largest_reply),
-        case("reply_too_large", reply_too_large),
-        case("limits::request", request_limits),
-        case("limits::reply", reply_limits),
+        exchange("incomplete", incomplete),
+        exchange("malformed", malformed),
+        exchange("unknown_command", unknown_command),
+        exchange("empty", empty),
+        exchange("largest_request", largest_request),
+        exchange("largest_reply", largest_reply),
+        exchange("reply_too_large", reply_too_large),
+        exchange("limits::request", request_limits),
+        exchange("limits::reply", reply_limits),
         case("hundred_clients", hundred_clients),
         case("flood", flood),
         case("from_the_address_asked", from_the_address_asked),
@@ -46,10 +46,23 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-fn case(name: &str, body: fn(&Trial) -> Result<()>) -> Case {
+fn case(
+    name: &str,
+    body: impl Fn(&Trial) -> Result<()> + Send + Sync + 'static,
+) -> Case {
     Case::new(name, move |trial| {
         trial.needs_datagrams()?;
         body(trial)
+    })
+}
+
+/// Makes a case about one who asks a server of datagrams. The next datagram is
+/// answered as if it were the first, whatever was sent before.
+fn exchange(name: &str, body: fn(&Peer) -> Result<()>) -> Case {
+    case(name, move |trial| {
+        let (_server, peer) = serve(trial)?;
+        body(&peer)?;
+        still_well(&peer)
     })
 }
 
@@ -60,22 +73,18 @@ fn serve(trial: &Trial) -> Result<(Rc<Server>, Peer)> {
     Ok((server, peer))
 }
 
-/// The next datagram is answered as if it were the first, whatever was sent
-/// before.
 fn still_well(peer: &Peer) -> Result<()> {
     peer.send("PING\r\n")?.expect("+PONG\r\n").map(drop)
 }
 
-fn ping(trial: &Trial) -> Result<()> {
-    let (_server, peer) = serve(trial)?;
+fn ping(peer: &Peer) -> Result<()> {
     peer.send("PING\r\n")?.expect("+PONG\r\n")?;
     peer.send(request(&["ping"]))?.expect("+PONG\r\n")?;
     peer.send(request(&["PING", "hello"]))?.expect(bulk("hello"))?;
     Ok(())
 }
 
-fn echo_any_bytes(trial: &Trial) -> Result<()> {
-    let (_server, peer) = serve(trial)?;
+fn echo_any_bytes(peer: &Peer) -> Result<()> {
     let every_byte: Vec<u8> = (0..=255).collect();
     for payload in [&every_byte[..], b"", b"\r\n", b"*1\r\n$4\r\nQUIT\r\n"] {
         let (request, reply) = echo(payload);
@@ -84,24 +93,21 @@ fn echo_any_bytes(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-fn several_requests(trial: &Trial) -> Result<()> {
-    let (_server, peer) = serve(trial)?;
+fn several_requests(peer: &Peer) -> Result<()> {
     let (first, second) = (echo("first"), echo("second"));
     peer.send([&*first.0, b"PING\r\n", b"\r\n", &second.0].concat())?
         .expect([&*first.1, b"+PONG\r\n", &second.1].concat())?;
-    still_well(&peer)
+    Ok(())
 }
 
-fn quit(trial: &Trial) -> Result<()> {
-    let (_server, peer) = serve(trial)?;
+fn quit(peer: &Peer) -> Result<()> {
     peer.send("QUIT\r\n")?.expect("+OK\r\n")?;
     peer.send("PING\r\nQUIT\r\nPING\r\n*x\r\n")?.expect("+PONG\r\n+OK\r\n")?;
-    still_well(&peer)
+    Ok(())
 }
 
 /// Nothing lasts from one datagram to the next.
-fn hello(trial: &Trial) -> Result<()> {
-    let (_server, peer) = serve(trial)?;
+fn hello(peer: &Peer) -> Result<()> {
     let reply = peer.send("HELLO 3\r\n")?.reply()?;
     ensure!(matches!(reply, Reply::Map(_)), "expected a map, seen {reply:?}");
     let reply = peer.send("HELLO\r\n")?.reply()?;
@@ -126,8 +132,7 @@ fn info(trial: &Trial) -> Result<()> {
     still_well(&peer)
 }
 
-fn incomplete(trial: &Trial) -> Result<()> {
-    let (_server, peer) = serve(trial)?;
+fn incomplete(peer: &Peer) -> Result<()> {
     let whole = echo("hello").0;
     for length in 1..whole.len() {
         let part = &whole[..length];
@@ -138,11 +143,10 @@ fn incomplete(trial: &Trial) -> Result<()> {
     // One part spoils the datagram: nothing of it is repeated.
     peer.send("PING\r\nPING")?.expect(INCOMPLETE)?;
     peer.send("PING")?.expect(INCOMPLETE)?;
-    still_well(&peer)
+    Ok(())
 }
 
-fn malformed(trial: &Trial) -> Result<()> {
-    let (_server, peer) = serve(trial)?;
+fn malformed(peer: &Peer) -> Result<()> {
     for datagram in [
         "*x\r\n",
         "*1\r\n$x\r\n",
@@ -154,12 +158,11 @@ fn malformed(trial: &Trial) -> Result<()> {
     ] {
         peer.send(datagram)?.expect(MALFORMED).context(datagram)?;
     }
-    still_well(&peer)
+    Ok(())
 }
 
 /// An error of this kind is a reply like others.
-fn unknown_command(trial: &Trial) -> Result<()> {
-    let (_server, peer) = serve(trial)?;
+fn unknown_command(peer: &Peer) -> Result<()> {
     peer.send("PING\r\nfoo bar\r\nPING\r\n")?.expect(
         "+PONG\r\n-ERR unknown command 'foo', \
          with args beginning with: 'bar' \r\n+PONG\r\n",
@@ -167,29 +170,26 @@ fn unknown_command(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-fn empty(trial: &Trial) -> Result<()> {
-    let (_server, peer) = serve(trial)?;
+fn empty(peer: &Peer) -> Result<()> {
     // The replies come in order: one to an empty datagram would come first.
     for nothing in ["", "\r\n", "*0\r\n", "*-1\r\n"] {
         peer.send(nothing)?;
     }
-    still_well(&peer)?;
-    still_well(&peer)
+    still_well(peer)?;
+    Ok(())
 }
 
-fn largest_request(trial: &Trial) -> Result<()> {
-    let (_server, peer) = serve(trial)?;
+fn largest_request(peer: &Peer) -> Result<()> {
     // The request's own bytes besides the payload, for this many digits.
     let around = echo(payload(1, 65_000)).0.len() - 65_000;
     let (request, reply) = echo(payload(1, LARGEST - around));
     ensure!(request.len() == LARGEST, "{} bytes", request.len());
     peer.send(request)?.expect(reply)?;
-    still_well(&peer)
+    Ok(())
 }
 
 /// Replies that fill a datagram to its last byte.
-fn largest_reply(trial: &Trial) -> Result<()> {
-    let (_server, peer) = serve(trial)?;
+fn largest_reply(peer: &Peer) -> Result<()> {
     let (pings, rest) = (LARGEST / 7, LARGEST % 7);
     // A reply of 7 + `rest` bytes closes the gap.
     let (last, reply) = echo("x".repeat(rest + 1));
@@ -198,21 +198,19 @@ fn largest_reply(trial: &Trial) -> Result<()> {
     let expected = ["+PONG\r\n".repeat(pings).as_bytes(), &reply].concat();
     ensure!(expected.len() <= LARGEST && expected.len() + 7 > LARGEST);
     peer.send(sent)?.expect(expected)?;
-    still_well(&peer)
+    Ok(())
 }
 
-fn reply_too_large(trial: &Trial) -> Result<()> {
-    let (_server, peer) = serve(trial)?;
+fn reply_too_large(peer: &Peer) -> Result<()> {
     let one_too_many = LARGEST / 7 + 1;
     peer.send("PING\n".repeat(one_too_many))?.expect(TOO_LARGE)?;
     peer.send("PING\n".repeat(LARGEST / 5))?.expect(TOO_LARGE)?;
-    still_well(&peer)
+    Ok(())
 }
 
 /// Requests that fill a datagram, or all but a byte of it. A larger datagram
 /// can't be sent, so there is nothing for the server to refuse.
-fn request_limits(trial: &Trial) -> Result<()> {
-    let (_server, peer) = serve(trial)?;
+fn request_limits(peer: &Peer) -> Result<()> {
     for length in [LARGEST - 1, LARGEST] {
         for end in ["\n", "\r\n"] {
             let words = "PING x";
@@ -230,12 +228,11 @@ fn request_limits(trial: &Trial) -> Result<()> {
     let error = error.as_ref().and_then(|e| e.downcast_ref::<Error>());
     let code = error.and_then(Error::raw_os_error);
     ensure!(code == Some(libc::EMSGSIZE), "a larger one: {error:?}");
-    still_well(&peer)
+    Ok(())
 }
 
 /// Replies that fill a datagram, or all but a byte of it, or do not fit.
-fn reply_limits(trial: &Trial) -> Result<()> {
-    let (_server, peer) = serve(trial)?;
+fn reply_limits(peer: &Peer) -> Result<()> {
     let around = bulk("x".repeat(65_000)).len() - 65_000;
     for length in [LARGEST - 1, LARGEST, LARGEST + 1] {
         let message = "x".repeat(length - around);
@@ -246,7 +243,7 @@ fn reply_limits(trial: &Trial) -> Result<()> {
             .expect(reply)
             .with_context(|| format!("a reply of {length} bytes"))?;
     }
-    still_well(&peer)
+    Ok(())
 }
 
 fn hundred_clients(trial: &Trial) -> Result<()> {

@@ -2,7 +2,6 @@
 //! new clients, datagrams, timers. Here all its clients ask without a pause,
 //! and must not starve any of these.
 
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -47,13 +46,8 @@ fn expect_a_turn(load: &Load, before: usize) -> Result<()> {
     Ok(())
 }
 
-fn load(trial: &Trial, server: &Server) -> Result<Load> {
-    let clients = if trial.subject.serves_one() { 1 } else { CLIENTS };
-    Load::start(server.tcp()?, clients)
-}
-
-fn draining_for_a_minute(trial: &Trial) -> Result<Rc<Server>> {
-    trial.launch().flags("--drain-timeout 60").start()
+fn load(server: &Server) -> Result<Load> {
+    Load::start(server.tcp()?, server.clients(CLIENTS))
 }
 
 fn stop(trial: &Trial) -> Result<()> {
@@ -65,8 +59,8 @@ fn stop(trial: &Trial) -> Result<()> {
 }
 
 fn stop_once(trial: &Trial) -> Result<()> {
-    let server = draining_for_a_minute(trial)?;
-    let load = load(trial, &server)?;
+    let server = trial.serve_with("--drain-timeout 60")?;
+    let load = load(&server)?;
     let asked = Instant::now();
     server.terminate()?;
     let took = load.first_end()?.saturating_duration_since(asked);
@@ -80,13 +74,13 @@ fn stop_once(trial: &Trial) -> Result<()> {
 
 /// The clients that do not read keep the drain going for a minute.
 fn second_stop(trial: &Trial) -> Result<()> {
-    let server = draining_for_a_minute(trial)?;
+    let server = trial.serve_with("--drain-timeout 60")?;
     // A server of one has none but this client, and drains for its sake.
     let mut deaf = Client::with_small_window(server.tcp()?)?;
     deaf.ping()?.stuff(b"INFO\r\n", |_| Ok(()))?;
     let load = match trial.subject.serves_one() {
         true => None,
-        false => Some(load(trial, &server)?),
+        false => Some(load(&server)?),
     };
     server.signal_and_wait(Signal::SIGTERM)?;
     let asked = Instant::now();
@@ -99,7 +93,7 @@ fn second_stop(trial: &Trial) -> Result<()> {
 
 fn accept(trial: &Trial) -> Result<()> {
     let server = trial.serve()?;
-    let load = load(trial, &server)?;
+    let load = load(&server)?;
     let before = load.rounds();
     let mut clients = Vec::new();
     for _ in 0..TIMES {
@@ -118,7 +112,7 @@ fn accept(trial: &Trial) -> Result<()> {
 fn datagram(trial: &Trial) -> Result<()> {
     trial.needs_datagrams()?;
     let server = trial.launch().udp("127.0.0.1:0").start()?;
-    let load = load(trial, &server)?;
+    let load = load(&server)?;
     let peer = server.peer()?;
     let before = load.rounds();
     for _ in 0..TIMES {
@@ -134,8 +128,8 @@ fn datagram(trial: &Trial) -> Result<()> {
 
 /// The busy clients complete requests all the time, so they stay.
 fn idle_timeout(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags("--idle-timeout 0.5").start()?;
-    let load = load(trial, &server)?;
+    let server = trial.serve_with("--idle-timeout 0.5")?;
+    let load = load(&server)?;
     let connected = Instant::now();
     let mut silent = server.connect()?;
     silent.expect_end()?;

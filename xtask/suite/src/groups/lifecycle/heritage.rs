@@ -12,7 +12,6 @@ use nix::unistd::{dup2_stderr, pipe, write};
 
 use crate::case::{Case, For, Trial};
 use crate::client::REFUSAL;
-use crate::groups::limits::wait_for_place;
 
 pub fn cases() -> Vec<Case> {
     vec![
@@ -27,8 +26,7 @@ pub fn cases() -> Vec<Case> {
 fn stop_signals_blocked(trial: &Trial) -> Result<()> {
     let server = trial.launch().inheriting(block_stop_signals).start()?;
     server.connect()?.ping()?;
-    server.terminate()?;
-    server.expect_exit(0)
+    Ok(())
 }
 
 fn block_stop_signals() -> io::Result<()> {
@@ -43,13 +41,13 @@ fn block_stop_signals() -> io::Result<()> {
 /// clients that have left, and refuses everybody in the end.
 fn children_ignored(trial: &Trial) -> Result<()> {
     let launch = trial.launch().inheriting(ignore_children);
-    let server = if trial.subject.serves_one() {
-        launch.start()?
-    } else {
-        launch.flags("--max-connections 2").start()?
+    let server = match trial.subject.serves_one() {
+        true => launch.start()?,
+        false => launch.flags("--max-connections 2").start()?,
     };
     for round in 0..10 {
-        let mut client = wait_for_place(&server)
+        let mut client = server
+            .wait_for_place()
             .with_context(|| format!("after {round} clients have left"))?;
         client.ping()?;
     }
@@ -66,7 +64,7 @@ fn ignore_children() -> io::Result<()> {
 }
 
 /// A message that cannot be delivered is dropped: nobody waits for it, neither
-/// the clients nor the stop.
+/// the clients nor the stop at the end of the case.
 fn stderr_nobody_reads(trial: &Trial) -> Result<()> {
     let launch = trial.launch().inheriting(fill_stderr);
     let server = launch.flags("--max-connections 1").start()?;
@@ -74,8 +72,7 @@ fn stderr_nobody_reads(trial: &Trial) -> Result<()> {
     first.ping()?;
     server.connect()?.expect(REFUSAL)?;
     first.ping().context("after a newcomer was refused")?;
-    server.terminate()?;
-    server.expect_exit(0)
+    Ok(())
 }
 
 /// Standard error becomes a pipe without room, whose other end stays open.

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::case::{Case, For, Trial};
 use crate::client::Client;
+use crate::launch::Launch;
 use crate::skip::skip;
 
 pub fn cases() -> Vec<Case> {
@@ -95,18 +96,19 @@ fn same_port_again(trial: &Trial) -> Result<()> {
 
 fn tcp_in_use(trial: &Trial) -> Result<()> {
     let taken = TcpListener::bind("127.0.0.1:0")?;
-    let address = taken.local_addr()?.to_string();
-    let ended = trial.launch().tcp(&address).run()?;
-    ended.expect(1)?.says(&[&address, "in use"])?;
-    Ok(())
+    let address = taken.local_addr()?;
+    expect_in_use(trial.launch().tcp(address), address)
 }
 
 fn udp_in_use(trial: &Trial) -> Result<()> {
     trial.needs_datagrams()?;
     let taken = UdpSocket::bind("127.0.0.1:0")?;
-    let address = taken.local_addr()?.to_string();
-    let ended = trial.launch().only_udp(&address).run()?;
-    ended.expect(1)?.says(&[&address, "in use"])?;
+    let address = taken.local_addr()?;
+    expect_in_use(trial.launch().only_udp(address), address)
+}
+
+fn expect_in_use(launch: Launch<'_>, address: SocketAddr) -> Result<()> {
+    launch.run()?.expect(1)?.says(&[&address.to_string(), "in use"])?;
     Ok(())
 }
 
@@ -114,17 +116,15 @@ fn udp_in_use(trial: &Trial) -> Result<()> {
 /// do, would get some of the clients and nobody would know.
 fn second_instance(trial: &Trial) -> Result<()> {
     let streams = trial.serve()?;
-    let address = streams.tcp()?.to_string();
-    let second = trial.launch().tcp(&address).run()?;
-    second.expect(1)?.says(&[&address, "in use"])?;
+    let address = streams.tcp()?;
+    expect_in_use(trial.launch().tcp(address), address)?;
     streams.connect()?.ping()?;
     if trial.needs_datagrams().is_err() {
         return Ok(());
     }
     let datagrams = trial.launch().only_udp("127.0.0.1:0").start()?;
-    let address = datagrams.udp()?.to_string();
-    let second = trial.launch().only_udp(&address).run()?;
-    second.expect(1)?.says(&[&address, "in use"])?;
+    let address = datagrams.udp()?;
+    expect_in_use(trial.launch().only_udp(address), address)?;
     datagrams.peer()?.send("PING\r\n")?.expect("+PONG\r\n")?;
     Ok(())
 }

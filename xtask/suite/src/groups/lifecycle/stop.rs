@@ -16,27 +16,34 @@ use crate::PATIENCE;
 use crate::bytes::{show, unknowns};
 use crate::case::{Case, For, Trial};
 use crate::client::Client;
+use crate::load::Load;
 use crate::server::Server;
 
 pub fn cases() -> Vec<Case> {
+    let case = |name: &str, body: fn(&Server) -> Result<()>| {
+        Case::new(name, move |trial| body(&*trial.serve_with(A_MINUTE)?))
+    };
     vec![
         Case::new("stop::sigterm", |t| stops_idle(t, Signal::SIGTERM)),
         Case::new("stop::sigint", |t| stops_idle(t, Signal::SIGINT)),
         Case::new("stop::datagrams", stops_datagrams),
-        Case::new("stop::idle_clients_at_once", idle_clients),
-        Case::new("stop::replies_in_flight", replies_in_flight),
-        Case::new("stop::behind_urgent_data", behind_urgent_data),
-        Case::new("stop::client_goes_on_asking", client_goes_on_asking),
+        case("stop::idle_clients_at_once", idle_clients),
+        case("stop::replies_in_flight", replies_in_flight),
+        case("stop::behind_urgent_data", behind_urgent_data),
+        case("stop::client_goes_on_asking", client_goes_on_asking),
         Case::new("stop::reset_before_the_end", reset_before_the_end),
         Case::new("stop::drain_timeout", drain_timeout),
-        Case::new("stop::second_signal", second_signal),
-        Case::new("stop::no_newcomers", no_newcomers).only(For::Many),
-        Case::new("stop::under_load", under_load),
+        case("stop::second_signal", second_signal),
+        case("stop::no_newcomers", no_newcomers).only(For::Many),
+        case("stop::under_load", under_load),
         Case::new("stop::at_any_moment", at_any_moment),
         Case::new("stop::while_clients_connect", while_clients_connect),
-        Case::new("stop::killed", killed),
+        Case::serving("stop::killed", killed),
     ]
 }
+
+/// Longer than any case: nobody is cut off.
+const A_MINUTE: &str = "--drain-timeout 60";
 
 fn stops_idle(trial: &Trial, signal: Signal) -> Result<()> {
     let fresh = trial.serve()?;
@@ -70,11 +77,8 @@ fn stops_datagrams(trial: &Trial) -> Result<()> {
 
 /// A client that waits for nothing is not waited for: neither a silent one nor
 /// one in the middle of a request.
-fn idle_clients(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags("--drain-timeout 60").start()?;
-    let count = if trial.subject.serves_one() { 1 } else { 10 };
-    let mut clients = server.connect_many(count)?;
-    Client::ping_all(&mut clients)?;
+fn idle_clients(server: &Server) -> Result<()> {
+    let mut clients = server.connect_served(server.clients(10))?;
     for client in clients.iter_mut().skip(1).step_by(2) {
         client.send("*2\r\n$4\r\nECHO\r\n$5\r\nhe")?;
     }
@@ -90,12 +94,10 @@ fn idle_clients(trial: &Trial) -> Result<()> {
 
 /// Requests from before the signal are answered after it, though the client
 /// takes its time.
-fn replies_in_flight(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags("--drain-timeout 60").start()?;
+fn replies_in_flight(server: &Server) -> Result<()> {
     let (requests, replies) = unknowns(10_500);
-    let count = if trial.subject.serves_one() { 1 } else { 5 };
     let mut clients = Vec::new();
-    for _ in 0..count {
+    for _ in 0..server.clients(5) {
         let mut client = Client::with_small_window(server.tcp()?)?;
         client.ping()?.send(&requests)?.wait_until_arrived()?;
         clients.push(client);
@@ -113,10 +115,9 @@ fn replies_in_flight(trial: &Trial) -> Result<()> {
 /// Requests behind an urgent byte have arrived like those before it, and are
 /// answered, though SIOCINQ may count up to that byte only. Both parts take
 /// several receiving calls.
-fn behind_urgent_data(trial: &Trial) -> Result<()> {
+fn behind_urgent_data(server: &Server) -> Result<()> {
     const REQUESTS: usize = 5_000;
 
-    let server = trial.launch().flags("--drain-timeout 60").start()?;
     let mut client = server.connect()?;
     client.ping()?;
     server.freeze()?;
@@ -133,8 +134,7 @@ fn behind_urgent_data(trial: &Trial) -> Result<()> {
 /// A client that asks for more after the signal gets no answer to that, and
 /// loses none that is on its way: a server that closed, or shut down both its
 /// sides, would answer with a reset, and the kernel drop what is queued.
-fn client_goes_on_asking(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags("--drain-timeout 60").start()?;
+fn client_goes_on_asking(server: &Server) -> Result<()> {
     let (requests, replies) = unknowns(1_000);
     let mut client = Client::with_small_window(server.tcp()?)?;
     client.ping()?.send(&requests)?.wait_until_arrived()?;
@@ -147,7 +147,7 @@ fn client_goes_on_asking(trial: &Trial) -> Result<()> {
     client.expect(&replies)?;
     // The first ones may have come in before the door was closed.
     let mut rest = Vec::new();
-    let _ = client.stream().read_to_end(&mut rest);
+    let _ = client.stream.read_to_end(&mut rest);
     let pongs = rest.chunks(7).all(|reply| reply == b"+PONG\r\n");
     ensure!(pongs, "{}", show(&rest));
     server.expect_exit(0)
@@ -172,7 +172,7 @@ fn reset_before_the_end(trial: &Trial) -> Result<()> {
 /// Starts a server, and a client that leaves part of its replies in the
 /// server's send queue.
 fn with_unread_replies(trial: &Trial) -> Result<(Rc<Server>, Client)> {
-    let server = trial.launch().flags("--drain-timeout 60").start()?;
+    let server = trial.serve_with(A_MINUTE)?;
     let mut client = Client::with_small_window(server.tcp()?)?;
     // Replies to one chunk of input, and more than the window has room for.
     let (requests, replies) = unknowns(300);
@@ -191,8 +191,8 @@ fn expect_end_at_once(server: &Server) -> Result<()> {
 
 /// Clients that never read are waited for as long as was said, and counted.
 fn drain_timeout(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags("--drain-timeout 0.5").start()?;
-    let count = if trial.subject.serves_one() { 1 } else { 3 };
+    let server = trial.serve_with("--drain-timeout 0.5")?;
+    let count = server.clients(3);
     let clients = deaf_clients(&server, count)?;
     let asked = Instant::now();
     server.terminate()?;
@@ -221,10 +221,9 @@ fn deaf_clients(server: &Server, count: usize) -> Result<Vec<Client>> {
 }
 
 /// A server that is asked twice does not wait any more.
-fn second_signal(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags("--drain-timeout 60").start()?;
-    let count = if trial.subject.serves_one() { 1 } else { 3 };
-    let clients = deaf_clients(&server, count)?;
+fn second_signal(server: &Server) -> Result<()> {
+    let count = server.clients(3);
+    let clients = deaf_clients(server, count)?;
     server.signal_and_wait(Signal::SIGTERM)?;
     let asked = Instant::now();
     server.terminate()?;
@@ -237,9 +236,8 @@ fn second_signal(trial: &Trial) -> Result<()> {
 
 /// While the last ones are waited for, the door is shut: nobody is let in
 /// whom nobody will serve.
-fn no_newcomers(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags("--drain-timeout 60").start()?;
-    let deaf = deaf_clients(&server, 1)?;
+fn no_newcomers(server: &Server) -> Result<()> {
+    let deaf = deaf_clients(server, 1)?;
     server.terminate()?;
     let address = server.tcp()?;
     poll_until("newcomers to be turned away", PATIENCE, || {
@@ -253,44 +251,18 @@ fn no_newcomers(trial: &Trial) -> Result<()> {
 
 /// Clients that never stop asking get whole replies up to the end, and the
 /// server does not wait until they are tired.
-fn under_load(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags("--drain-timeout 60").start()?;
-    let count = if trial.subject.serves_one() { 1 } else { 8 };
-    let mut threads = Vec::new();
-    for _ in 0..count {
-        let mut client = server.connect()?;
-        client.ping()?;
-        threads.push(thread::spawn(move || ask_until_the_end(client)));
-    }
-    // So that it happens in the middle.
-    thread::sleep(Duration::from_millis(100));
+fn under_load(server: &Server) -> Result<()> {
+    let load = Load::start(server.tcp()?, server.clients(8))?;
     server.terminate()?;
-    server.expect_exit(0)?;
-    for thread in threads {
-        thread.join().unwrap_or_else(|_| anyhow::bail!("it panicked"))?;
-    }
-    Ok(())
-}
-
-fn ask_until_the_end(mut client: Client) -> Result<()> {
-    while client.send("PING\r\nPING\r\n").is_ok() {
-        for _ in 0..2 {
-            // Whole, or the end.
-            let mut reply = [0; 7];
-            if client.read_exactly(&mut reply).is_err() {
-                return client.expect_gone().map(drop);
-            }
-            ensure!(reply == *b"+PONG\r\n", "seen {}", show(&reply));
-        }
-    }
-    Ok(())
+    load.expect_ends()?;
+    server.expect_exit(0)
 }
 
 /// A signal that arrives between a check and a wait is a signal too.
 fn at_any_moment(trial: &Trial) -> Result<()> {
     let mut random = trial.random();
     for round in 0..25 {
-        let server = trial.launch().flags("--drain-timeout 60").start()?;
+        let server = trial.serve_with(A_MINUTE)?;
         let (pid, after) = (server.pid, random.u64(0..3_000));
         let mut client = server.connect()?;
         let stopper = thread::spawn(move || {
@@ -313,7 +285,7 @@ fn at_any_moment(trial: &Trial) -> Result<()> {
 /// told the end before the server has begun with it.
 fn while_clients_connect(trial: &Trial) -> Result<()> {
     for round in 0..5 {
-        let server = trial.launch().flags("--drain-timeout 60").start()?;
+        let server = trial.serve_with(A_MINUTE)?;
         let mut clients = Vec::new();
         for _ in 0..100 {
             let mut client = server.connect()?;
@@ -326,7 +298,7 @@ fn while_clients_connect(trial: &Trial) -> Result<()> {
         for (number, client) in clients.iter_mut().enumerate() {
             let mut reply = Vec::new();
             // A reset may follow, where the server had not taken the request.
-            let _ = client.stream().read_to_end(&mut reply);
+            let _ = client.stream.read_to_end(&mut reply);
             let whole = reply.is_empty() || reply == b"+PONG\r\n";
             ensure!(whole, "client {number} has {}", show(&reply));
         }
@@ -335,12 +307,9 @@ fn while_clients_connect(trial: &Trial) -> Result<()> {
 }
 
 /// Nothing can be done about SIGKILL, except by the kernel.
-fn killed(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
-    let count = if trial.subject.serves_one() { 1 } else { 10 };
-    let mut clients = server.connect_many(count)?;
-    Client::ping_all(&mut clients)?;
-    let held = Resources::of(&server)?;
+fn killed(server: &Server) -> Result<()> {
+    let clients = server.connect_served(server.clients(10))?;
+    let held = Resources::of(server)?;
     server.signal(Signal::SIGKILL)?;
     let ended = server.wait().with_context(|| format!("it had {held:?}"))?;
     ensure!(ended.status.code().is_none(), "{}", ended.status);

@@ -10,12 +10,12 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, killpg};
 
 use super::super::{Resources, Witness};
-use super::{is_served, wait_for_place};
 use crate::PATIENCE;
 use crate::bytes::{echoes, unknowns};
 use crate::case::{Case, For, Trial};
 use crate::client::{Client, REFUSAL};
 use crate::fault::{self, Calls, Fault};
+use crate::server::Server;
 use crate::skip::skip;
 
 pub fn cases() -> Vec<Case> {
@@ -28,7 +28,7 @@ pub fn cases() -> Vec<Case> {
     vec![
         Case::new("faults::nobody_to_serve_newcomers", nobody_to_serve)
             .only(For::Many),
-        Case::new("faults::no_memory_for_a_thread", no_memory_for_a_thread)
+        Case::serving("faults::no_memory_for_a_thread", no_memory_for_a_thread)
             .only(For::Promising(|it| it.answers == Answers::OwnThread)),
         accept("faults::accept_out_of_memory", Errno::ENOMEM),
         accept("faults::accept_out_of_buffers", Errno::ENOBUFS),
@@ -41,7 +41,7 @@ pub fn cases() -> Vec<Case> {
         again("faults::send_interrupted", fault::SEND, Errno::EINTR),
         again("faults::wait_interrupted", fault::WAIT, Errno::EINTR),
         Case::new("faults::datagram_out_of_memory", datagram_out_of_memory),
-        Case::new("faults::stopped_and_continued", stopped_and_continued),
+        Case::serving("faults::stopped_and_continued", stopped_and_continued),
     ]
 }
 
@@ -54,8 +54,8 @@ fn nobody_to_serve(trial: &Trial) -> Result<()> {
     first.ping()?;
     let held = Resources::settled(&server)?;
     fault.on();
-    let mut newcomer = server.connect()?;
-    let served = is_served(&mut newcomer).context("the newcomer")?;
+    let mut newcomer = server.newcomer()?;
+    let served = newcomer.was_served().context("the newcomer")?;
     if fault.failed() == 0 {
         return Err(skip("starts no process and no thread for a client"));
     }
@@ -68,34 +68,24 @@ fn nobody_to_serve(trial: &Trial) -> Result<()> {
     }
     held.again(&server)?;
     fault.off();
-    wait_for_place(&server)?;
+    server.wait_for_place()?;
     first.ping()?;
     Ok(())
 }
 
 /// A newcomer is refused where there is no room for a thread's stack: no
 /// filter is needed for that.
-fn no_memory_for_a_thread(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
+fn no_memory_for_a_thread(server: &Server) -> Result<()> {
     let mut first = server.connect()?;
     first.ping()?;
     let before = limit_address_space(server.pid, None)?;
     let mut served = Vec::new();
     // Stacks of those who have left are used again, then there is no more.
-    let refused = (0..100).find_map(|_| {
-        let mut client = server.connect().ok()?;
-        match is_served(&mut client) {
-            Ok(true) => {
-                served.push(client);
-                None
-            }
-            other => Some(other),
-        }
-    });
-    refused.context("100 threads without address space")??;
+    let all = server.bring(&mut served, 100, 1)?;
+    ensure!(!all, "100 threads without address space");
     first.ping().context("the client that was there")?;
     limit_address_space(server.pid, Some(before))?;
-    wait_for_place(&server)?;
+    server.wait_for_place()?;
     first.ping()?;
     Ok(())
 }
@@ -105,7 +95,7 @@ fn no_memory_for_a_thread(trial: &Trial) -> Result<()> {
 fn accept_fails(trial: &Trial, errno: Errno) -> Result<()> {
     let fault = Fault::new(fault::ACCEPT, errno);
     let server = trial.launch().fault(&fault).start()?;
-    let mut first = Witness::beside(trial, &server)?;
+    let mut first = Witness::beside(&server)?;
     first.is_served()?;
     if !fault.was_asked() {
         return Err(skip("has the kernel accept: no call could fail"));
@@ -132,7 +122,7 @@ fn accept_fails(trial: &Trial, errno: Errno) -> Result<()> {
         // Served or refused, as the last failure may have been met.
         client.was_served().context("a newcomer that had to wait")?;
     }
-    wait_for_place(&server)?;
+    server.wait_for_place()?;
     first.is_served()
 }
 
@@ -175,15 +165,14 @@ fn datagram_out_of_memory(trial: &Trial) -> Result<()> {
         peer.send("PING\r\n")?.expect("+PONG\r\n")?;
     }
     // recvfrom(2), recvmsg(2) or recvmmsg(2).
-    server.stderr().wait_for("recv")?;
+    server.stderr.wait_for("recv")?;
     Ok(())
 }
 
 /// A process that is stopped and continued gets EINTR from calls that wait
 /// (signal(7)), in the middle of everything. A call that has transferred
 /// some bytes by then returns their number: a short send, in a blocking one.
-fn stopped_and_continued(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
+fn stopped_and_continued(server: &Server) -> Result<()> {
     let mut client = Client::with_small_window(server.tcp()?)?;
     let (requests, replies) = unknowns(10_500);
     // More than the server's kernel takes at once, so that it has to wait.

@@ -6,24 +6,26 @@ use std::net::Shutdown;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::super::Resources;
-use crate::PATIENCE;
 use crate::case::{Case, For, Trial};
 use crate::client::Client;
 use crate::server::Server;
 
 pub fn cases() -> Vec<Case> {
+    let case = |name: &str, body: fn(&Server) -> Result<()>| {
+        Case::new(name, move |trial| body(&*trial.serve_with(HALF_A_SECOND)?))
+    };
     vec![
-        Case::new("idle::silent_client", silent_client),
-        Case::new("idle::after_a_request", after_a_request),
-        Case::new("idle::dribbled_request", dribbled_request),
-        Case::new("idle::complete_requests_count", complete_requests),
-        Case::new("idle::client_that_does_not_read", deaf_client),
-        Case::new("idle::many", many).only(For::Many),
-        Case::new("idle::beside_a_busy_one", beside_a_busy_one).only(For::Many),
-        Case::new("idle::stalled_server", stalled_server),
+        case("idle::silent_client", silent_client),
+        case("idle::after_a_request", after_a_request),
+        case("idle::dribbled_request", dribbled_request),
+        case("idle::complete_requests_count", complete_requests),
+        case("idle::client_that_does_not_read", deaf_client),
+        case("idle::many", many).only(For::Many),
+        case("idle::beside_a_busy_one", beside_a_busy_one).only(For::Many),
+        case("idle::stalled_server", stalled_server),
         Case::new("idle::zero_is_never", zero_is_never),
     ]
 }
@@ -38,19 +40,17 @@ fn expect_half_a_second(since: Instant) -> Result<()> {
 }
 
 /// Closed silently: without a word, and without a reset.
-fn silent_client(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags(HALF_A_SECOND).start()?;
-    let before = Resources::of(&server)?;
+fn silent_client(server: &Server) -> Result<()> {
+    let before = Resources::of(server)?;
     let started = Instant::now();
     server.connect()?.expect_end()?;
     expect_half_a_second(started)?;
-    before.again(&server)?;
+    before.again(server)?;
     server.connect()?.ping()?;
     Ok(())
 }
 
-fn after_a_request(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags(HALF_A_SECOND).start()?;
+fn after_a_request(server: &Server) -> Result<()> {
     let mut client = server.connect()?;
     thread::sleep(Duration::from_millis(250));
     let started = Instant::now();
@@ -59,22 +59,16 @@ fn after_a_request(trial: &Trial) -> Result<()> {
 }
 
 /// A byte now and then is no request: the deadline stands.
-fn dribbled_request(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags(HALF_A_SECOND).start()?;
+fn dribbled_request(server: &Server) -> Result<()> {
     let mut client = server.connect()?;
     let started = Instant::now();
     client.send("*2\r\n$4\r\nECHO\r\n$100\r\n")?;
-    while client.send("x").is_ok() {
-        let waited = started.elapsed();
-        ensure!(waited < PATIENCE, "after {waited:?} it is still served");
-        thread::sleep(Duration::from_millis(50));
-    }
+    client.dribble()?;
     expect_half_a_second(started)
 }
 
 /// A client that completes a request in time may stay as long as it likes.
-fn complete_requests(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags(HALF_A_SECOND).start()?;
+fn complete_requests(server: &Server) -> Result<()> {
     let mut client = server.connect()?;
     let started = Instant::now();
     while started.elapsed() < Duration::from_millis(1300) {
@@ -86,14 +80,13 @@ fn complete_requests(trial: &Trial) -> Result<()> {
 }
 
 /// The deadline holds while the client is being written to, too.
-fn deaf_client(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags(HALF_A_SECOND).start()?;
-    let before = Resources::of(&server)?;
+fn deaf_client(server: &Server) -> Result<()> {
+    let before = Resources::of(server)?;
     let started = Instant::now();
     let mut deaf = Client::with_small_window(server.tcp()?)?;
     // Until the server resets it, which has input that nobody will read.
     let told = deaf.stuff(b"INFO\r\n", |_| Ok(()));
-    before.again(&server).with_context(|| format!("sending: {told:?}"))?;
+    before.again(server).with_context(|| format!("sending: {told:?}"))?;
     let took = started.elapsed();
     ensure!(took < Duration::from_secs(4), "closed after {took:?}");
     server.connect()?.ping()?;
@@ -102,26 +95,21 @@ fn deaf_client(trial: &Trial) -> Result<()> {
 
 /// Deadlines of many clients, which come in another order than the clients.
 /// On a busy machine the first end may be noticed late: then once more.
-fn many(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags(HALF_A_SECOND).start()?;
-    let before = Resources::of(&server)?;
-    let (mut first, mut second) = leave_in_turn(&server)?;
-    for _ in 0..2 {
-        if second.saturating_sub(first) > Duration::from_millis(100) {
-            break;
+fn many(server: &Server) -> Result<()> {
+    let before = Resources::of(server)?;
+    let mut apart = Duration::ZERO;
+    for _ in 0..3 {
+        apart = leave_in_turn(server)?;
+        if apart > Duration::from_millis(100) {
+            return before.again(server);
         }
-        (first, second) = leave_in_turn(&server)?;
     }
-    ensure!(
-        second.saturating_sub(first) > Duration::from_millis(100),
-        "the silent ones left after {first:?}, the others after {second:?}"
-    );
-    before.again(&server)
+    bail!("the silent ones left {apart:?} before the others")
 }
 
-/// Measures after how long the silent clients have left, and those who had
-/// said something a quarter of a second later.
-fn leave_in_turn(server: &Server) -> Result<(Duration, Duration)> {
+/// Measures how long before the others the silent clients leave, if the others
+/// say something when a quarter of a second has passed.
+fn leave_in_turn(server: &Server) -> Result<Duration> {
     let mut clients = server.connect_many(50)?;
     thread::sleep(Duration::from_millis(250));
     // Every second one restarts its deadline.
@@ -132,18 +120,17 @@ fn leave_in_turn(server: &Server) -> Result<(Duration, Duration)> {
     for client in clients.iter_mut().skip(1).step_by(2) {
         client.expect_end()?;
     }
-    let first = started.elapsed();
+    let first = Instant::now();
     for client in clients.iter_mut().step_by(2) {
         client.expect_end()?;
     }
     expect_half_a_second(started)?;
-    Ok((first, started.elapsed()))
+    Ok(first.elapsed())
 }
 
 /// A server that never runs out of work finds the time to look for those who
 /// give it none.
-fn beside_a_busy_one(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags(HALF_A_SECOND).start()?;
+fn beside_a_busy_one(server: &Server) -> Result<()> {
     let busy = server.connect()?;
     let mut reader = busy.twin()?;
     let started = Instant::now();
@@ -160,20 +147,15 @@ fn beside_a_busy_one(trial: &Trial) -> Result<()> {
             while reader.read_exactly(&mut replies).is_ok() {}
         });
         let ended = silent.expect_end().map(drop);
-        busy.stream().shutdown(Shutdown::Both)?;
+        busy.stream.shutdown(Shutdown::Both)?;
         ended
     })?;
     expect_half_a_second(started)
 }
 
 /// A request that came in time counts, though the server comes to it late.
-fn stalled_server(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags(HALF_A_SECOND).start()?;
-    let count = if trial.subject.serves_one() { 1 } else { 3 };
-    let mut clients = server.connect_many(count)?;
-    for client in &mut clients {
-        client.ping()?;
-    }
+fn stalled_server(server: &Server) -> Result<()> {
+    let mut clients = server.connect_served(server.clients(3))?;
     server.freeze()?;
     for client in &mut clients {
         client.send("PING\r\n")?.wait_until_arrived()?;
@@ -190,7 +172,7 @@ fn stalled_server(trial: &Trial) -> Result<()> {
 }
 
 fn zero_is_never(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags("--idle-timeout 0").start()?;
+    let server = trial.serve_with("--idle-timeout 0")?;
     let mut client = server.connect()?;
     client.expect_silence(Duration::from_millis(300))?.ping()?;
     client.expect_silence(Duration::from_millis(300))?.ping()?;

@@ -1,6 +1,5 @@
 //! What one hostile client can make a server hold, and what an idle one costs.
 
-use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
 
@@ -46,7 +45,7 @@ pub fn cases() -> Vec<Case> {
 /// the server has had enough; what it holds then is within the stated bound.
 fn bounded(trial: &Trial, opening: &str, flood: &str) -> Result<()> {
     let server = trial.serve()?;
-    let mut witness = Witness::beside(trial, &server)?;
+    let mut witness = Witness::beside(&server)?;
     witness.is_served()?;
     let mut client = server.connect()?;
     client.ping()?;
@@ -72,50 +71,20 @@ fn slope(trial: &Trial) -> Result<()> {
 
     let promised = trial.subject.promises().idle_kib;
     let most = promised.context("no promise on an idle client's memory")?;
-    let each = measure(trial, SOME, MANY)?;
+    let server = trial.serve()?;
+    let mut clients = Vec::new();
+    let mut held = [0.0; 2];
+    for (held, count) in held.iter_mut().zip([SOME, MANY]) {
+        let served = server.bring(&mut clients, count, AT_A_TIME)?;
+        let brought = clients.len();
+        ensure!(served, skip(format!("refuses the next of {brought}")));
+        *held = at_rest(&server) as f64;
+    }
+    let each = (held[1] - held[0]) / (MANY - SOME) as f64 / 1024.0;
     ensure!(
         each <= most + STEP,
         "an idle client costs {each:.2} KiB, not {most} and {STEP} for a step"
     );
-    Ok(())
-}
-
-/// Starts a server and holds some clients, then more. Returns what each of
-/// those costs, in KiB.
-fn measure(trial: &Trial, from: usize, to: usize) -> Result<f64> {
-    let server = trial.serve()?;
-    let mut clients = Vec::new();
-    let mut held = [0; 2];
-    for (held, count) in held.iter_mut().zip([from, to]) {
-        bring(&server, &mut clients, count)?;
-        *held = at_rest(&server);
-    }
-    drop(clients);
-    server.stop()?;
-    let [before, after] = held.map(|bytes| bytes as f64);
-    Ok((after - before) / (to - from) as f64 / 1024.0)
-}
-
-/// Connects clients until there are so many, and lets each do one PING.
-fn bring(
-    server: &Rc<Server>,
-    clients: &mut Vec<Client>,
-    count: usize,
-) -> Result<()> {
-    while clients.len() < count {
-        let first = clients.len();
-        for _ in first..count.min(first + AT_A_TIME) {
-            let mut client = server.connect()?;
-            client.send("PING\r\n")?;
-            clients.push(client);
-        }
-        for (client, number) in clients[first..].iter_mut().zip(first..) {
-            let served = client
-                .was_served()
-                .with_context(|| format!("after {number} clients"))?;
-            ensure!(served, skip(format!("refuses the next of {number}")));
-        }
-    }
     Ok(())
 }
 

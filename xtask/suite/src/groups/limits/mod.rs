@@ -8,11 +8,10 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use lab::process::poll_until;
+use lab::process::group_cpu_time;
 use lab::promises::Answers;
 
 use super::Resources;
-use crate::PATIENCE;
 use crate::case::{Case, For, Trial};
 use crate::client::{Client, REFUSAL};
 use crate::server::Server;
@@ -41,7 +40,7 @@ pub fn cases() -> Vec<Case> {
 
 /// Starts a server with room for two, and connects the two.
 fn full(trial: &Trial) -> Result<(Rc<Server>, Client, Client)> {
-    let server = trial.launch().flags("--max-connections 2").start()?;
+    let server = trial.serve_with("--max-connections 2")?;
     let (mut first, mut second) = (server.connect()?, server.connect()?);
     first.ping()?;
     second.ping()?;
@@ -91,33 +90,12 @@ fn place_is_free(trial: &Trial) -> Result<()> {
     let (server, first, mut second) = full(trial)?;
     server.connect()?.expect(REFUSAL)?;
     first.leave()?;
-    let mut third = wait_for_place(&server)?;
+    let mut third = server.wait_for_place()?;
     second.ping()?;
     server.connect()?.expect(REFUSAL)?.expect_end()?;
     third.ping()?;
     third.reset()?;
-    wait_for_place(&server).map(drop)
-}
-
-/// Connects until it is served: when a place is free again is no event for
-/// those outside.
-pub(super) fn wait_for_place(server: &Server) -> Result<Client> {
-    let mut served = None;
-    poll_until("a place to be free", PATIENCE, || {
-        let mut client = server.connect()?;
-        if is_served(&mut client)? {
-            served = Some(client);
-        }
-        Ok(served.is_some())
-    })?;
-    served.context("nobody was served")
-}
-
-/// Tells whether a newcomer is served or refused; anything else is an error.
-pub(super) fn is_served(client: &mut Client) -> Result<bool> {
-    // A refusal may be followed by a reset, if it crosses this.
-    let _ = client.send("PING\r\n");
-    client.was_served()
+    server.wait_for_place().map(drop)
 }
 
 /// A client that was told goodbye has its place until it has gone.
@@ -126,7 +104,7 @@ fn ending_ones_count(trial: &Trial) -> Result<()> {
     first.send("QUIT\r\n")?.expect("+OK\r\n")?.expect_end()?;
     server.connect()?.expect(REFUSAL)?.expect_end()?;
     drop(first);
-    wait_for_place(&server)?;
+    server.wait_for_place()?;
     second.ping()?;
     Ok(())
 }
@@ -141,7 +119,7 @@ fn others_go_on(trial: &Trial) -> Result<()> {
         second.ping()?;
     }
     // One line a second, not one a newcomer.
-    let lines = server.stderr().text().lines().count();
+    let lines = server.stderr.text().lines().count();
     ensure!(lines <= 15, "{lines} lines on standard error");
     Ok(())
 }
@@ -158,7 +136,7 @@ fn warns(trial: &Trial) -> Result<()> {
         // Its clients' descriptors are their processes'.
         return Ok(());
     }
-    let said = server.stderr().wait_for("100000")?;
+    let said = server.stderr.wait_for("100000")?;
     ensure!(said.contains("warning"), "it says {said:?}");
     Ok(())
 }
@@ -174,28 +152,19 @@ fn descriptors_exhausted(trial: &Trial) -> Result<()> {
         .start()?;
     let before = Resources::of(&server)?;
     for round in 0..2 {
-        let mut served = Vec::new();
-        for number in 0..100 {
-            let mut client = server.connect()?;
-            if is_served(&mut client)
-                .with_context(|| format!("client {number}, round {round}"))?
-            {
-                served.push(client);
-            }
-        }
+        let name = || format!("round {round}");
+        let mut served = server.admitted(100).with_context(name)?;
         let count = served.len();
         ensure!(count >= 10, "32 descriptors, and {count} clients served");
-        for client in &mut served {
-            client.ping()?;
-        }
+        Client::ping_all(&mut served)?;
         // Nobody says anything now, so there is nothing to do.
         expect_rest(&server)?;
         drop(served);
         before.again(&server)?;
-        wait_for_place(&server)?.ping()?;
+        server.wait_for_place()?.ping()?;
         before.again(&server)?;
     }
-    let lines = server.stderr().text().lines().count();
+    let lines = server.stderr.text().lines().count();
     ensure!(lines <= 30, "{lines} lines on standard error");
     Ok(())
 }
@@ -219,9 +188,9 @@ fn few_descriptors(trial: &Trial) -> Result<()> {
 /// [resting]: crate::launch::Launch::resting
 pub fn expect_rest(server: &Server) -> Result<()> {
     let window = Duration::from_millis(500);
-    let (before, started) = (server.cpu_time(), Instant::now());
+    let (before, started) = (group_cpu_time(server.pid), Instant::now());
     std::thread::sleep(window);
-    let used = server.cpu_time().saturating_sub(before);
+    let used = group_cpu_time(server.pid).saturating_sub(before);
     let took = started.elapsed();
     ensure!(used <= window / 10, "idle, it used the CPU {used:?} of {took:?}");
     Ok(())

@@ -1,9 +1,8 @@
 //! Who answers: as many as the model promises, and no more.
 
 use std::collections::BTreeSet;
-use std::ops::RangeInclusive;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use lab::promises::Answers::{self, *};
 
 use crate::case::{Case, For, Trial};
@@ -77,8 +76,7 @@ fn fifty(trial: &Trial) -> Result<()> {
     let answer = trial.subject.promises().answers;
     let server = trial.serve()?;
     let before = Resources::of(&server)?;
-    let mut clients =
-        (0..CLIENTS).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    let mut clients = server.connect_many(CLIENTS)?;
     let mut answerers = BTreeSet::new();
     let mut counted = 0;
     for client in &mut clients {
@@ -90,10 +88,12 @@ fn fifty(trial: &Trial) -> Result<()> {
         answerer.expect(answer, &server)?;
     }
     let now = Resources::of(&server)?;
-    let promised = Promise::of(answer, CLIENTS, &before);
-    promised.check(answerers.len(), &now).with_context(|| {
-        format!("{before:?} before {CLIENTS} clients, then {now:?}")
-    })?;
+    let answered = answerers.len();
+    ensure!(
+        is_promised(answer, CLIENTS, answered, &before, &now),
+        "promised {answer:?}; {answered} have answered, {before:?} before \
+         {CLIENTS} clients, then {now:?}"
+    );
     if answer == OwnProcess {
         for process in server.group() {
             ensure!(process.threads == 1, "{process} has more than one");
@@ -105,48 +105,26 @@ fn fifty(trial: &Trial) -> Result<()> {
     before.again(&server)
 }
 
-/// How many there may be while so many clients are connected.
-struct Promise {
-    answerers: RangeInclusive<usize>,
-    threads: RangeInclusive<usize>,
-    processes: usize,
-}
-
-impl Promise {
-    fn of(answer: Answers, clients: usize, before: &Resources) -> Self {
-        let some = before.threads - 1;
-        let (answerers, threads, processes) = match answer {
-            OneThread => (1..=1, 1..=1, 1),
-            FirstThread => (1..=1, 1..=usize::MAX, 1),
-            OwnProcess => (clients..=clients, 1..=1, 1 + clients),
-            OwnThread => (clients..=clients, 1 + clients..=1 + clients, 1),
-            AnyThread | OneLoop => {
-                (1..=some, before.threads..=before.threads, 1)
-            }
-        };
-        Self { answerers, threads, processes }
-    }
-
-    fn check(&self, answerers: usize, now: &Resources) -> Result<()> {
-        ensure!(
-            self.answerers.contains(&answerers),
-            "{answerers} have answered, not {:?}",
-            self.answerers
-        );
-        ensure!(
-            self.threads.contains(&now.threads),
-            "{} threads, not {:?}",
-            now.threads,
-            self.threads
-        );
-        ensure!(
-            self.processes == now.processes,
-            "{} processes, not {}",
-            now.processes,
-            self.processes
-        );
-        Ok(())
-    }
+/// Tells whether as many as promised have answered that many clients, and
+/// whether there are as many threads and processes as promised.
+fn is_promised(
+    answer: Answers,
+    clients: usize,
+    answerers: usize,
+    before: &Resources,
+    now: &Resources,
+) -> bool {
+    let some = before.threads - 1;
+    let (answering, threads, processes) = match answer {
+        OneThread => (1..=1, 1..=1, 1),
+        FirstThread => (1..=1, 1..=usize::MAX, 1),
+        OwnProcess => (clients..=clients, 1..=1, 1 + clients),
+        OwnThread => (clients..=clients, 1 + clients..=1 + clients, 1),
+        AnyThread | OneLoop => (1..=some, before.threads..=before.threads, 1),
+    };
+    answering.contains(&answerers)
+        && threads.contains(&now.threads)
+        && now.processes == processes
 }
 
 /// Datagrams have no client to start anybody for: one answers them all, or

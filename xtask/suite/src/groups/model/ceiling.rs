@@ -1,14 +1,13 @@
 //! Where each model ends: how many clients it holds when descriptors are
-//! scarce, and what refuses the next one. `ceilings.toml` has what was found
-//! before.
+//! scarce, and what refuses the next one. The manifest declares both.
 
 use anyhow::{Context, Result, bail, ensure};
 use lab::promises::{Ceiling, DESCRIPTORS, WaitsIn};
 
+use super::second_waits;
 use crate::case::{Case, For, Trial};
 use crate::client::Client;
 use crate::groups::Resources;
-use crate::groups::limits::wait_for_place;
 use crate::server::Server;
 use crate::skip::skip;
 
@@ -49,74 +48,37 @@ fn many(trial: &Trial) -> Result<()> {
         .start()?;
     let enough = machine.is_some() && !trial.surroundings.records;
     let before = Resources::of(&server)?;
-    let (mut served, refused) =
-        crowd(&server, if enough { ENOUGH } else { TOO_MANY })?;
-    let seen = match (&machine, refused) {
-        (Some(machine), false) => Ceiling {
-            clients: served.len(),
-            ends: "EAGAIN".to_owned(),
-            machine: Some(machine.clone()),
-            flags,
-        },
+    let wanted = if enough { ENOUGH } else { TOO_MANY };
+    let mut served = Vec::new();
+    let first = wanted.min(DESCRIPTORS - LAST);
+    let refused = !(server.bring(&mut served, first, AT_A_TIME)?
+        && server.bring(&mut served, wanted, 1)?);
+    let clients = served.len();
+    let ends = match (&machine, refused) {
+        (Some(_), false) => "EAGAIN".to_owned(),
         (Some(machine), true) => {
-            let clients = served.len();
             return Err(skip(format!(
                 "this machine ends it at {clients} clients: {machine}"
             )));
         }
-        (None, true) => Ceiling {
-            clients: served.len(),
-            ends: why_refused(&server)?,
-            machine: None,
-            flags,
-        },
+        (None, true) => why_refused(&server)?,
         (None, false) => bail!("all {TOO_MANY} clients are served"),
     };
     // All of them, and still as many when one leaves and another comes.
     Client::ping_all(&mut served).context("asked once more")?;
     if let Some(client) = served.pop() {
         client.leave()?;
-        served.push(wait_for_place(&server)?);
+        served.push(server.wait_for_place()?);
     }
     drop(served);
     before.again(&server)?;
-    compare(trial, &seen)
-}
-
-/// So many clients, a few at a time: those who are served, and whether
-/// somebody is not.
-fn crowd(server: &Server, clients: usize) -> Result<(Vec<Client>, bool)> {
-    let mut served = Vec::new();
-    let mut refused = false;
-    while served.len() < clients && !refused {
-        let mut newcomers = Vec::new();
-        let last = served.len() + LAST >= DESCRIPTORS;
-        for _ in 0..if last { 1 } else { AT_A_TIME } {
-            let mut client = server.connect()?;
-            // A refusal may be followed by a reset, if it crosses this.
-            let _ = client.send("PING\r\n");
-            newcomers.push(client);
-        }
-        for mut client in newcomers {
-            let number = served.len();
-            if client
-                .was_served()
-                .with_context(|| format!("after {number} clients"))?
-            {
-                ensure!(!refused, "served after others were refused");
-                served.push(client);
-            } else {
-                refused = true;
-            }
-        }
-    }
-    Ok((served, refused))
+    compare(trial, Ceiling { clients, ends, machine, flags })
 }
 
 /// Why newcomers are refused, as the server says; for a descriptor that is
 /// missing, as the kernel says.
 fn why_refused(server: &Server) -> Result<String> {
-    let said = server.stderr().wait_for("was refused: ")?;
+    let said = server.stderr.wait_for("was refused: ")?;
     let (_, why) = said.split_once("was refused: ").context("no reason")?;
     let words = || why.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let is_errno = |word: &&str| {
@@ -141,21 +103,13 @@ fn why_refused(server: &Server) -> Result<String> {
 fn one(trial: &Trial) -> Result<()> {
     let limit = DESCRIPTORS as u64;
     let server = trial.launch().descriptors(limit, limit).start()?;
-    let mut first = server.connect()?;
-    first.ping()?;
-    let mut second = server.connect()?;
-    second.send("PING\r\n")?.wait_until_arrived()?;
-    second.expect_silence(std::time::Duration::from_millis(100))?;
-    first.ping()?;
-    drop(first);
-    second.expect("+PONG\r\n")?;
+    second_waits(&server)?;
     let ends = "the next waits".to_owned();
-    compare(trial, &Ceiling { clients: 1, ends, machine: None, flags: None })
+    compare(trial, Ceiling { clients: 1, ends, machine: None, flags: None })
 }
 
-fn compare(trial: &Trial, seen: &Ceiling) -> Result<()> {
+fn compare(trial: &Trial, mut seen: Ceiling) -> Result<()> {
     let promised = &trial.subject.promises().ceiling;
-    let mut seen = seen.clone();
     if seen.machine.is_some() && !trial.surroundings.records {
         seen.clients = seen.clients.max(promised.clients);
     }

@@ -12,7 +12,6 @@ use crate::case::{Case, For, Trial};
 use crate::client::Client;
 use crate::fault::{self, Fault};
 use crate::groups::Resources;
-use crate::groups::limits::is_served;
 
 pub fn cases() -> Vec<Case> {
     let ring = |name: &str, body: fn(&Trial) -> Result<()>| {
@@ -55,8 +54,7 @@ fn refused(trial: &Trial) -> Result<()> {
 /// Six million bytes arrive at once, for which a megabyte of buffers waits.
 fn few_buffers(trial: &Trial) -> Result<()> {
     let server = trial.serve()?;
-    let mut clients =
-        (0..300).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    let mut clients = server.connect_many(300)?;
     for round in 0..3 {
         let words = |number| echo(payload(1_000 * round + number, 20_000));
         server.freeze()?;
@@ -78,8 +76,7 @@ fn few_buffers(trial: &Trial) -> Result<()> {
 /// client keeps one.
 fn hundred_idle(trial: &Trial) -> Result<()> {
     let server = trial.serve()?;
-    let mut idle =
-        (0..100).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    let mut idle = server.connect_many(100)?;
     for client in idle.iter_mut().step_by(2) {
         client.ping()?;
     }
@@ -87,27 +84,18 @@ fn hundred_idle(trial: &Trial) -> Result<()> {
     for _ in 0..20 {
         client.ping().context("beside a hundred idle clients")?;
     }
-    for client in &mut idle {
-        client.ping()?;
-    }
-    Ok(())
+    Client::ping_all(&mut idle)
 }
 
 /// A completion without a place in the queue of signals would be lost: there
 /// are no more clients than places, less those that the user's other processes
 /// have taken, and those who are in are served.
 fn few_places(trial: &Trial) -> Result<()> {
-    const PLACES: u64 = 120;
+    const PLACES: usize = 120;
 
-    let server = trial.launch().signals_pending(PLACES).start()?;
-    let mut served = Vec::new();
-    for _ in 0..PLACES + 20 {
-        let mut client = server.connect()?;
-        if is_served(&mut client)? {
-            served.push(client);
-        }
-    }
-    let count = served.len() as u64;
+    let server = trial.launch().signals_pending(PLACES as u64).start()?;
+    let mut served = server.admitted(PLACES + 20)?;
+    let count = served.len();
     ensure!((5..=PLACES).contains(&count), "{PLACES} places, {count} clients");
     for round in 0..3 {
         server.freeze()?;
@@ -131,11 +119,7 @@ fn few_places(trial: &Trial) -> Result<()> {
 fn lost_completions(trial: &Trial) -> Result<()> {
     let server = trial.serve()?;
     let before = Resources::of(&server)?;
-    let mut clients =
-        (0..10).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
-    for client in &mut clients {
-        client.ping()?;
-    }
+    let mut clients = server.connect_served(10)?;
     let limit = limit_signals(server.pid, 0)?;
     for client in &mut clients {
         client.send("PING\r\n")?;

@@ -12,6 +12,7 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
 use crate::case::{Case, For, Trial};
+use crate::client::Client;
 use crate::fault::{self, Fault};
 
 pub fn cases() -> Vec<Case> {
@@ -30,13 +31,12 @@ pub fn cases() -> Vec<Case> {
 /// each loop's share, one gets half of it by chance once in 10^19 runs: nine
 /// standard deviations.
 fn share(trial: &Trial) -> Result<()> {
-    const CLIENTS: u64 = 1_000;
-    const LOOPS: u64 = 4;
+    const CLIENTS: usize = 1_000;
+    const LOOPS: usize = 4;
 
     let flags = format!("--loops {LOOPS}");
-    let server = trial.launch().flags(&flags).start()?;
-    let mut clients =
-        (0..CLIENTS).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+    let server = trial.serve_with(&flags)?;
+    let mut clients = server.connect_many(CLIENTS)?;
     let mut shares = BTreeMap::new();
     let mut counted = 0;
     for client in &mut clients {
@@ -47,15 +47,12 @@ fn share(trial: &Trial) -> Result<()> {
     }
     let numbers: Vec<_> = shares.keys().map(|(number, _)| *number).collect();
     ensure!(numbers == [0, 1, 2, 3], "answered by {shares:?}");
-    ensure!(counted == CLIENTS, "INFO counts {counted} clients");
-    let spread: Vec<_> = shares.values().map(u64::to_string).collect();
+    ensure!(counted == CLIENTS as u64, "INFO counts {counted} clients");
+    let spread: Vec<_> = shares.values().map(usize::to_string).collect();
     let spread = spread.join(", ");
     let least = CLIENTS / LOOPS / 2;
     ensure!(shares.values().all(|share| *share >= least), "{spread}");
-    for client in &mut clients {
-        client.ping()?;
-    }
-    Ok(())
+    Client::ping_all(&mut clients)
 }
 
 /// A loop that can wait no more would keep its share of the newcomers and
@@ -63,11 +60,7 @@ fn share(trial: &Trial) -> Result<()> {
 fn one_dies(trial: &Trial) -> Result<()> {
     let fault = Fault::new(fault::WAIT, Errno::EBADF);
     let server = trial.launch().flags("--loops 4").fault(&fault).start()?;
-    let mut clients =
-        (0..20).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
-    for client in &mut clients {
-        client.ping()?;
-    }
+    let mut clients = server.connect_served(20)?;
     fault.fail_next(1);
     // Its loop wakes up, and may answer, if no other loop goes to wait before.
     let _ = clients[0].send("PING\r\n");
@@ -83,11 +76,8 @@ fn processors(trial: &Trial) -> Result<()> {
     let ours = allowed_processors(Pid::this(), Pid::this())?;
     for count in [1, 2] {
         let launch = trial.launch();
-        let launch = match count {
-            1 => launch.inheriting(|| keep_processors(1)),
-            _ => launch.inheriting(|| keep_processors(2)),
-        };
-        let server = launch.start()?;
+        let server =
+            launch.inheriting(move || keep_processors(count)).start()?;
         let kept: Vec<_> = ours.iter().copied().take(count).collect();
         let mut used = Vec::new();
         for tid in server.process()?.thread_ids() {

@@ -17,12 +17,14 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::case::{Case, For, Trial};
+use crate::case::{Case, For};
+use crate::server::Server;
 
 pub fn cases() -> Vec<Case> {
     let mut cases = answers::cases();
-    cases
-        .push(Case::new("second_waits_for_first", second_waits).only(For::One));
+    cases.push(
+        Case::serving("second_waits_for_first", second_waits).only(For::One),
+    );
     cases.extend(readiness::cases());
     cases.extend(signals::cases());
     cases.extend(completions::cases());
@@ -35,8 +37,7 @@ pub fn cases() -> Vec<Case> {
 
 /// Really one at a time: the second is connected, its request has arrived,
 /// and it waits as long as the first likes to stay.
-fn second_waits(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
+fn second_waits(server: &Server) -> Result<()> {
     let mut first = server.connect()?;
     first.ping()?;
     let mut second = server.connect()?;

@@ -10,7 +10,6 @@ use nix::errno::Errno;
 
 use crate::case::{Case, For, Trial};
 use crate::client::{Client, REFUSAL};
-use crate::groups::limits::{is_served, wait_for_place};
 use crate::server::Server;
 
 /// How many descriptors a set of select(2) has bits for.
@@ -28,7 +27,7 @@ pub fn cases() -> Vec<Case> {
         select("set_size::number_beyond", number_beyond).crowd(1_100),
         select("set_size::few_bits_left", few_bits_left),
         select("set_size::no_bit_for_the_listener", no_bit),
-        Case::new("two_thousand_clients", two_thousand)
+        Case::serving("two_thousand_clients", two_thousand)
             .only(For::Promising(|it| it.waits_in == WaitsIn::Poll))
             .crowd(2_000),
     ]
@@ -47,7 +46,7 @@ fn empty_calls(trial: &Trial) -> Result<()> {
     };
     let busy = in_vain(&*trial.serve()?)?;
     ensure!(busy >= 1_000, "{busy} empty calls within {window:?}: it waits");
-    let paused = trial.launch().flags("--pause-us 100000").start()?;
+    let paused = trial.serve_with("--pause-us 100000")?;
     let paused = in_vain(&paused)?;
     // Three or four rounds, in each a listener and a client.
     ensure!(
@@ -68,9 +67,9 @@ fn beyond(trial: &Trial) -> Result<()> {
 /// A number of connections is taken at its word, a bit that is not there is
 /// not: it would be written beside the set.
 fn number_beyond(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags("--max-connections 2000").start()?;
+    let server = trial.serve_with("--max-connections 2000")?;
     let room = FD_SETSIZE - server.process()?.descriptors();
-    server.stderr().wait_for("FD_SETSIZE")?;
+    server.stderr.wait_for("FD_SETSIZE")?;
     let served = fill(&server, 1_100)?;
     ensure!(served == room, "{served} served, and there were {room} bits");
     Ok(())
@@ -92,17 +91,10 @@ fn few_bits_left(trial: &Trial) -> Result<()> {
 
 /// Without a bit for its own sockets a server cannot work, and says so.
 fn no_bit(trial: &Trial) -> Result<()> {
-    type Heritage = fn() -> io::Result<()>;
-
-    let heritages: [(u32, Heritage); 3] = [
-        (1_022, || open_descriptors(1_022)),
-        (1_024, || open_descriptors(1_024)),
-        (1_100, || open_descriptors(1_100)),
-    ];
-    for (count, heritage) in heritages {
+    for count in [1_022, 1_024, 1_100] {
         let launch = trial.launch().udp("127.0.0.1:0");
         launch
-            .inheriting(heritage)
+            .inheriting(move || open_descriptors(count))
             .run()
             .and_then(|ended| ended.expect(1)?.says(&["FD_SETSIZE"]))
             .with_context(|| format!("with {count} open files"))?;
@@ -127,20 +119,15 @@ fn open_descriptors(count: i32) -> io::Result<()> {
 /// were served: those are served on, and when one leaves another can come.
 fn fill(server: &Server, clients: usize) -> Result<usize> {
     let mut served = Vec::new();
-    for number in 0..clients {
-        let mut client = server.connect()?;
-        if is_served(&mut client).with_context(|| format!("client {number}"))? {
-            ensure!(served.len() == number, "served after a refusal");
-            served.push(client);
-        }
-    }
+    ensure!(!server.bring(&mut served, clients, 1)?, "all are served");
     let count = served.len();
-    ensure!(count < clients, "all {clients} are served");
+    let late = server.admitted(clients - count - 1)?.len();
+    ensure!(late == 0, "{late} are served after others were refused");
     Client::ping_all(&mut served)?;
     // The last one has the highest descriptor, the first one the lowest.
     for index in [served.len() - 1, 0] {
         served.swap_remove(index).leave()?;
-        served.push(wait_for_place(server)?);
+        served.push(server.wait_for_place()?);
         server.connect()?.expect(REFUSAL)?.expect_end()?;
     }
     Client::ping_all(&mut served).context("after some have changed")?;
@@ -148,10 +135,8 @@ fn fill(server: &Server, clients: usize) -> Result<usize> {
 }
 
 /// A set that the caller keeps has no size of its own.
-fn two_thousand(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
-    let mut clients =
-        (0..2_000).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+fn two_thousand(server: &Server) -> Result<()> {
+    let mut clients = server.connect_many(2_000)?;
     for _ in 0..2 {
         Client::ping_all(&mut clients)?;
     }

@@ -18,15 +18,14 @@ pub fn cases() -> Vec<Case> {
     vec![
         case("queue::overflows", 8),
         case("queue::has_no_place", 0),
-        Case::new("queue::forged_overflow", forged_overflow)
+        Case::serving("queue::forged_overflow", forged_overflow)
             .only(For::Promising(|it| it.waits_in == WaitsIn::Signals)),
     ]
 }
 
 /// SIGIO from another process is not the kernel's: nothing was lost, and
 /// standard error must not say so.
-fn forged_overflow(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
+fn forged_overflow(server: &Server) -> Result<()> {
     let mut client = server.connect()?;
     client.ping()?;
     server.signal_and_wait(Signal::SIGIO)?;
@@ -49,15 +48,13 @@ fn overflows(trial: &Trial, places: u64) -> Result<()> {
     let before = Resources::of(&server)?;
     let (requests, replies) = unknowns(10_500);
     for round in 0..3 {
-        let mut clients = connect(&server, CLIENTS)?;
-        let leaving = connect(&server, CLIENTS)?;
+        let mut clients = server.connect_served(CLIENTS)?;
+        let leaving = server.connect_served(CLIENTS)?;
         let mut slow = Client::with_small_window(server.tcp()?)?;
         slow.send(&requests)?.wait_until_arrived()?;
 
         server.freeze()?;
-        for _ in 0..CLIENTS {
-            clients.push(server.connect()?);
-        }
+        clients.extend(server.connect_many(CLIENTS)?);
         for (number, client) in clients.iter_mut().enumerate() {
             client.send(words(number).0.repeat(3))?;
         }
@@ -80,18 +77,8 @@ fn overflows(trial: &Trial, places: u64) -> Result<()> {
         drop((clients, slow));
         before.again(&server)?;
     }
-    server.stderr().wait_for("queue of signals was full")?;
+    server.stderr.wait_for("queue of signals was full")?;
     Ok(())
-}
-
-fn connect(server: &Server, count: usize) -> Result<Vec<Client>> {
-    let mut clients = Vec::new();
-    for _ in 0..count {
-        let mut client = server.connect()?;
-        client.ping()?;
-        clients.push(client);
-    }
-    Ok(clients)
 }
 
 fn words(number: usize) -> (Vec<u8>, Vec<u8>) {

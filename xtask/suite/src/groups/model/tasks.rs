@@ -20,10 +20,9 @@ pub fn cases() -> Vec<Case> {
 fn workers(trial: &Trial) -> Result<()> {
     for number in [1, 3, 8] {
         let flags = format!("--workers {number}");
-        let server = trial.launch().flags(&flags).start()?;
+        let server = trial.serve_with(&flags)?;
         let before = Resources::of(&server)?;
-        let mut clients =
-            (0..200).map(|_| server.connect()).collect::<Result<Vec<_>>>()?;
+        let mut clients = server.connect_many(200)?;
         let mut answerers = BTreeSet::new();
         for client in &mut clients {
             answerers.insert(client.info()?.number("tid")?);

@@ -9,15 +9,17 @@ use anyhow::{Context, Result, ensure};
 use super::super::Resources;
 use crate::bytes::{echo, payload};
 use crate::case::{Case, For, Trial};
+use crate::server::Server;
 
 pub fn cases() -> Vec<Case> {
     vec![
         Case::new("many::interleaved", interleaved).only(For::Many),
         Case::new("many::in_turn", in_turn).only(For::One),
-        Case::new("many::busy_one_starves_nobody", busy_one).only(For::Many),
-        Case::new("many::silent_ones_stall_nobody", silent_ones)
+        Case::serving("many::busy_one_starves_nobody", busy_one)
             .only(For::Many),
-        Case::new("many::short_connections", short_connections),
+        Case::serving("many::silent_ones_stall_nobody", silent_ones)
+            .only(For::Many),
+        Case::serving("many::short_connections", short_connections),
     ]
 }
 
@@ -51,7 +53,7 @@ fn interleaved(trial: &Trial) -> Result<()> {
 /// 200 clients of a server of one wait in the backlog. Each is served when
 /// those before it have left, and nobody is lost.
 fn in_turn(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags("--backlog 256").start()?;
+    let server = trial.serve_with("--backlog 256")?;
     let mut clients = server.connect_many(200)?;
     let echoes: Vec<_> =
         (0..clients.len()).map(|i| echo(payload(i, 50 + 7 * i))).collect();
@@ -68,8 +70,7 @@ fn in_turn(trial: &Trial) -> Result<()> {
 /// A client that never stops sending gets its share and no more. What it sends
 /// are empty lines: no reply slows it down, and it is quicker than whoever
 /// reads them.
-fn busy_one(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
+fn busy_one(server: &Server) -> Result<()> {
     let mut busy = server.connect()?;
     let mut other = server.connect()?;
     busy.ping()?;
@@ -97,8 +98,7 @@ fn busy_one(trial: &Trial) -> Result<()> {
 
 /// Three hundred who say nothing, or half of something, cost one who speaks
 /// neither time nor a place in some pool.
-fn silent_ones(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
+fn silent_ones(server: &Server) -> Result<()> {
     let mut silent = server.connect_many(300)?;
     for client in silent.iter_mut().step_by(2) {
         client.send("*2\r\n$4\r\nECHO\r\n$5\r\nhe")?;
@@ -116,9 +116,8 @@ fn silent_ones(trial: &Trial) -> Result<()> {
 }
 
 /// 2,000 come and go, in three ways: nothing of them may stay.
-fn short_connections(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
-    let before = Resources::of(&server)?;
+fn short_connections(server: &Server) -> Result<()> {
+    let before = Resources::of(server)?;
     for number in 0..2_000 {
         let mut client = server.connect()?;
         client.ping().with_context(|| format!("client {number}"))?;
@@ -128,7 +127,7 @@ fn short_connections(trial: &Trial) -> Result<()> {
             _ => client.reset()?,
         }
     }
-    before.again(&server)?;
+    before.again(server)?;
     server.connect()?.ping()?;
     Ok(())
 }

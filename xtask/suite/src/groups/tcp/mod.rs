@@ -10,7 +10,6 @@ use anyhow::{Context, Result, ensure};
 
 use super::limits::expect_rest;
 use super::{Price, Resources, Witness};
-use crate::PATIENCE;
 use crate::bytes::{echo, echoes, payload, unknowns};
 use crate::case::{Case, Trial};
 use crate::client::Client;
@@ -21,8 +20,8 @@ const MANY_REPLIES: usize = 10_500;
 
 pub fn cases() -> Vec<Case> {
     let mut cases = vec![
-        Case::new("order_of_closing", order_of_closing),
-        Case::new("silent_client", silent_client),
+        Case::serving("order_of_closing", order_of_closing),
+        Case::serving("silent_client", silent_client),
         Case::new("ending::quit_delivers_every_byte", |trial| {
             ending_delivers(trial, b"QUIT\r\n", b"+OK\r\n")
         }),
@@ -30,43 +29,44 @@ pub fn cases() -> Vec<Case> {
             let error = b"-ERR Protocol error: invalid bulk length\r\n";
             ending_delivers(trial, b"*1\r\n$x\r\n", error)
         }),
-        Case::new("ending::half_close_delivers_every_byte", half_close),
-        Case::new("ending::half_close_of_one_that_does_not_read", half_stuck),
-        Case::new("ending::half_close_at_once", half_close_at_once),
+        Case::serving("ending::half_close_delivers_every_byte", half_close),
+        Case::serving(
+            "ending::half_close_of_one_that_does_not_read",
+            half_stuck,
+        ),
+        Case::serving("ending::half_close_at_once", half_close_at_once),
         Case::new("ending::half_close_in_mid_request", half_close_in_request),
-        Case::new("ending::waits_two_seconds", waits_two_seconds),
-        Case::new("reset::in_mid_request", reset_in_mid_request),
-        Case::new("reset::in_mid_reply", reset_in_mid_reply),
-        Case::new("reset::before_accept", reset_before_accept),
-        Case::new("reset::after_quit", reset_after_quit),
-        Case::new("slow::reader_gets_every_byte", slow_reader),
+        Case::serving("ending::waits_two_seconds", waits_two_seconds),
+        Case::serving("reset::in_mid_request", reset_in_mid_request),
+        Case::serving("reset::in_mid_reply", reset_in_mid_reply),
+        Case::serving("reset::before_accept", reset_before_accept),
+        Case::serving("reset::after_quit", reset_after_quit),
+        Case::serving("slow::reader_gets_every_byte", slow_reader),
         Case::new("slow::reader_costs_bounded_memory", slow_reader_memory),
-        Case::new("slow::reader_goes_on", slow_reader_goes_on),
+        Case::serving("slow::reader_goes_on", slow_reader_goes_on),
         Case::new("slow::reader_costs_no_time", slow_reader_costs_no_time),
-        Case::new("slow::writer", slow_writer),
+        Case::serving("slow::writer", slow_writer),
         Case::new("slow::large_request_in_pieces", large_request_in_pieces),
-        Case::new("urgent::what_follows_is_read", urgent_byte),
+        Case::serving("urgent::what_follows_is_read", urgent_byte),
     ];
     cases.extend(many::cases());
     cases
 }
 
 /// Connect, request, reply, close; and the server keeps nothing.
-fn order_of_closing(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
-    let before = Resources::of(&server)?;
+fn order_of_closing(server: &Server) -> Result<()> {
+    let before = Resources::of(server)?;
     let mut client = server.connect()?;
     client.send("PING\r\n")?.expect("+PONG\r\n")?;
     client.half_close()?.expect_end()?;
-    before.again(&server)
+    before.again(server)
 }
 
 /// A client that connects and says nothing is neither answered nor sent away,
 /// and is served when it speaks.
-fn silent_client(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
+fn silent_client(server: &Server) -> Result<()> {
     let mut silent = server.connect()?;
-    if !trial.subject.serves_one() {
+    if !server.serves_one {
         server.connect()?.ping().context("beside a silent client")?;
     }
     silent.ping()?.expect_silence(Duration::from_millis(100))?;
@@ -106,9 +106,8 @@ fn readers(server: &Server) -> Result<Vec<(Client, usize)>> {
     Ok(vec![(quick, 1), (slow, 12)])
 }
 
-fn half_close(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
-    for (mut client, times) in readers(&server)? {
+fn half_close(server: &Server) -> Result<()> {
+    for (mut client, times) in readers(server)? {
         let (requests, replies) = unknowns(MANY_REPLIES);
         let (requests, replies) =
             (requests.repeat(times), replies.repeat(times));
@@ -126,8 +125,7 @@ fn half_close(trial: &Trial) -> Result<()> {
 /// The end of file is read while the server's kernel takes nothing more, and
 /// the server still listens: between the two lie 256 KiB of replies, and how
 /// much the kernel takes is not known. So it is tried in steps of 200,000.
-fn half_stuck(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
+fn half_stuck(server: &Server) -> Result<()> {
     let (requests, replies) = unknowns(3_500);
     for times in 5..=21 {
         let mut client = Client::with_small_window(server.tcp()?)?;
@@ -143,8 +141,7 @@ fn half_stuck(trial: &Trial) -> Result<()> {
 }
 
 /// The end of file arrives together with the request.
-fn half_close_at_once(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
+fn half_close_at_once(server: &Server) -> Result<()> {
     for _ in 0..20 {
         let mut client = server.connect()?;
         client.send("PING\r\n")?.half_close()?;
@@ -164,27 +161,20 @@ fn half_close_in_request(trial: &Trial) -> Result<()> {
 
 /// A client that is told goodbye and does not leave is listened to for two
 /// seconds, then closed.
-fn waits_two_seconds(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
+fn waits_two_seconds(server: &Server) -> Result<()> {
     let mut client = server.connect()?;
     client.send("QUIT\r\n")?.expect("+OK\r\n")?.expect_end()?;
     let started = Instant::now();
-    while client.send("x").is_ok() {
-        let waited = started.elapsed();
-        ensure!(waited < PATIENCE, "after {waited:?} it is still open");
-        // So often: a lingering client need not be a busy one.
-        thread::sleep(Duration::from_millis(50));
-    }
+    client.dribble()?;
     let took = started.elapsed().as_secs_f64();
     ensure!((1.5..5.0).contains(&took), "closed after {took:.1} s, not 2");
     server.connect()?.ping()?;
     Ok(())
 }
 
-fn reset_in_mid_request(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
-    let before = Resources::of(&server)?;
-    let mut witness = Witness::beside(trial, &server)?;
+fn reset_in_mid_request(server: &Server) -> Result<()> {
+    let before = Resources::of(server)?;
+    let mut witness = Witness::beside(server)?;
     for part in ["*2\r\n$4\r\nECHO\r\n$10", "PING\r\nPI", "*"] {
         for _ in 0..10 {
             let mut client = server.connect()?;
@@ -194,13 +184,12 @@ fn reset_in_mid_request(trial: &Trial) -> Result<()> {
         witness.is_served()?;
     }
     drop(witness);
-    before.again(&server)
+    before.again(server)
 }
 
-fn reset_in_mid_reply(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
-    let before = Resources::of(&server)?;
-    let mut witness = Witness::beside(trial, &server)?;
+fn reset_in_mid_reply(server: &Server) -> Result<()> {
+    let before = Resources::of(server)?;
+    let mut witness = Witness::beside(server)?;
     let (requests, _) = unknowns(MANY_REPLIES);
     for _ in 0..10 {
         let mut client = Client::with_small_window(server.tcp()?)?;
@@ -211,12 +200,11 @@ fn reset_in_mid_reply(trial: &Trial) -> Result<()> {
         witness.is_served()?;
     }
     drop(witness);
-    before.again(&server)
+    before.again(server)
 }
 
 /// The connection is broken before the server could accept it.
-fn reset_before_accept(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
+fn reset_before_accept(server: &Server) -> Result<()> {
     server.freeze()?;
     for _ in 0..10 {
         server.connect()?.reset()?;
@@ -229,10 +217,9 @@ fn reset_before_accept(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-fn reset_after_quit(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
-    let before = Resources::of(&server)?;
-    let mut witness = Witness::beside(trial, &server)?;
+fn reset_after_quit(server: &Server) -> Result<()> {
+    let before = Resources::of(server)?;
+    let mut witness = Witness::beside(server)?;
     for _ in 0..10 {
         let mut client = server.connect()?;
         client.send("QUIT\r\n")?.expect("+OK\r\n")?;
@@ -240,13 +227,12 @@ fn reset_after_quit(trial: &Trial) -> Result<()> {
         witness.is_served()?;
     }
     drop(witness);
-    before.again(&server)
+    before.again(server)
 }
 
 /// Eight million bytes through a window of some thousand: twice what a send
 /// buffer grows to (tcp(7), tcp_wmem), so that sends are short.
-fn slow_reader(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
+fn slow_reader(server: &Server) -> Result<()> {
     let (requests, replies) = echoes(800, 10_000);
     let mut client = Client::with_small_window(server.tcp()?)?;
     let sent = client.send_what_fits(&requests)?;
@@ -256,7 +242,7 @@ fn slow_reader(trial: &Trial) -> Result<()> {
 
 /// A client asks and asks and never reads. The server must stop to listen.
 fn slow_reader_memory(trial: &Trial) -> Result<()> {
-    let server = trial.launch().flags("--max-request 65536").start()?;
+    let server = trial.serve_with("--max-request 65536")?;
     let mut client = Client::with_small_window(server.tcp()?)?;
     client.ping()?;
     let mut price = Price::new(&server, 65_536);
@@ -276,8 +262,7 @@ fn slow_reader_costs_no_time(trial: &Trial) -> Result<()> {
 }
 
 /// A client that did not read for a while gets all when it does.
-fn slow_reader_goes_on(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
+fn slow_reader_goes_on(server: &Server) -> Result<()> {
     // More than both sides' buffers, and several times the mark at which
     // the server stops to listen and the mark at which it goes on.
     let (requests, replies) = unknowns(65_536);
@@ -300,14 +285,13 @@ fn slow_reader_goes_on(trial: &Trial) -> Result<()> {
 }
 
 /// A request that comes byte by byte holds up nobody else.
-fn slow_writer(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
-    let mut witness = Witness::beside(trial, &server)?;
+fn slow_writer(server: &Server) -> Result<()> {
+    let mut witness = Witness::beside(server)?;
     let (request, reply) = echo(payload(1, 40));
     let mut slow = server.connect()?;
     for piece in request.chunks(3) {
         slow.send(piece)?;
-        if !trial.subject.serves_one() {
+        if !server.serves_one {
             witness.is_served()?;
         }
     }
@@ -328,8 +312,7 @@ fn large_request_in_pieces(trial: &Trial) -> Result<()> {
 
 /// A receive ends before an urgent byte, however much follows (tcp(7),
 /// SIOCATMARK). The byte is part of the stream (SO_OOBINLINE).
-fn urgent_byte(trial: &Trial) -> Result<()> {
-    let server = trial.serve()?;
+fn urgent_byte(server: &Server) -> Result<()> {
     let mut client = server.connect()?;
     client.ping()?;
     server.freeze()?;
