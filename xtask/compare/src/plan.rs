@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use camino::Utf8Path;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{
+    HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle,
+};
 use lab::number::some;
 use load::interrupt::{self, Interrupted};
 
@@ -60,7 +62,7 @@ impl Plan {
             some(self.workloads.len(), "workload"),
             self.runs,
             self.spans.measured.as_secs_f64(),
-            minutes(self.estimate())
+            HumanDuration(self.estimate())
         )
     }
 
@@ -246,15 +248,6 @@ impl Progress {
     }
 }
 
-/// Rounds up a time that nobody knows to the second.
-fn minutes(time: Duration) -> String {
-    match time.as_secs().div_ceil(60) {
-        1 => "a minute".to_owned(),
-        minutes @ 2..120 => format!("{minutes} minutes"),
-        minutes => format!("{:.1} hours", minutes as f64 / 60.0),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use lab::model::Workspace;
@@ -344,12 +337,5 @@ mod tests {
         // The second workload has 50 connections, which blocking declines.
         let one = Duration::from_millis(1_350) + PER_CONNECTION;
         assert_eq!(plan(&["blocking"], 4).estimate(), one * 4);
-    }
-
-    #[test]
-    fn times_are_rounded_up() {
-        assert_eq!(minutes(Duration::from_secs(3)), "a minute");
-        assert_eq!(minutes(Duration::from_secs(61)), "2 minutes");
-        assert_eq!(minutes(Duration::from_secs(9_000)), "2.5 hours");
     }
 }
