@@ -91,7 +91,7 @@ impl Column {
     /// are marked. None where there are no two models to compare.
     pub fn best(&self, results: &Results, workload: &str) -> Option<Spread> {
         let better = self.better?;
-        let models = results.servers.iter().filter(|s| !s.yardstick);
+        let models = results.servers.iter().filter(|s| s.is_model());
         let spreads = models.filter_map(|server| {
             results.spread(workload, &server.title, self.of)
         });
@@ -124,49 +124,5 @@ impl Column {
     pub fn spread(&self, runs: &[&Figures]) -> Option<Spread> {
         let values = runs.iter().filter_map(|run| (self.of)(run));
         Spread::of(values.collect())
-    }
-}
-
-/// Like is compared with like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Group {
-    OneThread,
-    ManyThreads,
-    Yardstick,
-}
-
-impl Group {
-    pub const fn title(self) -> &'static str {
-        match self {
-            Self::OneThread => "One thread",
-            Self::ManyThreads => "More than one thread",
-            Self::Yardstick => "Yardsticks",
-        }
-    }
-}
-
-impl Results {
-    /// Servers by group, empty groups left out, in the order in which they
-    /// are shown.
-    pub fn groups(&self) -> Vec<(Group, Vec<&str>)> {
-        let all = [Group::OneThread, Group::ManyThreads, Group::Yardstick];
-        let groups = all.into_iter().map(|group| {
-            let servers = self.servers.iter().map(|s| s.title.as_str());
-            (group, servers.filter(|s| self.group(s) == group).collect())
-        });
-        groups
-            .filter(|(_, servers): &(_, Vec<_>)| !servers.is_empty())
-            .collect()
-    }
-
-    pub fn group(&self, server: &str) -> Group {
-        let mut servers = self.servers.iter();
-        if servers.any(|s| s.title == server && s.yardstick) {
-            Group::Yardstick
-        } else if self.is_one_thread(server) {
-            Group::OneThread
-        } else {
-            Group::ManyThreads
-        }
     }
 }

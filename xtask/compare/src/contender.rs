@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use lab::model::{Clients, Model, Transport, Variant, Workspace, names};
 use lab::{build, process};
 
-use super::results::Server;
+use super::results::{Group, Server};
 use super::workload::{Load, Workload};
 
 /// A program that can take a load.
@@ -105,11 +105,12 @@ impl Contender {
         Server {
             title: self.title.clone(),
             summary: self.summary.clone(),
-            yardstick: !matches!(self.kind, Kind::Model(..)),
-            one_thread: match &self.kind {
-                Kind::Model(it) => it.1.promises.is_one_thread(),
-                // Redis has others, which serve nobody by default.
-                Kind::Redis | Kind::Bare => true,
+            group: match self.variant() {
+                None => Group::Yardstick,
+                Some((_, it)) if it.promises.is_one_thread() => {
+                    Group::OneThread
+                }
+                Some(_) => Group::ManyThreads,
             },
         }
     }

@@ -29,10 +29,33 @@ pub struct Server {
     pub title: String,
     /// What it is, in one phrase.
     pub summary: String,
-    /// It is none of the models, but what they are measured against.
-    pub yardstick: bool,
-    /// One thread does all of its work.
-    pub one_thread: bool,
+    pub group: Group,
+}
+
+impl Server {
+    pub fn is_model(&self) -> bool {
+        self.group != Group::Yardstick
+    }
+}
+
+/// Servers that are compared with each other, in the order to show them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Group {
+    /// Models of which one thread does all the work.
+    OneThread,
+    ManyThreads,
+    /// Programs that the models are measured against.
+    Yardstick,
+}
+
+impl Group {
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::OneThread => "One thread",
+            Self::ManyThreads => "More than one thread",
+            Self::Yardstick => "Yardsticks",
+        }
+    }
 }
 
 /// One run of one workload against one server.
@@ -202,9 +225,19 @@ impl Results {
         Spread::of(figures.into_iter().filter_map(figure).collect())
     }
 
-    /// Says whether one thread does all of a server's work.
-    pub fn is_one_thread(&self, server: &str) -> bool {
+    /// Finds the group of a server.
+    pub fn group(&self, server: &str) -> Option<Group> {
         let mut servers = self.servers.iter();
-        servers.any(|known| known.title == server && known.one_thread)
+        Some(servers.find(|known| known.title == server)?.group)
+    }
+
+    /// Lists the servers of each group; empty groups are left out.
+    pub fn groups(&self) -> Vec<(Group, Vec<&str>)> {
+        let all = [Group::OneThread, Group::ManyThreads, Group::Yardstick];
+        let groups = all.into_iter().map(|group| {
+            let servers = self.servers.iter().filter(|s| s.group == group);
+            (group, servers.map(|server| server.title.as_str()).collect())
+        });
+        groups.filter(|(_, it): &(_, Vec<_>)| !it.is_empty()).collect()
     }
 }

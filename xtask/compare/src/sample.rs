@@ -1,7 +1,7 @@
 //! Results as a full run might bring them, for tests.
 
 use super::remark::Remark;
-use super::results::{Figures, Outcome, Results, Run, Server};
+use super::results::{Figures, Group, Outcome, Results, Run, Server};
 use super::workload::{self, Load, Workload};
 
 /// Name, µs of processor time, threads with `n` connections, KiB in the
@@ -69,8 +69,7 @@ pub fn of_costs(rows: &[(&str, &str, &[f64])]) -> Results {
             results.servers.push(Server {
                 title: (*server).to_owned(),
                 summary: String::new(),
-                yardstick: *server == "bare-loop",
-                one_thread: true,
+                group: group(server, 1),
             });
         }
         for (at, cpu) in values.iter().enumerate() {
@@ -102,13 +101,20 @@ fn skeleton() -> Results {
     let servers = SERVERS.iter().map(|(title, _, threads, ..)| Server {
         title: (*title).to_owned(),
         summary: "a server".to_owned(),
-        yardstick: matches!(*title, "redis-server" | "bare-loop"),
-        one_thread: threads(50) <= 1,
+        group: group(title, threads(50)),
     });
     Results {
         environment: environment.to_vec(),
         servers: servers.collect(),
         ..Results::default()
+    }
+}
+
+fn group(server: &str, threads: usize) -> Group {
+    match (server, threads) {
+        ("redis-server" | "bare-loop", _) => Group::Yardstick,
+        (_, 1) => Group::OneThread,
+        _ => Group::ManyThreads,
     }
 }
 

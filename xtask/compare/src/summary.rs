@@ -79,10 +79,10 @@ impl<'a> Ranking<'a> {
         results: &'a Results,
         spread: impl Fn(&str) -> Option<Spread>,
     ) -> Option<Self> {
-        let entries = |yardstick: bool| {
+        let entries = |are_models: bool| {
             let servers = results.servers.iter();
             let entries = servers
-                .filter(|server| server.yardstick == yardstick)
+                .filter(|server| server.is_model() == are_models)
                 .filter_map(|server| {
                     let server = server.title.as_str();
                     Some(Entry { server, spread: spread(server)? })
@@ -91,7 +91,7 @@ impl<'a> Ranking<'a> {
             entries.sort_by(|a, b| a.spread.median.total_cmp(&b.spread.median));
             entries
         };
-        let (models, yardsticks) = (entries(false), entries(true));
+        let (models, yardsticks) = (entries(true), entries(false));
         let base = models.first()?.spread.least;
         (base > 0.0).then_some(Self { title, unit, models, yardsticks })
     }

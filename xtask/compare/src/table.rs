@@ -6,9 +6,9 @@ use console::style;
 use lab::table::{self, Row, Table};
 use lab::{number, screen};
 
-use super::columns::{COLUMNS, Column, Group};
+use super::columns::{COLUMNS, Column};
 use super::remark;
-use super::results::{Figures, Finding, Results};
+use super::results::{Figures, Finding, Group, Results};
 use super::spread::{APART, Spread};
 use super::summary::{self, MARK};
 use super::workload::Workload;

@@ -1,8 +1,7 @@
 //! The charts of the page, made of results.
 
-use compare::columns::Group;
 use compare::pick;
-use compare::results::{Figures, Finding, Results};
+use compare::results::{Figures, Finding, Group, Results};
 use compare::spread::Spread;
 use compare::workload::{self, Workload};
 use lab::number;
@@ -20,7 +19,7 @@ const PANELS: Panels = Panels {
 
 /// Finds the panel of a server.
 fn panel(results: &Results, server: &str) -> Option<usize> {
-    match results.group(server) {
+    match results.group(server)? {
         Group::OneThread => Some(0),
         Group::ManyThreads => Some(1),
         Group::Yardstick => None,

@@ -1,8 +1,8 @@
 //! Numbers as tables: a chart's own, and all there is of each workload.
 
-use compare::columns::{COLUMNS, Column, Group};
+use compare::columns::{COLUMNS, Column};
 use compare::remark;
-use compare::results::{Figures, Finding, Results};
+use compare::results::{Figures, Finding, Group, Results};
 use compare::spread::Spread;
 use compare::summary::MARK;
 use compare::workload::Workload;

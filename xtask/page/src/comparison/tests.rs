@@ -45,7 +45,7 @@ fn all_kinds() -> Vec<(&'static str, Results)> {
         run.outcome = Outcome::Cannot { why, held: None };
     }
     let mut yardsticks = sample::full();
-    yardsticks.servers.retain(|server| server.yardstick);
+    yardsticks.servers.retain(|server| !server.is_model());
     let mut strange = sample::full();
     for (at, run) in strange.runs.iter_mut().enumerate() {
         let Outcome::Measured(figures) = &mut run.outcome else { continue };
