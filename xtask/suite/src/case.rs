@@ -17,8 +17,7 @@ use super::server::{Server, Servers};
 use super::skip::skip;
 use super::subject::Subject;
 
-/// Which models a case is for. A case that one kind of model has no use for
-/// has a counterpart for that kind: nobody is excused.
+/// The models that a case is for.
 #[derive(Clone, Copy, Debug)]
 pub enum For {
     Everyone,

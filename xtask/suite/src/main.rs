@@ -3,7 +3,7 @@
 //! It knows models only through the process contract: command line, ready
 //! line, sockets, signals, exit codes, and what /proc and ptrace(2) show. A
 //! case's name says where it belongs:
-//! `multiplexing-epoll/edge::pipelining::...`.
+//! `multiplexing-epoll/edge::tcp::...`.
 
 #![allow(clippy::print_stdout, reason = "its report is for people")]
 

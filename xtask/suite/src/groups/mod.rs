@@ -1,4 +1,4 @@
-//! The cases, one file a group.
+//! The groups of cases.
 
 mod clients;
 mod edge_cases;

@@ -1,8 +1,5 @@
-//! What a model promises and no other does: who answers, how many wait, where
-//! it ends.
-//!
-//! A new model adds a line to [`answers`], and cases of its own where it has
-//! more to promise.
+//! Cases about a single promise: which thread answers, what it waits in, how
+//! many clients it serves.
 
 mod answers;
 mod ceiling;
