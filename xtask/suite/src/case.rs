@@ -10,8 +10,8 @@ use lab::promises::Promises;
 use trace::scene::Recording;
 
 use super::client::Client;
-use super::judge::Redis;
 use super::launch::Launch;
+use super::redis::Redis;
 use super::scenes::Scenes;
 use super::server::{Server, Servers};
 use super::skip::skip;

@@ -16,7 +16,7 @@ use super::rows::rows;
 use super::streams;
 use crate::bytes::{difference, request, show};
 use crate::case::{Case, Trial};
-use crate::judge::Redis;
+use crate::redis::Redis;
 use crate::reply::Info;
 use crate::server::Server;
 use crate::skip::skip;
