@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use syscalls::Sysno;
 
 use super::calls::{self, Effect, Family};
-use super::counter::Counter;
+use super::counter::Calls;
 use super::event::{Call, Event, EventKind, Outcome, Signal, now};
 use super::memory;
 use super::ring::Ring;
@@ -36,7 +36,7 @@ pub struct State {
     /// By process and descriptor.
     rings: HashMap<(Pid, u64), Ring>,
     /// Calls are counted, and no event is kept.
-    pub counter: Option<Counter>,
+    pub counted: Option<Calls>,
     pub status: Option<ExitStatus>,
     pub failure: Option<anyhow::Error>,
     /// All are being killed, and so is who is born meanwhile.
@@ -70,7 +70,7 @@ impl State {
     }
 
     fn push(&mut self, tid: Pid, pid: Pid, what: EventKind) {
-        if self.counter.is_some() {
+        if self.counted.is_some() {
             return;
         }
         if self.events.len() < EVENTS {
@@ -217,8 +217,14 @@ fn entered(
 ) {
     let sysno = usize::try_from(number).ok().and_then(Sysno::new);
     let name = sysno.map_or("", |number| number.name());
-    if let Some(counter) = &mut state.counter {
-        return counter.entered(tid, name);
+    if let Some(calls) = &mut state.counted {
+        // Counted here, not at the end: a call that lasts was made before it
+        // waited.
+        calls.entry(name).or_default().made += 1;
+        if let Some(task) = state.tasks.get_mut(&tid) {
+            task.entered = Some((name, arguments));
+        }
+        return;
     }
     let spec = calls::of(name);
     let memory = memory::entering(tid, &spec, &arguments);
@@ -241,15 +247,18 @@ fn entered(
 }
 
 fn left(tid: Pid, pid: Pid, result: i64, state: &mut State) {
-    if let Some(counter) = &mut state.counter {
-        return counter.left(tid, result);
-    }
     let task = state.tasks.get_mut(&tid);
     // The return from the call that made this thread is not its own.
     let Some((name, arguments)) = task.and_then(|task| task.entered.take())
     else {
         return;
     };
+    if let Some(calls) = &mut state.counted {
+        if result == -i64::from(libc::EAGAIN) {
+            calls.entry(name).or_default().empty += 1;
+        }
+        return;
+    }
     let spec = calls::of(name);
     let memory = memory::leaving(tid, &spec, &arguments, result);
     let outcome = Outcome { result, memory };

@@ -26,7 +26,7 @@ use nix::sys::ptrace::{self, Options};
 use nix::sys::signal;
 use nix::unistd::Pid;
 
-use super::counter::{Calls, Counter};
+use super::counter::Calls;
 use super::event::Event;
 use super::stops::{State, Task, handle, resume};
 
@@ -116,14 +116,13 @@ impl Tracee {
     /// what can be held.
     pub fn count(&self) {
         let mut state = self.shared.state();
-        state.counter = Some(Counter::default());
+        state.counted = Some(Calls::new());
         state.events = Vec::new();
     }
 
     /// The calls that were made since `count`.
     pub fn calls(&self) -> Calls {
-        let state = self.shared.state();
-        state.counter.as_ref().map(Counter::calls).unwrap_or_default()
+        self.shared.state().counted.clone().unwrap_or_default()
     }
 
     /// Looks at what has been seen by now.
