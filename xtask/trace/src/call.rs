@@ -325,7 +325,7 @@ impl fmt::Display for Argument {
             }
             Self::AcceptFlags(_) | Self::MessageFlags(_) => Ok(()),
             Self::RingFlags(flags) => {
-                f.write_str(&names::ring_flags((*flags).into()))
+                f.write_str(&names::bits(names::RING, (*flags).into()))
             }
             Self::SocketOption(level, option) => {
                 f.write_str(&names::socket_option(*level, *option))
@@ -343,7 +343,7 @@ impl fmt::Display for Argument {
 impl fmt::Display for Registration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { operation, role, events } = self;
-        let events = names::epoll_events((*events).into());
+        let events = names::bits(names::EPOLL, (*events).into());
         match *operation {
             libc::EPOLL_CTL_ADD => write!(f, "add {role}, {events}"),
             libc::EPOLL_CTL_MOD => write!(f, "change {role}, {events}"),
@@ -376,10 +376,10 @@ impl fmt::Display for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Poll(events) => {
-                f.write_str(&names::poll_events(events.into()))
+                f.write_str(&names::bits(names::POLL, events.into()))
             }
             Self::Epoll(events) => {
-                f.write_str(&names::epoll_events(events.into()))
+                f.write_str(&names::bits(names::EPOLL, events.into()))
             }
             Self::Any => f.write_str("ready"),
         }

@@ -208,9 +208,9 @@ fn words(
         ArgumentKind::Path => format!("\"{}\"", String::from_utf8_lossy(bytes)),
         ArgumentKind::Number => value.to_string(),
         ArgumentKind::Id => (value as i32).to_string(),
-        ArgumentKind::Domain => names::socket_domain(value),
+        ArgumentKind::Domain => names::value(names::DOMAINS, value),
         ArgumentKind::SocketType => names::socket_type(value),
-        ArgumentKind::Direction => names::direction(value),
+        ArgumentKind::Direction => names::value(names::DIRECTIONS, value),
         ArgumentKind::Command => command(value, next),
         ArgumentKind::Request => names::ioctl_request(value),
         ArgumentKind::FutexOperation => "wake".to_owned(),
@@ -251,7 +251,9 @@ fn command(command: u64, argument: u64) -> String {
     let name = names::fcntl_command(command);
     const F_SETFL: u64 = libc::F_SETFL as u64;
     match command {
-        F_SETFL => format!("{name}, {}", names::file_flags(argument)),
+        F_SETFL => {
+            format!("{name}, {}", names::bits(names::FILE, argument))
+        }
         names::F_SETSIG => {
             format!("{name}, {}", names::signal(argument as i32))
         }

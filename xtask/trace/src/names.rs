@@ -11,15 +11,16 @@ macro_rules! named {
 
 type Names = &'static [(&'static str, u32)];
 
-const POLL: Names = named![POLLIN POLLPRI POLLOUT POLLERR POLLHUP POLLRDHUP];
-const EPOLL: Names = named![
+pub const POLL: Names =
+    named![POLLIN POLLPRI POLLOUT POLLERR POLLHUP POLLRDHUP];
+pub const EPOLL: Names = named![
     EPOLLIN EPOLLPRI EPOLLOUT EPOLLERR EPOLLHUP EPOLLRDHUP EPOLLEXCLUSIVE
     EPOLLONESHOT EPOLLET
 ];
-const DOMAINS: Names = named![AF_INET AF_INET6 AF_UNIX];
+pub const DOMAINS: Names = named![AF_INET AF_INET6 AF_UNIX];
 const TYPES: Names = named![SOCK_STREAM SOCK_DGRAM];
-const DIRECTIONS: Names = named![SHUT_RD SHUT_WR SHUT_RDWR];
-const FILE: Names = named![O_NONBLOCK O_ASYNC];
+pub const DIRECTIONS: Names = named![SHUT_RD SHUT_WR SHUT_RDWR];
+pub const FILE: Names = named![O_NONBLOCK O_ASYNC];
 const SOCKET_OPTIONS: Names = named![
     SO_REUSEADDR SO_ERROR SO_KEEPALIVE SO_OOBINLINE SO_LINGER SO_REUSEPORT
     SO_RCVTIMEO SO_SNDTIMEO SO_INCOMING_CPU SO_ATTACH_REUSEPORT_CBPF
@@ -31,7 +32,7 @@ const STATUS_COMMANDS: Names = named![
 ];
 
 /// Flags of io_uring_setup(2), which libc does not name.
-const RING: Names = &[
+pub const RING: Names = &[
     ("IORING_SETUP_IOPOLL", 1 << 0),
     ("IORING_SETUP_SQPOLL", 1 << 1),
     ("IORING_SETUP_SQ_AFF", 1 << 2),
@@ -57,46 +58,22 @@ pub const F_SETSIG: u64 = 10;
 const REQUESTS: Names = named![TIOCOUTQ FIONREAD FIONBIO];
 
 /// Bits of a set, `EPOLLIN|EPOLLET`; 0 if none is named.
-fn bits(names: Names, value: u64) -> String {
+pub fn bits(names: Names, value: u64) -> String {
     let set = names.iter().filter(|(_, bit)| value & u64::from(*bit) != 0);
     let set: Vec<_> = set.map(|(name, _)| *name).collect();
     if set.is_empty() { "0".to_owned() } else { set.join("|") }
 }
 
 /// The name of a value, or its number.
-fn value(names: Names, value: u64) -> String {
+pub fn value(names: Names, value: u64) -> String {
     let name = names.iter().find(|(_, number)| u64::from(*number) == value);
     name.map_or_else(|| value.to_string(), |(name, _)| (*name).to_owned())
-}
-
-pub fn poll_events(events: u64) -> String {
-    bits(POLL, events)
-}
-
-pub fn epoll_events(events: u64) -> String {
-    bits(EPOLL, events)
-}
-
-pub fn ring_flags(flags: u64) -> String {
-    bits(RING, flags)
-}
-
-pub fn file_flags(flags: u64) -> String {
-    bits(FILE, flags)
-}
-
-pub fn socket_domain(domain: u64) -> String {
-    value(DOMAINS, domain)
 }
 
 pub fn socket_type(kind: u64) -> String {
     let nonblock = kind & libc::SOCK_NONBLOCK as u64 != 0;
     let flag = if nonblock { "|SOCK_NONBLOCK" } else { "" };
     value(TYPES, kind & 0xf) + flag
-}
-
-pub fn direction(how: u64) -> String {
-    value(DIRECTIONS, how)
 }
 
 pub fn fcntl_command(command: u64) -> String {
