@@ -343,6 +343,7 @@ fn event(deed: &Deed) -> String {
     }
 }
 
+/// What single transcripts look like, the files in `golden` show.
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -367,31 +368,6 @@ mod tests {
         main 154 155 close(client 1) = 0
         main 156 201 epoll_wait(epoll) = 1 signals
         main 202 203 read(signals, 128) = 128";
-
-    #[test]
-    fn a_wait_stands_before_what_ends_it() {
-        let expected = "
-main
-    epoll_wait(epoll)
--- the client connects
-        = listener
-    accept(listener, SOCK_CLOEXEC|SOCK_NONBLOCK) = client 1
-    epoll_ctl(epoll, add client 1, EPOLLIN)
-    epoll_wait(epoll), with a limit
--- the client sends its request
-        = client 1
-    receive(client 1) = data
-    send(client 1)
-    epoll_wait(epoll), with a limit
--- the client closes
-        = client 1
-    receive(client 1) = end of file
-    close(client 1)
-    epoll_wait(epoll)
--- the server is stopped
-";
-        assert_eq!(over_tcp(WAITS), expected);
-    }
 
     #[test]
     fn what_differs_from_machine_to_machine_makes_no_difference() {
@@ -467,109 +443,12 @@ main
 
     #[test]
     fn calls_that_return_eagain_are_folded_wherever_they_begin_and_end() {
-        let expected = "
-main
-    again and again:
-        accept(listener, SOCK_CLOEXEC) = EAGAIN
-        receive(signals) = EAGAIN
--- the client connects
-    accept(listener, SOCK_CLOEXEC) = client 1
-    again and again:
-        accept(listener, SOCK_CLOEXEC) = EAGAIN
-        receive(client 1) = EAGAIN
-        receive(signals) = EAGAIN
--- the client sends its request
-    receive(client 1) = data
-    send(client 1)
-    again and again:
-        accept(listener, SOCK_CLOEXEC) = EAGAIN
-        receive(client 1) = EAGAIN
-        receive(signals) = EAGAIN
--- the client closes
-    receive(client 1) = end of file
-    close(client 1)
-    again and again:
-        accept(listener, SOCK_CLOEXEC) = EAGAIN
-        receive(signals) = EAGAIN
--- the server is stopped
-";
-        for (first, rounds, silent) in
-            [(0, 12, 0), (1, 30, 1), (2, 50, 2), (5, 13, 2)]
-        {
+        let expected = over_tcp(&busy(0, 12, 0));
+        assert_eq!(expected.matches(AGAIN).count(), 4, "{expected}");
+        for (first, rounds, silent) in [(1, 30, 1), (2, 50, 2), (5, 13, 2)] {
             let text = over_tcp(&busy(first, rounds, silent));
             assert_eq!(text, expected, "{first} {rounds} {silent}");
         }
-    }
-
-    #[test]
-    fn each_thread_has_a_part_from_its_beginning_on() {
-        let text = over_tcp(
-            "main  -50 1   poll(listener) = 1 listener
-             main  2   3   accept4(listener) = 4 client 1
-             main  4   5   clone() = 101
-             child 5   .   begins
-             child 6   101 recvfrom(client 1, 4096) = 6
-             main  6.1 6.2 close(client 1) = 0
-             main  7   -   poll(listener)
-             child 102 103 sendto(client 1, 7) = 7
-             child 104 .   ends",
-        );
-        let expected = "
-main
-    poll(listener)
--- the client connects
-        = listener
-    accept(listener) = client 1
-    clone()
-    close(client 1)
-    poll(listener)
--- the client sends its request
--- the client closes
--- the server is stopped
-
-child 1
-    a new process
-    receive(client 1)
--- the client sends its request
-        = data
-    send(client 1)
-    ends
-";
-        assert_eq!(text, expected);
-    }
-
-    #[test]
-    fn completions_and_signals_stand_where_they_came() {
-        let text = over_tcp(
-            "main -50 1   io_uring_enter(ring: accept(listener)) = 1
-             main 1   .   completed accept(listener) = 4 client 1
-             main 2   101 io_uring_enter(ring: recv(client 1)) = 1
-             main 101 .   completed recv(client 1) = 6
-             main 102 103 io_uring_enter(ring: send(client 1)) = 1
-             main 103 .   completed send(client 1) = 7
-             main 104 151 ppoll(signals) = 1 signals
-             main 152 153 read(signals, 128) = 256
-             main 153 .   signal SIGRTMIN client 1
-             main 153 .   signal SIGRTMIN client 1",
-        );
-        let expected = "
-main
-    io_uring_enter(ring, accept(listener))
--- the client connects
-    completed: accept(listener) = client 1
-    io_uring_enter(ring, recv(client 1))
--- the client sends its request
-    completed: recv(client 1) = data
-    io_uring_enter(ring, send(client 1))
-    completed: send(client 1)
-    poll(signals)
--- the client closes
-        = signals
-    receive(signals) = signals
-    SIGRTMIN of client 1
--- the server is stopped
-";
-        assert_eq!(text, expected);
     }
 
     #[test]
@@ -594,25 +473,5 @@ main
         }
         let twice = over_tcp(&script(2));
         assert_eq!(twice.matches("receive").count(), 2, "{twice}");
-    }
-
-    #[test]
-    fn with_datagrams_the_client_only_asks() {
-        let steps = script(
-            "main -50 101 recvfrom(datagrams, 65527) = 6
-             main 102 103 sendto(datagrams, 7, MSG_DONTWAIT) = 7
-             main 104 -   recvfrom(datagrams, 65527)",
-        );
-        let text = transcript(&steps, &marks(), Transport::Udp);
-        let expected = "
-main
-    receive(datagrams)
--- the client sends its request
-        = data
-    send(datagrams, MSG_DONTWAIT)
-    receive(datagrams)
--- the server is stopped
-";
-        assert_eq!(text, expected);
     }
 }
