@@ -16,6 +16,14 @@ const SHORT: Duration = Duration::from_millis(5);
 /// A stretch of time, from and until.
 pub type Span = (Duration, Duration);
 
+/// A step, or one end of a step that something lies within.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Whole,
+    Enter,
+    Return,
+}
+
 /// Where the two phases of the request lie.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Phases {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use lab::number::count;
 
 use super::copying::Copying;
-use super::lines::{Line, LineKind, Phase, Writer, entries, names};
+use super::lines::{Line, LineKind, Phase, Writer, folded, summary};
 use super::phases::{Phases, Place};
 use super::scene::{Marks, REPLY, REQUEST, Recording};
 use super::steps::Step;
@@ -38,36 +38,23 @@ impl Timeline {
     ) -> Self {
         let Recording { steps, marks } = recording;
         let phases = Phases::find(recording);
-        let client = client_marks(marks);
-        let (shown, before, behind) = match detail {
-            Detail::Raw => ((0..steps.len()).collect(), 0, 0),
-            Detail::Scene => scene(steps, marks),
+        let client = client_acts(marks);
+        let (shown, before, behind) = scene(steps, marks);
+        let all = Vec::from_iter(0..steps.len());
+        let (shown, end) = match detail {
+            Detail::Raw => (all, Duration::MAX),
+            Detail::Scene => (shown, marks.stopping),
         };
-        let writer = Writer {
-            steps,
-            names: names(steps, &shown),
-            client: &client,
-            phases: phases.as_ref(),
-        };
-        let end = match detail {
-            Detail::Raw => Duration::MAX,
-            Detail::Scene => marks.stopping,
-        };
-        let entries = entries(steps, &shown, &client, end);
-        let mut lines = Vec::new();
-        if detail == Detail::Scene {
-            lines.push(writer.summary("start-up", &steps[..before]));
-            for piece in writer.pieces(&entries) {
-                writer.write(&piece, &entries, &mut lines);
-            }
-            lines.push(writer.summary("shut-down", &steps[behind..]));
-        } else {
-            let all = entries.iter().map(|entry| writer.line(*entry));
-            lines.extend(all);
-        }
+        let writer = Writer::new(steps, &shown, phases.as_ref());
+        let mut lines = writer.lines(&client, end);
         let many = writer.names.len() > 1;
         if !many {
             lines.iter_mut().for_each(|line| line.who.clear());
+        }
+        if detail == Detail::Scene {
+            lines = folded(&lines);
+            lines.insert(0, summary("start-up", &steps[..before]));
+            lines.push(summary("shut-down", &steps[behind..]));
         }
         let start = marks.connecting;
         let mut timeline = Self { start, lines, many };
@@ -126,18 +113,14 @@ fn note(at: Duration, text: String, phase: Phase) -> Line {
 }
 
 /// The client's acts, in order.
-fn client_marks(marks: &Marks) -> [(Duration, String); 4] {
+fn client_acts(marks: &Marks) -> [Line; 4] {
+    let (request, reply) = (REQUEST.escape_ascii(), REPLY.escape_ascii());
+    let act = |at, text| Line::new(at, LineKind::Client, text);
     [
-        (marks.connecting, "the client comes".to_owned()),
-        (
-            marks.sending,
-            format!("the client sends \"{}\"", REQUEST.escape_ascii()),
-        ),
-        (
-            marks.answered,
-            format!("the client has \"{}\"", REPLY.escape_ascii()),
-        ),
-        (marks.closing, "the client goes".to_owned()),
+        act(marks.connecting, "the client comes".to_owned()),
+        act(marks.sending, format!("the client sends \"{request}\"")),
+        act(marks.answered, format!("the client has \"{reply}\"")),
+        act(marks.closing, "the client goes".to_owned()),
     ]
 }
 

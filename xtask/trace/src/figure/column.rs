@@ -11,7 +11,7 @@ use super::story::{Story, is_shown};
 use crate::call::CallStep;
 use crate::calls::Family;
 use crate::fold::fold;
-use crate::phases::{Phases, Place, returns_eagain, sleeps_at};
+use crate::phases::{Part, Phases, Place, returns_eagain, sleeps_at};
 use crate::scene::{Marks, Recording};
 use crate::steps::{Deed, OperationStep, Step};
 
@@ -97,13 +97,6 @@ struct Moment<'a> {
     part: Part,
     /// It is part of the call above it.
     inside: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
-    Whole,
-    Enter,
-    Return,
 }
 
 /// From the client's coming to the sending of the reply; calls in which
