@@ -18,6 +18,7 @@ pub const EPOLL: Names = named![
     EPOLLONESHOT EPOLLET
 ];
 pub const DOMAINS: Names = named![AF_INET AF_INET6 AF_UNIX];
+pub const ACCEPT: Names = named![SOCK_CLOEXEC SOCK_NONBLOCK];
 const TYPES: Names = named![SOCK_STREAM SOCK_DGRAM];
 pub const DIRECTIONS: Names = named![SHUT_RD SHUT_WR SHUT_RDWR];
 pub const FILE: Names = named![O_NONBLOCK O_ASYNC];

@@ -283,13 +283,10 @@ fn handed_over(handover: &Handover) -> String {
 
 /// How an accepted descriptor behaves, with a comma in front.
 fn accept_flags(set: u64) -> String {
-    let flags = [
-        (libc::SOCK_CLOEXEC, "SOCK_CLOEXEC"),
-        (libc::SOCK_NONBLOCK, "SOCK_NONBLOCK"),
-    ];
-    let set = flags.iter().filter(|(flag, _)| set & *flag as u64 != 0);
-    let names: Vec<_> = set.map(|(_, name)| *name).collect();
-    prefix(", ", &names.join("|"))
+    match names::bits(names::ACCEPT, set).as_str() {
+        "0" => String::new(),
+        flags => format!(", {flags}"),
+    }
 }
 
 /// Whether a wait ends by itself.
