@@ -203,25 +203,10 @@ impl CallStep {
         })
     }
 
-    /// Whether io_uring_setup(2) was told to copy inside io_uring_enter(2)
-    /// only, on the thread that calls it (IORING_SETUP_DEFER_TASKRUN).
-    pub fn defers_copies(&self) -> bool {
-        self.arguments.iter().any(|argument| match argument {
-            Argument::RingFlags(flags) => {
-                flags & names::IORING_SETUP_DEFER_TASKRUN != 0
-            }
-            _ => false,
-        })
-    }
-
     /// Whether it is about an option of SOL_SOCKET.
     pub fn is_about_option(&self, option: i32) -> bool {
         let wanted = Argument::SocketOption(libc::SOL_SOCKET, option);
         self.arguments.contains(&wanted)
-    }
-
-    pub fn waits_for_thread(&self) -> bool {
-        self.arguments.contains(&Argument::FutexWait)
     }
 
     /// Whether it has returned an errno.

@@ -117,7 +117,7 @@ fn place(steps: &[Step], copy: &Step) -> Place {
 }
 
 /// The first step that has brought bytes of the request, and how many.
-fn copier(steps: &[Step], arrival: Duration) -> Option<(usize, usize)> {
+pub fn copier(steps: &[Step], arrival: Duration) -> Option<(usize, usize)> {
     let brought = |step: &Step| match &step.deed {
         Deed::Call(call)
             if call.family == Family::Receive && call.is_about_client() =>

@@ -8,8 +8,9 @@ use nix::unistd::Pid;
 
 use crate::call::CallStep;
 use crate::calls::Family;
+use crate::phases;
 use crate::scene::Recording;
-use crate::steps::{Deed, Step, threads};
+use crate::steps::{Step, threads};
 use crate::transcript::words;
 
 /// A call with its step.
@@ -68,16 +69,9 @@ impl Recording {
 
     /// The step that brought the request.
     pub fn copier(&self) -> Result<&Step> {
-        let brings = |step: &&Step| match &step.deed {
-            Deed::Call(call) => {
-                call.family == Family::Receive
-                    && call.is_about_client()
-                    && call.returns_at_least(1)
-            }
-            Deed::Completed(done) => done.answer.bytes() > 0,
-            _ => false,
-        };
-        self.with_client().find(brings).context("nobody receives the request")
+        let copier = phases::copier(&self.steps, self.marks.sending);
+        let (index, _) = copier.context("nobody receives the request")?;
+        Ok(&self.steps[index])
     }
 
     /// The call that sends the reply.

@@ -8,6 +8,7 @@ use lab::promises::WaitsIn::{
 
 use super::invocation::Invocation;
 use super::{BOTH, Rule, TCP, waits_for_readiness};
+use crate::call::Argument;
 use crate::calls::Family;
 use crate::role::Role;
 use crate::scene::Recording;
@@ -117,7 +118,7 @@ fn never_waits(scene: &Recording) -> Result<()> {
     scene.never(|made| match made.call.family {
         Family::Readiness | Family::Signals | Family::Ring => true,
         Family::Sleep => true,
-        Family::Thread => made.call.waits_for_thread(),
+        Family::Thread => made.call.arguments.contains(&Argument::FutexWait),
         _ => false,
     })?;
     // A receive that waits would be the only one.
