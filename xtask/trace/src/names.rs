@@ -9,7 +9,7 @@ macro_rules! named {
     };
 }
 
-type Names = &'static [(&'static str, u32)];
+pub type Names = &'static [(&'static str, u32)];
 
 pub const POLL: Names =
     named![POLLIN POLLPRI POLLOUT POLLERR POLLHUP POLLRDHUP];
@@ -22,7 +22,7 @@ pub const ACCEPT: Names = named![SOCK_CLOEXEC SOCK_NONBLOCK];
 const TYPES: Names = named![SOCK_STREAM SOCK_DGRAM];
 pub const DIRECTIONS: Names = named![SHUT_RD SHUT_WR SHUT_RDWR];
 pub const FILE: Names = named![O_NONBLOCK O_ASYNC];
-const SOCKET_OPTIONS: Names = named![
+pub const SOCKET_OPTIONS: Names = named![
     SO_REUSEADDR SO_ERROR SO_KEEPALIVE SO_OOBINLINE SO_LINGER SO_REUSEPORT
     SO_RCVTIMEO SO_SNDTIMEO SO_INCOMING_CPU SO_ATTACH_REUSEPORT_CBPF
     SO_SNDBUF SO_RCVBUF
@@ -69,6 +69,13 @@ pub fn bits(names: Names, value: u64) -> String {
 pub fn value(names: Names, value: u64) -> String {
     let name = names.iter().find(|(_, number)| u64::from(*number) == value);
     name.map_or_else(|| value.to_string(), |(name, _)| (*name).to_owned())
+}
+
+/// The value of a name.
+#[cfg(any(test, feature = "script"))]
+pub fn number(names: Names, name: &str) -> Option<u32> {
+    let named = names.iter().find(|(other, _)| *other == name);
+    named.map(|(_, number)| *number)
 }
 
 pub fn socket_type(kind: u64) -> String {

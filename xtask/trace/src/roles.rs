@@ -179,91 +179,54 @@ pub fn epoll_data(event: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::calls;
-    use crate::event::Memory;
+    use crate::tape::{MAIN, Tape};
 
-    const PARENT: Pid = Pid::from_raw(100);
+    const PARENT: Pid = Pid::from_raw(MAIN);
     const CHILD: Pid = Pid::from_raw(200);
-
-    fn call(
-        roles: &mut Roles,
-        pid: Pid,
-        name: &'static str,
-        arguments: [u64; 3],
-        result: i64,
-    ) {
-        let [a, b, c] = arguments;
-        let arguments = [a, b, c, 0, 0, 0];
-        let call = Call { name, arguments, memory: Memory::default() };
-        let outcome = Outcome { result, memory: Memory::default() };
-        roles.called(pid, &calls::of(name), &call, &outcome);
-    }
-
-    /// A parent that listens (3) and has accepted (4).
-    fn serving() -> Roles {
-        let mut roles = Roles::default();
-        let stream = libc::SOCK_STREAM as u64;
-        call(&mut roles, PARENT, "socket", [2, stream, 0], 3);
-        call(&mut roles, PARENT, "listen", [3, 9, 0], 0);
-        call(&mut roles, PARENT, "accept4", [3, 0, 0], 4);
-        roles
-    }
 
     #[test]
     fn calls_give_descriptors_their_roles() {
         let datagram = libc::SOCK_DGRAM as u64 | libc::SOCK_CLOEXEC as u64;
         let duplicate = libc::F_DUPFD_CLOEXEC as u64;
-        let rows: [(&'static str, [u64; 3], i32, i32, &str); 15] = [
-            ("socket", [2, datagram, 0], 5, 5, "datagrams"),
-            ("socket", [2, 1, 0], 5, 5, "socket 2"),
-            ("accept", [3, 0, 0], 5, 5, "client 2"),
-            ("epoll_create1", [0, 0, 0], 5, 5, "epoll"),
-            ("eventfd2", [0, 0, 0], 5, 5, "eventfd"),
-            ("signalfd4", [0, 0, 0], 5, 5, "signals"),
-            ("timerfd_create", [0, 0, 0], 5, 5, "timer"),
-            ("io_uring_setup", [0, 0, 0], 5, 5, "ring"),
-            ("dup", [4, 0, 0], 5, 5, "client 1"),
-            ("dup3", [4, 6, 0], 6, 6, "client 1"),
-            ("fcntl", [3, duplicate, 0], 5, 5, "listener"),
+        let rows: [(&'static str, [u64; 3], i64, u64, &str); 15] = [
+            ("socket", [2, datagram, 0], 9, 9, "datagrams"),
+            ("socket", [2, 1, 0], 9, 9, "socket 2"),
+            ("accept", [3, 0, 0], 9, 9, "client 2"),
+            ("epoll_create1", [0, 0, 0], 9, 9, "epoll 2"),
+            ("eventfd2", [0, 0, 0], 9, 9, "eventfd"),
+            ("signalfd4", [0, 0, 0], 9, 9, "signals 2"),
+            ("timerfd_create", [0, 0, 0], 9, 9, "timer"),
+            ("io_uring_setup", [0, 0, 0], 9, 9, "ring 2"),
+            ("dup", [4, 0, 0], 9, 9, "client 1"),
+            ("dup3", [4, 9, 0], 9, 9, "client 1"),
+            ("fcntl", [3, duplicate, 0], 9, 9, "listener"),
             ("listen", [3, 9, 0], 0, 3, "listener"),
             ("close", [4, 0, 0], 0, 4, "descriptor 4"),
             ("close_range", [4, 9, 0], 0, 4, "descriptor 4"),
             ("close_range", [4, 9, 4], 0, 4, "client 1"),
         ];
         for (name, arguments, result, fd, expected) in rows {
-            let mut roles = serving();
-            call(&mut roles, PARENT, name, arguments, result.into());
-            assert_eq!(roles.of(PARENT, fd).to_string(), expected, "{name}");
+            let tape = Tape::serving()
+                .call(name, arguments, result, &[], &[])
+                .call("lseek", [fd], 0, &[], &[]);
+            let expected = format!("lseek({expected}) = 0");
+            assert_eq!(tape.last_call(), expected, "{name}");
         }
     }
 
     #[test]
     fn a_child_has_a_copy_and_a_thread_has_the_same() {
-        let mut roles = serving();
+        let mut roles = Roles::default();
+        roles.open(PARENT, 3, Role::Listener);
+        roles.open(PARENT, 4, Role::Client);
         // A thread begins: nothing is copied.
         roles.happened(PARENT, &EventKind::Started { by: PARENT });
         roles.happened(CHILD, &EventKind::Started { by: PARENT });
-        call(&mut roles, CHILD, "close", [3, 0, 0], 0);
-        call(&mut roles, PARENT, "close", [4, 0, 0], 0);
-        let name = |pid, fd| roles.of(pid, fd).to_string();
-        assert_eq!(name(CHILD, 4), "client 1");
-        assert_eq!(name(CHILD, 3), "descriptor 3");
-        assert_eq!(name(PARENT, 3), "listener");
-        assert_eq!(name(PARENT, 4), "descriptor 4");
-        assert_eq!(name(PARENT, 1), "stdout");
-    }
-
-    #[test]
-    fn a_program_begins_with_nothing() {
-        let mut roles = serving();
-        roles.happened(PARENT, &EventKind::Executed);
-        assert_eq!(roles.of(PARENT, 3), Role::Unknown(3));
-    }
-
-    #[test]
-    fn a_descriptor_of_the_kernels_is_the_next_client() {
-        let mut roles = serving();
-        assert_eq!(roles.accepted(PARENT, 9), Role::Client(2));
-        assert_eq!(roles.of(PARENT, 9), Role::Client(2));
+        roles.table(CHILD).roles.remove(&3);
+        assert_eq!(roles.of(CHILD, 4), Role::Client(1));
+        assert_eq!(roles.of(CHILD, 3), Role::Unknown(3));
+        assert_eq!(roles.of(PARENT, 3), Role::Listener(1));
+        roles.happened(CHILD, &EventKind::Executed);
+        assert_eq!(roles.of(CHILD, 4), Role::Unknown(4));
     }
 }

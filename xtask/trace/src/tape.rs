@@ -62,16 +62,6 @@ impl Tape {
             .call("epoll_ctl", [5, add, 4], 0, &[(3, &event)], &[])
     }
 
-    /// Sets up another ring in place of the first, which copies inside
-    /// io_uring_enter(2) only.
-    pub fn deferring(self) -> Self {
-        let mut parameters = vec![0; 120];
-        parameters[9] = 0b11_0000;
-        let entering: Bytes<'_> = &[(1, &parameters)];
-        let none = &[];
-        self.call("io_uring_setup", [8], 7, entering, none)
-    }
-
     fn event(mut self, what: EventKind) -> Self {
         let pid = Pid::from_raw(MAIN);
         let at = at(self.events.len() as f64);
