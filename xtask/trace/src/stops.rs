@@ -41,7 +41,6 @@ pub struct State {
     pub failure: Option<anyhow::Error>,
     /// All are being killed, and so is who is born meanwhile.
     ending: bool,
-    pub done: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
