@@ -196,40 +196,69 @@ mod tests {
         assert_eq!(texts(&timeline), expected);
     }
 
+    const RING: &str = "
+        main 2     100.4 io_uring_enter(ring: recv(client 1)) = 1
+        main 100.3 .     completed recv(client 1) = 6
+        main 100.5 .     signal SIGIO client 1";
+
     #[test]
-    fn rounds_are_folded_up_to_the_data_and_go_on_behind_it() {
-        let before = eagain(1.0, 0.08, 1_204);
-        let request = "main 100.2 100.3 recvfrom(client 1, 9) = 6\n";
-        let behind = eagain(103.0, 1.0, 5);
-        let texts = texts(&timeline(&(before + request + &behind)));
-        for expected in [
-            "1 1,204 × recvfrom(client 1, 9) = EAGAIN, nothing there",
-            "  5 × recvfrom(client 1, 9) = EAGAIN, nothing there",
-            "1 phase 1, waiting for data: 99.0 ms, never asleep: 1,204 calls \
-             that returned EAGAIN",
-        ] {
-            let times = texts.iter().filter(|text| *text == expected).count();
-            assert_eq!(times, 1, "{texts:#?}");
+    fn timelines_have_these_lines_once() {
+        let deferring =
+            "main -1 -.9 io_uring_setup(8, IORING_SETUP_DEFER_TASKRUN) = 7";
+        let rounds = eagain(1.0, 0.08, 1_204)
+            + "main 100.2 100.3 recvfrom(client 1, 9) = 6\n"
+            + &eagain(103.0, 1.0, 5);
+        let rows: [(&str, &[&str]); 6] = [
+            // Rounds are folded up to the data, and go on behind it.
+            (
+                &rounds,
+                &[
+                    "1 1,204 × recvfrom(client 1, 9) = EAGAIN, nothing there",
+                    "  5 × recvfrom(client 1, 9) = EAGAIN, nothing there",
+                    "1 phase 1, waiting for data: 99.0 ms, never asleep: \
+                     1,204 calls that returned EAGAIN",
+                ],
+            ),
+            (
+                "main 100.5 100.6 recvfrom(client 1, 9) = 6",
+                &["1 phase 1, waiting for data: 0 ns, no call waited"],
+            ),
+            // A short call that the stop meets does not wait.
+            (
+                "main 1       100.4   recvfrom(client 1, 9) = 6
+                 main 199.999 200.001 recvfrom(client 1, 9) = EAGAIN
+                 main 205     -       close(client 1)",
+                &["  recvfrom(client 1, 9) = EAGAIN, nothing there"],
+            ),
+            // Housekeeping is one line, and threads have names.
+            (
+                "main   1   1.1   mmap() = 4096
+                 main   1.2 1.3   getpid() = 100
+                 main   1.4 1.5   clone3() = 102
+                 thread 2   100.4 read(client 1, 9) = 6",
+                &["  mmap, getpid", "  clone3() = thread 1"],
+            ),
+            (
+                RING,
+                &[
+                    "1 io_uring_enter(ring: recv(client 1)) …",
+                    r#"2 completed: recv(client 1) = 6 "PING\r\n""#,
+                    "2 phase 2, copying: by the kernel: 6 bytes",
+                    "  signal SIGIO: client 1 ready",
+                ],
+            ),
+            (
+                &format!("{deferring}{RING}"),
+                &["2 phase 2, copying: inside io_uring_enter: 6 bytes"],
+            ),
+        ];
+        for (scene, expected) in rows {
+            let texts = texts(&timeline(scene));
+            for line in expected {
+                let times = texts.iter().filter(|text| text == line).count();
+                assert_eq!(times, 1, "{line} in {texts:#?}");
+            }
         }
-    }
-
-    #[test]
-    fn a_late_receive_is_not_called_a_wait() {
-        let late = "main 100.5 100.6 recvfrom(client 1, 9) = 6";
-        let texts = texts(&timeline(late));
-        let waited = texts.iter().find(|text| text.contains("phase 1"));
-        assert!(waited.unwrap().contains("no call waited"), "{texts:#?}");
-    }
-
-    #[test]
-    fn a_short_call_that_the_stop_meets_does_not_wait() {
-        let texts = texts(&timeline(
-            "main 1       100.4   recvfrom(client 1, 9) = 6
-             main 199.999 200.001 recvfrom(client 1, 9) = EAGAIN
-             main 205     -       close(client 1)",
-        ));
-        let expected = "  recvfrom(client 1, 9) = EAGAIN, nothing there";
-        assert_eq!(texts[texts.len() - 2], expected, "{texts:#?}");
     }
 
     #[test]
@@ -239,46 +268,5 @@ mod tests {
         let texts = texts(&Timeline::new(&recording, None, Detail::Raw));
         let calls = texts.iter().filter(|text| text.contains("recvfrom("));
         assert_eq!(calls.count(), 9 + 1, "{texts:#?}");
-    }
-
-    #[test]
-    fn housekeeping_is_one_line_and_threads_have_names() {
-        let timeline = timeline(
-            "main   1   1.1   mmap() = 4096
-             main   1.2 1.3   getpid() = 100
-             main   1.4 1.5   clone3() = 102
-             thread 2   100.4 read(client 1, 9) = 6",
-        );
-        let all = texts(&timeline);
-        let quiet: Vec<_> = all.iter().filter(|it| it.contains("mm")).collect();
-        assert_eq!(quiet, ["  mmap, getpid"]);
-        let clones = |line: &&Line| line.text == "clone3() = thread 1";
-        let clones = timeline.lines.iter().find(clones).unwrap();
-        assert_eq!(clones.who, "main");
-        assert!(timeline.many);
-    }
-
-    #[test]
-    fn phase_2_says_who_copies_without_a_receiving_call() {
-        const SETUP: &str =
-            "main -1 -.9 io_uring_setup(8, IORING_SETUP_DEFER_TASKRUN) = 7";
-        const RING: &str = "
-            main 2     100.4 io_uring_enter(ring: recv(client 1)) = 1
-            main 100.3 .     completed recv(client 1) = 6
-            main 100.5 .     signal SIGIO client 1";
-        for (setup, expected) in [
-            ("", "2 phase 2, copying: by the kernel: 6 bytes"),
-            (SETUP, "2 phase 2, copying: inside io_uring_enter: 6 bytes"),
-        ] {
-            let texts = texts(&timeline(&format!("{setup}{RING}")));
-            for expected in [
-                expected,
-                "1 io_uring_enter(ring: recv(client 1)) …",
-                r#"2 completed: recv(client 1) = 6 "PING\r\n""#,
-                "  signal SIGIO: client 1 ready",
-            ] {
-                assert!(texts.iter().any(|it| it == expected), "{texts:#?}");
-            }
-        }
     }
 }
