@@ -64,8 +64,6 @@ pub enum ArgumentKind {
     AddressFilled,
     Path,
     Number,
-    /// Of a process.
-    Id,
     AcceptFlags,
     MessageFlags,
     Domain,
@@ -152,10 +150,10 @@ pub enum Effect {
 
 use ArgumentKind::{
     AcceptFlags, Address, AddressFilled, Buffer, Child, Command, Control, Data,
-    Direction, Domain, EpollEvents, Fd, FutexOperation, Hidden, Id,
-    MessageFlags, Milliseconds, Number, Pair, Path, Pause, PollFds, Request,
-    Rest, RingParameters, Room, Set, Sets, Signal, SignalInfo, SignalMask,
-    SignalSet, Skip, SocketOption, SocketType, Timespec, Timeval,
+    Direction, Domain, EpollEvents, Fd, FutexOperation, Hidden, MessageFlags,
+    Milliseconds, Number, Pair, Path, Pause, PollFds, Request, Rest,
+    RingParameters, Room, Set, Sets, Signal, SignalInfo, SignalMask, SignalSet,
+    Skip, SocketOption, SocketType, Timespec, Timeval,
 };
 use Effect::{
     Closes, ClosesRange, Controls, Duplicates, EquipsRing, Listens, Maps,
@@ -236,7 +234,7 @@ pub static CALLS: &[CallSpec] = &[
     row("io_uring_setup", "io_uring_setup", Other, SetsUpRing,
         &[Number, RingParameters]),
     plain("ioctl", Other, &[Fd, Request]),
-    plain("kill", Other, &[Id, Signal]),
+    plain("kill", Other, &[Number, Signal]),
     row("listen", "listen", Other, Listens, &[Fd, Number]),
     plain("lseek", Other, &[Fd]),
     row("mmap", "mmap", Housekeeping, Maps, &[Rest]),

@@ -1,6 +1,8 @@
 //! A system call's arguments and result by their meaning: descriptors by their
 //! role, flags and options as such, and the data.
 
+use std::time::Duration;
+
 use nix::unistd::Pid;
 
 use super::call::{Answer, Argument, Data, Events, Registration};
@@ -9,10 +11,12 @@ use super::event::{Call, Memory, Outcome};
 use super::remote::u32_at;
 use super::role::Role;
 use super::roles::{Roles, epoll_data};
-use super::values::{
-    address, length, milliseconds, pollfds, signals_in, timespec, timeval,
-};
+use super::values::{address, length, milliseconds, pollfds, signals_in, time};
 use super::{names, ring};
+
+/// The smaller units of a timespec and of a timeval.
+const NANOSECOND: Duration = Duration::from_nanos(1);
+const MICROSECOND: Duration = Duration::from_micros(1);
 
 /// One process's view of its descriptors.
 #[derive(Clone, Copy, Debug)]
@@ -78,8 +82,12 @@ impl View<'_> {
             ArgumentKind::Milliseconds => {
                 Argument::Patience(milliseconds(value)?)
             }
-            ArgumentKind::Timespec => Argument::Patience(timespec(bytes)?),
-            ArgumentKind::Timeval => Argument::Patience(timeval(bytes)?),
+            ArgumentKind::Timespec => {
+                Argument::Patience(time(bytes, NANOSECOND)?)
+            }
+            ArgumentKind::Timeval => {
+                Argument::Patience(time(bytes, MICROSECOND)?)
+            }
             kind => {
                 let behind = call.memory.of(place as u8 + 1);
                 Argument::Words(words(kind, (value, next), (bytes, behind))?)
@@ -206,8 +214,7 @@ fn words(
         ArgumentKind::Rest | ArgumentKind::Pair => "…".to_owned(),
         ArgumentKind::Address => address(bytes),
         ArgumentKind::Path => format!("\"{}\"", String::from_utf8_lossy(bytes)),
-        ArgumentKind::Number => value.to_string(),
-        ArgumentKind::Id => (value as i32).to_string(),
+        ArgumentKind::Number => (value as i32).to_string(),
         ArgumentKind::Domain => names::value(names::DOMAINS, value),
         ArgumentKind::SocketType => names::socket_type(value),
         ArgumentKind::Direction => names::value(names::DIRECTIONS, value),
@@ -229,7 +236,7 @@ fn words(
             -1 => "any child".to_owned(),
             pid => format!("process {pid}"),
         },
-        ArgumentKind::Pause => length(timespec(bytes)?),
+        ArgumentKind::Pause => length(time(bytes, NANOSECOND)?),
         _ => return None,
     })
 }
@@ -282,7 +289,7 @@ pub fn completed(
 #[cfg(test)]
 mod tests {
     use crate::steps::Deed;
-    use crate::tape::{Bytes, Tape, epoll_event, pollfd, siginfo, timespec};
+    use crate::tape::{Bytes, Tape, epoll_event, pollfd};
 
     const NONE: Bytes<'_> = &[];
 
@@ -294,6 +301,14 @@ mod tests {
         -i64::from(errno)
     }
 
+    fn check(rows: &[Row<'_>]) {
+        for (name, arguments, result, entering, leaving, expected) in rows {
+            let tape = Tape::serving();
+            let tape = tape.call(name, *arguments, *result, entering, leaving);
+            assert_eq!(tape.last_call(), *expected);
+        }
+    }
+
     #[test]
     fn calls_read_as_a_person_wants_them() {
         let nonblock = libc::SOCK_NONBLOCK as u64;
@@ -302,7 +317,7 @@ mod tests {
         let wait = libc::FUTEX_WAIT as u64;
         let level = libc::SOL_SOCKET as u64;
         let reuse = libc::SO_REUSEADDR as u64;
-        let minute = timespec(60, 0);
+        let minute = [60u64.to_ne_bytes(), [0; 8]].concat();
         let address = [2, 0, 0x1c, 0xd3, 127, 0, 0, 1];
         let address = [&address[..], &[0; 8]].concat();
         let address: Bytes<'_> = &[(1, &address)];
@@ -311,7 +326,7 @@ mod tests {
         let mut ring = [0; 120];
         ring[9] = 1 << 5;
         #[rustfmt::skip]
-        let rows: [Row<'_>; 25] = [
+        check(&[
             ("accept4", [3, 0, 0, nonblock], 8, NONE, NONE,
                 "accept4(listener, SOCK_NONBLOCK) = client 2"),
             ("accept4", [3, 0, 0, 0], error(libc::EAGAIN), NONE, NONE,
@@ -360,12 +375,35 @@ mod tests {
                 "io_uring_enter(ring) = 0"),
             ("io_uring_setup", [8, 0, 0, 0], 9, &[(1, &ring)], NONE,
                 "io_uring_setup(8, IORING_SETUP_DEFER_TASKRUN) = ring 2"),
-        ];
-        for (name, arguments, result, entering, leaving, expected) in rows {
-            let tape = Tape::serving()
-                .call(name, arguments, result, entering, leaving);
-            assert_eq!(tape.last_call(), expected);
-        }
+        ]);
+    }
+
+    #[test]
+    fn waits_name_who_is_asked_and_who_is_ready() {
+        let edge = (libc::EPOLLIN | libc::EPOLLET) as u32;
+        let event = epoll_event(edge, 77);
+        let asked = [pollfd(3, 1, 0), pollfd(-1, 0, 0), pollfd(4, 1, 0)];
+        let found = [pollfd(3, 1, 0), pollfd(-1, 0, 0), pollfd(4, 1, 1)];
+        // Descriptors 3 and 4; then 4 alone.
+        let sets = [0b1_1000u64.to_ne_bytes(), 0b1_0000u64.to_ne_bytes()];
+        let mut infos = vec![0; size_of::<libc::signalfd_siginfo>()];
+        infos[..4].copy_from_slice(&34i32.to_ne_bytes());
+        let modify = libc::EPOLL_CTL_MOD as u64;
+        #[rustfmt::skip]
+        check(&[
+            ("epoll_wait", [5, 0, 64, u64::MAX], 1, NONE, &[(1, &event)],
+                "epoll_wait(epoll) = 1: client 1 EPOLLIN|EPOLLET"),
+            ("epoll_ctl", [5, modify, 4, 0], 0, &[(3, &event)], NONE,
+                "epoll_ctl(epoll, change client 1, EPOLLIN|EPOLLET) = 0"),
+            ("poll", [0, 3, 0, 0], 1, &[(0, &asked.concat())],
+                &[(0, &found.concat())],
+                "poll(listener, client 1; without waiting) = 1: \
+                client 1 POLLIN"),
+            ("pselect6", [5, 0, 0, 0], 1, &[(1, &sets[0])], &[(1, &sets[1])],
+                "pselect6(listener, client 1) = 1: client 1 ready"),
+            ("read", [6, 0, 128, 0], 128, NONE, &[(1, &infos)],
+                "read(signals, 128) = 128, SIGRTMIN"),
+        ]);
     }
 
     #[test]
@@ -394,38 +432,5 @@ mod tests {
         ];
         let expected = expected.map(|text| (text.to_owned(), true));
         assert_eq!(completed.collect::<Vec<_>>(), expected);
-    }
-
-    #[test]
-    fn waits_name_who_is_asked_and_who_is_ready() {
-        let edge = (libc::EPOLLIN | libc::EPOLLET) as u32;
-        let event = epoll_event(edge, 77);
-        let asked = [pollfd(3, 1, 0), pollfd(-1, 0, 0), pollfd(4, 1, 0)];
-        let found = [pollfd(3, 1, 0), pollfd(-1, 0, 0), pollfd(4, 1, 1)];
-        // Descriptors 3 and 4; then 4 alone.
-        let sets = [0b1_1000u64.to_ne_bytes(), 0b1_0000u64.to_ne_bytes()];
-        let infos = siginfo(34, 1, 4);
-        let modify = libc::EPOLL_CTL_MOD as u64;
-        let forever = u64::MAX;
-        #[rustfmt::skip]
-        let rows: [Row<'_>; 5] = [
-            ("epoll_wait", [5, 0, 64, forever], 1, NONE, &[(1, &event)],
-                "epoll_wait(epoll) = 1: client 1 EPOLLIN|EPOLLET"),
-            ("epoll_ctl", [5, modify, 4, 0], 0, &[(3, &event)], NONE,
-                "epoll_ctl(epoll, change client 1, EPOLLIN|EPOLLET) = 0"),
-            ("poll", [0, 3, 0, 0], 1, &[(0, &asked.concat())],
-                &[(0, &found.concat())],
-                "poll(listener, client 1; without waiting) = 1: \
-                client 1 POLLIN"),
-            ("pselect6", [5, 0, 0, 0], 1, &[(1, &sets[0])], &[(1, &sets[1])],
-                "pselect6(listener, client 1) = 1: client 1 ready"),
-            ("read", [6, 0, 128, 0], 128, NONE, &[(1, &infos)],
-                "read(signals, 128) = 128, SIGRTMIN"),
-        ];
-        for (name, arguments, result, entering, leaving, expected) in rows {
-            let tape = Tape::serving()
-                .call(name, arguments, result, entering, leaving);
-            assert_eq!(tape.last_call(), expected);
-        }
     }
 }

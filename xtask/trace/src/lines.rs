@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use lab::number::count;
+use lab::number::{count, some};
 use nix::unistd::Pid;
 
 use super::call::CallStep;
@@ -205,7 +205,7 @@ pub fn summary(name: &str, steps: &[Step]) -> Line {
     let calls = steps.iter().filter(|step| step.call().is_some()).count();
     let at = steps.first().map_or(Duration::ZERO, |step| step.at);
     let last = steps.last().map(|step| step.at);
-    let text = format!("{name}: {} calls", count(calls as f64));
+    let text = format!("{name}: {}", some(calls, "call"));
     let spent = last.map(|last| last.saturating_sub(at));
     Line { spent, ..Line::new(at, LineKind::Call, text) }
 }

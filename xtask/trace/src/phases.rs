@@ -62,21 +62,21 @@ impl Phases {
         let arrival = marks.sending;
         let (copier, bytes) = copier(steps, arrival)?;
         let copy = &steps[copier];
+        let spans = |step: &Step| {
+            let until = step.until.unwrap_or(Duration::MAX);
+            let is_there = step.at + SHORT < arrival && until >= arrival;
+            is_there && step.pid == copy.pid
+        };
         // The thread that copies waits, or the one that collects completions.
         let waits = |step: &Step| {
-            let until = step.until.unwrap_or(Duration::MAX);
-            step.at + SHORT < arrival
-                && until >= arrival
-                && step.pid == copy.pid
+            spans(step)
                 && (step.tid == copy.tid || copy.call().is_none())
                 && step.call().is_some_and(waits_for_data)
         };
         // One thread may wait, and another one copy.
         let role = copy.call().and_then(CallStep::role);
         let reports = |step: &Step| {
-            let spans = step.at + SHORT < arrival
-                && step.until.is_some_and(|until| until >= arrival);
-            let call = step.call().filter(|_| spans && step.pid == copy.pid);
+            let call = step.call().filter(|_| spans(step));
             call.is_some_and(|call| call.answers().any(|it| Some(it) == role))
         };
         let waiter = steps.iter().position(waits);

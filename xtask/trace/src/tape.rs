@@ -161,17 +161,3 @@ pub fn pollfd(fd: i32, events: i16, found: i16) -> Vec<u8> {
         (fd.to_ne_bytes(), events.to_ne_bytes(), found.to_ne_bytes());
     [&fd[..], &events, &found].concat()
 }
-
-/// A struct timespec.
-pub fn timespec(seconds: u64, nanoseconds: u64) -> Vec<u8> {
-    [seconds.to_ne_bytes(), nanoseconds.to_ne_bytes()].concat()
-}
-
-/// A struct signalfd_siginfo.
-pub fn siginfo(number: i32, code: i32, fd: i32) -> Vec<u8> {
-    let mut bytes = vec![0; size_of::<libc::signalfd_siginfo>()];
-    for (at, word) in [(0, number), (8, code), (20, fd)] {
-        bytes[at..at + 4].copy_from_slice(&word.to_ne_bytes());
-    }
-    bytes
-}

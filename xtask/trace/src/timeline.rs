@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use lab::number::count;
+use lab::number::some;
 
 use super::copying::Copying;
 use super::lines::{Line, LineKind, Phase, Writer, folded, summary};
@@ -102,10 +102,7 @@ impl Timeline {
 
 /// Receiving calls that found no data.
 fn eagain(calls: usize) -> String {
-    match calls {
-        1 => "1 call that returned EAGAIN".to_owned(),
-        many => format!("{} calls that returned EAGAIN", count(many as f64)),
-    }
+    format!("{} that returned EAGAIN", some(calls, "call"))
 }
 
 fn note(at: Duration, text: String, phase: Phase) -> Line {
@@ -180,7 +177,7 @@ mod tests {
              main 202 202.1 close(listener) = 0",
         );
         let expected = [
-            "  start-up: 1 calls",
+            "  start-up: 1 call",
             "  the client comes",
             "  accept4(listener) = client 1",
             "  epoll_ctl(epoll, add client 1, EPOLLIN) = 0",
@@ -191,7 +188,7 @@ mod tests {
             "2 phase 2, copying: 6 bytes",
             r#"  the client has "+PONG\r\n""#,
             "  the client goes",
-            "  shut-down: 1 calls",
+            "  shut-down: 1 call",
         ];
         assert_eq!(texts(&timeline), expected);
     }
