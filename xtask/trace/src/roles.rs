@@ -22,8 +22,8 @@ pub struct Roles {
 struct Table {
     roles: HashMap<i32, Role>,
     /// The role behind the data that epoll(7) puts into an event, for each
-    /// instance.
-    watched: HashMap<(i32, u64), Role>,
+    /// instance; a copy of its descriptor has the same role.
+    watched: HashMap<(Role, u64), Role>,
 }
 
 impl Roles {
@@ -40,6 +40,7 @@ impl Roles {
 
     /// The role that an event of epoll is about.
     pub fn watched(&self, pid: Pid, epoll: i32, data: u64) -> Option<Role> {
+        let epoll = self.of(pid, epoll);
         self.tables.get(&pid)?.watched.get(&(epoll, data)).cloned()
     }
 
@@ -151,15 +152,8 @@ impl Roles {
     fn watch(&mut self, pid: Pid, arguments: &[u64; 6], event: &[u8]) {
         let Some(data) = epoll_data(event) else { return };
         let role = self.of(pid, arguments[2] as i32);
-        let epoll = arguments[0] as i32;
-        // A copy of the descriptor is the same instance.
-        let same = self.of(pid, epoll);
-        let table = self.table(pid);
-        let copies = table.roles.iter().filter(|(_, role)| **role == same);
-        let copies: Vec<_> = copies.map(|(fd, _)| *fd).collect();
-        for epoll in copies {
-            table.watched.insert((epoll, data), role.clone());
-        }
+        let epoll = self.of(pid, arguments[0] as i32);
+        self.table(pid).watched.insert((epoll, data), role);
     }
 }
 

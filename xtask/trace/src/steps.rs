@@ -61,6 +61,14 @@ impl Step {
             _ => None,
         }
     }
+
+    /// A signal, and the descriptor that it tells of.
+    pub fn signal(&self) -> Option<(Signal, Option<&Role>)> {
+        match &self.deed {
+            Deed::Signal(signal, role) => Some((*signal, role.as_ref())),
+            _ => None,
+        }
+    }
 }
 
 impl OperationStep {
@@ -218,8 +226,7 @@ pub fn defers_copies(steps: &[Step]) -> bool {
 /// Whether a signal interrupts its thread. Other signals are fetched by a call,
 /// at whose return they are seen.
 pub fn is_delivered(steps: &[Step], signal: &Step) -> bool {
-    let is_signal = matches!(signal.deed, Deed::Signal(..));
-    is_signal && fetches(steps, signal).is_none()
+    fetches(steps, signal).is_none()
 }
 
 /// The call that has fetched a signal.

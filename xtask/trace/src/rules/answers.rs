@@ -13,7 +13,7 @@ use crate::calls::Family;
 use crate::event::SI_ASYNCIO;
 use crate::role::Role;
 use crate::scene::Recording;
-use crate::steps::{Deed, Step};
+use crate::steps::Step;
 
 pub const RULES: &[Rule] = &[
     Rule {
@@ -43,13 +43,7 @@ pub const RULES: &[Rule] = &[
         whose: |it| it.answers == OwnProcess,
         transports: TCP,
         why: "a child that nobody waits for stays behind as a zombie",
-        check: |scene| {
-            scene.once_at_least("the parent waits for the child", |made| {
-                made.call.name == "wait4"
-                    && made.step.pid == scene.main()
-                    && made.call.returns_at_least(1)
-            })
-        },
+        check: reaps_its_children,
     },
     Rule {
         name: "answers_from_its_own_thread",
@@ -139,6 +133,16 @@ fn parent_and_child_part(scene: &Recording) -> Result<()> {
     Ok(())
 }
 
+fn reaps_its_children(scene: &Recording) -> Result<()> {
+    let reaped = scene.calls().any(|made| {
+        made.call.name == "wait4"
+            && made.step.pid == scene.main()
+            && made.call.returns_at_least(1)
+    });
+    ensure!(reaped, "the parent waits for the child: never");
+    Ok(())
+}
+
 fn answers_from_its_own_thread(scene: &Recording) -> Result<()> {
     let copier = scene.copier()?;
     ensure!(copier.pid == scene.main(), "{} receives", scene.who(copier.tid));
@@ -159,13 +163,10 @@ fn stays_with_its_loop(scene: &Recording) -> Result<()> {
 
 fn learns_by_completion(scene: &Recording) -> Result<()> {
     let copied = scene.copier()?.until;
-    let learns = scene.with_client().any(|step| match &step.deed {
-        Deed::Signal(signal, _) => {
-            signal.code == SI_ASYNCIO
-                && step.tid == scene.main()
-                && copied.is_some_and(|copied| step.at > copied)
-        }
-        _ => false,
+    let learns = scene.with_client().any(|step| {
+        step.signal().is_some_and(|(signal, _)| signal.code == SI_ASYNCIO)
+            && step.tid == scene.main()
+            && copied.is_some_and(|copied| step.at > copied)
     });
     ensure!(learns, "no signal has reported the completion to main");
     Ok(())

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use nix::unistd::Pid;
 
 use crate::call::CallStep;
@@ -20,7 +20,11 @@ pub struct Invocation<'a> {
     pub call: &'a CallStep,
 }
 
-impl Invocation<'_> {
+impl<'a> Invocation<'a> {
+    pub fn of(step: &'a Step) -> Option<Self> {
+        Some(Self { step, call: step.call()? })
+    }
+
     /// Whether it is about the conversation: a client, or datagrams.
     pub fn is_about_client(&self) -> bool {
         self.call.is_about_client()
@@ -101,21 +105,5 @@ impl Recording {
             Some(made) => Err(anyhow::Error::msg(self.describe(&made))),
             None => Ok(()),
         }
-    }
-
-    /// Fails if there is none; then `what` did not happen.
-    pub fn once_at_least(
-        &self,
-        what: &str,
-        is_right: impl Fn(&Invocation<'_>) -> bool,
-    ) -> Result<()> {
-        ensure!(self.calls().any(|made| is_right(&made)), "{what}: never");
-        Ok(())
-    }
-}
-
-impl<'a> Invocation<'a> {
-    pub fn of(step: &'a Step) -> Option<Self> {
-        Some(Self { step, call: step.call()? })
     }
 }
