@@ -288,7 +288,6 @@ pub fn completed(
 
 #[cfg(test)]
 mod tests {
-    use crate::steps::Deed;
     use crate::tape::{Bytes, Tape, epoll_event, pollfd};
 
     const NONE: Bytes<'_> = &[];
@@ -404,33 +403,5 @@ mod tests {
             ("read", [6, 0, 128, 0], 128, NONE, &[(1, &infos)],
                 "read(signals, 128) = 128, SIGRTMIN"),
         ]);
-    }
-
-    #[test]
-    fn what_a_ring_is_handed_and_what_it_completes_is_told() {
-        let tape = Tape::serving()
-            .enter("io_uring_enter", [7, 2, 1], &[])
-            .submit("recv", 4)
-            .submit("accept", 3)
-            .complete("recv", 4, 6, b"PING\r\n")
-            .complete("accept", 3, 9, &[])
-            .complete("recv", 4, 0, &[])
-            .complete("recv", 4, -libc::ECONNRESET, &[])
-            .exit(2, &[]);
-        let call = "io_uring_enter(ring: recv(client 1), accept(listener)) = 2";
-        assert_eq!(tape.last_call(), call);
-        let steps = tape.steps();
-        let completed = steps.iter().filter_map(|step| match &step.deed {
-            Deed::Completed(done) => Some((done.outcome(), done.inside)),
-            _ => None,
-        });
-        let expected = [
-            r#"6 "PING\r\n""#,
-            "client 2",
-            "0, end of file",
-            "ECONNRESET, connection reset by peer",
-        ];
-        let expected = expected.map(|text| (text.to_owned(), true));
-        assert_eq!(completed.collect::<Vec<_>>(), expected);
     }
 }

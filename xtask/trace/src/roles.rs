@@ -172,11 +172,7 @@ pub fn epoll_data(event: &[u8]) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::tape::{MAIN, Tape};
-
-    const PARENT: Pid = Pid::from_raw(MAIN);
-    const CHILD: Pid = Pid::from_raw(200);
+    use crate::tape::Tape;
 
     #[test]
     fn calls_give_descriptors_their_roles() {
@@ -206,21 +202,5 @@ mod tests {
             let expected = format!("lseek({expected}) = 0");
             assert_eq!(tape.last_call(), expected, "{name}");
         }
-    }
-
-    #[test]
-    fn a_child_has_a_copy_and_a_thread_has_the_same() {
-        let mut roles = Roles::default();
-        roles.open(PARENT, 3, Role::Listener);
-        roles.open(PARENT, 4, Role::Client);
-        // A thread begins: nothing is copied.
-        roles.happened(PARENT, &EventKind::Started { by: PARENT });
-        roles.happened(CHILD, &EventKind::Started { by: PARENT });
-        roles.table(CHILD).roles.remove(&3);
-        assert_eq!(roles.of(CHILD, 4), Role::Client(1));
-        assert_eq!(roles.of(CHILD, 3), Role::Unknown(3));
-        assert_eq!(roles.of(PARENT, 3), Role::Listener(1));
-        roles.happened(CHILD, &EventKind::Executed);
-        assert_eq!(roles.of(CHILD, 4), Role::Unknown(4));
     }
 }

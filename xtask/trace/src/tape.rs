@@ -5,10 +5,7 @@ use std::time::Duration;
 use lab::Unsupported;
 use nix::unistd::Pid;
 
-use super::calls::Operation;
-use super::event::{
-    Call, Completion, Event, EventKind, Memory, Outcome, Submission,
-};
+use super::event::{Call, Event, EventKind, Memory, Outcome};
 use super::scene::Marks;
 use super::steps::{Step, steps};
 
@@ -18,7 +15,7 @@ pub const MAIN: i32 = 100;
 /// Events of one process, a millisecond after each other.
 #[derive(Debug, Default)]
 pub struct Tape {
-    pub events: Vec<Event>,
+    events: Vec<Event>,
 }
 
 /// Where in memory an argument points to, and what is there.
@@ -69,24 +66,6 @@ impl Tape {
         self
     }
 
-    pub fn enter<const N: usize>(
-        self,
-        name: &'static str,
-        given: [u64; N],
-        bytes: Bytes<'_>,
-    ) -> Self {
-        let mut arguments = [0; 6];
-        arguments[..N].copy_from_slice(&given);
-        let memory = memory(bytes);
-        let call = Call { name, arguments, memory };
-        self.event(EventKind::Enter(call))
-    }
-
-    pub fn exit(self, result: i64, bytes: Bytes<'_>) -> Self {
-        let outcome = Outcome { result, memory: memory(bytes) };
-        self.event(EventKind::Exit(outcome))
-    }
-
     /// A call with the memory that goes in and comes out.
     pub fn call<const N: usize>(
         self,
@@ -96,40 +75,16 @@ impl Tape {
         entering: Bytes<'_>,
         leaving: Bytes<'_>,
     ) -> Self {
-        self.enter(name, given, entering).exit(result, leaving)
-    }
-
-    pub fn submit(self, operation: &str, fd: i32) -> Self {
-        let operation = Operation::called(operation);
-        let data = Box::default();
-        let submission = Submission { operation, fd, flags: 0, data };
-        self.event(EventKind::Submitted(submission))
-    }
-
-    pub fn complete(
-        self,
-        operation: &str,
-        fd: i32,
-        result: i32,
-        data: &[u8],
-    ) -> Self {
-        let completion = Completion {
-            operation: Operation::called(operation),
-            fd,
-            result,
-            header: 0,
-            data: data.into(),
-        };
-        self.event(EventKind::Completed(completion))
-    }
-
-    pub fn steps(&self) -> Vec<Step> {
-        steps(&self.events)
+        let mut arguments = [0; 6];
+        arguments[..N].copy_from_slice(&given);
+        let call = Call { name, arguments, memory: memory(entering) };
+        let outcome = Outcome { result, memory: memory(leaving) };
+        self.event(EventKind::Enter(call)).event(EventKind::Exit(outcome))
     }
 
     /// The last call, as the timeline has it.
     pub fn last_call(&self) -> String {
-        let steps = self.steps();
+        let steps = steps(&self.events);
         let call = steps.iter().rev().find_map(Step::call).unwrap();
         format!("{}({}) = {}", call.name, call.in_brackets(), call.outcome())
     }

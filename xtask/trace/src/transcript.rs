@@ -366,9 +366,13 @@ mod tests {
         main 156 201 epoll_wait(epoll) = 1 signals
         main 202 203 read(signals, 128) = 128";
 
+    fn makes_a_difference(from: &str, to: &str) -> bool {
+        assert!(WAITS.contains(from), "{from}");
+        over_tcp(&WAITS.replace(from, to)) != over_tcp(WAITS)
+    }
+
     #[test]
     fn what_differs_from_machine_to_machine_makes_no_difference() {
-        let here = over_tcp(WAITS);
         for (from, to) in [
             ("epoll_wait", "epoll_pwait"),
             ("at most 300 s", "at most 301 s"),
@@ -384,15 +388,12 @@ mod tests {
             ("= 7", "= 9"),
             ("104 105", "120 130"),
         ] {
-            assert!(WAITS.contains(from), "{from}");
-            let there = over_tcp(&WAITS.replace(from, to));
-            assert_eq!(there, here, "{from} -> {to}");
+            assert!(!makes_a_difference(from, to), "{from} -> {to}");
         }
     }
 
     #[test]
     fn what_a_model_does_otherwise_makes_a_difference() {
-        let here = over_tcp(WAITS);
         for (from, to) in [
             ("SOCK_CLOEXEC|", ""),
             ("EPOLLIN", "EPOLLIN|EPOLLET"),
@@ -403,9 +404,7 @@ mod tests {
             ("close(client 1)", "shutdown(client 1, SHUT_WR)"),
             ("main 104", "child 104"),
         ] {
-            assert!(WAITS.contains(from), "{from}");
-            let there = over_tcp(&WAITS.replace(from, to));
-            assert_ne!(there, here, "{from} -> {to}");
+            assert!(makes_a_difference(from, to), "{from} -> {to}");
         }
     }
 
