@@ -139,7 +139,8 @@ impl View<'_> {
             Effect::OpensFile(_) => return Answer::File,
             _ => {}
         }
-        let about = self.of(call.arguments[0]);
+        let first = call.arguments[0];
+        let about = self.of(first);
         for (place, kind) in spec.arguments.iter().enumerate() {
             let bytes = outcome.memory.of(place as u8);
             return match (kind, &about) {
@@ -154,41 +155,29 @@ impl View<'_> {
                     Answer::Address(address(bytes))
                 }
                 (ArgumentKind::SignalInfo, _) => Answer::Signal,
-                (
-                    ArgumentKind::PollFds
-                    | ArgumentKind::Sets
-                    | ArgumentKind::EpollEvents,
-                    _,
-                ) => Answer::Ready(self.ready(*kind, call, outcome)),
+                (ArgumentKind::PollFds, _) => {
+                    Answer::Ready(self.polled_ready(bytes))
+                }
+                (ArgumentKind::Sets, _) => {
+                    let ready = self.in_sets(&outcome.memory, first);
+                    let ready = ready.into_iter().map(|it| (it, Events::Any));
+                    Answer::Ready(ready.collect())
+                }
+                (ArgumentKind::EpollEvents, _) => {
+                    Answer::Ready(self.epoll_events(first as i32, bytes))
+                }
                 _ => continue,
             };
         }
         Answer::Number
     }
 
-    /// Which descriptors are ready, and for what.
-    fn ready(
-        &self,
-        kind: ArgumentKind,
-        call: &Call,
-        outcome: &Outcome,
-    ) -> Vec<(Role, Events)> {
-        let (first, memory) = (call.arguments[0], &outcome.memory);
-        match kind {
-            _ if outcome.result == 0 => Vec::new(),
-            ArgumentKind::PollFds => pollfds(memory.of(0))
-                .filter(|(_, events)| events >> 16 != 0)
-                .map(|(fd, events)| {
-                    let role = self.roles.of(self.pid, fd);
-                    (role, Events::Poll(events >> 16))
-                })
-                .collect(),
-            ArgumentKind::Sets => {
-                let ready = self.in_sets(memory, first).into_iter();
-                ready.map(|role| (role, Events::Any)).collect()
-            }
-            _ => self.epoll_events(first as i32, memory.of(1)),
-        }
+    fn polled_ready(&self, list: &[u8]) -> Vec<(Role, Events)> {
+        let ready = pollfds(list).filter(|(_, events)| events >> 16 != 0);
+        let ready = ready.map(|(fd, events)| {
+            (self.roles.of(self.pid, fd), Events::Poll(events >> 16))
+        });
+        ready.collect()
     }
 
     fn epoll_events(&self, epoll: i32, events: &[u8]) -> Vec<(Role, Events)> {
@@ -215,11 +204,9 @@ fn words(
         ArgumentKind::Address => address(bytes),
         ArgumentKind::Path => format!("\"{}\"", String::from_utf8_lossy(bytes)),
         ArgumentKind::Number => (value as i32).to_string(),
-        ArgumentKind::Domain => names::value(names::DOMAINS, value),
         ArgumentKind::SocketType => names::socket_type(value),
-        ArgumentKind::Direction => names::value(names::DIRECTIONS, value),
+        ArgumentKind::Named(names) => names::value(names, value),
         ArgumentKind::Command => command(value, next),
-        ArgumentKind::Request => names::ioctl_request(value),
         ArgumentKind::FutexOperation => "wake".to_owned(),
         ArgumentKind::Signal => names::signal(value as i32),
         ArgumentKind::SignalSet => names::signals(bytes),

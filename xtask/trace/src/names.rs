@@ -55,8 +55,12 @@ pub const IORING_SETUP_DEFER_TASKRUN: u32 = 1 << 13;
 const F_SETOWN_EX: u64 = 15;
 pub const F_SETSIG: u64 = 10;
 
-/// SIOCOUTQ and its like, see tcp(7).
-const REQUESTS: Names = named![TIOCOUTQ FIONREAD FIONBIO];
+/// Requests of ioctl(2) about sockets, see tcp(7).
+pub const REQUESTS: Names = &[
+    ("SIOCOUTQ", libc::TIOCOUTQ as u32),
+    ("FIONREAD", libc::FIONREAD as u32),
+    ("FIONBIO", libc::FIONBIO as u32),
+];
 
 /// Bits of a set, `EPOLLIN|EPOLLET`; 0 if none is named.
 pub fn bits(names: Names, value: u64) -> String {
@@ -89,14 +93,6 @@ pub fn fcntl_command(command: u64) -> String {
         F_SETOWN_EX => "F_SETOWN_EX".to_owned(),
         F_SETSIG => "F_SETSIG".to_owned(),
         command => value(STATUS_COMMANDS, command),
-    }
-}
-
-pub fn ioctl_request(request: u64) -> String {
-    match value(REQUESTS, request).as_str() {
-        // The same number, under the name that sockets have for it.
-        "TIOCOUTQ" => "SIOCOUTQ".to_owned(),
-        name => name.to_owned(),
     }
 }
 
