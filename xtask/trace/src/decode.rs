@@ -183,10 +183,9 @@ impl View<'_> {
     fn epoll_events(&self, epoll: i32, events: &[u8]) -> Vec<(Role, Events)> {
         let size = size_of::<libc::epoll_event>();
         let events = events.chunks_exact(size).filter_map(|event| {
-            let bits = u32::from_ne_bytes(event.get(..4)?.try_into().ok()?);
             let role = self.roles.watched(self.pid, epoll, epoll_data(event)?);
             let role = role.unwrap_or(Role::Unknown(-1));
-            Some((role, Events::Epoll(bits)))
+            Some((role, Events::Epoll(u32_at(event, 0))))
         });
         events.collect()
     }

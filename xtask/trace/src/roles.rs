@@ -8,6 +8,7 @@ use nix::unistd::Pid;
 
 use super::calls::{CallSpec, Effect};
 use super::event::{Call, EventKind, Outcome};
+use super::remote::{u32_at, u64_at};
 use super::role::Role;
 
 /// The descriptors of all processes.
@@ -82,7 +83,9 @@ impl Roles {
                 }
             }
             Effect::OpensPair(place) => {
-                self.pair(pid, outcome.memory.of(place));
+                let pair = outcome.memory.of(place);
+                self.open(pid, u32_at(pair, 0).cast_signed(), Role::Pipe);
+                self.open(pid, u32_at(pair, 4).cast_signed(), Role::Pipe);
             }
             Effect::OpensFile(place) => {
                 self.file(pid, new, call.memory.of(place));
@@ -90,7 +93,8 @@ impl Roles {
             Effect::Duplicates => self.copy(pid, fd, new),
             Effect::Replaces => self.copy(pid, fd, arguments[1] as i32),
             Effect::Controls => {
-                if duplicates(arguments[1]) {
+                let command = arguments[1] as i32;
+                if [libc::F_DUPFD, libc::F_DUPFD_CLOEXEC].contains(&command) {
                     self.copy(pid, fd, new);
                 }
             }
@@ -115,13 +119,6 @@ impl Roles {
         *count += 1;
         let role = kind(*count);
         self.table(pid).roles.insert(fd, role);
-    }
-
-    fn pair(&mut self, pid: Pid, fds: &[u8]) {
-        for fd in fds.chunks_exact(4) {
-            let fd = i32::from_ne_bytes([fd[0], fd[1], fd[2], fd[3]]);
-            self.open(pid, fd, Role::Pipe);
-        }
     }
 
     fn file(&mut self, pid: Pid, fd: i32, path: &[u8]) {
@@ -157,17 +154,11 @@ impl Roles {
     }
 }
 
-fn duplicates(command: u64) -> bool {
-    let command = command as i32;
-    command == libc::F_DUPFD || command == libc::F_DUPFD_CLOEXEC
-}
-
 /// The last eight bytes of an epoll_event: where they begin depends on the
 /// machine, which packs the struct or does not.
 pub fn epoll_data(event: &[u8]) -> Option<u64> {
     let at = std::mem::offset_of!(libc::epoll_event, u64);
-    let bytes = event.get(at..at + 8)?;
-    Some(u64::from_ne_bytes(bytes.try_into().ok()?))
+    event.get(at..at + 8).map(|bytes| u64_at(bytes, 0))
 }
 
 #[cfg(test)]

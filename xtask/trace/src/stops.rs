@@ -156,7 +156,8 @@ fn known(tid: Pid, state: &mut State) -> Pid {
         return task.pid;
     }
     let pid = process_of(tid).unwrap_or(tid);
-    let by = if pid == tid { parent_of(tid).unwrap_or(pid) } else { pid };
+    let by =
+        if pid == tid { in_status(tid, "PPid:").unwrap_or(pid) } else { pid };
     state.early.insert(tid);
     state.started(tid, pid, by);
     pid
@@ -331,10 +332,6 @@ pub fn resume(request: libc::c_uint, tid: Pid, signal: i32) {
 /// The process of a thread, as long as it is not reaped.
 fn process_of(tid: Pid) -> Option<Pid> {
     in_status(tid, "Tgid:")
-}
-
-fn parent_of(pid: Pid) -> Option<Pid> {
-    in_status(pid, "PPid:")
 }
 
 fn in_status(tid: Pid, field: &str) -> Option<Pid> {

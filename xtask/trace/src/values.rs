@@ -30,10 +30,9 @@ pub fn signals_in(bytes: &[u8]) -> Vec<Signal> {
 /// Descriptors and events (those asked for below, those found above).
 pub fn pollfds(list: &[u8]) -> impl Iterator<Item = (i32, u32)> {
     list.chunks_exact(8).map(|entry| {
-        let fd = i32::from_ne_bytes([entry[0], entry[1], entry[2], entry[3]]);
-        let asked = u16::from_ne_bytes([entry[4], entry[5]]);
-        let found = u16::from_ne_bytes([entry[6], entry[7]]);
-        (fd, u32::from(found) << 16 | u32::from(asked))
+        let (asked, found) = (u16_at(entry, 4), u16_at(entry, 6));
+        let events = u32::from(found) << 16 | u32::from(asked);
+        (u32_at(entry, 0).cast_signed(), events)
     })
 }
 
