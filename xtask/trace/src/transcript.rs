@@ -185,18 +185,15 @@ impl Writer {
         self.client_until(if busy { end } else { step.at });
         let text = words(call);
         let meanwhile = self.client.last().is_some_and(|(at, _)| *at < end);
-        let outcome = until.map(|_| outcome(call));
+        let outcome = until.map_or(String::new(), |_| outcome(call));
         if !meanwhile && next >= end {
-            let outcome =
-                outcome.map_or(String::new(), |it| prefix(" = ", &it));
+            let outcome = prefix(" = ", &outcome);
             return self.lines.push(format!("    {text}{outcome}"));
         }
         self.lines.push(format!("    {text}"));
         self.client_until(end.min(next));
-        if let Some(outcome) = outcome.filter(|_| next >= end) {
-            self.lines.extend(
-                (!outcome.is_empty()).then(|| format!("        = {outcome}")),
-            );
+        if next >= end && !outcome.is_empty() {
+            self.lines.push(format!("        = {outcome}"));
         }
     }
 }
