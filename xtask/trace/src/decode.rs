@@ -11,7 +11,7 @@ use super::event::{Call, Memory, Outcome};
 use super::remote::u32_at;
 use super::role::Role;
 use super::roles::{Roles, epoll_data};
-use super::values::{address, length, milliseconds, pollfds, signals_in, time};
+use super::values::{address, length, pollfds, signals_in, time};
 use super::{names, ring};
 
 /// The smaller units of a timespec and of a timeval.
@@ -80,7 +80,8 @@ impl View<'_> {
             }
             ArgumentKind::FutexOperation if waits(value) => Argument::FutexWait,
             ArgumentKind::Milliseconds => {
-                Argument::Patience(milliseconds(value)?)
+                let limit = u64::try_from(value as i32).ok()?;
+                Argument::Patience(Duration::from_millis(limit))
             }
             ArgumentKind::Timespec => {
                 Argument::Patience(time(bytes, NANOSECOND)?)

@@ -166,10 +166,6 @@ mod tests {
     use crate::script::recording;
     use crate::tape::at;
 
-    fn place(text: &str) -> Place {
-        Phases::find(&recording(text)).unwrap().place
-    }
-
     /// A scene; where the phases begin and end, in ms; whether somebody was
     /// asleep; how many calls returned EAGAIN.
     type Row = (&'static str, [f64; 4], bool, usize);
@@ -231,22 +227,6 @@ mod tests {
     const RING: &str = "
         main 2     100.4 io_uring_enter(ring: recv(client 1)) = 1
         main 100.3 .     completed recv(client 1) = 6";
-    const DEFERRING: &str =
-        "main -1 -.9 io_uring_setup(8, IORING_SETUP_DEFER_TASKRUN) = 7";
-
-    #[test]
-    fn a_ring_that_defers_copies_in_the_call() {
-        assert_eq!(place(RING), Place::Kernel);
-        assert_eq!(place(&format!("{DEFERRING}{RING}")), Place::Enter);
-        // Completed before io_uring_enter was called again.
-        let early = "
-            main 2     2.1 io_uring_enter(ring: recv(client 1)) = 1
-            main 100.3 .   completed recv(client 1) = 6
-            main 100.3 -   io_uring_enter(ring)";
-        assert_eq!(place(&format!("{DEFERRING}{early}")), Place::Kernel);
-        let called = "main 100.5 100.6 recvfrom(client 1, 4096) = 6";
-        assert_eq!(place(called), Place::Receive);
-    }
 
     #[test]
     fn without_a_request_there_are_no_phases() {

@@ -202,10 +202,14 @@ mod tests {
     fn timelines_have_these_lines_once() {
         let deferring =
             "main -1 -.9 io_uring_setup(8, IORING_SETUP_DEFER_TASKRUN) = 7";
+        let early = "
+            main 2     2.1 io_uring_enter(ring: recv(client 1)) = 1
+            main 100.3 .   completed recv(client 1) = 6
+            main 100.3 -   io_uring_enter(ring)";
         let rounds = eagain(1.0, 0.08, 1_204)
             + "main 100.2 100.3 recvfrom(client 1, 9) = 6\n"
             + &eagain(103.0, 1.0, 5);
-        let rows: [(&str, &[&str]); 6] = [
+        let rows: [(&str, &[&str]); 7] = [
             // Rounds are folded up to the data, and go on behind it.
             (
                 &rounds,
@@ -247,6 +251,11 @@ mod tests {
             (
                 &format!("{deferring}{RING}"),
                 &["2 phase 2, copying: inside io_uring_enter: 6 bytes"],
+            ),
+            // It was complete before io_uring_enter was called again.
+            (
+                &format!("{deferring}{early}"),
+                &["2 phase 2, copying: by the kernel: 6 bytes"],
             ),
         ];
         for (scene, expected) in rows {

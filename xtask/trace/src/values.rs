@@ -36,11 +36,6 @@ pub fn pollfds(list: &[u8]) -> impl Iterator<Item = (i32, u32)> {
     })
 }
 
-pub fn milliseconds(patience: u64) -> Option<Duration> {
-    let patience = u64::try_from(patience as i32).ok()?;
-    Some(Duration::from_millis(patience))
-}
-
 /// A timespec or a timeval: seconds, and a count of smaller units.
 pub fn time(bytes: &[u8], unit: Duration) -> Option<Duration> {
     let parts = u32::try_from(u64_at(bytes, 8)).ok()?;
