@@ -138,35 +138,22 @@ pub fn errno(result: i64) -> String {
     match to_errno(result) {
         Errno::UnknownErrno => name,
         Errno::EAGAIN => format!("{name}, nothing there"),
-        errno => format!("{name}, {}", lower(errno.desc())),
+        errno => format!("{name}, {}", errno.desc().to_lowercase()),
     }
 }
 
 /// An error's name: `EAGAIN`.
 pub fn errno_name(result: i64) -> String {
     match to_errno(result) {
-        _ if is_interrupted(result) => "interrupted by a signal".to_owned(),
+        // Programs do not see these results.
+        _ if (-516..=-512).contains(&result) => {
+            "interrupted by a signal".to_owned()
+        }
         Errno::UnknownErrno => format!("error {}", -result),
         errno => format!("{errno:?}"),
     }
 }
 
-/// Of calls that a signal interrupts; programs do not see such a result.
-fn is_interrupted(result: i64) -> bool {
-    (-516..=-512).contains(&result)
-}
-
 fn to_errno(result: i64) -> Errno {
     Errno::from_raw(i32::try_from(-result).unwrap_or(0))
-}
-
-fn lower(text: &str) -> String {
-    let mut letters = text.chars();
-    match letters.next() {
-        // Not where an abbreviation begins the text.
-        Some(first) if !letters.as_str().starts_with(char::is_uppercase) => {
-            first.to_lowercase().chain(letters).collect()
-        }
-        _ => text.to_owned(),
-    }
 }
