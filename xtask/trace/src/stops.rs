@@ -217,13 +217,13 @@ fn entered(
 ) {
     let sysno = usize::try_from(number).ok().and_then(Sysno::new);
     let name = sysno.map_or("", |number| number.name());
+    if let Some(task) = state.tasks.get_mut(&tid) {
+        task.entered = Some((name, arguments));
+    }
     if let Some(calls) = &mut state.counted {
         // Counted here, not at the end: a call that lasts was made before it
         // waited.
         calls.entry(name).or_default().made += 1;
-        if let Some(task) = state.tasks.get_mut(&tid) {
-            task.entered = Some((name, arguments));
-        }
         return;
     }
     let spec = calls::of(name);
@@ -235,9 +235,6 @@ fn entered(
         look_at_ring(tid, pid, arguments[0], state);
     }
     state.push(tid, pid, EventKind::Enter(call));
-    if let Some(task) = state.tasks.get_mut(&tid) {
-        task.entered = Some((name, arguments));
-    }
     let ring = state.rings.get_mut(&(pid, arguments[0]));
     let ring = ring.filter(|_| enters_ring);
     let submitted = ring.map_or_else(Vec::new, |ring| ring.submitted(tid));
@@ -279,22 +276,23 @@ fn follow_rings(
     state: &mut State,
 ) {
     let Ok(result) = u64::try_from(outcome.result) else { return };
-    let effect = calls::of(name).effect;
-    if let Effect::SetsUpRing = effect {
-        let ring = Ring::new(outcome.memory.of(1));
-        state.rings.insert((pid, result), ring);
-        return;
-    }
-    let descriptor = match effect {
-        Effect::Maps => arguments[4],
-        Effect::EquipsRing | Effect::Closes => arguments[0],
-        _ => return,
-    };
-    let Some(ring) = state.rings.get_mut(&(pid, descriptor)) else { return };
-    match effect {
-        Effect::Maps => ring.mapped(arguments[5], result),
-        Effect::Closes => drop(state.rings.remove(&(pid, descriptor))),
-        _ => ring.registered(tid, arguments[1], arguments[2]),
+    let rings = &mut state.rings;
+    match calls::of(name).effect {
+        Effect::SetsUpRing => {
+            rings.insert((pid, result), Ring::new(outcome.memory.of(1)));
+        }
+        Effect::Maps => {
+            if let Some(ring) = rings.get_mut(&(pid, arguments[4])) {
+                ring.mapped(arguments[5], result);
+            }
+        }
+        Effect::EquipsRing => {
+            if let Some(ring) = rings.get_mut(&(pid, arguments[0])) {
+                ring.registered(tid, arguments[1], arguments[2]);
+            }
+        }
+        Effect::Closes => drop(rings.remove(&(pid, arguments[0]))),
+        _ => {}
     }
 }
 

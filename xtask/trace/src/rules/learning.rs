@@ -58,7 +58,12 @@ fn learns_when_its_wait_returns(scene: &Recording) -> Result<()> {
     })?;
     let returned = wait.step.until.is_some_and(|until| until <= copier.at);
     ensure!(returned, "it receives before {} returns", wait.call.name);
-    if let Some(signal) = delivered(scene).next() {
+    // A signal about a socket that interrupted the server.
+    let handled = scene.with_client().find(|step| {
+        let about = step.signal().and_then(|(_, role)| role);
+        about.is_some() && is_delivered(&scene.steps, step)
+    });
+    if let Some(signal) = handled {
         let who = scene.who(signal.tid);
         anyhow::bail!("a handler runs on {who}: nothing is blocked");
     }
@@ -90,14 +95,6 @@ fn with_long_silence(scene: &Recording) -> Recording {
     }
     scene.marks.connecting = earlier(scene.marks.connecting);
     scene
-}
-
-/// Signals about sockets that interrupted the server.
-fn delivered(scene: &Recording) -> impl Iterator<Item = &Step> {
-    scene.with_client().filter(|step| {
-        let about = step.signal().and_then(|(_, role)| role);
-        about.is_some() && is_delivered(&scene.steps, step)
-    })
 }
 
 fn learns_by_signal(scene: &Recording) -> Result<()> {
