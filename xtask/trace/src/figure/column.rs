@@ -135,13 +135,12 @@ fn moments<'a>(
         }
         if is_split {
             moments.push(moment(step.at, Part::Enter));
-            let end = steps.get(last).map(|step| step.at);
-            moments.extend(
-                step.until
-                    .filter(|until| end.is_none_or(|end| *until <= end))
-                    .filter(|_| !story.is_interrupted(index))
-                    .map(|until| moment(until, Part::Return)),
-            );
+            let end = steps.get(last).map_or(Duration::MAX, |step| step.at);
+            if let Some(until) = step.until.filter(|until| *until <= end)
+                && !story.is_interrupted(index)
+            {
+                moments.push(moment(until, Part::Return));
+            }
         } else {
             moments.push(moment(step.at, Part::Whole));
         }
