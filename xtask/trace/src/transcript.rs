@@ -85,6 +85,10 @@ struct Writer {
     lines: Vec<String>,
     /// The client's acts to come, the next one last.
     client: Vec<(Duration, &'static str)>,
+    /// When the server is stopped.
+    last: Duration,
+    /// The thread never waits.
+    busy: bool,
 }
 
 impl Writer {
@@ -99,18 +103,18 @@ impl Writer {
             // It neither comes nor goes.
             Transport::Udp => vec![sends],
         };
-        Self { lines: Vec::new(), client }
+        Self { lines: Vec::new(), client, last: marks.stopping, busy: false }
     }
 
     fn write(mut self, steps: &[Step], tid: Pid, marks: &Marks) -> Vec<String> {
-        let last = marks.stopping;
+        let last = self.last;
         let all: Vec<&Step> = steps
             .iter()
             .filter(|step| step.tid == tid && tells(step) && step.at < last)
             .collect();
-        let busy = is_busy(&all);
-        let mut shown = &all[beginning(&all, marks.connecting, busy)..];
-        if busy {
+        self.busy = is_busy(&all);
+        let mut shown = &all[beginning(&all, marks.connecting, self.busy)..];
+        if self.busy {
             // In which call the stop finds it is chance.
             let ends = |step: &&&Step| step.until.is_some_and(|it| it < last);
             shown = &shown[..shown.iter().take_while(ends).count()];
@@ -123,13 +127,13 @@ impl Writer {
         let mut at = 0;
         while let Some(step) = shown.get(at) {
             let run = shown[at..].iter().take_while(|s| is_vain(s)).count();
-            if busy && run > 0 {
+            if self.busy && run > 0 {
                 self.vain(&shown[at..at + run]);
                 at += run;
                 continue;
             }
             let next = shown.get(at + 1).map(|step| step.at);
-            self.step(step, next.unwrap_or(Duration::MAX), busy, last);
+            self.step(step, next.unwrap_or(Duration::MAX));
             at += 1;
         }
         let ended = |step: &&Step| matches!(step.deed, Deed::Ended(_));
@@ -160,13 +164,7 @@ impl Writer {
 
     /// A step, on one line unless something happens while it lasts: then what
     /// comes of it stands below that.
-    fn step(
-        &mut self,
-        step: &Step,
-        next: Duration,
-        busy: bool,
-        last: Duration,
-    ) {
+    fn step(&mut self, step: &Step, next: Duration) {
         let call = match &step.deed {
             Deed::Call(call) => call,
             deed => {
@@ -179,10 +177,10 @@ impl Writer {
                 return;
             }
         };
-        let until = step.until.filter(|until| *until < last);
-        let end = until.unwrap_or(last);
+        let until = step.until.filter(|until| *until < self.last);
+        let end = until.unwrap_or(self.last);
         // One that never waits is in some call whenever something happens.
-        self.client_until(if busy { end } else { step.at });
+        self.client_until(if self.busy { end } else { step.at });
         let text = words(call);
         let meanwhile = self.client.last().is_some_and(|(at, _)| *at < end);
         let outcome = until.map_or(String::new(), |_| outcome(call));
@@ -337,7 +335,7 @@ fn event(deed: &Deed) -> String {
     }
 }
 
-/// What single transcripts look like, the files in `golden` show.
+/// The files in `golden` show what single transcripts look like.
 #[cfg(test)]
 mod tests {
     use super::*;
