@@ -83,9 +83,9 @@ impl Roles {
                 }
             }
             Effect::OpensPair(place) => {
-                let pair = outcome.memory.of(place);
-                self.open(pid, u32_at(pair, 0).cast_signed(), Role::Pipe);
-                self.open(pid, u32_at(pair, 4).cast_signed(), Role::Pipe);
+                for fd in outcome.memory.of(place).chunks_exact(4) {
+                    self.open(pid, u32_at(fd, 0).cast_signed(), Role::Pipe);
+                }
             }
             Effect::OpensFile(place) => {
                 self.file(pid, new, call.memory.of(place));
