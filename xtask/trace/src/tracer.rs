@@ -568,6 +568,16 @@ mod tests {
     }
 
     #[test]
+    fn calls_are_counted_while_no_events_are_kept() {
+        let Some(tracee) = try_start("busy") else { return };
+        tracee.count();
+        let count = || tracee.calls().get("lseek").copied().unwrap_or_default();
+        wait_until(|| count().made > 1_000);
+        assert_eq!(count().empty, 0);
+        assert_eq!(tracee.state().events, []);
+    }
+
+    #[test]
     fn a_program_that_is_not_there_is_an_error() {
         let mut command = Command::new("/nowhere/at-all");
         tie(&mut command, signal::Signal::SIGKILL);
