@@ -203,25 +203,10 @@ impl CallStep {
         })
     }
 
-    /// Whether io_uring_setup(2) was told to copy inside io_uring_enter(2)
-    /// only, on the thread that calls it (IORING_SETUP_DEFER_TASKRUN).
-    pub fn defers_copies(&self) -> bool {
-        self.arguments.iter().any(|argument| match argument {
-            Argument::RingFlags(flags) => {
-                flags & names::IORING_SETUP_DEFER_TASKRUN != 0
-            }
-            _ => false,
-        })
-    }
-
     /// Whether it is about an option of SOL_SOCKET.
     pub fn is_about_option(&self, option: i32) -> bool {
         let wanted = Argument::SocketOption(libc::SOL_SOCKET, option);
         self.arguments.contains(&wanted)
-    }
-
-    pub fn waits_for_thread(&self) -> bool {
-        self.arguments.contains(&Argument::FutexWait)
     }
 
     /// Whether it has returned an errno.
@@ -325,7 +310,7 @@ impl fmt::Display for Argument {
             }
             Self::AcceptFlags(_) | Self::MessageFlags(_) => Ok(()),
             Self::RingFlags(flags) => {
-                f.write_str(&names::ring_flags((*flags).into()))
+                f.write_str(&names::bits(names::RING, (*flags).into()))
             }
             Self::SocketOption(level, option) => {
                 f.write_str(&names::socket_option(*level, *option))
@@ -343,7 +328,7 @@ impl fmt::Display for Argument {
 impl fmt::Display for Registration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { operation, role, events } = self;
-        let events = names::epoll_events((*events).into());
+        let events = names::bits(names::EPOLL, (*events).into());
         match *operation {
             libc::EPOLL_CTL_ADD => write!(f, "add {role}, {events}"),
             libc::EPOLL_CTL_MOD => write!(f, "change {role}, {events}"),
@@ -376,10 +361,10 @@ impl fmt::Display for Events {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Poll(events) => {
-                f.write_str(&names::poll_events(events.into()))
+                f.write_str(&names::bits(names::POLL, events.into()))
             }
             Self::Epoll(events) => {
-                f.write_str(&names::epoll_events(events.into()))
+                f.write_str(&names::bits(names::EPOLL, events.into()))
             }
             Self::Any => f.write_str("ready"),
         }

@@ -3,6 +3,7 @@
 //! read, how a call is told, and what rules may ask of it follows from its
 //! row. A call that has none is shown by its name alone.
 
+use super::names::{self, Names};
 use super::role::Role;
 
 /// The purpose of a call.
@@ -64,20 +65,15 @@ pub enum ArgumentKind {
     AddressFilled,
     Path,
     Number,
-    /// Of a process.
-    Id,
     AcceptFlags,
     MessageFlags,
-    Domain,
+    /// One of these values.
+    Named(Names),
     SocketType,
     /// A level; the option is the next argument.
     SocketOption,
     /// A command of fcntl(2), and the next argument as it says.
     Command,
-    /// A request of ioctl(2).
-    Request,
-    /// A direction of shutdown(2).
-    Direction,
     FutexOperation,
     Signal,
     SignalSet,
@@ -152,10 +148,10 @@ pub enum Effect {
 
 use ArgumentKind::{
     AcceptFlags, Address, AddressFilled, Buffer, Child, Command, Control, Data,
-    Direction, Domain, EpollEvents, Fd, FutexOperation, Hidden, Id,
-    MessageFlags, Milliseconds, Number, Pair, Path, Pause, PollFds, Request,
-    Rest, RingParameters, Room, Set, Sets, Signal, SignalInfo, SignalMask,
-    SignalSet, Skip, SocketOption, SocketType, Timespec, Timeval,
+    EpollEvents, Fd, FutexOperation, Hidden, MessageFlags, Milliseconds, Named,
+    Number, Pair, Path, Pause, PollFds, Rest, RingParameters, Room, Set, Sets,
+    Signal, SignalInfo, SignalMask, SignalSet, Skip, SocketOption, SocketType,
+    Timespec, Timeval,
 };
 use Effect::{
     Closes, ClosesRange, Controls, Duplicates, EquipsRing, Listens, Maps,
@@ -235,8 +231,8 @@ pub static CALLS: &[CallSpec] = &[
     row("io_uring_register", "io_uring_register", Other, EquipsRing, &[Fd]),
     row("io_uring_setup", "io_uring_setup", Other, SetsUpRing,
         &[Number, RingParameters]),
-    plain("ioctl", Other, &[Fd, Request]),
-    plain("kill", Other, &[Id, Signal]),
+    plain("ioctl", Other, &[Fd, Named(names::REQUESTS)]),
+    plain("kill", Other, &[Number, Signal]),
     row("listen", "listen", Other, Listens, &[Fd, Number]),
     plain("lseek", Other, &[Fd]),
     row("mmap", "mmap", Housekeeping, Maps, &[Rest]),
@@ -272,12 +268,13 @@ pub static CALLS: &[CallSpec] = &[
     row("sendmsg", "send", Send, NONE, &[Fd, Data(Message)]),
     row("sendto", "send", Send, NONE, &[Fd, Data(Plain), Skip, MessageFlags]),
     plain("setsockopt", Other, &[Fd, SocketOption]),
-    plain("shutdown", Close, &[Fd, Direction]),
+    plain("shutdown", Close, &[Fd, Named(names::DIRECTIONS)]),
     row("signalfd", "signalfd", Other, Opens(Role::Signals),
         &[Skip, SignalSet]),
     row("signalfd4", "signalfd4", Other, Opens(Role::Signals),
         &[Skip, SignalSet]),
-    row("socket", "socket", Other, OpensSocket, &[Domain, SocketType]),
+    row("socket", "socket", Other, OpensSocket,
+        &[Named(names::DOMAINS), SocketType]),
     row("socketpair", "socketpair", Other, OpensPair(3),
         &[Skip, Skip, Skip, Pair]),
     plain("tgkill", Other, &[Skip, Number, Signal]),

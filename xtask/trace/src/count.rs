@@ -48,44 +48,23 @@ impl Tally {
 
 #[cfg(test)]
 mod tests {
-    use nix::unistd::Pid;
-
     use super::*;
-    use crate::counter::Counter;
 
-    /// Thread, call, result; none where it has not returned.
-    type Made = (i32, &'static str, Option<i64>);
-
-    fn counted(calls: &[Made]) -> Calls {
-        let mut counter = Counter::default();
-        for (tid, name, result) in calls {
-            counter.entered(Pid::from_raw(*tid), name);
-            if let Some(result) = result {
-                counter.left(Pid::from_raw(*tid), *result);
-            }
-        }
-        counter.calls()
+    fn count(made: u64, empty: u64) -> Count {
+        Count { made, empty }
     }
 
     #[test]
     fn calls_between_two_marks_are_counted() {
-        let start = [(1, "socket", Some(3)), (1, "epoll_wait", None)];
-        let again = i64::from(-libc::EAGAIN);
-        let refused = i64::from(-libc::ECONNRESET);
-        let load: [Made; 8] = [
-            (2, "recvfrom", None),
-            (1, "recvfrom", Some(6)),
-            (1, "recvfrom", Some(again)),
-            (1, "recvfrom", Some(refused)),
-            (1, "sendto", Some(7)),
-            (1, "sendto", Some(7)),
-            (1, "epoll_wait", Some(1)),
-            (1, "epoll_wait", None),
-        ];
-        let before = counted(&start);
-        let after = counted(&[&start[..], &load[..]].concat());
+        let before =
+            Calls::from([("socket", count(1, 0)), ("recvfrom", count(3, 2))]);
+        let after = Calls::from([
+            ("epoll_wait", count(2, 0)),
+            ("recvfrom", count(7, 3)),
+            ("sendto", count(2, 0)),
+            ("socket", count(1, 0)),
+        ]);
         let tally = Tally::between(&before, &after, 2);
-        let count = |made, empty| Count { made, empty };
         let expected = [
             ("epoll_wait", count(2, 0)),
             ("recvfrom", count(4, 1)),
@@ -99,10 +78,8 @@ mod tests {
 
     #[test]
     fn what_is_hardly_ever_made_is_not_listed() {
-        let calls = Calls::from([
-            ("recvfrom", Count { made: 1_000, empty: 0 }),
-            ("brk", Count { made: 4, empty: 0 }),
-        ]);
+        let calls =
+            Calls::from([("recvfrom", count(1_000, 0)), ("brk", count(4, 0))]);
         let tally = Tally { requests: 1_000, calls };
         assert_eq!(tally.most(4), [("recvfrom", 1.0, 0.0)]);
         let nothing = Tally::default();

@@ -1,6 +1,8 @@
 //! A system call's arguments and result by their meaning: descriptors by their
 //! role, flags and options as such, and the data.
 
+use std::time::Duration;
+
 use nix::unistd::Pid;
 
 use super::call::{Answer, Argument, Data, Events, Registration};
@@ -9,10 +11,12 @@ use super::event::{Call, Memory, Outcome};
 use super::remote::u32_at;
 use super::role::Role;
 use super::roles::{Roles, epoll_data};
-use super::values::{
-    address, length, milliseconds, pollfds, signals_in, timespec, timeval,
-};
+use super::values::{address, length, pollfds, signals_in, time};
 use super::{names, ring};
+
+/// The smaller units of a timespec and of a timeval.
+const NANOSECOND: Duration = Duration::from_nanos(1);
+const MICROSECOND: Duration = Duration::from_micros(1);
 
 /// One process's view of its descriptors.
 #[derive(Clone, Copy, Debug)]
@@ -76,10 +80,15 @@ impl View<'_> {
             }
             ArgumentKind::FutexOperation if waits(value) => Argument::FutexWait,
             ArgumentKind::Milliseconds => {
-                Argument::Patience(milliseconds(value)?)
+                let limit = u64::try_from(value as i32).ok()?;
+                Argument::Patience(Duration::from_millis(limit))
             }
-            ArgumentKind::Timespec => Argument::Patience(timespec(bytes)?),
-            ArgumentKind::Timeval => Argument::Patience(timeval(bytes)?),
+            ArgumentKind::Timespec => {
+                Argument::Patience(time(bytes, NANOSECOND)?)
+            }
+            ArgumentKind::Timeval => {
+                Argument::Patience(time(bytes, MICROSECOND)?)
+            }
             kind => {
                 let behind = call.memory.of(place as u8 + 1);
                 Argument::Words(words(kind, (value, next), (bytes, behind))?)
@@ -131,7 +140,8 @@ impl View<'_> {
             Effect::OpensFile(_) => return Answer::File,
             _ => {}
         }
-        let about = self.of(call.arguments[0]);
+        let first = call.arguments[0];
+        let about = self.of(first);
         for (place, kind) in spec.arguments.iter().enumerate() {
             let bytes = outcome.memory.of(place as u8);
             return match (kind, &about) {
@@ -146,50 +156,37 @@ impl View<'_> {
                     Answer::Address(address(bytes))
                 }
                 (ArgumentKind::SignalInfo, _) => Answer::Signal,
-                (
-                    ArgumentKind::PollFds
-                    | ArgumentKind::Sets
-                    | ArgumentKind::EpollEvents,
-                    _,
-                ) => Answer::Ready(self.ready(*kind, call, outcome)),
+                (ArgumentKind::PollFds, _) => {
+                    Answer::Ready(self.polled_ready(bytes))
+                }
+                (ArgumentKind::Sets, _) => {
+                    let ready = self.in_sets(&outcome.memory, first);
+                    let ready = ready.into_iter().map(|it| (it, Events::Any));
+                    Answer::Ready(ready.collect())
+                }
+                (ArgumentKind::EpollEvents, _) => {
+                    Answer::Ready(self.epoll_events(first as i32, bytes))
+                }
                 _ => continue,
             };
         }
         Answer::Number
     }
 
-    /// Which descriptors are ready, and for what.
-    fn ready(
-        &self,
-        kind: ArgumentKind,
-        call: &Call,
-        outcome: &Outcome,
-    ) -> Vec<(Role, Events)> {
-        let (first, memory) = (call.arguments[0], &outcome.memory);
-        match kind {
-            _ if outcome.result == 0 => Vec::new(),
-            ArgumentKind::PollFds => pollfds(memory.of(0))
-                .filter(|(_, events)| events >> 16 != 0)
-                .map(|(fd, events)| {
-                    let role = self.roles.of(self.pid, fd);
-                    (role, Events::Poll(events >> 16))
-                })
-                .collect(),
-            ArgumentKind::Sets => {
-                let ready = self.in_sets(memory, first).into_iter();
-                ready.map(|role| (role, Events::Any)).collect()
-            }
-            _ => self.epoll_events(first as i32, memory.of(1)),
-        }
+    fn polled_ready(&self, list: &[u8]) -> Vec<(Role, Events)> {
+        let ready = pollfds(list).filter(|(_, events)| events >> 16 != 0);
+        let ready = ready.map(|(fd, events)| {
+            (self.roles.of(self.pid, fd), Events::Poll(events >> 16))
+        });
+        ready.collect()
     }
 
     fn epoll_events(&self, epoll: i32, events: &[u8]) -> Vec<(Role, Events)> {
         let size = size_of::<libc::epoll_event>();
         let events = events.chunks_exact(size).filter_map(|event| {
-            let bits = u32::from_ne_bytes(event.get(..4)?.try_into().ok()?);
             let role = self.roles.watched(self.pid, epoll, epoll_data(event)?);
             let role = role.unwrap_or(Role::Unknown(-1));
-            Some((role, Events::Epoll(bits)))
+            Some((role, Events::Epoll(u32_at(event, 0))))
         });
         events.collect()
     }
@@ -206,13 +203,10 @@ fn words(
         ArgumentKind::Rest | ArgumentKind::Pair => "…".to_owned(),
         ArgumentKind::Address => address(bytes),
         ArgumentKind::Path => format!("\"{}\"", String::from_utf8_lossy(bytes)),
-        ArgumentKind::Number => value.to_string(),
-        ArgumentKind::Id => (value as i32).to_string(),
-        ArgumentKind::Domain => names::socket_domain(value),
+        ArgumentKind::Number => (value as i32).to_string(),
         ArgumentKind::SocketType => names::socket_type(value),
-        ArgumentKind::Direction => names::direction(value),
+        ArgumentKind::Named(names) => names::value(names, value),
         ArgumentKind::Command => command(value, next),
-        ArgumentKind::Request => names::ioctl_request(value),
         ArgumentKind::FutexOperation => "wake".to_owned(),
         ArgumentKind::Signal => names::signal(value as i32),
         ArgumentKind::SignalSet => names::signals(bytes),
@@ -229,7 +223,7 @@ fn words(
             -1 => "any child".to_owned(),
             pid => format!("process {pid}"),
         },
-        ArgumentKind::Pause => length(timespec(bytes)?),
+        ArgumentKind::Pause => length(time(bytes, NANOSECOND)?),
         _ => return None,
     })
 }
@@ -251,7 +245,9 @@ fn command(command: u64, argument: u64) -> String {
     let name = names::fcntl_command(command);
     const F_SETFL: u64 = libc::F_SETFL as u64;
     match command {
-        F_SETFL => format!("{name}, {}", names::file_flags(argument)),
+        F_SETFL => {
+            format!("{name}, {}", names::bits(names::FILE, argument))
+        }
         names::F_SETSIG => {
             format!("{name}, {}", names::signal(argument as i32))
         }
@@ -279,8 +275,7 @@ pub fn completed(
 
 #[cfg(test)]
 mod tests {
-    use crate::steps::Deed;
-    use crate::tape::{Bytes, Tape, epoll_event, pollfd, siginfo, timespec};
+    use crate::tape::{Bytes, Tape, epoll_event, pollfd};
 
     const NONE: Bytes<'_> = &[];
 
@@ -292,6 +287,14 @@ mod tests {
         -i64::from(errno)
     }
 
+    fn check(rows: &[Row<'_>]) {
+        for (name, arguments, result, entering, leaving, expected) in rows {
+            let tape = Tape::serving();
+            let tape = tape.call(name, *arguments, *result, entering, leaving);
+            assert_eq!(tape.last_call(), *expected);
+        }
+    }
+
     #[test]
     fn calls_read_as_a_person_wants_them() {
         let nonblock = libc::SOCK_NONBLOCK as u64;
@@ -300,14 +303,16 @@ mod tests {
         let wait = libc::FUTEX_WAIT as u64;
         let level = libc::SOL_SOCKET as u64;
         let reuse = libc::SO_REUSEADDR as u64;
-        let minute = timespec(60, 0);
+        let minute = [60u64.to_ne_bytes(), [0; 8]].concat();
         let address = [2, 0, 0x1c, 0xd3, 127, 0, 0, 1];
         let address = [&address[..], &[0; 8]].concat();
         let address: Bytes<'_> = &[(1, &address)];
         let stop = (1u64 << 14 | 1 << 1).to_ne_bytes();
         let long = [b'x'; 40];
+        let mut ring = [0; 120];
+        ring[9] = 1 << 5;
         #[rustfmt::skip]
-        let rows: [Row<'_>; 24] = [
+        check(&[
             ("accept4", [3, 0, 0, nonblock], 8, NONE, NONE,
                 "accept4(listener, SOCK_NONBLOCK) = client 2"),
             ("accept4", [3, 0, 0, 0], error(libc::EAGAIN), NONE, NONE,
@@ -354,47 +359,9 @@ mod tests {
             ("close", [4, 0, 0, 0], 0, NONE, NONE, "close(client 1) = 0"),
             ("io_uring_enter", [7, 0, 1, 1], 0, NONE, NONE,
                 "io_uring_enter(ring) = 0"),
-        ];
-        for (name, arguments, result, entering, leaving, expected) in rows {
-            let tape = Tape::serving()
-                .call(name, arguments, result, entering, leaving);
-            assert_eq!(tape.last_call(), expected);
-        }
-    }
-
-    #[test]
-    fn a_ring_has_the_flags_that_it_is_set_up_with() {
-        let call = Tape::serving().deferring().last_call();
-        let flags = "IORING_SETUP_SINGLE_ISSUER|IORING_SETUP_DEFER_TASKRUN";
-        assert_eq!(call, format!("io_uring_setup(8, {flags}) = ring 2"));
-    }
-
-    #[test]
-    fn what_a_ring_is_handed_and_what_it_completes_is_told() {
-        let tape = Tape::serving()
-            .enter("io_uring_enter", [7, 2, 1], &[])
-            .submit("recv", 4)
-            .submit("accept", 3)
-            .complete("recv", 4, 6, b"PING\r\n")
-            .complete("accept", 3, 9, &[])
-            .complete("recv", 4, 0, &[])
-            .complete("recv", 4, -libc::ECONNRESET, &[])
-            .exit(2, &[]);
-        let call = "io_uring_enter(ring: recv(client 1), accept(listener)) = 2";
-        assert_eq!(tape.last_call(), call);
-        let steps = tape.steps();
-        let completed = steps.iter().filter_map(|step| match &step.deed {
-            Deed::Completed(done) => Some((done.outcome(), done.inside)),
-            _ => None,
-        });
-        let expected = [
-            r#"6 "PING\r\n""#,
-            "client 2",
-            "0, end of file",
-            "ECONNRESET, connection reset by peer",
-        ];
-        let expected = expected.map(|text| (text.to_owned(), true));
-        assert_eq!(completed.collect::<Vec<_>>(), expected);
+            ("io_uring_setup", [8, 0, 0, 0], 9, &[(1, &ring)], NONE,
+                "io_uring_setup(8, IORING_SETUP_DEFER_TASKRUN) = ring 2"),
+        ]);
     }
 
     #[test]
@@ -405,12 +372,12 @@ mod tests {
         let found = [pollfd(3, 1, 0), pollfd(-1, 0, 0), pollfd(4, 1, 1)];
         // Descriptors 3 and 4; then 4 alone.
         let sets = [0b1_1000u64.to_ne_bytes(), 0b1_0000u64.to_ne_bytes()];
-        let infos = siginfo(34, 1, 4);
+        let mut infos = vec![0; size_of::<libc::signalfd_siginfo>()];
+        infos[..4].copy_from_slice(&34i32.to_ne_bytes());
         let modify = libc::EPOLL_CTL_MOD as u64;
-        let forever = u64::MAX;
         #[rustfmt::skip]
-        let rows: [Row<'_>; 5] = [
-            ("epoll_wait", [5, 0, 64, forever], 1, NONE, &[(1, &event)],
+        check(&[
+            ("epoll_wait", [5, 0, 64, u64::MAX], 1, NONE, &[(1, &event)],
                 "epoll_wait(epoll) = 1: client 1 EPOLLIN|EPOLLET"),
             ("epoll_ctl", [5, modify, 4, 0], 0, &[(3, &event)], NONE,
                 "epoll_ctl(epoll, change client 1, EPOLLIN|EPOLLET) = 0"),
@@ -422,11 +389,6 @@ mod tests {
                 "pselect6(listener, client 1) = 1: client 1 ready"),
             ("read", [6, 0, 128, 0], 128, NONE, &[(1, &infos)],
                 "read(signals, 128) = 128, SIGRTMIN"),
-        ];
-        for (name, arguments, result, entering, leaving, expected) in rows {
-            let tape = Tape::serving()
-                .call(name, arguments, result, entering, leaving);
-            assert_eq!(tape.last_call(), expected);
-        }
+        ]);
     }
 }

@@ -9,6 +9,7 @@ use nix::unistd::Pid;
 
 use super::calls::Operation;
 use super::names;
+use super::remote::u32_at;
 
 /// One thing that a thread did, or that was done to it.
 #[derive(Clone, Debug, PartialEq)]
@@ -119,11 +120,9 @@ impl Signal {
     /// Parses the start of a siginfo_t, whose layout is the same on all
     /// 64-bit machines.
     pub fn parse(siginfo: &[u8]) -> Option<Self> {
-        let word = |at: usize| -> Option<i32> {
-            let bytes = siginfo.get(at..at + 4)?;
-            Some(i32::from_ne_bytes(bytes.try_into().ok()?))
-        };
-        Some(Self::new(word(0)?, word(8)?, word(24)?, word(16)?))
+        let word = |at| u32_at(siginfo, at).cast_signed();
+        (siginfo.len() >= 28)
+            .then(|| Self::new(word(0), word(8), word(24), word(16)))
     }
 
     /// From the members of either struct that the kernel has for it; which of

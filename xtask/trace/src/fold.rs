@@ -50,38 +50,30 @@ mod tests {
 
     #[test]
     fn rounds_are_found() {
-        type Pieces = [(Range<usize>, usize)];
-        let rows: [(&str, &Pieces); 9] = [
-            ("", &[]),
-            ("a", &[(0..1, 1)]),
-            ("aa", &[(0..1, 1), (1..2, 1)]),
-            ("aaa", &[(0..3, 3)]),
-            ("abab", &[(0..1, 1), (1..2, 1), (2..3, 1), (3..4, 1)]),
-            ("ababab", &[(0..6, 3)]),
-            ("xabababy", &[(0..1, 1), (1..7, 3), (7..8, 1)]),
+        let rows = [
+            ("", ""),
+            ("a", "a "),
+            ("aa", "a a "),
+            ("aaa", "3×a "),
+            ("abab", "a b a b "),
+            ("ababab", "3×ab "),
+            ("xabababy", "x 3×ab y "),
             // A dash has no key.
-            (
-                "a-a-a-",
-                &[
-                    (0..1, 1),
-                    (1..2, 1),
-                    (2..3, 1),
-                    (3..4, 1),
-                    (4..5, 1),
-                    (5..6, 1),
-                ],
-            ),
-            ("aaabbb", &[(0..3, 3), (3..6, 3)]),
+            ("a-a-a-", "a - a - a - "),
+            ("aaabbb", "3×a 3×b "),
         ];
         for (text, expected) in rows {
             let keys: Vec<_> =
                 text.chars().map(|c| (c != '-').then_some(c)).collect();
-            let pieces = fold(&keys);
-            let pieces: Vec<_> = pieces
-                .into_iter()
-                .map(|piece| (piece.range, piece.rounds))
-                .collect();
-            assert_eq!(pieces, expected, "{text}");
+            let mut folded = String::new();
+            for Piece { range, rounds } in fold(&keys) {
+                let round = &text[range.start..][..range.len() / rounds];
+                folded += &match rounds {
+                    1 => format!("{round} "),
+                    rounds => format!("{rounds}×{round} "),
+                };
+            }
+            assert_eq!(folded, expected, "{text}");
         }
     }
 }

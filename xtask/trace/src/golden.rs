@@ -78,11 +78,9 @@ mod tests {
     fn each_file_is_a_variants() {
         let workspace = Workspace::load().unwrap();
         let mut known = Vec::new();
-        for model in &workspace.models {
-            for variant in &model.variants {
-                for transport in model.transports_of(variant) {
-                    known.push(file(&model.title(variant), *transport));
-                }
+        for (model, variant) in workspace.variants() {
+            for transport in model.transports_of(variant) {
+                known.push(file(&model.title(variant), *transport));
             }
         }
         for entry in folder(&workspace).read_dir_utf8().unwrap() {

@@ -104,17 +104,13 @@ impl Host {
     pub fn explain(self, error: anyhow::Error) -> anyhow::Error {
         let has_ended = server::ends_within(self.leader(), A_MOMENT);
         let errors = self.errors.clone();
-        let words = errors.last_line();
-        let status = if has_ended { self.status() } else { Ok(None) };
-        let said = match &words {
-            Some(words) => format!("; it said: {words}"),
-            None => String::new(),
-        };
-        let status = match status {
-            Ok(status) => status,
+        let status = match has_ended.then(|| self.status()).transpose() {
+            Ok(status) => status.flatten(),
             // The tracer has ended it, and knows why.
             Err(failure) => return failure.context(error),
         };
+        let words = errors.last_line();
+        let said = words.map_or(String::new(), |it| format!("; it said: {it}"));
         match status {
             Some(status) if status.code() == Some(Unsupported::CODE.into()) => {
                 server::ended_early(status, &errors)
@@ -122,7 +118,7 @@ impl Host {
             Some(status) => {
                 error.context(format!("the server has ended: {status}{said}"))
             }
-            None if words.is_none() => error,
+            None if said.is_empty() => error,
             None => error.context(format!("the server is running{said}")),
         }
     }

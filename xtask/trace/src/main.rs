@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Subcommand;
-use lab::model::{Model, Transport, Variant, Workspace};
+use lab::model::{Transport, Workspace};
 use lab::{build, program, screen};
 use trace::call::CallStep;
 use trace::phases::Phases;
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
 
 /// Flags of `cargo xtask trace`.
 #[derive(Debug, clap::Args)]
-pub struct Flags {
+struct Flags {
     /// Which model, and which variant of it unless the first.
     #[arg(value_name = "MODEL[/VARIANT]")]
     title: String,
@@ -41,23 +41,12 @@ pub struct Flags {
 /// Ends with exit code 2 where no such model is, or it does not serve the
 /// transport, and with 77 where the machine does not let us trace, or the
 /// kernel can't run the model.
-pub fn run(flags: &Flags) -> Result<ExitCode> {
+fn run(flags: &Flags) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
     let transport = if flags.udp { Transport::Udp } else { Transport::Tcp };
     let (model, variant) = workspace.serving(&flags.title, transport)?;
     build::release(&workspace, std::slice::from_ref(model))?;
-    show(&workspace, model, variant, transport, flags)?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn show(
-    workspace: &Workspace,
-    model: &Model,
-    variant: &Variant,
-    transport: Transport,
-    flags: &Flags,
-) -> Result<()> {
-    let program = build::binary(workspace, model);
+    let program = build::binary(&workspace, model);
     let scene = scene::play(&program, &variant.args, transport)?;
     let phases = Phases::find(&scene);
     let phases = phases.context("the trace does not show the request")?;
@@ -65,8 +54,8 @@ fn show(
     let copying = copying::measure(phases.bytes, buffer)?;
     let detail = if flags.raw { Detail::Raw } else { Detail::Scene };
     let timeline = Timeline::new(&scene, Some(copying), detail);
-    let text = render::render(&timeline, screen::width());
-    screen::print(&text)
+    screen::print(&render::render(&timeline, screen::width()))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// As many bytes as a receiving call has room for, where it says so.

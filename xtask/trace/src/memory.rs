@@ -29,54 +29,28 @@ const PARAMETERS: u64 = 120;
 const EPOLL_EVENT: u64 = size_of::<libc::epoll_event>() as u64;
 const POLLFD: u64 = size_of::<libc::pollfd>() as u64;
 
-/// A piece of memory at an argument.
-#[derive(Clone, Copy, Debug)]
-enum Part {
-    Bytes(u64),
-    Vector,
-    Message,
-    Text,
-}
-
-use Part::{Bytes, Text};
-
-impl Part {
-    fn laid_out(layout: Layout, length: u64) -> Self {
-        match layout {
-            Layout::Plain => Bytes(length.min(BUFFER)),
-            Layout::Vector => Self::Vector,
-            Layout::Message => Self::Message,
-        }
-    }
-
-    fn read(self, pid: Pid, address: u64) -> Option<Vec<u8>> {
-        match self {
-            Bytes(length) => read(pid, address, length),
-            Self::Vector => read_vector(pid, address, BUFFER),
-            Self::Message => read_message(pid, address, BUFFER),
-            Text => read_text(pid, address, BUFFER),
-        }
-    }
-}
-
 /// Reads the memory that a call passes to the kernel.
 pub fn entering(pid: Pid, call: &CallSpec, arguments: &[u64; 6]) -> Memory {
-    read_all(pid, call, arguments, |place, kind| {
+    read_all(call, |place, kind| {
+        let address = arguments[place];
         let next = arguments.get(place + 1).copied().unwrap_or(0);
-        Some(match kind {
-            ArgumentKind::Data(layout) => Part::laid_out(layout, next),
-            ArgumentKind::Address => Bytes(ADDRESS),
-            ArgumentKind::Path => Text,
-            ArgumentKind::SignalSet => Bytes(SIGNALS),
-            ArgumentKind::RingParameters => Bytes(PARAMETERS),
+        let length = match kind {
+            ArgumentKind::Data(layout) => {
+                return buffer(pid, layout, address, next);
+            }
+            ArgumentKind::Path => return read_text(pid, address, BUFFER),
+            ArgumentKind::Address => ADDRESS,
+            ArgumentKind::SignalSet => SIGNALS,
+            ArgumentKind::RingParameters => PARAMETERS,
             ArgumentKind::Timespec
             | ArgumentKind::Timeval
-            | ArgumentKind::Pause => Bytes(TIME),
+            | ArgumentKind::Pause => TIME,
             ArgumentKind::PollFds => pollfds(arguments),
             ArgumentKind::Set => set(arguments),
-            ArgumentKind::Hidden(length) => Bytes(length),
+            ArgumentKind::Hidden(length) => length,
             _ => return None,
-        })
+        };
+        read(pid, address, length)
     })
 }
 
@@ -89,51 +63,59 @@ pub fn leaving(
     result: i64,
 ) -> Memory {
     let Ok(count) = u64::try_from(result) else { return Memory::default() };
-    let mut memory = read_all(pid, call, arguments, |_, kind| {
-        Some(match kind {
-            ArgumentKind::Buffer(layout) => Part::laid_out(layout, count),
-            ArgumentKind::AddressFilled => Bytes(ADDRESS),
-            ArgumentKind::EpollEvents => {
-                Bytes(count.min(ENTRIES) * EPOLL_EVENT)
+    read_all(call, |place, kind| {
+        let address = arguments[place];
+        let length = match kind {
+            ArgumentKind::Buffer(layout) => {
+                let mut bytes = buffer(pid, layout, address, count)?;
+                // Behind the data, it holds what was there before.
+                bytes.truncate(usize::try_from(count).unwrap_or(usize::MAX));
+                return Some(bytes);
             }
+            ArgumentKind::AddressFilled => ADDRESS,
+            ArgumentKind::EpollEvents => count.min(ENTRIES) * EPOLL_EVENT,
             ArgumentKind::PollFds => pollfds(arguments),
             ArgumentKind::Set => set(arguments),
-            ArgumentKind::SignalInfo => Bytes(BUFFER),
-            ArgumentKind::RingParameters => Bytes(PARAMETERS),
-            ArgumentKind::Pair => Bytes(8),
+            ArgumentKind::SignalInfo => BUFFER,
+            ArgumentKind::RingParameters => PARAMETERS,
+            ArgumentKind::Pair => 8,
             _ => return None,
-        })
-    });
-    let fills = |kind: &ArgumentKind| matches!(kind, ArgumentKind::Buffer(_));
-    if call.arguments.iter().any(fills) {
-        // Behind the data, the buffers hold what was there before.
-        let filled = usize::try_from(count).unwrap_or(usize::MAX);
-        for (_, bytes) in &mut memory.0 {
-            *bytes = bytes[..filled.min(bytes.len())].into();
-        }
+        };
+        read(pid, address, length)
+    })
+}
+
+/// The first bytes of a buffer, which is as long as `length` if it is plain.
+fn buffer(
+    pid: Pid,
+    layout: Layout,
+    address: u64,
+    length: u64,
+) -> Option<Vec<u8>> {
+    match layout {
+        Layout::Plain => read(pid, address, length.min(BUFFER)),
+        Layout::Vector => read_vector(pid, address, BUFFER),
+        Layout::Message => read_message(pid, address, BUFFER),
     }
-    memory
 }
 
-fn pollfds(arguments: &[u64; 6]) -> Part {
-    Bytes(arguments[1].min(ENTRIES) * POLLFD)
+/// The bytes of an array of pollfd, whose length is the second argument.
+fn pollfds(arguments: &[u64; 6]) -> u64 {
+    arguments[1].min(ENTRIES) * POLLFD
 }
 
-/// A set of select(2), as far as its first argument says.
-fn set(arguments: &[u64; 6]) -> Part {
-    Bytes(arguments[0].div_ceil(64).saturating_mul(8).min(BUFFER))
+/// The bytes of a set of select(2), as far as its first argument says.
+fn set(arguments: &[u64; 6]) -> u64 {
+    arguments[0].div_ceil(64).saturating_mul(8).min(BUFFER)
 }
 
 fn read_all(
-    pid: Pid,
     call: &CallSpec,
-    arguments: &[u64; 6],
-    part: impl Fn(usize, ArgumentKind) -> Option<Part>,
+    read: impl Fn(usize, ArgumentKind) -> Option<Vec<u8>>,
 ) -> Memory {
     let kinds = call.arguments.iter().enumerate();
     let pieces = kinds.filter_map(|(place, kind)| {
-        let bytes = part(place, *kind)?.read(pid, arguments[place])?;
-        Some((place as u8, bytes.into()))
+        Some((place as u8, read(place, *kind)?.into()))
     });
     Memory(pieces.collect())
 }

@@ -9,18 +9,20 @@ macro_rules! named {
     };
 }
 
-type Names = &'static [(&'static str, u32)];
+pub type Names = &'static [(&'static str, u32)];
 
-const POLL: Names = named![POLLIN POLLPRI POLLOUT POLLERR POLLHUP POLLRDHUP];
-const EPOLL: Names = named![
+pub const POLL: Names =
+    named![POLLIN POLLPRI POLLOUT POLLERR POLLHUP POLLRDHUP];
+pub const EPOLL: Names = named![
     EPOLLIN EPOLLPRI EPOLLOUT EPOLLERR EPOLLHUP EPOLLRDHUP EPOLLEXCLUSIVE
     EPOLLONESHOT EPOLLET
 ];
-const DOMAINS: Names = named![AF_INET AF_INET6 AF_UNIX];
+pub const DOMAINS: Names = named![AF_INET AF_INET6 AF_UNIX];
+pub const ACCEPT: Names = named![SOCK_CLOEXEC SOCK_NONBLOCK];
 const TYPES: Names = named![SOCK_STREAM SOCK_DGRAM];
-const DIRECTIONS: Names = named![SHUT_RD SHUT_WR SHUT_RDWR];
-const FILE: Names = named![O_NONBLOCK O_ASYNC];
-const SOCKET_OPTIONS: Names = named![
+pub const DIRECTIONS: Names = named![SHUT_RD SHUT_WR SHUT_RDWR];
+pub const FILE: Names = named![O_NONBLOCK O_ASYNC];
+pub const SOCKET_OPTIONS: Names = named![
     SO_REUSEADDR SO_ERROR SO_KEEPALIVE SO_OOBINLINE SO_LINGER SO_REUSEPORT
     SO_RCVTIMEO SO_SNDTIMEO SO_INCOMING_CPU SO_ATTACH_REUSEPORT_CBPF
     SO_SNDBUF SO_RCVBUF
@@ -31,7 +33,7 @@ const STATUS_COMMANDS: Names = named![
 ];
 
 /// Flags of io_uring_setup(2), which libc does not name.
-const RING: Names = &[
+pub const RING: Names = &[
     ("IORING_SETUP_IOPOLL", 1 << 0),
     ("IORING_SETUP_SQPOLL", 1 << 1),
     ("IORING_SETUP_SQ_AFF", 1 << 2),
@@ -53,40 +55,31 @@ pub const IORING_SETUP_DEFER_TASKRUN: u32 = 1 << 13;
 const F_SETOWN_EX: u64 = 15;
 pub const F_SETSIG: u64 = 10;
 
-/// SIOCOUTQ and its like, see tcp(7).
-const REQUESTS: Names = named![TIOCOUTQ FIONREAD FIONBIO];
+/// Requests of ioctl(2) about sockets, see tcp(7).
+pub const REQUESTS: Names = &[
+    ("SIOCOUTQ", libc::TIOCOUTQ as u32),
+    ("FIONREAD", libc::FIONREAD as u32),
+    ("FIONBIO", libc::FIONBIO as u32),
+];
 
 /// Bits of a set, `EPOLLIN|EPOLLET`; 0 if none is named.
-fn bits(names: Names, value: u64) -> String {
+pub fn bits(names: Names, value: u64) -> String {
     let set = names.iter().filter(|(_, bit)| value & u64::from(*bit) != 0);
     let set: Vec<_> = set.map(|(name, _)| *name).collect();
     if set.is_empty() { "0".to_owned() } else { set.join("|") }
 }
 
 /// The name of a value, or its number.
-fn value(names: Names, value: u64) -> String {
+pub fn value(names: Names, value: u64) -> String {
     let name = names.iter().find(|(_, number)| u64::from(*number) == value);
     name.map_or_else(|| value.to_string(), |(name, _)| (*name).to_owned())
 }
 
-pub fn poll_events(events: u64) -> String {
-    bits(POLL, events)
-}
-
-pub fn epoll_events(events: u64) -> String {
-    bits(EPOLL, events)
-}
-
-pub fn ring_flags(flags: u64) -> String {
-    bits(RING, flags)
-}
-
-pub fn file_flags(flags: u64) -> String {
-    bits(FILE, flags)
-}
-
-pub fn socket_domain(domain: u64) -> String {
-    value(DOMAINS, domain)
+/// The value of a name.
+#[cfg(any(test, feature = "script"))]
+pub fn number(names: Names, name: &str) -> Option<u32> {
+    let named = names.iter().find(|(other, _)| *other == name);
+    named.map(|(_, number)| *number)
 }
 
 pub fn socket_type(kind: u64) -> String {
@@ -95,23 +88,11 @@ pub fn socket_type(kind: u64) -> String {
     value(TYPES, kind & 0xf) + flag
 }
 
-pub fn direction(how: u64) -> String {
-    value(DIRECTIONS, how)
-}
-
 pub fn fcntl_command(command: u64) -> String {
     match command {
         F_SETOWN_EX => "F_SETOWN_EX".to_owned(),
         F_SETSIG => "F_SETSIG".to_owned(),
         command => value(STATUS_COMMANDS, command),
-    }
-}
-
-pub fn ioctl_request(request: u64) -> String {
-    match value(REQUESTS, request).as_str() {
-        // The same number, under the name that sockets have for it.
-        "TIOCOUTQ" => "SIOCOUTQ".to_owned(),
-        name => name.to_owned(),
     }
 }
 
@@ -157,35 +138,22 @@ pub fn errno(result: i64) -> String {
     match to_errno(result) {
         Errno::UnknownErrno => name,
         Errno::EAGAIN => format!("{name}, nothing there"),
-        errno => format!("{name}, {}", lower(errno.desc())),
+        errno => format!("{name}, {}", errno.desc().to_lowercase()),
     }
 }
 
 /// An error's name: `EAGAIN`.
 pub fn errno_name(result: i64) -> String {
     match to_errno(result) {
-        _ if is_interrupted(result) => "interrupted by a signal".to_owned(),
+        // Programs do not see these results.
+        _ if (-516..=-512).contains(&result) => {
+            "interrupted by a signal".to_owned()
+        }
         Errno::UnknownErrno => format!("error {}", -result),
         errno => format!("{errno:?}"),
     }
 }
 
-/// Of calls that a signal interrupts; programs do not see such a result.
-fn is_interrupted(result: i64) -> bool {
-    (-516..=-512).contains(&result)
-}
-
 fn to_errno(result: i64) -> Errno {
     Errno::from_raw(i32::try_from(-result).unwrap_or(0))
-}
-
-fn lower(text: &str) -> String {
-    let mut letters = text.chars();
-    match letters.next() {
-        // Not where an abbreviation begins the text.
-        Some(first) if !letters.as_str().starts_with(char::is_uppercase) => {
-            first.to_lowercase().chain(letters).collect()
-        }
-        _ => text.to_owned(),
-    }
 }

@@ -16,6 +16,14 @@ const SHORT: Duration = Duration::from_millis(5);
 /// A stretch of time, from and until.
 pub type Span = (Duration, Duration);
 
+/// A step, or one end of a step that something lies within.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    Whole,
+    Enter,
+    Return,
+}
+
 /// Where the two phases of the request lie.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Phases {
@@ -54,21 +62,21 @@ impl Phases {
         let arrival = marks.sending;
         let (copier, bytes) = copier(steps, arrival)?;
         let copy = &steps[copier];
+        let spans = |step: &Step| {
+            let until = step.until.unwrap_or(Duration::MAX);
+            let is_there = step.at + SHORT < arrival && until >= arrival;
+            is_there && step.pid == copy.pid
+        };
         // The thread that copies waits, or the one that collects completions.
         let waits = |step: &Step| {
-            let until = step.until.unwrap_or(Duration::MAX);
-            step.at + SHORT < arrival
-                && until >= arrival
-                && step.pid == copy.pid
+            spans(step)
                 && (step.tid == copy.tid || copy.call().is_none())
                 && step.call().is_some_and(waits_for_data)
         };
         // One thread may wait, and another one copy.
         let role = copy.call().and_then(CallStep::role);
         let reports = |step: &Step| {
-            let spans = step.at + SHORT < arrival
-                && step.until.is_some_and(|until| until >= arrival);
-            let call = step.call().filter(|_| spans && step.pid == copy.pid);
+            let call = step.call().filter(|_| spans(step));
             call.is_some_and(|call| call.answers().any(|it| Some(it) == role))
         };
         let waiter = steps.iter().position(waits);
@@ -109,7 +117,7 @@ fn place(steps: &[Step], copy: &Step) -> Place {
 }
 
 /// The first step that has brought bytes of the request, and how many.
-fn copier(steps: &[Step], arrival: Duration) -> Option<(usize, usize)> {
+pub fn copier(steps: &[Step], arrival: Duration) -> Option<(usize, usize)> {
     let brought = |step: &Step| match &step.deed {
         Deed::Call(call)
             if call.family == Family::Receive && call.is_about_client() =>
@@ -158,112 +166,67 @@ mod tests {
     use crate::script::recording;
     use crate::tape::at;
 
-    fn place(text: &str) -> Place {
-        Phases::find(&recording(text)).unwrap().place
-    }
+    /// A scene; where the phases begin and end, in ms; whether somebody was
+    /// asleep; how many calls returned EAGAIN.
+    type Row = (&'static str, [f64; 4], bool, usize);
 
-    /// Where the phases begin and end, in ms; whether somebody was asleep; how
-    /// many calls returned EAGAIN.
-    #[track_caller]
-    fn check(text: &str, times: [f64; 4], asleep: bool, empty: usize) {
-        let phases = Phases::find(&recording(text)).unwrap();
-        let (waiting, copying) = (phases.waiting, phases.copying);
-        let all = [waiting.0, waiting.1, copying.0, copying.1];
-        assert_eq!(all, times.map(at));
-        assert_eq!(phases.waiter.is_some(), asleep);
-        assert_eq!((phases.empty, phases.bytes), (empty, 6));
-    }
-
-    #[test]
-    fn blocking_waits_and_copies_in_one_call() {
-        let text = "main 1 100.4 recvfrom(client 1, 4096) = 6";
-        check(text, [1.0, 100.0, 100.0, 100.4], true, 0);
-    }
-
-    #[test]
-    fn nonblocking_asks_and_never_sleeps() {
-        let text = "
-            main 1      1.1    recvfrom(client 1, 4096) = EAGAIN
-            main 50     50.1   recvfrom(client 1, 4096) = EAGAIN
-            main 99.995 100.01 recvfrom(client 1, 4096) = EAGAIN
-            main 100.2  100.3  recvfrom(client 1, 4096) = 6";
-        check(text, [1.0, 100.0, 100.2, 100.3], false, 3);
-    }
-
-    #[test]
-    fn nonblocking_may_meet_the_data_in_a_call() {
-        let text = "
-            main 1    1.1   recvfrom(client 1, 4096) = EAGAIN
-            main 99.9 100.3 recvfrom(client 1, 4096) = 6";
-        check(text, [1.0, 100.0, 100.0, 100.3], false, 1);
-    }
-
-    #[test]
-    fn multiplexing_waits_and_then_copies() {
-        let text = "
-            main 2     100.3 epoll_wait(epoll) = 1 client 1
-            main 100.5 100.6 recvfrom(client 1, 4096) = 6";
-        check(text, [2.0, 100.0, 100.5, 100.6], true, 0);
-    }
+    #[rustfmt::skip]
+    const ROWS: [Row; 9] = [
+        // Blocking waits and copies in one call.
+        ("main 1 100.4 recvfrom(client 1, 4096) = 6",
+            [1.0, 100.0, 100.0, 100.4], true, 0),
+        // Nonblocking asks and never sleeps,
+        ("main 1      1.1    recvfrom(client 1, 4096) = EAGAIN
+          main 50     50.1   recvfrom(client 1, 4096) = EAGAIN
+          main 99.995 100.01 recvfrom(client 1, 4096) = EAGAIN
+          main 100.2  100.3  recvfrom(client 1, 4096) = 6",
+            [1.0, 100.0, 100.2, 100.3], false, 3),
+        // and may meet the data in a call.
+        ("main 1    1.1   recvfrom(client 1, 4096) = EAGAIN
+          main 99.9 100.3 recvfrom(client 1, 4096) = 6",
+            [1.0, 100.0, 100.0, 100.3], false, 1),
+        // Multiplexing waits and then copies.
+        ("main 2     100.3 epoll_wait(epoll) = 1 client 1
+          main 100.5 100.6 recvfrom(client 1, 4096) = 6",
+            [2.0, 100.0, 100.5, 100.6], true, 0),
+        // One thread waits and another one copies.
+        ("thread 1     150   epoll_wait(epoll) = 0
+          other  2     100.3 epoll_wait(epoll) = 1 client 1
+          main   100.5 100.6 recvfrom(client 1, 4096) = 6",
+            [2.0, 100.0, 100.5, 100.6], true, 0),
+        // A call that comes too late has not waited.
+        ("main 100.5 100.6 recvfrom(client 1, 4096) = 6",
+            [100.0, 100.0, 100.5, 100.6], false, 0),
+        // Signal-driven receives once and sleeps.
+        ("main 1     1.1   recvfrom(client 1, 4096) = EAGAIN
+          main 2     100.3 ppoll(signals) = EINTR
+          main 100.4 .     signal SIGIO client 1
+          main 100.5 100.6 recvfrom(client 1, 4096) = 6",
+            [1.0, 100.0, 100.5, 100.6], true, 1),
+        // A thread of the library waits and copies.
+        ("main   .9  100.6 rt_sigtimedwait() = 34
+          thread 1   1.1   pread64(client 1, 1024) = ESPIPE
+          thread 1.2 100.4 read(client 1, 1024) = 6",
+            [1.2, 100.0, 100.0, 100.4], true, 0),
+        // io_uring copies until the completion.
+        (RING, [2.0, 100.0, 100.0, 100.3], true, 0),
+    ];
 
     #[test]
-    fn one_thread_waits_and_another_copies() {
-        let text = "
-            thread 1     150   epoll_wait(epoll) = 0
-            other  2     100.3 epoll_wait(epoll) = 1 client 1
-            main   100.5 100.6 recvfrom(client 1, 4096) = 6";
-        check(text, [2.0, 100.0, 100.5, 100.6], true, 0);
-    }
-
-    #[test]
-    fn who_asks_too_late_has_not_waited() {
-        let text = "main 100.5 100.6 recvfrom(client 1, 4096) = 6";
-        check(text, [100.0, 100.0, 100.5, 100.6], false, 0);
-    }
-
-    #[test]
-    fn signal_driven_receives_once_and_sleeps() {
-        let text = "
-            main 1     1.1   recvfrom(client 1, 4096) = EAGAIN
-            main 2     100.3 ppoll(signals) = EINTR
-            main 100.4 .     signal SIGIO client 1
-            main 100.5 100.6 recvfrom(client 1, 4096) = 6";
-        check(text, [1.0, 100.0, 100.5, 100.6], true, 1);
+    fn phases_begin_and_end_with_calls() {
+        for (text, times, asleep, empty) in ROWS {
+            let phases = Phases::find(&recording(text)).unwrap();
+            let (waiting, copying) = (phases.waiting, phases.copying);
+            let all = [waiting.0, waiting.1, copying.0, copying.1];
+            assert_eq!(all, times.map(at), "{text}");
+            assert_eq!(phases.waiter.is_some(), asleep, "{text}");
+            assert_eq!((phases.empty, phases.bytes), (empty, 6), "{text}");
+        }
     }
 
     const RING: &str = "
         main 2     100.4 io_uring_enter(ring: recv(client 1)) = 1
         main 100.3 .     completed recv(client 1) = 6";
-    const DEFERRING: &str =
-        "main -1 -.9 io_uring_setup(8, IORING_SETUP_DEFER_TASKRUN) = 7";
-
-    #[test]
-    fn io_uring_copies_until_the_completion() {
-        check(RING, [2.0, 100.0, 100.0, 100.3], true, 0);
-    }
-
-    #[test]
-    fn a_ring_that_defers_copies_in_the_call() {
-        assert_eq!(place(RING), Place::Kernel);
-        assert_eq!(place(&format!("{DEFERRING}{RING}")), Place::Enter);
-        // Completed before io_uring_enter was called again.
-        let early = "
-            main 2     2.1 io_uring_enter(ring: recv(client 1)) = 1
-            main 100.3 .   completed recv(client 1) = 6
-            main 100.3 -   io_uring_enter(ring)";
-        assert_eq!(place(&format!("{DEFERRING}{early}")), Place::Kernel);
-        let called = "main 100.5 100.6 recvfrom(client 1, 4096) = 6";
-        assert_eq!(place(called), Place::Receive);
-    }
-
-    #[test]
-    fn a_thread_of_the_library_waits_and_copies() {
-        let text = "
-            main   .9  100.6 rt_sigtimedwait() = 34
-            thread 1   1.1   pread64(client 1, 1024) = ESPIPE
-            thread 1.2 100.4 read(client 1, 1024) = 6";
-        check(text, [1.2, 100.0, 100.0, 100.4], true, 0);
-    }
 
     #[test]
     fn without_a_request_there_are_no_phases() {

@@ -1,8 +1,9 @@
 //! A timeline for the terminal.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
-use console::{Style, measure_text_width};
+use console::{Alignment, Style, measure_text_width, pad_str};
 use lab::screen::wrap;
 
 use super::lines::{Line, LineKind, Phase};
@@ -54,15 +55,19 @@ impl Columns {
     }
 
     fn heading(self) -> String {
-        let dim = Style::new().dim();
-        let who =
-            if self.many { format!("{:WHO$} ", "who") } else { String::new() };
-        let text = self.text;
-        let heading = format!(
-            "{:MARK$}{:>TIME$} {who}{:text$} {:>SPENT$}",
-            "", "ms", "the server's calls", "took"
-        );
-        format!("{}\n", dim.apply_to(heading.trim_end()))
+        let calls = pad("the server's calls", self.text);
+        let took = format!("{:>SPENT$}", "took");
+        let heading =
+            format!("{:MARK$}{} {calls} {took}", "", self.head("ms", "who"));
+        format!("{}\n", Style::new().dim().apply_to(heading))
+    }
+
+    /// The first columns: time, and the thread if there are several.
+    fn head(self, time: &str, who: &str) -> String {
+        match self.many {
+            true => format!("{time:>TIME$} {who:WHO$}"),
+            false => format!("{time:>TIME$}"),
+        }
     }
 
     fn line(self, line: &Line) -> String {
@@ -75,12 +80,12 @@ impl Columns {
 
     fn time(self, at: Duration) -> String {
         let since = at.as_secs_f64() - self.start.as_secs_f64();
-        format!("{:>TIME$.3}", since * 1e3)
+        format!("{:.3}", since * 1e3)
     }
 
     /// An act of the client's, across all columns.
     fn client(self, line: &Line) -> String {
-        let head = format!("{:MARK$}{} ", "", self.time(line.at));
+        let head = format!("{:MARK$}{:>TIME$} ", "", self.time(line.at));
         let text = format!("── {} ", line.text);
         let used = measure_text_width(&head) + measure_text_width(&text);
         let rule = "─".repeat(self.width.saturating_sub(used));
@@ -89,53 +94,41 @@ impl Columns {
     }
 
     fn phase(self, line: &Line) -> String {
-        let style = style(line.phase).bold();
-        let indent = MARK + TIME + 1;
-        let mut text = String::new();
-        for part in wrap(&line.text, self.width - indent) {
-            let mark = format!("{:MARK$}", mark(line.phase));
-            let gap = " ".repeat(TIME + 1);
-            text += &format!(
-                "{}{gap}{}\n",
-                style.apply_to(mark),
-                style.apply_to(part)
-            );
-        }
-        text
+        let (mark, style) = mark(line.phase);
+        let style = style.bold();
+        let mark = style.apply_to(format!("{mark:MARK$}"));
+        let parts = wrap(&line.text, self.width - MARK - TIME - 1);
+        let rows = parts.iter().map(|part| {
+            let part = style.apply_to(part);
+            format!("{mark}{:TIME$} {part}\n", "")
+        });
+        rows.collect()
     }
 
     fn call(self, line: &Line) -> String {
-        let event = line.kind == LineKind::Event;
-        let words_style =
-            if event { Style::new().magenta() } else { Style::new() };
+        let words = match line.kind {
+            LineKind::Event => Style::new().magenta(),
+            _ => Style::new(),
+        };
+        let (mark, style) = mark(line.phase);
+        let mark = style.apply_to(format!("{mark:MARK$}"));
+        let spent = line.spent.map_or(String::new(), length);
+        let mut first = (self.head(&self.time(line.at), &line.who), spent);
         let mut text = String::new();
-        for (place, part) in
-            wrap_hanging(&line.text, self.text).iter().enumerate()
-        {
-            let first = place == 0;
-            let time = match first {
-                true => self.time(line.at),
-                false => " ".repeat(TIME),
-            };
-            let who = match (self.many, first) {
-                (false, _) => String::new(),
-                (true, true) => format!("{:WHO$} ", line.who),
-                (true, false) => " ".repeat(WHO + 1),
-            };
-            let spent =
-                line.spent.filter(|_| first).map_or(String::new(), length);
-            let gap =
-                " ".repeat(self.text.saturating_sub(measure_text_width(part)));
-            let mark = style(line.phase)
-                .apply_to(format!("{:MARK$}", mark(line.phase)));
+        for part in wrap_hanging(&line.text, self.text) {
+            let (head, spent) = &first;
+            let part = words.apply_to(pad(&part, self.text));
             let spent = Style::new().dim().apply_to(format!("{spent:>SPENT$}"));
-            let part = words_style.apply_to(part);
-            let row = format!("{mark}{time} {who}{part}{gap} {spent}");
-            text += row.trim_end();
+            text += format!("{mark}{head} {part} {spent}").trim_end();
             text.push('\n');
+            first = (self.head("", ""), String::new());
         }
         text
     }
+}
+
+fn pad(text: &str, width: usize) -> Cow<'_, str> {
+    pad_str(text, width, Alignment::Left, None)
 }
 
 /// Further lines stand two columns to the right.
@@ -151,18 +144,11 @@ fn wrap_hanging(text: &str, width: usize) -> Vec<String> {
     hanging.collect()
 }
 
-fn mark(phase: Option<Phase>) -> &'static str {
+/// How a phase is marked.
+fn mark(phase: Option<Phase>) -> (&'static str, Style) {
     match phase {
-        None => "",
-        Some(Phase::Waiting) => "░",
-        Some(Phase::Copying) => "█",
-    }
-}
-
-fn style(phase: Option<Phase>) -> Style {
-    match phase {
-        None => Style::new(),
-        Some(Phase::Waiting) => Style::new().yellow(),
-        Some(Phase::Copying) => Style::new().green(),
+        None => ("", Style::new()),
+        Some(Phase::Waiting) => ("░", Style::new().yellow()),
+        Some(Phase::Copying) => ("█", Style::new().green()),
     }
 }

@@ -33,61 +33,45 @@ impl<'a> Watch<'a> {
         Self { tracee, seen: 0, calls: HashMap::new() }
     }
 
-    /// Waits for an event that has not been looked at.
+    /// Waits for a call, or an operation, of that family to end with such a
+    /// result. Events that were looked at before don't count.
     pub fn until(
         &mut self,
         awaited: &str,
-        is_it: fn(Option<Family>, &EventKind) -> bool,
+        family: Family,
+        is_it: fn(i64) -> bool,
     ) -> Result<()> {
         let tracee = self.tracee;
         poll_until(awaited, PATIENCE, || {
             tracee.look(|state| {
-                let new = &state.events[self.seen..];
-                let found = new.iter().position(|it| self.is(it, is_it));
-                self.seen += found.map_or(new.len(), |place| place + 1);
-                let serves = state.status.is_none();
-                ensure!(found.is_some() || serves, "the server has ended");
-                Ok(found.is_some())
+                for event in &state.events[self.seen..] {
+                    self.seen += 1;
+                    let ended = self.ended(event);
+                    if ended.is_some_and(|it| it.0 == family && is_it(it.1)) {
+                        return Ok(true);
+                    }
+                }
+                ensure!(state.status.is_none(), "the server has ended");
+                Ok(false)
             })
         })
     }
 
-    fn is(
-        &mut self,
-        event: &Event,
-        is_it: fn(Option<Family>, &EventKind) -> bool,
-    ) -> bool {
-        if let EventKind::Enter(call) = &event.what {
-            self.calls.insert(event.tid, call.name);
-        }
-        let call = self.calls.get(&event.tid);
-        let call = call.map(|name| calls::of(name).family);
-        is_it(call, &event.what)
-    }
-
-    /// A newcomer is accepted.
-    pub fn accepts(call: Option<Family>, what: &EventKind) -> bool {
-        match what {
+    /// The call or operation that has ended, and its result.
+    fn ended(&mut self, event: &Event) -> Option<(Family, i64)> {
+        match &event.what {
+            EventKind::Enter(call) => {
+                self.calls.insert(event.tid, call.name);
+                None
+            }
             EventKind::Exit(outcome) => {
-                call == Some(Family::Accept) && outcome.result >= 0
+                let name = self.calls.get(&event.tid)?;
+                Some((calls::of(name).family, outcome.result))
             }
             EventKind::Completed(done) => {
-                done.operation.family == Family::Accept && done.result >= 0
+                Some((done.operation.family, done.result.into()))
             }
-            _ => false,
-        }
-    }
-
-    /// A call, or an operation, has received the end of file.
-    pub fn sees_the_end(call: Option<Family>, what: &EventKind) -> bool {
-        match what {
-            EventKind::Exit(outcome) => {
-                call == Some(Family::Receive) && outcome.result == 0
-            }
-            EventKind::Completed(done) => {
-                done.operation.family == Family::Receive && done.result == 0
-            }
-            _ => false,
+            _ => None,
         }
     }
 

@@ -8,6 +8,7 @@ use nix::unistd::Pid;
 
 use super::calls::{CallSpec, Effect};
 use super::event::{Call, EventKind, Outcome};
+use super::remote::{u32_at, u64_at};
 use super::role::Role;
 
 /// The descriptors of all processes.
@@ -22,8 +23,8 @@ pub struct Roles {
 struct Table {
     roles: HashMap<i32, Role>,
     /// The role behind the data that epoll(7) puts into an event, for each
-    /// instance.
-    watched: HashMap<(i32, u64), Role>,
+    /// instance; a copy of its descriptor has the same role.
+    watched: HashMap<(Role, u64), Role>,
 }
 
 impl Roles {
@@ -40,6 +41,7 @@ impl Roles {
 
     /// The role that an event of epoll is about.
     pub fn watched(&self, pid: Pid, epoll: i32, data: u64) -> Option<Role> {
+        let epoll = self.of(pid, epoll);
         self.tables.get(&pid)?.watched.get(&(epoll, data)).cloned()
     }
 
@@ -81,7 +83,9 @@ impl Roles {
                 }
             }
             Effect::OpensPair(place) => {
-                self.pair(pid, outcome.memory.of(place));
+                for fd in outcome.memory.of(place).chunks_exact(4) {
+                    self.open(pid, u32_at(fd, 0).cast_signed(), Role::Pipe);
+                }
             }
             Effect::OpensFile(place) => {
                 self.file(pid, new, call.memory.of(place));
@@ -89,7 +93,8 @@ impl Roles {
             Effect::Duplicates => self.copy(pid, fd, new),
             Effect::Replaces => self.copy(pid, fd, arguments[1] as i32),
             Effect::Controls => {
-                if duplicates(arguments[1]) {
+                let command = arguments[1] as i32;
+                if [libc::F_DUPFD, libc::F_DUPFD_CLOEXEC].contains(&command) {
                     self.copy(pid, fd, new);
                 }
             }
@@ -114,13 +119,6 @@ impl Roles {
         *count += 1;
         let role = kind(*count);
         self.table(pid).roles.insert(fd, role);
-    }
-
-    fn pair(&mut self, pid: Pid, fds: &[u8]) {
-        for fd in fds.chunks_exact(4) {
-            let fd = i32::from_ne_bytes([fd[0], fd[1], fd[2], fd[3]]);
-            self.open(pid, fd, Role::Pipe);
-        }
     }
 
     fn file(&mut self, pid: Pid, fd: i32, path: &[u8]) {
@@ -151,119 +149,49 @@ impl Roles {
     fn watch(&mut self, pid: Pid, arguments: &[u64; 6], event: &[u8]) {
         let Some(data) = epoll_data(event) else { return };
         let role = self.of(pid, arguments[2] as i32);
-        let epoll = arguments[0] as i32;
-        // A copy of the descriptor is the same instance.
-        let same = self.of(pid, epoll);
-        let table = self.table(pid);
-        let copies = table.roles.iter().filter(|(_, role)| **role == same);
-        let copies: Vec<_> = copies.map(|(fd, _)| *fd).collect();
-        for epoll in copies {
-            table.watched.insert((epoll, data), role.clone());
-        }
+        let epoll = self.of(pid, arguments[0] as i32);
+        self.table(pid).watched.insert((epoll, data), role);
     }
-}
-
-fn duplicates(command: u64) -> bool {
-    let command = command as i32;
-    command == libc::F_DUPFD || command == libc::F_DUPFD_CLOEXEC
 }
 
 /// The last eight bytes of an epoll_event: where they begin depends on the
 /// machine, which packs the struct or does not.
 pub fn epoll_data(event: &[u8]) -> Option<u64> {
     let at = std::mem::offset_of!(libc::epoll_event, u64);
-    let bytes = event.get(at..at + 8)?;
-    Some(u64::from_ne_bytes(bytes.try_into().ok()?))
+    event.get(at..at + 8).map(|bytes| u64_at(bytes, 0))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::calls;
-    use crate::event::Memory;
-
-    const PARENT: Pid = Pid::from_raw(100);
-    const CHILD: Pid = Pid::from_raw(200);
-
-    fn call(
-        roles: &mut Roles,
-        pid: Pid,
-        name: &'static str,
-        arguments: [u64; 3],
-        result: i64,
-    ) {
-        let [a, b, c] = arguments;
-        let arguments = [a, b, c, 0, 0, 0];
-        let call = Call { name, arguments, memory: Memory::default() };
-        let outcome = Outcome { result, memory: Memory::default() };
-        roles.called(pid, &calls::of(name), &call, &outcome);
-    }
-
-    /// A parent that listens (3) and has accepted (4).
-    fn serving() -> Roles {
-        let mut roles = Roles::default();
-        let stream = libc::SOCK_STREAM as u64;
-        call(&mut roles, PARENT, "socket", [2, stream, 0], 3);
-        call(&mut roles, PARENT, "listen", [3, 9, 0], 0);
-        call(&mut roles, PARENT, "accept4", [3, 0, 0], 4);
-        roles
-    }
+    use crate::tape::Tape;
 
     #[test]
     fn calls_give_descriptors_their_roles() {
         let datagram = libc::SOCK_DGRAM as u64 | libc::SOCK_CLOEXEC as u64;
         let duplicate = libc::F_DUPFD_CLOEXEC as u64;
-        let rows: [(&'static str, [u64; 3], i32, i32, &str); 15] = [
-            ("socket", [2, datagram, 0], 5, 5, "datagrams"),
-            ("socket", [2, 1, 0], 5, 5, "socket 2"),
-            ("accept", [3, 0, 0], 5, 5, "client 2"),
-            ("epoll_create1", [0, 0, 0], 5, 5, "epoll"),
-            ("eventfd2", [0, 0, 0], 5, 5, "eventfd"),
-            ("signalfd4", [0, 0, 0], 5, 5, "signals"),
-            ("timerfd_create", [0, 0, 0], 5, 5, "timer"),
-            ("io_uring_setup", [0, 0, 0], 5, 5, "ring"),
-            ("dup", [4, 0, 0], 5, 5, "client 1"),
-            ("dup3", [4, 6, 0], 6, 6, "client 1"),
-            ("fcntl", [3, duplicate, 0], 5, 5, "listener"),
+        let rows: [(&'static str, [u64; 3], i64, u64, &str); 15] = [
+            ("socket", [2, datagram, 0], 9, 9, "datagrams"),
+            ("socket", [2, 1, 0], 9, 9, "socket 2"),
+            ("accept", [3, 0, 0], 9, 9, "client 2"),
+            ("epoll_create1", [0, 0, 0], 9, 9, "epoll 2"),
+            ("eventfd2", [0, 0, 0], 9, 9, "eventfd"),
+            ("signalfd4", [0, 0, 0], 9, 9, "signals 2"),
+            ("timerfd_create", [0, 0, 0], 9, 9, "timer"),
+            ("io_uring_setup", [0, 0, 0], 9, 9, "ring 2"),
+            ("dup", [4, 0, 0], 9, 9, "client 1"),
+            ("dup3", [4, 9, 0], 9, 9, "client 1"),
+            ("fcntl", [3, duplicate, 0], 9, 9, "listener"),
             ("listen", [3, 9, 0], 0, 3, "listener"),
             ("close", [4, 0, 0], 0, 4, "descriptor 4"),
             ("close_range", [4, 9, 0], 0, 4, "descriptor 4"),
             ("close_range", [4, 9, 4], 0, 4, "client 1"),
         ];
         for (name, arguments, result, fd, expected) in rows {
-            let mut roles = serving();
-            call(&mut roles, PARENT, name, arguments, result.into());
-            assert_eq!(roles.of(PARENT, fd).to_string(), expected, "{name}");
+            let tape = Tape::serving()
+                .call(name, arguments, result, &[], &[])
+                .call("lseek", [fd], 0, &[], &[]);
+            let expected = format!("lseek({expected}) = 0");
+            assert_eq!(tape.last_call(), expected, "{name}");
         }
-    }
-
-    #[test]
-    fn a_child_has_a_copy_and_a_thread_has_the_same() {
-        let mut roles = serving();
-        // A thread begins: nothing is copied.
-        roles.happened(PARENT, &EventKind::Started { by: PARENT });
-        roles.happened(CHILD, &EventKind::Started { by: PARENT });
-        call(&mut roles, CHILD, "close", [3, 0, 0], 0);
-        call(&mut roles, PARENT, "close", [4, 0, 0], 0);
-        let name = |pid, fd| roles.of(pid, fd).to_string();
-        assert_eq!(name(CHILD, 4), "client 1");
-        assert_eq!(name(CHILD, 3), "descriptor 3");
-        assert_eq!(name(PARENT, 3), "listener");
-        assert_eq!(name(PARENT, 4), "descriptor 4");
-        assert_eq!(name(PARENT, 1), "stdout");
-    }
-
-    #[test]
-    fn a_program_begins_with_nothing() {
-        let mut roles = serving();
-        roles.happened(PARENT, &EventKind::Executed);
-        assert_eq!(roles.of(PARENT, 3), Role::Unknown(3));
-    }
-
-    #[test]
-    fn a_descriptor_of_the_kernels_is_the_next_client() {
-        let mut roles = serving();
-        assert_eq!(roles.accepted(PARENT, 9), Role::Client(2));
-        assert_eq!(roles.of(PARENT, 9), Role::Client(2));
     }
 }

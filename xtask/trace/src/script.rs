@@ -18,6 +18,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
 
+use nix::errno::Errno;
+use nix::sys::signal;
 use nix::unistd::Pid;
 
 use super::call::{
@@ -26,7 +28,7 @@ use super::call::{
 use super::calls::{CALLS, Family, Operation};
 use super::decode::completed;
 use super::event::{SI_ASYNCIO, Signal};
-use super::names;
+use super::names::{self, Names};
 use super::role::Role;
 use super::scene::{REQUEST, Recording};
 use super::steps::{Deed, OperationStep, Step};
@@ -88,22 +90,19 @@ fn parse(text: &str, process: bool) -> Deed {
     match first {
         "begins" => Deed::Started(process),
         "ends" => Deed::Ended(ExitStatus::from_raw(0)),
-        "signal" => signal(rest),
+        "signal" => signalled(rest),
         "completed" => done(rest),
         _ => Deed::Call(call(text)),
     }
 }
 
 /// `SIGRTMIN client 1`, or `done`: an operation of aio_read(3) is.
-fn signal(text: &str) -> Deed {
+fn signalled(text: &str) -> Deed {
     let (name, socket) = text.split_once(' ').unwrap_or((text, ""));
     let (number, code) = match name {
         "SIGRTMIN" => (libc::SIGRTMIN(), 1),
-        "SIGCHLD" => (libc::SIGCHLD, 1),
-        "SIGIO" => (libc::SIGIO, 1),
-        "SIGUSR1" => (libc::SIGUSR1, 1),
         "done" => (libc::SIGRTMIN(), SI_ASYNCIO),
-        name => panic!("no signal is called {name}"),
+        name => (name.parse::<signal::Signal>().unwrap() as i32, 1),
     };
     let about = (!socket.is_empty()).then(|| role(socket));
     Deed::Signal(Signal::new(number, code, 0, 0), about)
@@ -135,7 +134,7 @@ fn call(text: &str) -> CallStep {
     let (about, patience) = about.split_once("; ").unwrap_or((about, ""));
     let known = CALLS.iter().find(|spec| spec.name == name);
     let spec = known.unwrap_or_else(|| panic!("no call is called {name}"));
-    let flags = accept_flags(flags.trim());
+    let flags = bits(names::ACCEPT, flags.trim());
     let mut call = CallStep::new(spec.name, Vec::new());
     call.arguments = match registration(about) {
         Some((epoll, registration)) => vec![epoll, registration],
@@ -143,7 +142,7 @@ fn call(text: &str) -> CallStep {
     };
     call.arguments.extend(limit(patience));
     if spec.family == Family::Accept {
-        call.arguments.push(Argument::AcceptFlags(flags));
+        call.arguments.push(Argument::AcceptFlags(flags.into()));
     }
     call.submitted = parts(handed).map(|it| handover(it, flags)).collect();
     let (result, answers) = outcome.split_once(' ').unwrap_or((outcome, ""));
@@ -186,13 +185,7 @@ fn registration(text: &str) -> Option<(Argument, Argument)> {
         _ => return None,
     };
     let (socket, events) = rest.split_once(", ").unwrap_or((rest, ""));
-    let events = flags(events, |event| match event {
-        "EPOLLIN" => libc::EPOLLIN,
-        "EPOLLET" => libc::EPOLLET,
-        "EPOLLONESHOT" => libc::EPOLLONESHOT,
-        event => panic!("no event is called {event}"),
-    });
-    let events = events.cast_unsigned();
+    let events = bits(names::EPOLL, events);
     let registration = Registration { operation, role: role(socket), events };
     Some((
         Argument::Descriptor(role(epoll)),
@@ -201,16 +194,15 @@ fn registration(text: &str) -> Option<(Argument, Argument)> {
 }
 
 fn argument(family: Family, text: &str) -> Argument {
-    let option = |option| Argument::SocketOption(libc::SOL_SOCKET, option);
+    if let Some(option) = names::number(names::SOCKET_OPTIONS, text) {
+        return Argument::SocketOption(libc::SOL_SOCKET, option as i32);
+    }
+    if let Some(flags) = names::number(names::RING, text) {
+        return Argument::RingFlags(flags);
+    }
     match text {
-        "IORING_SETUP_DEFER_TASKRUN" => {
-            Argument::RingFlags(names::IORING_SETUP_DEFER_TASKRUN)
-        }
         "MSG_DONTWAIT" => Argument::MessageFlags(libc::MSG_DONTWAIT as u64),
         "SHUT_WR" | "any child" | "5 ms" => Argument::Words(text.to_owned()),
-        "SO_KEEPALIVE" => option(libc::SO_KEEPALIVE),
-        "SO_RCVTIMEO" => option(libc::SO_RCVTIMEO),
-        "SO_SNDTIMEO" => option(libc::SO_SNDTIMEO),
         text => match (text.parse(), family) {
             (Ok(room), Family::Receive) => Argument::Room(room),
             (Ok(number), _) => Argument::Words(number.to_string()),
@@ -230,41 +222,31 @@ fn limit(text: &str) -> Option<Argument> {
     Some(Argument::Patience(Duration::from_secs(patience)))
 }
 
-fn accept_flags(text: &str) -> u64 {
-    let flags = flags(text, |flag| match flag {
-        "SOCK_CLOEXEC" => libc::SOCK_CLOEXEC,
-        "SOCK_NONBLOCK" => libc::SOCK_NONBLOCK,
-        flag => panic!("no flag is called {flag}"),
-    });
-    flags as u64
-}
-
 /// `EPOLLIN|EPOLLET`
-fn flags(text: &str, flag: fn(&str) -> i32) -> i32 {
+fn bits(names: Names, text: &str) -> u32 {
     let flags = text.split('|').filter(|name| !name.is_empty());
-    flags.map(flag).fold(0, |all, flag| all | flag)
+    let flags = flags.map(|name| names::number(names, name).unwrap());
+    flags.fold(0, |all, flag| all | flag)
 }
 
+/// `6`, `EAGAIN`
 fn parse_result(text: &str) -> Option<i64> {
-    let errno = match text {
-        "" => return None,
-        "EAGAIN" => libc::EAGAIN,
-        "EINTR" => libc::EINTR,
-        "EBADF" => libc::EBADF,
-        "ESPIPE" => libc::ESPIPE,
-        number => return Some(number.parse().unwrap()),
-    };
-    Some(-i64::from(errno))
+    let is_it = |it: &i32| format!("{:?}", Errno::from_raw(*it)) == text;
+    match text.parse() {
+        _ if text.is_empty() => None,
+        Ok(number) => Some(number),
+        Err(_) => Some(-i64::from((1..200).find(is_it).unwrap())),
+    }
 }
 
 /// `recv(client 1)`
-fn handover(text: &str, flags: u64) -> Handover {
+fn handover(text: &str, flags: u32) -> Handover {
     let (name, about) =
         text.strip_suffix(')').and_then(|it| it.split_once('(')).unwrap();
     Handover {
         operation: Operation::called(name),
         role: role(about),
-        flags: flags as u32,
+        flags,
         data: Box::default(),
     }
 }

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use nix::unistd::Pid;
 
-use super::call::{Answer, CallStep, Handover};
+use super::call::{Answer, Argument, CallStep, Handover};
 use super::calls::{self, Family, Operation};
 use super::decode::{View, completed};
 use super::event::{
     Call, Completion, Event, EventKind, Outcome, Signal, Submission,
 };
+use super::names;
 use super::role::Role;
 use super::roles::Roles;
 
@@ -57,6 +58,14 @@ impl Step {
     pub fn call(&self) -> Option<&CallStep> {
         match &self.deed {
             Deed::Call(call) => Some(call),
+            _ => None,
+        }
+    }
+
+    /// A signal, and the descriptor that it tells of.
+    pub fn signal(&self) -> Option<(Signal, Option<&Role>)> {
+        match &self.deed {
+            Deed::Signal(signal, role) => Some((*signal, role.as_ref())),
             _ => None,
         }
     }
@@ -203,15 +212,21 @@ impl Maker {
 /// Whether the kernel copies for io_uring inside io_uring_enter(2) only, on the
 /// thread that calls it (IORING_SETUP_DEFER_TASKRUN).
 pub fn defers_copies(steps: &[Step]) -> bool {
+    let asks = |argument: &Argument| match argument {
+        Argument::RingFlags(flags) => {
+            flags & names::IORING_SETUP_DEFER_TASKRUN != 0
+        }
+        _ => false,
+    };
     let mut calls = steps.iter().filter_map(Step::call);
-    calls.any(|call| call.defers_copies() && call.returns_at_least(0))
+    calls
+        .any(|call| call.arguments.iter().any(asks) && call.returns_at_least(0))
 }
 
 /// Whether a signal interrupts its thread. Other signals are fetched by a call,
 /// at whose return they are seen.
 pub fn is_delivered(steps: &[Step], signal: &Step) -> bool {
-    let is_signal = matches!(signal.deed, Deed::Signal(..));
-    is_signal && fetches(steps, signal).is_none()
+    fetches(steps, signal).is_none()
 }
 
 /// The call that has fetched a signal.

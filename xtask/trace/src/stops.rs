@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use syscalls::Sysno;
 
 use super::calls::{self, Effect, Family};
-use super::counter::Counter;
+use super::counter::Calls;
 use super::event::{Call, Event, EventKind, Outcome, Signal, now};
 use super::memory;
 use super::ring::Ring;
@@ -36,12 +36,11 @@ pub struct State {
     /// By process and descriptor.
     rings: HashMap<(Pid, u64), Ring>,
     /// Calls are counted, and no event is kept.
-    pub counter: Option<Counter>,
+    pub counted: Option<Calls>,
     pub status: Option<ExitStatus>,
     pub failure: Option<anyhow::Error>,
     /// All are being killed, and so is who is born meanwhile.
     ending: bool,
-    pub done: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +69,7 @@ impl State {
     }
 
     fn push(&mut self, tid: Pid, pid: Pid, what: EventKind) {
-        if self.counter.is_some() {
+        if self.counted.is_some() {
             return;
         }
         if self.events.len() < EVENTS {
@@ -157,7 +156,8 @@ fn known(tid: Pid, state: &mut State) -> Pid {
         return task.pid;
     }
     let pid = process_of(tid).unwrap_or(tid);
-    let by = if pid == tid { parent_of(tid).unwrap_or(pid) } else { pid };
+    let by =
+        if pid == tid { in_status(tid, "PPid:").unwrap_or(pid) } else { pid };
     state.early.insert(tid);
     state.started(tid, pid, by);
     pid
@@ -217,8 +217,14 @@ fn entered(
 ) {
     let sysno = usize::try_from(number).ok().and_then(Sysno::new);
     let name = sysno.map_or("", |number| number.name());
-    if let Some(counter) = &mut state.counter {
-        return counter.entered(tid, name);
+    if let Some(task) = state.tasks.get_mut(&tid) {
+        task.entered = Some((name, arguments));
+    }
+    if let Some(calls) = &mut state.counted {
+        // Counted here, not at the end: a call that lasts was made before it
+        // waited.
+        calls.entry(name).or_default().made += 1;
+        return;
     }
     let spec = calls::of(name);
     let memory = memory::entering(tid, &spec, &arguments);
@@ -229,9 +235,6 @@ fn entered(
         look_at_ring(tid, pid, arguments[0], state);
     }
     state.push(tid, pid, EventKind::Enter(call));
-    if let Some(task) = state.tasks.get_mut(&tid) {
-        task.entered = Some((name, arguments));
-    }
     let ring = state.rings.get_mut(&(pid, arguments[0]));
     let ring = ring.filter(|_| enters_ring);
     let submitted = ring.map_or_else(Vec::new, |ring| ring.submitted(tid));
@@ -241,15 +244,18 @@ fn entered(
 }
 
 fn left(tid: Pid, pid: Pid, result: i64, state: &mut State) {
-    if let Some(counter) = &mut state.counter {
-        return counter.left(tid, result);
-    }
     let task = state.tasks.get_mut(&tid);
     // The return from the call that made this thread is not its own.
     let Some((name, arguments)) = task.and_then(|task| task.entered.take())
     else {
         return;
     };
+    if let Some(calls) = &mut state.counted {
+        if result == -i64::from(libc::EAGAIN) {
+            calls.entry(name).or_default().empty += 1;
+        }
+        return;
+    }
     let spec = calls::of(name);
     let memory = memory::leaving(tid, &spec, &arguments, result);
     let outcome = Outcome { result, memory };
@@ -270,22 +276,23 @@ fn follow_rings(
     state: &mut State,
 ) {
     let Ok(result) = u64::try_from(outcome.result) else { return };
-    let effect = calls::of(name).effect;
-    if let Effect::SetsUpRing = effect {
-        let ring = Ring::new(outcome.memory.of(1));
-        state.rings.insert((pid, result), ring);
-        return;
-    }
-    let descriptor = match effect {
-        Effect::Maps => arguments[4],
-        Effect::EquipsRing | Effect::Closes => arguments[0],
-        _ => return,
-    };
-    let Some(ring) = state.rings.get_mut(&(pid, descriptor)) else { return };
-    match effect {
-        Effect::Maps => ring.mapped(arguments[5], result),
-        Effect::Closes => drop(state.rings.remove(&(pid, descriptor))),
-        _ => ring.registered(tid, arguments[1], arguments[2]),
+    let rings = &mut state.rings;
+    match calls::of(name).effect {
+        Effect::SetsUpRing => {
+            rings.insert((pid, result), Ring::new(outcome.memory.of(1)));
+        }
+        Effect::Maps => {
+            if let Some(ring) = rings.get_mut(&(pid, arguments[4])) {
+                ring.mapped(arguments[5], result);
+            }
+        }
+        Effect::EquipsRing => {
+            if let Some(ring) = rings.get_mut(&(pid, arguments[0])) {
+                ring.registered(tid, arguments[1], arguments[2]);
+            }
+        }
+        Effect::Closes => drop(rings.remove(&(pid, arguments[0]))),
+        _ => {}
     }
 }
 
@@ -323,10 +330,6 @@ pub fn resume(request: libc::c_uint, tid: Pid, signal: i32) {
 /// The process of a thread, as long as it is not reaped.
 fn process_of(tid: Pid) -> Option<Pid> {
     in_status(tid, "Tgid:")
-}
-
-fn parent_of(pid: Pid) -> Option<Pid> {
-    in_status(pid, "PPid:")
 }
 
 fn in_status(tid: Pid, field: &str) -> Option<Pid> {

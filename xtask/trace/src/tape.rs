@@ -5,10 +5,7 @@ use std::time::Duration;
 use lab::Unsupported;
 use nix::unistd::Pid;
 
-use super::calls::Operation;
-use super::event::{
-    Call, Completion, Event, EventKind, Memory, Outcome, Submission,
-};
+use super::event::{Call, Event, EventKind, Memory, Outcome};
 use super::scene::Marks;
 use super::steps::{Step, steps};
 
@@ -18,7 +15,7 @@ pub const MAIN: i32 = 100;
 /// Events of one process, a millisecond after each other.
 #[derive(Debug, Default)]
 pub struct Tape {
-    pub events: Vec<Event>,
+    events: Vec<Event>,
 }
 
 /// Where in memory an argument points to, and what is there.
@@ -62,39 +59,11 @@ impl Tape {
             .call("epoll_ctl", [5, add, 4], 0, &[(3, &event)], &[])
     }
 
-    /// Sets up another ring in place of the first, which copies inside
-    /// io_uring_enter(2) only.
-    pub fn deferring(self) -> Self {
-        let mut parameters = vec![0; 120];
-        parameters[9] = 0b11_0000;
-        let entering: Bytes<'_> = &[(1, &parameters)];
-        let none = &[];
-        self.call("io_uring_setup", [8], 7, entering, none)
-    }
-
     fn event(mut self, what: EventKind) -> Self {
         let pid = Pid::from_raw(MAIN);
         let at = at(self.events.len() as f64);
         self.events.push(Event { at, pid, tid: pid, what });
         self
-    }
-
-    pub fn enter<const N: usize>(
-        self,
-        name: &'static str,
-        given: [u64; N],
-        bytes: Bytes<'_>,
-    ) -> Self {
-        let mut arguments = [0; 6];
-        arguments[..N].copy_from_slice(&given);
-        let memory = memory(bytes);
-        let call = Call { name, arguments, memory };
-        self.event(EventKind::Enter(call))
-    }
-
-    pub fn exit(self, result: i64, bytes: Bytes<'_>) -> Self {
-        let outcome = Outcome { result, memory: memory(bytes) };
-        self.event(EventKind::Exit(outcome))
     }
 
     /// A call with the memory that goes in and comes out.
@@ -106,40 +75,16 @@ impl Tape {
         entering: Bytes<'_>,
         leaving: Bytes<'_>,
     ) -> Self {
-        self.enter(name, given, entering).exit(result, leaving)
-    }
-
-    pub fn submit(self, operation: &str, fd: i32) -> Self {
-        let operation = Operation::called(operation);
-        let data = Box::default();
-        let submission = Submission { operation, fd, flags: 0, data };
-        self.event(EventKind::Submitted(submission))
-    }
-
-    pub fn complete(
-        self,
-        operation: &str,
-        fd: i32,
-        result: i32,
-        data: &[u8],
-    ) -> Self {
-        let completion = Completion {
-            operation: Operation::called(operation),
-            fd,
-            result,
-            header: 0,
-            data: data.into(),
-        };
-        self.event(EventKind::Completed(completion))
-    }
-
-    pub fn steps(&self) -> Vec<Step> {
-        steps(&self.events)
+        let mut arguments = [0; 6];
+        arguments[..N].copy_from_slice(&given);
+        let call = Call { name, arguments, memory: memory(entering) };
+        let outcome = Outcome { result, memory: memory(leaving) };
+        self.event(EventKind::Enter(call)).event(EventKind::Exit(outcome))
     }
 
     /// The last call, as the timeline has it.
     pub fn last_call(&self) -> String {
-        let steps = self.steps();
+        let steps = steps(&self.events);
         let call = steps.iter().rev().find_map(Step::call).unwrap();
         format!("{}({}) = {}", call.name, call.in_brackets(), call.outcome())
     }
@@ -170,18 +115,4 @@ pub fn pollfd(fd: i32, events: i16, found: i16) -> Vec<u8> {
     let (fd, events, found) =
         (fd.to_ne_bytes(), events.to_ne_bytes(), found.to_ne_bytes());
     [&fd[..], &events, &found].concat()
-}
-
-/// A struct timespec.
-pub fn timespec(seconds: u64, nanoseconds: u64) -> Vec<u8> {
-    [seconds.to_ne_bytes(), nanoseconds.to_ne_bytes()].concat()
-}
-
-/// A struct signalfd_siginfo.
-pub fn siginfo(number: i32, code: i32, fd: i32) -> Vec<u8> {
-    let mut bytes = vec![0; size_of::<libc::signalfd_siginfo>()];
-    for (at, word) in [(0, number), (8, code), (20, fd)] {
-        bytes[at..at + 4].copy_from_slice(&word.to_ne_bytes());
-    }
-    bytes
 }

@@ -3,10 +3,10 @@
 
 use std::time::Duration;
 
-use lab::number::count;
+use lab::number::some;
 
 use super::copying::Copying;
-use super::lines::{Line, LineKind, Phase, Writer, entries, names};
+use super::lines::{Line, LineKind, Phase, Writer, folded, summary};
 use super::phases::{Phases, Place};
 use super::scene::{Marks, REPLY, REQUEST, Recording};
 use super::steps::Step;
@@ -38,36 +38,23 @@ impl Timeline {
     ) -> Self {
         let Recording { steps, marks } = recording;
         let phases = Phases::find(recording);
-        let client = client_marks(marks);
-        let (shown, before, behind) = match detail {
-            Detail::Raw => ((0..steps.len()).collect(), 0, 0),
-            Detail::Scene => scene(steps, marks),
+        let client = client_acts(marks);
+        let (shown, before, behind) = scene(steps, marks);
+        let all = Vec::from_iter(0..steps.len());
+        let (shown, end) = match detail {
+            Detail::Raw => (all, Duration::MAX),
+            Detail::Scene => (shown, marks.stopping),
         };
-        let writer = Writer {
-            steps,
-            names: names(steps, &shown),
-            client: &client,
-            phases: phases.as_ref(),
-        };
-        let end = match detail {
-            Detail::Raw => Duration::MAX,
-            Detail::Scene => marks.stopping,
-        };
-        let entries = entries(steps, &shown, &client, end);
-        let mut lines = Vec::new();
-        if detail == Detail::Scene {
-            lines.push(writer.summary("start-up", &steps[..before]));
-            for piece in writer.pieces(&entries) {
-                writer.write(&piece, &entries, &mut lines);
-            }
-            lines.push(writer.summary("shut-down", &steps[behind..]));
-        } else {
-            let all = entries.iter().map(|entry| writer.line(*entry));
-            lines.extend(all);
-        }
+        let writer = Writer::new(steps, &shown, phases.as_ref());
+        let mut lines = writer.lines(&client, end);
         let many = writer.names.len() > 1;
         if !many {
             lines.iter_mut().for_each(|line| line.who.clear());
+        }
+        if detail == Detail::Scene {
+            lines = folded(&lines);
+            lines.insert(0, summary("start-up", &steps[..before]));
+            lines.push(summary("shut-down", &steps[behind..]));
         }
         let start = marks.connecting;
         let mut timeline = Self { start, lines, many };
@@ -115,10 +102,7 @@ impl Timeline {
 
 /// Receiving calls that found no data.
 fn eagain(calls: usize) -> String {
-    match calls {
-        1 => "1 call that returned EAGAIN".to_owned(),
-        many => format!("{} calls that returned EAGAIN", count(many as f64)),
-    }
+    format!("{} that returned EAGAIN", some(calls, "call"))
 }
 
 fn note(at: Duration, text: String, phase: Phase) -> Line {
@@ -126,18 +110,14 @@ fn note(at: Duration, text: String, phase: Phase) -> Line {
 }
 
 /// The client's acts, in order.
-fn client_marks(marks: &Marks) -> [(Duration, String); 4] {
+fn client_acts(marks: &Marks) -> [Line; 4] {
+    let (request, reply) = (REQUEST.escape_ascii(), REPLY.escape_ascii());
+    let act = |at, text| Line::new(at, LineKind::Client, text);
     [
-        (marks.connecting, "the client comes".to_owned()),
-        (
-            marks.sending,
-            format!("the client sends \"{}\"", REQUEST.escape_ascii()),
-        ),
-        (
-            marks.answered,
-            format!("the client has \"{}\"", REPLY.escape_ascii()),
-        ),
-        (marks.closing, "the client goes".to_owned()),
+        act(marks.connecting, "the client comes".to_owned()),
+        act(marks.sending, format!("the client sends \"{request}\"")),
+        act(marks.answered, format!("the client has \"{reply}\"")),
+        act(marks.closing, "the client goes".to_owned()),
     ]
 }
 
@@ -197,7 +177,7 @@ mod tests {
              main 202 202.1 close(listener) = 0",
         );
         let expected = [
-            "  start-up: 1 calls",
+            "  start-up: 1 call",
             "  the client comes",
             "  accept4(listener) = client 1",
             "  epoll_ctl(epoll, add client 1, EPOLLIN) = 0",
@@ -208,45 +188,83 @@ mod tests {
             "2 phase 2, copying: 6 bytes",
             r#"  the client has "+PONG\r\n""#,
             "  the client goes",
-            "  shut-down: 1 calls",
+            "  shut-down: 1 call",
         ];
         assert_eq!(texts(&timeline), expected);
     }
 
+    const RING: &str = "
+        main 2     100.4 io_uring_enter(ring: recv(client 1)) = 1
+        main 100.3 .     completed recv(client 1) = 6
+        main 100.5 .     signal SIGIO client 1";
+
     #[test]
-    fn rounds_are_folded_up_to_the_data_and_go_on_behind_it() {
-        let before = eagain(1.0, 0.08, 1_204);
-        let request = "main 100.2 100.3 recvfrom(client 1, 9) = 6\n";
-        let behind = eagain(103.0, 1.0, 5);
-        let texts = texts(&timeline(&(before + request + &behind)));
-        for expected in [
-            "1 1,204 × recvfrom(client 1, 9) = EAGAIN, nothing there",
-            "  5 × recvfrom(client 1, 9) = EAGAIN, nothing there",
-            "1 phase 1, waiting for data: 99.0 ms, never asleep: 1,204 calls \
-             that returned EAGAIN",
-        ] {
-            let times = texts.iter().filter(|text| *text == expected).count();
-            assert_eq!(times, 1, "{texts:#?}");
+    fn timelines_have_these_lines_once() {
+        let deferring =
+            "main -1 -.9 io_uring_setup(8, IORING_SETUP_DEFER_TASKRUN) = 7";
+        let early = "
+            main 2     2.1 io_uring_enter(ring: recv(client 1)) = 1
+            main 100.3 .   completed recv(client 1) = 6
+            main 100.3 -   io_uring_enter(ring)";
+        let rounds = eagain(1.0, 0.08, 1_204)
+            + "main 100.2 100.3 recvfrom(client 1, 9) = 6\n"
+            + &eagain(103.0, 1.0, 5);
+        let rows: [(&str, &[&str]); 7] = [
+            // Rounds are folded up to the data, and go on behind it.
+            (
+                &rounds,
+                &[
+                    "1 1,204 × recvfrom(client 1, 9) = EAGAIN, nothing there",
+                    "  5 × recvfrom(client 1, 9) = EAGAIN, nothing there",
+                    "1 phase 1, waiting for data: 99.0 ms, never asleep: \
+                     1,204 calls that returned EAGAIN",
+                ],
+            ),
+            (
+                "main 100.5 100.6 recvfrom(client 1, 9) = 6",
+                &["1 phase 1, waiting for data: 0 ns, no call waited"],
+            ),
+            // A short call that the stop meets does not wait.
+            (
+                "main 1       100.4   recvfrom(client 1, 9) = 6
+                 main 199.999 200.001 recvfrom(client 1, 9) = EAGAIN
+                 main 205     -       close(client 1)",
+                &["  recvfrom(client 1, 9) = EAGAIN, nothing there"],
+            ),
+            // Housekeeping is one line, and threads have names.
+            (
+                "main   1   1.1   mmap() = 4096
+                 main   1.2 1.3   getpid() = 100
+                 main   1.4 1.5   clone3() = 102
+                 thread 2   100.4 read(client 1, 9) = 6",
+                &["  mmap, getpid", "  clone3() = thread 1"],
+            ),
+            (
+                RING,
+                &[
+                    "1 io_uring_enter(ring: recv(client 1)) …",
+                    r#"2 completed: recv(client 1) = 6 "PING\r\n""#,
+                    "2 phase 2, copying: by the kernel: 6 bytes",
+                    "  signal SIGIO: client 1 ready",
+                ],
+            ),
+            (
+                &format!("{deferring}{RING}"),
+                &["2 phase 2, copying: inside io_uring_enter: 6 bytes"],
+            ),
+            // It was complete before io_uring_enter was called again.
+            (
+                &format!("{deferring}{early}"),
+                &["2 phase 2, copying: by the kernel: 6 bytes"],
+            ),
+        ];
+        for (scene, expected) in rows {
+            let texts = texts(&timeline(scene));
+            for line in expected {
+                let times = texts.iter().filter(|text| text == line).count();
+                assert_eq!(times, 1, "{line} in {texts:#?}");
+            }
         }
-    }
-
-    #[test]
-    fn a_late_receive_is_not_called_a_wait() {
-        let late = "main 100.5 100.6 recvfrom(client 1, 9) = 6";
-        let texts = texts(&timeline(late));
-        let waited = texts.iter().find(|text| text.contains("phase 1"));
-        assert!(waited.unwrap().contains("no call waited"), "{texts:#?}");
-    }
-
-    #[test]
-    fn a_short_call_that_the_stop_meets_does_not_wait() {
-        let texts = texts(&timeline(
-            "main 1       100.4   recvfrom(client 1, 9) = 6
-             main 199.999 200.001 recvfrom(client 1, 9) = EAGAIN
-             main 205     -       close(client 1)",
-        ));
-        let expected = "  recvfrom(client 1, 9) = EAGAIN, nothing there";
-        assert_eq!(texts[texts.len() - 2], expected, "{texts:#?}");
     }
 
     #[test]
@@ -256,46 +274,5 @@ mod tests {
         let texts = texts(&Timeline::new(&recording, None, Detail::Raw));
         let calls = texts.iter().filter(|text| text.contains("recvfrom("));
         assert_eq!(calls.count(), 9 + 1, "{texts:#?}");
-    }
-
-    #[test]
-    fn housekeeping_is_one_line_and_threads_have_names() {
-        let timeline = timeline(
-            "main   1   1.1   mmap() = 4096
-             main   1.2 1.3   getpid() = 100
-             main   1.4 1.5   clone3() = 102
-             thread 2   100.4 read(client 1, 9) = 6",
-        );
-        let all = texts(&timeline);
-        let quiet: Vec<_> = all.iter().filter(|it| it.contains("mm")).collect();
-        assert_eq!(quiet, ["  mmap, getpid"]);
-        let clones = |line: &&Line| line.text == "clone3() = thread 1";
-        let clones = timeline.lines.iter().find(clones).unwrap();
-        assert_eq!(clones.who, "main");
-        assert!(timeline.many);
-    }
-
-    #[test]
-    fn phase_2_says_who_copies_without_a_receiving_call() {
-        const SETUP: &str =
-            "main -1 -.9 io_uring_setup(8, IORING_SETUP_DEFER_TASKRUN) = 7";
-        const RING: &str = "
-            main 2     100.4 io_uring_enter(ring: recv(client 1)) = 1
-            main 100.3 .     completed recv(client 1) = 6
-            main 100.5 .     signal SIGIO client 1";
-        for (setup, expected) in [
-            ("", "2 phase 2, copying: by the kernel: 6 bytes"),
-            (SETUP, "2 phase 2, copying: inside io_uring_enter: 6 bytes"),
-        ] {
-            let texts = texts(&timeline(&format!("{setup}{RING}")));
-            for expected in [
-                expected,
-                "1 io_uring_enter(ring: recv(client 1)) …",
-                r#"2 completed: recv(client 1) = 6 "PING\r\n""#,
-                "  signal SIGIO: client 1 ready",
-            ] {
-                assert!(texts.iter().any(|it| it == expected), "{texts:#?}");
-            }
-        }
     }
 }

@@ -14,19 +14,19 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{ChildStdout, Command, ExitStatus};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use lab::Unsupported;
+use anyhow::{Context, Result, anyhow, bail};
 use lab::server::words;
+use lab::{Unsupported, process};
 use nix::errno::Errno;
 use nix::sys::ptrace::{self, Options};
 use nix::sys::signal;
 use nix::unistd::Pid;
 
-use super::counter::{Calls, Counter};
+use super::counter::Calls;
 use super::event::Event;
 use super::stops::{State, Task, handle, resume};
 
@@ -40,8 +40,8 @@ pub struct Tracee {
     title: String,
     pid: Pid,
     stdout: Option<ChildStdout>,
-    shared: Arc<Shared>,
-    tracer: Option<JoinHandle<()>>,
+    state: Arc<Mutex<State>>,
+    tracer: JoinHandle<()>,
 }
 
 /// All that was seen of a command, from its first call to its end.
@@ -49,19 +49,6 @@ pub struct Tracee {
 pub struct Trace {
     pub events: Vec<Event>,
     pub status: ExitStatus,
-}
-
-#[derive(Debug, Default)]
-struct Shared {
-    state: Mutex<State>,
-    /// The tracer has no tracee left.
-    done: Condvar,
-}
-
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Tracee {
@@ -75,10 +62,10 @@ impl Tracee {
         // SAFETY: between fork and exec, only system calls on the stack's
         // memory and a descriptor that `theirs` keeps open.
         unsafe { command.pre_exec(move || meet_tracer(meeting)) };
-        let shared = Arc::new(Shared::default());
+        let state = Arc::new(Mutex::new(State::default()));
         let tracer = thread::Builder::new().name("tracer".to_owned()).spawn({
-            let shared = Arc::clone(&shared);
-            move || trace(ours, &shared)
+            let state = Arc::clone(&state);
+            move || trace(ours, &state)
         });
         let tracer = tracer.context("cannot start a thread")?;
         let child = command.spawn();
@@ -88,7 +75,7 @@ impl Tracee {
             Ok(child) => child,
             Err(error) => {
                 let _ = tracer.join();
-                let failure = shared.state().failure.take();
+                let failure = lock(&state).failure.take();
                 return Err(failure.unwrap_or_else(|| error.into()))
                     .with_context(|| format!("cannot start {title}"));
             }
@@ -97,9 +84,13 @@ impl Tracee {
             title,
             pid: lab::server::pid(&child),
             stdout: child.stdout.take(),
-            shared,
-            tracer: Some(tracer),
+            state,
+            tracer,
         })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        lock(&self.state)
     }
 
     /// The command's first process, which leads its group.
@@ -115,29 +106,28 @@ impl Tracee {
     /// From here on, calls are counted and no events kept: of a load, that is
     /// what can be held.
     pub fn count(&self) {
-        let mut state = self.shared.state();
-        state.counter = Some(Counter::default());
+        let mut state = self.state();
+        state.counted = Some(Calls::new());
         state.events = Vec::new();
     }
 
     /// The calls that were made since `count`.
     pub fn calls(&self) -> Calls {
-        let state = self.shared.state();
-        state.counter.as_ref().map(Counter::calls).unwrap_or_default()
+        self.state().counted.clone().unwrap_or_default()
     }
 
     /// Looks at what has been seen by now.
     pub fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
-        look(&self.shared.state())
+        look(&self.state())
     }
 
     /// Asks the command to stop (SIGTERM), kills it where that does not help,
     /// and returns what was seen. Fails if the command had ended by itself.
-    pub fn stop(mut self) -> Result<Trace> {
-        let ended = self.shared.state().status;
+    pub fn stop(self) -> Result<Trace> {
+        let ended = self.state().status;
         if let Some(status) = ended {
             self.end();
-            let failure = self.shared.state().failure.take();
+            let failure = self.state().failure.take();
             return Err(failure.unwrap_or_else(|| {
                 anyhow!("{} ended while it was traced: {status}", self.title)
             }));
@@ -147,44 +137,26 @@ impl Tracee {
     }
 
     /// Waits for a command that ends by itself, however it ends.
-    pub fn wait(mut self) -> Result<Trace> {
-        let state = self.shared.state();
-        let (mut state, late) = self
-            .shared
-            .done
-            .wait_timeout_while(state, PATIENCE, |state| !state.done)
-            .unwrap_or_else(PoisonError::into_inner);
+    pub fn wait(self) -> Result<Trace> {
+        let ended = process::poll_until("its end", PATIENCE, || {
+            Ok(self.tracer.is_finished())
+        });
+        let mut state = self.state();
         if let Some(failure) = state.failure.take() {
             return Err(failure).context(self.title.clone());
         }
-        ensure!(
-            !late.timed_out(),
-            "{} did not end within {PATIENCE:?}",
-            self.title
-        );
+        ended.with_context(|| self.title.clone())?;
         let events = mem::take(&mut state.events);
         let status = state.status.context("ended unseen")?;
-        drop(state);
-        self.end();
         Ok(Trace { events, status })
     }
 
     /// Kills what is left and waits until the tracer has seen it go.
-    fn end(&mut self) {
-        let Some(tracer) = self.tracer.take() else { return };
-        let mut state = self.shared.state();
-        while !state.done {
-            state.kill_all();
-            let pause = Duration::from_millis(10);
-            state = self
-                .shared
-                .done
-                .wait_timeout(state, pause)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+    fn end(&self) {
+        while !self.tracer.is_finished() {
+            self.state().kill_all();
+            thread::sleep(Duration::from_millis(2));
         }
-        drop(state);
-        let _ = tracer.join();
     }
 }
 
@@ -192,6 +164,10 @@ impl Drop for Tracee {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// In the child, before exec: says who it is and waits until it is traced.
@@ -209,27 +185,27 @@ fn meet_tracer(meeting: RawFd) -> io::Result<()> {
 }
 
 /// The tracer's thread, from the meeting to the end of the last tracee.
-fn trace(meeting: UnixStream, shared: &Shared) {
+fn trace(meeting: UnixStream, state: &Mutex<State>) {
     // No signal is blocked here. The kernel sends SIGCHLD at every stop; it is
     // ignored, but if this thread blocked it, it would be kept for another
     // thread and interrupt that one's calls.
-    let traced = attach(meeting, shared).and_then(|leader| {
+    let traced = attach(meeting, state).and_then(|leader| {
         let Some(leader) = leader else { return Ok(()) };
         while let Some((tid, status)) = next_stop()? {
-            handle(tid, status, leader, &mut shared.state());
+            handle(tid, status, leader, &mut lock(state));
         }
         Ok(())
     });
-    let mut state = shared.state();
     if let Err(failure) = traced {
-        state.fail(failure);
+        lock(state).fail(failure);
     }
-    state.done = true;
-    shared.done.notify_all();
 }
 
 /// Seizes the child before its exec; None if there is no child.
-fn attach(mut meeting: UnixStream, shared: &Shared) -> Result<Option<Pid>> {
+fn attach(
+    mut meeting: UnixStream,
+    state: &Mutex<State>,
+) -> Result<Option<Pid>> {
     let mut pid = [0; 4];
     if meeting.read_exact(&mut pid).is_err() {
         return Ok(None);
@@ -243,11 +219,11 @@ fn attach(mut meeting: UnixStream, shared: &Shared) -> Result<Option<Pid>> {
         | Options::PTRACE_O_TRACEVFORK;
     let seized = ptrace::seize(pid, options);
     if seized.is_ok() {
-        shared.state().tasks.insert(pid, Task { pid, entered: None });
+        lock(state).tasks.insert(pid, Task { pid, entered: None });
     }
     meeting.write_all(&[u8::from(seized.is_err())]).context("the child")?;
     match seized {
-        Ok(()) => wait_for_exec(pid, shared),
+        Ok(()) => wait_for_exec(pid, state),
         Err(errno) => bail!(Unsupported::Tool(format!(
             "ptrace(2) is refused here ({errno}): a container's seccomp filter \
              may forbid it, or the setting kernel.yama.ptrace_scope, or \
@@ -258,7 +234,7 @@ fn attach(mut meeting: UnixStream, shared: &Shared) -> Result<Option<Pid>> {
 
 /// Until exec, the child is std's: if that fails, std reaps it. So its end is
 /// only looked at here.
-fn wait_for_exec(pid: Pid, shared: &Shared) -> Result<Option<Pid>> {
+fn wait_for_exec(pid: Pid, state: &Mutex<State>) -> Result<Option<Pid>> {
     loop {
         // SAFETY: a struct of integers, for which zero is a value.
         let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
@@ -279,7 +255,7 @@ fn wait_for_exec(pid: Pid, shared: &Shared) -> Result<Option<Pid>> {
         if info.si_code != libc::CLD_TRAPPED
             && info.si_code != libc::CLD_STOPPED
         {
-            shared.state().tasks.clear();
+            lock(state).tasks.clear();
             return Ok(None);
         }
         // SAFETY: of a child's change of state it is its status.
@@ -313,9 +289,7 @@ fn next_stop() -> Result<Option<(Pid, i32)>> {
 mod tests {
     use std::collections::{HashMap, HashSet};
     use std::process::Stdio;
-    use std::time::Instant;
 
-    use lab::process;
     use lab::server::tie;
 
     use super::*;
@@ -341,7 +315,9 @@ mod tests {
         match std::env::var(PART).as_deref() {
             Ok("nothing") => {}
             Ok("children") => {
-                let children: Vec<_> = (0..MANY).map(fork_one).collect();
+                let children: Vec<_> = (0..MANY)
+                    .map(|number| fork_one_that(|| strange_calls(number)))
+                    .collect();
                 for child in children {
                     nix::sys::wait::waitpid(child, None).unwrap();
                 }
@@ -386,10 +362,6 @@ mod tests {
             }
             part => panic!("no part is called {part:?}"),
         }
-    }
-
-    fn fork_one(number: i32) -> Pid {
-        fork_one_that(|| strange_calls(number))
     }
 
     fn fork_one_that(does: impl Fn()) -> Pid {
@@ -460,11 +432,8 @@ mod tests {
     }
 
     fn wait_for_calls(tracee: &Tracee, count: i32) {
-        let deadline = Instant::now() + Duration::from_secs(20);
-        while strange(&tracee.events()).len() < count as usize {
-            assert!(Instant::now() < deadline, "no calls seen");
-            thread::sleep(Duration::from_millis(5));
-        }
+        let events = || strange(&tracee.state().events).len();
+        wait_until(|| events() >= count as usize);
     }
 
     /// Every call of each of `MANY`, in order, each on a thread of its own,
@@ -520,34 +489,19 @@ mod tests {
         wait_for_calls(&tracee, 2 * CALLS);
         let pid = tracee.pid();
         signal::kill(pid, signal::Signal::SIGKILL).unwrap();
-        process::poll_until("the end", PATIENCE, || {
-            Ok(tracee.shared.state().status.is_some())
-        })
-        .unwrap();
+        wait_until(|| tracee.state().status.is_some());
         let error = format!("{:#}", tracee.stop().unwrap_err());
         assert!(error.contains("SIGKILL"), "{error}");
-        check_all_gone(pid);
-    }
-
-    #[test]
-    fn one_that_is_stopped_by_us_leaves_nobody() {
-        let Some(tracee) = try_start("sleeper") else { return };
-        wait_for_calls(&tracee, 2 * CALLS);
-        let pid = tracee.pid();
-        drop(tracee);
-        check_all_gone(pid);
+        assert_eq!(living(pid), 0);
     }
 
     #[test]
     fn one_that_is_always_another_is_stopped_too() {
         let Some(tracee) = try_start("chain") else { return };
-        process::poll_until("some generations", PATIENCE, || {
-            Ok(tracee.shared.state().events.len() > 1_000)
-        })
-        .unwrap();
+        wait_until(|| tracee.state().events.len() > 1_000);
         let pid = tracee.pid();
         drop(tracee);
-        check_all_gone(pid);
+        assert_eq!(living(pid), 0);
     }
 
     #[test]
@@ -570,8 +524,7 @@ mod tests {
         assert!(process::Process::read(inner).is_some());
         outer.kill().unwrap();
         outer.wait().unwrap();
-        process::poll_until("its end", PATIENCE, || Ok(living(inner) == 0))
-            .unwrap();
+        wait_until(|| living(inner) == 0);
     }
 
     /// Orphans are reaped by whoever inherits them: a zombie has ended.
@@ -580,25 +533,21 @@ mod tests {
         group.iter().filter(|process| process.state != 'Z').count()
     }
 
-    fn check_all_gone(group: Pid) {
-        assert_eq!(living(group), 0);
+    fn wait_until(is_so: impl Fn() -> bool) {
+        process::poll_until("it", PATIENCE, || Ok(is_so())).unwrap();
     }
 
     #[test]
     fn stopping_and_going_on_work_as_untraced() {
         let Some(tracee) = try_start("stopped") else { return };
         let pid = tracee.pid();
-        process::poll_until("the stop", PATIENCE, || {
-            let signals = tracee.events();
-            let stopped = |event: &Event| match event.what {
-                EventKind::Signal(signal) => signal.number == libc::SIGSTOP,
-                _ => false,
-            };
-            Ok(signals.iter().any(stopped))
-        })
-        .unwrap();
+        let stopped = |event: &Event| match event.what {
+            EventKind::Signal(signal) => signal.number == libc::SIGSTOP,
+            _ => false,
+        };
+        wait_until(|| tracee.state().events.iter().any(stopped));
         thread::sleep(Duration::from_millis(100));
-        assert_eq!(strange(&tracee.events()), []);
+        assert_eq!(strange(&tracee.state().events), []);
         signal::kill(pid, signal::Signal::SIGCONT).unwrap();
         let trace = tracee.wait().unwrap();
         assert_eq!(strange(&trace.events).len(), CALLS as usize);
@@ -608,11 +557,24 @@ mod tests {
     fn too_many_events_end_the_trace_with_a_sentence() {
         let Some(tracee) = try_start("busy") else { return };
         wait_for_calls(&tracee, CALLS);
-        tracee.shared.state().fill();
         let pid = tracee.pid();
+        let mut state = tracee.state();
+        let last = state.events[0].clone();
+        state.events.resize(EVENTS, last);
+        drop(state);
         let error = format!("{:#}", tracee.wait().unwrap_err());
         assert!(error.contains("more system calls than"), "{error}");
-        check_all_gone(pid);
+        assert_eq!(living(pid), 0);
+    }
+
+    #[test]
+    fn calls_are_counted_while_no_events_are_kept() {
+        let Some(tracee) = try_start("busy") else { return };
+        tracee.count();
+        let count = || tracee.calls().get("lseek").copied().unwrap_or_default();
+        wait_until(|| count().made > 1_000);
+        assert_eq!(count().empty, 0);
+        assert_eq!(tracee.state().events, []);
     }
 
     #[test]
@@ -621,20 +583,5 @@ mod tests {
         tie(&mut command, signal::Signal::SIGKILL);
         let error = format!("{:#}", Tracee::start(command).unwrap_err());
         assert!(error.contains("cannot start /nowhere/at-all"), "{error}");
-    }
-
-    impl Tracee {
-        /// The events seen by now.
-        fn events(&self) -> Vec<Event> {
-            self.shared.state().events.clone()
-        }
-    }
-
-    impl State {
-        /// As if that much had been seen.
-        fn fill(&mut self) {
-            let last = self.events[0].clone();
-            self.events.resize(EVENTS, last);
-        }
     }
 }

@@ -1,10 +1,10 @@
 //! Values as the kernel has them in memory, and as people read them.
 
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::event::Signal;
-use super::remote::u32_at;
+use super::remote::{u16_at, u32_at, u64_at};
 
 /// As much of a message as is shown, in bytes.
 const SHOWN: usize = 24;
@@ -30,33 +30,17 @@ pub fn signals_in(bytes: &[u8]) -> Vec<Signal> {
 /// Descriptors and events (those asked for below, those found above).
 pub fn pollfds(list: &[u8]) -> impl Iterator<Item = (i32, u32)> {
     list.chunks_exact(8).map(|entry| {
-        let fd = i32::from_ne_bytes([entry[0], entry[1], entry[2], entry[3]]);
-        let asked = u16::from_ne_bytes([entry[4], entry[5]]);
-        let found = u16::from_ne_bytes([entry[6], entry[7]]);
-        (fd, u32::from(found) << 16 | u32::from(asked))
+        let (asked, found) = (u16_at(entry, 4), u16_at(entry, 6));
+        let events = u32::from(found) << 16 | u32::from(asked);
+        (u32_at(entry, 0).cast_signed(), events)
     })
 }
 
-pub fn milliseconds(patience: u64) -> Option<Duration> {
-    let patience = u64::try_from(patience as i32).ok()?;
-    Some(Duration::from_millis(patience))
-}
-
-fn two_words(bytes: &[u8]) -> Option<(u64, u64)> {
-    let word = |at: usize| -> Option<u64> {
-        Some(u64::from_ne_bytes(bytes.get(at..at + 8)?.try_into().ok()?))
-    };
-    Some((word(0)?, word(8)?))
-}
-
-pub fn timespec(bytes: &[u8]) -> Option<Duration> {
-    let (seconds, nanoseconds) = two_words(bytes)?;
-    Some(Duration::from_secs(seconds) + Duration::from_nanos(nanoseconds))
-}
-
-pub fn timeval(bytes: &[u8]) -> Option<Duration> {
-    let (seconds, microseconds) = two_words(bytes)?;
-    Some(Duration::from_secs(seconds) + Duration::from_micros(microseconds))
+/// A timespec or a timeval: seconds, and a count of smaller units.
+pub fn time(bytes: &[u8], unit: Duration) -> Option<Duration> {
+    let parts = u32::try_from(u64_at(bytes, 8)).ok()?;
+    let seconds = Duration::from_secs(u64_at(bytes, 0));
+    (bytes.len() >= 16).then(|| seconds + unit * parts)
 }
 
 /// A time for people: three digits and a unit.
@@ -78,23 +62,23 @@ pub fn length(time: Duration) -> String {
 
 /// A socket's address, `127.0.0.1:7379`.
 pub fn address(bytes: &[u8]) -> String {
-    let Some([family, port]) = bytes.first_chunk::<4>().map(|b| {
-        [u16::from_ne_bytes([b[0], b[1]]), u16::from_be_bytes([b[2], b[3]])]
-    }) else {
-        return "…".to_owned();
-    };
-    let address: Option<SocketAddr> = match i32::from(family) {
-        libc::AF_INET => bytes.get(4..8).and_then(|ip| {
-            let ip: [u8; 4] = ip.try_into().ok()?;
-            Some((Ipv4Addr::from(ip), port).into())
-        }),
-        libc::AF_INET6 => bytes.get(8..24).and_then(|ip| {
-            let ip: [u8; 16] = ip.try_into().ok()?;
-            Some((Ipv6Addr::from(ip), port).into())
-        }),
-        _ => None,
-    };
+    let address = parse_address(bytes);
     address.map_or("…".to_owned(), |address| address.to_string())
+}
+
+fn parse_address(bytes: &[u8]) -> Option<SocketAddr> {
+    let port = u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?);
+    match u16_at(bytes, 0).into() {
+        libc::AF_INET => {
+            let ip: [u8; 4] = *bytes.get(4..)?.first_chunk()?;
+            Some((ip, port).into())
+        }
+        libc::AF_INET6 => {
+            let ip: [u8; 16] = *bytes.get(8..)?.first_chunk()?;
+            Some((ip, port).into())
+        }
+        _ => None,
+    }
 }
 
 #[cfg(test)]

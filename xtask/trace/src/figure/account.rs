@@ -1,7 +1,5 @@
 //! A column in words, in the terms of all models.
 
-use std::fmt;
-
 use lab::number::count;
 
 use crate::event::Signal;
@@ -47,64 +45,61 @@ pub enum Copier {
 
 impl Account {
     pub fn sentences(&self) -> [String; 3] {
-        let Self { waits, learns, copies } = self;
-        [waits.to_string(), learns.to_string(), copies.to_string()]
+        [self.waits.sentence(), self.learns.sentence(), self.copies.sentence()]
     }
 }
 
-impl fmt::Display for Waits {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.main {
-            Some(call) => write!(f, "waits in {call}")?,
+impl Waits {
+    fn sentence(&self) -> String {
+        let main = match self.main {
+            Some(call) => format!("waits in {call}"),
             None => {
                 let many = count(self.empty as f64);
-                write!(f, "waits in no call; {many} calls return EAGAIN")?;
+                format!("waits in no call; {many} calls return EAGAIN")
             }
-        }
+        };
         match self.other {
-            Some(call) => write!(f, "; another thread, in {call}"),
-            None => Ok(()),
+            Some(call) => format!("{main}; another thread, in {call}"),
+            None => main,
         }
     }
 }
 
-impl fmt::Display for Learning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Learning {
+    fn sentence(&self) -> String {
         match self {
-            Self::Handler(signal, call) => write!(
-                f,
+            Self::Handler(signal, call) => format!(
                 "learns by the handler of {signal}, which runs inside {call}"
             ),
             Self::Completion(Some(call)) => {
-                write!(f, "learns by the completion that {call} returns")
+                format!("learns by the completion that {call} returns")
             }
-            Self::Completion(None) => write!(f, "learns by a completion"),
-            Self::Return(call, Some(reader)) => write!(
-                f,
+            Self::Completion(None) => "learns by a completion".to_owned(),
+            Self::Return(call, Some(reader)) => format!(
                 "learns by the return of {call}; {reader} says which socket"
             ),
             Self::Return(call, None) => {
-                write!(f, "learns by the return of {call}")
+                format!("learns by the return of {call}")
             }
             Self::Copy(call) => {
-                write!(f, "learns by the return of {call}, after the copy")
+                format!("learns by the return of {call}, after the copy")
             }
         }
     }
 }
 
-impl fmt::Display for Copier {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Copier {
+    fn sentence(&self) -> String {
         match self {
-            Self::Call(call) => write!(f, "copies in {call}"),
+            Self::Call(call) => format!("copies in {call}"),
             Self::Handler(call) => {
-                write!(f, "copies in {call}, which the handler calls")
+                format!("copies in {call}, which the handler calls")
             }
             Self::OtherThread(call) => {
-                write!(f, "copies in {call}, on the other thread")
+                format!("copies in {call}, on the other thread")
             }
             Self::Kernel => {
-                f.write_str("copies in no call: the kernel does, at any moment")
+                "copies in no call: the kernel does, at any moment".to_owned()
             }
         }
     }

@@ -11,7 +11,7 @@ use super::story::{Story, is_shown};
 use crate::call::CallStep;
 use crate::calls::Family;
 use crate::fold::fold;
-use crate::phases::{Phases, Place, returns_eagain, sleeps_at};
+use crate::phases::{Part, Phases, Place, returns_eagain, sleeps_at};
 use crate::scene::{Marks, Recording};
 use crate::steps::{Deed, OperationStep, Step};
 
@@ -74,7 +74,14 @@ impl Column {
         let moments = moments(steps, marks, &phases, &story);
         let learns = learns(&moments, &phases, &story);
         let learns = learns.map(|place| (place, moments[place].at));
-        let mut maker = Maker::new(&phases, &story, learns);
+        let mut maker = Maker {
+            phases: &phases,
+            story: &story,
+            learns,
+            lanes: Vec::new(),
+            bands: Default::default(),
+            copied: false,
+        };
         for (place, moment) in moments.iter().enumerate() {
             maker.take(place, moment, marks);
         }
@@ -95,15 +102,10 @@ struct Moment<'a> {
     index: usize,
     step: &'a Step,
     part: Part,
+    /// The call that copies returns, or the copy is complete.
+    copies: bool,
     /// It is part of the call above it.
     inside: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Part {
-    Whole,
-    Enter,
-    Return,
 }
 
 /// From the client's coming to the sending of the reply; calls in which
@@ -120,7 +122,10 @@ fn moments<'a>(
     let mut moments = Vec::new();
     for (index, step) in steps.iter().enumerate().take(last + 1) {
         let inside = story.is_inside(index);
-        let moment = |at, part| Moment { at, index, step, part, inside };
+        let moment = |at, part| {
+            let copies = index == phases.copier && part != Part::Enter;
+            Moment { at, index, step, part, copies, inside }
+        };
         let is_split = step.call().is_some()
             && (sleeps_at(step, marks.connecting)
                 || sleeps_at(step, marks.sending));
@@ -130,13 +135,12 @@ fn moments<'a>(
         }
         if is_split {
             moments.push(moment(step.at, Part::Enter));
-            let end = steps.get(last).map(|step| step.at);
-            moments.extend(
-                step.until
-                    .filter(|until| end.is_none_or(|end| *until <= end))
-                    .filter(|_| !story.is_interrupted(index))
-                    .map(|until| moment(until, Part::Return)),
-            );
+            let end = steps.get(last).map_or(Duration::MAX, |step| step.at);
+            if let Some(until) = step.until.filter(|until| *until <= end)
+                && !story.is_interrupted(index)
+            {
+                moments.push(moment(until, Part::Return));
+            }
         } else {
             moments.push(moment(step.at, Part::Whole));
         }
@@ -172,13 +176,6 @@ fn learns(
     end(story.handler).or_else(waited).or_else(|| end(Some(phases.copier)))
 }
 
-/// A thread's state in a row, and in those behind it.
-#[derive(Clone, Copy, Debug)]
-struct Change {
-    now: Bar,
-    after: Bar,
-}
-
 /// Makes rows.
 #[derive(Debug)]
 struct Maker<'a> {
@@ -192,23 +189,12 @@ struct Maker<'a> {
     copied: bool,
 }
 
-impl<'a> Maker<'a> {
-    fn new(
-        phases: &'a Phases,
-        story: &'a Story<'a>,
-        learns: Option<(usize, Duration)>,
-    ) -> Self {
-        let bands = std::array::from_fn(|_| Vec::new());
-        Self { phases, story, learns, lanes: Vec::new(), bands, copied: false }
-    }
-
+impl Maker<'_> {
     fn take(&mut self, place: usize, moment: &Moment<'_>, marks: &Marks) {
-        let copies =
-            moment.index == self.phases.copier && moment.part != Part::Enter;
         let lane = self.lane(moment.step.tid);
-        let change = self.change(moment, copies, self.lanes[lane].1);
-        self.lanes[lane].1 = change.now;
-        let band = self.band(moment, copies);
+        let (now, after) = self.bars(moment, self.lanes[lane].1);
+        self.lanes[lane].1 = now;
+        let band = self.band(moment);
         let begun = moment.part == Part::Enter && moment.at < marks.connecting;
         if begun && band > 0 {
             // It has been asleep since before there was a client.
@@ -216,19 +202,19 @@ impl<'a> Maker<'a> {
             self.bands[0].push(row);
         }
         if band > 0 || !begun {
-            self.add_rows(place, moment, copies, lane, band);
+            self.add_rows(place, moment, lane, band);
         }
-        self.copied |= copies;
-        self.lanes[lane].1 = change.after;
+        self.copied |= moment.copies;
+        self.lanes[lane].1 = after;
     }
 
-    /// Changes the state that a thread was in before.
-    fn change(&self, moment: &Moment<'_>, copies: bool, before: Bar) -> Change {
-        let runs = |now| Change { now, after: Bar::Running };
-        let stays = |bar| Change { now: bar, after: bar };
+    /// A thread's state in a moment's rows, and in those behind them.
+    fn bars(&self, moment: &Moment<'_>, before: Bar) -> (Bar, Bar) {
+        let runs = |now| (now, Bar::Running);
+        let stays = |bar| (bar, bar);
         match &moment.step.deed {
             Deed::Call(_) if moment.part == Part::Enter => stays(Bar::Asleep),
-            Deed::Call(_) if copies => runs(Bar::Copying),
+            Deed::Call(_) if moment.copies => runs(Bar::Copying),
             Deed::Call(call)
                 if moment.part == Part::Whole && returns_eagain(call) =>
             {
@@ -236,7 +222,7 @@ impl<'a> Maker<'a> {
             }
             Deed::Call(_) => runs(Bar::Running),
             Deed::Completed(_)
-                if copies && self.phases.place == Place::Enter =>
+                if moment.copies && self.phases.place == Place::Enter =>
             {
                 runs(Bar::Copying)
             }
@@ -251,11 +237,10 @@ impl<'a> Maker<'a> {
         &mut self,
         place: usize,
         moment: &Moment<'_>,
-        copies: bool,
         lane: usize,
         band: usize,
     ) {
-        let kernel = copies && self.phases.place == Place::Kernel;
+        let kernel = moment.copies && self.phases.place == Place::Kernel;
         let learns = self.learns.is_some_and(|(it, _)| it == place);
         let call = moment.step.call();
         let vain = call.is_some_and(|call| call.fails_with(libc::EAGAIN));
@@ -269,7 +254,7 @@ impl<'a> Maker<'a> {
     }
 
     /// The part of the scene that a moment belongs to.
-    fn band(&self, moment: &Moment<'_>, copies: bool) -> usize {
+    fn band(&self, moment: &Moment<'_>) -> usize {
         let (since, arrival) = self.phases.waiting;
         // What a wait returns is of the same moment as its return.
         let knows = self.learns.is_none_or(|(_, when)| when < moment.at);
@@ -277,7 +262,7 @@ impl<'a> Maker<'a> {
             moment.part == Part::Enter && sleeps_at(moment.step, arrival);
         match moment.at {
             _ if self.copied && knows => 3,
-            at if copies || at >= arrival => 2,
+            at if moment.copies || at >= arrival => 2,
             at if waits || at >= since => 1,
             _ => 0,
         }

@@ -38,14 +38,11 @@ impl<'a> Story<'a> {
         };
         let copy = &steps[phases.copier];
         let role = copy.call().and_then(CallStep::role);
-        let interrupts = |step: &Step| match &step.deed {
-            Deed::Signal(_, about) => {
-                about.as_ref() == role
-                    && step.tid == copy.tid
-                    && (arrival..=copy.at).contains(&step.at)
-                    && is_delivered(steps, step)
-            }
-            _ => false,
+        let interrupts = |step: &Step| {
+            step.signal().is_some_and(|(_, about)| about == role)
+                && step.tid == copy.tid
+                && (arrival..=copy.at).contains(&step.at)
+                && is_delivered(steps, step)
         };
         Self {
             steps,
@@ -98,10 +95,10 @@ impl<'a> Story<'a> {
     fn learns(&self) -> Learning {
         let wait = self.call(self.sleeper).map(|call| call.name);
         let copier = self.phases.copier;
-        let handler = self.handler.map(|index| &self.steps[index].deed);
+        let handler = self.handler.and_then(|it| self.steps[it].signal());
         match (wait, self.call(Some(copier))) {
-            (Some(wait), _) if let Some(Deed::Signal(signal, _)) = handler => {
-                Learning::Handler(*signal, wait)
+            (Some(wait), _) if let Some((signal, _)) = handler => {
+                Learning::Handler(signal, wait)
             }
             (wait, None) => Learning::Completion(wait),
             (Some(_), _) if self.collects_completion() => {
@@ -119,11 +116,9 @@ impl<'a> Story<'a> {
     /// aio_read(3) is complete.
     fn collects_completion(&self) -> bool {
         let until = self.sleeper.and_then(|index| self.steps[index].until);
-        self.steps.iter().any(|step| match &step.deed {
-            Deed::Signal(signal, _) => {
-                signal.code == SI_ASYNCIO && Some(step.at) == until
-            }
-            _ => false,
+        let mut fetched = self.steps.iter().filter(|it| Some(it.at) == until);
+        fetched.any(|step| {
+            step.signal().is_some_and(|(signal, _)| signal.code == SI_ASYNCIO)
         })
     }
 
@@ -131,11 +126,9 @@ impl<'a> Story<'a> {
     fn fetched(&self, copy: &CallStep) -> Option<&'a CallStep> {
         let arrival = self.phases.waiting.1;
         let before = &self.steps[..self.phases.copier];
-        let signal = before.iter().find(|step| match &step.deed {
-            Deed::Signal(_, role) => {
-                step.at >= arrival && role.as_ref() == copy.role()
-            }
-            _ => false,
+        let signal = before.iter().find(|step| {
+            let about = step.signal().map(|(_, role)| role);
+            step.at >= arrival && about == Some(copy.role())
         });
         fetches(self.steps, signal?)
     }

@@ -5,6 +5,7 @@ use lab::promises::Answers::{
     AnyThread, FirstThread, OneLoop, OneThread, OwnProcess, OwnThread,
 };
 use lab::promises::WaitsIn::Aio;
+use nix::unistd::Pid;
 
 use super::invocation::Invocation;
 use super::{BOTH, Rule, TCP};
@@ -12,7 +13,7 @@ use crate::calls::Family;
 use crate::event::SI_ASYNCIO;
 use crate::role::Role;
 use crate::scene::Recording;
-use crate::steps::Deed;
+use crate::steps::Step;
 
 pub const RULES: &[Rule] = &[
     Rule {
@@ -27,7 +28,7 @@ pub const RULES: &[Rule] = &[
         whose: |it| it.answers == OwnProcess,
         transports: BOTH,
         why: "each client has a process of its own, and the parent has none",
-        check: answers_from_a_child,
+        check: |scene| answers_apart(scene, |step| step.pid),
     },
     Rule {
         name: "parent_and_child_part",
@@ -42,13 +43,7 @@ pub const RULES: &[Rule] = &[
         whose: |it| it.answers == OwnProcess,
         transports: TCP,
         why: "a child that nobody waits for stays behind as a zombie",
-        check: |scene| {
-            scene.once_at_least("the parent waits for the child", |made| {
-                made.call.name == "wait4"
-                    && made.step.pid == scene.main()
-                    && made.call.returns_at_least(1)
-            })
-        },
+        check: reaps_its_children,
     },
     Rule {
         name: "answers_from_its_own_thread",
@@ -62,9 +57,7 @@ pub const RULES: &[Rule] = &[
         whose: |it| matches!(it.answers, AnyThread | OneLoop),
         transports: BOTH,
         why: "the main thread serves nobody",
-        check: |scene| {
-            scene.never(|made| made.step.tid == scene.main() && transfers(made))
-        },
+        check: main_transfers_nothing,
     },
     Rule {
         name: "client_stays_with_its_loop",
@@ -79,9 +72,7 @@ pub const RULES: &[Rule] = &[
         transports: TCP,
         why: "aio_read(3) and aio_write(3) are carried out by the C library's \
               threads",
-        check: |scene| {
-            scene.never(|made| made.step.tid == scene.main() && transfers(made))
-        },
+        check: main_transfers_nothing,
     },
     Rule {
         name: "learns_by_completion",
@@ -106,11 +97,12 @@ fn starts_nobody(scene: &Recording) -> Result<()> {
     Ok(())
 }
 
-fn answers_from_a_child(scene: &Recording) -> Result<()> {
-    scene.never(|made| made.step.pid == scene.main() && transfers(made))?;
+/// One process, or thread, that is not the main one receives and sends.
+fn answers_apart(scene: &Recording, id: fn(&Step) -> Pid) -> Result<()> {
+    scene.never(|made| id(made.step) == scene.main() && transfers(made))?;
     let (copier, reply) = (scene.copier()?, scene.reply()?);
     ensure!(
-        copier.pid == reply.step.pid && reply.step.pid != scene.main(),
+        id(copier) == id(reply.step),
         "{} receives, and {}",
         scene.who(copier.tid),
         scene.describe(&reply)
@@ -141,17 +133,24 @@ fn parent_and_child_part(scene: &Recording) -> Result<()> {
     Ok(())
 }
 
-fn answers_from_its_own_thread(scene: &Recording) -> Result<()> {
-    let main = scene.main();
-    scene.never(|made| made.step.tid == main && transfers(made))?;
-    let (copier, reply) = (scene.copier()?, scene.reply()?);
-    ensure!(
-        copier.tid == reply.step.tid && copier.pid == main,
-        "{} receives, and {}",
-        scene.who(copier.tid),
-        scene.describe(&reply)
-    );
+fn reaps_its_children(scene: &Recording) -> Result<()> {
+    let reaped = scene.calls().any(|made| {
+        made.call.name == "wait4"
+            && made.step.pid == scene.main()
+            && made.call.returns_at_least(1)
+    });
+    ensure!(reaped, "the parent waits for the child: never");
     Ok(())
+}
+
+fn answers_from_its_own_thread(scene: &Recording) -> Result<()> {
+    let copier = scene.copier()?;
+    ensure!(copier.pid == scene.main(), "{} receives", scene.who(copier.tid));
+    answers_apart(scene, |step| step.tid)
+}
+
+fn main_transfers_nothing(scene: &Recording) -> Result<()> {
+    scene.never(|made| made.step.tid == scene.main() && transfers(made))
 }
 
 fn stays_with_its_loop(scene: &Recording) -> Result<()> {
@@ -164,13 +163,10 @@ fn stays_with_its_loop(scene: &Recording) -> Result<()> {
 
 fn learns_by_completion(scene: &Recording) -> Result<()> {
     let copied = scene.copier()?.until;
-    let learns = scene.with_client().any(|step| match &step.deed {
-        Deed::Signal(signal, _) => {
-            signal.code == SI_ASYNCIO
-                && step.tid == scene.main()
-                && copied.is_some_and(|copied| step.at > copied)
-        }
-        _ => false,
+    let learns = scene.with_client().any(|step| {
+        step.signal().is_some_and(|(signal, _)| signal.code == SI_ASYNCIO)
+            && step.tid == scene.main()
+            && copied.is_some_and(|copied| step.at > copied)
     });
     ensure!(learns, "no signal has reported the completion to main");
     Ok(())

@@ -8,6 +8,7 @@ use lab::promises::WaitsIn::{Aio, Nothing, Receive};
 use super::{BOTH, EVERYONE, Rule, TCP, waits_for_readiness};
 use crate::call::Answer;
 use crate::calls::Family;
+use crate::names;
 use crate::role::Role;
 use crate::scene::Recording;
 use crate::steps::Deed;
@@ -19,16 +20,14 @@ pub const RULES: &[Rule] = &[
         transports: TCP,
         why: "a client's descriptor must not outlive an execve(2), and a flag \
               set later would come too late for a fork between the two",
-        check: |scene| accepts_with(scene, libc::SOCK_CLOEXEC, "SOCK_CLOEXEC"),
+        check: |scene| accepts_with(scene, libc::SOCK_CLOEXEC),
     },
     Rule {
         name: "accepts_nonblocking",
         whose: |it| it.waits_in == Nothing || waits_for_readiness(it),
         transports: TCP,
         why: "who has others to serve must not wait in a client's call",
-        check: |scene| {
-            accepts_with(scene, libc::SOCK_NONBLOCK, "SOCK_NONBLOCK")
-        },
+        check: |scene| accepts_with(scene, libc::SOCK_NONBLOCK),
     },
     Rule {
         name: "accepts_blocking",
@@ -69,18 +68,17 @@ pub const RULES: &[Rule] = &[
     },
 ];
 
-fn accepts_with(scene: &Recording, flag: i32, name: &str) -> Result<()> {
-    let accepts =
-        || scene.calls().filter(|it| it.call.accept_flags().is_some());
-    ensure!(accepts().next().is_some(), "nobody accepts the client");
-    for made in accepts() {
-        let flags = made.call.accept_flags().unwrap_or(0);
-        ensure!(
-            flags & flag as u64 != 0,
-            "{}, without {name}",
-            scene.describe(&made)
-        );
+fn accepts_with(scene: &Recording, flag: i32) -> Result<()> {
+    let flag = flag as u64;
+    let mut accepted = false;
+    for made in scene.calls() {
+        let Some(flags) = made.call.accept_flags() else { continue };
+        let (who, name) =
+            (scene.describe(&made), names::bits(names::ACCEPT, flag));
+        ensure!(flags & flag != 0, "{who}, without {name}");
+        accepted = true;
     }
+    ensure!(accepted, "nobody accepts the client");
     Ok(())
 }
 
@@ -136,16 +134,13 @@ fn one_at_a_time(scene: &Recording) -> Result<()> {
 fn asks_for_a_deadline(scene: &Recording) -> Result<()> {
     let first = scene.of_client().find(|made| made.is(Family::Receive));
     let before = first.map(|made| made.step.at);
-    let options = [
-        (libc::SO_RCVTIMEO, "SO_RCVTIMEO"),
-        (libc::SO_SNDTIMEO, "SO_SNDTIMEO"),
-    ];
-    for (option, name) in options {
+    for option in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {
         let is_set = scene.of_client().any(|made| {
             made.call.name == "setsockopt"
                 && made.call.is_about_option(option)
                 && before.is_some_and(|at| made.step.at < at)
         });
+        let name = names::socket_option(libc::SOL_SOCKET, option);
         ensure!(is_set, "no setsockopt(client, {name}) before it receives");
     }
     Ok(())

@@ -3,13 +3,14 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use nix::unistd::Pid;
 
 use crate::call::CallStep;
 use crate::calls::Family;
+use crate::phases;
 use crate::scene::Recording;
-use crate::steps::{Deed, Step, threads};
+use crate::steps::{Step, threads};
 use crate::transcript::words;
 
 /// A call with its step.
@@ -19,7 +20,11 @@ pub struct Invocation<'a> {
     pub call: &'a CallStep,
 }
 
-impl Invocation<'_> {
+impl<'a> Invocation<'a> {
+    pub fn of(step: &'a Step) -> Option<Self> {
+        Some(Self { step, call: step.call()? })
+    }
+
     /// Whether it is about the conversation: a client, or datagrams.
     pub fn is_about_client(&self) -> bool {
         self.call.is_about_client()
@@ -68,16 +73,9 @@ impl Recording {
 
     /// The step that brought the request.
     pub fn copier(&self) -> Result<&Step> {
-        let brings = |step: &&Step| match &step.deed {
-            Deed::Call(call) => {
-                call.family == Family::Receive
-                    && call.is_about_client()
-                    && call.returns_at_least(1)
-            }
-            Deed::Completed(done) => done.answer.bytes() > 0,
-            _ => false,
-        };
-        self.with_client().find(brings).context("nobody receives the request")
+        let copier = phases::copier(&self.steps, self.marks.sending);
+        let (index, _) = copier.context("nobody receives the request")?;
+        Ok(&self.steps[index])
     }
 
     /// The call that sends the reply.
@@ -107,21 +105,5 @@ impl Recording {
             Some(made) => Err(anyhow::Error::msg(self.describe(&made))),
             None => Ok(()),
         }
-    }
-
-    /// Fails if there is none; then `what` did not happen.
-    pub fn once_at_least(
-        &self,
-        what: &str,
-        is_right: impl Fn(&Invocation<'_>) -> bool,
-    ) -> Result<()> {
-        ensure!(self.calls().any(|made| is_right(&made)), "{what}: never");
-        Ok(())
-    }
-}
-
-impl<'a> Invocation<'a> {
-    pub fn of(step: &'a Step) -> Option<Self> {
-        Some(Self { step, call: step.call()? })
     }
 }

@@ -58,7 +58,12 @@ fn learns_when_its_wait_returns(scene: &Recording) -> Result<()> {
     })?;
     let returned = wait.step.until.is_some_and(|until| until <= copier.at);
     ensure!(returned, "it receives before {} returns", wait.call.name);
-    if let Some(signal) = delivered(scene).next() {
+    // A signal about a socket that interrupted the server.
+    let handled = scene.with_client().find(|step| {
+        let about = step.signal().and_then(|(_, role)| role);
+        about.is_some() && is_delivered(&scene.steps, step)
+    });
+    if let Some(signal) = handled {
         let who = scene.who(signal.tid);
         anyhow::bail!("a handler runs on {who}: nothing is blocked");
     }
@@ -92,24 +97,12 @@ fn with_long_silence(scene: &Recording) -> Recording {
     scene
 }
 
-/// Signals about sockets that interrupted the server.
-fn delivered(scene: &Recording) -> impl Iterator<Item = &Step> {
-    scene.with_client().filter(|step| {
-        let about = matches!(step.deed, Deed::Signal(_, Some(_)));
-        about && is_delivered(&scene.steps, step)
-    })
-}
-
 fn learns_by_signal(scene: &Recording) -> Result<()> {
     let copier = scene.copier()?;
     let socket = Invocation::of(copier).and_then(|made| made.call.role());
-    let learns = scene.with_client().any(|step| match &step.deed {
-        Deed::Signal(_, role) => {
-            role.as_ref() == socket
-                && step.at >= scene.marks.sending
-                && step.at <= copier.at
-        }
-        _ => false,
+    let learns = scene.with_client().any(|step| {
+        step.signal().is_some_and(|(_, role)| role == socket)
+            && (scene.marks.sending..=copier.at).contains(&step.at)
     });
     ensure!(
         learns,
@@ -121,11 +114,9 @@ fn learns_by_signal(scene: &Recording) -> Result<()> {
 
 /// At start-up the program sends itself the signal, outside of ppoll(2).
 fn handler_runs_inside_the_wait(scene: &Recording) -> Result<()> {
-    let is_delivered = |step: &&Step| match &step.deed {
-        Deed::Signal(signal, _) => {
-            signal.number == libc::SIGUSR1 && is_delivered(&scene.steps, step)
-        }
-        _ => false,
+    let is_delivered = |step: &&Step| {
+        step.signal().is_some_and(|(it, _)| it.number == libc::SIGUSR1)
+            && is_delivered(&scene.steps, step)
     };
     let mut handled = 0;
     for signal in scene.steps.iter().filter(is_delivered) {

@@ -139,12 +139,11 @@ fn reads_until_empty(scene: &Recording) -> Result<()> {
     let copier = scene.copier()?.tid;
     let mut full = None;
     for made in scene.calls().filter(|made| made.step.tid == copier) {
-        let waits = matches!(made.call.family, Family::Readiness);
         if made.is(Family::Receive) && made.is_about_client() {
             let room = made.call.room();
             let count = made.call.answer.bytes();
             full = room.filter(|room| *room == count);
-        } else if let (true, Some(room)) = (waits, full) {
+        } else if let Some(room) = full.filter(|_| made.is(Family::Readiness)) {
             anyhow::bail!(
                 "a receive has brought all {room} bytes that it had room for, \
                  and {} without another",

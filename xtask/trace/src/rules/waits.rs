@@ -1,6 +1,6 @@
 //! Where a model waits, and where it never does.
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use lab::promises::Answers::OwnProcess;
 use lab::promises::WaitsIn::{
     EpollWait, IoUringEnter, Nothing, Poll, Receive, Select, Signals,
@@ -8,6 +8,7 @@ use lab::promises::WaitsIn::{
 
 use super::invocation::Invocation;
 use super::{BOTH, Rule, TCP, waits_for_readiness};
+use crate::call::Argument;
 use crate::calls::Family;
 use crate::role::Role;
 use crate::scene::Recording;
@@ -96,9 +97,7 @@ pub const RULES: &[Rule] = &[
 ];
 
 fn is_transfer(made: &Invocation<'_>) -> bool {
-    let transfers =
-        [Family::Receive, Family::Send, Family::Accept].map(|it| made.is(it));
-    transfers.contains(&true)
+    matches!(made.call.family, Family::Receive | Family::Send | Family::Accept)
 }
 
 fn waits_in_the_transfer(scene: &Recording) -> Result<()> {
@@ -115,18 +114,17 @@ fn waits_in_the_transfer(scene: &Recording) -> Result<()> {
 
 fn never_waits(scene: &Recording) -> Result<()> {
     scene.never(|made| match made.call.family {
-        Family::Readiness | Family::Signals | Family::Ring => true,
-        Family::Sleep => true,
-        Family::Thread => made.call.waits_for_thread(),
+        Family::Readiness | Family::Signals => true,
+        Family::Ring | Family::Sleep => true,
+        Family::Thread => made.call.arguments.contains(&Argument::FutexWait),
         _ => false,
     })?;
     // A receive that waits would be the only one.
-    let silent = (scene.marks.connecting, scene.marks.sending);
+    let silent = scene.marks.connecting..scene.marks.sending;
     let empty = scene.of_client().filter(|made| {
         made.is(Family::Receive)
             && made.call.fails_with(libc::EAGAIN)
-            && made.step.at > silent.0
-            && made.step.at < silent.1
+            && silent.contains(&made.step.at)
     });
     let times = empty.count();
     ensure!(
@@ -151,23 +149,18 @@ fn waits_in(scene: &Recording, own: &str) -> Result<()> {
 }
 
 fn names_all_sockets(scene: &Recording) -> Result<()> {
-    let mut clients: Vec<&Role> = Vec::new();
+    let mut sockets = vec![&Role::Listener(1)];
     for made in scene.calls() {
         let call = made.call;
         match call.family {
-            Family::Accept => clients.extend(call.answers()),
-            Family::Close => clients.retain(|it| Some(*it) != call.role()),
+            Family::Accept => sockets.extend(call.answers()),
+            Family::Close => sockets.retain(|it| Some(*it) != call.role()),
             Family::Readiness => {
-                for client in &clients {
-                    ensure!(
-                        call.roles().any(|role| role == *client),
-                        "{}, without {client}",
-                        scene.describe(&made)
-                    );
+                let is_left_out =
+                    |it: &&&Role| !call.roles().any(|role| role == **it);
+                if let Some(socket) = sockets.iter().find(is_left_out) {
+                    bail!("{}, without {socket}", scene.describe(&made));
                 }
-                let listens =
-                    call.roles().any(|it| matches!(it, Role::Listener(_)));
-                ensure!(listens, "{}, without listener", scene.describe(&made));
             }
             _ => {}
         }
