@@ -77,11 +77,3 @@ fn filled(column: &Column, heights: &[usize; BANDS]) -> [Vec<Row>; BANDS] {
     }
     bands
 }
-
-/// Columns in as few lines as have room for `most` each, about as many in
-/// each of them.
-fn in_lines(columns: &[Column], most: usize) -> Vec<&[Column]> {
-    let lines = columns.len().div_ceil(most.max(1)).max(1);
-    let each = columns.len().div_ceil(lines).max(1);
-    columns.chunks(each).collect()
-}

@@ -5,7 +5,7 @@ use lab::screen::wrap;
 use maud::{Markup, PreEscaped, html};
 use trace::figure::{BAND_TITLES, BANDS, Bar, Column, Row};
 
-use super::{LEGEND, NOTE, Sign, filled, heights, in_lines, lanes};
+use super::{LEGEND, NOTE, Sign, filled, heights, lanes};
 use crate::charts::COLOURS;
 use crate::charts::STYLE as CHARTS;
 
@@ -97,7 +97,9 @@ pub fn alone(columns: &[Column]) -> String {
     let mut width = 3 * COLUMN;
     let mut bottom = HEADLINE;
     let mut blocks = Vec::new();
-    for line in in_lines(columns, FILE) {
+    // As few lines as have room for them, about equally long.
+    let lines = columns.len().div_ceil(FILE).max(1);
+    for line in columns.chunks(columns.len().div_ceil(lines).max(1)) {
         let (drawing, its_width, height) = block(line, &heights);
         blocks.push((drawing, bottom));
         width = its_width.max(width);
