@@ -144,10 +144,12 @@ fn line<'a>(
 
 fn class(row: &ChartRow, first: &Spread, last: &Spread) -> &'static str {
     let grown = last.median >= GROWN * first.median;
-    match row.panel {
-        None => "line yard",
-        Some(_) if grown && last.least > first.most => "line grows",
-        Some(_) => "line",
+    if row.is_yardstick() {
+        "line yard"
+    } else if grown && last.least > first.most {
+        "line grows"
+    } else {
+        "line"
     }
 }
 

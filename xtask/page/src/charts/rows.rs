@@ -73,7 +73,7 @@ fn axis(chart: &Chart, scale: &Scale, bottom: f64) -> Markup {
 }
 
 fn drawn(chart: &Chart, row: &ChartRow, scale: &Scale, top: f64) -> Markup {
-    let class = if row.panel.is_none() { "name yard" } else { "name" };
+    let class = if row.is_yardstick() { "name yard" } else { "name" };
     let y = top + MARKS;
     html! {
         g {
