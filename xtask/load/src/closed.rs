@@ -12,7 +12,7 @@ use super::{Measurement, Recorder, Script};
 #[derive(Debug)]
 pub struct Closed<'a> {
     conversations: Conversations<'a, &'a TcpStream>,
-    /// When each connection's last requests went out.
+    /// The time at which each connection's last requests went out.
     sent: Vec<Instant>,
     /// Requests that a connection sends at once.
     pipeline: usize,

@@ -1,4 +1,4 @@
-//! How the generator's connections come to be, and how many.
+//! The generator's connections: where they come from, and how many there are.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};

@@ -19,7 +19,7 @@ pub struct Conversations<'a, S> {
 
 #[derive(Clone, Debug, Default)]
 struct Progress {
-    /// How much of the next reply is there, in bytes.
+    /// The part of the next reply that is there, in bytes.
     at: usize,
     /// Replies on their way.
     awaited: usize,
@@ -30,9 +30,9 @@ struct Progress {
 pub struct Replies {
     pub number: usize,
     pub count: usize,
-    /// How many are still on their way.
+    /// Replies that are still on their way.
     pub awaited: usize,
-    /// When they were there.
+    /// The time at which they were there.
     pub at: Instant,
 }
 

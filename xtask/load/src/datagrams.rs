@@ -17,7 +17,7 @@ const LOST_AFTER: Duration = Duration::from_secs(1);
 pub struct Datagrams<'a> {
     sockets: Sockets<'a, &'a UdpSocket>,
     script: &'a Script,
-    /// When the datagram on its way was sent.
+    /// The time at which the datagram on its way was sent.
     sent: Vec<Option<Instant>>,
 }
 

@@ -1,4 +1,4 @@
-//! How the generator's bytes move: epoll says which socket is ready, send(2)
+//! The generator's sockets: epoll says which socket is ready, send(2)
 //! and recv(2) do the work.
 
 use std::os::fd::{AsFd, AsRawFd};
@@ -23,7 +23,7 @@ const EVENTS: usize = 1_024;
 pub struct Sockets<'a, S> {
     sockets: Vec<Option<S>>,
     script: &'a Script,
-    /// How much each socket still has to send, in bytes.
+    /// Bytes that each socket still has to send.
     unsent: Vec<usize>,
     epoll: Epoll,
     events: Vec<EpollEvent>,

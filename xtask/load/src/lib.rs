@@ -25,7 +25,7 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::request::Request;
 
-/// How long a server may keep everybody waiting before that is a failure.
+/// A server that keeps everybody waiting for this long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Replies that one receive takes at most, in bytes.
@@ -138,7 +138,7 @@ fn difference(received: &[u8], expected: &[u8]) -> String {
 pub struct Script {
     /// `pipeline` requests.
     pub requests: Vec<u8>,
-    /// How long one request is, in bytes.
+    /// The length of one request, in bytes.
     pub request: usize,
     /// One reply after the other, longer than a chunk by one reply: wherever
     /// in a reply a chunk begins, it can be compared in one piece.

@@ -17,20 +17,20 @@ use super::{Measurement, PATIENCE, Recorder, Script};
 /// A request that is sent later than this is late, by the generator's fault.
 const LATE: Duration = Duration::from_millis(1);
 
-/// How long the queue of unanswered requests may get before the rate counts
-/// as too high and no more are made, in seconds' worth of requests.
+/// The longest queue of unanswered requests, in seconds' worth of requests:
+/// beyond it the rate counts as too high, and no more are made.
 const BEHIND: Duration = Duration::from_millis(500);
 
 /// Requests at a fixed rate, spread over connections in turn.
 #[derive(Debug)]
 pub struct Open<'a> {
     conversations: Conversations<'a, &'a TcpStream>,
-    /// When the unanswered requests of each connection were due.
+    /// The times at which the unanswered requests of each connection were due.
     due: Vec<VecDeque<Instant>>,
     /// Requests a second.
     rate: u32,
-    /// How long to wait for replies: not at all where the generator has a
-    /// processor to itself, because a wait takes longer than it should.
+    /// The longest wait for replies: none where the generator has a processor
+    /// to itself, because a wait takes longer than it should.
     wait: Duration,
 }
 

@@ -19,7 +19,7 @@ const SOURCES: u32 = 64;
 pub struct Short<'a> {
     server: SocketAddr,
     conversations: Conversations<'a, TcpStream>,
-    /// When each of them began to connect.
+    /// The time at which each of them began to connect.
     began: Vec<Instant>,
     /// Connections so far.
     made: u32,
