@@ -76,15 +76,20 @@ fn connections(workload: &Workload) -> String {
 }
 
 fn rows(results: &Results, cells: impl Fn(&str) -> Vec<Cell>) -> Vec<ChartRow> {
-    let servers = results.servers.iter().map(|server| ChartRow {
-        name: server.title.clone(),
-        group: results.group(&server.title),
-        cells: cells(&server.title),
+    let servers = results.servers.iter();
+    let rows = servers.map(|it| row(results, &it.title, cells(&it.title)));
+    rows.collect()
+}
+
+fn row(results: &Results, server: &str, cells: Vec<Cell>) -> ChartRow {
+    ChartRow {
+        name: server.to_owned(),
+        group: results.group(server),
+        cells,
         extra: Vec::new(),
         label: None,
         whisker: None,
-    });
-    servers.collect()
+    }
 }
 
 /// Lists the titles of those that a full run measures and this one did not.
@@ -180,16 +185,16 @@ fn memory(results: &Results) -> Chart {
         let part = |at: usize| {
             known.map_or_else(unknown, |known| Cell::Known(known[at]))
         };
-        let value = |at: usize| known.map(|k| number::figure(k[at].median));
+        let label = |[process, kernel, _]: [Spread; 3]| {
+            let [process, kernel] =
+                [process, kernel].map(|it| number::figure(it.median));
+            format!("{process} + {kernel}")
+        };
         ChartRow {
-            name: name.clone(),
-            group: results.group(name),
-            cells: vec![part(0), part(1)],
             extra: vec![part(2)],
-            label: value(0)
-                .zip(value(1))
-                .map(|(process, kernel)| format!("{process} + {kernel}")),
-            whisker: known.map(|known| known[2]),
+            label: known.map(label),
+            whisker: known.map(|[.., both]| both),
+            ..row(results, name, vec![part(0), part(1)])
         }
     });
     Chart {
@@ -305,12 +310,9 @@ fn at_10k(results: &Results, round: &Workload, server: &str) -> ChartRow {
         },
     };
     ChartRow {
-        name: server.to_owned(),
-        group: results.group(server),
-        cells: vec![held],
         extra: vec![rate, p99],
         label: Some(label),
-        whisker: None,
+        ..row(results, server, vec![held])
     }
 }
 

@@ -1,10 +1,8 @@
 //! Charts as SVG, which the page's style sheet colours.
 //!
-//! Drawn here and by no library: those looked at fix colours and sizes in
-//! pixels (plotters, kuva), or have neither logarithmic axes nor whiskers
-//! (poloto). A chart of a page that is read on a phone, in the dark and on
-//! paper wants classes for colours, names above their rows, where they have
-//! room, and a width of 340 units that a phone shows one to one.
+//! A chart of a page that is read on a phone, in the dark and on paper wants
+//! classes for colours, names above their rows, where they have room, and a
+//! width of 340 units that a phone shows one to one.
 
 mod lines;
 mod rows;
