@@ -11,7 +11,7 @@ use anyhow::{Context, Result, anyhow};
 use load::closed::Closed;
 use load::connection::bring;
 use load::interrupt::{self, Interrupted};
-use load::{Script, Taken};
+use load::{Measurement, Script};
 
 use super::contender::Contender;
 use super::results::Outcome;
@@ -31,7 +31,7 @@ struct Runner<'a> {
     server: Serving,
     script: Script,
     connections: Vec<TcpStream>,
-    taken: Option<Taken>,
+    taken: Option<Measurement>,
     /// The usage of its own turns, not of those of others.
     usage: Usage,
 }
@@ -127,7 +127,7 @@ impl<'a> Runner<'a> {
         Ok(())
     }
 
-    fn closed(&mut self, span: Duration) -> Result<Taken> {
+    fn closed(&mut self, span: Duration) -> Result<Measurement> {
         let Self { workload, script, connections, .. } = self;
         let active = &connections[..workload.connections];
         let closed =

@@ -225,10 +225,11 @@ impl Results {
         Spread::of(figures.into_iter().filter_map(figure).collect())
     }
 
-    /// Finds the group of a server.
-    pub fn group(&self, server: &str) -> Option<Group> {
+    /// The group of a server that was measured.
+    pub fn group(&self, server: &str) -> Group {
         let mut servers = self.servers.iter();
-        Some(servers.find(|known| known.title == server)?.group)
+        let known = servers.find(|known| known.title == server);
+        known.map_or(Group::ManyThreads, |known| known.group)
     }
 
     /// Lists the servers of each group; empty groups are left out.

@@ -12,7 +12,7 @@ use load::datagrams::{Datagrams, senders};
 use load::interrupt::Interrupted;
 use load::open::Open;
 use load::short::Short;
-use load::{Script, Taken};
+use load::{Measurement, Script};
 use nix::sched::CpuSet;
 use nix::sys::resource::{Resource, getrlimit};
 
@@ -152,7 +152,7 @@ fn lacks_descriptors(workload: &Workload) -> Result<Option<String>> {
 /// The raw counts of a run, before they are made into figures.
 #[derive(Debug)]
 pub struct Observation {
-    pub taken: Taken,
+    pub taken: Measurement,
     pub before: Usage,
     pub after: Usage,
     /// Memory of a connection, in bytes: of the processes, of the kernel.
@@ -212,8 +212,8 @@ fn load(
 fn measured(
     server: &Serving,
     spans: Spans,
-    mut run: impl FnMut(Duration) -> Result<Taken>,
-) -> Result<(Taken, Usage)> {
+    mut run: impl FnMut(Duration) -> Result<Measurement>,
+) -> Result<(Measurement, Usage)> {
     run(spans.warm_up)?;
     let before = server.usage();
     Ok((run(spans.measured)?, before))
@@ -335,7 +335,7 @@ mod tests {
     use std::process::ExitStatus;
     use std::thread;
 
-    use load::Count;
+    use load::Recorder;
     use load::request::Request;
 
     use super::*;
@@ -417,7 +417,7 @@ mod tests {
         late: u64,
         lost: u64,
     ) -> Vec<Remark> {
-        let mut taken = Count::start().unwrap().finish().unwrap();
+        let mut taken = Recorder::start().unwrap().finish().unwrap();
         taken.elapsed = Duration::from_secs(1);
         taken.requests = 19_000;
         taken.client = Duration::from_secs_f64(client);

@@ -1,24 +1,24 @@
-//! Closed loop: who has all replies sends again.
+//! Closed loop: a connection that has all its replies sends again.
 
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use super::wire::Wire;
-use super::{Count, Script, Taken};
+use super::conversations::Conversations;
+use super::{Measurement, Recorder, Script};
 
 /// A closed loop over some connections.
 #[derive(Debug)]
 pub struct Closed<'a> {
-    wire: Wire<'a>,
-    /// When each connection's last requests went out.
+    conversations: Conversations<'a, &'a TcpStream>,
+    /// The time at which each connection's last requests went out.
     sent: Vec<Instant>,
     /// Requests that a connection sends at once.
     pipeline: usize,
     /// Connections that have requests on their way at a time.
     busy: usize,
-    /// Whose turn it is next, where not all are busy.
+    /// The next connection to look at, where not all are busy.
     turn: usize,
 }
 
@@ -31,7 +31,7 @@ impl<'a> Closed<'a> {
     ) -> Result<Self> {
         let busy = busy.min(streams.len());
         Ok(Self {
-            wire: Wire::new(streams, script)?,
+            conversations: Conversations::on(streams, script)?,
             sent: vec![Instant::now(); streams.len()],
             pipeline,
             busy,
@@ -40,9 +40,9 @@ impl<'a> Closed<'a> {
     }
 
     /// Asks for so long, then waits for the last replies.
-    pub fn run(&mut self, span: Duration) -> Result<Taken> {
-        let mut count = Count::start()?;
-        let end = count.began() + span;
+    pub fn run(&mut self, span: Duration) -> Result<Measurement> {
+        let mut recorder = Recorder::start()?;
+        let end = recorder.began + span;
         let mut due: Vec<usize> = (0..self.busy).collect();
         let mut busy = 0;
         loop {
@@ -50,17 +50,17 @@ impl<'a> Closed<'a> {
                 for number in due.drain(..) {
                     let number = self.next(number);
                     self.sent[number] = Instant::now();
-                    self.wire.send(number, self.pipeline)?;
+                    self.conversations.send(number, self.pipeline)?;
                     busy += 1;
                 }
             }
             if busy == 0 {
-                return count.finish();
+                return recorder.finish();
             }
-            let Self { wire, sent, .. } = self;
-            wire.wait_for_news(|replies| {
+            let Self { conversations, sent, .. } = self;
+            conversations.wait_for_news(|replies| {
                 let number = replies.number;
-                count.answered(replies.count, replies.at - sent[number]);
+                recorder.answered(replies.count, replies.at - sent[number]);
                 if replies.awaited == 0 {
                     busy -= 1;
                     due.push(number);
@@ -69,8 +69,8 @@ impl<'a> Closed<'a> {
         }
     }
 
-    /// Who sends after this one had its replies: the same again, or the next
-    /// in turn that has nothing on its way.
+    /// Finds the connection that sends after this one had its replies: itself,
+    /// or the next in turn that has nothing on its way.
     fn next(&mut self, number: usize) -> usize {
         if self.busy == self.sent.len() {
             return number;
@@ -78,7 +78,7 @@ impl<'a> Closed<'a> {
         loop {
             let turn = self.turn;
             self.turn = (turn + 1) % self.sent.len();
-            if self.wire.is_idle(turn) {
+            if self.conversations.is_idle(turn) {
                 return turn;
             }
         }

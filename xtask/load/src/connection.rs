@@ -1,4 +1,4 @@
-//! How the generator's connections come to be, and how many.
+//! The generator's connections: where they come from, and how many there are.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -15,10 +15,10 @@ use crate::interrupt;
 /// net.ipv4.ip_local_port_range, which has 28,000 where nobody changed it.
 const PER_SOURCE: usize = 20_000;
 
-/// An error that a server may tell a newcomer, in bytes.
+/// The longest line that rejects a new client, in bytes.
 const LINE: usize = 256;
 
-/// Newcomers who are on their way at a time: fewer than any backlog.
+/// New clients at a time: fewer than any accept queue holds.
 const AT_A_TIME: usize = 64;
 
 /// A server that takes no more clients.
@@ -26,12 +26,11 @@ const AT_A_TIME: usize = 64;
 #[error("took {held} connections; {why}")]
 pub struct Full {
     pub held: usize,
-    /// What the next one was told, or what became of it.
+    /// The reply that the next one had, or what became of it.
     pub why: String,
 }
 
-/// The address that connection number so-and-so comes from, where not all fit
-/// on one.
+/// Finds the source address of connection `number`, where not all fit on one.
 pub fn source(number: usize) -> Option<Ipv4Addr> {
     match number / PER_SOURCE {
         0 => None,
@@ -69,17 +68,16 @@ pub fn bring(
     connections: &mut Vec<TcpStream>,
     wanted: usize,
 ) -> Result<()> {
-    connections.reserve(wanted.saturating_sub(connections.len()));
     while connections.len() < wanted {
         interrupt::check()?;
         let held = connections.len();
         let group = AT_A_TIME.min(wanted - held);
-        let mut newcomers = Vec::with_capacity(group);
+        let mut new = Vec::with_capacity(group);
         for number in held..held + group {
             let stream = greet(server, script, number);
-            newcomers.push(stream.map_err(|error| refused(error, held))?);
+            new.push(stream.map_err(|error| refused(error, held))?);
         }
-        for stream in newcomers {
+        for stream in new {
             let held = connections.len();
             hear(&stream, script).map_err(|error| refused(error, held))?;
             connections.push(stream);
@@ -103,7 +101,7 @@ fn refused(error: anyhow::Error, held: usize) -> anyhow::Error {
     error.context(format!("connection {}", held + 1))
 }
 
-/// What a newcomer was told instead of a reply.
+/// The line, instead of a reply, that rejects a new client.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Refusal(String);
@@ -168,30 +166,24 @@ mod tests {
         assert_eq!(source(3 * PER_SOURCE), Some(Ipv4Addr::new(127, 0, 1, 2)));
     }
 
-    /// What becomes of the third newcomer, whom the server tells this and then
-    /// leaves; the first two are answered.
+    /// Connects three clients to a server that answers the first two and sends
+    /// the third `told`, and then ends.
     fn third(told: &'static [u8]) -> anyhow::Error {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let server = thread::spawn(move || {
-            let mut streams = Vec::new();
-            for number in 0..3 {
+            let pong = Request::Ping.reply();
+            for reply in [&pong, &pong, told] {
                 let (mut stream, _) = listener.accept().unwrap();
-                let mut request = Request::Ping.bytes();
-                stream.read_exact(&mut request).unwrap();
-                let reply = Request::Ping.reply();
-                stream.write_all(if number < 2 { &reply } else { told })?;
-                if number < 2 {
-                    streams.push(stream);
-                }
+                stream.read_exact(&mut Request::Ping.bytes()).unwrap();
+                stream.write_all(reply).unwrap();
             }
-            io::Result::Ok(streams)
         });
         let script = Script::new(Request::Ping, 1);
         let mut connections = Vec::new();
         let error = bring(address, &script, &mut connections, 3).unwrap_err();
         assert_eq!(connections.len(), 2);
-        server.join().unwrap().unwrap();
+        server.join().unwrap();
         error
     }
 

@@ -1,13 +1,12 @@
 //! Closed loop over UDP: a sender that has its reply sends again.
 
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
 use super::epoll::Sockets;
-use super::{Count, PATIENCE, Script, Taken};
+use super::{Measurement, PATIENCE, Recorder, Script};
 
 /// A datagram that is not answered within this is lost, and sent again. On
 /// loopback that happens only where a queue is full.
@@ -16,9 +15,9 @@ const LOST_AFTER: Duration = Duration::from_secs(1);
 /// Some sockets, each with one datagram on its way.
 #[derive(Debug)]
 pub struct Datagrams<'a> {
-    sockets: Sockets<'a>,
+    sockets: Sockets<'a, &'a UdpSocket>,
     script: &'a Script,
-    /// When the datagram on its way was sent.
+    /// The time at which the datagram on its way was sent.
     sent: Vec<Option<Instant>>,
 }
 
@@ -34,17 +33,19 @@ pub fn senders(server: SocketAddr, count: usize) -> Result<Vec<UdpSocket>> {
 
 impl<'a> Datagrams<'a> {
     pub fn new(senders: &'a [UdpSocket], script: &'a Script) -> Result<Self> {
-        let sockets = senders.iter().map(AsFd::as_fd).collect();
-        let sockets = Sockets::new(sockets, script)?;
+        let mut sockets = Sockets::new(senders.len(), script)?;
+        for (number, sender) in senders.iter().enumerate() {
+            sockets.put(number, sender)?;
+        }
         Ok(Self { sockets, script, sent: vec![None; senders.len()] })
     }
 
     /// Asks for so long, then waits for the last replies.
-    pub fn run(&mut self, span: Duration) -> Result<Taken> {
-        let mut count = Count::start()?;
-        let end = count.began() + span;
+    pub fn run(&mut self, span: Duration) -> Result<Measurement> {
+        let mut recorder = Recorder::start()?;
+        let end = recorder.began + span;
         let mut due: Vec<usize> = (0..self.sent.len()).collect();
-        let mut last_reply = count.began();
+        let mut last_reply = recorder.began;
         let mut look_again = last_reply + LOST_AFTER;
         loop {
             let now = Instant::now();
@@ -55,10 +56,7 @@ impl<'a> Datagrams<'a> {
                 }
             }
             if self.sent.iter().all(Option::is_none) {
-                if count.lost > 0 {
-                    count.ended(last_reply);
-                }
-                return count.finish();
+                return recorder.finish_at(last_reply);
             }
             let Self { sockets, script, sent } = self;
             sockets.wait(LOST_AFTER, |number, received, at| {
@@ -66,7 +64,7 @@ impl<'a> Datagrams<'a> {
                 ensure!((replies, rest) == (1, 0), "a reply that is cut short");
                 // The answer to one that was given up is nobody's.
                 if let Some(sent) = sent[number].take() {
-                    count.answered(1, at - sent);
+                    recorder.answered(1, at - sent);
                     last_reply = at;
                     due.push(number);
                 }
@@ -75,14 +73,15 @@ impl<'a> Datagrams<'a> {
             ensure!(last_reply.elapsed() < PATIENCE, "no datagram is answered");
             if Instant::now() >= look_again {
                 let lost = self.give_up();
-                count.lost += lost.len() as u64;
+                recorder.measurement.lost += lost.len() as u64;
                 due.extend(lost);
                 look_again = Instant::now() + LOST_AFTER / 10;
             }
         }
     }
 
-    /// Gives up what has been on its way for too long; says whose it was.
+    /// Gives up datagrams that have been on their way for too long; returns the
+    /// numbers of their sockets.
     fn give_up(&mut self) -> Vec<usize> {
         let mut lost = Vec::new();
         for (number, sent) in self.sent.iter_mut().enumerate() {
@@ -102,7 +101,7 @@ mod tests {
     use super::*;
     use crate::request::Request;
 
-    /// Somebody who answers all datagrams but one.
+    /// Starts a server that answers all datagrams but one.
     fn swallows_one() -> SocketAddr {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
@@ -127,11 +126,11 @@ mod tests {
         let senders = senders(swallows_one(), 5).unwrap();
         let mut datagrams = Datagrams::new(&senders, &script).unwrap();
         let span = Duration::from_millis(300);
-        let taken = datagrams.run(span).unwrap();
-        assert_eq!(taken.lost, 1);
-        assert!(taken.requests > 25, "{} requests", taken.requests);
+        let measured = datagrams.run(span).unwrap();
+        assert_eq!(measured.lost, 1);
+        assert!(measured.requests > 25, "{} requests", measured.requests);
         // The wait for the lost one is none of the others' time.
-        assert!(taken.elapsed < LOST_AFTER, "{:?}", taken.elapsed);
+        assert!(measured.elapsed < LOST_AFTER, "{:?}", measured.elapsed);
         // The next time, nobody is missing.
         assert_eq!(datagrams.run(span / 10).unwrap().lost, 0);
     }

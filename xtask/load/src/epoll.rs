@@ -1,7 +1,7 @@
-//! How the generator's bytes move: epoll says which socket is ready, send(2)
+//! The generator's sockets: epoll says which socket is ready, send(2)
 //! and recv(2) do the work.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -14,86 +14,50 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use super::{CHUNK, Script};
 use crate::interrupt;
 
-/// Sockets that one wait tells of.
+/// Events that one wait returns at most.
 const EVENTS: usize = 1_024;
-
-/// What is waited for, by number.
-#[derive(Debug)]
-pub struct Interests {
-    epoll: Epoll,
-    events: Vec<EpollEvent>,
-}
-
-impl Interests {
-    pub fn new() -> Result<Self> {
-        let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
-            .context("epoll_create1")?;
-        Ok(Self { epoll, events: vec![EpollEvent::empty(); EVENTS] })
-    }
-
-    pub fn add(
-        &self,
-        socket: impl AsFd,
-        number: usize,
-        interest: EpollFlags,
-    ) -> Result<()> {
-        let event = EpollEvent::new(interest, number as u64);
-        self.epoll.add(socket, event).context("EPOLL_CTL_ADD")
-    }
-
-    pub fn change(
-        &self,
-        socket: impl AsFd,
-        number: usize,
-        interest: EpollFlags,
-    ) -> Result<()> {
-        let mut event = EpollEvent::new(interest, number as u64);
-        self.epoll.modify(socket, &mut event).context("EPOLL_CTL_MOD")
-    }
-
-    /// How many have news; none if nothing came in time.
-    pub fn wait(&mut self, patience: Duration) -> Result<usize> {
-        let timeout = EpollTimeout::try_from(patience)
-            .context("a wait within epoll_wait(2)'s range")?;
-        loop {
-            interrupt::check()?;
-            match self.epoll.wait(&mut self.events, timeout) {
-                Err(Errno::EINTR) => {}
-                count => return count.context("epoll_wait"),
-            }
-        }
-    }
-
-    /// The number of one of them.
-    pub fn news(&self, event: usize) -> usize {
-        self.events[event].data() as usize
-    }
-}
 
 /// Sockets, by number, that the script's requests go out on and replies come
 /// in from.
 #[derive(Debug)]
-pub struct Sockets<'a> {
-    sockets: Vec<BorrowedFd<'a>>,
+pub struct Sockets<'a, S> {
+    sockets: Vec<Option<S>>,
     script: &'a Script,
-    /// How much each socket still has to send, in bytes.
+    /// Bytes that each socket still has to send.
     unsent: Vec<usize>,
-    interests: Interests,
+    epoll: Epoll,
+    events: Vec<EpollEvent>,
     chunk: Vec<u8>,
 }
 
-impl<'a> Sockets<'a> {
-    pub fn new(
-        sockets: Vec<BorrowedFd<'a>>,
-        script: &'a Script,
-    ) -> Result<Self> {
-        let interests = Interests::new()?;
-        for (number, socket) in sockets.iter().enumerate() {
-            interests.add(socket, number, EpollFlags::EPOLLIN)?;
-        }
-        let unsent = vec![0; sockets.len()];
-        let chunk = vec![0; CHUNK];
-        Ok(Self { sockets, script, unsent, interests, chunk })
+impl<'a, S: AsFd> Sockets<'a, S> {
+    /// Makes room for `count` sockets.
+    pub fn new(count: usize, script: &'a Script) -> Result<Self> {
+        let mut sockets = Vec::new();
+        sockets.resize_with(count, || None);
+        Ok(Self {
+            sockets,
+            script,
+            unsent: vec![0; count],
+            epoll: Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
+                .context("epoll_create1")?,
+            events: vec![EpollEvent::empty(); EVENTS],
+            chunk: vec![0; CHUNK],
+        })
+    }
+
+    /// Gives a socket its number, and begins to listen to it.
+    pub fn put(&mut self, number: usize, socket: S) -> Result<()> {
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, number as u64);
+        self.epoll.add(&socket, event).context("EPOLL_CTL_ADD")?;
+        self.sockets[number] = Some(socket);
+        self.unsent[number] = 0;
+        Ok(())
+    }
+
+    /// Drops a socket, which closes it where it was owned.
+    pub fn remove(&mut self, number: usize) {
+        self.sockets[number] = None;
     }
 
     /// Sends so many requests on socket `number`. The last ones may have to
@@ -104,14 +68,15 @@ impl<'a> Sockets<'a> {
         self.flush(number)?;
         if self.unsent[number] > 0 && !waited_for_room {
             let both = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT;
-            self.interests.change(self.sockets[number], number, both)?;
+            self.listen_for(number, both)?;
         }
         Ok(())
     }
 
     /// Sends what the socket has room for.
     fn flush(&mut self, number: usize) -> Result<()> {
-        let socket = self.sockets[number].as_raw_fd();
+        let Some(socket) = &self.sockets[number] else { return Ok(()) };
+        let socket = socket.as_fd().as_raw_fd();
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         let unsent = &mut self.unsent[number];
         while *unsent > 0 {
@@ -126,6 +91,12 @@ impl<'a> Sockets<'a> {
         Ok(())
     }
 
+    fn listen_for(&self, number: usize, interest: EpollFlags) -> Result<()> {
+        let Some(socket) = &self.sockets[number] else { return Ok(()) };
+        let mut event = EpollEvent::new(interest, number as u64);
+        self.epoll.modify(socket, &mut event).context("EPOLL_CTL_MOD")
+    }
+
     /// Waits until something is received, and shows all that was: the
     /// socket's number, the bytes, and when they were there. False if nothing
     /// came in time.
@@ -134,19 +105,18 @@ impl<'a> Sockets<'a> {
         patience: Duration,
         mut on_received: impl FnMut(usize, &[u8], Instant) -> Result<()>,
     ) -> Result<bool> {
-        let count = self.interests.wait(patience)?;
+        let count = self.ready(patience)?;
         for event in 0..count {
-            let number = self.interests.news(event);
-            let socket = self.sockets[number];
+            let number = self.events[event].data() as usize;
             if self.unsent[number] > 0 {
                 self.flush(number)?;
                 if self.unsent[number] == 0 {
-                    let input = EpollFlags::EPOLLIN;
-                    self.interests.change(socket, number, input)?;
+                    self.listen_for(number, EpollFlags::EPOLLIN)?;
                 }
             }
-            let flags = MsgFlags::MSG_DONTWAIT;
-            match recv(socket.as_raw_fd(), &mut self.chunk, flags) {
+            let Some(socket) = &self.sockets[number] else { continue };
+            let socket = socket.as_fd().as_raw_fd();
+            match recv(socket, &mut self.chunk, MsgFlags::MSG_DONTWAIT) {
                 Ok(0) => bail!("the server ended the connection"),
                 Ok(received) => {
                     let received = &self.chunk[..received];
@@ -157,5 +127,18 @@ impl<'a> Sockets<'a> {
             }
         }
         Ok(count > 0)
+    }
+
+    /// Waits for events; none came in time if there are none.
+    fn ready(&mut self, patience: Duration) -> Result<usize> {
+        let timeout = EpollTimeout::try_from(patience)
+            .context("a wait within epoll_wait(2)'s range")?;
+        loop {
+            interrupt::check()?;
+            match self.epoll.wait(&mut self.events, timeout) {
+                Err(Errno::EINTR) => {}
+                count => return count.context("epoll_wait"),
+            }
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! What a server is asked, and what it has to reply.
+//! Requests, and the replies that they must have.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 use anyhow::{Result, bail};
 use serde::Deserialize;
 
-/// What is asked.
+/// One kind of request.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Request {

@@ -1,15 +1,13 @@
 //! Short connections: connect, one request, its reply, close; again.
 
-use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
-use nix::sys::epoll::EpollFlags;
+use anyhow::{Context, Result, bail};
 
 use super::connection::socket;
-use super::epoll::Interests;
-use super::{CHUNK, Count, PATIENCE, Script, Taken};
+use super::conversations::Conversations;
+use super::{Measurement, Recorder, Script};
 
 /// Source addresses, because a port stays taken for a while after its
 /// connection has ended (TIME_WAIT): 28,000 of them would last a second or
@@ -20,73 +18,59 @@ const SOURCES: u32 = 64;
 #[derive(Debug)]
 pub struct Short<'a> {
     server: SocketAddr,
-    script: &'a Script,
-    /// How many there have been.
+    conversations: Conversations<'a, TcpStream>,
+    /// The time at which each of them began to connect.
+    began: Vec<Instant>,
+    /// Connections so far.
     made: u32,
-    interests: Interests,
-    /// Those at a time.
-    visits: Vec<Option<Visit>>,
-}
-
-/// One connection.
-#[derive(Debug)]
-struct Visit {
-    stream: TcpStream,
-    began: Instant,
-    /// Still to be sent, in bytes.
-    unsent: usize,
-    /// How much of the reply is there.
-    at: usize,
 }
 
 impl<'a> Short<'a> {
     pub fn new(
         server: SocketAddr,
         script: &'a Script,
-        places: usize,
+        count: usize,
     ) -> Result<Self> {
-        let interests = Interests::new()?;
-        let mut visits = Vec::new();
-        visits.resize_with(places, || None);
-        Ok(Self { server, script, made: 0, interests, visits })
+        Ok(Self {
+            server,
+            conversations: Conversations::new(count, script)?,
+            began: vec![Instant::now(); count],
+            made: 0,
+        })
     }
 
     /// Connects and asks for so long, then waits for the last replies.
-    pub fn run(&mut self, span: Duration) -> Result<Taken> {
-        let mut count = Count::start()?;
-        let end = count.began() + span;
-        for place in 0..self.visits.len() {
-            self.begin(place)?;
-        }
-        let mut open = self.visits.len();
-        let mut chunk = vec![0; CHUNK];
-        while open > 0 {
+    pub fn run(&mut self, span: Duration) -> Result<Measurement> {
+        let mut recorder = Recorder::start()?;
+        let end = recorder.began + span;
+        let mut due: Vec<usize> = (0..self.began.len()).collect();
+        let mut open = 0;
+        loop {
             let goes_on = Instant::now() < end;
-            let events = self.interests.wait(PATIENCE)?;
-            ensure!(events > 0, "no reply for {} s", PATIENCE.as_secs());
-            for event in 0..events {
-                let place = self.interests.news(event);
-                if !self.on_event(place, &mut chunk)? {
-                    continue;
-                }
-                // Closes it.
-                let visit = self.visits[place].take();
-                let Some(Visit { began, .. }) = visit else { continue };
-                count.answered(1, began.elapsed());
-                open -= 1;
+            for number in due.drain(..) {
+                self.conversations.end(number);
                 if goes_on {
-                    self.begin(place)?;
+                    self.connect(number)?;
                     open += 1;
                 }
             }
+            if open == 0 {
+                return recorder.finish();
+            }
+            let Self { conversations, began, .. } = self;
+            conversations.wait_for_news(|replies| {
+                let number = replies.number;
+                recorder.answered(1, replies.at - began[number]);
+                open -= 1;
+                due.push(number);
+            })?;
         }
-        count.finish()
     }
 
-    /// Begins to connect. On loopback the connection mostly is there already
-    /// when that returns, and the request can go.
-    fn begin(&mut self, place: usize) -> Result<()> {
-        let began = Instant::now();
+    /// Connects and sends a request. On loopback connect(2) mostly returns
+    /// when the connection is there; otherwise the request follows then.
+    fn connect(&mut self, number: usize) -> Result<()> {
+        self.began[number] = Instant::now();
         self.made = self.made.wrapping_add(1);
         let last = (1 + self.made % SOURCES) as u8;
         let socket = socket(Some(Ipv4Addr::new(127, 0, 1, last)))?;
@@ -101,62 +85,45 @@ impl<'a> Short<'a> {
             Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
             result => result.context("connect")?,
         }
-        let stream = TcpStream::from(socket);
-        let unsent = self.script.request;
-        let mut visit = Visit { stream, began, unsent, at: 0 };
-        visit.flush(self.script)?;
-        let mut interest = EpollFlags::EPOLLIN;
-        interest.set(EpollFlags::EPOLLOUT, visit.unsent > 0);
-        self.interests.add(&visit.stream, place, interest)?;
-        self.visits[place] = Some(visit);
-        Ok(())
-    }
-
-    /// True if the reply is complete.
-    fn on_event(&mut self, place: usize, chunk: &mut [u8]) -> Result<bool> {
-        let Some(visit) = &mut self.visits[place] else { return Ok(false) };
-        if visit.unsent > 0 {
-            if let Some(error) = visit.stream.take_error()? {
-                if error.kind() == ErrorKind::ConnectionRefused {
-                    bail!("connect: nobody listens any more");
-                }
-                return Err(error).context("connect");
-            }
-            visit.flush(self.script)?;
-            if visit.unsent == 0 {
-                let input = EpollFlags::EPOLLIN;
-                self.interests.change(&visit.stream, place, input)?;
-            }
-        }
-        let received = match visit.stream.read(chunk) {
-            Ok(0) => bail!("the server ended the connection"),
-            Ok(received) => received,
-            Err(error) => match error.kind() {
-                ErrorKind::WouldBlock | ErrorKind::Interrupted => 0,
-                _ => return Err(error).context("receiving replies"),
-            },
-        };
-        let (replies, at) = self.script.check(visit.at, &chunk[..received])?;
-        ensure!((replies, at) <= (1, 0), "more replies than requests");
-        visit.at = at;
-        Ok(replies == 1)
+        self.conversations.begin(number, socket.into())?;
+        self.conversations.send(number, 1)
     }
 }
 
-impl Visit {
-    /// Sends what the socket has room for.
-    fn flush(&mut self, script: &Script) -> Result<()> {
-        while self.unsent > 0 {
-            match self.stream.write(&script.requests[script.rest(self.unsent)])
-            {
-                Ok(sent) => self.unsent -= sent,
-                Err(error) => match error.kind() {
-                    ErrorKind::WouldBlock => break,
-                    ErrorKind::Interrupted => {}
-                    _ => return Err(error).context("sending requests"),
-                },
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::thread;
+
+    use super::*;
+    use crate::request::Request;
+
+    /// A server with one client at a time: it waits for the end of one before
+    /// it hears of the next.
+    #[test]
+    fn every_connection_asks_once_and_ends() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = thread::spawn(move || {
+            let mut request = Request::Ping.bytes();
+            let mut served = 0;
+            loop {
+                let (mut stream, _) = listener.accept().unwrap();
+                if stream.read_exact(&mut request).is_err() {
+                    return served;
+                }
+                stream.write_all(&Request::Ping.reply()).unwrap();
+                assert_eq!(stream.read(&mut request).unwrap(), 0);
+                served += 1;
             }
-        }
-        Ok(())
+        });
+        let script = Script::new(Request::Ping, 1);
+        let mut short = Short::new(address, &script, 3).unwrap();
+        let measured = short.run(Duration::from_millis(50)).unwrap();
+        assert!(measured.requests > 3, "{measured:?}");
+        // One that says nothing ends the server.
+        drop(TcpStream::connect(address).unwrap());
+        assert_eq!(server.join().unwrap(), measured.requests);
     }
 }

@@ -76,31 +76,3 @@ fn short(value: f64) -> String {
         value => format!("{value:.2}"),
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use console::strip_ansi_codes;
-
-    use super::*;
-    use crate::figure::sample;
-
-    #[test]
-    fn calls_have_a_line_of_their_own_where_there_is_no_room() {
-        let narrow = render(&sample::survey(), Some(60));
-        let narrow = strip_ansi_codes(&narrow);
-        let rows = "
-blocking                  3.25      –
-    recvfrom 1.25 (0.25 EAGAIN), epoll_wait 1.00, sendto
-    1.00
-multiplexing-epoll/level  3.25   2.27
-    recvfrom 1.25 (0.25 EAGAIN), sendto 1.00, epoll_wait
-    0.02
-async-io/io-uring: <no>
-";
-        assert!(narrow.contains(rows), "{narrow}");
-        let wide = render(&sample::survey(), Some(120));
-        let row = "blocking                  3.25      –  \
-            recvfrom 1.25 (0.25 EAGAIN), epoll_wait 1.00, sendto 1.00\n";
-        assert!(strip_ansi_codes(&wide).contains(row), "{wide}");
-    }
-}

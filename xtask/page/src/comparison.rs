@@ -8,14 +8,14 @@ use lab::number::percent;
 use maud::{Markup, html};
 
 use crate::chart::Chart;
-use crate::shell::{POLICY, whole};
+use crate::shell::{pairs, whole};
 use crate::survey::Survey;
 use crate::{charts, figures, tables, traced};
 
 #[cfg(test)]
 mod tests;
 
-/// What the models call, or why that is not known.
+/// The calls of the models, or why they are not known.
 pub type Traces = Result<Survey, String>;
 
 /// The page of a comparison.
@@ -47,7 +47,7 @@ pub fn render(results: &Results, traces: Option<&Traces>) -> String {
         (environment(results))
         (method())
     };
-    whole("Unix I/O models, compared", POLICY, &main)
+    whole("Unix I/O models, compared", &main)
 }
 
 /// Names the document that says how the figures came about.
@@ -65,11 +65,9 @@ fn method() -> Markup {
     }
 }
 
-/// One chart as a file of its own: cost against idle connections, or what a
-/// request costs if those were not measured.
+/// The chart of the README, as a file of its own.
 pub fn chart_for_readme(results: &Results) -> String {
-    let [idle, processor] = figures::for_readme(results);
-    charts::alone(if idle.is_empty() { &processor } else { &idle })
+    charts::alone(&figures::for_readme(results))
 }
 
 fn opening(results: &Results, is_traced: bool) -> Markup {
@@ -153,19 +151,12 @@ fn ranked(ranking: &Ranking<'_>) -> Markup {
 }
 
 fn servers(results: &Results) -> Markup {
+    let servers = results.servers.iter();
+    let servers = servers.map(|it| (it.title.as_str(), it.summary.as_str()));
     html! {
         section #servers {
             h2 { "Servers" }
-            div .box tabindex="0" role="region" aria-label="The servers" {
-                table .environment { tbody {
-                    @for server in &results.servers {
-                        tr {
-                            th scope="row" { (server.title) }
-                            td { (server.summary) }
-                        }
-                    }
-                } }
-            }
+            (pairs("The servers", servers))
         }
     }
 }
@@ -208,21 +199,15 @@ fn figure(chart: &Chart) -> Markup {
 }
 
 fn environment(results: &Results) -> Markup {
+    let facts = results.environment.iter();
+    let facts = facts.map(|(name, value)| (name.as_str(), value.as_str()));
     html! {
         section #environment {
             h2 { "Environment" }
             @if results.environment.is_empty() {
                 p { "Nothing was written down." }
             } @else {
-                div .box tabindex="0" role="region"
-                    aria-label="The environment"
-                {
-                    table .environment { tbody {
-                        @for (name, value) in &results.environment {
-                            tr { th scope="row" { (name) } td { (value) } }
-                        }
-                    } }
-                }
+                (pairs("The environment", facts))
             }
         }
     }

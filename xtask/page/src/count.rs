@@ -13,18 +13,20 @@ use load::{Script, connection};
 use trace::count::Tally;
 use trace::host::{Host, Tracing};
 
-/// How long the server has to come to rest once everybody is connected: no
+/// The server has this long to come to rest once everybody is connected: no
 /// event is kept that would tell.
 const REST: Duration = Duration::from_millis(50);
 
-/// Starts a server under the tracer and asks it for so long, on so many
-/// connections, each of which sends a request when it has the reply to the
-/// last. Every reply is checked.
+/// Calls are counted for this long.
+const SPAN: Duration = Duration::from_millis(200);
+
+/// Starts a server under the tracer and asks it on so many connections, each
+/// of which sends a request when it has the reply to the last. Every reply is
+/// checked.
 pub fn measure(
     program: &Path,
     arguments: &[String],
     connections: usize,
-    span: Duration,
 ) -> Result<Tally> {
     let socket = (Transport::Tcp, "127.0.0.1:0");
     let host = Host::start(program, arguments, socket, Tracing::Required)?;
@@ -37,7 +39,7 @@ pub fn measure(
     thread::sleep(REST);
     let mut load = Closed::new(&streams, &script, 1, connections)?;
     let before = tracee.calls();
-    let load = load.run(span);
+    let load = load.run(SPAN);
     let after = tracee.calls();
     drop(streams);
     let requests = match load {

@@ -1,30 +1,22 @@
 //! The charts of the page, made of results.
 
 use compare::pick;
-use compare::results::{Figures, Finding, Group, Results};
+use compare::results::{Figures, Finding, Results};
 use compare::spread::Spread;
 use compare::workload::{self, Workload};
 use lab::number;
 
-use super::chart::{Cell, Chart, ChartRow, Kind, Panels};
+use super::chart::{Cell, Chart, ChartRow, Kind};
+
+/// The title of an axis of [`cost`].
+const COST: &str = "server processor time, µs a request (log)";
+
+fn cost(figures: &Figures) -> Option<f64> {
+    Some(figures.cpu)
+}
 
 /// Dots on an axis that grows by factors.
 const LOG: Kind = Kind::Dots { log: true, falling: false };
-
-/// Like is drawn with like, and the yardsticks with each.
-const PANELS: Panels = Panels {
-    titles: &[Group::OneThread.title(), Group::ManyThreads.title()],
-    references: Group::Yardstick.title(),
-};
-
-/// Finds the panel of a server.
-fn panel(results: &Results, server: &str) -> Option<usize> {
-    match results.group(server)? {
-        Group::OneThread => Some(0),
-        Group::ManyThreads => Some(1),
-        Group::Yardstick => None,
-    }
-}
 
 /// Takes one figure of a server under a workload.
 fn cell(
@@ -54,61 +46,54 @@ pub fn all(results: &Results) -> Vec<Chart> {
     ]
 }
 
-/// A chart whose series are workloads.
-struct Recipe {
-    id: &'static str,
-    title: &'static str,
-    lead: &'static str,
-    axis: &'static str,
-    kind: Kind,
-    /// Picks its workloads from all there are.
-    pick: fn(&[Workload]) -> Vec<&Workload>,
-    /// Names a series by what tells its workload from the others.
-    series: fn(&Workload) -> String,
-    figure: fn(&Figures) -> Option<f64>,
-}
+type Pick = fn(&[Workload]) -> Vec<&Workload>;
+type Figure = fn(&Figures) -> Option<f64>;
 
-impl Recipe {
-    fn chart(self, results: &Results) -> Chart {
-        let picked = (self.pick)(&results.workloads);
-        let rows = rows(results, |server| {
-            let cells = picked
-                .iter()
-                .map(|workload| cell(results, workload, server, self.figure));
-            cells.collect()
-        });
-        Chart {
-            id: self.id,
-            title: self.title,
-            lead: self.lead.to_owned(),
-            axis: self.axis.to_owned(),
-            kind: self.kind,
-            series: picked.iter().map(|w| (self.series)(w)).collect(),
-            extra: Vec::new(),
-            panels: PANELS,
-            rows,
-            missing: missing(results, self.pick),
-        }
+/// Completes a chart whose series are workloads: those that `pick` finds, each
+/// with the name that `name` gives it.
+fn by_workload(
+    chart: Chart,
+    results: &Results,
+    pick: Pick,
+    name: fn(&Workload) -> String,
+    figure: Figure,
+) -> Chart {
+    let picked = pick(&results.workloads);
+    let rows = rows(results, |server| {
+        let cells = picked.iter().map(|w| cell(results, w, server, figure));
+        cells.collect()
+    });
+    Chart {
+        series: picked.iter().map(|workload| name(workload)).collect(),
+        rows,
+        missing: missing(results, pick),
+        ..chart
     }
 }
 
+fn connections(workload: &Workload) -> String {
+    number::some(workload.connections, "connection")
+}
+
 fn rows(results: &Results, cells: impl Fn(&str) -> Vec<Cell>) -> Vec<ChartRow> {
-    let servers = results.servers.iter().map(|server| ChartRow {
-        name: server.title.clone(),
-        panel: panel(results, &server.title),
-        cells: cells(&server.title),
+    let servers = results.servers.iter();
+    let rows = servers.map(|it| row(results, &it.title, cells(&it.title)));
+    rows.collect()
+}
+
+fn row(results: &Results, server: &str, cells: Vec<Cell>) -> ChartRow {
+    ChartRow {
+        name: server.to_owned(),
+        group: results.group(server),
+        cells,
         extra: Vec::new(),
         label: None,
         whisker: None,
-    });
-    servers.collect()
+    }
 }
 
 /// Lists the titles of those that a full run measures and this one did not.
-fn missing(
-    results: &Results,
-    pick: fn(&[Workload]) -> Vec<&Workload>,
-) -> Vec<String> {
+fn missing(results: &Results, pick: Pick) -> Vec<String> {
     let all = workload::all().unwrap_or_default();
     let ran = |wanted: &&Workload| {
         results.workloads.iter().any(|w| w.name == wanted.name)
@@ -118,81 +103,77 @@ fn missing(
 }
 
 fn throughput(results: &Results) -> Chart {
-    Recipe {
+    let chart = Chart {
         id: "throughput",
         title: "Throughput by number of connections",
         lead: "Requests a second, as many as the server and the load \
                generator manage together; each connection has one request on \
-               its way. Farther right is more.",
-        axis: "requests a second",
+               its way. Farther right is more."
+            .to_owned(),
+        axis: "requests a second".to_owned(),
         kind: Kind::Dots { log: false, falling: true },
-        pick: pick::by_connections,
-        series: |w| number::some(w.connections, "connection"),
-        figure: |f| Some(f.rate),
-    }
-    .chart(results)
+        ..Chart::default()
+    };
+    let figure: Figure = |f| Some(f.rate);
+    by_workload(chart, results, pick::by_connections, connections, figure)
 }
 
 fn processor(results: &Results) -> Chart {
-    Recipe {
+    let chart = Chart {
         id: "processor",
         title: "Processor time by number of connections",
         lead: "What a request costs the server, all its threads and \
                processes together. Farther left is better; each step to the \
-               right is a factor.",
-        axis: "server processor time, µs a request (log)",
+               right is a factor."
+            .to_owned(),
+        axis: COST.to_owned(),
         kind: LOG,
-        pick: pick::by_connections,
-        series: |w| number::some(w.connections, "connection"),
-        figure: |f| Some(f.cpu),
-    }
-    .chart(results)
+        ..Chart::default()
+    };
+    by_workload(chart, results, pick::by_connections, connections, cost)
 }
 
 fn idle(results: &Results) -> Chart {
-    let mut chart = Recipe {
+    let chart = Chart {
         id: "idle",
         title: "Cost against idle connections",
         lead: "The classic picture: what a request costs while more and more \
                connections say nothing. A flat line has a model that hears \
                only of those that speak; a rising one looks at all of them \
-               each time. Strong lines have grown by half or more.",
-        axis: "server processor time, µs a request (log)",
+               each time. Strong lines have grown by half or more."
+            .to_owned(),
+        axis: COST.to_owned(),
         kind: Kind::Lines { of: "idle connections" },
-        pick: pick::by_idle,
-        series: |w| number::count(w.idle as f64),
-        figure: |f| Some(f.cpu),
-    }
-    .chart(results);
-    need_two(&mut chart);
-    chart
+        ..Chart::default()
+    };
+    let name = |w: &Workload| number::count(w.idle as f64);
+    of_two(by_workload(chart, results, pick::by_idle, name, cost))
 }
 
 fn pipelining(results: &Results) -> Chart {
-    let mut chart = Recipe {
+    let chart = Chart {
         id: "pipelining",
         title: "Pipelining",
         lead: "What a request costs when a connection sends several at a \
-               time: system calls and wake-ups are shared, parsing is not.",
-        axis: "server processor time, µs a request (log)",
+               time: system calls and wake-ups are shared, parsing is not."
+            .to_owned(),
+        axis: COST.to_owned(),
         kind: LOG,
-        pick: pick::by_pipeline,
-        series: |w| match w.pipeline {
-            1 => "1 at a time".to_owned(),
-            number => number.to_string(),
-        },
-        figure: |f| Some(f.cpu),
-    }
-    .chart(results);
-    need_two(&mut chart);
-    chart
+        ..Chart::default()
+    };
+    let name = |workload: &Workload| match workload.pipeline {
+        1 => "1 at a time".to_owned(),
+        number => number.to_string(),
+    };
+    of_two(by_workload(chart, results, pick::by_pipeline, name, cost))
 }
 
-/// A comparison with nothing is no picture.
-fn need_two(chart: &mut Chart) {
+/// Empties a chart of one series: a comparison with nothing is no picture.
+fn of_two(mut chart: Chart) -> Chart {
     if chart.series.len() < 2 {
         chart.rows.clear();
     }
+    chart
 }
 
 fn memory(results: &Results) -> Chart {
@@ -204,16 +185,16 @@ fn memory(results: &Results) -> Chart {
         let part = |at: usize| {
             known.map_or_else(unknown, |known| Cell::Known(known[at]))
         };
-        let value = |at: usize| known.map(|k| number::figure(k[at].median));
+        let label = |[process, kernel, _]: [Spread; 3]| {
+            let [process, kernel] =
+                [process, kernel].map(|it| number::figure(it.median));
+            format!("{process} + {kernel}")
+        };
         ChartRow {
-            name: name.clone(),
-            panel: panel(results, name),
-            cells: vec![part(0), part(1)],
             extra: vec![part(2)],
-            label: value(0)
-                .zip(value(1))
-                .map(|(process, kernel)| format!("{process} + {kernel}")),
-            whisker: known.map(|known| known[2]),
+            label: known.map(label),
+            whisker: known.map(|[.., both]| both),
+            ..row(results, name, vec![part(0), part(1)])
         }
     });
     Chart {
@@ -227,7 +208,6 @@ fn memory(results: &Results) -> Chart {
         kind: Kind::Bars,
         series: vec!["processes".to_owned(), "kernel".to_owned()],
         extra: vec!["together".to_owned()],
-        panels: PANELS,
         rows: rows.collect(),
         missing: missing(results, |all| {
             all.iter().max_by_key(|w| w.idle).into_iter().collect()
@@ -262,7 +242,6 @@ fn latency(results: &Results) -> Chart {
         ),
         _ => String::new(),
     };
-    type Figure = fn(&Figures) -> Option<f64>;
     let percentiles: [(&str, Figure); 4] = [
         ("p50", |f| Some(f.p50)),
         ("p90", |f| Some(f.p90)),
@@ -283,23 +262,17 @@ fn latency(results: &Results) -> Chart {
         axis: "time to the reply, µs (log)".to_owned(),
         kind: LOG,
         series: percentiles.map(|(name, _)| name.to_owned()).to_vec(),
-        extra: Vec::new(),
-        panels: PANELS,
         rows,
         missing: missing(results, |all| pick::open(all).into_iter().collect()),
+        ..Chart::default()
     }
 }
 
 fn c10k(results: &Results) -> Chart {
-    let round = pick::round(&results.workloads);
-    let mut rows = Vec::new();
-    if let Some(round) = round {
-        rows = results
-            .servers
-            .iter()
-            .map(|s| at_10k(results, round, &s.title))
-            .collect();
-    }
+    let servers = results.servers.iter().filter_map(|server| {
+        let round = pick::round(&results.workloads)?;
+        Some(at_10k(results, round, &server.title))
+    });
     Chart {
         id: "c10k",
         title: "Ten thousand clients",
@@ -311,8 +284,7 @@ fn c10k(results: &Results) -> Chart {
         kind: Kind::Bars,
         series: vec!["clients held".to_owned()],
         extra: vec!["PINGs a second".to_owned(), "p99, µs".to_owned()],
-        panels: PANELS,
-        rows,
+        rows: servers.collect(),
         missing: missing(results, |all| pick::round(all).into_iter().collect()),
     }
 }
@@ -338,12 +310,9 @@ fn at_10k(results: &Results, round: &Workload, server: &str) -> ChartRow {
         },
     };
     ChartRow {
-        name: server.to_owned(),
-        panel: panel(results, server),
-        cells: vec![held],
         extra: vec![rate, p99],
         label: Some(label),
-        whisker: None,
+        ..row(results, server, vec![held])
     }
 }
 
@@ -356,21 +325,22 @@ fn time(micros: f64) -> String {
     }
 }
 
-/// Cost against idle connections, and what to show if that is empty.
-pub fn for_readme(results: &Results) -> [Chart; 2] {
-    let mut processor = processor(results);
-    if let Some(usual) = pick::usual(&results.workloads) {
-        let all = pick::by_connections(&results.workloads);
-        let at = all.iter().position(|w| w.name == usual.name).unwrap_or(0);
-        processor.title = "Processor time a request";
-        processor.series = vec![processor.series.swap_remove(at)];
-        processor.axis = format!(
-            "µs a request (log), {}",
-            number::some(usual.connections, "connection")
-        );
-        for row in &mut processor.rows {
-            row.cells = vec![row.cells.swap_remove(at)];
-        }
+/// The chart of the README: cost against idle connections, or what a request
+/// costs if those were not measured.
+pub fn for_readme(results: &Results) -> Chart {
+    let idle = idle(results);
+    if !idle.is_empty() {
+        return idle;
     }
-    [idle(results), processor]
+    let usual: Pick = |all| pick::usual(all).into_iter().collect();
+    let axis = usual(&results.workloads).first().map(|workload| {
+        format!("µs a request (log), {}", connections(workload))
+    });
+    let chart = Chart {
+        title: "Processor time a request",
+        axis: axis.unwrap_or_default(),
+        kind: LOG,
+        ..Chart::default()
+    };
+    by_workload(chart, results, usual, connections, cost)
 }

@@ -20,8 +20,6 @@ use clap::Subcommand;
 use compare::{CHART, PAGE};
 use lab::{program, screen};
 
-use trace_all::Extent;
-
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Put the same load on every model and show what each makes of it.
@@ -55,12 +53,8 @@ fn compare_models(flags: &compare::Flags) -> Result<ExitCode> {
     comparison.conclude()
 }
 
-/// Looks at what the models call, after everything is measured.
+/// Traces the models, after everything is measured.
 fn trace(comparison: &compare::Comparison) -> Result<survey::Survey> {
     comparison.leave_processor()?;
-    trace_all::survey(
-        &comparison.workspace,
-        &comparison.models(),
-        Extent::brief(),
-    )
+    survey::survey(&comparison.workspace, &comparison.models())
 }

@@ -1,4 +1,4 @@
-//! What every page has around its content.
+//! The parts that all pages share: head, styles, and boxes for wide tables.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -9,12 +9,11 @@ use crate::figure;
 /// Of everything but drawings.
 const STYLE: &str = include_str!("style.css");
 
-/// Nothing may be loaded and no script may run: what a browser is told, so
-/// that it is not just promised.
-pub const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
+/// Nothing may be loaded and no script may run: a browser enforces it.
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 
-/// A page, complete, that loads what the policy says.
-pub fn whole(title: &str, policy: &str, main: &Markup) -> String {
+/// A page, complete.
+pub fn whole(title: &str, main: &Markup) -> String {
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -22,7 +21,7 @@ pub fn whole(title: &str, policy: &str, main: &Markup) -> String {
                 meta charset="utf-8";
                 meta name="viewport"
                     content="width=device-width, initial-scale=1";
-                meta http-equiv="Content-Security-Policy" content=(policy);
+                meta http-equiv="Content-Security-Policy" content=(POLICY);
                 title { (title) }
                 style {
                     (PreEscaped(COLOURS))
@@ -35,4 +34,26 @@ pub fn whole(title: &str, policy: &str, main: &Markup) -> String {
         }
     }
     .into_string()
+}
+
+/// A box in which wide content scrolls by itself, by keyboard too.
+pub fn boxed(label: &str, content: &Markup) -> Markup {
+    html! {
+        div .box tabindex="0" role="region" aria-label=(label) { (content) }
+    }
+}
+
+/// A table of names and what there is to say of each.
+pub fn pairs<'a>(
+    label: &str,
+    pairs: impl IntoIterator<Item = (&'a str, &'a str)>,
+) -> Markup {
+    let table = html! {
+        table .environment { tbody {
+            @for (name, value) in pairs {
+                tr { th scope="row" { (name) } td { (value) } }
+            }
+        } }
+    };
+    boxed(label, &table)
 }

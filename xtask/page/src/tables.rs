@@ -10,13 +10,7 @@ use lab::number;
 use maud::{Markup, html};
 
 use super::chart::{Cell, Chart};
-
-/// Wide tables scroll in a box of their own, by keyboard too.
-fn boxed(label: &str, table: Markup) -> Markup {
-    html! {
-        div .box tabindex="0" role="region" aria-label=(label) { (table) }
-    }
-}
+use super::shell::boxed;
 
 /// Lays out what a chart shows, panel by panel.
 pub fn of_chart(chart: &Chart) -> Markup {
@@ -30,10 +24,10 @@ pub fn of_chart(chart: &Chart) -> Markup {
                     th scope="col" { (heading) }
                 }
             } }
-            @for (_, title, rows) in chart.parts() {
+            @for (group, rows) in chart.groups() {
                 tbody {
                     tr { th .group colspan=(columns) scope="rowgroup" {
-                        (title)
+                        (group.title())
                     } }
                     @for row in rows {
                         tr {
@@ -49,7 +43,7 @@ pub fn of_chart(chart: &Chart) -> Markup {
             }
         }
     };
-    boxed(chart.title, table)
+    boxed(chart.title, &table)
 }
 
 /// The axis' title, without what is the drawing's.
@@ -163,7 +157,7 @@ fn table(
             }
         }
     };
-    boxed(&label, table)
+    boxed(&label, &table)
 }
 
 /// `best` is what each column is marked by.

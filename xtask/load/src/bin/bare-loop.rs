@@ -27,7 +27,7 @@ const EVENTS: usize = 1_024;
 /// Receives and sends, and knows nothing else.
 #[derive(Debug, Parser)]
 struct Flags {
-    /// What it will be asked: `ping`, or `echo:BYTES`.
+    /// The request that clients send: `ping`, or `echo:BYTES`.
     #[arg(long)]
     request: Request,
     /// Serve datagrams instead of streams.

@@ -45,9 +45,9 @@ const GROWN: f64 = 1.5;
 /// The line of one row.
 struct Curve<'a> {
     row: &'a ChartRow,
-    points: Vec<(f64, f64)>,
-    /// The top and the bottom at each point.
-    whiskers: Vec<(f64, f64)>,
+    /// From left to right, each with the heights of the most, the median and
+    /// the least.
+    points: Vec<(f64, [f64; 3])>,
     class: &'static str,
     name: String,
     /// The height at which the name stands.
@@ -126,16 +126,13 @@ fn line<'a>(
         name += &format!(" to {}", chart.series[*at]);
     }
     let place = |value| y(scale, value, layout);
+    let points = known.iter().map(|(at, spread)| {
+        let Spread { most, median, least } = *spread;
+        (x(chart, *at, layout), [most, median, least].map(place))
+    });
     Some(Curve {
         row,
-        points: known
-            .iter()
-            .map(|(at, s)| (x(chart, *at, layout), place(s.median)))
-            .collect(),
-        whiskers: known
-            .iter()
-            .map(|(_, s)| (place(s.most), place(s.least)))
-            .collect(),
+        points: points.collect(),
         class: class(row, first, last),
         name,
         label: place(last.median),
@@ -144,10 +141,12 @@ fn line<'a>(
 
 fn class(row: &ChartRow, first: &Spread, last: &Spread) -> &'static str {
     let grown = last.median >= GROWN * first.median;
-    match row.panel {
-        None => "line yard",
-        Some(_) if grown && last.least > first.most => "line grows",
-        Some(_) => "line",
+    if row.is_yardstick() {
+        "line yard"
+    } else if grown && last.least > first.most {
+        "line grows"
+    } else {
+        "line"
     }
 }
 
@@ -167,10 +166,10 @@ fn spread_labels(lines: &mut [Curve<'_>], layout: &Layout) {
 }
 
 fn draw(line: &Curve<'_>, layout: &Layout) -> Markup {
-    let points =
-        line.points.iter().map(|(x, y)| format!("{} {}", px(*x), px(*y)));
+    let points = line.points.iter();
+    let points = points.map(|(x, [_, y, _])| format!("{} {}", px(*x), px(*y)));
     let path = format!("M{}", points.collect::<Vec<_>>().join("L"));
-    let (x, y) = line.points[line.points.len() - 1];
+    let (x, [_, y, _]) = line.points[line.points.len() - 1];
     let label = layout.right + 22.0;
     let leader = format!(
         "M{} {}L{} {}L{} {}",
@@ -187,9 +186,7 @@ fn draw(line: &Curve<'_>, layout: &Layout) -> Markup {
             title { (line.row.name) " – " (values.join(", ")) }
             path .leader d=(leader) {}
             path .path d=(path) {}
-            @for ((x, y), (top, bottom)) in
-                line.points.iter().zip(&line.whiskers)
-            {
+            @for (x, [top, y, bottom]) in &line.points {
                 @if bottom - top >= 1.0 {
                     line .whisker x1=(px(*x)) x2=(px(*x)) y1=(px(*top))
                         y2=(px(*bottom)) {}

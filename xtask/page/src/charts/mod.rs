@@ -1,18 +1,18 @@
 //! Charts as SVG, which the page's style sheet colours.
 //!
-//! Drawn here and by no library: those looked at fix colours and sizes in
-//! pixels (plotters, kuva), or have neither logarithmic axes nor whiskers
-//! (poloto). A chart of a page that is read on a phone, in the dark and on
-//! paper wants classes for colours, names above their rows, where they have
-//! room, and a width of 340 units that a phone shows one to one.
+//! A chart of a page that is read on a phone, in the dark and on paper wants
+//! classes for colours, names above their rows, where they have room, and a
+//! width of 340 units that a phone shows one to one.
 
 mod lines;
 mod rows;
 mod scale;
 
+use compare::results::Group;
 use maud::{Markup, PreEscaped, html};
 
 use super::chart::{Chart, ChartRow, Kind};
+use lines::Layout;
 use scale::Scale;
 
 /// The colours and their names, in the light and in the dark.
@@ -37,59 +37,55 @@ struct Drawing {
     height: f64,
 }
 
-/// Makes one drawing for each panel, side by side where there is room, all
-/// with the same axis; one of the references where there is nothing else.
+/// Makes one drawing for each group, side by side where there is room, all
+/// with the same axis; one of the yardsticks where there is nothing else.
 pub fn draw(chart: &Chart) -> Markup {
-    let scale = scale(chart);
-    let mut parts = chart.parts();
-    if parts.iter().any(|(panel, ..)| panel.is_some()) {
-        parts.retain(|(panel, ..)| panel.is_some());
+    let mut groups: Vec<_> =
+        chart.groups().into_iter().map(|(group, _)| group).collect();
+    if groups.len() > 1 {
+        groups.retain(|group| *group != Group::Yardstick);
     }
     html! {
         (legend(chart))
         div .panels {
-            @for (panel, title, _) in parts {
+            @for group in groups {
                 figure {
-                    figcaption { (title) }
-                    (drawing(chart, panel, title, &scale))
+                    figcaption { (group.title()) }
+                    (panel(chart, group))
                 }
             }
         }
     }
 }
 
-fn scale(chart: &Chart) -> Scale {
+/// Draws the rows of some groups, with the yardsticks below them.
+fn drawing(chart: &Chart, groups: &[Group], layout: &Layout) -> Drawing {
     let values = chart.values();
+    let own =
+        chart.sorted(|row| groups.contains(&row.group) && !row.is_yardstick());
+    let yardsticks = chart.sorted(ChartRow::is_yardstick);
     match chart.kind {
-        Kind::Dots { log: true, .. } | Kind::Lines { .. } => {
-            Scale::log(&values)
+        Kind::Lines { of } => {
+            let rows = [own, yardsticks].concat();
+            lines::drawing(chart, of, &rows, &Scale::log(&values), layout)
         }
-        Kind::Dots { log: false, .. } | Kind::Bars => Scale::linear(&values),
+        Kind::Dots { log: true, .. } => {
+            rows::drawing(chart, &own, &yardsticks, &Scale::log(&values))
+        }
+        _ => rows::drawing(chart, &own, &yardsticks, &Scale::linear(&values)),
     }
 }
 
-fn drawing(
-    chart: &Chart,
-    panel: Option<usize>,
-    title: &str,
-    scale: &Scale,
-) -> Markup {
-    let (own, references) = chart.panel(panel);
-    let Drawing { content, width, height } = match chart.kind {
-        Kind::Lines { of } => {
-            let rows = [own, references].concat();
-            lines::drawing(chart, of, &rows, scale, &lines::PANEL)
-        }
-        _ => rows::drawing(chart, &own, &references, scale),
-    };
-    let number = panel.map_or(0, |panel| panel + 1);
-    let id = format!("{}-{number}", chart.id);
+fn panel(chart: &Chart, group: Group) -> Markup {
+    let Drawing { content, width, height } =
+        drawing(chart, &[group], &lines::PANEL);
+    let id = format!("{}-{}", chart.id, group as usize);
     let (title_id, text_id) = (format!("{id}-title"), format!("{id}-text"));
     html! {
         svg viewBox=(format!("0 0 {} {}", px(width), px(height))) role="img"
             aria-labelledby=(format!("{title_id} {text_id}"))
         {
-            title id=(title_id) { (chart.title) ": " (title) }
+            title id=(title_id) { (chart.title) ": " (group.title()) }
             desc id=(text_id) { (description(chart)) }
             (content)
         }
@@ -99,17 +95,9 @@ fn drawing(
 /// Makes one drawing of all rows, with the style that it needs: a file to show
 /// where the page is not.
 pub fn alone(chart: &Chart) -> String {
-    let scale = scale(chart);
-    let Drawing { content, width, height } = match chart.kind {
-        Kind::Lines { of } => {
-            let rows: Vec<&ChartRow> = chart.rows.iter().collect();
-            lines::drawing(chart, of, &rows, &scale, &lines::FILE)
-        }
-        _ => {
-            let (own, references) = chart.together();
-            rows::drawing(chart, &own, &references, &scale)
-        }
-    };
+    let models = [Group::OneThread, Group::ManyThreads];
+    let Drawing { content, width, height } =
+        drawing(chart, &models, &lines::FILE);
     let (width, height) = (width + 2.0 * MARGIN, height + HEADLINE + MARGIN);
     let content_at = format!("translate({MARGIN} {HEADLINE})");
     html! {

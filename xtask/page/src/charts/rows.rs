@@ -2,6 +2,7 @@
 //! that the whole width is for the values.
 
 use compare::spread::Spread;
+use console::truncate_str;
 use lab::number;
 use maud::{Markup, html};
 
@@ -17,7 +18,8 @@ const MARKS: f64 = 23.0;
 const APART: f64 = 12.0;
 /// Beside the drawing, for half a mark and half a label.
 const SIDE: f64 = 12.0;
-/// Characters that fit the width, and those of a name with its label.
+/// Characters that fit the width, and those of a name with its label. The
+/// table has what is cut.
 const CHARACTERS: usize = 60;
 const NAME_AND_LABEL: usize = 56;
 
@@ -71,14 +73,16 @@ fn axis(chart: &Chart, scale: &Scale, bottom: f64) -> Markup {
 }
 
 fn drawn(chart: &Chart, row: &ChartRow, scale: &Scale, top: f64) -> Markup {
-    let class = if row.panel.is_none() { "name yard" } else { "name" };
+    let class = if row.is_yardstick() { "name yard" } else { "name" };
     let y = top + MARKS;
     html! {
         g {
             title { (spoken(chart, row)) }
             text class=(class) x="0" y=(px(top + NAME)) { (row.name) }
             @if let Some(why) = row.why() {
-                text .why x="0" y=(px(y + 4.0)) { (cut(why, CHARACTERS)) }
+                text .why x="0" y=(px(y + 4.0)) {
+                    (truncate_str(why, CHARACTERS, "…"))
+                }
             } @else {
                 text .value x=(WIDTH) y=(px(top + NAME)) text-anchor="end" {
                     (label(row))
@@ -105,7 +109,8 @@ fn spoken(chart: &Chart, row: &ChartRow) -> String {
 fn label(row: &ChartRow) -> String {
     if let Some(label) = &row.label {
         let name = row.name.chars().count();
-        return cut(label, NAME_AND_LABEL.saturating_sub(name));
+        let room = NAME_AND_LABEL.saturating_sub(name);
+        return truncate_str(label, room, "…").into_owned();
     }
     let values = row.cells.iter().map(|cell| match cell.spread() {
         Some(spread) => number::short(spread.median),
@@ -166,61 +171,5 @@ fn bar(row: &ChartRow, scale: &Scale, y: f64) -> Markup {
                 y=(px(y - 4.0)) width=(px((to - from).max(0.5))) height="8" {}
         }
         @if let Some(spread) = &row.whisker { (whisker(spread, scale, y)) }
-    }
-}
-
-/// Cuts a text to the room that there is; the table has it all.
-fn cut(text: &str, most: usize) -> String {
-    if text.chars().count() <= most {
-        return text.to_owned();
-    }
-    let start: String = text.chars().take(most.saturating_sub(1)).collect();
-    format!("{}…", start.trim_end())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::chart::{Cell, Panels};
-
-    #[test]
-    fn what_is_cut_says_so() {
-        assert_eq!(cut("took 1,018", 10), "took 1,018");
-        assert_eq!(cut("took 1,018 only", 10), "took 1,01…");
-        assert_eq!(cut("µµµ", 2), "µ…");
-    }
-
-    #[test]
-    fn what_is_not_known_is_not_drawn() {
-        let spread = Spread { median: 2.0, least: 2.0, most: 2.0 };
-        let row = |cells| ChartRow {
-            name: "a".to_owned(),
-            panel: Some(0),
-            cells,
-            extra: Vec::new(),
-            label: None,
-            whisker: None,
-        };
-        let one = row(vec![Cell::Unknown, Cell::Known(spread)]);
-        let none = row(vec![Cell::Unknown, Cell::Not("too many".to_owned())]);
-        let chart = Chart {
-            id: "a",
-            title: "A",
-            lead: String::new(),
-            axis: String::new(),
-            kind: Kind::Dots { log: false, falling: false },
-            series: vec!["one".to_owned(), "two".to_owned()],
-            extra: Vec::new(),
-            panels: Panels { titles: &["a"], references: "b" },
-            rows: Vec::new(),
-            missing: Vec::new(),
-        };
-        let scale = Scale::linear(&[2.0]);
-        let text = |row| drawn(&chart, row, &scale, 0.0).into_string();
-        let (one, none) = (text(&one), text(&none));
-        assert_eq!(one.matches("<circle").count(), 1, "{one}");
-        assert!(one.contains("– · 2.00"), "{one}");
-        assert_eq!(none.matches("<circle").count(), 0, "{none}");
-        assert!(none.contains(">too many<"), "{none}");
     }
 }

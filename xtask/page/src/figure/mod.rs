@@ -13,30 +13,7 @@ use trace::figure::{BANDS, Bar, Column, Row};
 /// Rows that a band has at least: a wait is to be seen as one.
 const LEAST: [usize; BANDS] = [1, 4, 1, 1];
 
-/// How to read it.
-pub const NOTE: &str = "Time runs downwards, not to scale: each row is a call. \
-    \"call…\" is where it begins, \"…call\" where it ends, and indented \
-    rows belong to the call above. Calls for memory, for further signals and \
-    between a library's threads are left out.";
-
-/// A sign beside a row.
-#[derive(Clone, Copy, Debug)]
-enum Sign {
-    Bar(Bar),
-    Triangle,
-    Dot,
-}
-
-/// The signs and their meanings.
-const LEGEND: [(Sign, &str); 5] = [
-    (Sign::Bar(Bar::Asleep), "asleep in the call it waits in"),
-    (Sign::Bar(Bar::Eagain), "calls that return EAGAIN"),
-    (Sign::Bar(Bar::Copying), "copies the data into its buffer"),
-    (Sign::Triangle, "the program learns of the data"),
-    (Sign::Dot, "a call of another thread"),
-];
-
-/// As many rows for each band as the longest of these columns has.
+/// Counts the rows of each band in the column where it is longest.
 fn heights(columns: &[Column]) -> [usize; BANDS] {
     std::array::from_fn(|band| {
         let rows = columns.iter().map(|column| column.bands[band].len());
@@ -44,7 +21,7 @@ fn heights(columns: &[Column]) -> [usize; BANDS] {
     })
 }
 
-/// How many threads a column has room for.
+/// Counts the threads that a column has room for.
 fn lanes(column: &Column) -> usize {
     let rows = column.bands.iter().flatten();
     rows.map(|row| row.bars.len()).max().unwrap_or(1)
@@ -76,12 +53,4 @@ fn filled(column: &Column, heights: &[usize; BANDS]) -> [Vec<Row>; BANDS] {
         rows.resize(heights[band].max(rows.len()), filler);
     }
     bands
-}
-
-/// Columns in as few lines as have room for `most` each, about as many in
-/// each of them.
-fn in_lines(columns: &[Column], most: usize) -> Vec<&[Column]> {
-    let lines = columns.len().div_ceil(most.max(1)).max(1);
-    let each = columns.len().div_ceil(lines).max(1);
-    columns.chunks(each).collect()
 }

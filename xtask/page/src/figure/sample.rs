@@ -7,12 +7,9 @@ use trace::script::recording;
 
 use crate::survey::{Cost, Survey};
 
-fn column(title: &str, text: &str) -> Column {
-    Column::new(title, &recording(text)).unwrap()
-}
-
-fn blocking() -> Column {
-    column(
+/// Titles and traces. `POLLS` stands for many calls that return EAGAIN.
+const TRACES: [(&str, &str); 7] = [
+    (
         "blocking",
         "main -99.9 -99.8 socket() = 3
          main -99   .1    accept4(listener) = 4 client 1
@@ -20,40 +17,18 @@ fn blocking() -> Column {
          main 1     100.2 recvfrom(client 1, 4096) = 6
          main 100.3 100.4 sendto(client 1, 7) = 7
          main 100.5 160   recvfrom(client 1, 4096) = 0",
-    )
-}
-
-fn nonblocking() -> Column {
-    let mut text = "main -10 -9.9 accept4(listener) = EAGAIN
-                    main .1  .2   accept4(listener) = EAGAIN
-                    main .3  .4   accept4(listener) = 4 client 1\n"
-        .to_owned();
-    for round in 0..49 {
-        let at = 1 + 2 * round;
-        text += &format!(
-            "main {at}   {at}.1 recvfrom(client 1, 4096) = EAGAIN
-             main {at}.2 {at}.3 accept4(listener) = EAGAIN\n"
-        );
-    }
-    text += "main 99    99.1  recvfrom(client 1, 4096) = EAGAIN
-             main 100.1 100.2 recvfrom(client 1, 4096) = 6
-             main 100.3 100.4 sendto(client 1, 7) = 7";
-    column("nonblocking", &text)
-}
-
-/// Receives just when the client sends.
-pub fn meeting() -> Column {
-    column(
+    ),
+    (
         "nonblocking",
-        "main .1    .2    accept4(listener) = 4 client 1
-         main .3    .4    recvfrom(client 1, 4096) = EAGAIN
-         main 99.9  100.1 recvfrom(client 1, 4096) = 6
-         main 100.2 100.3 sendto(client 1, 7) = 7",
-    )
-}
-
-fn epoll() -> Column {
-    column(
+        "main -10   -9.9  accept4(listener) = EAGAIN
+         main .1    .2    accept4(listener) = EAGAIN
+         main .3    .4    accept4(listener) = 4 client 1
+         POLLS
+         main 99    99.1  recvfrom(client 1, 4096) = EAGAIN
+         main 100.1 100.2 recvfrom(client 1, 4096) = 6
+         main 100.3 100.4 sendto(client 1, 7) = 7",
+    ),
+    (
         "multiplexing-epoll",
         "main -99   .1    epoll_wait(epoll) = 1 listener
          main .2    .3    accept4(listener) = 4 client 1
@@ -61,11 +36,8 @@ fn epoll() -> Column {
          main 1     100.1 epoll_wait(epoll) = 1 client 1
          main 100.2 100.3 recvfrom(client 1, 4096) = 6
          main 100.4 100.5 sendto(client 1, 7) = 7",
-    )
-}
-
-fn signals() -> Column {
-    column(
+    ),
+    (
         "signal-driven",
         "main -99   .1    ppoll(signals) = 1 signals
          main .2    .3    accept4(listener) = 4 client 1
@@ -74,40 +46,18 @@ fn signals() -> Column {
          main 100.3 .     signal SIGRTMIN client 1
          main 100.4 100.5 recvfrom(client 1, 4096) = 6
          main 100.6 100.7 sendto(client 1, 7) = 7",
-    )
-}
-
-/// The handler of a signal copies.
-fn handler() -> Column {
-    column(
+    ),
+    // The handler of a signal copies.
+    (
         "signal-driven, UDP",
         "main -99   100.1 ppoll(signals) = EINTR
          main 100.2 .     signal SIGUSR1 datagrams
          main 100.4 100.5 recvfrom(datagrams, 4096) = 6
          main 100.6 100.7 sendto(datagrams, 7) = 7",
-    )
-}
-
-const RING: &str = "
-    main -99.5 -99.4 io_uring_setup(1024, IORING_SETUP_DEFER_TASKRUN) = 5
-    main -99   .1    io_uring_enter(ring) = 1
-    main 1     100.2 io_uring_enter(ring: recv(client 1)) = 1
-    main 100.1 .     completed recv(client 1) = 6
-    main 100.3 100.4 io_uring_enter(ring: send(client 1)) = 1";
-
-fn ring() -> Column {
-    column("async-io/io-uring", RING)
-}
-
-/// Nothing is known of when such a ring copies.
-pub fn ring_without_flags() -> Column {
-    let text = RING.replace(", IORING_SETUP_DEFER_TASKRUN", "");
-    column("ring without flags", &text)
-}
-
-/// Another thread copies, and sends a signal.
-fn library() -> Column {
-    column(
+    ),
+    ("async-io/io-uring", RING),
+    // Another thread copies, and sends a signal.
+    (
         "async-io/posix-aio",
         "main   -99   .1    rt_sigtimedwait() = 29
          main   .2    .3    accept4(listener) = 4 client 1
@@ -116,19 +66,42 @@ fn library() -> Column {
          thread 100.2 100.3 futex() = 0
          main   100.3 .     signal done
          thread 100.4 100.5 write(client 1, 7) = 7",
-    )
+    ),
+];
+
+const RING: &str = "
+    main -99.5 -99.4 io_uring_setup(1024, IORING_SETUP_DEFER_TASKRUN) = 5
+    main -99   .1    io_uring_enter(ring) = 1
+    main 1     100.2 io_uring_enter(ring: recv(client 1)) = 1
+    main 100.1 .     completed recv(client 1) = 6
+    main 100.3 100.4 io_uring_enter(ring: send(client 1)) = 1";
+
+pub fn column(title: &str, trace: &str) -> Column {
+    let polls = (0..49).map(|round| {
+        let at = 1 + 2 * round;
+        format!(
+            "main {at}   {at}.1 recvfrom(client 1, 4096) = EAGAIN
+             main {at}.2 {at}.3 accept4(listener) = EAGAIN\n"
+        )
+    });
+    let trace = trace.replace("POLLS\n", &polls.collect::<String>());
+    Column::new(title, &recording(&trace)).unwrap()
 }
 
+/// The columns of the figure.
 pub fn columns() -> Vec<Column> {
-    vec![
-        blocking(),
-        nonblocking(),
-        epoll(),
-        signals(),
-        handler(),
-        ring(),
-        library(),
-    ]
+    TRACES.map(|(title, trace)| column(title, trace)).to_vec()
+}
+
+/// Columns that no model has: a ring of which nothing is known of when it
+/// copies, and a call that receives just when the client sends.
+pub fn further_columns() -> [Column; 2] {
+    let ring = RING.replace(", IORING_SETUP_DEFER_TASKRUN", "");
+    let meeting = "main .1    .2    accept4(listener) = 4 client 1
+         main .3    .4    recvfrom(client 1, 4096) = EAGAIN
+         main 99.9  100.1 recvfrom(client 1, 4096) = 6
+         main 100.2 100.3 sendto(client 1, 7) = 7";
+    [column("ring without flags", &ring), column("meeting", meeting)]
 }
 
 /// With counts that add up.

@@ -5,7 +5,7 @@ use lab::screen::wrap;
 use maud::{Markup, PreEscaped, html};
 use trace::figure::{BAND_TITLES, BANDS, Bar, Column, Row};
 
-use super::{LEGEND, NOTE, Sign, filled, heights, in_lines, lanes};
+use super::{filled, heights, lanes};
 use crate::charts::COLOURS;
 use crate::charts::STYLE as CHARTS;
 
@@ -24,7 +24,7 @@ const TOP: usize = 24;
 /// A thread's bar, and from one to the next.
 const BAR: usize = 8;
 const LANE: usize = 12;
-/// Where texts begin behind the last bar.
+/// From the last bar to the texts.
 const TEXT: usize = 14;
 /// Letters of a sentence that a column has room for, and of a drawing's.
 const LETTERS: usize = 23;
@@ -46,6 +46,30 @@ const fn width(columns: usize) -> usize {
 const MARGIN: usize = 14;
 const HEADLINE: usize = 44;
 
+/// Explains the figure to its reader.
+const NOTE: &str = "Time runs downwards, not to scale: each row is a call. \
+    \"call…\" is where it begins, \"…call\" where it ends, and indented \
+    rows belong to the call above. Calls for memory, for further signals and \
+    between a library's threads are left out.";
+
+/// Draws a sign beside a text whose base line is at the second coordinate.
+type Sign = fn(usize, usize) -> Markup;
+
+/// The signs and their meanings.
+const LEGEND: [(Sign, &str); 5] = [
+    (|x, y| mark(Bar::Asleep, x, y - 10, 12), "asleep in the call it waits in"),
+    (|x, y| mark(Bar::Eagain, x, y - 10, 12), "calls that return EAGAIN"),
+    (
+        |x, y| mark(Bar::Copying, x, y - 10, 12),
+        "copies the data into its buffer",
+    ),
+    (learns, "the program learns of the data"),
+    (
+        |x, y| html! { text .call x=(x) y=(y) { "·" } },
+        "a call of another thread",
+    ),
+];
+
 const TITLE: &str = "The models of I/O, as traced: who waits, who copies";
 
 /// Panels for a page that has the styles.
@@ -56,7 +80,7 @@ pub fn panels(columns: &[Column]) -> Markup {
             @for (sign, meaning) in LEGEND {
                 li {
                     svg .waits viewBox="0 0 14 14" width="14" height="14"
-                        aria-hidden="true" { (explained(sign, 3, 11)) }
+                        aria-hidden="true" { (sign(3, 11)) }
                     (meaning)
                 }
             }
@@ -81,15 +105,6 @@ pub fn panels(columns: &[Column]) -> Markup {
     }
 }
 
-/// A sign of the legend, whose text's base line is at `y`.
-fn explained(sign: Sign, x: usize, y: usize) -> Markup {
-    match sign {
-        Sign::Bar(bar) => mark(bar, x, y - 10, 12),
-        Sign::Triangle => learns(x, y),
-        Sign::Dot => html! { text .call x=(x) y=(y) { "·" } },
-    }
-}
-
 /// All columns as a file.
 pub fn alone(columns: &[Column]) -> String {
     let heights = heights(columns);
@@ -97,7 +112,9 @@ pub fn alone(columns: &[Column]) -> String {
     let mut width = 3 * COLUMN;
     let mut bottom = HEADLINE;
     let mut blocks = Vec::new();
-    for line in in_lines(columns, FILE) {
+    // As few lines as have room for them, about equally long.
+    let lines = columns.len().div_ceil(FILE).max(1);
+    for line in columns.chunks(columns.len().div_ceil(lines).max(1)) {
         let (drawing, its_width, height) = block(line, &heights);
         blocks.push((drawing, bottom));
         width = its_width.max(width);
@@ -190,7 +207,7 @@ fn sentences(column: &Column) -> Vec<String> {
     .collect()
 }
 
-/// Where a column's texts begin.
+/// Finds the place where a column's texts begin.
 fn texts(column: &Column) -> usize {
     (lanes(column) - 1) * LANE + BAR + TEXT
 }
@@ -269,7 +286,7 @@ fn legend_below(note: &[String], beside: usize, top: usize) -> Markup {
         @for (place, (sign, meaning)) in LEGEND.into_iter().enumerate() {
             @let x = MARGIN + place / lines * 2 * COLUMN;
             @let y = top + place % lines * ROW + 10;
-            (explained(sign, x, y))
+            (sign(x, y))
             text .note x=(x + 16) y=(y) { (meaning) }
         }
         @for (place, line) in note.iter().enumerate() {
