@@ -1,4 +1,5 @@
-//! Import circles between the source files of one crate.
+//! Import circles between the source files of one crate, and files that are
+//! not in it because no module declares them.
 //!
 //! A child module may use its parent's items, and the parent its child's. Any
 //! other circle joins files that can then be read only together.
@@ -15,24 +16,34 @@ use super::code::is_test;
 use super::{Problem, Source};
 
 /// Reports the shortest circle through each file of the member's `folder`, and
-/// none of them twice.
+/// none of them twice; and the files below its `src` that no module declares.
 pub fn check(folder: &Utf8Path, sources: &[Source]) -> Vec<Problem> {
     let mut imports = Imports::default();
-    let roots = ["src/main.rs", "src/lib.rs"].map(|root| folder.join(root));
-    for source in sources {
+    let src = folder.join("src");
+    let roots = ["main.rs", "lib.rs"].map(|root| src.join(root));
+    let own = sources
+        .iter()
+        .filter(|source| source.is_in(&src) && source.extension() == "rs");
+    for source in own.clone() {
         let path = Utf8Path::new(&source.path);
-        let is_bin = path.parent() == Some(&folder.join("src/bin"));
+        let is_bin = path.parent() == Some(&src.join("bin"));
         if is_bin || roots.iter().any(|root| root == path) {
             follow(source, &[], source, sources, &mut imports);
         }
     }
     let circles: BTreeSet<_> =
         imports.keys().filter_map(|file| circle(file, &imports)).collect();
-    circles.iter().map(|circle| problem(circle, &imports)).collect()
+    let circles = circles.iter().map(|circle| problem(circle, &imports));
+    let orphans = own.filter(|source| !imports.contains_key(&*source.path));
+    let orphans = orphans.map(|source| {
+        let wrong = "no module declares this file";
+        Problem::new(source, 1, wrong, "declare it, or delete it")
+    });
+    circles.chain(orphans).collect()
 }
 
 /// For each file, the files that it uses, each with the line of its first use.
-/// A file's use of its ancestors is left out.
+/// A file's use of its ancestors is left out, and so are its own tests' uses.
 type Imports<'a> = BTreeMap<&'a str, BTreeMap<&'a str, usize>>;
 
 fn problem(circle: &[&str], imports: &Imports<'_>) -> Problem {
@@ -84,7 +95,7 @@ fn follow<'a>(
     let Ok(file) = syn::parse_file(&source.text) else { return };
     let children = file.items.iter().filter_map(|item| match item {
         Item::Mod(item) if item.content.is_none() => {
-            (!item.attrs.iter().any(is_test)).then(|| item.ident.to_string())
+            Some(item.ident.to_string())
         }
         _ => None,
     });
@@ -257,6 +268,26 @@ mod tests {
         let mut files = files;
         files[3].1 = "use crate::a::A;";
         assert_eq!(wrongs(&files), ["1: a/d.rs -> b.rs -> a/mod.rs -> a/d.rs"]);
+    }
+
+    #[test]
+    fn a_file_without_a_module_is_found() {
+        let files = [
+            ("a/src/main.rs", "mod one;\n#[cfg(test)]\nmod tests;\n"),
+            ("a/src/one.rs", "mod two;\nmod inline {}\n"),
+            ("a/src/one/two.rs", ""),
+            ("a/src/one/inline.rs", ""),
+            ("a/src/tests/mod.rs", "mod three;"),
+            ("a/src/tests/three.rs", ""),
+            ("a/src/bin/tool.rs", ""),
+            ("a/src/left.rs", ""),
+            ("a/tests/all.rs", ""),
+            ("b/src/main.rs", "mod left;"),
+        ];
+        let files = files.map(|(path, text)| Source::sample(path, text));
+        let found = check(Utf8Path::new("a"), &files);
+        let found: Vec<_> = found.into_iter().map(|it| it.file).collect();
+        assert_eq!(found, ["a/src/one/inline.rs", "a/src/left.rs"]);
     }
 
     #[test]

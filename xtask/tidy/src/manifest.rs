@@ -26,31 +26,9 @@ pub fn check(source: &Source, model: Option<&Model>) -> Result<Vec<Problem>> {
             "declare the model it is: CONTRIBUTING.md shows the fields",
         ));
     }
-    problems.extend(lints(source, &manifest));
-    problems.extend(package(source, &manifest));
-    problems.extend(dependencies(source, &manifest));
+    problems.extend(own(source, &manifest));
     if let Some(model) = model {
         problems.extend(description(source, &manifest, &model.summary));
-    }
-    Ok(problems)
-}
-
-/// The workspace's manifest.
-pub fn check_root(source: &Source) -> Result<Vec<Problem>> {
-    let manifest = parse(source)?;
-    let mut problems = Vec::new();
-    let members = manifest
-        .get("workspace")
-        .and_then(|workspace| workspace.get("members")?.as_array());
-    for member in members.into_iter().flatten().filter_map(Value::as_str) {
-        if member.contains(['*', '?', '[']) {
-            problems.push(Problem::new(
-                source,
-                line_of(source, member),
-                format!("{member} is a pattern"),
-                "list each crate: the list is the reading order",
-            ));
-        }
     }
     Ok(problems)
 }
@@ -59,61 +37,32 @@ fn parse(source: &Source) -> Result<Table> {
     source.text.parse().with_context(|| source.path.clone())
 }
 
-/// Lints that a member does not ask for do not apply to it.
-fn lints(source: &Source, manifest: &Table) -> Option<Problem> {
-    let inherited = manifest.get("lints").is_some_and(from_workspace);
-    (!inherited).then(|| {
-        Problem::new(
-            source,
-            line_of(source, "[lints"),
-            "the workspace's lints do not apply to this crate",
-            "add [lints] with workspace = true",
-        )
-    })
-}
-
-fn package(source: &Source, manifest: &Table) -> Vec<Problem> {
+/// What the member decides itself and the workspace should: the fields of the
+/// package, the lints, and the versions of dependencies.
+fn own(source: &Source, manifest: &Table) -> Vec<Problem> {
     let package = manifest.get("package");
-    let fields = INHERITED.into_iter().filter(|field| {
-        let value = package.and_then(|package| package.get(field));
-        !value.is_some_and(from_workspace)
-    });
-    let problem = |field| {
+    let field = |name| (name, package.and_then(|package| package.get(name)));
+    let mut shared: Vec<_> = INHERITED.map(field).to_vec();
+    shared.push(("lints", manifest.get("lints")));
+    for kind in ["dependencies", "dev-dependencies", "build-dependencies"] {
+        let table = manifest.get(kind).and_then(Value::as_table);
+        let dependencies = table.into_iter().flatten();
+        shared.extend(dependencies.map(|(name, v)| (name.as_str(), Some(v))));
+    }
+    let problem = |(name, _)| {
         Problem::new(
             source,
-            line_of(source, field),
-            format!("{field} is not the workspace's"),
-            format!("write {field}.workspace = true"),
+            source.line_of(name),
+            format!("{name} is not the workspace's"),
+            format!("write {name}.workspace = true"),
         )
     };
-    fields.map(problem).collect()
+    let own = shared.into_iter().filter(|(_, v)| !v.is_some_and(inherits));
+    own.map(problem).collect()
 }
 
-/// Versions and their reasons stand in one place.
-fn dependencies(source: &Source, manifest: &Table) -> Vec<Problem> {
-    let kinds = ["dependencies", "dev-dependencies", "build-dependencies"];
-    let targets = manifest.get("target").and_then(Value::as_table);
-    let tables = targets
-        .into_iter()
-        .flat_map(|targets| targets.values().filter_map(Value::as_table))
-        .chain([manifest]);
-    let dependencies = tables.flat_map(|table| {
-        let kinds = kinds.iter().filter_map(|kind| table.get(*kind));
-        kinds.filter_map(Value::as_table).flatten()
-    });
-    let own = dependencies.filter(|(_, value)| !from_workspace(value));
-    let problem = |(name, _): (&String, &Value)| {
-        Problem::new(
-            source,
-            line_of(source, name),
-            format!("the dependency {name} is not the workspace's"),
-            format!(
-                "put its version into [workspace.dependencies] and write \
-                 {name}.workspace = true"
-            ),
-        )
-    };
-    own.map(problem).collect()
+fn inherits(value: &Value) -> bool {
+    value.get("workspace").and_then(Value::as_bool) == Some(true)
 }
 
 /// `--help` shows the one, `cargo xtask list` the other.
@@ -126,26 +75,21 @@ fn description(
         .get("package")
         .and_then(|package| package.get("description")?.as_str())
         .unwrap_or_default();
-    let capital = |text: &str| {
-        let mut letters = text.chars();
-        let first = letters.next().map(|first| first.to_uppercase());
-        first.into_iter().flatten().chain(letters).collect::<String>()
-    };
-    (capital(description) != capital(summary)).then(|| {
+    (description.to_lowercase() != summary.to_lowercase()).then(|| {
         Problem::new(
             source,
-            line_of(source, "description"),
+            source.line_of("description"),
             "the description and the model's summary differ",
             "write the summary, its first letter a capital",
         )
     })
 }
 
-/// Each dependency that is not a member itself has a user and a reason:
-/// `reasons` is the text that names it as code.
+/// Each dependency that is not a member itself has a user among the manifests
+/// below the root's, and a reason: `reasons` is the text that names it as code.
 pub fn check_dependencies(
     root: &Source,
-    members: &[&Source],
+    sources: &[Source],
     reasons: &str,
 ) -> Result<Vec<Problem>> {
     let manifest = parse(root)?;
@@ -158,15 +102,16 @@ pub fn check_dependencies(
         .flatten()
         .filter(|(_, value)| value.get("path").is_none());
     for (name, _) in others {
-        let line = line_of(root, &format!("{name} "));
-        let used = |member: &&Source| {
+        let line = root.line_of(&format!("{name} "));
+        let used = |member: &Source| {
             let starts = |line: &str| {
                 let rest = line.strip_prefix(name.as_str());
                 rest.is_some_and(|rest| rest.starts_with([' ', '.', '=']))
             };
-            member.text.lines().any(starts)
+            member.path.ends_with("/Cargo.toml")
+                && member.text.lines().any(starts)
         };
-        if !members.iter().any(used) {
+        if !sources.iter().any(used) {
             let wrong = format!("no crate depends on {name}");
             problems.push(Problem::new(root, line, wrong, "take it out"));
         }
@@ -180,16 +125,6 @@ pub fn check_dependencies(
         }
     }
     Ok(problems)
-}
-
-fn from_workspace(value: &Value) -> bool {
-    value.get("workspace").and_then(Value::as_bool) == Some(true)
-}
-
-/// The first line that contains the text, or the first line of all.
-fn line_of(source: &Source, text: &str) -> usize {
-    let line = source.text.lines().position(|line| line.contains(text));
-    line.map_or(1, |index| index + 1)
 }
 
 #[cfg(test)]
@@ -220,17 +155,13 @@ workspace = true
     }
 
     #[test]
-    fn a_good_manifest_passes() {
-        assert_eq!(wrongs("xtask/Cargo.toml", GOOD), [""; 0]);
-    }
-
-    #[test]
     fn what_is_not_inherited_is_found() {
+        assert_eq!(wrongs("xtask/Cargo.toml", GOOD), [""; 0]);
         let rows = [
             (
                 "[lints]\nworkspace = true\n",
                 "",
-                "1: the workspace's lints do not apply to this crate",
+                "1: lints is not the workspace's",
             ),
             (
                 "edition.workspace = true",
@@ -240,17 +171,12 @@ workspace = true
             (
                 "anyhow.workspace = true",
                 "anyhow = \"1\"",
-                "11: the dependency anyhow is not the workspace's",
+                "11: anyhow is not the workspace's",
             ),
             (
                 "[lints]",
                 "[dev-dependencies.divan]\nversion = \"1\"\n[lints]",
-                "14: the dependency divan is not the workspace's",
-            ),
-            (
-                "[lints]",
-                "[target.'cfg(unix)'.dependencies]\na = \"1\"\n[lints]",
-                "1: the dependency a is not the workspace's",
+                "14: divan is not the workspace's",
             ),
         ];
         for (from, to, expected) in rows {
@@ -280,9 +206,10 @@ workspace = true
             "Cargo.toml",
             "[workspace.dependencies]\nnix = \"1\"\nnixon = \"1\"\n",
         );
-        let member = Source::sample("a/Cargo.toml", "nix.workspace = true\n");
+        let members =
+            [Source::sample("a/Cargo.toml", "nix.workspace = true\n")];
         let check = |reasons| {
-            let problems = check_dependencies(&root, &[&member], reasons);
+            let problems = check_dependencies(&root, &members, reasons);
             let text = |p: Problem| format!("{}: {}", p.line, p.wrong);
             problems.unwrap().into_iter().map(text).collect::<Vec<_>>()
         };
@@ -292,19 +219,5 @@ workspace = true
             check("`nixon`"),
             ["2: ARCHITECTURE.md does not say why nix is here", unused]
         );
-    }
-
-    #[test]
-    fn the_root_lists_its_members() {
-        let good = "[workspace]\nmembers = [\"common\", \"blocking\"]\n";
-        let source = Source::sample("Cargo.toml", good);
-        assert_eq!(check_root(&source).unwrap(), []);
-
-        let bad = good.replace("\"blocking\"", "\"multi*\"");
-        let source = Source::sample("Cargo.toml", &bad);
-        let problems = check_root(&source).unwrap();
-        let wrongs: Vec<_> =
-            problems.iter().map(|p| (p.line, p.wrong.as_str())).collect();
-        assert_eq!(wrongs, [(2, "multi* is a pattern")]);
     }
 }
