@@ -1,5 +1,7 @@
 //! From a server's trace to the calls that stand beside packets.
 
+use std::time::Duration;
+
 use trace::event::Signal;
 use trace::script::script;
 use trace::tape::at;
@@ -10,7 +12,7 @@ use crate::served::{Offset, Window, calls};
 /// Text, result and kind of all that is shown of a trace, from 1 ms to 2 ms.
 fn shown(text: &str) -> Vec<(String, String, CallKind)> {
     let window = Window { from: at(1.0), to: at(2.0) };
-    calls(&script(text), Offset::none(), window)
+    calls(&script(text), Offset(Duration::ZERO), window)
         .into_iter()
         .map(|call| {
             let result = match call.ended {
