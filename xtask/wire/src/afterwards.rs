@@ -32,7 +32,7 @@ const STATES: [&str; 12] = [
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Half {
     pub side: Side,
-    pub state: String,
+    pub state: &'static str,
     /// When its timer runs out, if it has one.
     pub left: Option<Duration>,
 }
@@ -66,7 +66,7 @@ fn half(line: &str, ends: &Ends) -> Option<Half> {
     };
     let number = usize::from_str_radix(state, 16).ok()?;
     let state = STATES.get(number.checked_sub(1)?)?;
-    Some(Half { side, state: (*state).to_owned(), left: left(timer) })
+    Some(Half { side, state, left: left(timer) })
 }
 
 /// `03:000017A0`: which timer, and in how many ticks it runs out. USER_HZ is
@@ -115,8 +115,7 @@ mod tests {
             let left = half.left.map(|left| left.as_millis());
             Some((half.side, half.state, left))
         };
-        let waits =
-            |side, state: &str, left| Some((side, state.to_owned(), left));
+        let waits = |side, state, left| Some((side, state, left));
         let rows = [
             (client, &v4, waits(Side::Client, "TIME_WAIT", Some(60_480))),
             (server, &v4, waits(Side::Server, "CLOSE_WAIT", None)),

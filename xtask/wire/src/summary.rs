@@ -10,9 +10,7 @@ use super::scene::Scene;
 pub fn sentences(scene: &Scene) -> Vec<String> {
     let mut sentences = Vec::new();
     match scene.script.transport {
-        Transport::Tcp => {
-            sentences.push(left(&scene.halves));
-        }
+        Transport::Tcp => sentences.push(left(&scene.halves)),
         Transport::Udp => sentences.push(format!(
             "{} packets, and no connection: close() sends none, and the \
              kernel keeps nothing.",
@@ -34,7 +32,7 @@ pub fn sentences(scene: &Scene) -> Vec<String> {
 fn left(halves: &[Half]) -> String {
     let mut parts = Vec::new();
     for half in halves {
-        let (state, side) = (&half.state, half.side);
+        let (state, side) = (half.state, half.side);
         let mut part = format!("{state} on the {side}'s side");
         if let Some(left) = half.left {
             part += &format!(", for another {:.1} s", left.as_secs_f64());
