@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use CallKind::{Accept, Close, Connect, Receive, Send, Shutdown};
 use Side::{Client, Server};
 
 use super::{datagram, order, segment};
@@ -55,27 +56,12 @@ fn beginning() -> (Vec<Packet>, Vec<Call>) {
         segment((110_020, Client), (".", 7, 8), b""),
     ];
     let calls = vec![
-        call(
-            Server,
-            (0, 300),
-            CallKind::Accept,
-            ("accept4(listener)", "client 1"),
-        ),
-        call(Client, (5, 40), CallKind::Connect, ("connect(server)", "0")),
-        call(Client, (60_000, 60_020), CallKind::Send(6), ("send()", "6")),
-        call(
-            Server,
-            (320, 60_100),
-            CallKind::Receive(6),
-            ("recv(client 1)", "6"),
-        ),
-        call(
-            Server,
-            (110_000, 110_015),
-            CallKind::Send(7),
-            ("send(client 1)", "7"),
-        ),
-        call(Client, (60_030, 110_100), CallKind::Receive(7), ("recv()", "7")),
+        call(Server, (0, 300), Accept, ("accept4(listener)", "client 1")),
+        call(Client, (5, 40), Connect, ("connect(server)", "0")),
+        call(Client, (60_000, 60_020), Send(6), ("send()", "6")),
+        call(Server, (320, 60_100), Receive(6), ("recv(client 1)", "6")),
+        call(Server, (110_000, 110_015), Send(7), ("send(client 1)", "7")),
+        call(Client, (60_030, 110_100), Receive(7), ("recv()", "7")),
     ];
     (packets, calls)
 }
@@ -91,21 +77,11 @@ fn a_connection_that_the_client_ends() {
     ]);
     let shutdown = ("shutdown(SHUT_WR)", "0");
     calls.extend([
-        call(Client, (170_000, 170_015), CallKind::Shutdown, shutdown),
-        call(
-            Server,
-            (110_200, 170_100),
-            CallKind::Receive(0),
-            ("recv(client 1)", "0"),
-        ),
-        call(
-            Server,
-            (220_000, 220_030),
-            CallKind::Close,
-            ("close(client 1)", "0"),
-        ),
-        call(Client, (170_020, 220_040), CallKind::Receive(0), ("recv()", "0")),
-        call(Client, (220_050, 220_060), CallKind::Close, ("close()", "0")),
+        call(Client, (170_000, 170_015), Shutdown, shutdown),
+        call(Server, (110_200, 170_100), Receive(0), ("recv(client 1)", "0")),
+        call(Server, (220_000, 220_030), Close, ("close(client 1)", "0")),
+        call(Client, (170_020, 220_040), Receive(0), ("recv()", "0")),
+        call(Client, (220_050, 220_060), Close, ("close()", "0")),
     ]);
     assert_eq!(draw(packets, calls), CLIENT_ENDS);
 }
@@ -182,12 +158,7 @@ const CLIENT_ENDS: &str = r#"
 fn a_reset() {
     let (mut packets, mut calls) = beginning();
     packets.push(segment((170_010, Client), ("R.", 7, 8), b""));
-    calls.push(call(
-        Client,
-        (170_000, 170_020),
-        CallKind::Close,
-        ("close()", "0"),
-    ));
+    calls.push(call(Client, (170_000, 170_020), Close, ("close()", "0")));
     let text = draw(packets, calls);
     assert!(text.ends_with(RESET), "{text}");
 }
@@ -207,8 +178,8 @@ fn datagrams() {
         datagram((110, Server), b"+PONG\r\n"),
     ];
     let calls = vec![
-        call(Client, (0, 20), CallKind::Send(6), ("sendto(server)", "6")),
-        call(Client, (30, 130), CallKind::Receive(7), ("recvfrom()", "7")),
+        call(Client, (0, 20), Send(6), ("sendto(server)", "6")),
+        call(Client, (30, 130), Receive(7), ("recvfrom()", "7")),
     ];
     assert_eq!(draw(packets, calls), DATAGRAMS);
 }
@@ -243,14 +214,9 @@ fn a_cause_comes_first_where_clocks_disagree_by_little() {
     for (call_at, packet_at) in [(15, 30), (30, 15)] {
         let reply = segment((packet_at, Server), ("P.", 1, 7), b"+PONG\r\n");
         let calls = [
-            call(Server, (3, 8), CallKind::Receive(6), ("recv", "6")),
-            call(
-                Server,
-                (call_at, call_at + 20),
-                CallKind::Send(7),
-                ("send", "7"),
-            ),
-            call(Client, (12, 14), CallKind::Receive(7), ("read", "7")),
+            call(Server, (3, 8), Receive(6), ("recv", "6")),
+            call(Server, (call_at, call_at + 20), Send(7), ("send", "7")),
+            call(Client, (12, 14), Receive(7), ("read", "7")),
         ];
         let order = order(&[request.clone(), reply], &calls);
         let server = order.iter().filter(|entry| !entry.contains("read"));
@@ -260,6 +226,6 @@ fn a_cause_comes_first_where_clocks_disagree_by_little() {
         assert_eq!(server.collect::<Vec<_>>(), expected);
         assert!(order[4..].contains(&"... read".to_owned()), "{order:?}");
     }
-    let late = call(Client, (5_000, 6_000), CallKind::Send(6), ("send", "6"));
+    let late = call(Client, (5_000, 6_000), Send(6), ("send", "6"));
     assert_eq!(order(&[request], &[late]), ["Client", "send"]);
 }
