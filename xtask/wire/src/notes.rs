@@ -1,6 +1,7 @@
 //! Explains packets and calls in words, judged by what was seen, not by what
 //! books draw.
 
+use std::mem;
 use std::time::Duration;
 
 use etherparse::TcpHeader;
@@ -18,20 +19,13 @@ const PUT_OFF: Duration = Duration::from_millis(20);
 struct Reader {
     /// When connect(2) returned.
     connected: Option<Duration>,
-    handshake: Handshake,
+    /// The SYN has been answered, and the answer not been acknowledged.
+    answered: bool,
     /// The client's, and the server's.
     sent: [Outgoing; 2],
     first_fin: Option<Side>,
     /// A packet with nothing but an acknowledgement has been explained.
     explained: bool,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Handshake {
-    #[default]
-    Unseen,
-    Answered,
-    Complete,
 }
 
 /// The packets that one side has sent.
@@ -93,12 +87,11 @@ impl Reader {
         } else if tcp.syn && !tcp.ack {
             "connect() sends the first packet and waits.".to_owned()
         } else if tcp.syn {
-            self.handshake = Handshake::Answered;
+            self.answered = true;
             "The server's kernel answers: that a socket listens is enough, no \
              program is asked."
                 .to_owned()
-        } else if self.handshake == Handshake::Answered {
-            self.handshake = Handshake::Complete;
+        } else if mem::take(&mut self.answered) {
             "The handshake is complete. The connection waits in the \
              listener's queue; the server's program does not know of it yet."
                 .to_owned()
@@ -177,7 +170,7 @@ impl Reader {
                 put_off(what.after)
             ));
         }
-        let first = !std::mem::replace(&mut self.explained, true);
+        let first = !mem::replace(&mut self.explained, true);
         let late = put_off(what.after);
         match (first, late.is_empty()) {
             (true, _) => Some(format!(
