@@ -50,21 +50,21 @@ struct Ladder {
     /// Times count from here: the client's first call.
     start: Duration,
     last: Duration,
-    /// Of the numbers of each side's stream, the first.
-    client: Option<u32>,
-    server: Option<u32>,
+    /// The first number of the client's stream, and of the server's.
+    first: [u32; 2],
 }
 
 impl Ladder {
     fn new(moments: &[Moment], width: Option<usize>) -> Self {
         let width = width.unwrap_or(USUAL).clamp(LEAST, USUAL);
         let first = |from| {
-            moments.iter().find_map(|moment| match &moment.what {
+            let first = moments.iter().find_map(|moment| match &moment.what {
                 MomentKind::Packet(packet) if packet.from == from => {
                     packet.tcp.as_ref().map(|tcp| tcp.sequence_number)
                 }
                 _ => None,
-            })
+            });
+            first.unwrap_or(0)
         };
         let is_clients = |moment: &&Moment| match &moment.what {
             MomentKind::Packet(packet) => packet.from == Side::Client,
@@ -80,8 +80,7 @@ impl Ladder {
             between: width - TIMES - 3,
             start,
             last: moments.first().map_or(start, |moment| moment.at),
-            client: first(Side::Client),
-            server: first(Side::Server),
+            first: [first(Side::Client), first(Side::Server)],
         }
     }
 
@@ -186,15 +185,13 @@ impl Ladder {
         let mut label = match &packet.tcp {
             None => "datagram".to_owned(),
             Some(tcp) => {
-                let (own, other) = match packet.from {
-                    Side::Client => (self.client, self.server),
-                    Side::Server => (self.server, self.client),
-                };
-                let own = tcp.sequence_number.wrapping_sub(own.unwrap_or(0));
+                let [own, other] = [packet.from, packet.from.other()]
+                    .map(|side| self.first[side as usize]);
+                let own = tcp.sequence_number.wrapping_sub(own);
                 let mut label = format!("{}, seq {own}", flags(tcp));
                 if tcp.ack {
                     let number = tcp.acknowledgment_number;
-                    let other = number.wrapping_sub(other.unwrap_or(0));
+                    let other = number.wrapping_sub(other);
                     label += &format!(", ack {other}");
                 }
                 label
