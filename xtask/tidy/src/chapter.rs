@@ -147,60 +147,40 @@ mod tests {
 fn main() {}
 ";
 
-    fn wrongs(text: &str) -> Vec<(usize, String)> {
-        let problems = check(&Source::sample("a/src/main.rs", text));
-        problems.into_iter().map(|p| (p.line, p.wrong)).collect()
-    }
-
     #[test]
-    fn a_full_opening_passes() {
-        assert_eq!(wrongs(GOOD), []);
-    }
-
-    #[test]
-    fn no_opening_is_found() {
-        let wrongs = wrongs("fn main() {}\n");
-        assert_eq!(wrongs[HEADINGS.len()].1, "the chapter opening is missing");
-    }
-
-    #[test]
-    fn a_missing_heading_is_named() {
-        let expected =
-            [(1, "the chapter opening has no `# Limits`".to_owned())];
-        assert_eq!(wrongs(&GOOD.replace("# Limits", "")), expected);
-    }
-
-    #[test]
-    fn a_strange_heading_is_named() {
-        let text = GOOD.replace("//! One client.", "//! One.\n//!\n//! # Bugs");
-        let found = wrongs(&text);
-        assert_eq!(found[0], (18, "strange heading \"Bugs\"".to_owned()));
-    }
-
-    #[test]
-    fn the_order_counts() {
-        let text = GOOD
+    fn an_opening_has_its_headings_texts_and_timeline() {
+        let turned = GOOD
             .replace("# Limits", "# !")
             .replace("# System calls", "# Limits")
             .replace("# !", "# System calls");
-        let wrong = "the headings are out of order or repeated".to_owned();
-        assert_eq!(wrongs(&text), [(10, wrong)]);
-    }
-
-    #[test]
-    fn a_heading_needs_text() {
-        let text = GOOD.replace("//! Seldom.", "//!");
-        let expected =
-            [(18, "nothing stands below \"When to use it\"".to_owned())];
-        assert_eq!(wrongs(&text), expected);
-    }
-
-    #[test]
-    fn a_timeline_is_drawn() {
-        let text = GOOD.replace("kernel", "network");
-        assert_eq!(
-            wrongs(&text),
-            [(3, "no timeline of one request".to_owned())]
-        );
+        let strange =
+            GOOD.replace("//! One client.", "//! One.\n//!\n//! # Bugs\n//! a");
+        let rows = [
+            (
+                GOOD.replace("# Limits", ""),
+                "1: the chapter opening has no `# Limits`",
+            ),
+            (strange, "18: strange heading \"Bugs\""),
+            (turned, "10: the headings are out of order or repeated"),
+            (
+                GOOD.replace("//! Seldom.", "//!"),
+                "18: nothing stands below \"When to use it\"",
+            ),
+            (
+                GOOD.replace("kernel", "network"),
+                "3: no timeline of one request",
+            ),
+        ];
+        let wrongs = |text: &str| {
+            let problems = check(&Source::sample("a/src/main.rs", text));
+            let text = |p: Problem| format!("{}: {}", p.line, p.wrong);
+            problems.into_iter().map(text).collect::<Vec<_>>()
+        };
+        assert_eq!(wrongs(GOOD), [""; 0]);
+        for (text, expected) in rows {
+            assert_eq!(wrongs(&text), [expected]);
+        }
+        let none = wrongs("fn main() {}\n");
+        assert_eq!(none[HEADINGS.len()], "1: the chapter opening is missing");
     }
 }

@@ -1,5 +1,5 @@
-//! Import circles between the source files of one crate, and files that no
-//! module declares.
+//! Import circles between the source files of one crate, and files that are
+//! not in it because no module declares them.
 //!
 //! A child module may use its parent's items, and the parent its child's. Any
 //! other circle joins files that can then be read only together.
@@ -15,27 +15,26 @@ use syn::{Item, ItemMod};
 use super::code::is_test;
 use super::{Problem, Source};
 
-/// Reports the shortest circle through each file of the member's `folder`, none
-/// of them twice, and the files below its `src` that are not compiled.
+/// Reports the shortest circle through each file of the member's `folder`, and
+/// none of them twice; and the files below its `src` that no module declares.
 pub fn check(folder: &Utf8Path, sources: &[Source]) -> Vec<Problem> {
-    let own = folder.join("src");
-    let roots = ["main.rs", "lib.rs"].map(|root| own.join(root));
-    let mut modules = Modules::default();
-    for source in sources {
+    let mut imports = Imports::default();
+    let src = folder.join("src");
+    let roots = ["main.rs", "lib.rs"].map(|root| src.join(root));
+    let own = sources
+        .iter()
+        .filter(|source| source.is_in(&src) && source.extension() == "rs");
+    for source in own.clone() {
         let path = Utf8Path::new(&source.path);
-        let is_bin = path.parent() == Some(&own.join("bin"));
+        let is_bin = path.parent() == Some(&src.join("bin"));
         if is_bin || roots.iter().any(|root| root == path) {
-            modules.follow(source, &[], false, (source, sources));
+            follow(source, &[], source, sources, &mut imports);
         }
     }
-    let Modules { files, imports } = modules;
     let circles: BTreeSet<_> =
         imports.keys().filter_map(|file| circle(file, &imports)).collect();
     let circles = circles.iter().map(|circle| problem(circle, &imports));
-    let orphans = sources.iter().filter(|source| {
-        let is_code = source.is_in(&own) && source.extension() == "rs";
-        is_code && !files.contains(source.path.as_str())
-    });
+    let orphans = own.filter(|source| !imports.contains_key(&*source.path));
     let orphans = orphans.map(|source| {
         let wrong = "no module declares this file";
         Problem::new(source, 1, wrong, "declare it, or delete it")
@@ -44,7 +43,7 @@ pub fn check(folder: &Utf8Path, sources: &[Source]) -> Vec<Problem> {
 }
 
 /// For each file, the files that it uses, each with the line of its first use.
-/// A file's use of its ancestors is left out.
+/// A file's use of its ancestors is left out, and so are its own tests' uses.
 type Imports<'a> = BTreeMap<&'a str, BTreeMap<&'a str, usize>>;
 
 fn problem(circle: &[&str], imports: &Imports<'_>) -> Problem {
@@ -85,70 +84,47 @@ fn circle<'a>(start: &'a str, imports: &Imports<'a>) -> Option<Vec<&'a str>> {
     None
 }
 
-/// The files of a crate's modules, and what they import from each other.
-#[derive(Default)]
-struct Modules<'a> {
-    files: BTreeSet<&'a str>,
-    imports: Imports<'a>,
-}
-
-impl<'a> Modules<'a> {
-    /// Adds the file of one module, then its child modules' files. `within` is
-    /// the crate's root and all sources. The imports of tests don't count.
-    fn follow(
-        &mut self,
-        source: &'a Source,
-        module: &[String],
-        is_in_test: bool,
-        within: (&'a Source, &'a [Source]),
-    ) {
-        self.files.insert(&source.path);
-        let Ok(file) = syn::parse_file(&source.text) else { return };
-        let children = file.items.iter().filter_map(|item| match item {
-            Item::Mod(item) if item.content.is_none() => {
-                let is_test = item.attrs.iter().any(is_test);
-                Some((item.ident.to_string(), is_in_test || is_test))
-            }
-            _ => None,
-        });
-        let children: Vec<_> = children.collect();
-        if !is_in_test {
-            let names = children.iter().map(|(name, _)| name.clone());
-            let mut names = Names { children: names.collect(), uses: vec![] };
-            names.add_items(&file.items, module);
-            self.record(source, module, names.uses, within);
+/// Records what the file of one module uses, then its child modules' files.
+fn follow<'a>(
+    source: &'a Source,
+    module: &[String],
+    root: &'a Source,
+    sources: &'a [Source],
+    imports: &mut Imports<'a>,
+) {
+    let Ok(file) = syn::parse_file(&source.text) else { return };
+    let children = file.items.iter().filter_map(|item| match item {
+        Item::Mod(item) if item.content.is_none() => {
+            Some(item.ident.to_string())
         }
-        for (child, is_test) in children {
-            let child = [module, &[child]].concat();
-            if let Some(source) = file_of(&child, within) {
-                self.follow(source, &child, is_test, within);
-            }
+        _ => None,
+    });
+    let children: Vec<_> = children.collect();
+    let mut names = Names { children: &children, uses: Vec::new() };
+    names.add_items(&file.items, module);
+    let uses = names.uses;
+    let find = |module: &[String]| file_of(module, root, sources);
+    let own = imports.entry(&source.path).or_default();
+    for (line, path) in uses {
+        let mut prefixes = (0..=path.len()).rev().map(|end| &path[..end]);
+        let found = prefixes.find_map(|path| Some((path, find(path)?)));
+        let Some((defining, target)) = found else { continue };
+        if !module.starts_with(defining) {
+            own.entry(&target.path).or_insert(line);
         }
     }
-
-    fn record(
-        &mut self,
-        source: &'a Source,
-        module: &[String],
-        uses: Vec<(usize, Vec<String>)>,
-        within: (&'a Source, &'a [Source]),
-    ) {
-        let own = self.imports.entry(&source.path).or_default();
-        for (line, path) in uses {
-            let mut prefixes = (0..=path.len()).rev().map(|end| &path[..end]);
-            let found =
-                prefixes.find_map(|path| Some((path, file_of(path, within)?)));
-            let Some((defining, target)) = found else { continue };
-            if !module.starts_with(defining) {
-                own.entry(&target.path).or_insert(line);
-            }
+    for child in children {
+        let child = [module, &[child]].concat();
+        if let Some(source) = find(&child) {
+            follow(source, &child, root, sources, imports);
         }
     }
 }
 
 fn file_of<'a>(
     module: &[String],
-    (root, sources): (&'a Source, &'a [Source]),
+    root: &'a Source,
+    sources: &'a [Source],
 ) -> Option<&'a Source> {
     if module.is_empty() {
         return Some(root);
@@ -160,13 +136,13 @@ fn file_of<'a>(
 }
 
 /// The modules and items that a file names, as paths from the root.
-struct Names {
+struct Names<'a> {
     /// The file's child modules, which a path may begin with.
-    children: Vec<String>,
+    children: &'a [String],
     uses: Vec<(usize, Vec<String>)>,
 }
 
-impl Names {
+impl Names<'_> {
     fn add_items(&mut self, items: &[Item], module: &[String]) {
         for item in items {
             match item {
@@ -295,6 +271,26 @@ mod tests {
     }
 
     #[test]
+    fn a_file_without_a_module_is_found() {
+        let files = [
+            ("a/src/main.rs", "mod one;\n#[cfg(test)]\nmod tests;\n"),
+            ("a/src/one.rs", "mod two;\nmod inline {}\n"),
+            ("a/src/one/two.rs", ""),
+            ("a/src/one/inline.rs", ""),
+            ("a/src/tests/mod.rs", "mod three;"),
+            ("a/src/tests/three.rs", ""),
+            ("a/src/bin/tool.rs", ""),
+            ("a/src/left.rs", ""),
+            ("a/tests/all.rs", ""),
+            ("b/src/main.rs", "mod left;"),
+        ];
+        let files = files.map(|(path, text)| Source::sample(path, text));
+        let found = check(Utf8Path::new("a"), &files);
+        let found: Vec<_> = found.into_iter().map(|it| it.file).collect();
+        assert_eq!(found, ["a/src/one/inline.rs", "a/src/left.rs"]);
+    }
+
+    #[test]
     fn a_name_belongs_to_the_file_that_exports_it() {
         let files = [
             ROOT,
@@ -305,25 +301,5 @@ mod tests {
         ];
         let chain = "a/d.rs -> b.rs -> c.rs -> a/mod.rs -> a/d.rs";
         assert_eq!(wrongs(&files), [format!("1: {chain}")]);
-    }
-
-    #[test]
-    fn a_file_without_a_module_is_found() {
-        let files = [
-            ("x/src/main.rs", "mod one;\n#[cfg(test)]\nmod tests;\n"),
-            ("x/src/one.rs", "mod two;\nmod inline {}\n"),
-            ("x/src/one/two.rs", ""),
-            ("x/src/one/inline.rs", ""),
-            ("x/src/tests/mod.rs", "mod three;"),
-            ("x/src/tests/three.rs", ""),
-            ("x/src/bin/tool.rs", ""),
-            ("x/src/left.rs", ""),
-            ("x/tests/all.rs", ""),
-            ("b/src/main.rs", "mod left;"),
-        ];
-        let files = files.map(|(path, text)| Source::sample(path, text));
-        let found = check(Utf8Path::new("x"), &files);
-        let found: Vec<_> = found.into_iter().map(|it| it.file).collect();
-        assert_eq!(found, ["x/src/one/inline.rs", "x/src/left.rs"]);
     }
 }

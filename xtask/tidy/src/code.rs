@@ -5,7 +5,6 @@ use std::ops::RangeInclusive;
 
 use quote::ToTokens;
 use syn::spanned::Spanned;
-use syn::visit::Visit;
 use syn::{Attribute, File, Item};
 
 use super::{Problem, Source};
@@ -17,34 +16,44 @@ const CHAPTER_LINES: RangeInclusive<usize> = 60..=250;
 /// Lines of code of any other file, its tests aside.
 const FILE_LINES: usize = 400;
 
-/// The size of a model's main.rs.
-pub fn chapter_length(source: &Source, file: &File) -> Option<Problem> {
-    let lines = code_lines(source, file);
-    let (least, most) = (CHAPTER_LINES.start(), CHAPTER_LINES.end());
-    (!CHAPTER_LINES.contains(&lines)).then(|| {
-        Problem::new(
-            source,
-            1,
-            format!("the chapter has {lines} lines of code"),
-            format!(
-                "{least} to {most} are enough to say it all and few enough to \
-                 read in a sitting"
-            ),
-        )
-    })
-}
+/// Two of them fit a screen side by side; rustfmt leaves comments and strings
+/// as they are.
+const COLUMNS: usize = 80;
 
-/// The size of any other file.
-pub fn file_length(source: &Source, file: &File) -> Option<Problem> {
+/// The size of a file, which may be a model's main.rs.
+pub fn length(
+    source: &Source,
+    file: &File,
+    is_chapter: bool,
+) -> Option<Problem> {
     let lines = code_lines(source, file);
-    (lines > FILE_LINES).then(|| {
+    let bounds = if is_chapter { CHAPTER_LINES } else { 0..=FILE_LINES };
+    (!bounds.contains(&lines)).then(|| {
+        let (least, most) = bounds.into_inner();
         Problem::new(
             source,
             1,
             format!("the file has {lines} lines of code without its tests"),
-            format!("split it into files of at most {FILE_LINES}"),
+            format!("{least} to {most} can be read in a sitting"),
         )
     })
+}
+
+/// An address can't be broken into lines.
+pub fn width(source: &Source) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (number, line) in (1..).zip(source.text.lines()) {
+        let width = console::measure_text_width(line);
+        if width > COLUMNS && !line.contains("https://") {
+            problems.push(Problem::new(
+                source,
+                number,
+                format!("the line has {width} columns"),
+                format!("break it so that it has at most {COLUMNS}"),
+            ));
+        }
+    }
+    problems
 }
 
 fn code_lines(source: &Source, file: &File) -> usize {
@@ -140,30 +149,15 @@ fn describe(item: &Item) -> String {
 }
 
 /// Models are tested from outside, all by the same suite.
-pub fn no_tests(source: &Source, file: &File) -> Vec<Problem> {
-    let mut finder = Tests { lines: Vec::new() };
-    finder.visit_file(file);
-    let problem = |line| {
-        Problem::new(
-            source,
-            line,
-            "a test inside a model",
-            "test it in the shared suite, for all models",
-        )
-    };
-    finder.lines.into_iter().map(problem).collect()
-}
-
-struct Tests {
-    lines: Vec<usize>,
-}
-
-impl<'ast> Visit<'ast> for Tests {
-    fn visit_attribute(&mut self, attribute: &'ast Attribute) {
-        if is_test(attribute) {
-            self.lines.push(attribute.span().start().line);
-        }
-    }
+pub fn no_tests(source: &Source) -> Option<Problem> {
+    let is_test = |line: &str| line.contains("#[cfg(test)]");
+    let line = source.text.lines().position(is_test)?;
+    Some(Problem::new(
+        source,
+        line + 1,
+        "a test inside a model",
+        "test it in the shared suite, for all models",
+    ))
 }
 
 #[cfg(test)]
@@ -181,29 +175,34 @@ mod tests {
     }
 
     #[test]
-    fn a_chapter_has_its_size() {
-        for (lines, good) in
-            [(59, false), (60, true), (250, true), (251, false)]
-        {
-            let text = "// a comment\n\nconst A: u8 = 0;\n".repeat(lines);
-            let (source, file) = sample(&text);
-            let problem = chapter_length(&source, &file);
+    fn files_have_their_size_without_their_tests() {
+        let rows = [
+            (59, true, false),
+            (60, true, true),
+            (250, true, true),
+            (251, true, false),
+            (400, false, true),
+            (401, false, false),
+        ];
+        for (lines, is_chapter, good) in rows {
+            let code = "// a comment\n\nconst A: u8 = 0;\n".repeat(lines);
+            let tests = format!("#[cfg(test)]\nmod tests {{\n{code}\n}}\n");
+            let (source, file) = sample(&(code + &tests));
+            let problem = length(&source, &file, is_chapter);
             assert_eq!(problem.is_none(), good, "{lines}: {problem:?}");
         }
     }
 
     #[test]
-    fn tests_do_not_count_for_a_files_size() {
-        let code = "const A: u8 = 0;\n".repeat(FILE_LINES);
-        let tests = format!("#[cfg(test)]\nmod tests {{\n{code}\n}}\n");
-        let (source, file) = sample(&format!("{code}{tests}"));
-        assert_eq!(file_length(&source, &file), None);
-        let (source, file) = sample(&format!("{code}fn one_more() {{}}\n"));
-        let found = wrongs(file_length(&source, &file));
-        assert_eq!(
-            found,
-            ["1: the file has 401 lines of code without its tests"]
-        );
+    fn lines_are_measured_in_columns() {
+        for (text, good) in [
+            ("ä".repeat(COLUMNS), true),
+            ("// https://a.example/".repeat(9), true),
+            ("x".repeat(COLUMNS + 1), false),
+        ] {
+            let source = Source::sample("a.rs", &text);
+            assert_eq!(wrongs(width(&source)).is_empty(), good, "{text}");
+        }
     }
 
     #[test]
@@ -237,11 +236,10 @@ mod tests {
 
     #[test]
     fn models_have_no_tests_of_their_own() {
-        let (source, file) = sample("#[cfg(unix)] fn f() {}");
-        assert_eq!(wrongs(no_tests(&source, &file)), [""; 0]);
-        let (source, file) =
-            sample("#[cfg(test)]\nmod tests {\n#[test]\nfn f() {}\n}");
-        let expected = ["1: a test inside a model", "3: a test inside a model"];
-        assert_eq!(wrongs(no_tests(&source, &file)), expected);
+        let test = "fn f() {}\n#[cfg(test)]\nmod tests {\n}";
+        let found = wrongs(no_tests(&Source::sample("a.rs", test)));
+        assert_eq!(found, ["2: a test inside a model"]);
+        let other = Source::sample("a.rs", "#[cfg(unix)] fn f() {}");
+        assert_eq!(no_tests(&other), None);
     }
 }

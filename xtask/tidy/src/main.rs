@@ -6,13 +6,11 @@
 mod chapter;
 mod circles;
 mod code;
-mod definitions;
+mod items;
 mod links;
 mod manifest;
 mod readme;
 mod same;
-mod text;
-mod versions;
 
 use std::process::ExitCode;
 use std::{fmt, fs};
@@ -95,6 +93,12 @@ impl Source {
         Utf8Path::new(&self.path).extension().unwrap_or("")
     }
 
+    /// The first line that contains the text, or the first line of all.
+    fn line_of(&self, text: &str) -> usize {
+        let line = self.text.lines().position(|line| line.contains(text));
+        line.map_or(1, |index| index + 1)
+    }
+
     /// Whether it lies in the member's folder, given relative to the root.
     fn is_in(&self, folder: &Utf8Path) -> bool {
         Utf8Path::new(&self.path).starts_with(folder)
@@ -109,28 +113,21 @@ pub fn run(flags: &Flags) -> Result<ExitCode> {
     }
     let sources = sources(&workspace)?;
     let mut problems = Vec::new();
-    problems.extend(sources.iter().flat_map(text::check));
     problems.extend(members(&workspace, &sources)?);
-    let copies = copies(&workspace, &sources);
-    problems.extend(same::check(&copies));
-    problems.extend(same::check_unnamed(&copies));
+    problems.extend(same::check(&copies(&workspace, &sources)));
     problems.extend(root(&workspace, &sources)?);
     problems.sort();
     problems.dedup();
     let mut text: String =
         problems.iter().map(|problem| format!("{problem}\n")).collect();
-    text += &summary(&problems, sources.len(), workspace.models.len());
-    screen::print(&(text + "\n"))?;
+    text += &format!(
+        "tidy: {} problems in {} files, {} models\n",
+        problems.len(),
+        sources.len(),
+        workspace.models.len()
+    );
+    screen::print(&text)?;
     Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn summary(problems: &[Problem], files: usize, models: usize) -> String {
-    let number = match problems.len() {
-        0 => "no problem".to_owned(),
-        1 => "1 problem".to_owned(),
-        number => format!("{number} problems"),
-    };
-    format!("tidy: {number} in {files} files, {models} models")
 }
 
 fn fix(workspace: &Workspace) -> Result<()> {
@@ -146,9 +143,6 @@ fn fix(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
-/// Documents that state facts about kernels.
-const FACTUAL: [&str; 3] = ["ARCHITECTURE.md", "METHODOLOGY.md", "README.md"];
-
 /// The rules for the workspace's own files.
 fn root(workspace: &Workspace, sources: &[Source]) -> Result<Vec<Problem>> {
     let lookup = |path: &Utf8Path| match workspace.root.join(path) {
@@ -158,9 +152,6 @@ fn root(workspace: &Workspace, sources: &[Source]) -> Result<Vec<Problem>> {
     let mut problems = Vec::new();
     for source in sources {
         problems.extend(links::check(source, &lookup));
-        if FACTUAL.contains(&source.path.as_str()) {
-            problems.extend(versions::check(source));
-        }
         match source.path.as_str() {
             "README.md" => {
                 let table = readme::table(&workspace.models);
@@ -170,7 +161,7 @@ fn root(workspace: &Workspace, sources: &[Source]) -> Result<Vec<Problem>> {
                 let reasons = lookup(Utf8Path::new("ARCHITECTURE.md"));
                 problems.extend(manifest::check_dependencies(
                     source,
-                    &manifests(workspace, sources),
+                    sources,
                     &reasons.unwrap_or_default(),
                 )?);
             }
@@ -178,16 +169,6 @@ fn root(workspace: &Workspace, sources: &[Source]) -> Result<Vec<Problem>> {
         }
     }
     Ok(problems)
-}
-
-fn manifests<'a>(
-    workspace: &Workspace,
-    sources: &'a [Source],
-) -> Vec<&'a Source> {
-    let paths = workspace.members.iter();
-    let paths = paths.map(|m| relative(workspace, m).join("Cargo.toml"));
-    let find = |path| sources.iter().find(|source| source.path == path);
-    paths.filter_map(find).collect()
 }
 
 /// The rules for manifests and Rust code, member by member.
@@ -218,20 +199,14 @@ fn code(
         .with_context(|| format!("cannot parse {}", source.path))?;
     let is_chapter =
         model.is_some() && source.path == folder.join("src/main.rs");
-    let mut problems = Vec::new();
-    problems.extend(match is_chapter {
-        true => code::chapter_length(source, &syntax),
-        false => code::file_length(source, &syntax),
-    });
+    let mut problems = code::width(source);
+    problems.extend(code::length(source, &syntax, is_chapter));
     if model.is_some() {
-        problems.extend(code::no_tests(source, &syntax));
+        problems.extend(code::no_tests(source));
     }
     if is_chapter {
         problems.extend(chapter::check(source));
         problems.extend(code::item_order(source, &syntax));
-    }
-    if model.is_some() || folder == "common" {
-        problems.extend(versions::check(source));
     }
     Ok(problems)
 }
@@ -295,24 +270,6 @@ fn collect(
     Ok(())
 }
 
-/// Licences are others' texts and Cargo.lock is cargo's.
 fn is_edited(path: &Utf8Path) -> bool {
-    let in_ci = path.parent().is_some_and(|p| p.file_name() == Some(".ci"));
-    let edited = ["css", "html", "md", "rs", "sh", "toml"];
-    in_ci
-        || path.file_name() == Some(".editorconfig")
-        || path.extension().is_some_and(|e| edited.contains(&e))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_summary_counts() {
-        let problem =
-            Problem::new(&Source::sample("a", ""), 1, "wrong", "right");
-        assert_eq!(summary(&[], 9, 4), "tidy: no problem in 9 files, 4 models");
-        assert!(summary(&[problem], 9, 4).starts_with("tidy: 1 problem in"));
-    }
+    path.extension().is_some_and(|e| ["md", "rs", "toml"].contains(&e))
 }

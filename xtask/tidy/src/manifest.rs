@@ -25,9 +25,7 @@ pub fn check(source: &Source, is_model: bool) -> Result<Vec<Problem>> {
             "declare the model it is: CONTRIBUTING.md shows the fields",
         ));
     }
-    problems.extend(lints(source, &manifest));
-    problems.extend(package(source, &manifest));
-    problems.extend(dependencies(source, &manifest));
+    problems.extend(own(source, &manifest));
     Ok(problems)
 }
 
@@ -35,68 +33,39 @@ fn parse(source: &Source) -> Result<Table> {
     source.text.parse().with_context(|| source.path.clone())
 }
 
-/// Lints that a member does not ask for do not apply to it.
-fn lints(source: &Source, manifest: &Table) -> Option<Problem> {
-    let inherited = manifest.get("lints").is_some_and(from_workspace);
-    (!inherited).then(|| {
-        Problem::new(
-            source,
-            line_of(source, "[lints"),
-            "the workspace's lints do not apply to this crate",
-            "add [lints] with workspace = true",
-        )
-    })
-}
-
-fn package(source: &Source, manifest: &Table) -> Vec<Problem> {
+/// What the member decides itself and the workspace should: the fields of the
+/// package, the lints, and the versions of dependencies.
+fn own(source: &Source, manifest: &Table) -> Vec<Problem> {
     let package = manifest.get("package");
-    let fields = INHERITED.into_iter().filter(|field| {
-        let value = package.and_then(|package| package.get(field));
-        !value.is_some_and(from_workspace)
-    });
-    let problem = |field| {
+    let field = |name| (name, package.and_then(|package| package.get(name)));
+    let mut shared: Vec<_> = INHERITED.map(field).to_vec();
+    shared.push(("lints", manifest.get("lints")));
+    for kind in ["dependencies", "dev-dependencies", "build-dependencies"] {
+        let table = manifest.get(kind).and_then(Value::as_table);
+        let dependencies = table.into_iter().flatten();
+        shared.extend(dependencies.map(|(name, v)| (name.as_str(), Some(v))));
+    }
+    let problem = |(name, _)| {
         Problem::new(
             source,
-            line_of(source, field),
-            format!("{field} is not the workspace's"),
-            format!("write {field}.workspace = true"),
+            source.line_of(name),
+            format!("{name} is not the workspace's"),
+            format!("write {name}.workspace = true"),
         )
     };
-    fields.map(problem).collect()
-}
-
-/// Versions and their reasons stand in one place.
-fn dependencies(source: &Source, manifest: &Table) -> Vec<Problem> {
-    let kinds = ["dependencies", "dev-dependencies", "build-dependencies"];
-    let targets = manifest.get("target").and_then(Value::as_table);
-    let tables = targets
-        .into_iter()
-        .flat_map(|targets| targets.values().filter_map(Value::as_table))
-        .chain([manifest]);
-    let dependencies = tables.flat_map(|table| {
-        let kinds = kinds.iter().filter_map(|kind| table.get(*kind));
-        kinds.filter_map(Value::as_table).flatten()
-    });
-    let own = dependencies.filter(|(_, value)| !from_workspace(value));
-    let problem = |(name, _): (&String, &Value)| {
-        Problem::new(
-            source,
-            line_of(source, name),
-            format!("the dependency {name} is not the workspace's"),
-            format!(
-                "put its version into [workspace.dependencies] and write \
-                 {name}.workspace = true"
-            ),
-        )
-    };
+    let own = shared.into_iter().filter(|(_, v)| !v.is_some_and(inherits));
     own.map(problem).collect()
 }
 
-/// Each dependency that is not a member itself has a user and a reason:
-/// `reasons` is the text that names it as code.
+fn inherits(value: &Value) -> bool {
+    value.get("workspace").and_then(Value::as_bool) == Some(true)
+}
+
+/// Each dependency that is not a member itself has a user among the manifests
+/// below the root's, and a reason: `reasons` is the text that names it as code.
 pub fn check_dependencies(
     root: &Source,
-    members: &[&Source],
+    sources: &[Source],
     reasons: &str,
 ) -> Result<Vec<Problem>> {
     let manifest = parse(root)?;
@@ -109,15 +78,16 @@ pub fn check_dependencies(
         .flatten()
         .filter(|(_, value)| value.get("path").is_none());
     for (name, _) in others {
-        let line = line_of(root, &format!("{name} "));
-        let used = |member: &&Source| {
+        let line = root.line_of(&format!("{name} "));
+        let used = |member: &Source| {
             let starts = |line: &str| {
                 let rest = line.strip_prefix(name.as_str());
                 rest.is_some_and(|rest| rest.starts_with([' ', '.', '=']))
             };
-            member.text.lines().any(starts)
+            member.path.ends_with("/Cargo.toml")
+                && member.text.lines().any(starts)
         };
-        if !members.iter().any(used) {
+        if !sources.iter().any(used) {
             let wrong = format!("no crate depends on {name}");
             problems.push(Problem::new(root, line, wrong, "take it out"));
         }
@@ -131,16 +101,6 @@ pub fn check_dependencies(
         }
     }
     Ok(problems)
-}
-
-fn from_workspace(value: &Value) -> bool {
-    value.get("workspace").and_then(Value::as_bool) == Some(true)
-}
-
-/// The first line that contains the text, or the first line of all.
-fn line_of(source: &Source, text: &str) -> usize {
-    let line = source.text.lines().position(|line| line.contains(text));
-    line.map_or(1, |index| index + 1)
 }
 
 #[cfg(test)]
@@ -171,17 +131,13 @@ workspace = true
     }
 
     #[test]
-    fn a_good_manifest_passes() {
-        assert_eq!(wrongs("xtask/Cargo.toml", GOOD), [""; 0]);
-    }
-
-    #[test]
     fn what_is_not_inherited_is_found() {
+        assert_eq!(wrongs("xtask/Cargo.toml", GOOD), [""; 0]);
         let rows = [
             (
                 "[lints]\nworkspace = true\n",
                 "",
-                "1: the workspace's lints do not apply to this crate",
+                "1: lints is not the workspace's",
             ),
             (
                 "edition.workspace = true",
@@ -191,17 +147,12 @@ workspace = true
             (
                 "anyhow.workspace = true",
                 "anyhow = \"1\"",
-                "11: the dependency anyhow is not the workspace's",
+                "11: anyhow is not the workspace's",
             ),
             (
                 "[lints]",
                 "[dev-dependencies.divan]\nversion = \"1\"\n[lints]",
-                "14: the dependency divan is not the workspace's",
-            ),
-            (
-                "[lints]",
-                "[target.'cfg(unix)'.dependencies]\na = \"1\"\n[lints]",
-                "1: the dependency a is not the workspace's",
+                "14: divan is not the workspace's",
             ),
         ];
         for (from, to, expected) in rows {
@@ -222,9 +173,10 @@ workspace = true
             "Cargo.toml",
             "[workspace.dependencies]\nnix = \"1\"\nnixon = \"1\"\n",
         );
-        let member = Source::sample("a/Cargo.toml", "nix.workspace = true\n");
+        let members =
+            [Source::sample("a/Cargo.toml", "nix.workspace = true\n")];
         let check = |reasons| {
-            let problems = check_dependencies(&root, &[&member], reasons);
+            let problems = check_dependencies(&root, &members, reasons);
             let text = |p: Problem| format!("{}: {}", p.line, p.wrong);
             problems.unwrap().into_iter().map(text).collect::<Vec<_>>()
         };

@@ -3,15 +3,16 @@
 //! names those items, and here their copies are compared token by token. What
 //! is a copy and is not named is found too: it could drift unseen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use proc_macro2::{Span, TokenStream, TokenTree};
-use quote::ToTokens;
 use similar::TextDiff;
-use syn::spanned::Spanned;
-use syn::{ImplItem, Item, Type};
 
+use super::items::{Item, items};
 use super::{Problem, Source};
+
+/// Fewer tokens than this may be equal by chance, or because there is only one
+/// way to say it.
+const COPY_TOKENS: usize = 40;
 
 /// Where a crate's copies are.
 #[derive(Debug)]
@@ -24,255 +25,149 @@ pub struct Crate<'a> {
     pub sources: Vec<&'a Source>,
 }
 
-/// One copy of an item.
-struct Found<'a> {
+/// An item, or a whole file, and where it is.
+struct Copy<'a> {
+    holder: &'a Crate<'a>,
     source: &'a Source,
-    line: usize,
-    /// Everything but comments; documentation counts, spaces do not.
-    tokens: String,
-    text: String,
+    item: Item,
 }
 
-/// Compares every copy with the first one in reading order.
+impl Copy<'_> {
+    fn has_name(&self, name: &str) -> bool {
+        let stem = file_name(self.source).trim_end_matches(".rs");
+        let own = &self.item.name;
+        own == name || format!("{stem}::{own}") == name
+    }
+
+    /// Whether its crate names it, or the whole file that it is in.
+    fn is_named(&self) -> bool {
+        let file = file_name(self.source);
+        let names = self.holder.names;
+        names.iter().any(|name| name == file || self.has_name(name))
+    }
+
+    fn text(&self) -> String {
+        let (first, last) = (self.item.lines.start(), self.item.lines.end());
+        let lines = self.source.text.lines().take(*last).skip(first - 1);
+        lines.map(|line| format!("{line}\n")).collect()
+    }
+}
+
+/// Compares every named copy with the first one in reading order, and looks for
+/// copies without a name.
 pub fn check(crates: &[Crate<'_>]) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    let mut names: Vec<_> = crates.iter().flat_map(|c| c.names).collect();
-    names.sort();
-    names.dedup();
+    let copies: Vec<_> = crates.iter().map(copies).collect();
+    let names: BTreeSet<_> = crates.iter().flat_map(|c| c.names).collect();
+    let mut problems = unnamed(copies.iter().flatten());
     for name in names {
-        let holders = crates.iter().filter(|c| c.names.contains(name));
-        let mut copies = Vec::new();
-        for holder in holders {
-            match find(holder, name) {
-                Some(found) => copies.push(found),
-                None => problems.push(Problem::new(
-                    holder.manifest,
-                    line_of(holder.manifest, name),
-                    format!("`same` names {name}, which is not in the crate"),
-                    "correct the name or take it out",
-                )),
-            }
-            if copies.len() == 1 && is_alone(crates, name) {
-                problems.push(Problem::new(
-                    holder.manifest,
-                    line_of(holder.manifest, name),
-                    format!("only this crate names {name} in `same`"),
-                    "name it in the crates that hold its copies too, or take \
-                     it out",
-                ));
-            }
-        }
-        let Some((first, others)) = copies.split_first() else { continue };
-        let drifted = others.iter().filter(|copy| copy.tokens != first.tokens);
-        problems.extend(drifted.map(|copy| drift(name, first, copy)));
+        problems.extend(named(name, crates, &copies));
     }
     problems
 }
 
-fn is_alone(crates: &[Crate<'_>], name: &String) -> bool {
-    crates.iter().filter(|c| c.names.contains(name)).count() == 1
-}
-
-fn drift(name: &str, first: &Found<'_>, copy: &Found<'_>) -> Problem {
-    let diff = TextDiff::from_lines(&first.text, &copy.text);
-    let diff = diff.unified_diff().context_radius(2).to_string();
-    let diff: String =
-        diff.lines().map(|line| format!("\n    {line}")).collect();
-    Problem::new(
-        copy.source,
-        copy.line,
-        format!(
-            "{name} is not the same as in {}:{}",
-            first.source.path, first.line
-        ),
-        format!("make the copies equal, or take it out of `same`{diff}"),
-    )
-}
-
-fn line_of(manifest: &Source, name: &str) -> usize {
-    let quoted = format!("\"{name}\"");
-    let line = manifest.text.lines().position(|line| line.contains(&quoted));
-    line.map_or(1, |index| index + 1)
-}
-
-/// Looks in the file that the name begins with; without one in main.rs, then
-/// in the others.
-fn find<'a>(holder: &Crate<'a>, name: &str) -> Option<Found<'a>> {
-    if name.ends_with(".rs") {
-        let named = |source: &&&Source| file_name(source) == name;
-        return holder.sources.iter().find(named).and_then(|s| whole(s));
-    }
-    let stem =
-        |source: &Source| file_name(source).trim_end_matches(".rs").to_owned();
-    if let Some((file, item)) = name.split_once("::") {
-        let named = holder.sources.iter().find(|s| stem(s) == file);
-        if let Some(source) = named {
-            return find_in(source, item);
-        }
-    }
+/// Lists a crate's items, those of main.rs first, and its files.
+fn copies<'a>(holder: &'a Crate<'a>) -> Vec<Copy<'a>> {
     let mut sources = holder.sources.clone();
-    sources.sort_by_key(|source| stem(source) != "main");
-    sources.into_iter().find_map(|source| find_in(source, name))
+    sources.sort_by_key(|source| file_name(source) != "main.rs");
+    let mut copies = Vec::new();
+    for source in sources {
+        let name = file_name(source).to_owned();
+        let whole = syn::parse_file(&source.text);
+        let whole = whole.iter().map(|file| Item::new(name.clone(), file));
+        let items = items(&source.text).into_iter().chain(whole);
+        copies.extend(items.map(|item| Copy { holder, source, item }));
+    }
+    copies
 }
 
 fn file_name(source: &Source) -> &str {
     source.path.rsplit('/').next().unwrap_or_default()
 }
 
-/// A file as one item.
-fn whole(source: &Source) -> Option<Found<'_>> {
-    let file = syn::parse_file(&source.text).ok()?;
-    Some(Found {
-        source,
-        line: 1,
-        tokens: file.to_token_stream().to_string(),
-        text: source.text.clone(),
-    })
-}
-
-fn find_in<'a>(source: &'a Source, name: &str) -> Option<Found<'a>> {
-    let file = syn::parse_file(&source.text).ok()?;
-    file.items.iter().find_map(|item| match (name.split_once("::"), item) {
-        (Some((of, method)), Item::Impl(block)) if is_type(block, of) => {
-            block.items.iter().find_map(|item| {
-                (member_name(item)? == method).then(|| found(source, item))
-            })
-        }
-        (None, item) if item_name(item)? == name => Some(found(source, item)),
-        _ => None,
-    })
-}
-
-fn found<'a>(
-    source: &'a Source,
-    item: &(impl ToTokens + Spanned),
-) -> Found<'a> {
-    let span: Span = item.span();
-    let (first, last) = (span.start().line, span.end().line);
-    let lines = source.text.lines().skip(first - 1).take(last - first + 1);
-    Found {
-        source,
-        line: first,
-        tokens: item.to_token_stream().to_string(),
-        text: lines.map(|line| format!("{line}\n")).collect(),
-    }
-}
-
-fn is_type(block: &syn::ItemImpl, name: &str) -> bool {
-    type_name(block).is_some_and(|of| of == name)
-}
-
-pub(super) fn type_name(block: &syn::ItemImpl) -> Option<String> {
-    let Type::Path(path) = &*block.self_ty else { return None };
-    path.path.segments.last().map(|last| last.ident.to_string())
-}
-
-pub(super) fn member_name(item: &ImplItem) -> Option<String> {
-    match item {
-        ImplItem::Fn(item) => Some(item.sig.ident.to_string()),
-        ImplItem::Const(item) => Some(item.ident.to_string()),
-        ImplItem::Type(item) => Some(item.ident.to_string()),
-        _ => None,
-    }
-}
-
-pub(super) fn item_name(item: &Item) -> Option<String> {
-    let ident = match item {
-        Item::Const(item) => &item.ident,
-        Item::Enum(item) => &item.ident,
-        Item::Fn(item) => &item.sig.ident,
-        Item::Macro(item) => item.ident.as_ref()?,
-        Item::Static(item) => &item.ident,
-        Item::Struct(item) => &item.ident,
-        Item::Trait(item) => &item.ident,
-        Item::Type(item) => &item.ident,
-        _ => return None,
+fn named(
+    name: &String,
+    crates: &[Crate<'_>],
+    copies: &[Vec<Copy<'_>>],
+) -> Vec<Problem> {
+    let holders = crates.iter().zip(copies);
+    let holders: Vec<_> =
+        holders.filter(|(holder, _)| holder.names.contains(name)).collect();
+    let in_manifest = |holder: &Crate<'_>, wrong, remedy| {
+        let line = holder.manifest.line_of(&format!("\"{name}\""));
+        Problem::new(holder.manifest, line, wrong, remedy)
     };
-    Some(ident.to_string())
-}
-
-/// Fewer tokens than this may be equal by chance, or because there is only one
-/// way to say it.
-const COPY_TOKENS: usize = 40;
-
-/// Items that are equal in two crates and not named in both.
-pub fn check_unnamed(crates: &[Crate<'_>]) -> Vec<Problem> {
-    let mut copies: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for (index, holder) in crates.iter().enumerate() {
-        for source in &holder.sources {
-            for (name, item) in items(source) {
-                let group = copies.entry((name, item.tokens.clone()));
-                group.or_default().push((index, item));
-            }
-        }
-    }
     let mut problems = Vec::new();
-    for ((name, _), group) in &copies {
-        for (index, item) in group {
-            let other = group.iter().find(|(other, _)| other != index);
-            let Some((_, other)) = other else { continue };
-            if !is_named(crates[*index].names, item.source, name) {
-                problems.push(Problem::new(
-                    item.source,
-                    item.line,
-                    format!(
-                        "{name} is a copy of the one in {}",
-                        other.source.path
-                    ),
-                    "name it in `same` of both crates, or its whole file",
-                ));
-            }
+    if let [(holder, _)] = holders[..] {
+        problems.push(in_manifest(
+            holder,
+            format!("only this crate names {name} in `same`"),
+            "name it in the crates that hold its copies too, or take it out",
+        ));
+    }
+    let mut first: Option<&Copy<'_>> = None;
+    for (holder, copies) in holders {
+        let Some(copy) = copies.iter().find(|copy| copy.has_name(name)) else {
+            problems.push(in_manifest(
+                holder,
+                format!("`same` names {name}, which is not in the crate"),
+                "correct the name or take it out",
+            ));
+            continue;
+        };
+        let first = first.get_or_insert(copy);
+        if first.item.tokens != copy.item.tokens {
+            problems.push(drift(name, first, copy));
         }
     }
     problems
 }
 
-fn is_named(names: &[String], source: &Source, name: &str) -> bool {
-    let file = file_name(source);
-    let with_file = format!("{}::{name}", file.trim_end_matches(".rs"));
-    [name, file, &with_file].iter().any(|n| names.iter().any(|m| m == n))
+fn drift(name: &str, first: &Copy<'_>, copy: &Copy<'_>) -> Problem {
+    let (old, new) = (first.text(), copy.text());
+    let diff = TextDiff::from_lines(&old, &new);
+    let diff = diff.unified_diff().context_radius(2).to_string();
+    let diff: String =
+        diff.lines().map(|line| format!("\n    {line}")).collect();
+    let (path, line) = (&first.source.path, first.item.lines.start());
+    Problem::new(
+        copy.source,
+        *copy.item.lines.start(),
+        format!("{name} is not the same as in {path}:{line}"),
+        format!("make the copies equal, or take it out of `same`{diff}"),
+    )
 }
 
-/// The items and methods of a file that are long enough to be copies.
-fn items(source: &Source) -> Vec<(String, Found<'_>)> {
-    let Ok(file) = syn::parse_file(&source.text) else { return Vec::new() };
-    let mut items = Vec::new();
-    for item in &file.items {
-        if let Item::Impl(block) = item
-            && let Some(of) = type_name(block)
-        {
-            let members = block.items.iter().filter(is_long);
-            items.extend(members.filter_map(|item| {
-                let name = format!("{of}::{}", member_name(item)?);
-                Some((name, found(source, item)))
-            }));
-        } else if let Some(name) = item_name(item)
-            && is_long(item)
-        {
-            items.push((name, found(source, item)));
+/// Items that are equal in two crates and not named in both.
+fn unnamed<'a>(copies: impl Iterator<Item = &'a Copy<'a>>) -> Vec<Problem> {
+    let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    let is_long = |copy: &&Copy<'_>| copy.item.length >= COPY_TOKENS;
+    let is_part = |copy: &&Copy<'_>| copy.item.name != file_name(copy.source);
+    for copy in copies.filter(is_long).filter(is_part) {
+        let group = groups.entry((&copy.item.name, &copy.item.tokens));
+        group.or_default().push(copy);
+    }
+    let mut problems = Vec::new();
+    for ((name, _), group) in &groups {
+        for copy in group.iter().filter(|copy| !copy.is_named()) {
+            let is_elsewhere =
+                |other: &&&Copy<'_>| !std::ptr::eq(other.holder, copy.holder);
+            let Some(other) = group.iter().find(is_elsewhere) else { continue };
+            problems.push(Problem::new(
+                copy.source,
+                *copy.item.lines.start(),
+                format!("{name} is a copy of the one in {}", other.source.path),
+                "name it in `same` of both crates, or its whole file",
+            ));
         }
     }
-    items
-}
-
-fn is_long(item: &impl ToTokens) -> bool {
-    count(item.to_token_stream()) >= COPY_TOKENS
-}
-
-fn count(tokens: TokenStream) -> usize {
-    let counts = tokens.into_iter().map(|token| match token {
-        TokenTree::Group(group) => 2 + count(group.stream()),
-        _ => 1,
-    });
-    counts.sum()
+    problems
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const POLL: &str = "
-fn main() {}
+    const POLL: &str = "fn main() {}
 
 impl Connection {
     /// Takes what arrived.
@@ -282,136 +177,97 @@ impl Connection {
 }
 ";
 
-    /// Checks two crates that name `names` in `same` and hold these texts.
-    fn wrongs(names: &[&str], texts: [&str; 2]) -> Vec<String> {
-        let names: Vec<_> = names.iter().map(|&n| n.to_owned()).collect();
-        let manifests = ["a", "b"].map(|name| {
-            let path = format!("{name}/Cargo.toml");
-            Source::sample(&path, &format!("\nsame = {names:?}\n"))
+    /// Checks two crates, each with its names in `same` and its main.rs.
+    fn problems(names: [&[&str]; 2], texts: [&str; 2]) -> Vec<String> {
+        let names = names.map(|names| {
+            names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>()
         });
-        let sources = [("a", texts[0]), ("b", texts[1])].map(|(name, text)| {
-            Source::sample(&format!("{name}/src/main.rs"), text)
+        let sources = [0, 1].map(|at| {
+            let [manifest, main] = ["Cargo.toml", "src/main.rs"]
+                .map(|file| format!("{}/{file}", ["a", "b"][at]));
+            let same = format!("\nsame = {:?}\n", names[at]);
+            [Source::sample(&manifest, &same), Source::sample(&main, texts[at])]
         });
-        let crates = [0, 1].map(|index| Crate {
-            names: &names,
-            manifest: &manifests[index],
-            sources: vec![&sources[index]],
+        let crates = [0, 1].map(|at| Crate {
+            names: &names[at],
+            manifest: &sources[at][0],
+            sources: vec![&sources[at][1]],
         });
         check(&crates).iter().map(Problem::to_string).collect()
     }
 
     #[test]
-    fn spaces_and_comments_do_not_count() {
-        let other = POLL.replace(" // in poll.rs", "").replace("    ", "  ");
-        let names = ["main", "Connection::on_readable"];
-        assert_eq!(wrongs(&names, [POLL, &other]), [""; 0]);
-    }
-
-    #[test]
-    fn another_token_is_drift() {
+    fn named_copies_are_equal_but_for_spaces_and_comments() {
+        let same = POLL.replace(" // in poll.rs", "").replace("    ", "  ");
         let other = POLL.replace("receive(budget)", "receive(2 * budget)");
-        let found = wrongs(&["Connection::on_readable"], [POLL, &other]);
-        assert_eq!(found.len(), 1);
-        let expected = "b/src/main.rs:5: Connection::on_readable is not the \
-                        same as in a/src/main.rs:5; make the copies equal";
-        assert!(found[0].starts_with(expected), "{}", found[0]);
-        assert!(found[0].contains("\n    +        self.receive(2 * budget)"));
+        let documented = POLL.replace("what arrived", "what came");
+        let method = "Connection::on_readable";
+        let drift = "b/src/main.rs:4: Connection::on_readable is not the same \
+                     as in a/src/main.rs:4; make the copies equal";
+        let rows = [
+            (method, &same, ""),
+            ("main", &other, ""),
+            ("main.rs", &same, ""),
+            ("main::main", &other, ""),
+            (method, &other, drift),
+            (method, &documented, drift),
+            ("main.rs", &other, "b/src/main.rs:1: main.rs is not the same"),
+        ];
+        for (name, text, expected) in rows {
+            let found = problems([&[name], &[name]], [POLL, text]).join("\n");
+            assert!(found.starts_with(expected), "{name}: {found}");
+            assert_eq!(found.is_empty(), expected.is_empty(), "{found}");
+        }
+        let found = problems([&[method], &[method]], [POLL, &other]).join("");
+        assert!(found.contains("\n    +        self.receive(2 * budget)"));
     }
 
     #[test]
-    fn documentation_counts() {
-        let other = POLL.replace("what arrived", "what came");
-        let found = wrongs(&["Connection::on_readable"], [POLL, &other]);
-        assert_eq!(found.len(), 1);
-    }
-
-    #[test]
-    fn a_name_without_an_item_is_found() {
-        let found = wrongs(&["Connection::on_ready"], [POLL, POLL]);
-        assert_eq!(found.len(), 2);
+    fn names_are_of_items_in_two_crates() {
+        let missing = "`same` names strange, which is not in the crate; \
+                       correct the name or take it out";
         assert_eq!(
-            found[0],
-            "a/Cargo.toml:2: `same` names Connection::on_ready, which is not \
-             in the crate; correct the name or take it out"
+            problems([&["strange"], &["strange"]], [POLL, POLL]),
+            ["a", "b"].map(|name| format!("{name}/Cargo.toml:2: {missing}"))
         );
-    }
-
-    #[test]
-    fn a_name_in_one_crate_only_is_found() {
-        let names = ["main".to_owned()];
-        let manifest = Source::sample("a/Cargo.toml", "same = [\"main\"]\n");
-        let source = Source::sample("a/src/main.rs", POLL);
-        let of = |names| Crate {
-            names,
-            manifest: &manifest,
-            sources: vec![&source],
-        };
-        let problems = check(&[of(&names), of(&[])]);
-        assert_eq!(problems.len(), 1);
-        assert_eq!(problems[0].wrong, "only this crate names main in `same`");
-    }
-
-    /// A method of more than `COPY_TOKENS` tokens, and one of fewer.
-    fn long(word: &str) -> String {
-        let calls = format!("{word}(1, 2, 3);").repeat(COPY_TOKENS / 4);
-        format!("impl A {{ fn long() {{ {calls} }} fn short() {{}} }}")
-    }
-
-    fn unnamed(texts: [&str; 2], names: [&[&str]; 2]) -> Vec<String> {
-        let manifest = Source::sample("Cargo.toml", "");
-        let names = names.map(|names| {
-            names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>()
-        });
-        let sources = [("a", texts[0]), ("b", texts[1])].map(|(name, text)| {
-            Source::sample(&format!("{name}/src/wait.rs"), text)
-        });
-        let crates = [0, 1].map(|index| Crate {
-            names: &names[index],
-            manifest: &manifest,
-            sources: vec![&sources[index]],
-        });
-        let problems = check_unnamed(&crates);
-        problems.iter().map(|p| format!("{}: {}", p.file, p.wrong)).collect()
+        let found = problems([&["main"], &[]], [POLL, POLL]);
+        assert_eq!(found.len(), 1);
+        assert!(found[0].contains("only this crate names main in `same`"));
     }
 
     #[test]
     fn a_copy_that_is_not_named_is_found() {
-        let (one, other) = (long("receive"), long("answer"));
-        assert_eq!(unnamed([&one, &other], [&[], &[]]), [""; 0]);
-        assert_eq!(
-            unnamed([&one, &one], [&[], &["A::long"]]),
-            ["a/src/wait.rs: A::long is a copy of the one in b/src/wait.rs"]
+        // A method of more than `COPY_TOKENS` tokens, and one of fewer.
+        let [one, other] = ["receive", "answer"].map(|word| {
+            let calls = format!("{word}(1, 2, 3);").repeat(COPY_TOKENS / 4);
+            format!("impl A {{ fn f() {{ {calls} }} fn g() {{}} }} //")
+        });
+        let rest = format!("{one}\nconst A: u8 = 0;");
+        assert_eq!(problems([&[], &[]], [&one, &other]), [""; 0]);
+        let found = problems([&["A::f"], &[]], [&one, &rest]);
+        assert!(
+            found[0].contains("A::f is a copy of the one in a/src/main.rs")
         );
-        for name in ["A::long", "wait::A::long", "wait.rs"] {
-            assert_eq!(unnamed([&one, &one], [&[name], &[name]]), [""; 0]);
+        for name in ["A::f", "main::A::f", "main.rs"] {
+            let found = problems([&[name], &[name]], [&one, &one]);
+            assert_eq!(found, [""; 0]);
         }
     }
 
     #[test]
-    fn a_whole_file_can_be_named() {
-        let other = POLL.replace("receive(budget)", "receive(2 * budget)");
-        assert_eq!(wrongs(&["main.rs"], [POLL, POLL]), [""; 0]);
-        let found = wrongs(&["main.rs"], [POLL, &other]);
-        assert!(found[0].starts_with("b/src/main.rs:1: main.rs is not"));
-    }
-
-    #[test]
     fn an_item_of_another_file_is_named_with_it() {
-        let names = ["datagrams::serve".to_owned(), "other".to_owned()];
         let manifest = Source::sample("a/Cargo.toml", "");
         let main = Source::sample("a/src/main.rs", "fn serve() {}");
-        let datagrams = Source::sample(
-            "a/src/datagrams.rs",
-            "fn serve() { recv() } fn other() {}",
-        );
-        let holder = Crate {
-            names: &names,
-            manifest: &manifest,
-            sources: vec![&datagrams, &main],
-        };
-        let found = find(&holder, "datagrams::serve").unwrap();
-        assert_eq!(found.tokens, "fn serve () { recv () }");
-        assert_eq!(find(&holder, "serve").unwrap().tokens, "fn serve () { }");
-        assert!(find(&holder, "other").is_some());
+        let other = "fn serve() { recv() } fn other() {}";
+        let other = Source::sample("a/src/datagrams.rs", other);
+        let sources = vec![&other, &main];
+        let holder = Crate { names: &[], manifest: &manifest, sources };
+        let copies = copies(&holder);
+        let find = |name: &str| copies.iter().find(|copy| copy.has_name(name));
+        let tokens = |name: &str| find(name).map(|copy| &*copy.item.tokens);
+        let expected = Some("fn serve () { recv () }");
+        assert_eq!(tokens("datagrams::serve"), expected);
+        assert_eq!(tokens("serve"), Some("fn serve () { }"));
+        assert_eq!(tokens("other"), Some("fn other () { }"));
     }
 }

@@ -32,7 +32,7 @@ const STATES: [&str; 12] = [
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Half {
     pub side: Side,
-    pub state: String,
+    pub state: &'static str,
     /// When its timer runs out, if it has one.
     pub left: Option<Duration>,
 }
@@ -66,7 +66,7 @@ fn half(line: &str, ends: &Ends) -> Option<Half> {
     };
     let number = usize::from_str_radix(state, 16).ok()?;
     let state = STATES.get(number.checked_sub(1)?)?;
-    Some(Half { side, state: (*state).to_owned(), left: left(timer) })
+    Some(Half { side, state, left: left(timer) })
 }
 
 /// `03:000017A0`: which timer, and in how many ticks it runs out. USER_HZ is
@@ -98,72 +98,37 @@ fn in_proc(address: SocketAddr) -> String {
 mod tests {
     use super::*;
 
-    fn ends(client: &str, server: &str) -> Ends {
-        let [client, server] = [client, server].map(|it| it.parse().unwrap());
-        Ends { client, server }
-    }
-
     /// As in proc_net(5), on a machine whose words begin with the low byte.
     #[cfg(target_endian = "little")]
     #[test]
     fn lines_are_understood() {
-        let v4 = ends("127.0.0.1:46576", "127.0.0.1:7379");
-        let v6 = ends("[::1]:46576", "[::1]:7379");
+        let [v4, v6] = ["127.0.0.1", "[::1]"].map(|host| Ends {
+            client: format!("{host}:46576").parse().unwrap(),
+            server: format!("{host}:7379").parse().unwrap(),
+        });
         let one = "00000000000000000000000001000000";
+        let v6_line = format!("0: {one}:1CD3 {one}:B5F0 05 0:0 03:00000064");
+        let client = "3: 0100007F:B5F0 0100007F:1CD3 06 0:0 03:000017A0";
+        let server = "4: 0100007F:1CD3 0100007F:B5F0 08 0:1 00:00000000";
+        let half = |line: &str, ends: &Ends| {
+            let half = half(line, ends)?;
+            let left = half.left.map(|left| left.as_millis());
+            Some((half.side, half.state, left))
+        };
+        let waits = |side, state, left| Some((side, state, left));
         let rows = [
-            (
-                "  3: 0100007F:B5F0 0100007F:1CD3 06 00000000:00000000 \
-                 03:000017A0 00000000     0        0 0 3 0000000000000000"
-                    .to_owned(),
-                v4,
-                Some((Side::Client, "TIME_WAIT", Some(60_480))),
-            ),
-            (
-                "  4: 0100007F:1CD3 0100007F:B5F0 08 00000000:00000001 \
-                 00:00000000 00000000     0        0 77 1"
-                    .to_owned(),
-                v4,
-                Some((Side::Server, "CLOSE_WAIT", None)),
-            ),
-            (
-                format!(
-                    "  0: {one}:1CD3 {one}:B5F0 05 00000000:00000000 \
-                     03:00000064 00000000"
-                ),
-                v6,
-                Some((Side::Server, "FIN_WAIT2", Some(1_000))),
-            ),
+            (client, &v4, waits(Side::Client, "TIME_WAIT", Some(60_480))),
+            (server, &v4, waits(Side::Server, "CLOSE_WAIT", None)),
+            (&v6_line, &v6, waits(Side::Server, "FIN_WAIT2", Some(1_000))),
             // The listener, another connection, the headings, and rubbish.
-            (
-                "  0: 0100007F:1CD3 00000000:0000 0A 0:0 00:0 0".to_owned(),
-                v4,
-                None,
-            ),
-            (
-                "  1: 0100007F:B5F1 0100007F:1CD3 06 0:0 03:0 0".to_owned(),
-                v4,
-                None,
-            ),
-            (
-                "  sl  local_address rem_address   st tx_queue rx_queue tr"
-                    .to_owned(),
-                v4,
-                None,
-            ),
-            ("  3: 0100007F:B5F0 0100007F:1CD3".to_owned(), v4, None),
-            (
-                "  3: 0100007F:B5F0 0100007F:1CD3 7F 0:0 03:0 0".to_owned(),
-                v4,
-                None,
-            ),
+            ("0: 0100007F:1CD3 00000000:0000 0A 0:0 00:0 0", &v4, None),
+            ("1: 0100007F:B5F1 0100007F:1CD3 06 0:0 03:0 0", &v4, None),
+            ("sl local_address rem_address st tx_queue tr", &v4, None),
+            ("3: 0100007F:B5F0 0100007F:1CD3", &v4, None),
+            ("3: 0100007F:B5F0 0100007F:1CD3 7F 0:0 03:0", &v4, None),
         ];
         for (line, ends, expected) in rows {
-            let expected = expected.map(|(side, state, left)| Half {
-                side,
-                state: state.to_owned(),
-                left: left.map(Duration::from_millis),
-            });
-            assert_eq!(half(&line, &ends), expected, "{line}");
+            assert_eq!(half(line, ends), expected, "{line}");
         }
     }
 }

@@ -28,6 +28,7 @@ const PING: &[u8] = b"PING\r\n";
 const PONG: &[u8] = b"+PONG\r\n";
 const QUIT: &[u8] = b"QUIT\r\n";
 const OK: &[u8] = b"+OK\r\n";
+const END_OF_FILE: &[u8] = b"";
 
 /// How long the client does nothing between two steps: longer than the 40 ms
 /// by which the kernel puts off an acknowledgement (TCP_DELACK_MIN).
@@ -57,11 +58,11 @@ pub fn converse(server: SocketAddr, end: End) -> Result<(Ends, Vec<Call>)> {
             record.call(CallKind::Shutdown, ("shutdown", "SHUT_WR"), || {
                 stream.shutdown(std::net::Shutdown::Write).map(|()| 0)
             })?;
-            record.end_of_file(&stream)?;
+            record.expect(&stream, END_OF_FILE)?;
         }
         End::Server => {
             record.ask(&stream, QUIT, OK)?;
-            record.end_of_file(&stream)?;
+            record.expect(&stream, END_OF_FILE)?;
             thread::sleep(PAUSE);
         }
         End::Reset => {
@@ -165,37 +166,19 @@ impl Record {
         let sends = CallKind::Send(request.len());
         let text = quoted(request);
         self.call(sends, ("sendto", &text), || stream.send(request))?;
-        let mut received = Vec::new();
-        while received.len() < reply.len() {
-            let mut chunk = [0; 512];
-            let length = self.receive(stream, &mut chunk)?;
-            ensure!(
-                length > 0,
-                "the server ended the conversation instead of replying to {}",
-                quoted(request)
-            );
-            received.extend_from_slice(&chunk[..length]);
-        }
-        ensure!(received == reply, "the reply is {}", quoted(&received));
-        Ok(())
+        self.expect(stream, reply)
     }
 
-    fn end_of_file(&mut self, stream: &Socket) -> Result<()> {
+    /// Reads a reply, which comes whole for it is short; none is end of file.
+    fn expect(&mut self, mut stream: &Socket, reply: &[u8]) -> Result<()> {
         let mut chunk = [0; 512];
-        let length = self.receive(stream, &mut chunk)?;
-        let more = quoted(&chunk[..length]);
-        ensure!(length == 0, "after the last reply there came {more}");
+        let length =
+            self.call(CallKind::Receive(0), ("recvfrom", ""), || {
+                patient(|| stream.read(&mut chunk))
+            })?;
+        let (found, expected) = (quoted(&chunk[..length]), quoted(reply));
+        ensure!(found == expected, "received {found} instead of {expected}");
         Ok(())
-    }
-
-    fn receive(
-        &mut self,
-        mut stream: &Socket,
-        chunk: &mut [u8],
-    ) -> Result<usize> {
-        self.call(CallKind::Receive(0), ("recvfrom", ""), || {
-            patient(|| stream.read(chunk))
-        })
     }
 
     fn close<S>(&mut self, socket: S) -> Result<usize> {

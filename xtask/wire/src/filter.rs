@@ -2,20 +2,13 @@
 //! classic BPF: see Documentation/networking/filter.rst of Linux.
 
 use lab::model::Transport;
-use libc::{
-    BPF_ABS, BPF_B, BPF_H, BPF_IND, BPF_JEQ, BPF_JMP, BPF_JSET, BPF_LD,
-    BPF_LDX, BPF_MSH, BPF_RET, BPF_W,
-};
+use libc::{BPF_ABS, BPF_B, BPF_H, BPF_JEQ, BPF_JMP, BPF_LD, BPF_RET, BPF_W};
 use socket2::SockFilter;
 
 /// Loads into the accumulator: a word, half of one, or a byte.
 const WORD: u32 = BPF_LD | BPF_W | BPF_ABS;
 const HALF: u32 = BPF_LD | BPF_H | BPF_ABS;
-const HALF_FROM_INDEX: u32 = BPF_LD | BPF_H | BPF_IND;
 const BYTE: u32 = BPF_LD | BPF_B | BPF_ABS;
-
-/// Into the index goes the length of an IPv4 header, which may have options.
-const LENGTH_TO_INDEX: u32 = BPF_LDX | BPF_B | BPF_MSH;
 
 /// The direction of a packet, which the kernel knows beside its bytes.
 const DIRECTION: u32 =
@@ -28,46 +21,36 @@ const TYPE_IPV6: u32 = libc::ETH_P_IPV6.cast_unsigned();
 /// Where things are in an Ethernet frame.
 const TYPE: u32 = 12;
 const IP: u32 = 14;
-const IPV4_FRAGMENT: u32 = IP + 6;
 const IPV4_PROTOCOL: u32 = IP + 9;
+const IPV4_END: u32 = IP + 20;
 const IPV6_NEXT_HEADER: u32 = IP + 6;
 const IPV6_END: u32 = IP + 40;
 
-/// Of IPV4_FRAGMENT: where in the datagram the fragment belongs.
-const OFFSET_BITS: u32 = 0x1fff;
-
 /// Takes what goes to the port or comes from it, once: what leaves the
-/// loopback enters it again.
+/// loopback enters it again. The conversation's packets are no fragments, and
+/// their headers have no options.
 pub fn program(transport: Transport, port: u16) -> Vec<SockFilter> {
     let port = port.into();
     let protocol = match transport {
         Transport::Tcp => libc::IPPROTO_TCP.cast_unsigned(),
         Transport::Udp => libc::IPPROTO_UDP.cast_unsigned(),
     };
-    let ipv4 = Program::default()
-        .load(BYTE, IPV4_PROTOCOL)
-        .leave_unless(protocol)
-        // Only the first fragment has ports.
-        .load(HALF, IPV4_FRAGMENT)
-        .leave_if_any_of(OFFSET_BITS)
-        .load(LENGTH_TO_INDEX, IP)
-        .load(HALF_FROM_INDEX, IP)
-        .take_if(port)
-        .load(HALF_FROM_INDEX, IP + 2)
-        .take_if(port)
-        .leave();
+    let of_version = |next_header, end| {
+        Program::default()
+            .load(BYTE, next_header)
+            .leave_unless(protocol)
+            .load(HALF, end)
+            .take_if(port)
+            .load(HALF, end + 2)
+            .take_if(port)
+            .leave()
+    };
     Program::default()
         .load(WORD, DIRECTION)
         .leave_if(OUTGOING)
         .load(HALF, TYPE)
-        .branch_if(TYPE_IPV4, ipv4)
-        .leave_unless(TYPE_IPV6)
-        .load(BYTE, IPV6_NEXT_HEADER)
-        .leave_unless(protocol)
-        .load(HALF, IPV6_END)
-        .take_if(port)
-        .load(HALF, IPV6_END + 2)
-        .take_if(port)
+        .branch_if(TYPE_IPV4, of_version(IPV4_PROTOCOL, IPV4_END))
+        .branch_if(TYPE_IPV6, of_version(IPV6_NEXT_HEADER, IPV6_END))
         .leave()
         .0
 }
@@ -101,10 +84,6 @@ impl Program {
 
     fn leave_unless(self, value: u32) -> Self {
         self.with(BPF_JMP | BPF_JEQ, [1, 0], value).leave()
-    }
-
-    fn leave_if_any_of(self, bits: u32) -> Self {
-        self.with(BPF_JMP | BPF_JSET, [0, 1], bits).leave()
     }
 
     fn branch_if(self, value: u32, branch: Self) -> Self {

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use console::{Alignment, StyledObject, measure_text_width, pad_str, style};
+use console::{Alignment, measure_text_width, pad_str, style};
 use lab::screen;
 
 use super::call::Call;
@@ -18,9 +18,6 @@ const LEAST: usize = 60;
 
 /// The column of times, in milliseconds.
 const TIMES: usize = 9;
-
-/// The least room for notes beside the ladder; they stand in it otherwise.
-const BESIDE: usize = 36;
 
 /// From how long on it is seen that nothing happened.
 const GAP: Duration = Duration::from_millis(5);
@@ -50,22 +47,25 @@ struct Ladder {
     text: String,
     /// Columns between the two lines.
     between: usize,
-    /// Columns for notes, where they fit beside the ladder.
-    beside: Option<usize>,
     /// Times count from here: the client's first call.
     start: Duration,
     last: Duration,
-    /// Of the numbers of each side's stream, the first.
-    client: Option<u32>,
-    server: Option<u32>,
+    /// The first number of the client's stream, and of the server's.
+    first: [u32; 2],
 }
 
 impl Ladder {
     fn new(moments: &[Moment], width: Option<usize>) -> Self {
-        let width = width.unwrap_or(USUAL);
-        let ladder = width.clamp(LEAST, USUAL);
-        let beside = width.checked_sub(ladder + 2);
-        let first = |from| moments.iter().find_map(|m| m.first_number(from));
+        let width = width.unwrap_or(USUAL).clamp(LEAST, USUAL);
+        let first = |from| {
+            let first = moments.iter().find_map(|moment| match &moment.what {
+                MomentKind::Packet(packet) if packet.from == from => {
+                    packet.tcp.as_ref().map(|tcp| tcp.sequence_number)
+                }
+                _ => None,
+            });
+            first.unwrap_or(0)
+        };
         let is_clients = |moment: &&Moment| match &moment.what {
             MomentKind::Packet(packet) => packet.from == Side::Client,
             MomentKind::Begins(call) | MomentKind::Passes(call) => {
@@ -77,12 +77,10 @@ impl Ladder {
         let start = start.unwrap_or_default();
         Self {
             text: String::new(),
-            between: ladder - TIMES - 3,
-            beside: beside.filter(|left| *left >= BESIDE),
+            between: width - TIMES - 3,
             start,
             last: moments.first().map_or(start, |moment| moment.at),
-            client: first(Side::Client),
-            server: first(Side::Server),
+            first: [first(Side::Client), first(Side::Server)],
         }
     }
 
@@ -94,7 +92,7 @@ impl Ladder {
 
     fn moment(&mut self, moment: &Moment, note: &str) {
         if moment.at.saturating_sub(self.last) >= GAP {
-            self.line("", ["│", "│"], "", "");
+            self.line("", ["│", "│"], "");
         }
         self.last = moment.at;
         let time = self.time(moment.at);
@@ -139,16 +137,11 @@ impl Ladder {
         let label = shorten(&label, self.between - 6);
         let shaft = self.between - measure_text_width(&label) - 3;
         let (before, after) = (shaft / 2, shaft - shaft / 2);
-        let label = style(label).bold();
+        let (before, after) = ("─".repeat(before), "─".repeat(after));
+        let arrow = format!("{before} {} {after}", style(label).bold());
         let (edges, arrow) = match packet.from {
-            Side::Client => {
-                let (before, after) = ("─".repeat(before), "─".repeat(after));
-                (["├", "│"], format!("{before} {label} {after}▶"))
-            }
-            Side::Server => {
-                let (before, after) = ("─".repeat(before), "─".repeat(after));
-                (["│", "┤"], format!("◀{before} {label} {after}"))
-            }
+            Side::Client => (["├", "│"], format!("{arrow}▶")),
+            Side::Server => (["│", "┤"], format!("◀{arrow}")),
         };
         self.noted(time, edges, &arrow, note);
     }
@@ -164,7 +157,7 @@ impl Ladder {
         self.noted(time, ["│", "│"], &text, note);
     }
 
-    /// A line with its note, beside it or below.
+    /// A line with its note below.
     fn noted(
         &mut self,
         time: &str,
@@ -172,37 +165,18 @@ impl Ladder {
         inside: &str,
         note: &str,
     ) {
-        let width = self.beside.unwrap_or(self.between - 6);
-        let mut notes = screen::wrap(note, width).into_iter();
-        if self.beside.is_some() {
-            let first = notes.next().unwrap_or_default();
-            self.line(time, edges, inside, &first);
-            for note in notes {
-                self.line("", ["│", "│"], "", &note);
-            }
-        } else {
-            self.line(time, edges, inside, "");
-            for note in notes.filter(|note| !note.is_empty()) {
-                let note = format!("   {}", dim(note));
-                self.line("", ["│", "│"], &note, "");
+        self.line(time, edges, inside);
+        for note in screen::wrap(note, self.between - 6) {
+            if !note.is_empty() {
+                let note = format!("   {}", style(note).dim());
+                self.line("", ["│", "│"], &note);
             }
         }
     }
 
-    fn line(
-        &mut self,
-        time: &str,
-        [left, right]: [&str; 2],
-        inside: &str,
-        note: &str,
-    ) {
+    fn line(&mut self, time: &str, [left, right]: [&str; 2], inside: &str) {
         let inside = pad_str(inside, self.between, Alignment::Left, None);
-        let line = format!("{time:>TIMES$} {left}{inside}{right}");
-        self.text += &line;
-        if !note.is_empty() {
-            self.text += &format!("  {}", dim(note));
-        }
-        self.text.push('\n');
+        self.text += &format!("{time:>TIMES$} {left}{inside}{right}\n");
     }
 
     /// `PSH ACK, seq 1, ack 1, 6 bytes "PING\r\n"`: the numbers count from the
@@ -211,15 +185,13 @@ impl Ladder {
         let mut label = match &packet.tcp {
             None => "datagram".to_owned(),
             Some(tcp) => {
-                let (own, other) = match packet.from {
-                    Side::Client => (self.client, self.server),
-                    Side::Server => (self.server, self.client),
-                };
-                let own = tcp.sequence_number.wrapping_sub(own.unwrap_or(0));
+                let [own, other] = [packet.from, packet.from.other()]
+                    .map(|side| self.first[side as usize]);
+                let own = tcp.sequence_number.wrapping_sub(own);
                 let mut label = format!("{}, seq {own}", flags(tcp));
                 if tcp.ack {
                     let number = tcp.acknowledgment_number;
-                    let other = number.wrapping_sub(other.unwrap_or(0));
+                    let other = number.wrapping_sub(other);
                     label += &format!(", ack {other}");
                 }
                 label
@@ -232,17 +204,6 @@ impl Ladder {
             label += &format!(", {} bytes {shown}{more}", payload.len());
         }
         label
-    }
-}
-
-impl Moment {
-    fn first_number(&self, from: Side) -> Option<u32> {
-        match &self.what {
-            MomentKind::Packet(packet) if packet.from == from => {
-                packet.tcp.as_ref().map(|tcp| tcp.sequence_number)
-            }
-            _ => None,
-        }
     }
 }
 
@@ -261,8 +222,4 @@ fn flags(tcp: &etherparse::TcpHeader) -> String {
 
 fn shorten(text: &str, width: usize) -> String {
     console::truncate_str(text, width, "…").into_owned()
-}
-
-fn dim<T>(text: T) -> StyledObject<T> {
-    style(text).dim()
 }

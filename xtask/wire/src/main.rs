@@ -22,7 +22,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Subcommand;
-use lab::model::{Model, Transport, Variant, Workspace};
+use lab::model::{Transport, Workspace};
 use lab::{build, program, screen};
 
 use capture::Capture;
@@ -75,25 +75,10 @@ pub struct Flags {
 /// can't run; with 2 where there is no such model.
 pub fn run(flags: &Flags) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
-    let script = flags.script();
-    let (model, variant) = workspace.serving(&flags.title, script.transport)?;
-    show(&workspace, (model, variant), script, flags)?;
-    Ok(ExitCode::SUCCESS)
-}
-
-impl Flags {
-    fn script(&self) -> Script {
-        let transport = if self.udp { Transport::Udp } else { Transport::Tcp };
-        Script { transport, ipv6: self.ipv6, end: self.end }
-    }
-}
-
-fn show(
-    workspace: &Workspace,
-    (model, variant): (&Model, &Variant),
-    script: Script,
-    flags: &Flags,
-) -> Result<()> {
+    let transport = if flags.udp { Transport::Udp } else { Transport::Tcp };
+    let script = Script { transport, ipv6: flags.ipv6, end: flags.end };
+    let (model, variant) = workspace.serving(&flags.title, transport)?;
+    let title = model.title(variant);
     // Before a build that takes its time.
     let capture = Capture::open()?;
     let file = flags.pcap.as_ref().map(|path| {
@@ -101,27 +86,31 @@ fn show(
         file.with_context(|| format!("cannot write {}", path.display()))
     });
     let file = file.transpose()?;
-    build::release(workspace, std::slice::from_ref(model))?;
-    let program = build::binary(workspace, model);
+    build::release(&workspace, std::slice::from_ref(model))?;
+    let program = build::binary(&workspace, model);
     let mut arguments = variant.args.clone();
     arguments.extend(model.rests_with.iter().cloned());
     let scene = Scene::play(capture, &program, &arguments, script)
-        .with_context(|| model.title(variant))?;
+        .with_context(|| title.clone())?;
     if let Some(file) = file {
         pcap::write(&scene.frames, BufWriter::new(file)).context("--pcap")?;
     }
-    let text = if flags.brief {
-        scene.ladder(screen::width(), Notes::Without)
-    } else {
-        scene.story(&model.title(variant), screen::width())
+    let text = match flags.brief {
+        true => scene.ladder(screen::width(), Notes::Without),
+        false => scene.story(&title, screen::width()),
     };
-    screen::print(&text)
+    screen::print(&text)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 impl Scene {
     /// The ladder and what it comes to, for so many columns.
-    pub fn story(&self, title: &str, width: Option<usize>) -> String {
-        let mut text = format!("{}\n\n", self.heading(title));
+    fn story(&self, title: &str, width: Option<usize>) -> String {
+        let Ends { client, server } = self.ends;
+        let transport = self.script.transport;
+        let mut text = format!(
+            "{title} over {transport}: client {client}, server {server}\n\n"
+        );
         text += &self.ladder(width, Notes::With);
         text.push('\n');
         for sentence in summary::sentences(self) {
@@ -131,17 +120,9 @@ impl Scene {
         text
     }
 
-    pub fn ladder(&self, width: Option<usize>, notes: Notes) -> String {
+    fn ladder(&self, width: Option<usize>, notes: Notes) -> String {
         let moments = story::in_order(self.packets.clone(), self.calls.clone());
         ladder::draw(&moments, width, notes)
-    }
-
-    fn heading(&self, title: &str) -> String {
-        let Ends { client, server } = self.ends;
-        format!(
-            "{title} over {}: client {client}, server {server}",
-            self.script.transport
-        )
     }
 }
 

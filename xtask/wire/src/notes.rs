@@ -1,6 +1,7 @@
 //! Explains packets and calls in words, judged by what was seen, not by what
 //! books draw.
 
+use std::mem;
 use std::time::Duration;
 
 use etherparse::TcpHeader;
@@ -18,20 +19,13 @@ const PUT_OFF: Duration = Duration::from_millis(20);
 struct Reader {
     /// When connect(2) returned.
     connected: Option<Duration>,
-    handshake: Handshake,
-    client: Outgoing,
-    server: Outgoing,
+    /// The SYN has been answered, and the answer not been acknowledged.
+    answered: bool,
+    /// The client's, and the server's.
+    sent: [Outgoing; 2],
     first_fin: Option<Side>,
     /// A packet with nothing but an acknowledgement has been explained.
     explained: bool,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Handshake {
-    #[default]
-    Unseen,
-    Answered,
-    Complete,
 }
 
 /// The packets that one side has sent.
@@ -81,18 +75,9 @@ fn datagram(from: Side) -> &'static str {
 }
 
 impl Reader {
-    fn sent(&mut self, side: Side) -> &mut Outgoing {
-        match side {
-            Side::Client => &mut self.client,
-            Side::Server => &mut self.server,
-        }
-    }
-
     fn segment(&mut self, packet: &Packet, tcp: &TcpHeader) -> Option<String> {
-        let from = name(packet.from);
-        let again = self.takes_nothing_new(packet, tcp);
         let acknowledged = self.acknowledge(packet, tcp);
-        self.advance(packet, tcp);
+        let again = self.advance(packet, tcp);
         Some(if again {
             "Sent again: no acknowledgement of it has come in time.".to_owned()
         } else if tcp.rst {
@@ -102,12 +87,11 @@ impl Reader {
         } else if tcp.syn && !tcp.ack {
             "connect() sends the first packet and waits.".to_owned()
         } else if tcp.syn {
-            self.handshake = Handshake::Answered;
+            self.answered = true;
             "The server's kernel answers: that a socket listens is enough, no \
              program is asked."
                 .to_owned()
-        } else if self.handshake == Handshake::Answered {
-            self.handshake = Handshake::Complete;
+        } else if mem::take(&mut self.answered) {
             "The handshake is complete. The connection waits in the \
              listener's queue; the server's program does not know of it yet."
                 .to_owned()
@@ -116,19 +100,8 @@ impl Reader {
         } else if !packet.payload.is_empty() {
             carries(packet.from, acknowledged)
         } else {
-            self.acknowledges(from, acknowledged?)?
+            self.acknowledges(packet.from, acknowledged?)?
         })
-    }
-
-    /// Whether all that it carries was sent before.
-    fn takes_nothing_new(&self, packet: &Packet, tcp: &TcpHeader) -> bool {
-        let sent = match packet.from {
-            Side::Client => &self.client,
-            Side::Server => &self.server,
-        };
-        let end = tcp.sequence_number.wrapping_add(packet.consumes());
-        packet.consumes() > 0
-            && sent.next.is_some_and(|next| is_up_to(end, next))
     }
 
     fn acknowledge(
@@ -136,7 +109,7 @@ impl Reader {
         packet: &Packet,
         tcp: &TcpHeader,
     ) -> Option<Acknowledgement> {
-        let other = self.sent(packet.from.other());
+        let other = &mut self.sent[packet.from.other() as usize];
         let number = tcp.acknowledgment_number;
         if !tcp.ack || !is_up_to(other.next?, number) {
             return None;
@@ -145,43 +118,44 @@ impl Reader {
         Some(Acknowledgement { after, fin: other.fin })
     }
 
-    fn advance(&mut self, packet: &Packet, tcp: &TcpHeader) {
-        let consumes = packet.consumes();
-        let at = packet.at;
-        let sent = self.sent(packet.from);
-        if consumes > 0 {
-            sent.next = Some(tcp.sequence_number.wrapping_add(consumes));
-            sent.waits = Some(at);
-            sent.fin |= tcp.fin;
+    /// Returns whether all that the packet carries was sent before.
+    fn advance(&mut self, packet: &Packet, tcp: &TcpHeader) -> bool {
+        if packet.consumes() == 0 {
+            return false;
         }
+        let sent = &mut self.sent[packet.from as usize];
+        let end = tcp.sequence_number.wrapping_add(packet.consumes());
+        let again = sent.next.is_some_and(|next| is_up_to(end, next));
+        sent.next = Some(end);
+        sent.waits = Some(packet.at);
+        sent.fin |= tcp.fin;
+        again
     }
 
     fn fin(&mut self, from: Side, also: Option<Acknowledgement>) -> String {
-        let name = name(from);
         match self.first_fin {
             None => {
                 self.first_fin = Some(from);
                 format!(
-                    "The first FIN: the {name} will send no more. It can \
+                    "The first FIN: the {from} will send no more. It can \
                      still receive."
                 )
             }
             Some(_) if also.is_some_and(|also| also.fin) => format!(
-                "The {name}'s FIN acknowledges the other one as well: three \
+                "The {from}'s FIN acknowledges the other one as well: three \
                  packets end the connection where books draw four."
             ),
-            Some(_) => format!("The {name}'s FIN ends the other direction."),
+            Some(_) => format!("The {from}'s FIN ends the other direction."),
         }
     }
 
     /// Of a packet that carries nothing else.
     fn acknowledges(
         &mut self,
-        from: &str,
+        from: Side,
         what: Acknowledgement,
     ) -> Option<String> {
-        let both = self.client.fin && self.server.fin;
-        if what.fin && both {
+        if what.fin && self.sent.iter().all(|sent| sent.fin) {
             return Some(
                 "The last packet. Should it be lost, the FIN comes again, and \
                  somebody must be left to answer: that is what TIME_WAIT is \
@@ -196,7 +170,7 @@ impl Reader {
                 put_off(what.after)
             ));
         }
-        let first = !std::mem::replace(&mut self.explained, true);
+        let first = !mem::replace(&mut self.explained, true);
         let late = put_off(what.after);
         match (first, late.is_empty()) {
             (true, _) => Some(format!(
@@ -217,15 +191,22 @@ impl Reader {
                 None
             }
             CallKind::Accept => {
-                let after = at.saturating_sub(self.connected?);
+                let Some(connected) = self.connected else {
+                    return Some(
+                        "The server's program knows of the client before \
+                         connect() has returned: the kernels shake hands, and \
+                         then it depends on who runs first."
+                            .to_owned(),
+                    );
+                };
                 Some(format!(
                     "Only now does the server's program know of the client, \
                      {} after connect() has returned.",
-                    length(after)
+                    length(at.saturating_sub(connected))
                 ))
             }
             CallKind::Receive(0) => {
-                let other = name(call.side.other());
+                let other = call.side.other();
                 Some(format!(
                     "0 is the end of file: the {other}'s FIN has been reached."
                 ))
@@ -269,11 +250,4 @@ fn put_off(after: Duration) -> String {
 /// Whether `number` lies at `end` or before it; numbers go round.
 fn is_up_to(number: u32, end: u32) -> bool {
     end.wrapping_sub(number).cast_signed() >= 0
-}
-
-pub fn name(side: Side) -> &'static str {
-    match side {
-        Side::Client => "client",
-        Side::Server => "server",
-    }
 }

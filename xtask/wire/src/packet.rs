@@ -1,5 +1,6 @@
 //! A packet's contents: who sends it, its TCP header, what it carries.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
@@ -20,6 +21,15 @@ impl Side {
             Self::Client => Self::Server,
             Self::Server => Self::Client,
         }
+    }
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Client => "client",
+            Self::Server => "server",
+        })
     }
 }
 

@@ -24,13 +24,6 @@ pub struct Script {
     pub end: End,
 }
 
-impl Script {
-    /// Where the server is to listen.
-    fn address(self) -> &'static str {
-        if self.ipv6 { "[::1]:0" } else { "127.0.0.1:0" }
-    }
-}
-
 /// All that was seen of it.
 #[derive(Debug)]
 pub struct Scene {
@@ -54,7 +47,8 @@ impl Scene {
         arguments: &[String],
         script: Script,
     ) -> Result<Self> {
-        let socket = (script.transport, script.address());
+        let address = if script.ipv6 { "[::1]:0" } else { "127.0.0.1:0" };
+        let socket = (script.transport, address);
         let host = Host::start(program, arguments, socket, Tracing::Optional)?;
         let server = host.address();
         capture.watch(script.transport, server.port())?;

@@ -28,7 +28,7 @@ pub struct Window {
 /// The clock of traces is CLOCK_MONOTONIC, that of packets CLOCK_REALTIME:
 /// by how much they differ.
 #[derive(Clone, Copy, Debug)]
-pub struct Offset(Duration);
+pub struct Offset(pub Duration);
 
 impl Offset {
     /// Asked in between, and so exact to the time that this takes.
@@ -41,12 +41,6 @@ impl Offset {
         });
         let best = measured.min_by_key(|(uncertain, _)| *uncertain);
         Self(best.map_or(Duration::ZERO, |(_, offset)| offset))
-    }
-
-    /// Of clocks that are the same.
-    #[cfg(test)]
-    pub fn none() -> Self {
-        Self(Duration::ZERO)
     }
 
     fn of(self, at: Duration) -> Duration {

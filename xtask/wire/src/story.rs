@@ -83,49 +83,31 @@ fn fold(moments: Vec<Moment>) -> Vec<Moment> {
     folded
 }
 
-/// When the packets of one side were seen that calls send or wait for.
-struct Marks {
-    syn: Option<Duration>,
-    data: Vec<Duration>,
-    /// The last packet of the handshake, if this side has sent the first.
-    complete: Option<Duration>,
-    /// A FIN or a reset.
-    end: Option<Duration>,
-}
-
-impl Marks {
-    fn of(packets: &[Packet], side: Side) -> Self {
-        let when = |is: &dyn Fn(&Packet) -> bool| {
-            let own = packets.iter().filter(|packet| packet.from == side);
-            own.filter(|packet| is(packet))
-                .map(|packet| packet.at)
-                .collect::<Vec<_>>()
-        };
-        let first = |is: &dyn Fn(&Packet) -> bool| when(is).first().copied();
-        Self {
-            syn: first(&|packet| packet.is_syn()),
-            data: when(&|packet| !packet.payload.is_empty()),
-            complete: first(&|packet| !packet.is_syn()),
-            end: first(&|packet| packet.is_fin() || packet.is_reset()),
-        }
-    }
-}
-
 /// Moves moments of calls by as much as clocks may disagree: a call begins
 /// before the packet that it sends, and returns after the one it waits for.
 fn settle(packets: &[Packet], calls: &mut [Call]) {
+    let times = |side, is: fn(&Packet) -> bool| {
+        let own = packets.iter().filter(move |packet| packet.from == side);
+        own.filter(move |packet| is(packet)).map(|packet| packet.at)
+    };
+    let first = |side, is| times(side, is).next();
+    let carries = |packet: &Packet| !packet.payload.is_empty();
+    // The last packet of the handshake, of the side that has sent the first.
+    let completes = |packet: &Packet| !packet.is_syn();
+    let ends = |packet: &Packet| packet.is_fin() || packet.is_reset();
     for side in [Side::Client, Side::Server] {
-        let mine = Marks::of(packets, side);
-        let theirs = Marks::of(packets, side.other());
-        let mut sent = mine.data.iter().copied();
-        let mut received = theirs.data.iter().copied();
-        let mut end = mine.end;
+        let other = side.other();
+        let mut sent = times(side, carries);
+        let mut received = times(other, carries);
+        let mut end = first(side, ends);
         for call in calls.iter_mut().filter(|call| call.side == side) {
             let (sends, awaits) = match call.kind {
-                CallKind::Connect => (mine.syn, theirs.syn),
-                CallKind::Accept => (None, theirs.complete),
+                CallKind::Connect => {
+                    (first(side, Packet::is_syn), first(other, Packet::is_syn))
+                }
+                CallKind::Accept => (None, first(other, completes)),
                 CallKind::Send(_) => (sent.next(), None),
-                CallKind::Receive(0) => (None, theirs.end),
+                CallKind::Receive(0) => (None, first(other, ends)),
                 CallKind::Receive(_) => (None, received.next()),
                 CallKind::Shutdown | CallKind::Close => (end.take(), None),
                 CallKind::Other => (None, None),

@@ -1,26 +1,16 @@
 //! Sentences under the ladder that sum the conversation up.
 
-use std::time::Duration;
-
 use lab::model::Transport;
-use trace::values::length;
 
 use super::afterwards::Half;
-use super::call::{Call, CallKind};
-use super::notes::name;
-use super::packet::{Packet, Side};
+use super::packet::Side;
 use super::scene::Scene;
 
-/// Says who knew of the connection when, who ended it, what is left of it, and
-/// how far all this is to be trusted.
+/// Says what is left of the connection, and how far all this is to be trusted.
 pub fn sentences(scene: &Scene) -> Vec<String> {
     let mut sentences = Vec::new();
     match scene.script.transport {
-        Transport::Tcp => {
-            sentences.extend(handshake(&scene.calls));
-            sentences.push(end(&scene.packets));
-            sentences.push(left(&scene.halves));
-        }
+        Transport::Tcp => sentences.push(left(&scene.halves)),
         Transport::Udp => sentences.push(format!(
             "{} packets, and no connection: close() sends none, and the \
              kernel keeps nothing.",
@@ -38,43 +28,12 @@ pub fn sentences(scene: &Scene) -> Vec<String> {
     sentences
 }
 
-fn handshake(calls: &[Call]) -> Option<String> {
-    let returned = |kind: CallKind| -> Option<Duration> {
-        let mut calls = calls.iter().filter(|call| call.kind == kind);
-        calls.next()?.ended
-    };
-    let connected = returned(CallKind::Connect)?;
-    let accepted = returned(CallKind::Accept)?;
-    Some(match accepted.checked_sub(connected) {
-        Some(later) => format!(
-            "connect() returned {} before the server had accepted: the \
-             kernels shake hands, not the programs.",
-            length(later)
-        ),
-        None => format!(
-            "The server had accepted {} before connect() returned: the \
-             kernels shake hands, and then it depends on who runs first.",
-            length(connected - accepted)
-        ),
-    })
-}
-
-fn end(packets: &[Packet]) -> String {
-    if let Some(reset) = packets.iter().find(|packet| packet.is_reset()) {
-        return format!("The {} reset the connection.", name(reset.from));
-    }
-    match packets.iter().find(|packet| packet.is_fin()) {
-        Some(fin) => format!("The {} sent the first FIN.", name(fin.from)),
-        None => "Nobody has ended the connection yet.".to_owned(),
-    }
-}
-
 /// As /proc/net/tcp has it.
 fn left(halves: &[Half]) -> String {
     let mut parts = Vec::new();
     for half in halves {
-        let side = name(half.side);
-        let mut part = format!("{} on the {side}'s side", half.state);
+        let (state, side) = (half.state, half.side);
+        let mut part = format!("{state} on the {side}'s side");
         if let Some(left) = half.left {
             part += &format!(", for another {:.1} s", left.as_secs_f64());
         }

@@ -1,15 +1,15 @@
-//! Whole conversations, from frames and calls to the text that is printed.
+//! Whole conversations, from packets and calls to the text that is printed.
 
 use std::time::Duration;
 
+use CallKind::{Accept, Close, Connect, Receive, Send, Shutdown};
 use Side::{Client, Server};
 
-use super::frames::{datagram, ends, ends_of_ipv6, segment};
+use super::{datagram, order, segment};
 use crate::call::{Call, CallKind, Origin};
-use crate::capture::Frame;
 use crate::ladder::{self, Notes};
-use crate::packet::{Ends, Packet, Side};
-use crate::story::{self, Moment, MomentKind};
+use crate::packet::{Packet, Side};
+use crate::story;
 
 /// A call of either side's only thread, from one microsecond to another.
 fn call(
@@ -33,31 +33,20 @@ fn call(
     }
 }
 
-fn draw(frames: &[Frame], ends: &Ends, calls: &[Call]) -> String {
-    draw_in(frames, ends, calls, None)
-}
-
-fn draw_in(
-    frames: &[Frame],
-    ends: &Ends,
-    calls: &[Call],
-    width: Option<usize>,
-) -> String {
-    let packets = frames.iter().filter_map(|f| Packet::parse(f, ends));
-    let moments = story::in_order(packets.collect(), calls.to_vec());
-    let text = ladder::draw(&moments, width, Notes::With);
+fn draw(packets: Vec<Packet>, calls: Vec<Call>) -> String {
+    let moments = story::in_order(packets, calls);
+    let text = ladder::draw(&moments, None, Notes::With);
     for line in text.lines() {
         let columns = console::measure_text_width(line);
-        assert!(columns <= width.unwrap_or(80), "{columns}: {line}");
+        assert!(columns <= 80, "{columns}: {line}");
     }
-    text
+    "\n".to_owned() + &text
 }
 
 /// Begins a conversation as all do: the handshake, the request, and the
 /// reply that comes 50 ms later, with an acknowledgement before it.
-fn beginning(ends: &Ends) -> (Vec<Frame>, Vec<Call>) {
-    let segment = |at, flags, payload| segment(ends, at, flags, payload);
-    let frames = vec![
+fn beginning() -> (Vec<Packet>, Vec<Call>) {
+    let packets = vec![
         segment((10, Client), ("S", 0, 0), b"".as_slice()),
         segment((20, Server), ("S.", 0, 1), b""),
         segment((30, Client), (".", 1, 1), b""),
@@ -67,60 +56,34 @@ fn beginning(ends: &Ends) -> (Vec<Frame>, Vec<Call>) {
         segment((110_020, Client), (".", 7, 8), b""),
     ];
     let calls = vec![
-        call(
-            Server,
-            (0, 300),
-            CallKind::Accept,
-            ("accept4(listener)", "client 1"),
-        ),
-        call(Client, (5, 40), CallKind::Connect, ("connect(server)", "0")),
-        call(Client, (60_000, 60_020), CallKind::Send(6), ("send()", "6")),
-        call(
-            Server,
-            (320, 60_100),
-            CallKind::Receive(6),
-            ("recv(client 1)", "6"),
-        ),
-        call(
-            Server,
-            (110_000, 110_015),
-            CallKind::Send(7),
-            ("send(client 1)", "7"),
-        ),
-        call(Client, (60_030, 110_100), CallKind::Receive(7), ("recv()", "7")),
+        call(Server, (0, 300), Accept, ("accept4(listener)", "client 1")),
+        call(Client, (5, 40), Connect, ("connect(server)", "0")),
+        call(Client, (60_000, 60_020), Send(6), ("send()", "6")),
+        call(Server, (320, 60_100), Receive(6), ("recv(client 1)", "6")),
+        call(Server, (110_000, 110_015), Send(7), ("send(client 1)", "7")),
+        call(Client, (60_030, 110_100), Receive(7), ("recv()", "7")),
     ];
-    (frames, calls)
+    (packets, calls)
 }
 
 #[test]
 fn a_connection_that_the_client_ends() {
-    let ends = ends();
-    let (mut frames, mut calls) = beginning(&ends);
-    frames.extend([
-        segment(&ends, (170_010, Client), ("F.", 7, 8), b""),
-        segment(&ends, (210_020, Server), (".", 8, 8), b""),
-        segment(&ends, (220_010, Server), ("F.", 8, 8), b""),
-        segment(&ends, (220_020, Client), (".", 8, 9), b""),
+    let (mut packets, mut calls) = beginning();
+    packets.extend([
+        segment((170_010, Client), ("F.", 7, 8), b""),
+        segment((210_020, Server), (".", 8, 8), b""),
+        segment((220_010, Server), ("F.", 8, 8), b""),
+        segment((220_020, Client), (".", 8, 9), b""),
     ]);
     let shutdown = ("shutdown(SHUT_WR)", "0");
     calls.extend([
-        call(Client, (170_000, 170_015), CallKind::Shutdown, shutdown),
-        call(
-            Server,
-            (110_200, 170_100),
-            CallKind::Receive(0),
-            ("recv(client 1)", "0"),
-        ),
-        call(
-            Server,
-            (220_000, 220_030),
-            CallKind::Close,
-            ("close(client 1)", "0"),
-        ),
-        call(Client, (170_020, 220_040), CallKind::Receive(0), ("recv()", "0")),
-        call(Client, (220_050, 220_060), CallKind::Close, ("close()", "0")),
+        call(Client, (170_000, 170_015), Shutdown, shutdown),
+        call(Server, (110_200, 170_100), Receive(0), ("recv(client 1)", "0")),
+        call(Server, (220_000, 220_030), Close, ("close(client 1)", "0")),
+        call(Client, (170_020, 220_040), Receive(0), ("recv()", "0")),
+        call(Client, (220_050, 220_060), Close, ("close()", "0")),
     ]);
-    assert_eq!("\n".to_owned() + &draw(&frames, &ends, &calls), CLIENT_ENDS);
+    assert_eq!(draw(packets, calls), CLIENT_ENDS);
 }
 
 const CLIENT_ENDS: &str = r#"
@@ -193,16 +156,10 @@ const CLIENT_ENDS: &str = r#"
 
 #[test]
 fn a_reset() {
-    let ends = ends();
-    let (mut frames, mut calls) = beginning(&ends);
-    frames.push(segment(&ends, (170_010, Client), ("R.", 7, 8), b""));
-    calls.push(call(
-        Client,
-        (170_000, 170_020),
-        CallKind::Close,
-        ("close()", "0"),
-    ));
-    let text = "\n".to_owned() + &draw(&frames, &ends, &calls);
+    let (mut packets, mut calls) = beginning();
+    packets.push(segment((170_010, Client), ("R.", 7, 8), b""));
+    calls.push(call(Client, (170_000, 170_020), Close, ("close()", "0")));
+    let text = draw(packets, calls);
     assert!(text.ends_with(RESET), "{text}");
 }
 
@@ -216,16 +173,15 @@ const RESET: &str = r#"
 
 #[test]
 fn datagrams() {
-    let ends = ends();
-    let frames = [
-        datagram(&ends, (10, Client), b"PING\r\n"),
-        datagram(&ends, (110, Server), b"+PONG\r\n"),
+    let packets = vec![
+        datagram((10, Client), b"PING\r\n"),
+        datagram((110, Server), b"+PONG\r\n"),
     ];
-    let calls = [
-        call(Client, (0, 20), CallKind::Send(6), ("sendto(server)", "6")),
-        call(Client, (30, 130), CallKind::Receive(7), ("recvfrom()", "7")),
+    let calls = vec![
+        call(Client, (0, 20), Send(6), ("sendto(server)", "6")),
+        call(Client, (30, 130), Receive(7), ("recvfrom()", "7")),
     ];
-    assert_eq!("\n".to_owned() + &draw(&frames, &ends, &calls), DATAGRAMS);
+    assert_eq!(draw(packets, calls), DATAGRAMS);
 }
 
 const DATAGRAMS: &str = r#"
@@ -243,129 +199,33 @@ const DATAGRAMS: &str = r#"
 "#;
 
 #[test]
-fn ipv6_looks_the_same() {
-    let [old, new] = [ends(), ends_of_ipv6()].map(|ends| {
-        let (frames, calls) = beginning(&ends);
-        draw(&frames, &ends, &calls)
-    });
-    assert_eq!(old, new);
-    assert!(new.contains("PSH ACK, seq 1, ack 7, 7 bytes"), "{new}");
-}
-
-#[test]
-fn what_is_not_understood_leaves_the_ladder_as_it_is() {
-    let ends = ends();
-    let (mut frames, calls) = beginning(&ends);
-    let expected = draw(&frames, &ends, &calls);
-    let mut cut = frames[3].clone();
-    cut.bytes.truncate(40);
-    frames.insert(2, cut);
-    frames.insert(4, segment(&ends_of_ipv6(), (31, Client), ("R", 0, 0), b""));
-    frames.push(Frame { at: Duration::ZERO, bytes: Vec::new() });
-    assert_eq!(draw(&frames, &ends, &calls), expected);
-}
-
-#[test]
 fn a_request_that_is_sent_again_is_named() {
-    let ends = ends();
-    let (mut frames, calls) = beginning(&ends);
-    let again = segment(&ends, (90_000, Client), ("P.", 1, 1), b"PING\r\n");
-    frames.insert(4, again);
-    let text = draw(&frames, &ends, &calls);
+    let (mut packets, calls) = beginning();
+    let again = segment((90_000, Client), ("P.", 1, 1), b"PING\r\n");
+    packets.insert(4, again);
+    let text = draw(packets, calls);
     assert_eq!(text.matches("Sent again").count(), 1, "{text}");
 }
 
 #[test]
-fn notes_stand_beside_it_where_there_is_room() {
-    let ends = ends();
-    let (frames, calls) = beginning(&ends);
-    let narrow = draw_in(&frames, &ends, &calls, Some(100));
-    assert_eq!(narrow, draw(&frames, &ends, &calls));
-    let wide = draw_in(&frames, &ends, &calls, Some(160));
-    assert!(wide.lines().count() < narrow.lines().count(), "{wide}");
-    let note = "│  connect() sends the first packet and waits.";
-    assert!(wide.contains(note), "{wide}");
-}
-
-/// The entries of a ladder, in its order, in short.
-fn order(frames: &[Frame], ends: &Ends, calls: &[Call]) -> Vec<String> {
-    let packets = frames.iter().filter_map(|f| Packet::parse(f, ends));
-    let moments = story::in_order(packets.collect(), calls.to_vec());
-    let name = |moment: &Moment| match &moment.what {
-        MomentKind::Packet(packet) => format!("{:?}", packet.from),
-        MomentKind::Begins(call) => format!("{} ...", call.text),
-        MomentKind::Returns(call) => format!("... {}", call.text),
-        MomentKind::Passes(call) => call.text.clone(),
-    };
-    moments.iter().map(name).collect()
-}
-
-#[test]
-fn a_cause_comes_first_whatever_the_clocks_say() {
-    let ends = ends();
-    let (frames, calls) = beginning(&ends);
-    let expected = [
-        "accept4(listener) ...",
-        "connect(server) ...",
-        "Client",
-        "Server",
-        "Client",
-        "... connect(server)",
-        "... accept4(listener)",
-        "recv(client 1) ...",
-        "send() ...",
-        "Client",
-        "... send()",
-        "recv() ...",
-        "... recv(client 1)",
-        "Server",
-        "send(client 1) ...",
-        "Server",
-        "... send(client 1)",
-        "Client",
-        "... recv()",
-    ];
-    assert_eq!(order(&frames, &ends, &calls), expected);
+fn a_cause_comes_first_where_clocks_disagree_by_little() {
+    let request = segment((10, Client), ("P.", 1, 1), b"PING\r\n");
     // As if the server's clock were late by some microseconds, or early.
     for (call_at, packet_at) in [(15, 30), (30, 15)] {
-        let frames = [
-            segment(&ends, (0, Client), ("S", 0, 0), b""),
-            segment(&ends, (1, Server), ("S.", 0, 1), b""),
-            segment(&ends, (2, Client), (".", 1, 1), b""),
-            segment(&ends, (10, Client), ("P.", 1, 1), b"PING\r\n"),
-            segment(&ends, (packet_at, Server), ("P.", 1, 7), b"+PONG\r\n"),
-        ];
+        let reply = segment((packet_at, Server), ("P.", 1, 7), b"+PONG\r\n");
         let calls = [
-            call(Server, (3, 8), CallKind::Receive(6), ("recv", "6")),
-            call(
-                Server,
-                (call_at, call_at + 4),
-                CallKind::Send(7),
-                ("send", "7"),
-            ),
-            call(Client, (12, 14), CallKind::Receive(7), ("read", "7")),
+            call(Server, (3, 8), Receive(6), ("recv", "6")),
+            call(Server, (call_at, call_at + 20), Send(7), ("send", "7")),
+            call(Client, (12, 14), Receive(7), ("read", "7")),
         ];
-        let order = order(&frames, &ends, &calls);
-        let place = |name: &str| {
-            let place = order.iter().position(|line| line == name);
-            place.unwrap_or_else(|| panic!("no {name} in {order:?}"))
-        };
-        let [request, reply] = [
-            order.iter().rposition(|line| line == "Client").unwrap(),
-            order.iter().rposition(|line| line == "Server").unwrap(),
+        let order = order(&[request.clone(), reply], &calls);
+        let server = order.iter().filter(|entry| !entry.contains("read"));
+        let expected = [
+            "recv ...", "Client", "... recv", "send ...", "Server", "... send",
         ];
-        assert!(place("... recv") > request, "{order:?}");
-        let send = order.iter().position(|line| line.starts_with("send"));
-        assert!(send.unwrap() < reply, "{order:?}");
-        assert!(send.unwrap() > place("... recv"), "{order:?}");
-        assert!(place("... read") > reply, "{order:?}");
+        assert_eq!(server.collect::<Vec<_>>(), expected);
+        assert!(order[4..].contains(&"... read".to_owned()), "{order:?}");
     }
-}
-
-#[test]
-fn what_no_clock_explains_stays_as_it_was_seen() {
-    let ends = ends();
-    let frames = [segment(&ends, (10, Client), ("P.", 1, 1), b"PING\r\n")];
-    let late = call(Client, (5_000, 6_000), CallKind::Send(6), ("send", "6"));
-    assert_eq!(order(&frames, &ends, &[late]), ["Client", "send"]);
+    let late = call(Client, (5_000, 6_000), Send(6), ("send", "6"));
+    assert_eq!(order(&[request], &[late]), ["Client", "send"]);
 }

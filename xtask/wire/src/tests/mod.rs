@@ -1,7 +1,58 @@
-//! From frames to ladders, and from a packet socket to frames.
+//! From packets to ladders, and from a packet socket to packets.
+
+use std::time::Duration;
+
+use etherparse::TcpHeader;
+
+use crate::call::Call;
+use crate::packet::{Packet, Side};
+use crate::story::{self, Moment, MomentKind};
 
 mod drawn;
-mod frames;
 mod live;
 mod parsed;
 mod read;
+
+/// The first number of each side's stream. The client's go round within the
+/// conversation.
+const CLIENT: u32 = u32::MAX - 2;
+const SERVER: u32 = 1_000_000;
+
+/// A segment, so many microseconds after the epoch. Flags are letters as in
+/// tcpdump, with `.` for an acknowledgement; the number that the segment
+/// begins with and the one that it acknowledges count from the first.
+fn segment(
+    (at, from): (u64, Side),
+    (flags, number, acknowledged): (&str, u32, u32),
+    payload: &[u8],
+) -> Packet {
+    let (own, other) = match from {
+        Side::Client => (CLIENT, SERVER),
+        Side::Server => (SERVER, CLIENT),
+    };
+    let mut tcp = TcpHeader::new(0, 0, own.wrapping_add(number), 65_535);
+    tcp.acknowledgment_number = other.wrapping_add(acknowledged);
+    tcp.syn = flags.contains('S');
+    tcp.fin = flags.contains('F');
+    tcp.rst = flags.contains('R');
+    tcp.psh = flags.contains('P');
+    tcp.ack = flags.contains('.');
+    Packet { tcp: Some(tcp), ..datagram((at, from), payload) }
+}
+
+fn datagram((at, from): (u64, Side), payload: &[u8]) -> Packet {
+    let at = Duration::from_micros(at);
+    Packet { at, from, tcp: None, payload: payload.to_vec() }
+}
+
+/// The entries of a ladder, in its order, in short.
+fn order(packets: &[Packet], calls: &[Call]) -> Vec<String> {
+    let moments = story::in_order(packets.to_vec(), calls.to_vec());
+    let name = |moment: &Moment| match &moment.what {
+        MomentKind::Packet(packet) => format!("{:?}", packet.from),
+        MomentKind::Begins(call) => format!("{} ...", call.text),
+        MomentKind::Returns(call) => format!("... {}", call.text),
+        MomentKind::Passes(call) => call.text.clone(),
+    };
+    moments.iter().map(name).collect()
+}

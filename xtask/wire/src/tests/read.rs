@@ -1,5 +1,8 @@
 //! From a server's trace to the calls that stand beside packets.
 
+use std::time::Duration;
+
+use CallKind::{Accept, Close, Other, Receive, Send, Shutdown};
 use trace::event::Signal;
 use trace::script::script;
 use trace::tape::at;
@@ -10,7 +13,7 @@ use crate::served::{Offset, Window, calls};
 /// Text, result and kind of all that is shown of a trace, from 1 ms to 2 ms.
 fn shown(text: &str) -> Vec<(String, String, CallKind)> {
     let window = Window { from: at(1.0), to: at(2.0) };
-    calls(&script(text), Offset::none(), window)
+    calls(&script(text), Offset(Duration::ZERO), window)
         .into_iter()
         .map(|call| {
             let result = match call.ended {
@@ -49,23 +52,15 @@ fn what_has_to_do_with_packets_is_shown() {
         main 1.18 2.01 epoll_wait(epoll; at most 5 s) = 1 signals
         main 2.02 2.03 close(client 2) = 0";
     let expected = [
-        line("epoll_wait(epoll)", "1: listener ready", CallKind::Other),
-        line("accept4(listener)", "client 1", CallKind::Accept),
-        line(
-            "recvfrom(client 1, 4096)",
-            r#"6 "PING\r\n""#,
-            CallKind::Receive(6),
-        ),
-        line("sendto(client 1, 7)", "7", CallKind::Send(7)),
-        line(
-            "recvfrom(client 1, 4096)",
-            "0, end of file",
-            CallKind::Receive(0),
-        ),
-        line("shutdown(client 1, SHUT_WR)", "0", CallKind::Shutdown),
-        line("close(client 1)", "0", CallKind::Close),
+        line("epoll_wait(epoll)", "1: listener ready", Other),
+        line("accept4(listener)", "client 1", Accept),
+        line("recvfrom(client 1, 4096)", r#"6 "PING\r\n""#, Receive(6)),
+        line("sendto(client 1, 7)", "7", Send(7)),
+        line("recvfrom(client 1, 4096)", "0, end of file", Receive(0)),
+        line("shutdown(client 1, SHUT_WR)", "0", Shutdown),
+        line("close(client 1)", "0", Close),
         // It ends with the stop, so it has not ended for us.
-        line("epoll_wait(epoll)", "...", CallKind::Other),
+        line("epoll_wait(epoll)", "...", Other),
     ];
     assert_eq!(shown(trace), expected);
 }
@@ -85,8 +80,8 @@ fn asking_in_vain_is_one_line() {
               main 1.104 1.105 accept4(listener) = EAGAIN";
     let both = "accept4(listener), recvfrom(client 1)";
     let expected = [
-        line(both, "EAGAIN, 8 times", CallKind::Other),
-        line("recvfrom(client 1, 9)", r#"6 "PING\r\n""#, CallKind::Receive(6)),
+        line(both, "EAGAIN, 8 times", Other),
+        line("recvfrom(client 1, 9)", r#"6 "PING\r\n""#, Receive(6)),
     ];
     assert_eq!(shown(&trace), expected);
 }
@@ -104,14 +99,14 @@ fn children_and_threads_have_names() {
         main   1.05 1.051 exit_group(0) = 0";
     let receives = |who: &str| {
         let text = format!("{who}recvfrom(client 1, 9)");
-        line(&text, r#"6 "PING\r\n""#, CallKind::Receive(6))
+        line(&text, r#"6 "PING\r\n""#, Receive(6))
     };
     let expected = [
         receives(""),
         receives("thread 1: "),
         receives("child 1: "),
-        line("close(client 1)", "0, the child has a copy", CallKind::Other),
-        line("child 1: exit_group(0)", "0", CallKind::Close),
+        line("close(client 1)", "0, the child has a copy", Other),
+        line("child 1: exit_group(0)", "0", Close),
     ];
     assert_eq!(shown(trace), expected);
 }
@@ -126,13 +121,9 @@ fn signals_and_completions_are_told_of() {
     let signal = Signal::new(libc::SIGRTMIN(), 1, 0, 0);
     let enter = "io_uring_enter(ring: send(client 1, \"\"))";
     let expected = [
-        line(enter, "1", CallKind::Send(0)),
-        line(
-            "completed: recv(client 1)",
-            r#"6 "PING\r\n""#,
-            CallKind::Receive(6),
-        ),
-        line(&format!("signal {signal}: client 1"), "", CallKind::Other),
+        line(enter, "1", Send(0)),
+        line("completed: recv(client 1)", r#"6 "PING\r\n""#, Receive(6)),
+        line(&format!("signal {signal}: client 1"), "", Other),
     ];
     assert_eq!(shown(trace), expected);
 }
