@@ -5,10 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use camino::Utf8Path;
-use indicatif::{
-    HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle,
-};
+use indicatif::{HumanDuration, ProgressBar};
 use lab::number::some;
+use lab::screen;
 use load::interrupt::{self, Interrupted};
 
 use super::abreast;
@@ -216,11 +215,7 @@ struct Progress {
 
 impl Progress {
     fn start(steps: usize, runs: usize) -> Self {
-        let target = ProgressDrawTarget::stderr_with_hz(5);
-        let bar = ProgressBar::with_draw_target(Some(steps as u64), target);
-        let style =
-            ProgressStyle::with_template("{pos}/{len} {eta} left  {wide_msg}");
-        bar.set_style(style.unwrap_or(ProgressStyle::default_bar()));
+        let bar = screen::progress(steps);
         Self { bar, runs, last_line: String::new() }
     }
 

@@ -1,9 +1,11 @@
 //! Standard output: its width, and readers that close it early.
 
 use std::io::{self, ErrorKind, Write};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use console::Term;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Prints a text. A reader that closes the pipe early, as `head` and pagers do,
 /// is no error.
@@ -35,6 +37,18 @@ pub fn width_behind_a_pipe() -> Option<usize> {
         let (_, columns) = Term::stderr().size_checked()?;
         Some(usize::from(columns))
     })
+}
+
+/// Starts a progress bar at the bottom of the terminal on standard error. It is
+/// hidden where that is no terminal.
+pub fn progress(steps: usize) -> ProgressBar {
+    let target = ProgressDrawTarget::stderr_with_hz(5);
+    let bar = ProgressBar::with_draw_target(Some(steps as u64), target);
+    let template = "{pos}/{len} {eta} left  {wide_msg}";
+    let style = ProgressStyle::with_template(template);
+    bar.set_style(style.unwrap_or(ProgressStyle::default_bar()));
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
 }
 
 /// Breaks `text` between words into lines of at most `width` columns. A longer

@@ -10,8 +10,8 @@ use lab::model::Transport;
 use load::closed::Closed;
 use load::request::Request;
 use load::{Script, connection};
-use trace::count::Tally;
 use trace::host::{Host, Tracing};
+use trace::tally::Tally;
 
 /// The server has this long to come to rest once everybody is connected: no
 /// event is kept that would tell.

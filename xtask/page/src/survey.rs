@@ -4,15 +4,14 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use console::strip_ansi_codes;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lab::model::{Clients, Family, Model, Transport, Variant, Workspace};
 use lab::promises::WaitsIn;
-use lab::{Unsupported, build};
+use lab::{Unsupported, build, screen};
 use load::interrupt;
-use trace::count::Tally;
 use trace::figure::Column;
 use trace::render;
 use trace::scene::{self, Recording};
+use trace::tally::Tally;
 use trace::timeline::{Detail, Timeline};
 
 use crate::count;
@@ -45,7 +44,7 @@ pub fn survey(
     workspace: &Workspace,
     models: &[(&Model, &Variant)],
 ) -> Result<Survey> {
-    let bar = progress(models.len());
+    let bar = screen::progress(models.len());
     let mut survey = Survey::default();
     let mut refused = None;
     for (model, variant) in models {
@@ -129,12 +128,4 @@ fn waits_otherwise_for_datagrams(model: &Model, variant: &Variant) -> bool {
 
 fn column(title: &str, scene: &Recording) -> Result<Column> {
     Column::new(title, scene).context("the trace shows no request")
-}
-
-fn progress(steps: usize) -> ProgressBar {
-    let target = ProgressDrawTarget::stderr_with_hz(5);
-    let bar = ProgressBar::with_draw_target(Some(steps as u64), target);
-    let style = ProgressStyle::with_template("{pos}/{len}  {wide_msg}");
-    bar.set_style(style.unwrap_or(ProgressStyle::default_bar()));
-    bar
 }

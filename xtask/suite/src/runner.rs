@@ -7,7 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
+use lab::screen;
 use nix::sys::resource::{Resource, getrlimit};
 
 use super::case::{Outcome, Step, Surroundings, Trial};
@@ -48,7 +49,7 @@ pub fn run<'a>(
     println!(
         "{cases} cases, {jobs} at a time, random streams from seed {seed}"
     );
-    let bar = bar(cases);
+    let bar = screen::progress(cases);
     let started = Instant::now();
     let (alone, mut together): (Vec<_>, Vec<_>) =
         steps.iter().partition(|step| step.is_alone());
@@ -182,15 +183,4 @@ fn show_failure(step: &Step, story: &str) {
         println!("    {line}");
     }
     println!();
-}
-
-/// One line at the bottom of the terminal: what is running, and what is left.
-fn bar(steps: usize) -> ProgressBar {
-    // Hidden by indicatif itself where standard error is no terminal.
-    let target = ProgressDrawTarget::stderr_with_hz(10);
-    let bar = ProgressBar::with_draw_target(Some(steps as u64), target);
-    let style = ProgressStyle::with_template("{pos}/{len} {wide_msg}");
-    bar.set_style(style.unwrap_or(ProgressStyle::default_bar()));
-    bar.enable_steady_tick(Duration::from_millis(200));
-    bar
 }

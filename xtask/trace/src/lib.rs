@@ -7,8 +7,6 @@
 pub mod call;
 pub mod calls;
 pub mod copying;
-pub mod count;
-pub mod counter;
 pub mod decode;
 pub mod event;
 pub mod figure;
@@ -32,6 +30,7 @@ pub mod scene;
 pub mod script;
 pub mod steps;
 mod stops;
+pub mod tally;
 #[cfg(any(test, feature = "script"))]
 #[expect(clippy::unwrap_used, reason = "a test's tape is sound")]
 pub mod tape;

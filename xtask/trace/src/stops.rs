@@ -15,10 +15,10 @@ use nix::unistd::Pid;
 use syscalls::Sysno;
 
 use super::calls::{self, Effect, Family};
-use super::counter::Calls;
 use super::event::{Call, Event, EventKind, Outcome, Signal, now};
 use super::memory;
 use super::ring::Ring;
+use super::tally::Calls;
 
 /// More events than this are not kept: the command is killed, and `stop` says
 /// so. A thread that does nothing but system calls makes them in a minute.

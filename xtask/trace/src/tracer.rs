@@ -26,9 +26,9 @@ use nix::sys::ptrace::{self, Options};
 use nix::sys::signal;
 use nix::unistd::Pid;
 
-use super::counter::Calls;
 use super::event::Event;
 use super::stops::{State, Task, handle, resume};
+use super::tally::Calls;
 
 /// How long a command may take to end when it is asked to.
 const PATIENCE: Duration = Duration::from_secs(10);

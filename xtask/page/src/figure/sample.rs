@@ -1,9 +1,9 @@
 //! Traces as they might be, written by hand.
 
-use trace::count::Tally;
-use trace::counter::{Calls, Count};
 use trace::figure::Column;
 use trace::script::recording;
+use trace::tally::Tally;
+use trace::tally::{Calls, Count};
 
 use crate::survey::{Cost, Survey};
 

@@ -243,22 +243,21 @@ fn rows_of(column: &Column, rows: &[Row], x: usize, top: usize) -> Markup {
 
 /// Rows in which a thread is in the same state: from and until.
 fn stretches(rows: &[Row], lane: usize) -> Vec<(Bar, usize, usize)> {
-    let bar = |row: &Row| row.bars.get(lane).copied().unwrap_or(Bar::Absent);
+    let bar = |row: &Row| row.bars.get(lane).copied();
     let mut at = 0;
     let chunks = rows.chunk_by(|a, b| bar(a) == bar(b));
     let all = chunks.map(|chunk| {
         let from = at;
         at += chunk.len();
-        (bar(&chunk[0]), from, at)
+        Some((bar(&chunk[0])?, from, at))
     });
-    all.filter(|(bar, ..)| *bar != Bar::Absent).collect()
+    all.flatten().collect()
 }
 
 /// A thread's state for some time.
 fn mark(bar: Bar, x: usize, y: usize, height: usize) -> Markup {
     let middle = x + BAR / 2;
     let class = match bar {
-        Bar::Absent => return html! {},
         Bar::Running | Bar::Eagain => {
             let class = if bar == Bar::Running { "running" } else { "eagain" };
             return html! {

@@ -18,7 +18,7 @@ fn dump(column: &Column) -> String {
     let lanes = lanes(column);
     let line = |band: usize, row: &Row| {
         let bars = (0..lanes).map(|lane| match row.bars.get(lane) {
-            None | Some(Bar::Absent) => ' ',
+            None => ' ',
             Some(Bar::Running) => '│',
             Some(Bar::Asleep) => '░',
             Some(Bar::Eagain) => '┊',

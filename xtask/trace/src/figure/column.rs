@@ -54,8 +54,6 @@ pub struct Row {
 /// A thread's state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bar {
-    /// It is not there yet.
-    Absent,
     Running,
     /// In the call that it waits in.
     Asleep,

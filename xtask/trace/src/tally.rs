@@ -1,6 +1,17 @@
-//! System calls a request: what a tracer counts that keeps no events.
+//! System calls per request, as a tracer counts them that keeps no events.
 
-use super::counter::{Calls, Count};
+use std::collections::BTreeMap;
+
+/// Calls by name.
+pub type Calls = BTreeMap<&'static str, Count>;
+
+/// How often one call was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    pub made: u64,
+    /// How many of these returned EAGAIN.
+    pub empty: u64,
+}
 
 /// Calls and requests between two marks.
 #[derive(Clone, Debug, Default, PartialEq)]
