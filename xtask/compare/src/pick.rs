@@ -34,31 +34,27 @@ pub fn usual(all: &[Workload]) -> Option<&Workload> {
 
 /// Ping-pong among more and more idle connections.
 pub fn by_idle(all: &[Workload]) -> Vec<&Workload> {
-    let ping = || {
-        all.iter().filter(closed_ping).filter(|workload| workload.pipeline == 1)
-    };
-    let Some(active) = ping().find(|w| w.idle > 0).map(|w| w.connections)
-    else {
-        return Vec::new();
-    };
-    let mut found: Vec<_> =
-        ping().filter(|w| w.connections == active).collect();
-    found.sort_by_key(|w| w.idle);
-    found
+    let ping_pong = all.iter().filter(|w| w.pipeline == 1);
+    growing(ping_pong.filter(closed_ping).collect(), |w| w.idle)
 }
 
 /// Ping with more and more requests on their way on each connection.
 pub fn by_pipeline(all: &[Workload]) -> Vec<&Workload> {
-    let ping =
-        || all.iter().filter(closed_ping).filter(|workload| workload.idle == 0);
-    let Some(active) = ping().find(|w| w.pipeline > 1).map(|w| w.connections)
-    else {
-        return Vec::new();
-    };
-    let mut found: Vec<_> =
-        ping().filter(|w| w.connections == active).collect();
-    found.sort_by_key(|w| w.pipeline);
-    found
+    let without_idle = all.iter().filter(|w| w.idle == 0);
+    growing(without_idle.filter(closed_ping).collect(), |w| w.pipeline - 1)
+}
+
+/// Keeps the loads with the number of connections at which something grows
+/// from nothing, sorted by that.
+fn growing(
+    mut loads: Vec<&Workload>,
+    size: fn(&Workload) -> usize,
+) -> Vec<&Workload> {
+    let grown = loads.iter().find(|it| size(it) > 0);
+    let active = grown.map(|it| it.connections);
+    loads.retain(|it| Some(it.connections) == active);
+    loads.sort_by_key(|it| size(it));
+    loads
 }
 
 /// Requests that are due at fixed times.
