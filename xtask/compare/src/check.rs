@@ -186,19 +186,13 @@ fn figures<'a>(
     server: &str,
 ) -> Option<Vec<&'a Figures>> {
     let last = results.runs.iter().map(|run| run.number).max()?;
-    let one = |number: usize| {
-        let mut runs = results.runs.iter();
-        let run = runs.find(|run| {
-            run.workload == workload
-                && run.server == server
-                && run.number == number
-        })?;
-        match &run.outcome {
-            Outcome::Measured(figures) => Some(figures),
-            _ => None,
-        }
-    };
-    (1..=last).map(one).collect()
+    let runs = results.runs_of(workload, server);
+    let figures = runs.map(|run| match &run.outcome {
+        Outcome::Measured(figures) => Some(figures),
+        _ => None,
+    });
+    let figures: Vec<_> = figures.collect::<Option<_>>()?;
+    (figures.len() == last).then_some(figures)
 }
 
 #[cfg(test)]

@@ -180,17 +180,24 @@ impl Results {
         }
     }
 
+    /// The runs of one workload against one server, in order.
+    pub fn runs_of(
+        &self,
+        workload: &str,
+        server: &str,
+    ) -> impl Iterator<Item = &Run> {
+        let is_of =
+            move |run: &&Run| run.workload == workload && run.server == server;
+        self.runs.iter().filter(is_of)
+    }
+
     /// Takes the runs together. None if there was none. One failure, and the
     /// whole row has failed: a median of the runs that went well would hide
     /// it.
     pub fn row(&self, workload: &str, server: &str) -> Option<Finding<'_>> {
         let mut figures = Vec::new();
-        let runs = self
-            .runs
-            .iter()
-            .filter(|run| run.workload == workload && run.server == server);
         let mut cannot = None;
-        for run in runs {
+        for run in self.runs_of(workload, server) {
             match &run.outcome {
                 Outcome::Measured(run) => figures.push(run),
                 Outcome::Cannot { why, held } => {
