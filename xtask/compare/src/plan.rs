@@ -130,9 +130,9 @@ impl Plan {
                 break;
             };
             record.add(&step, from, attempts)?;
-            progress.advance(step.contenders.len());
+            progress.bar.inc(step.contenders.len() as u64);
         }
-        progress.finish();
+        progress.bar.finish_and_clear();
         Ok(())
     }
 
@@ -143,29 +143,21 @@ impl Plan {
         step: &Step<'_>,
         processors: Processors,
     ) -> Result<Option<Vec<Attempt>>> {
-        match self.step(step, processors) {
+        let &Step { contenders, workload, .. } = step;
+        let attempts = match contenders {
+            [one] if !self.abreast => {
+                trial::run(one, workload, self.spans, processors)
+                    .map(|attempt| vec![attempt])
+            }
+            all => abreast::run(all, workload, self.spans, processors),
+        };
+        match attempts {
             Ok(attempts) => Ok(Some(attempts)),
             Err(error) if error.is::<Interrupted>() => Ok(None),
             Err(error) => {
                 let attempt = Attempt::from(Outcome::of_error(&error)?);
-                Ok(Some(vec![attempt; step.contenders.len()]))
+                Ok(Some(vec![attempt; contenders.len()]))
             }
-        }
-    }
-
-    fn step(
-        &self,
-        step: &Step<'_>,
-        processors: Processors,
-    ) -> Result<Vec<Attempt>> {
-        let &Step { contenders, workload, .. } = step;
-        match contenders {
-            [one] if !self.abreast => {
-                let attempt =
-                    trial::run(one, workload, self.spans, processors)?;
-                Ok(vec![attempt])
-            }
-            all => abreast::run(all, workload, self.spans, processors),
         }
     }
 }
@@ -232,14 +224,6 @@ impl Progress {
             eprintln!("{line}");
             self.last_line = line;
         }
-    }
-
-    fn advance(&self, runs: usize) {
-        self.bar.inc(runs as u64);
-    }
-
-    fn finish(&self) {
-        self.bar.finish_and_clear();
     }
 }
 
