@@ -4,10 +4,11 @@
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::process::{ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{fmt, thread};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
+use lab::process;
 use lab::server::{self, Errors, PATIENCE, Server};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::signal::Signal;
@@ -132,18 +133,13 @@ fn wait_until_it_listens(
     server: &mut Server,
     address: SocketAddr,
 ) -> Result<SocketAddr> {
-    let deadline = Instant::now() + PATIENCE;
-    while TcpStream::connect(address).is_err() {
-        if server.status().is_some() {
+    process::poll_until("a server that listens", PATIENCE, || {
+        let listens = TcpStream::connect(address).is_ok();
+        if !listens && server.status().is_some() {
             return Err(server.ended_early());
         }
-        ensure!(
-            Instant::now() < deadline,
-            "nobody listens after {} s",
-            PATIENCE.as_secs()
-        );
-        thread::sleep(Duration::from_millis(5));
-    }
+        Ok(listens)
+    })?;
     Ok(address)
 }
 
