@@ -146,15 +146,10 @@ impl Contender {
     pub fn declines(&self, workload: &Workload) -> Option<String> {
         let transport = workload.transport();
         if !self.serves(transport) {
-            let why = match &self.kind {
-                Kind::Model(it) => it.1.why.clone(),
-                _ => None,
-            };
+            let why = self.variant().and_then(|(_, it)| it.why.as_ref());
+            let why = why.map_or(String::new(), |why| format!(": {why}"));
             let transport = names(&[transport]);
-            return Some(match why {
-                Some(why) => format!("does not serve {transport}: {why}"),
-                None => format!("does not serve {transport}"),
-            });
+            return Some(format!("does not serve {transport}{why}"));
         }
         let streams = transport == Transport::Tcp;
         let waits = workload.load == Load::Short;
