@@ -1,8 +1,8 @@
 //! Several servers in one run, asked in turns: what `--check` compares.
 //!
-//! Whatever else a machine does comes and goes within fractions of a second,
-//! and moves what a request costs by more than is promised. Servers that take
-//! turns of hundredths of a second have the same weather.
+//! Other work on a machine comes and goes within fractions of a second, and
+//! changes the cost of a request by more than `--check` allows. It disturbs
+//! servers that take turns of hundredths of a second alike.
 
 use std::net::TcpStream;
 use std::time::Duration;

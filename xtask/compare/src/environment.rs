@@ -34,7 +34,7 @@ const LIMITS: [(&str, Resource); 3] = [
     ("signals pending", Resource::RLIMIT_SIGPENDING),
 ];
 
-/// Names and values. What can't be found out is left out.
+/// Names and values. Values that can't be read are left out.
 pub fn describe(
     workspace: &Workspace,
     processors: Processors,

@@ -110,8 +110,8 @@ pub struct Comparison {
     _alone: Flock<File>,
 }
 
-/// Builds and measures. What went wrong on the way is in the comparison, so
-/// that what there is can be shown.
+/// Builds and measures. An error on the way is part of the comparison, so that
+/// the results before it can be shown.
 pub fn measure(flags: &Flags) -> Result<Comparison> {
     let workspace = Workspace::load()?;
     let plan = flags.plan(&workspace)?;

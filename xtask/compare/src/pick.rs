@@ -69,7 +69,7 @@ pub fn round(all: &[Workload]) -> Option<&Workload> {
 }
 
 /// Takes the memory of one more connection in the processes, in the kernel, and
-/// in both together: from the load with the most connections that tells.
+/// in both together, from the measured load with the most connections.
 pub fn memory(results: &Results, server: &str) -> Option<[Spread; 3]> {
     let mut all: Vec<_> = results.workloads.iter().collect();
     all.sort_by_key(|w| std::cmp::Reverse(w.held()));

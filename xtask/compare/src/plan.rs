@@ -109,8 +109,8 @@ impl Plan {
         steps
     }
 
-    /// Measures. What was found out by the time somebody interrupts is in the
-    /// results and in the file.
+    /// Measures. After an interruption the results and the file have the runs
+    /// before it.
     pub fn carry_out(
         &self,
         results: &mut Results,

@@ -27,7 +27,7 @@ pub struct Results {
 pub struct Server {
     /// `multiplexing-epoll/edge`, `redis-server`, `bare-loop`.
     pub title: String,
-    /// What it is, in one phrase.
+    /// A description in one phrase.
     pub summary: String,
     pub group: Group,
 }
@@ -138,7 +138,7 @@ pub struct Figures {
     pub client: f64,
     /// Connections that were held.
     pub connections: usize,
-    /// What a reader must know of the run.
+    /// Remarks that a reader must know.
     #[serde(rename = "remark", serialize_with = "remark::serialize")]
     pub remarks: Vec<Remark>,
 }

@@ -26,7 +26,7 @@ pub struct Serving {
     pub command_line: String,
 }
 
-/// What became of a server with which something went wrong.
+/// The state of a server with which something went wrong.
 #[derive(Debug, Default)]
 pub struct Story {
     /// How it ended, if it did.
@@ -97,7 +97,7 @@ impl Serving {
         self.server.leader()
     }
 
-    /// What has become of it.
+    /// Its end, if it has ended, and its last message.
     pub fn story(&mut self) -> Story {
         // Its sockets are closed some time before it has ended.
         self.server.ends_within(A_MOMENT);
@@ -111,7 +111,7 @@ impl Serving {
         Usage::of_group(self.leader())
     }
 
-    /// What it and the kernel hold, some time after the last request.
+    /// Its memory and the kernel's, some time after the last request.
     pub fn memory(&self) -> Result<Memory> {
         thread::sleep(SETTLE);
         Memory::of_group(self.leader())

@@ -230,7 +230,7 @@ mod tests {
             rankings[0].lines().into_iter().map(|[name, ..]| name).collect()
         };
         assert_eq!(first(&rows), wanted);
-        // What is counted is never less long than what is not.
+        // A single server is never replaced by a count.
         rows.truncate(6);
         assert_eq!(first(&rows), ["a", "b", "c", "d", "e", "f"]);
     }

@@ -193,8 +193,8 @@ fn load(
         }
         Load::Short => {
             let mut short = Short::new(address, &script, count)?;
-            // What served the warm-up would be gone, and its share of the
-            // context switches with it.
+            // No warm-up: the threads and processes that served it would have
+            // ended, and their context switches be lost.
             let before = server.usage();
             (short.run(spans.measured)?, before)
         }

@@ -39,7 +39,7 @@ impl<'a> Closed<'a> {
         })
     }
 
-    /// Asks for so long, then waits for the last replies.
+    /// Asks for this long, then waits for the last replies.
     pub fn run(&mut self, span: Duration) -> Result<Measurement> {
         let mut recorder = Recorder::start()?;
         let end = recorder.began + span;

@@ -40,7 +40,7 @@ impl<'a> Datagrams<'a> {
         Ok(Self { sockets, script, sent: vec![None; senders.len()] })
     }
 
-    /// Asks for so long, then waits for the last replies.
+    /// Asks for this long, then waits for the last replies.
     pub fn run(&mut self, span: Duration) -> Result<Measurement> {
         let mut recorder = Recorder::start()?;
         let end = recorder.began + span;

@@ -2,9 +2,9 @@
 //! reply.
 //!
 //! It takes all replies that are there before it sends the next requests, one
-//! call for all that a connection sends. What it costs itself is measured
-//! along with the server: where it was the busier of the two, the throughput
-//! is its own.
+//! call for all that a connection sends. Its own processor time is measured
+//! along with the server's: where the generator was the busier of the two, the
+//! throughput is the generator's.
 
 pub mod closed;
 pub mod connection;

@@ -49,7 +49,7 @@ impl<'a> Open<'a> {
         })
     }
 
-    /// Asks for so long, then waits for the last replies. Asks no more once
+    /// Asks for this long, then waits for the last replies. Asks no more once
     /// the server is too far behind.
     pub fn run(&mut self, span: Duration) -> Result<Measurement> {
         let mut recorder = Recorder::start()?;

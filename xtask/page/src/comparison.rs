@@ -10,7 +10,7 @@ use maud::{Markup, html};
 use crate::chart::Chart;
 use crate::shell::{pairs, whole};
 use crate::survey::Survey;
-use crate::{charts, figures, tables, traced};
+use crate::{chart_data, charts, tables, traced};
 
 #[cfg(test)]
 mod tests;
@@ -20,7 +20,7 @@ pub type Traces = Result<Survey, String>;
 
 /// The page of a comparison.
 pub fn render(results: &Results, traces: Option<&Traces>) -> String {
-    let charts = figures::all(results);
+    let charts = chart_data::all(results);
     let main = html! {
         (opening(results, traces.is_some()))
         (summary(results))
@@ -67,7 +67,7 @@ fn method() -> Markup {
 
 /// The chart of the README, as a file of its own.
 pub fn chart_for_readme(results: &Results) -> String {
-    charts::alone(&figures::for_readme(results))
+    charts::alone(&chart_data::for_readme(results))
 }
 
 fn opening(results: &Results, is_traced: bool) -> Markup {

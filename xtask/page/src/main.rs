@@ -2,11 +2,11 @@
 
 mod calls;
 mod chart;
+mod chart_data;
 mod charts;
 mod comparison;
 mod count;
 mod figure;
-mod figures;
 mod shell;
 mod survey;
 mod tables;

@@ -16,7 +16,7 @@ use super::PATIENCE;
 use super::bytes::{difference, show};
 use super::reply::{Info, Reply};
 
-/// The reply to a newcomer for whom there is no room.
+/// The reply to a connection that is rejected.
 pub const REFUSAL: &str = "-ERR max number of clients reached\r\n";
 
 /// One connection to a server.
@@ -214,7 +214,7 @@ impl Client {
         Ok(self)
     }
 
-    /// Tells whether the kernel takes nothing more for so long.
+    /// Whether the kernel accepts no more bytes for this long.
     pub fn is_stuck(&self, patience: Duration) -> Result<bool> {
         process::wait_for(
             &self.stream,
@@ -291,8 +291,8 @@ impl Client {
         self.send("PING\r\n")?.expect("+PONG\r\n")
     }
 
-    /// Reads the answer to a newcomer's PING: true if it is served, false if
-    /// it is refused. Anything else is an error.
+    /// Reads the answer to a new client's PING: true if it is served, false if
+    /// it is rejected. Anything else is an error.
     pub fn was_served(&mut self) -> Result<bool> {
         let mut first = [0];
         self.read_exactly(&mut first)?;
@@ -373,7 +373,7 @@ fn no_end(error: io::Error) -> anyhow::Error {
 fn explain(error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => {
-            format!("waited {PATIENCE:?} in vain")
+            format!("nothing came within {PATIENCE:?}")
         }
         ErrorKind::ConnectionReset => "the server reset it".to_owned(),
         _ => error.to_string(),

@@ -75,7 +75,7 @@ impl Peer {
         let (length, from) = match self.socket.recv_from(&mut seen) {
             Ok(received) => received,
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                bail!("waited {PATIENCE:?} in vain for a datagram")
+                bail!("no datagram within {PATIENCE:?}")
             }
             Err(error) => return Err(error).context("receiving"),
         };

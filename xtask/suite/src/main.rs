@@ -135,7 +135,7 @@ fn run<'a>(
     options: &Options,
 ) -> Result<Report<'a>> {
     // Orphans of what the suite starts become its children, so that it can
-    // reap them. What it starts ends with it, see `lab::server::tie`.
+    // reap them. All its processes end with it, see `lab::server::tie`.
     prctl::set_child_subreaper(true).context("PR_SET_CHILD_SUBREAPER")?;
     process::raise_descriptor_limit()?;
     let around = Arc::new(Surroundings {

@@ -125,7 +125,7 @@ fn run_phase<'a>(
     })
 }
 
-/// Runs one step. Whatever happens in it, its servers are gone afterwards.
+/// Runs one step. Its servers are gone afterwards, even if it fails.
 fn attempt<'a>(
     step: &'a Step,
     room: usize,
@@ -164,7 +164,7 @@ fn story(step: &Step, trial: &Trial, error: &anyhow::Error) -> String {
 
     let mut story = format!("{error:#}\n");
     for server in trial.servers.all() {
-        // What it is about to say belongs to the story.
+        // A message that it is about to write belongs to the story.
         thread::sleep(Duration::from_millis(20));
         story += &format!("server: {}\n", server.command_line);
         story += &format!("        {}\n", server.fate());

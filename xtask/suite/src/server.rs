@@ -174,8 +174,8 @@ impl Server {
         Ok(clients)
     }
 
-    /// Brings newcomers, some at a time, until there are `count` clients or
-    /// somebody is refused. Returns whether all were served.
+    /// Connects new clients, some at a time, until there are `count` of them or
+    /// one is rejected. Returns whether all were served.
     pub fn bring(
         &self,
         clients: &mut Vec<Client>,
@@ -201,8 +201,8 @@ impl Server {
         Ok(all)
     }
 
-    /// Connects a client that asks at once: it is [served](Client::was_served)
-    /// or refused.
+    /// Connects a client that asks at once. It is [served](Client::was_served)
+    /// or rejected.
     pub fn newcomer(&self) -> Result<Client> {
         let mut client = self.connect()?;
         // A refusal may be followed by a reset, if it crosses this.
@@ -210,7 +210,8 @@ impl Server {
         Ok(client)
     }
 
-    /// Returns those who are served of so many newcomers, one by one.
+    /// Connects this many clients, one by one, and returns those that are
+    /// served.
     pub fn admitted(&self, newcomers: usize) -> Result<Vec<Client>> {
         let mut served = Vec::new();
         for number in 0..newcomers {
@@ -289,7 +290,7 @@ impl Server {
     pub fn wait(&self) -> Result<End> {
         ensure!(
             server::ends_within(self.pid, PATIENCE),
-            "waited {PATIENCE:?} in vain for the server to end"
+            "the server has not ended within {PATIENCE:?}"
         );
         let status = self.child.borrow_mut().wait().context("wait")?;
         self.expect_nobody_left(status)?;

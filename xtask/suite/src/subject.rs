@@ -1,4 +1,4 @@
-//! What is tested: one model in one variant.
+//! The subject of a case: one model in one variant.
 
 use std::path::PathBuf;
 

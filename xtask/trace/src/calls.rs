@@ -1,7 +1,7 @@
-//! The system calls that a trace understands, a row each: what a call is for,
-//! what its arguments are, and what it does to descriptors. What memory is
-//! read, how a call is told, and what rules may ask of it follows from its
-//! row. A call that has none is shown by its name alone.
+//! The system calls that a trace understands, a row each: the purpose of a call,
+//! its arguments, and its effect on descriptors. The row decides which memory is
+//! read, how the call is shown, and what rules may ask of it. A call without a
+//! row is shown by its name alone.
 
 use super::names::{self, Names};
 use super::role::Role;
@@ -94,7 +94,7 @@ pub enum ArgumentKind {
     EpollEvents,
     /// An operation of epoll_ctl(2); the descriptor and an event follow.
     Control,
-    /// So many bytes, of which an argument before it tells.
+    /// This many bytes, which an argument before it has shown already.
     Hidden(u64),
     /// Parameters of io_uring_setup(2).
     RingParameters,

@@ -36,7 +36,7 @@ impl View<'_> {
         let about = self.of(call.arguments[0]);
         kinds
             .flat_map(|(place, kind)| match kind {
-                // What is written to an eventfd is no data.
+                // Bytes written to an eventfd are no data.
                 ArgumentKind::Data(_) if matches!(about, Role::Event(_)) => {
                     Vec::new()
                 }

@@ -34,7 +34,7 @@ pub enum Deed {
     /// The kernel has completed an operation for io_uring.
     Completed(OperationStep),
     /// A signal interrupts the thread, or a call has fetched it. The role is
-    /// the descriptor's that it tells of.
+    /// that of the descriptor that it reports.
     Signal(Signal, Option<Role>),
     /// The thread or process begins; true for a process.
     Started(bool),
@@ -62,7 +62,7 @@ impl Step {
         }
     }
 
-    /// A signal, and the descriptor that it tells of.
+    /// A signal, and the descriptor that it reports.
     pub fn signal(&self) -> Option<(Signal, Option<&Role>)> {
         match &self.deed {
             Deed::Signal(signal, role) => Some((*signal, role.as_ref())),

@@ -44,7 +44,7 @@ fn memory(bytes: Bytes<'_>) -> Memory {
 
 impl Tape {
     /// The main thread listens (3), has epoll (5), a signalfd (6) and a ring
-    /// (7), and has accepted client 1 (4), of which epoll tells with 77.
+    /// (7), and has accepted client 1 (4), which epoll reports as 77.
     pub fn serving() -> Self {
         let stream = libc::SOCK_STREAM as u64;
         let event = epoll_event(libc::EPOLLIN as u32, 77);

@@ -122,7 +122,7 @@ impl Writer {
         let Some(since) = shown.first().map(|step| step.at) else {
             return self.lines;
         };
-        // What the client has done before nobody here has seen.
+        // This thread has not seen the client's earlier acts.
         self.client.retain(|(at, _)| *at >= since);
         let mut at = 0;
         while let Some(step) = shown.get(at) {

@@ -41,8 +41,8 @@ const NOT_ALLOWED: &str = "a packet socket requires CAP_NET_RAW, which this \
 /// Longer than any packet: the loopback's may be 64 KiB, and their headers.
 const LONGEST: usize = 128 * 1024;
 
-/// Nothing follows once nothing came for so long: an acknowledgement is put
-/// off by 200 ms at most (TCP_DELACK_MAX).
+/// After this long without a packet none will follow: an acknowledgement is
+/// delayed by 200 ms at most (TCP_DELACK_MAX).
 const QUIET: Duration = Duration::from_millis(250);
 
 /// The kernel begins to stamp packets a moment after it was asked to
@@ -55,8 +55,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// More packets than a conversation has, however much is sent again.
 const FRAMES: usize = 10_000;
 
-/// A packet socket. What it receives waits in its buffer, 208 KiB unless
-/// net.core.rmem_default says otherwise; what finds no room there is counted.
+/// A packet socket. Packets wait in its buffer, 208 KiB unless
+/// net.core.rmem_default says otherwise; those that find no room are counted.
 #[derive(Debug)]
 pub struct Capture {
     socket: OwnedFd,

@@ -104,7 +104,7 @@ pub fn run(flags: &Flags) -> Result<ExitCode> {
 }
 
 impl Scene {
-    /// The ladder and what it comes to, for so many columns.
+    /// The ladder and the sentences below it, for this many columns.
     fn story(&self, title: &str, width: Option<usize>) -> String {
         let Ends { client, server } = self.ends;
         let transport = self.script.transport;

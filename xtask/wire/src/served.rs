@@ -199,7 +199,7 @@ impl Reader {
         if call.begun > to || call.ended.is_some_and(|ended| ended < from) {
             return;
         }
-        // What ends it later is the stop.
+        // A later end is caused by the stop.
         if call.ended.is_some_and(|ended| ended > to) {
             call.ended = None;
         }

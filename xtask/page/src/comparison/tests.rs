@@ -11,7 +11,7 @@ use super::{chart_for_readme, render};
 use crate::chart::Cell;
 use crate::charts::COLOURS;
 use crate::figure::sample::survey;
-use crate::{figures, tables};
+use crate::{chart_data, tables};
 
 /// Panels of the section on how they wait.
 const WAITS: usize = 4;
@@ -112,7 +112,7 @@ fn a_full_run_has_all_charts_in_both_groups() {
     // Two drawings each, with a part of a row where the rest is not known.
     assert!(page.contains(" · – · –</text>"));
     assert!(page.contains(">can't: serves one client at a time</text>"));
-    let charts = figures::all(&sample::full()).len();
+    let charts = chart_data::all(&sample::full()).len();
     assert_eq!(page.matches("role=\"img\"").count(), charts * 2 + WAITS);
     assert!(!page.contains("makes this chart"));
     let page = page_of(&failed());
@@ -138,7 +138,7 @@ fn what_was_not_run_says_which_command_runs_it() {
     // Nothing is known of ten thousand clients. Latency is shown as it was in
     // the closed loop, because there is no open one.
     assert_eq!(missing, 1);
-    let charts = figures::all(&sample::quick()).len() - missing;
+    let charts = chart_data::all(&sample::quick()).len() - missing;
     assert!(page.contains("cargo xtask compare --full"));
     assert!(page.contains("Not in this run: Ping-pong, 1 connection"));
     assert!(page.contains("each as fast as its replies came"));
@@ -147,7 +147,7 @@ fn what_was_not_run_says_which_command_runs_it() {
 
 #[test]
 fn what_is_drawn_is_in_the_table_below() {
-    for chart in figures::all(&sample::full()) {
+    for chart in chart_data::all(&sample::full()) {
         let table = tables::of_chart(&chart).into_string();
         for row in &chart.rows {
             let name = format!(">{}</th>", row.name);

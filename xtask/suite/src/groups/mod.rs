@@ -58,7 +58,7 @@ impl<'a> Witness<'a> {
         Ok(Self { server, first })
     }
 
-    /// Without a newcomer, which may have to wait.
+    /// Does not connect a new client, which might have to wait.
     fn first_is_served(&mut self) -> Result<()> {
         if let Some(first) = &mut self.first {
             first.ping().context("the client that was there first")?;
@@ -84,8 +84,8 @@ struct Price<'a> {
 }
 
 impl<'a> Price<'a> {
-    /// Bytes after which it is checked again. What a server holds for a client
-    /// that does not read stays, and a look at all processes is expensive.
+    /// Bytes after which it is checked again. The memory that a server holds for
+    /// a client that doesn't read stays, and reading /proc is expensive.
     const STEP: usize = 1 << 20;
 
     /// The bound is twice the largest request, the replies at which the server

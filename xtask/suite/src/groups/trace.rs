@@ -1,5 +1,5 @@
-//! What a model's system calls say of it: transcripts, and rules with reasons.
-//! The scene is `cargo xtask trace`'s, played once for each transport.
+//! A model's system calls: transcripts, and rules with reasons. The scene of
+//! `cargo xtask trace` is played once for each transport.
 
 use anyhow::{Context, Result};
 use lab::model::Transport;

@@ -254,7 +254,7 @@ impl Maker<'_> {
     /// The part of the scene that a moment belongs to.
     fn band(&self, moment: &Moment<'_>) -> usize {
         let (since, arrival) = self.phases.waiting;
-        // What a wait returns is of the same moment as its return.
+        // The events that a wait returns have the time of its return.
         let knows = self.learns.is_none_or(|(_, when)| when < moment.at);
         let waits =
             moment.part == Part::Enter && sleeps_at(moment.step, arrival);

@@ -20,7 +20,7 @@ use crate::scene::Recording;
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
     pub name: &'static str,
-    /// Who has to keep it: those who promise this.
+    /// The models that it is for: those that promise this.
     pub whose: fn(&Promises) -> bool,
     /// The transports that it is about.
     pub transports: &'static [Transport],

@@ -1,6 +1,5 @@
-//! What a server inherits from whoever starts it, and must not depend on:
-//! exec(2) changes neither ignored nor blocked signals, nor where standard
-//! error leads.
+//! A server must not depend on what it inherits: exec(2) changes neither
+//! ignored nor blocked signals, nor where standard error leads.
 
 use std::io;
 

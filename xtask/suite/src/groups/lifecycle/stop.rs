@@ -60,7 +60,7 @@ fn stops_datagrams(trial: &Trial) -> Result<()> {
     trial.needs_datagrams()?;
     let server = trial.launch().only_udp("127.0.0.1:0").start()?;
     server.peer()?.send("PING\r\n")?.expect("+PONG\r\n")?;
-    // What is queued when the server is asked to stop is answered.
+    // Datagrams that are queued when the server is asked to stop are answered.
     server.freeze()?;
     let peer = server.peer()?;
     for _ in 0..20 {

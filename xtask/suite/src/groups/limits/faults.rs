@@ -45,8 +45,8 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// A newcomer is refused, and nobody else, where fork or the creation of a
-/// thread fails.
+/// Where fork or the creation of a thread fails, the new connection is
+/// rejected, and no other client is affected.
 fn nobody_to_serve(trial: &Trial) -> Result<()> {
     let fault = Fault::new(fault::CLONE, Errno::EAGAIN);
     let server = trial.launch().fault(&fault).start()?;
@@ -73,8 +73,8 @@ fn nobody_to_serve(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// A newcomer is refused where there is no room for a thread's stack: no
-/// filter is needed for that.
+/// A new connection is rejected where there is no memory for a thread's stack.
+/// No filter is needed for that.
 fn no_memory_for_a_thread(server: &Server) -> Result<()> {
     let mut first = server.connect()?;
     first.ping()?;
@@ -90,8 +90,8 @@ fn no_memory_for_a_thread(server: &Server) -> Result<()> {
     Ok(())
 }
 
-/// While accept fails nothing spins and nothing ends; afterwards newcomers
-/// are served, those who waited included.
+/// While accept fails the server neither spins nor ends. Afterwards new clients
+/// are served, and those that waited.
 fn accept_fails(trial: &Trial, errno: Errno) -> Result<()> {
     let fault = Fault::new(fault::ACCEPT, errno);
     let server = trial.launch().fault(&fault).start()?;

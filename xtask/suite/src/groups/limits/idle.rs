@@ -1,4 +1,4 @@
-//! Who says nothing, or says it too slowly, or does not listen.
+//! Clients that send nothing, or too slowly, or that don't read.
 //!
 //! These cases wait for time to pass: that is what they are about.
 

@@ -1,4 +1,5 @@
-//! What one hostile client can make a server hold, and what an idle one costs.
+//! The memory that one hostile client can make a server hold, and the cost of
+//! an idle one.
 
 use std::thread;
 use std::time::Duration;

@@ -118,13 +118,13 @@ fn others_go_on(trial: &Trial) -> Result<()> {
         newcomer.expect(REFUSAL)?.expect_end()?;
         second.ping()?;
     }
-    // One line a second, not one a newcomer.
+    // One line per second, not one per connection.
     let lines = server.stderr.text().lines().count();
     ensure!(lines <= 15, "{lines} lines on standard error");
     Ok(())
 }
 
-/// An explicit number is taken at its word, and doubted aloud.
+/// A number that is given is used, with a warning.
 fn warns(trial: &Trial) -> Result<()> {
     let server = trial
         .launch()

@@ -1,4 +1,4 @@
-//! Who answers: as many as the model promises, and no more.
+//! The threads and processes that answer: as many as the model promises.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// Who has answered, as INFO says.
+/// The thread that has answered, as INFO says.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Answerer {
     pid: u64,

@@ -75,8 +75,7 @@ fn many(trial: &Trial) -> Result<()> {
     compare(trial, Ceiling { clients, ends, machine, flags })
 }
 
-/// Why newcomers are refused, as the server says; for a descriptor that is
-/// missing, as the kernel says.
+/// The reason why connections are rejected, as the server logs it.
 fn why_refused(server: &Server) -> Result<String> {
     let said = server.stderr.wait_for("was refused: ")?;
     let (_, why) = said.split_once("was refused: ").context("no reason")?;

@@ -27,7 +27,7 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// The kernel deals out newcomers by a hash of their addresses. With 250 as
+/// The kernel distributes connections by a hash of their addresses. With 250 as
 /// each loop's share, one gets half of it by chance once in 10^19 runs: nine
 /// standard deviations.
 fn share(trial: &Trial) -> Result<()> {
@@ -55,8 +55,8 @@ fn share(trial: &Trial) -> Result<()> {
     Client::ping_all(&mut clients)
 }
 
-/// A loop that can wait no more would keep its share of the newcomers and
-/// answer nobody.
+/// A loop that can't wait any more would keep its share of the connections and
+/// answer none.
 fn one_dies(trial: &Trial) -> Result<()> {
     let fault = Fault::new(fault::WAIT, Errno::EBADF);
     let server = trial.launch().flags("--loops 4").fault(&fault).start()?;

@@ -38,7 +38,7 @@ fn no_zombie(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// What happens to one client's process happens to no other client.
+/// The end of one client's process affects no other client.
 fn one_child_killed(trial: &Trial) -> Result<()> {
     let server = trial.serve()?;
     let (mut first, mut second) = (server.connect()?, server.connect()?);

@@ -33,8 +33,8 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// Who never waits asks in vain, again and again; with a pause in between,
-/// less often.
+/// A model that never waits makes calls that return EAGAIN all the time; with a
+/// pause in between, fewer.
 fn empty_calls(trial: &Trial) -> Result<()> {
     let window = Duration::from_millis(300);
     let in_vain = |server: &Server| -> Result<u64> {
@@ -56,16 +56,15 @@ fn empty_calls(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// A client whose descriptor has no bit is refused like any newcomer for whom
-/// there is no room; those inside are served, and a place that becomes free is
-/// one.
+/// A client whose descriptor is beyond FD_SETSIZE is rejected. The others are
+/// served, and a new client is once one of them has left.
 fn beyond(trial: &Trial) -> Result<()> {
     let server = trial.serve()?;
     fill(&server, 1_100).map(drop)
 }
 
-/// A number of connections is taken at its word, a bit that is not there is
-/// not: it would be written beside the set.
+/// A higher limit on connections is used, but no descriptor beyond FD_SETSIZE:
+/// its bit would be written outside the set.
 fn number_beyond(trial: &Trial) -> Result<()> {
     let server = trial.serve_with("--max-connections 2000")?;
     let room = FD_SETSIZE - server.process()?.descriptors();

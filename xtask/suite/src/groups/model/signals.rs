@@ -1,4 +1,4 @@
-//! Signals that tell of sockets: they queue, and the queue has an end.
+//! Queued signals that report sockets, and the end of the queue.
 
 use anyhow::{Context, Result, ensure};
 use lab::promises::WaitsIn;

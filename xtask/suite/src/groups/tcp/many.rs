@@ -67,9 +67,9 @@ fn in_turn(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// A client that never stops sending gets its share and no more. What it sends
-/// are empty lines: no reply slows it down, and it is quicker than whoever
-/// reads them.
+/// A client that never stops sending gets its share and no more. It sends empty
+/// lines: no reply slows it down, and it is quicker than the server that reads
+/// them.
 fn busy_one(server: &Server) -> Result<()> {
     let mut busy = server.connect()?;
     let mut other = server.connect()?;
