@@ -11,8 +11,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 use super::items::items;
 use super::{Problem, Source};
 
-/// Reads a path relative to the root: a file's text, an empty text for a folder,
-/// None if there is nothing.
+/// Reads a path relative to the root: a file's text, an empty text for a
+/// folder, None if there is nothing.
 pub type Lookup<'a> = &'a dyn Fn(&Utf8Path) -> Option<String>;
 
 pub fn check(source: &Source, lookup: Lookup<'_>) -> Vec<Problem> {

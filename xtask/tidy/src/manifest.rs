@@ -33,8 +33,8 @@ fn parse(source: &Source) -> Result<Table> {
     source.text.parse().with_context(|| source.path.clone())
 }
 
-/// Finds settings that a member should inherit from the workspace: fields of the
-/// package, lints, and versions of dependencies.
+/// Finds settings that a member should inherit from the workspace: fields of
+/// the package, lints, and versions of dependencies.
 fn own(source: &Source, manifest: &Table) -> Vec<Problem> {
     let package = manifest.get("package");
     let field = |name| (name, package.and_then(|package| package.get(name)));

@@ -1,7 +1,7 @@
-//! The system calls that a trace understands, a row each: the purpose of a call,
-//! its arguments, and its effect on descriptors. The row decides which memory is
-//! read, how the call is shown, and what rules may ask of it. A call without a
-//! row is shown by its name alone.
+//! The system calls that a trace understands, a row each: the purpose of a
+//! call, its arguments, and its effect on descriptors. The row decides which
+//! memory is read, how the call is shown, and what rules may ask of it. A call
+//! without a row is shown by its name alone.
 
 use super::names::{self, Names};
 use super::role::Role;

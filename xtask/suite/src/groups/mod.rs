@@ -84,8 +84,8 @@ struct Price<'a> {
 }
 
 impl<'a> Price<'a> {
-    /// Bytes after which it is checked again. The memory that a server holds for
-    /// a client that doesn't read stays, and reading /proc is expensive.
+    /// Bytes after which it is checked again. The memory that a server holds
+    /// for a client that doesn't read stays, and reading /proc is expensive.
     const STEP: usize = 1 << 20;
 
     /// The bound is twice the largest request, the replies at which the server

@@ -301,8 +301,8 @@ fn ipv6(trial: &Trial) -> Result<()> {
     still_well(&peer)
 }
 
-/// IPv6 carries 20 bytes more, because its own header is not counted. The kernel
-/// would cut a datagram to a smaller buffer without an error.
+/// IPv6 carries 20 bytes more, because its own header is not counted. The
+/// kernel would cut a datagram to a smaller buffer without an error.
 fn ipv6_largest(trial: &Trial) -> Result<()> {
     super::needs_ipv6()?;
     let server = trial.launch().only_udp("[::1]:0").start()?;
