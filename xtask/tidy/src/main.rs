@@ -11,6 +11,7 @@ mod links;
 mod manifest;
 mod readme;
 mod same;
+mod versions;
 
 use std::process::ExitCode;
 use std::{fmt, fs};
@@ -143,6 +144,9 @@ fn fix(workspace: &Workspace) -> Result<()> {
     Ok(())
 }
 
+/// Documents that state facts about kernels.
+const FACTUAL: [&str; 3] = ["ARCHITECTURE.md", "METHODOLOGY.md", "README.md"];
+
 /// The rules for the workspace's own files.
 fn root(workspace: &Workspace, sources: &[Source]) -> Result<Vec<Problem>> {
     let lookup = |path: &Utf8Path| match workspace.root.join(path) {
@@ -152,6 +156,9 @@ fn root(workspace: &Workspace, sources: &[Source]) -> Result<Vec<Problem>> {
     let mut problems = Vec::new();
     for source in sources {
         problems.extend(links::check(source, &lookup));
+        if FACTUAL.contains(&source.path.as_str()) {
+            problems.extend(versions::check(source));
+        }
         match source.path.as_str() {
             "README.md" => {
                 let table = readme::table(&workspace.models);
@@ -207,6 +214,9 @@ fn code(
     if is_chapter {
         problems.extend(chapter::check(source));
         problems.extend(code::item_order(source, &syntax));
+    }
+    if model.is_some() || folder == "common" {
+        problems.extend(versions::check(source));
     }
     Ok(problems)
 }
