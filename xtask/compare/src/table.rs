@@ -307,5 +307,8 @@ mod tests {
         assert!(render(&results, Some(80)).contains("blocking"));
         results.servers.clear();
         assert_eq!(render(&results, None), "");
+        let nan = sample::of_costs(&[("ping-50", "a", &[f64::NAN; 3])]);
+        let text = render(&nan, None);
+        assert!(!text.contains("NaN") && text.contains(number::NONE), "{text}");
     }
 }
