@@ -141,7 +141,7 @@ impl<'a> Runner<'a> {
         if error.is::<Interrupted>() {
             return error;
         }
-        anyhow!("{}: {error:#}{}", self.title, self.server.story())
+        anyhow!("{}: {error:#}{}", self.title, self.server.fate())
     }
 
     fn finish(self, processors: Processors) -> Result<Attempt> {

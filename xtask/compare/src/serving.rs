@@ -28,19 +28,19 @@ pub struct Serving {
 
 /// The state of a server with which something went wrong.
 #[derive(Debug, Default)]
-pub struct Story {
+pub struct Fate {
     /// How it ended, if it did.
     pub status: Option<ExitStatus>,
     /// The last line on its standard error.
-    pub last_words: Option<String>,
+    pub last_line: Option<String>,
 }
 
-impl fmt::Display for Story {
+impl fmt::Display for Fate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(status) = self.status {
             write!(f, "; the server ended with {status}")?;
         }
-        if let Some(words) = &self.last_words {
+        if let Some(words) = &self.last_line {
             write!(f, "; it said: {words}")?;
         }
         Ok(())
@@ -98,12 +98,12 @@ impl Serving {
     }
 
     /// Its end, if it has ended, and its last message.
-    pub fn story(&mut self) -> Story {
+    pub fn fate(&mut self) -> Fate {
         // Its sockets are closed some time before it has ended.
         self.server.ends_within(A_MOMENT);
-        Story {
+        Fate {
             status: self.server.status(),
-            last_words: self.server.errors.last_line(),
+            last_line: self.server.errors.last_line(),
         }
     }
 

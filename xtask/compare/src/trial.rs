@@ -19,7 +19,7 @@ use nix::sys::resource::{Resource, getrlimit};
 use super::contender::Contender;
 use super::remark::Remark;
 use super::results::{Figures, Outcome, SUSTAINED};
-use super::serving::{Serving, Story};
+use super::serving::{Fate, Serving};
 use super::usage::Usage;
 use super::workload::{Load, Workload};
 
@@ -94,7 +94,7 @@ pub fn run(
             ),
             Err(error) => Outcome::of_error(&error)?,
         },
-        Err(error) => Outcome::of_error_and_story(&error, &server.story())?,
+        Err(error) => Outcome::of_error_and_fate(&error, &server.fate())?,
     };
     Ok(Attempt { outcome, command_line })
 }
@@ -109,7 +109,7 @@ impl From<Outcome> for Attempt {
 impl Outcome {
     /// The outcome of an error that has nothing to do with the server.
     pub fn of_error(error: &anyhow::Error) -> Result<Self> {
-        Self::of_error_and_story(error, &Story::default())
+        Self::of_error_and_fate(error, &Fate::default())
     }
 
     /// The server accepted `held` connections and no more.
@@ -120,22 +120,19 @@ impl Outcome {
 
     /// Distinguishes a limit of the server from a failure, by the error and by
     /// what became of the server.
-    fn of_error_and_story(
-        error: &anyhow::Error,
-        story: &Story,
-    ) -> Result<Self> {
+    fn of_error_and_fate(error: &anyhow::Error, fate: &Fate) -> Result<Self> {
         ensure!(!error.is::<Interrupted>(), Interrupted);
         if let Some(Full { held, why }) = error.downcast_ref()
-            && story.status.is_none()
+            && fate.status.is_none()
         {
             // The server's own words name the errno or the limit.
-            let why = story.last_words.as_ref().unwrap_or(why);
+            let why = fate.last_line.as_ref().unwrap_or(why);
             return Ok(Self::full(*held, why));
         }
         if error.is::<Unsupported>() {
             return Ok(Self::Cannot { why: error.to_string(), held: None });
         }
-        Ok(Self::Failed(format!("{error:#}{story}")))
+        Ok(Self::Failed(format!("{error:#}{fate}")))
     }
 }
 
@@ -344,21 +341,21 @@ mod tests {
     #[test]
     fn what_went_wrong_is_told_from_what_can_not_be() {
         let full = || Full { held: 3, why: "the next: -ERR max".to_owned() };
-        let said = Story {
+        let said = Fate {
             status: None,
-            last_words: Some("no descriptor (EMFILE)".to_owned()),
+            last_line: Some("no descriptor (EMFILE)".to_owned()),
         };
         let dead =
-            Story { status: Some(ExitStatus::from_raw(11)), last_words: None };
+            Fate { status: Some(ExitStatus::from_raw(11)), last_line: None };
         let cannot =
             |why: &str, held| Outcome::Cannot { why: why.to_owned(), held };
-        let outcome = |error: anyhow::Error, story: &Story| {
-            Outcome::of_error_and_story(&error, story).unwrap()
+        let outcome = |error: anyhow::Error, fate: &Fate| {
+            Outcome::of_error_and_fate(&error, fate).unwrap()
         };
         let why = "took 3 connections; no descriptor (EMFILE)";
         assert_eq!(outcome(full().into(), &said), cannot(why, Some(3)));
         let why = "took 3 connections; the next: -ERR max";
-        let alive = Story::default();
+        let alive = Fate::default();
         assert_eq!(outcome(full().into(), &alive), cannot(why, Some(3)));
         // A server that has ended is not full.
         let ended = outcome(full().into(), &dead);

@@ -8,9 +8,9 @@ use lab::screen;
 
 use super::call::Call;
 use super::client::quoted;
+use super::moments::{Moment, MomentKind};
 use super::notes::annotate;
 use super::packet::{Packet, Side};
-use super::story::{Moment, MomentKind};
 
 /// How wide a ladder is, and how narrow it can be.
 const USUAL: usize = 80;

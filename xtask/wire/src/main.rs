@@ -7,12 +7,12 @@ mod capture;
 mod client;
 mod filter;
 mod ladder;
+mod moments;
 mod notes;
 mod packet;
 mod pcap;
 mod scene;
 mod served;
-mod story;
 mod summary;
 
 use std::fs::File;
@@ -121,7 +121,8 @@ impl Scene {
     }
 
     fn ladder(&self, width: Option<usize>, notes: Notes) -> String {
-        let moments = story::in_order(self.packets.clone(), self.calls.clone());
+        let moments =
+            moments::in_order(self.packets.clone(), self.calls.clone());
         ladder::draw(&moments, width, notes)
     }
 }

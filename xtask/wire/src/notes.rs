@@ -8,8 +8,8 @@ use etherparse::TcpHeader;
 use trace::values::length;
 
 use super::call::{Call, CallKind};
+use super::moments::{Moment, MomentKind};
 use super::packet::{Packet, Side};
-use super::story::{Moment, MomentKind};
 
 /// An acknowledgement that took longer was put off on purpose.
 const PUT_OFF: Duration = Duration::from_millis(20);

@@ -8,8 +8,8 @@ use Side::{Client, Server};
 use super::{datagram, order, segment};
 use crate::call::{Call, CallKind, Origin};
 use crate::ladder::{self, Notes};
+use crate::moments;
 use crate::packet::{Packet, Side};
-use crate::story;
 
 /// A call of either side's only thread, from one microsecond to another.
 fn call(
@@ -34,13 +34,13 @@ fn call(
 }
 
 fn draw(packets: Vec<Packet>, calls: Vec<Call>) -> String {
-    let moments = story::in_order(packets, calls);
+    let moments = moments::in_order(packets, calls);
     let text = ladder::draw(&moments, None, Notes::With);
     for line in text.lines() {
         let columns = console::measure_text_width(line);
         assert!(columns <= 80, "{columns}: {line}");
     }
-    "\n".to_owned() + &text
+    text
 }
 
 /// Begins a conversation as all do: the handshake, the request, and the
@@ -83,76 +83,8 @@ fn a_connection_that_the_client_ends() {
         call(Client, (170_020, 220_040), Receive(0), ("recv()", "0")),
         call(Client, (220_050, 220_060), Close, ("close()", "0")),
     ]);
-    assert_eq!(draw(packets, calls), CLIENT_ENDS);
+    assert_eq!(draw(packets, calls), include_str!("client_ends.txt"));
 }
-
-const CLIENT_ENDS: &str = r#"
-       ms client                                                          server
-   -0.005 │                                                accept4(listener) … │
-    0.000 │ connect(server) …                                                  │
-    0.005 ├─────────────────────────── SYN, seq 0 ────────────────────────────▶│
-          │   connect() sends the first packet and waits.                      │
-    0.015 │◀────────────────────── SYN ACK, seq 0, ack 1 ──────────────────────┤
-          │   The server's kernel answers: that a socket listens is enough,    │
-          │   no program is asked.                                             │
-    0.025 ├──────────────────────── ACK, seq 1, ack 1 ────────────────────────▶│
-          │   The handshake is complete. The connection waits in the           │
-          │   listener's queue; the server's program does not know of it       │
-          │   yet.                                                             │
-    0.035 │ … connect = 0                                                      │
-    0.295 │                                               … accept4 = client 1 │
-          │   Only now does the server's program know of the client, 260 µs    │
-          │   after connect() has returned.                                    │
-    0.315 │                                                   recv(client 1) … │
-          │                                                                    │
-   59.995 │ send() …                                                           │
-   60.005 ├──────────── PSH ACK, seq 1, ack 1, 6 bytes "PING\r\n" ────────────▶│
-          │   The bytes wait in the server's receive buffer until a call       │
-          │   takes them.                                                      │
-   60.015 │ … send = 6                                                         │
-   60.025 │ recv() …                                                           │
-   60.095 │                                                         … recv = 6 │
-          │                                                                    │
-  100.105 │◀──────────────────────── ACK, seq 1, ack 7 ────────────────────────┤
-          │   The server's kernel acknowledges the bytes, after 40.1 ms in     │
-          │   which nothing came that could have taken the acknowledgement     │
-          │   along; whether its program has taken them, this does not say.    │
-          │                                                                    │
-  109.995 │                                                   send(client 1) … │
-  110.005 │◀─────────── PSH ACK, seq 1, ack 7, 7 bytes "+PONG\r\n" ────────────┤
-          │   The reply.                                                       │
-  110.010 │                                                         … send = 7 │
-  110.015 ├──────────────────────── ACK, seq 7, ack 8 ────────────────────────▶│
-  110.095 │ … recv = 7                                                         │
-  110.195 │                                                   recv(client 1) … │
-          │                                                                    │
-  169.995 │ shutdown(SHUT_WR) …                                                │
-  170.005 ├────────────────────── FIN ACK, seq 7, ack 8 ──────────────────────▶│
-          │   The first FIN: the client will send no more. It can still        │
-          │   receive.                                                         │
-  170.010 │ … shutdown = 0                                                     │
-  170.015 │ recv() …                                                           │
-  170.095 │                                                         … recv = 0 │
-          │   0 is the end of file: the client's FIN has been reached.         │
-          │                                                                    │
-  210.015 │◀──────────────────────── ACK, seq 8, ack 8 ────────────────────────┤
-          │   The server's kernel acknowledges the FIN, after 40.0 ms in       │
-          │   which nothing came that could have taken the acknowledgement     │
-          │   along. The connection is half closed until the server's          │
-          │   program ends its side too.                                       │
-          │                                                                    │
-  219.995 │                                                  close(client 1) … │
-  220.005 │◀────────────────────── FIN ACK, seq 8, ack 8 ──────────────────────┤
-          │   The server's FIN ends the other direction.                       │
-  220.015 ├──────────────────────── ACK, seq 8, ack 9 ────────────────────────▶│
-          │   The last packet. Should it be lost, the FIN comes again, and     │
-          │   somebody must be left to answer: that is what TIME_WAIT is       │
-          │   for.                                                             │
-  220.025 │                                                        … close = 0 │
-  220.035 │ … recv = 0                                                         │
-          │   0 is the end of file: the server's FIN has been reached.         │
-  220.045 │ close() = 0                                                        │
-"#;
 
 #[test]
 fn a_reset() {
@@ -160,16 +92,8 @@ fn a_reset() {
     packets.push(segment((170_010, Client), ("R.", 7, 8), b""));
     calls.push(call(Client, (170_000, 170_020), Close, ("close()", "0")));
     let text = draw(packets, calls);
-    assert!(text.ends_with(RESET), "{text}");
+    assert!(text.ends_with(include_str!("reset.txt")), "{text}");
 }
-
-const RESET: &str = r#"
-  169.995 │ close() …                                                          │
-  170.005 ├────────────────────── RST ACK, seq 7, ack 8 ──────────────────────▶│
-          │   A reset: the connection is given up at once. Nothing answers     │
-          │   it, and neither side keeps anything of the connection.           │
-  170.015 │ … close = 0                                                        │
-"#;
 
 #[test]
 fn datagrams() {
@@ -181,22 +105,8 @@ fn datagrams() {
         call(Client, (0, 20), Send(6), ("sendto(server)", "6")),
         call(Client, (30, 130), Receive(7), ("recvfrom()", "7")),
     ];
-    assert_eq!(draw(packets, calls), DATAGRAMS);
+    assert_eq!(draw(packets, calls), include_str!("datagrams.txt"));
 }
-
-const DATAGRAMS: &str = r#"
-       ms client                                                          server
-    0.000 │ sendto(server) …                                                   │
-    0.010 ├────────────────── datagram, 6 bytes "PING\r\n" ───────────────────▶│
-          │   The first packet is the request: no connection is made. It       │
-          │   waits in the socket's buffer until the server takes it, whole.   │
-    0.020 │ … sendto = 6                                                       │
-    0.030 │ recvfrom() …                                                       │
-    0.110 │◀────────────────── datagram, 7 bytes "+PONG\r\n" ──────────────────┤
-          │   The reply. Nothing acknowledges it; if it were lost, only the    │
-          │   client's own patience would tell.                                │
-    0.130 │ … recvfrom = 7                                                     │
-"#;
 
 #[test]
 fn a_request_that_is_sent_again_is_named() {

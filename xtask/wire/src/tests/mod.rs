@@ -5,8 +5,8 @@ use std::time::Duration;
 use etherparse::TcpHeader;
 
 use crate::call::Call;
+use crate::moments::{self, Moment, MomentKind};
 use crate::packet::{Packet, Side};
-use crate::story::{self, Moment, MomentKind};
 
 mod drawn;
 mod live;
@@ -47,7 +47,7 @@ fn datagram((at, from): (u64, Side), payload: &[u8]) -> Packet {
 
 /// The entries of a ladder, in its order, in short.
 fn order(packets: &[Packet], calls: &[Call]) -> Vec<String> {
-    let moments = story::in_order(packets.to_vec(), calls.to_vec());
+    let moments = moments::in_order(packets.to_vec(), calls.to_vec());
     let name = |moment: &Moment| match &moment.what {
         MomentKind::Packet(packet) => format!("{:?}", packet.from),
         MomentKind::Begins(call) => format!("{} ...", call.text),
