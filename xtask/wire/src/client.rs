@@ -169,14 +169,22 @@ impl Record {
         self.expect(stream, reply)
     }
 
-    /// Reads a reply, which comes whole for it is short; none is end of file.
+    /// Reads a reply, in as many calls as it needs; an empty one is the end of
+    /// file.
     fn expect(&mut self, mut stream: &Socket, reply: &[u8]) -> Result<()> {
-        let mut chunk = [0; 512];
-        let length =
-            self.call(CallKind::Receive(0), ("recvfrom", ""), || {
-                patient(|| stream.read(&mut chunk))
-            })?;
-        let (found, expected) = (quoted(&chunk[..length]), quoted(reply));
+        let mut received = Vec::new();
+        loop {
+            let mut chunk = [0; 512];
+            let length =
+                self.call(CallKind::Receive(0), ("recvfrom", ""), || {
+                    patient(|| stream.read(&mut chunk))
+                })?;
+            received.extend_from_slice(&chunk[..length]);
+            if length == 0 || received.len() >= reply.len() {
+                break;
+            }
+        }
+        let (found, expected) = (quoted(&received), quoted(reply));
         ensure!(found == expected, "received {found} instead of {expected}");
         Ok(())
     }
