@@ -150,7 +150,8 @@ fn describe(item: &Item) -> String {
 
 /// Models are tested from outside, all by the same suite.
 pub fn no_tests(source: &Source) -> Option<Problem> {
-    let is_test = |line: &str| line.contains("#[cfg(test)]");
+    let is_test =
+        |line: &str| ["#[cfg(test)]", "#[test]"].contains(&line.trim());
     let line = source.text.lines().position(is_test)?;
     Some(Problem::new(
         source,
@@ -237,8 +238,10 @@ mod tests {
     #[test]
     fn models_have_no_tests_of_their_own() {
         let test = "fn f() {}\n#[cfg(test)]\nmod tests {\n}";
-        let found = wrongs(no_tests(&Source::sample("a.rs", test)));
-        assert_eq!(found, ["2: a test inside a model"]);
+        for test in [test, "fn f() {}\n    #[test]\nfn g() {}"] {
+            let found = wrongs(no_tests(&Source::sample("a.rs", test)));
+            assert_eq!(found, ["2: a test inside a model"]);
+        }
         let other = Source::sample("a.rs", "#[cfg(unix)] fn f() {}");
         assert_eq!(no_tests(&other), None);
     }
