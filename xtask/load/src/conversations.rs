@@ -228,4 +228,18 @@ pub mod tests {
         expect(b"+PONK\r\n", "a wrong reply: \"K");
         expect(b"+PONG\r\n+PONG\r\n", "more replies than requests");
     }
+
+    #[test]
+    fn a_reset_is_an_error() {
+        let streams = connect(1, |mut stream| {
+            stream.read_exact(&mut Request::Ping.bytes()).unwrap();
+            let socket = socket2::SockRef::from(&stream);
+            socket.set_linger(Some(Duration::ZERO)).unwrap();
+        });
+        let script = Script::new(Request::Ping, 1);
+        let mut conversations = Conversations::on(&streams, &script).unwrap();
+        conversations.send(0, 1).unwrap();
+        let error = conversations.wait_for_news(|_| {}).unwrap_err();
+        assert!(format!("{error:#}").contains("ECONNRESET"), "{error:#}");
+    }
 }
