@@ -353,6 +353,13 @@ mod tests {
             Ok("busy") => loop {
                 strange_calls(3);
             },
+            Ok("empty") => {
+                let empty = nix::sys::eventfd::EventFd::from_flags(
+                    nix::sys::eventfd::EfdFlags::EFD_NONBLOCK,
+                );
+                let empty = empty.unwrap();
+                while empty.read().is_err() {}
+            }
             Ok("tracer") => {
                 let mut inner = start("sleeper");
                 wait_for_calls(&inner, 2 * CALLS);
@@ -575,6 +582,10 @@ mod tests {
         wait_until(|| count().made > 1_000);
         assert_eq!(count().empty, 0);
         assert_eq!(tracee.state().events, []);
+        let tracee = start("empty");
+        tracee.count();
+        let count = || tracee.calls().get("read").copied().unwrap_or_default();
+        wait_until(|| count().empty > 1_000);
     }
 
     #[test]
