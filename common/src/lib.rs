@@ -16,6 +16,7 @@ mod command_line;
 mod datagram;
 mod deadline;
 pub mod limits;
+pub mod minimal;
 mod notice;
 mod outcome;
 mod pressure;

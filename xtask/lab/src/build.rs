@@ -1,5 +1,6 @@
 //! Builds the models with cargo, and finds their binaries.
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -36,6 +37,39 @@ pub fn programs<'a>(
     let status = cargo.status().context("cannot start cargo")?;
     ensure!(status.success(), "cargo build failed: {status}");
     Ok(())
+}
+
+/// Builds an example of a model, in a development build. It is a copy, because the examples of all models are called `minimal`, and
+/// cargo builds them all to one path.
+///
+/// The command names the suite too. It has no example, but it has nix with the
+/// features of all models, so that cargo builds nix and common once for all.
+pub fn example(workspace: &Workspace, model: &Model, name: &str) -> Result<()> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--locked", "--quiet", "--example", name]);
+    cargo.args(["--package", &model.name, "--package", "xtask-suite"]);
+    cargo.current_dir(&workspace.root);
+    let status = cargo.status().context("cannot start cargo")?;
+    ensure!(status.success(), "cargo build failed: {status}");
+    let built = workspace.target.join("debug/examples").join(name);
+    let copy = example_program(workspace, model, name);
+    if let Some(folder) = copy.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    // A program that runs can't be written to, but removed.
+    let _ = fs::remove_file(&copy);
+    fs::copy(&built, &copy).with_context(|| format!("copying {built}"))?;
+    Ok(())
+}
+
+/// The path of a model's example, once it is [built](example).
+pub fn example_program(
+    workspace: &Workspace,
+    model: &Model,
+    name: &str,
+) -> PathBuf {
+    let folder = workspace.target.join("examples");
+    folder.join(format!("{}-{name}", model.name)).into()
 }
 
 /// The path of a model's release binary.

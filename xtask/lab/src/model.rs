@@ -231,6 +231,21 @@ impl Model {
         variant.transports.as_ref().unwrap_or(&self.transports)
     }
 
+    /// The example that is the minimal program of a variant, without `.rs`: the
+    /// variant's own, or for the first variant the model's.
+    pub fn minimal(&self, variant: &Variant) -> Option<String> {
+        let own = format!("minimal_{}", variant.name.replace('-', "_"));
+        let is_first = self.variants[0].name == variant.name;
+        let common = is_first.then_some("minimal".to_owned());
+        let exists = |name: &String| self.example(name).exists();
+        [Some(own), common].into_iter().flatten().find(exists)
+    }
+
+    /// The source of an example.
+    pub fn example(&self, name: &str) -> Utf8PathBuf {
+        self.folder.join("examples").join(format!("{name}.rs"))
+    }
+
     /// Whether `name` is the variant's title or the model's name.
     fn is_meant(&self, variant: &Variant, name: &str) -> bool {
         self.name == name || self.title(variant) == name

@@ -9,6 +9,7 @@ use std::io::ErrorKind;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use camino::{Utf8Path, Utf8PathBuf};
 use console::style;
 use lab::model::{Model, Workspace};
 use lab::screen;
@@ -30,6 +31,10 @@ pub struct Flags {
     /// Compare only this file of both, main.rs for example.
     #[arg(long, value_name = "NAME")]
     file: Option<String>,
+    /// Compare the minimal programs, in which there is nothing but the model;
+    /// a variant is chosen with a slash, `multiplexing-epoll/edge`.
+    #[arg(long, conflicts_with = "file")]
+    minimal: bool,
     /// Compare the chapter openings (the `//!` docs) too.
     #[arg(long)]
     docs: bool,
@@ -40,23 +45,54 @@ pub struct Flags {
 
 pub fn run(flags: &Flags) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
-    let left = workspace.model(&flags.left)?;
-    let right = workspace.model(&flags.right)?;
-    screen::print(&compare(flags, left, right)?)?;
+    let titles = [&flags.left, &flags.right];
+    let pairs = if flags.minimal {
+        let [left, right] = titles.map(|title| minimal(&workspace, title));
+        vec![[left?, right?]]
+    } else {
+        let [left, right] = titles.map(|title| workspace.model(title));
+        sources(flags, [left?, right?])?
+    };
+    screen::print(&compare(flags, &workspace.root, &pairs)?)?;
     Ok(ExitCode::SUCCESS)
 }
 
-fn compare(flags: &Flags, left: &Model, right: &Model) -> Result<String> {
-    let files = match &flags.file {
+/// The minimal program of a variant.
+fn minimal(workspace: &Workspace, title: &str) -> Result<Utf8PathBuf> {
+    let (model, variant) = workspace.variant(title)?;
+    let name = model.minimal(variant);
+    let name =
+        name.with_context(|| format!("{title} has no minimal program"))?;
+    Ok(model.example(&name))
+}
+
+/// Each file of both models, or the one that was asked for.
+fn sources(
+    flags: &Flags,
+    models: [&Model; 2],
+) -> Result<Vec<[Utf8PathBuf; 2]>> {
+    let names = match &flags.file {
         Some(name) => vec![name.clone()],
-        None => file_names([left, right])?,
+        None => file_names(models)?,
     };
+    let paths =
+        |name: &String| models.map(|model| model.folder.join("src").join(name));
+    Ok(names.iter().map(paths).collect())
+}
+
+fn compare(
+    flags: &Flags,
+    root: &Utf8Path,
+    pairs: &[[Utf8PathBuf; 2]],
+) -> Result<String> {
     let mut text = String::new();
     let mut total = Count::default();
-    for file in &files {
-        let texts = [read(flags, left, file)?, read(flags, right, file)?];
-        let titles =
-            [left, right].map(|model| format!("{}/src/{file}", model.name));
+    for pair in pairs {
+        let [left, right] = pair;
+        let texts = [read(flags, left)?, read(flags, right)?];
+        let titles = pair
+            .each_ref()
+            .map(|path| path.strip_prefix(root).unwrap_or(path).to_string());
         let [Some(left), Some(right)] = &texts else {
             text += &alone(&titles, &texts)?;
             continue;
@@ -68,10 +104,8 @@ fn compare(flags: &Flags, left: &Model, right: &Model) -> Result<String> {
         text += &side_by_side::render(&titles, &pieces, width);
         text.push('\n');
     }
-    text += &format!(
-        "{}: {total}\n",
-        style(format!("{} | {}", left.name, right.name)).bold()
-    );
+    let both = format!("{} | {}", flags.left, flags.right);
+    text += &format!("{}: {total}\n", style(both).bold());
     Ok(text)
 }
 
@@ -106,9 +140,8 @@ fn file_names(models: [&Model; 2]) -> Result<Vec<String>> {
 
 /// Reads the file, without its opening unless `--docs` is given. Returns None
 /// if the model doesn't have it.
-fn read(flags: &Flags, model: &Model, name: &str) -> Result<Option<Text>> {
-    let path = model.folder.join("src").join(name);
-    let body = match fs::read_to_string(&path) {
+fn read(flags: &Flags, path: &Utf8Path) -> Result<Option<Text>> {
+    let body = match fs::read_to_string(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         body => body.with_context(|| format!("cannot read {path}"))?,
     };

@@ -14,8 +14,8 @@ use super::launch::Launch;
 use super::redis::Redis;
 use super::scenes::Scenes;
 use super::server::{Server, Servers};
-use super::skip::skip;
-use super::subject::Subject;
+use super::skip::{Skip, skip};
+use super::subject::{Example, Subject};
 
 /// The models that a case is for.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +25,10 @@ pub enum For {
     One,
     /// Models that serve many.
     Many,
+    /// Models that have a minimal program.
+    Minimal,
+    /// Models that have one for datagrams.
+    MinimalDatagrams,
     /// Models that promise this.
     Promising(fn(&Promises) -> bool),
 }
@@ -93,6 +97,8 @@ impl Case {
             For::Everyone => true,
             For::One => subject.serves_one(),
             For::Many => !subject.serves_one(),
+            For::Minimal => subject.minimal.is_some(),
+            For::MinimalDatagrams => subject.minimal_datagrams.is_some(),
             For::Promising(condition) => condition(subject.promises()),
         }
     }
@@ -159,10 +165,34 @@ impl Trial {
         self.serve()?.connect()
     }
 
+    /// Starts the minimal program. Skips the case where this kernel can't run
+    /// the model.
+    pub fn serve_minimal(&self) -> Result<Rc<Server>> {
+        let minimal = self.subject.minimal.as_ref().context("none")?;
+        let started = self.launch().example(minimal).start();
+        started.map_err(|error| match self.serve() {
+            Err(skipped) if skipped.is::<Skip>() => skipped,
+            _ => error,
+        })
+    }
+
     /// Plays the traced scene, or returns what was seen when another case had
     /// it played.
     pub fn scene(&self, transport: Transport) -> Result<Arc<Recording>> {
-        self.surroundings.scenes.recording(&self.subject, transport)
+        let subject = &self.subject;
+        let arguments = &subject.variant.args;
+        let scenes = &self.surroundings.scenes;
+        scenes.recording(&subject.program, arguments, transport)
+    }
+
+    /// The same with an example.
+    pub fn scene_of(
+        &self,
+        example: &Example,
+        transport: Transport,
+    ) -> Result<Arc<Recording>> {
+        let scenes = &self.surroundings.scenes;
+        scenes.recording(&example.program, &[], transport)
     }
 
     /// Skips the case where the subject does not serve datagrams.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,12 +13,15 @@ use nix::sys::resource::{Resource, setrlimit};
 use super::fault::{Fault, Judge};
 use super::server::{End, Server, Servers};
 use super::skip::skip;
-use super::subject::Subject;
+use super::subject::{Example, Subject};
 
 /// A server that will be started.
 pub struct Launch<'a> {
     subject: &'a Subject,
     servers: &'a Servers,
+    program: &'a Path,
+    arguments: &'a [String],
+    is_minimal: bool,
     tcp: Option<String>,
     udp: Option<String>,
     flags: Vec<String>,
@@ -32,6 +36,9 @@ impl<'a> Launch<'a> {
         Self {
             subject,
             servers,
+            program: &subject.program,
+            arguments: &subject.variant.args,
+            is_minimal: false,
             tcp: Some("127.0.0.1:0".to_owned()),
             udp: None,
             flags: Vec::new(),
@@ -39,6 +46,14 @@ impl<'a> Launch<'a> {
             fault: None,
             heritage: Box::new(|| Ok(())),
         }
+    }
+
+    /// Launches an example in the model's place.
+    pub fn example(mut self, example: &'a Example) -> Self {
+        self.program = &example.program;
+        self.arguments = &[];
+        self.is_minimal = true;
+        self
     }
 
     pub fn tcp(mut self, address: impl ToString) -> Self {
@@ -128,7 +143,7 @@ impl<'a> Launch<'a> {
     }
 
     fn spawn(self) -> Result<Server> {
-        let mut arguments = self.subject.variant.args.clone();
+        let mut arguments = self.arguments.to_vec();
         for (flag, address) in [("--tcp", &self.tcp), ("--udp", &self.udp)] {
             if let Some(address) = address {
                 arguments.extend([flag.to_owned(), address.clone()]);
@@ -136,8 +151,7 @@ impl<'a> Launch<'a> {
         }
         arguments.extend(self.flags);
         let stderr = Errors::new()?;
-        let mut command =
-            server::command(&self.subject.program, &arguments, &stderr)?;
+        let mut command = server::command(self.program, &arguments, &stderr)?;
 
         let mut command_line = String::new();
         for (name, _, soft, hard) in &self.limits {
@@ -161,12 +175,15 @@ impl<'a> Launch<'a> {
         };
         // SAFETY: system calls only, on values made before the fork.
         unsafe { command.pre_exec(before_exec) };
-        let server = Server::spawn(
+        let mut server = Server::spawn(
             command,
             command_line,
             self.subject.serves_one(),
             stderr,
         );
+        if let Ok(server) = &mut server {
+            server.is_minimal = self.is_minimal;
+        }
         let server = match self.fault {
             Some(_) => server.map_err(skip_without_filter)?,
             None => server?,

@@ -106,11 +106,7 @@ fn test(names: &[String], options: &Options, all: bool) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
     let mut subjects = Vec::new();
     for (model, variant) in workspace.select(names)? {
-        subjects.push(Arc::new(Subject {
-            model: model.clone(),
-            variant: variant.clone(),
-            program: build::binary(&workspace, model),
-        }));
+        subjects.push(Arc::new(Subject::new(&workspace, model, variant)));
     }
     let steps = runner::steps(&subjects, options.case.as_deref());
     if options.list {
@@ -121,12 +117,27 @@ fn test(names: &[String], options: &Options, all: bool) -> Result<ExitCode> {
     }
     let models = subjects.iter().map(|subject| &*subject.model.name);
     build::programs(&workspace, models)?;
+    build_examples(&workspace, &steps)?;
     let units = all.then(|| units::run(&workspace)).transpose()?;
     let mut titles: Vec<_> =
         steps.iter().map(|step| step.subject.title()).collect();
     titles.dedup();
     let report = run(&workspace, &steps, options)?;
     Ok(report.print(&titles, units, options.slowest))
+}
+
+/// Builds the minimal programs that the steps start.
+fn build_examples(workspace: &Workspace, steps: &[Step]) -> Result<()> {
+    let steps = steps.iter().filter(|step| step.group == groups::MINIMAL);
+    let mut subjects: Vec<_> = steps.map(|step| &step.subject).collect();
+    subjects.dedup_by_key(|subject| subject.title());
+    for subject in subjects {
+        let Subject { model, minimal, minimal_datagrams, .. } = &**subject;
+        for example in [minimal, minimal_datagrams].into_iter().flatten() {
+            build::example(workspace, model, &example.name)?;
+        }
+    }
+    Ok(())
 }
 
 fn run<'a>(

@@ -1,6 +1,7 @@
 //! Traced scenes, each played once and kept for all cases that look at it.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +11,6 @@ use lab::model::Transport;
 use trace::scene::{self, Recording};
 
 use super::skip::skip;
-use super::subject::Subject;
 
 /// The time for which the client is silent: here nobody looks at it.
 const SILENCE: Duration = Duration::ZERO;
@@ -18,26 +18,29 @@ const SILENCE: Duration = Duration::ZERO;
 /// A scene that was played, or why it could not be.
 type Scene = Arc<OnceLock<Result<Arc<Recording>>>>;
 
-/// The scenes that were played, by title and transport.
+/// A program, its arguments, and the transport of the scene.
+type Key = (PathBuf, Vec<String>, Transport);
+
+/// The scenes that were played.
 #[derive(Debug, Default)]
-pub struct Scenes(Mutex<HashMap<(String, Transport), Scene>>);
+pub struct Scenes(Mutex<HashMap<Key, Scene>>);
 
 impl Scenes {
     /// Returns the scene, played now if it has not been. Skips the case where
     /// the machine does not let us trace, or the kernel can't run the model.
     pub fn recording(
         &self,
-        subject: &Subject,
+        program: &Path,
+        arguments: &[String],
         transport: Transport,
     ) -> Result<Arc<Recording>> {
-        let key = (subject.title(), transport);
+        let key = (program.to_owned(), arguments.to_vec(), transport);
         let scene = {
             let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(all.entry(key).or_default())
         };
-        let Subject { variant, program, .. } = subject;
         let recording = scene.get_or_init(|| {
-            scene::play_with(program, &variant.args, transport, SILENCE)
+            scene::play_with(program, arguments, transport, SILENCE)
                 .map(Arc::new)
         });
         match recording {

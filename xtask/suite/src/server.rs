@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::Read;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -94,6 +95,8 @@ pub struct Server {
     pub command_line: String,
     /// True if it serves one client at a time.
     pub serves_one: bool,
+    /// True for a minimal program, which SIGTERM kills.
+    pub is_minimal: bool,
     pub stderr: Errors,
     stdout: File,
     child: RefCell<Child>,
@@ -119,6 +122,7 @@ impl Server {
             pid: server::pid(&child),
             command_line,
             serves_one,
+            is_minimal: false,
             stderr,
             stdout: OwnedFd::from(stdout).into(),
             child: RefCell::new(child),
@@ -346,6 +350,13 @@ impl Server {
     /// exit with 0 and leave nothing behind.
     pub fn stop(&self) -> Result<()> {
         if self.gone.get() {
+            return Ok(());
+        }
+        if self.is_minimal {
+            killpg(self.pid, Signal::SIGTERM).context("sending SIGTERM")?;
+            let End { status, stderr, .. } = self.wait()?;
+            let killed = status.signal() == Some(Signal::SIGTERM as i32);
+            ensure!(killed, "it ended with {status}: {stderr}");
             return Ok(());
         }
         self.terminate()?;

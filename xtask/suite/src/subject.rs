@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use lab::model::{Clients, Model, Transport, Variant};
+use lab::build;
+use lab::model::{Clients, Model, Transport, Variant, Workspace};
 use lab::promises::Promises;
 
 /// One model in one variant: what the suite knows of it is what its manifest
@@ -12,9 +13,40 @@ pub struct Subject {
     pub model: Model,
     pub variant: Variant,
     pub program: PathBuf,
+    /// Its minimal program, which the suite builds where a case needs it.
+    pub minimal: Option<Example>,
+    /// The model's minimal program for datagrams.
+    pub minimal_datagrams: Option<Example>,
+}
+
+/// An example of a model.
+#[derive(Clone, Debug)]
+pub struct Example {
+    pub name: String,
+    pub program: PathBuf,
 }
 
 impl Subject {
+    pub fn new(
+        workspace: &Workspace,
+        model: &Model,
+        variant: &Variant,
+    ) -> Self {
+        let example = |name: String| Example {
+            program: build::example_program(workspace, model, &name),
+            name,
+        };
+        let datagrams = Some("minimal_datagrams".to_owned());
+        let datagrams = datagrams.filter(|it| model.example(it).exists());
+        Self {
+            model: model.clone(),
+            variant: variant.clone(),
+            program: build::binary(workspace, model),
+            minimal: model.minimal(variant).map(example),
+            minimal_datagrams: datagrams.map(example),
+        }
+    }
+
     pub fn title(&self) -> String {
         self.model.title(&self.variant)
     }

@@ -5,6 +5,7 @@ mod edge_cases;
 mod edges;
 mod lifecycle;
 mod limits;
+mod minimal;
 mod model;
 mod protocol;
 mod rows;
@@ -27,8 +28,12 @@ use super::skip::skip;
 /// Makes a group's cases.
 type Cases = fn() -> Vec<Case>;
 
+/// The group whose cases are about minimal programs.
+pub const MINIMAL: &str = "minimal";
+
 /// The groups in the order of the matrix.
-pub const GROUPS: [(&str, Cases); 9] = [
+pub const GROUPS: [(&str, Cases); 10] = [
+    (MINIMAL, minimal::cases),
     ("protocol", protocol::cases),
     ("tcp", tcp::cases),
     ("udp", udp::cases),

@@ -9,6 +9,7 @@ use nix::unistd::Pid;
 use crate::call::CallStep;
 use crate::calls::Family;
 use crate::phases;
+use crate::role::Role;
 use crate::scene::Recording;
 use crate::steps::{Step, threads};
 use crate::transcript::words;
@@ -32,6 +33,15 @@ impl<'a> Invocation<'a> {
 
     pub fn is(&self, family: Family) -> bool {
         self.call.family == family
+    }
+
+    /// Whether it can wait for events of many sockets: for readiness, or for
+    /// signals, with or without a descriptor that reads them.
+    pub fn waits_for_events(&self) -> bool {
+        let reads = matches!(self.call.role(), Some(Role::Signals(_)));
+        self.is(Family::Readiness)
+            || self.is(Family::Signals)
+            || (self.is(Family::Receive) && reads)
     }
 
     /// Whether it lasted from before a moment to after it.

@@ -52,7 +52,7 @@ fn learns_when_its_wait_returns(scene: &Recording) -> Result<()> {
     let copier = scene.copier()?;
     let wait = scene
         .in_silence()
-        .find(|made| made.is(Family::Readiness) && made.step.tid == copier.tid);
+        .find(|made| made.waits_for_events() && made.step.tid == copier.tid);
     let wait = wait.with_context(|| {
         format!("{} was in no wait when the data came", scene.who(copier.tid))
     })?;

@@ -97,7 +97,9 @@ pub const RULES: &[Rule] = &[
 ];
 
 fn is_transfer(made: &Invocation<'_>) -> bool {
-    matches!(made.call.family, Family::Receive | Family::Send | Family::Accept)
+    use Family::{Accept, Receive, Send};
+    let transfers = matches!(made.call.family, Accept | Receive | Send);
+    transfers && !made.waits_for_events()
 }
 
 fn waits_in_the_transfer(scene: &Recording) -> Result<()> {
@@ -173,9 +175,8 @@ fn waits_for_signals_only(scene: &Recording) -> Result<()> {
         let only = |role: &Role| matches!(role, Role::Signals(_));
         made.is(Family::Readiness) && !made.call.roles().all(only)
     })?;
-    let waits = |made: Invocation<'_>| made.is(Family::Readiness);
     ensure!(
-        scene.in_silence().any(waits),
+        scene.in_silence().any(|made| made.waits_for_events()),
         "while the client was silent, nobody waited for signals"
     );
     Ok(())

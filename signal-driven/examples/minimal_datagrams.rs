@@ -1,0 +1,88 @@
+//! **Signal-driven I/O, the model alone: the handler.** The kernel sends SIGIO
+//! when a datagram arrives. The handler interrupts the program, whatever that
+//! does, receives the datagram and answers it.
+//!
+//! An error of recvfrom or sendto ends the round of one signal. Left out, with
+//! the function in `src` that has it: a handler that interrupts nothing but one
+//! call (`Datagrams::lend`), fairness and errors (`Datagrams::on_readable`),
+//! graceful shutdown (`on_signal`), streams.
+
+use std::net::UdpSocket;
+use std::os::fd::AsRawFd as _;
+use std::sync::OnceLock;
+
+use anyhow::{Result, ensure};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::libc;
+use nix::sys::signal::{
+    SaFlags, SigAction, SigHandler, SigSet, Signal, raise, sigaction,
+};
+use nix::sys::socket::{MsgFlags, SockaddrStorage, recvfrom, sendto};
+use nix::unistd::{getpid, pause};
+
+use common::limits::{DATAGRAM, DATAGRAM_REPLY};
+use common::{About, announce, answer_datagram};
+
+/// What the handler uses; the main program only sets it.
+static SERVICE: OnceLock<Service> = OnceLock::new();
+
+fn main() -> Result<()> {
+    let socket = UdpSocket::bind(common::minimal::address()?)?;
+    let address = socket.local_addr()?;
+    serve(socket)?;
+    announce(None, Some(address))?;
+    loop {
+        // A program would compute here. The handler interrupts it.
+        pause();
+    }
+}
+
+/// Has the kernel send SIGIO when a datagram arrives, and handles it.
+fn serve(socket: UdpSocket) -> Result<()> {
+    let handler = SigHandler::Handler(on_readable);
+    let action = SigAction::new(handler, SaFlags::SA_RESTART, SigSet::empty());
+    let fd = socket.as_raw_fd();
+    // SAFETY: F_SETOWN takes a number.
+    let set = unsafe { libc::fcntl(fd, libc::F_SETOWN, getpid().as_raw()) };
+    Errno::result(set)?;
+    fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK | OFlag::O_ASYNC))?;
+    let about = About::new("minimal", "");
+    ensure!(SERVICE.set(Service { socket, about }).is_ok(), "serve once");
+    // SAFETY: the handler makes async-signal-safe calls only, see
+    // signal-safety(7), takes no lock, and restores errno.
+    unsafe { sigaction(Signal::SIGIO, &action) }?;
+    // What arrived before O_ASYNC was set has sent no signal.
+    raise(Signal::SIGIO)?;
+    Ok(())
+}
+
+extern "C" fn on_readable(_: i32) {
+    let errno = Errno::last_raw();
+    if let Some(service) = SERVICE.get() {
+        // One signal may stand for many datagrams.
+        while service.answer().is_ok() {}
+    }
+    Errno::set_raw(errno);
+}
+
+struct Service {
+    socket: UdpSocket,
+    about: About,
+}
+
+impl Service {
+    /// Receives one datagram and answers it; EAGAIN when there is none.
+    fn answer(&self) -> nix::Result<()> {
+        let (mut input, mut output) = ([0; DATAGRAM], [0; DATAGRAM_REPLY]);
+        let fd = self.socket.as_raw_fd();
+        let (received, peer) = recvfrom::<SockaddrStorage>(fd, &mut input)?;
+        let Some(peer) = peer else { return Ok(()) };
+        let input = &input[..received];
+        let length = answer_datagram(input, &self.about, &mut output);
+        if length > 0 {
+            sendto(fd, &output[..length], &peer, MsgFlags::empty())?;
+        }
+        Ok(())
+    }
+}
