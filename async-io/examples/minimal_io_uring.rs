@@ -105,8 +105,7 @@ impl Client {
     fn on_complete(&mut self, result: i32, about: &About) -> Option<Entry> {
         let count = usize::try_from(result).ok().filter(|it| *it > 0)?;
         if self.output.is_empty() {
-            let (input, output) = (&self.input[..count], &mut self.output);
-            self.session.receive(input, about, output);
+            self.session.receive(&self.input[..count], about, &mut self.output);
         } else {
             self.output.drain(..count);
         }

@@ -62,10 +62,9 @@ fn serve(listener: &TcpListener) -> Result<()> {
 
 /// Has the kernel send SIGIO for new connections: there is no aio_accept.
 fn watch(listener: &TcpListener) -> nix::Result<()> {
+    let (fd, owner) = (listener.as_raw_fd(), getpid().as_raw());
     // SAFETY: F_SETOWN takes a number.
-    Errno::result(unsafe {
-        libc::fcntl(listener.as_raw_fd(), F_SETOWN, getpid().as_raw())
-    })?;
+    Errno::result(unsafe { libc::fcntl(fd, F_SETOWN, owner) })?;
     fcntl(listener, F_SETFL(OFlag::O_NONBLOCK | OFlag::O_ASYNC))?;
     Ok(())
 }
@@ -144,8 +143,7 @@ impl Client {
             return Ok(false);
         };
         if self.output.is_empty() {
-            let (input, output) = (&self.input[..count], &mut self.output);
-            self.session.receive(input, about, output);
+            self.session.receive(&self.input[..count], about, &mut self.output);
         } else {
             self.output.drain(..count);
         }

@@ -57,7 +57,7 @@ fn serve(mut listener: TcpListener) -> Result<Infallible> {
             if token == own {
                 accept_all(&listener, &poll, &mut clients)?;
             } else if let Some(client) = clients.get_mut(&token)
-                && !client.answer(&about).unwrap_or(false)
+                && !client.drain(&about).unwrap_or(false)
             {
                 clients.remove(&token);
             }
@@ -110,7 +110,7 @@ impl Client {
 
     /// Receives and answers until the socket is drained, because what is left
     /// is not reported again. Returns false at the end of the conversation.
-    fn answer(&mut self, about: &About) -> io::Result<bool> {
+    fn drain(&mut self, about: &About) -> io::Result<bool> {
         let mut input = [0; 4096];
         while self.session.wants_input() {
             let received = match self.stream.read(&mut input) {

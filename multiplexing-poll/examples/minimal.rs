@@ -35,7 +35,7 @@ fn serve(listener: &TcpListener) -> Result<()> {
                 clients.insert(stream.as_raw_fd(), Client::new(stream)?);
                 continue;
             };
-            if !client.answer(&about).unwrap_or(false) {
+            if !client.on_readable(&about).unwrap_or(false) {
                 clients.remove(&fd);
             }
         }
@@ -71,7 +71,7 @@ impl Client {
     }
 
     /// Receives once and answers. Returns false at the end of the conversation.
-    fn answer(&mut self, about: &About) -> io::Result<bool> {
+    fn on_readable(&mut self, about: &About) -> io::Result<bool> {
         let mut input = [0; 4096];
         let received = match self.stream.read(&mut input) {
             Err(error) if error.kind() == WouldBlock => return Ok(true),

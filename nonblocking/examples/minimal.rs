@@ -29,7 +29,7 @@ fn serve(listener: &TcpListener) -> Result<()> {
             Err(error) if error.kind() == WouldBlock => {}
             Err(error) => return Err(error.into()),
         }
-        clients.retain_mut(|it| it.answer(&about).unwrap_or(false));
+        clients.retain_mut(|it| it.on_readable(&about).unwrap_or(false));
     }
 }
 
@@ -47,7 +47,7 @@ impl Client {
     }
 
     /// Receives once and answers. Returns false at the end of the conversation.
-    fn answer(&mut self, about: &About) -> io::Result<bool> {
+    fn on_readable(&mut self, about: &About) -> io::Result<bool> {
         let mut input = [0; 4096];
         let received = match self.stream.read(&mut input) {
             Err(error) if error.kind() == WouldBlock => return Ok(true),

@@ -45,13 +45,13 @@ fn serve(listener: &TcpListener) -> Result<()> {
     loop {
         // What came before `watch` sent no signal, so both are tried first.
         while let Some(mut client) = accept(listener)? {
-            if client.answer(&about).unwrap_or(false) {
+            if client.drain(&about).unwrap_or(false) {
                 clients.insert(client.stream.as_raw_fd(), client);
             }
         }
         let fd = wait(&signals)?;
         if let Some(client) = clients.get_mut(&fd)
-            && !client.answer(&about).unwrap_or(false)
+            && !client.drain(&about).unwrap_or(false)
         {
             clients.remove(&fd);
         }
@@ -104,7 +104,7 @@ impl Client {
 
     /// Receives and answers until the socket is drained, because what is left
     /// is not reported again. Returns false at the end of the conversation.
-    fn answer(&mut self, about: &About) -> io::Result<bool> {
+    fn drain(&mut self, about: &About) -> io::Result<bool> {
         let mut input = [0; 4096];
         while self.session.wants_input() {
             let received = match self.stream.read(&mut input) {

@@ -39,11 +39,13 @@ pub fn programs<'a>(
     Ok(())
 }
 
-/// Builds an example of a model, in a development build. It is a copy, because the examples of all models are called `minimal`, and
-/// cargo builds them all to one path.
+/// Builds an example of a model for development, and copies it to a path of its
+/// own: most examples are called `minimal`, and cargo builds all of these to
+/// one path.
 ///
-/// The command names the suite too. It has no example, but it has nix with the
-/// features of all models, so that cargo builds nix and common once for all.
+/// The command names the suite too. It has no example, but it uses the
+/// features of nix that the models use, so that cargo builds nix and common
+/// once for all.
 pub fn example(workspace: &Workspace, model: &Model, name: &str) -> Result<()> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--locked", "--quiet", "--example", name]);

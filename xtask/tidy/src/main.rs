@@ -9,6 +9,7 @@ mod code;
 mod items;
 mod links;
 mod manifest;
+mod minimal;
 mod readme;
 mod same;
 mod versions;
@@ -185,9 +186,12 @@ fn members(workspace: &Workspace, sources: &[Source]) -> Result<Vec<Problem>> {
         let model = workspace.models.iter().find(|m| m.folder == *folder);
         let folder = relative(workspace, folder);
         problems.extend(circles::check(folder, sources));
+        let manifest = folder.join("Cargo.toml");
         for source in sources.iter().filter(|source| source.is_in(folder)) {
-            if source.path == folder.join("Cargo.toml") {
+            if source.path == manifest {
                 problems.extend(manifest::check(source, model.is_some())?);
+                problems
+                    .extend(model.and_then(|it| minimal::is_there(source, it)));
             }
             if source.extension() == "rs" {
                 problems.extend(code(source, folder, model)?);
@@ -206,13 +210,19 @@ fn code(
         .with_context(|| format!("cannot parse {}", source.path))?;
     let is_chapter =
         model.is_some() && source.path == folder.join("src/main.rs");
+    let is_minimal = model.is_some() && source.is_in(&folder.join("examples"));
     let mut problems = code::width(source);
+    if is_minimal {
+        problems.extend(minimal::check(source, &syntax));
+    }
     problems.extend(code::length(source, &syntax, is_chapter));
     if model.is_some() {
         problems.extend(code::no_tests(source));
     }
     if is_chapter {
         problems.extend(chapter::check(source));
+    }
+    if is_chapter || is_minimal {
         problems.extend(code::item_order(source, &syntax));
     }
     if model.is_some() || folder == "common" {
@@ -235,7 +245,7 @@ fn copies<'a>(
         same::Crate {
             names: &model.same,
             manifest: manifest[0],
-            sources: within("src"),
+            sources: [within("src"), within("examples")].concat(),
         }
     };
     workspace.models.iter().map(of_model).collect()

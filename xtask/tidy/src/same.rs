@@ -21,7 +21,7 @@ pub struct Crate<'a> {
     /// `file.rs` for all of it.
     pub names: &'a [String],
     pub manifest: &'a Source,
-    /// The files below src.
+    /// The files below src, and the minimal programs.
     pub sources: Vec<&'a Source>,
 }
 

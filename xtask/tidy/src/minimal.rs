@@ -1,0 +1,92 @@
+//! Rules for minimal programs: one for each model, short enough to be read in
+//! three minutes, with an opening that names what is left out.
+
+use std::ops::RangeInclusive;
+
+use lab::model::Model;
+use syn::spanned::Spanned;
+use syn::{File, Item};
+
+use super::{Problem, Source};
+
+/// Lines of code; imports, comments and blank lines aside.
+const LINES: RangeInclusive<usize> = 30..=100;
+
+/// Opens the paragraph of a minimal program about what it does not do.
+const LEFT_OUT: &str = "Left out";
+
+/// Checks the opening and the length of a minimal program.
+pub fn check(source: &Source, file: &File) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let lines = source.text.lines().map_while(|it| it.strip_prefix("//!"));
+    if !lines.collect::<String>().contains(LEFT_OUT) {
+        problems.push(Problem::new(
+            source,
+            1,
+            "the opening does not say what is left out",
+            format!("name each part after {LEFT_OUT:?}, with its function"),
+        ));
+    }
+    let lines = code_lines(source, file);
+    if !LINES.contains(&lines) {
+        let (least, most) = LINES.into_inner();
+        problems.push(Problem::new(
+            source,
+            1,
+            format!("the minimal program has {lines} lines of code"),
+            format!("{least} to {most} can be read in three minutes"),
+        ));
+    }
+    problems
+}
+
+fn code_lines(source: &Source, file: &File) -> usize {
+    let imports = file.items.iter().filter_map(|item| match item {
+        Item::Use(item) => Some(item.span()),
+        _ => None,
+    });
+    let imports: Vec<_> =
+        imports.map(|span| span.start().line..=span.end().line).collect();
+    let code = (1..).zip(source.text.lines()).filter(|(number, line)| {
+        let line = line.trim_start();
+        !line.is_empty()
+            && !line.starts_with("//")
+            && !imports.iter().any(|lines| lines.contains(number))
+    });
+    code.count()
+}
+
+/// Each model has a minimal program, for its first variant.
+pub fn is_there(manifest: &Source, model: &Model) -> Option<Problem> {
+    if model.minimal(&model.variants[0]).is_some() {
+        return None;
+    }
+    let wrong = "there is no minimal program";
+    Some(Problem::new(manifest, 1, wrong, "write examples/minimal.rs"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_minimal_program_is_short_and_says_what_it_leaves_out() {
+        let opening = "//! **A model.**\n//!\n//! Left out: limits.\n";
+        let rows = [
+            (opening, 30, ""),
+            (opening, 100, ""),
+            (opening, 29, "29 lines"),
+            (opening, 101, "101 lines"),
+            ("//! **A model.**\n", 30, "what is left out"),
+        ];
+        for (opening, lines, expected) in rows {
+            let code = "// a comment\nconst A: u8 = 0;\n\n".repeat(lines);
+            let text = format!("{opening}use std::{{\n a,\n}};\n{code}");
+            let source = Source::sample("a/examples/minimal.rs", &text);
+            let found = check(&source, &syn::parse_file(&text).unwrap());
+            let found: Vec<_> = found.into_iter().map(|it| it.wrong).collect();
+            assert_eq!(found.is_empty(), expected.is_empty(), "{found:?}");
+            assert!(found.join("").contains(expected), "{found:?}");
+        }
+    }
+}
