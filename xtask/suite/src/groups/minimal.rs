@@ -9,7 +9,6 @@ use trace::steps::{Step, is_delivered};
 use crate::bytes::{bulk, echo, echoes, request};
 use crate::case::{Case, For, Trial};
 use crate::server::Server;
-use crate::subject::Example;
 
 /// Rules about what minimal programs leave out.
 const LEFT_OUT: [&str; 4] = [
