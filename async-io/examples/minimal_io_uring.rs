@@ -5,9 +5,9 @@
 //! An error ends its client; an error of accept or of the wait (also EINTR)
 //! ends the program. Left out, with the function in `src` that has it:
 //! multishot receives into shared buffers (`start_receiving`), closing in order
-//! (`Uring::settle`), idle timeouts (`close_overdue`), limits (`on_accepted`),
-//! a kernel that can't (`refused`), graceful shutdown (`stop`), datagrams
-//! (`on_datagram`).
+//! (`Uring::apply_outcome`), idle timeouts (`close_timed_out`), limits
+//! (`on_accepted`), a kernel that can't (`refused`), graceful shutdown
+//! (`begin_drain`), datagrams (`on_datagram`).
 
 use std::collections::HashMap;
 use std::mem::ManuallyDrop;

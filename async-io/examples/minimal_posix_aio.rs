@@ -6,8 +6,8 @@
 //! ends the program. glibc has 20 such threads, so the 21st client is not
 //! answered until another one leaves. Left out, with the function in `src` that
 //! has it: more threads (`prepare`), closing in order and graceful shutdown
-//! (`stop`), idle timeouts (`close_overdue`), limits (`on_connected`), lost
-//! signals (`scan`).
+//! (`begin_drain`), idle timeouts (`close_timed_out`), limits
+//! (`accept_pending`), lost signals (`scan`).
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind::WouldBlock};

@@ -9,7 +9,7 @@ use nix::errno::Errno;
 use nix::sys::socket::{Shutdown, shutdown};
 
 use common::limits::{INPUT_CHUNK, LINGER};
-use common::{About, BackPressure, Deadline, Session};
+use common::{About, BackPressure, Session, Timer};
 
 use crate::queues::{unacknowledged, unread};
 
@@ -23,12 +23,12 @@ const SPARE_CAPACITY: usize = 32 * 1024;
 /// has taken yet. Idle, it holds no buffer.
 pub struct Connection {
     pub stream: OwnedFd,
-    pub deadline: Deadline,
+    pub timer: Timer,
     session: Session,
     stage: Stage,
     end_of_file: bool,
     /// After a stop: bytes that had arrived by then and are still to answer.
-    left: Option<usize>,
+    remaining_input: Option<usize>,
     /// Input that came although the client leaves too much unread: an
     /// operation in flight cannot be held back.
     waiting: Vec<u8>,
@@ -39,16 +39,16 @@ pub struct Connection {
     pressure: BackPressure,
 }
 
-/// A conversation passes through these in order.
+/// The stages of a conversation, in order.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// Requests are taken and answered.
+    /// Requests are received and answered.
     Conversing,
-    /// No more requests; the last replies are on their way out.
+    /// No more requests are received; the last replies are still to be sent.
     Ending,
-    /// All is sent, and we said so; input is dropped up to its end. Closing
-    /// with input unread would reset the connection, and the last replies
-    /// might never arrive.
+    /// Everything is sent, and so is the FIN; input is discarded until the
+    /// client's end of file. Closing with input unread would reset the
+    /// connection, and the last replies might be lost.
     Discarding,
 }
 
@@ -64,11 +64,11 @@ pub enum Progress {
 
 /// Reply buffers between two operations: whoever has something to send takes
 /// one, and its operation gives it back when it is complete.
-pub struct Spares {
+pub struct BufferPool {
     buffers: Vec<Vec<u8>>,
 }
 
-impl Spares {
+impl BufferPool {
     pub fn new() -> Self {
         Self { buffers: Vec::with_capacity(SPARE_BUFFERS) }
     }
@@ -88,14 +88,14 @@ impl Spares {
 }
 
 impl Connection {
-    pub fn new(stream: OwnedFd, session: Session, deadline: Deadline) -> Self {
+    pub fn new(stream: OwnedFd, session: Session, timer: Timer) -> Self {
         Self {
             stream,
-            deadline,
+            timer,
             session,
             stage: Stage::Conversing,
             end_of_file: false,
-            left: None,
+            remaining_input: None,
             waiting: Vec::new(),
             output: Vec::new(),
             sending: 0,
@@ -115,7 +115,7 @@ impl Connection {
     pub fn on_received(
         &mut self,
         input: &[u8],
-        spares: &mut Spares,
+        pool: &mut BufferPool,
         about: &mut About,
         now: Instant,
     ) -> nix::Result<()> {
@@ -123,7 +123,7 @@ impl Connection {
             return Ok(());
         }
         if self.pressure.admits_input() && self.waiting.is_empty() {
-            self.answer(input, spares, about, now);
+            self.answer(input, pool, about, now);
             return Ok(());
         }
         let room = self.waiting.try_reserve(input.len());
@@ -145,23 +145,23 @@ impl Connection {
     }
 
     /// Takes the conversation as far as it goes without the kernel.
-    pub fn proceed(
+    pub fn flush_and_advance(
         &mut self,
-        spares: &mut Spares,
+        pool: &mut BufferPool,
         about: &mut About,
         now: Instant,
     ) -> nix::Result<Progress> {
-        self.answer_waiting(spares, about, now);
+        self.answer_waiting(pool, about, now);
         if self.end_of_file && self.waiting.is_empty() {
             self.stage = Stage::Ending;
         }
         if self.stage == Stage::Ending && !self.has_output() {
-            if self.end_of_file || self.is_delivered() {
+            if self.end_of_file || self.is_acknowledged() {
                 return Ok(Progress::Ended);
             }
             shutdown(self.stream.as_raw_fd(), Shutdown::Write)?;
             self.stage = Stage::Discarding;
-            self.deadline.end_within(LINGER, now);
+            self.timer.end_within(LINGER, now);
         }
         Ok(Progress::GoesOn)
     }
@@ -184,19 +184,19 @@ impl Connection {
     /// The server stops: what has arrived by now is answered, and then the
     /// conversation ends. A client that goes on sending is not listened to.
     /// Hand over first what was received: here, what is left is counted.
-    pub fn stop(&mut self) -> nix::Result<()> {
+    pub fn begin_drain(&mut self) -> nix::Result<()> {
         let left = unread(&self.stream)? + self.waiting.len();
-        self.left = Some(left);
+        self.remaining_input = Some(left);
         if left == 0 && self.stage == Stage::Conversing {
             self.stage = Stage::Ending;
         }
         Ok(())
     }
 
-    /// True after a stop once the client's kernel has acknowledged all replies:
-    /// the connection is closed then, without waiting for end of file.
-    pub fn is_delivered(&self) -> bool {
-        self.left.is_some()
+    /// True during the drain once the client's kernel has acknowledged all
+    /// replies. The connection is closed then, without waiting for end of file.
+    pub fn is_acknowledged(&self) -> bool {
+        self.remaining_input.is_some()
             && self.stage != Stage::Conversing
             && !self.has_output()
             && unacknowledged(&self.stream) == Ok(0)
@@ -209,7 +209,7 @@ impl Connection {
     /// Answers what had to wait, as far as the client reads its replies.
     fn answer_waiting(
         &mut self,
-        spares: &mut Spares,
+        pool: &mut BufferPool,
         about: &mut About,
         now: Instant,
     ) {
@@ -225,7 +225,7 @@ impl Connection {
             if !self.pressure.admits_input() {
                 break;
             }
-            self.answer(chunk, spares, about, now);
+            self.answer(chunk, pool, about, now);
             answered += chunk.len();
         }
         if answered < waiting.len() {
@@ -237,32 +237,33 @@ impl Connection {
     fn answer(
         &mut self,
         input: &[u8],
-        spares: &mut Spares,
+        pool: &mut BufferPool,
         about: &mut About,
         now: Instant,
     ) {
         if self.output.is_empty() {
-            self.output = spares.take();
+            self.output = pool.take();
         }
         let completed = self.session.receive(input, about, &mut self.output);
         if completed > 0 {
             about.counters.requests += completed as u64;
-            self.deadline.restart(now);
+            self.timer.restart(now);
         }
-        self.left = self.left.map(|left| left.saturating_sub(input.len()));
-        if !self.session.wants_input() || self.left == Some(0) {
+        self.remaining_input =
+            self.remaining_input.map(|left| left.saturating_sub(input.len()));
+        if !self.session.wants_input() || self.remaining_input == Some(0) {
             self.stage = Stage::Ending;
         }
         self.pressure.update(self.pending());
         if self.output.is_empty() {
-            spares.give_back(mem::take(&mut self.output));
+            pool.give_back(mem::take(&mut self.output));
         }
     }
 }
 
-/// True where the client left, broke off, or was lost: its own affair, and
-/// nothing to report.
-pub fn is_the_clients(errno: Errno) -> bool {
+/// True for errors that the peer or the network causes: it reset the
+/// connection, or can't be reached. They are not worth logging.
+pub fn is_peer_error(errno: Errno) -> bool {
     matches!(
         errno,
         Errno::ECONNRESET

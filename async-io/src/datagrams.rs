@@ -11,9 +11,9 @@ use io_uring::types::RecvMsgOut;
 use nix::errno::Errno;
 
 use common::limits::{
-    DATAGRAM, DATAGRAM_REPLY, DATAGRAMS_PER_ROUND, SHORTAGE_PAUSE,
+    ACCEPT_BACKOFF, DATAGRAMS_PER_ROUND, MAX_DATAGRAM, MAX_DATAGRAM_REPLY,
 };
-use common::{About, Cause, answer_datagram, notice};
+use common::{About, Cause, answer_datagram, log};
 
 use crate::operation::{DATAGRAM_BUFFERS, Operation, Operations, Reply};
 use crate::ring::{Buffers, Completion, OperationKey};
@@ -42,17 +42,17 @@ pub struct Datagrams {
     /// Replies whose operation is not complete.
     in_flight: usize,
     /// Replies whose operation is: for the next ones.
-    spares: Vec<Reply>,
+    free: Vec<Reply>,
     /// True where one came with the last wait.
     came: bool,
     /// After a stop: how many more are answered.
-    left: Option<usize>,
+    remaining_input: Option<usize>,
     paused_until: Option<Instant>,
 }
 
 impl Datagrams {
     pub fn new(socket: OwnedFd, operations: &Operations) -> Result<Self> {
-        let size = BEFORE + DATAGRAM;
+        let size = BEFORE + MAX_DATAGRAM;
         let buffers = Buffers::provide(
             &operations.ring,
             DATAGRAM_BUFFERS,
@@ -66,12 +66,12 @@ impl Datagrams {
             socket,
             buffers,
             shape,
-            output: vec![0; DATAGRAM_REPLY].into_boxed_slice(),
+            output: vec![0; MAX_DATAGRAM_REPLY].into_boxed_slice(),
             receiving: None,
             in_flight: 0,
-            spares: Vec::new(),
+            free: Vec::new(),
             came: false,
-            left: None,
+            remaining_input: None,
             paused_until: None,
         })
     }
@@ -80,13 +80,18 @@ impl Datagrams {
     /// answered until a wait brings no more.
     pub fn receive(&mut self, operations: &mut Operations, now: Instant) {
         let came = mem::take(&mut self.came);
-        if self.left.is_some() && !came && !operations.ring.has_more() {
-            self.left = Some(0);
+        if self.remaining_input.is_some()
+            && !came
+            && !operations.ring.has_more()
+        {
+            self.remaining_input = Some(0);
         }
         match self.receiving {
-            Some(key) if self.left == Some(0) => operations.cancel(key),
+            Some(key) if self.remaining_input == Some(0) => {
+                operations.cancel(key)
+            }
             Some(_) => {}
-            None if self.left == Some(0) => {}
+            None if self.remaining_input == Some(0) => {}
             None if self.paused_until.is_some_and(|until| until > now) => {}
             None => {
                 self.paused_until = None;
@@ -126,8 +131,8 @@ impl Datagrams {
                 | Errno::EAGAIN,
             ) => {}
             Err(errno) => {
-                notice(Cause::Datagram, format_args!("recvmsg: {errno}"));
-                self.paused_until = Some(now + SHORTAGE_PAUSE);
+                log(Cause::Datagram, format_args!("recvmsg: {errno}"));
+                self.paused_until = Some(now + ACCEPT_BACKOFF);
             }
         }
     }
@@ -139,8 +144,8 @@ impl Datagrams {
         completion: &Completion,
         about: &mut About,
     ) -> Option<Reply> {
-        let mut reply = self.spares.pop().unwrap_or_default();
-        let (left, shape) = (&mut self.left, &self.shape);
+        let mut reply = self.free.pop().unwrap_or_default();
+        let (left, shape) = (&mut self.remaining_input, &self.shape);
         let output = &mut self.output;
         let received = completion.result.unwrap_or(0);
         let length = self.buffers.take(id, received, |message| {
@@ -157,13 +162,14 @@ impl Datagrams {
             answer_datagram(message.payload_data(), about, output)
         });
         if length == 0 {
-            self.spares.push(reply);
+            self.free.push(reply);
             return None;
         }
-        // A reply is worth no wait: the client asks again if it is lost.
+        // Never waits to send a reply: a client must be able to lose one
+        // anyway.
         if self.in_flight == DATAGRAMS_PER_ROUND {
             about.counters.datagrams_dropped += 1;
-            self.spares.push(reply);
+            self.free.push(reply);
             return None;
         }
         reply.output.clear();
@@ -187,19 +193,21 @@ impl Datagrams {
         {
             reply.output.clear();
             reply.output.shrink_to(REPLY_KEPT);
-            self.spares.push(reply);
+            self.free.push(reply);
         }
     }
 
     /// The server stops: what is queued is answered, a round's worth at most.
-    pub fn stop(&mut self) {
-        self.left = Some(DATAGRAMS_PER_ROUND);
+    pub fn begin_drain(&mut self) {
+        self.remaining_input = Some(DATAGRAMS_PER_ROUND);
         self.came = true;
     }
 
     /// True after a stop when nothing is in flight any more.
     pub fn is_over(&self) -> bool {
-        self.left == Some(0) && self.receiving.is_none() && self.in_flight == 0
+        self.remaining_input == Some(0)
+            && self.receiving.is_none()
+            && self.in_flight == 0
     }
 
     /// When to receive again after an error.

@@ -103,11 +103,11 @@
 mod accept;
 mod connection;
 mod datagrams;
+mod drain;
 mod operation;
 mod posix_aio;
 mod queues;
 mod ring;
-mod stop;
 mod uring;
 
 use std::os::fd::OwnedFd;
@@ -119,13 +119,13 @@ use clap::ValueEnum;
 use nix::errno::Errno;
 use slotmap::{DefaultKey, SlotMap};
 
-use common::limits::{DELIVERY_LOOK, SHORTAGE_PAUSE};
+use common::limits::{ACCEPT_BACKOFF, ACK_POLL_INTERVAL};
 use common::{
-    About, Admission, Cause, Clients, Config, Deadline, Deadlines, Model,
-    Reserve, Session, notice, refuse,
+    About, Cause, Clients, Config, ConnectionLimit, Model, Session,
+    SpareDescriptor, Timer, Timers, log, reject,
 };
 
-use connection::{Connection, Spares, is_the_clients};
+use connection::{BufferPool, Connection, is_peer_error};
 
 const MODEL: Model = Model {
     name: env!("CARGO_PKG_NAME"),
@@ -140,12 +140,12 @@ fn main() -> ExitCode {
 
 fn serve(config: &Config, engine: Engine) -> Result<()> {
     match engine {
-        Engine::IoUring => uring::serve(config, stop::signals()?),
+        Engine::IoUring => uring::serve(config, drain::signals()?),
         Engine::PosixAio => posix_aio::serve(config),
     }
 }
 
-/// This model's own flag.
+/// The flag that only this model has.
 #[derive(Clone, Copy, Debug, clap::Args)]
 struct Flags {
     /// Who does the operations.
@@ -165,19 +165,19 @@ enum Engine {
 /// The server, but for the operations in flight: those are the engine's.
 struct Server<'a> {
     config: &'a Config,
-    reserve: Reserve,
-    admission: Admission,
+    spare: SpareDescriptor,
+    limit: ConnectionLimit,
     connections: SlotMap<DefaultKey, Connection>,
-    deadlines: Deadlines<DefaultKey>,
-    spares: Spares,
+    timers: Timers<DefaultKey>,
+    pool: BufferPool,
     about: About,
     now: Instant,
-    /// No descriptor or memory for a newcomer until then.
+    /// Accepting is paused until then, for lack of descriptors or memory.
     paused_until: Option<Instant>,
-    /// Set by a stop: conversations have so long.
+    /// The end of the drain, once shutdown was requested.
     drain_until: Option<Instant>,
     /// After a stop: when to look who has all its replies.
-    next_look: Instant,
+    next_ack_poll: Instant,
 }
 
 impl<'a> Server<'a> {
@@ -196,20 +196,20 @@ impl<'a> Server<'a> {
     ) -> Result<Self> {
         Ok(Self {
             config,
-            reserve: Reserve::hold()?,
-            admission: Admission::with_ceiling(config, 1, ceiling, why),
+            spare: SpareDescriptor::open()?,
+            limit: ConnectionLimit::with_ceiling(config, 1, ceiling, why),
             connections: SlotMap::new(),
-            deadlines: Deadlines::new(),
-            spares: Spares::new(),
+            timers: Timers::new(),
+            pool: BufferPool::new(),
             about: About::new(MODEL.name, variant),
             now: Instant::now(),
             paused_until: None,
             drain_until: None,
-            next_look: Instant::now(),
+            next_ack_poll: Instant::now(),
         })
     }
 
-    /// True when a stop was asked for and nobody is left, or time is up.
+    /// True when the drain is over: no client is left, or its time is up.
     fn has_finished(&self) -> bool {
         let asked = self.drain_until.is_some();
         asked && (self.connections.is_empty() || self.is_out_of_time())
@@ -222,78 +222,78 @@ impl<'a> Server<'a> {
 
     /// When there is something to do even if nothing completes.
     fn next_moment(&self) -> Option<Instant> {
-        let look = self.drain_until.map(|_| self.next_look);
+        let look = self.drain_until.map(|_| self.next_ack_poll);
         let moments =
-            [self.deadlines.next(), self.paused_until, self.drain_until, look];
+            [self.timers.next(), self.paused_until, self.drain_until, look];
         moments.into_iter().flatten().min()
     }
 
-    /// Takes a newcomer in and says under which key, or refuses it.
-    fn on_accepted(&mut self, newcomer: OwnedFd) -> Option<DefaultKey> {
-        // It came in with the last descriptor, the reserve's.
-        if !self.reserve.retake() {
+    /// Takes a new client in and says under which key, or refuses it.
+    fn on_accepted(&mut self, stream: OwnedFd) -> Option<DefaultKey> {
+        // This connection has taken the descriptor that was kept spare.
+        if !self.spare.reacquire() {
             let why = format_args!("no descriptor is left (ulimit -Hn)");
-            refuse(newcomer, why);
-            self.about.counters.refused += 1;
+            reject(stream, why);
+            self.about.counters.rejected += 1;
             return None;
         }
-        if !self.admission.admits(self.connections.len()) {
-            let places = self.admission.places();
-            refuse(newcomer, format_args!("all {places} places are taken"));
-            self.about.counters.refused += 1;
+        if !self.limit.allows(self.connections.len()) {
+            let max = self.limit.max();
+            reject(stream, format_args!("--max-connections {max} reached"));
+            self.about.counters.rejected += 1;
             return None;
         }
         self.about.counters.accepted += 1;
         self.about.counters.clients += 1;
         let id = self.about.counters.accepted;
         let session = Session::new(id, self.config.max_request);
-        let mut deadline = Deadline::new(self.config.idle_timeout, self.now);
+        let mut timer = Timer::new(self.config.idle_timeout, self.now);
         Some(self.connections.insert_with_key(|key| {
-            self.deadlines.watch(key, &mut deadline);
-            Connection::new(newcomer, session, deadline)
+            self.timers.schedule(key, &mut timer);
+            Connection::new(stream, session, timer)
         }))
     }
 
-    /// Newcomers stay in the backlog until a client leaves, or for a moment.
+    /// Acceptor stay in the backlog until a client leaves, or for a moment.
     fn pause(&mut self, errno: Errno) {
-        notice(
+        log(
             Cause::Accept,
-            format_args!("cannot accept for a moment: {errno}"),
+            format_args!("accept4: {errno}; trying again in 100 ms"),
         );
-        self.paused_until = Some(self.now + SHORTAGE_PAUSE);
+        self.paused_until = Some(self.now + ACCEPT_BACKOFF);
     }
 
     /// A client whose time is up. It is not watched any more.
-    fn pop_overdue(&mut self) -> Option<DefaultKey> {
-        while let Some(key) = self.deadlines.pop(self.now) {
+    fn pop_timed_out(&mut self) -> Option<DefaultKey> {
+        while let Some(key) = self.timers.pop_expired(self.now) {
             let Some(connection) = self.connections.get_mut(key) else {
                 continue;
             };
-            if connection.deadline.has_passed(self.now) {
+            if connection.timer.has_expired(self.now) {
                 return Some(key);
             }
-            self.deadlines.rewatch(key, &mut connection.deadline);
+            self.timers.reschedule(key, &mut connection.timer);
         }
         None
     }
 
     /// While stopping, now and then: those that have all their replies.
-    fn delivered(&mut self) -> Vec<DefaultKey> {
-        if self.drain_until.is_none() || self.now < self.next_look {
+    fn acknowledged(&mut self) -> Vec<DefaultKey> {
+        if self.drain_until.is_none() || self.now < self.next_ack_poll {
             return Vec::new();
         }
-        self.next_look = self.now + DELIVERY_LOOK;
+        self.next_ack_poll = self.now + ACK_POLL_INTERVAL;
         let connections = self.connections.iter();
         connections
-            .filter(|(_, connection)| connection.is_delivered())
+            .filter(|(_, connection)| connection.is_acknowledged())
             .map(|(key, _)| key)
             .collect()
     }
 
     /// Says why a conversation ends that failed in a way no client can cause.
     fn report(&self, errno: Errno) {
-        if !is_the_clients(errno) {
-            notice(
+        if !is_peer_error(errno) {
+            log(
                 Cause::Conversation,
                 format_args!("a conversation failed: {errno}"),
             );
@@ -303,9 +303,9 @@ impl<'a> Server<'a> {
     /// Closes a connection of which nothing is in flight.
     fn close(&mut self, key: DefaultKey) {
         if let Some(connection) = self.connections.remove(key) {
-            self.deadlines.forget(key, &connection.deadline);
+            self.timers.cancel(key, &connection.timer);
             self.about.counters.clients = self.connections.len() as u64;
-            // There may be a descriptor for a newcomer now.
+            // A descriptor is free now, so accepting may go on.
             self.paused_until = self.paused_until.map(|_| self.now);
         }
     }

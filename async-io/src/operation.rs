@@ -18,9 +18,9 @@ pub const DATAGRAM_BUFFERS: u16 = 1;
 pub enum Operation {
     /// Tells when there is a signal to read.
     Signal,
-    /// Accepts newcomers until it is told to stop.
+    /// Accepts new clients until it is told to stop.
     AcceptAll,
-    /// Accepts one newcomer.
+    /// Accepts one new client.
     AcceptOne,
     /// Receives whatever a client sends, each time into a buffer that the
     /// kernel chooses.

@@ -31,7 +31,7 @@
 //! with EAGAIN at once.
 //!
 //! There is no aio_accept. The listener is signal-driven instead: it sends
-//! SIGIO, and newcomers are taken until there are no more.
+//! SIGIO, and new clients are taken until there are no more.
 //!
 //! A connection has one operation at a time, a read or a write: glibc does
 //! those on one descriptor in turn, and a reply would wait behind a read that
@@ -108,17 +108,17 @@ use nix::errno::Errno;
 use nix::sys::socket::{Shutdown, SockFlag, shutdown};
 use slotmap::{DefaultKey, SecondaryMap};
 
-use common::limits::{ACCEPTS_PER_ROUND, DELIVERY_LOOK};
-use common::{Cause, Config, notice, refuse};
+use common::limits::{ACCEPTS_PER_ROUND, ACK_POLL_INTERVAL};
+use common::{Cause, Config, log, reject};
 
-use crate::accept::{accept, broke_off, is_refused};
+use crate::accept::{accept, is_connection_error, is_resource_error};
 use crate::connection::Progress;
 use crate::{MODEL, Server};
 use operation::{Operation, Transfer};
 use room::{Ceiling, Threads};
 use signals::{Event, Signals};
 
-/// Signals taken before newcomers and deadlines have their turn.
+/// Signals taken before new clients and timers have their turn.
 const SIGNALS_PER_ROUND: usize = 64;
 
 /// How often the operations in flight are looked at for one whose signal was
@@ -145,16 +145,16 @@ pub fn serve(config: &Config) -> Result<()> {
             engine.server.now = Instant::now();
             match signal {
                 Some(Event::Completed(key)) => engine.on_completed(key),
-                Some(Event::Connected) => engine.has_newcomers = true,
-                Some(Event::Stop) => engine.on_stop()?,
+                Some(Event::Connected) => engine.has_new_clients = true,
+                Some(Event::Shutdown) => engine.begin_drain()?,
                 None => break,
             }
             // The first is waited for, others are taken if they are there.
             until = Some(engine.server.now);
         }
-        engine.on_connected()?;
-        engine.close_overdue();
-        engine.close_delivered();
+        engine.accept_pending()?;
+        engine.close_timed_out();
+        engine.close_acknowledged();
         engine.scan();
     }
     common::report_cut_off(engine.server.connections.len());
@@ -168,10 +168,10 @@ struct Engine<'a> {
     ceiling: Ceiling,
     threads: Threads,
     signals: Signals,
-    /// `None` once a stop was asked for.
+    /// `None` once shutdown was requested.
     listener: Option<OwnedFd>,
     /// True while somebody may wait of whom no signal will tell any more.
-    has_newcomers: bool,
+    has_new_clients: bool,
     clients: SecondaryMap<DefaultKey, Client>,
     /// Whose time is up, with what they had sent by then: they get a last
     /// look.
@@ -188,7 +188,7 @@ struct Engine<'a> {
 struct Client {
     operation: Operation,
     /// True once a stop has been told to the connection.
-    is_stopped: bool,
+    is_input_drained: bool,
     /// True once the connection is to be closed, when nothing is in flight.
     is_over: bool,
 }
@@ -204,7 +204,7 @@ impl<'a> Engine<'a> {
         let ceiling = Ceiling::find()?;
         let (most, setting) = (ceiling.operations, ceiling.setting);
         let server = Server::with_ceiling(config, "posix-aio", most, setting)?;
-        room::prepare(server.admission.places().min(most))?;
+        room::prepare(server.limit.max().min(most))?;
         common::announce(Some(address), None)?;
         Ok(Self {
             signals,
@@ -212,7 +212,7 @@ impl<'a> Engine<'a> {
             threads,
             listener: Some(listener),
             // Those who came before the listener was watched.
-            has_newcomers: true,
+            has_new_clients: true,
             clients: SecondaryMap::new(),
             overdue: Vec::new(),
             overdue_look: server.now,
@@ -237,17 +237,17 @@ impl<'a> Engine<'a> {
     /// True while the backlog may hold somebody and nothing forbids to take
     /// it.
     fn may_accept(&self) -> bool {
-        self.has_newcomers
+        self.has_new_clients
             && self.listener.is_some()
             && self.server.paused_until.is_none()
     }
 
-    /// Takes newcomers until there are no more, for no signal tells of one
+    /// Takes new clients until there are no more, for no signal tells of one
     /// that is left; a round's worth of them at a time.
-    fn on_connected(&mut self) -> Result<()> {
+    fn accept_pending(&mut self) -> Result<()> {
         let server = &mut self.server;
         server.paused_until.take_if(|until| *until <= server.now);
-        let mut newcomers = Vec::new();
+        let mut new_clients = Vec::new();
         for _ in 0..ACCEPTS_PER_ROUND {
             if !self.may_accept() {
                 break;
@@ -255,47 +255,51 @@ impl<'a> Engine<'a> {
             let Some(listener) = &self.listener else { break };
             // Not non-blocking: the thread that reads or writes is to wait.
             match accept(listener, SockFlag::SOCK_CLOEXEC) {
-                Ok(newcomer) => {
-                    newcomers.extend(self.welcome(newcomer));
-                    if !self.server.reserve.retake() {
+                Ok(stream) => {
+                    new_clients.extend(self.add_client(stream));
+                    if !self.server.spare.reacquire() {
                         self.server.pause(Errno::EMFILE);
                     }
                 }
                 Err(Errno::EAGAIN) => {
                     self.server.about.counters.empty_calls += 1;
-                    self.server.reserve.retake();
-                    self.has_newcomers = false;
+                    self.server.spare.reacquire();
+                    self.has_new_clients = false;
                 }
                 Err(Errno::EINTR) => {}
-                Err(errno) if broke_off(errno) => {}
-                // The next accept4 succeeds, with the reserve's descriptor.
+                Err(errno) if is_connection_error(errno) => {}
+                // The next accept4 succeeds, because the spare descriptor is
+                // free.
                 Err(Errno::EMFILE | Errno::ENFILE)
-                    if self.server.reserve.release() => {}
-                Err(errno) if is_refused(errno) => self.server.pause(errno),
+                    if self.server.spare.release() => {}
+                Err(errno) if is_resource_error(errno) => {
+                    self.server.pause(errno)
+                }
                 Err(errno) => return Err(errno).context("accept4"),
             }
         }
-        self.require_threads(newcomers);
+        self.require_threads(new_clients);
         Ok(())
     }
 
     /// Adds a connection and starts its first read, if there is room for its
     /// operations.
-    fn welcome(&mut self, newcomer: OwnedFd) -> Option<DefaultKey> {
-        let key = self.server.on_accepted(newcomer)?;
+    fn add_client(&mut self, stream: OwnedFd) -> Option<DefaultKey> {
+        let key = self.server.on_accepted(stream)?;
         let Ceiling { operations, setting } = self.ceiling;
         let has_room = self.clients.len() < operations;
         let mut operation = Operation::new(key);
         let stream = &self.server.connections[key].stream;
         let started = has_room.then(|| operation.receive(stream));
-        let client = Client { operation, is_stopped: false, is_over: false };
+        let client =
+            Client { operation, is_input_drained: false, is_over: false };
         self.clients.insert(key, client);
         let why = match started {
             Some(Ok(())) => return Some(key),
             Some(Err(errno)) => format!("aio_read: {errno}"),
             None => format!("{setting} allows {operations} operations"),
         };
-        self.turn_away(key, &why);
+        self.reject(key, &why);
         None
     }
 
@@ -303,18 +307,18 @@ impl<'a> Engine<'a> {
     /// not report that: their reads would wait for a thread of another client.
     /// They may also have taken an idle one, which its client will miss. So the
     /// number of threads decides, not which of them does what.
-    fn require_threads(&mut self, mut newcomers: Vec<DefaultKey>) {
+    fn require_threads(&mut self, mut new_clients: Vec<DefaultKey>) {
         // One of them is the main thread.
         let wanted = self.clients.len() + 1;
         let missing = wanted.saturating_sub(self.threads.count());
-        let missing = missing.min(newcomers.len());
+        let missing = missing.min(new_clients.len());
         if missing > 0 {
             let look = self.server.now + THREAD_LOOK;
             self.next_scan = self.next_scan.min(look);
         }
         let refused = missing - room::threads_to_be_had(missing);
-        for key in newcomers.drain(newcomers.len() - refused..) {
-            self.turn_away(key, "no thread (ulimit -u, ulimit -v)");
+        for key in new_clients.drain(new_clients.len() - refused..) {
+            self.reject(key, "no thread (ulimit -u, ulimit -v)");
         }
     }
 
@@ -323,12 +327,12 @@ impl<'a> Engine<'a> {
         self.threads.count() > self.clients.len()
     }
 
-    /// Refuses a newcomer that has been taken in.
-    fn turn_away(&mut self, key: DefaultKey, why: &str) {
+    /// Refuses a new client that has been taken in.
+    fn reject(&mut self, key: DefaultKey, why: &str) {
         let stream = &self.server.connections[key].stream;
-        refuse(stream, format_args!("{why}"));
+        reject(stream, format_args!("{why}"));
         self.server.about.counters.accepted -= 1;
-        self.server.about.counters.refused += 1;
+        self.server.about.counters.rejected += 1;
         self.hang_up(key);
     }
 
@@ -339,7 +343,7 @@ impl<'a> Engine<'a> {
         if client.is_over {
             return self.hang_up(key);
         }
-        let Server { connections, spares, about, now, .. } = &mut self.server;
+        let Server { connections, pool, about, now, .. } = &mut self.server;
         let connection = &mut connections[key];
         let handed_over = match finished {
             Transfer::Receive(Ok(0)) => {
@@ -348,12 +352,12 @@ impl<'a> Engine<'a> {
             }
             Transfer::Receive(Ok(received)) => {
                 let input = client.operation.input(received);
-                connection.on_received(input, spares, about, *now)
+                connection.on_received(input, pool, about, *now)
             }
             Transfer::Send(Ok(sent)) => {
                 connection.on_sent(sent);
                 if !client.operation.has_rest() {
-                    spares.give_back(client.operation.take_output());
+                    pool.give_back(client.operation.take_output());
                 }
                 Ok(())
             }
@@ -365,21 +369,23 @@ impl<'a> Engine<'a> {
             }
         };
         match handed_over {
-            Ok(()) if self.server.drain_until.is_some() => self.stop(key),
-            Ok(()) => self.settle(key),
+            Ok(()) if self.server.drain_until.is_some() => {
+                self.drain_client(key)
+            }
+            Ok(()) => self.apply_outcome(key),
             Err(Errno::EAGAIN) => self.give_up(key),
             Err(errno) => self.fail(key, errno),
         }
     }
 
     /// Draws the consequences of what has happened to a connection.
-    fn settle(&mut self, key: DefaultKey) {
-        let Server { connections, deadlines, spares, about, now, .. } =
+    fn apply_outcome(&mut self, key: DefaultKey) {
+        let Server { connections, timers, pool, about, now, .. } =
             &mut self.server;
         let connection = &mut connections[key];
-        match connection.proceed(spares, about, *now) {
+        match connection.flush_and_advance(pool, about, *now) {
             Ok(Progress::GoesOn) => {
-                deadlines.watch(key, &mut connection.deadline);
+                timers.schedule(key, &mut connection.timer);
                 self.start(key);
             }
             Ok(Progress::Ended) => self.hang_up(key),
@@ -407,7 +413,7 @@ impl<'a> Engine<'a> {
         match started {
             Ok(()) => {}
             // No memory for it, or no thread at all: the scan tries again.
-            Err(Errno::EAGAIN) => notice(
+            Err(Errno::EAGAIN) => log(
                 Cause::Conversation,
                 format_args!(
                     "no memory or thread for an operation, trying again \
@@ -449,7 +455,7 @@ impl<'a> Engine<'a> {
     /// Ends a conversation whose last operation is complete, but with how many
     /// bytes, or which error, is lost together with its signal.
     fn give_up(&mut self, key: DefaultKey) {
-        notice(
+        log(
             Cause::Conversation,
             format_args!(
                 "a conversation failed: no room for a signal (ulimit -i)"
@@ -488,25 +494,25 @@ impl<'a> Engine<'a> {
 
     /// Closes those whose time is up, silently, after a last look: what came
     /// in time may still be on its way from a thread to here.
-    fn close_overdue(&mut self) {
+    fn close_timed_out(&mut self) {
         let now = self.server.now;
         if now >= self.overdue_look {
-            self.overdue_look = now + DELIVERY_LOOK;
+            self.overdue_look = now + ACK_POLL_INTERVAL;
             for (key, received) in mem::take(&mut self.overdue) {
-                self.look_at_overdue(key, received);
+                self.check_timed_out(key, received);
             }
         }
-        while let Some(key) = self.server.pop_overdue() {
+        while let Some(key) = self.server.pop_timed_out() {
             self.overdue.push((key, self.clients[key].operation.received()));
         }
     }
 
-    fn look_at_overdue(&mut self, key: DefaultKey, received: u64) {
-        let Server { connections, deadlines, now, .. } = &mut self.server;
+    fn check_timed_out(&mut self, key: DefaultKey, received: u64) {
+        let Server { connections, timers, now, .. } = &mut self.server;
         let Some(connection) = connections.get_mut(key) else { return };
         let operation = &self.clients[key].operation;
-        if !connection.deadline.has_passed(*now) {
-            deadlines.rewatch(key, &mut connection.deadline);
+        if !connection.timer.has_expired(*now) {
+            timers.reschedule(key, &mut connection.timer);
         } else if operation.received() == received
             && operation.is_receiving(&connection.stream) == Ok(true)
         {
@@ -516,9 +522,10 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// The first signal stops: no newcomers, what was received is answered,
-    /// every conversation comes to its end. A second one is a failure.
-    fn on_stop(&mut self) -> Result<()> {
+    /// The first signal starts the drain: no connection is accepted any more,
+    /// what has arrived is answered, and each conversation ends. A second
+    /// signal ends the server at once, as a failure.
+    fn begin_drain(&mut self) -> Result<()> {
         if self.server.drain_until.is_some() {
             bail!("stopped by a second signal");
         }
@@ -527,36 +534,37 @@ impl<'a> Engine<'a> {
         self.listener = None;
         let keys: Vec<_> = self.clients.keys().collect();
         for key in keys {
-            self.stop(key);
+            self.drain_client(key);
         }
         Ok(())
     }
 
     /// Tells a connection to stop; but first it gets what a thread has
     /// received for it, whose completion is about to come.
-    fn stop(&mut self, key: DefaultKey) {
+    fn drain_client(&mut self, key: DefaultKey) {
         let connection = &mut self.server.connections[key];
         let client = &mut self.clients[key];
         if client.is_over {
             return;
         }
-        if !client.is_stopped {
+        if !client.is_input_drained {
             match client.operation.is_receiving(&connection.stream) {
                 Ok(true) => return,
                 Ok(false) => {}
                 Err(errno) => return self.fail(key, errno),
             }
-            client.is_stopped = true;
-            if let Err(errno) = connection.stop() {
+            client.is_input_drained = true;
+            if let Err(errno) = connection.begin_drain() {
                 return self.fail(key, errno);
             }
         }
-        self.settle(key);
+        self.apply_outcome(key);
     }
 
-    /// While stopping: closes those that have all their replies.
-    fn close_delivered(&mut self) {
-        for key in self.server.delivered() {
+    /// During the drain, closes the connections whose replies are all
+    /// acknowledged.
+    fn close_acknowledged(&mut self) {
+        for key in self.server.acknowledged() {
             self.hang_up(key);
         }
     }

@@ -17,7 +17,7 @@ use nix::errno::Errno;
 use slotmap::{KeyData, new_key_type};
 
 use common::Unsupported;
-use common::limits::SHORTAGE_PAUSE;
+use common::limits::ACCEPT_BACKOFF;
 
 /// Operations that one system call can take from us, 64 bytes each (struct
 /// io_uring_sqe in include/uapi/linux/io_uring.h); where a round has more,
@@ -109,7 +109,7 @@ impl Ring {
         if let Err(Errno::EAGAIN | Errno::EBUSY | Errno::ENOMEM) = entered {
             // No memory for an operation, or no room for completions: both
             // change when completions are taken.
-            let moment = left.unwrap_or(SHORTAGE_PAUSE).min(SHORTAGE_PAUSE);
+            let moment = left.unwrap_or(ACCEPT_BACKOFF).min(ACCEPT_BACKOFF);
             entered = self.enter(0, Some(moment));
         }
         match entered {

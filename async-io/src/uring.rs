@@ -14,7 +14,7 @@ use slotmap::{DefaultKey, SecondaryMap};
 use common::Config;
 
 use crate::Server;
-use crate::accept::{broke_off, is_refused};
+use crate::accept::{is_connection_error, is_resource_error};
 use crate::connection::Progress;
 use crate::datagrams::Datagrams;
 use crate::operation::{Operation, Operations, STREAM_BUFFERS};
@@ -42,7 +42,7 @@ pub fn serve(config: &Config, signals: SignalFd) -> Result<()> {
     ended
 }
 
-/// The loop's state. One thread has it, so nothing is locked.
+/// The state of the event loop. One thread owns it, so nothing is locked.
 pub struct Uring<'a> {
     pub server: Server<'a>,
     pub operations: Operations,
@@ -50,7 +50,7 @@ pub struct Uring<'a> {
     /// `None` after a stop, once nothing accepts from it any more.
     pub listener: Option<OwnedFd>,
     pub accepting: Option<OperationKey>,
-    /// No descriptor was left: newcomers come one by one, with the reserve's.
+    /// No descriptor was left: new clients come one by one, with the reserve's.
     is_short: bool,
     pub datagrams: Option<Datagrams>,
     buffers: Buffers,
@@ -79,7 +79,7 @@ struct InFlight {
     has_turn: bool,
     /// Late, and not received from since.
     late: bool,
-    /// The conversation is over.
+    /// The conversation has ended.
     closing: bool,
 }
 
@@ -113,8 +113,8 @@ impl<'a> Uring<'a> {
             stop_asked: false,
         };
         uring.watch_signals();
-        uring.receive_again();
-        uring.accept_again();
+        uring.retry_receives();
+        uring.rearm_accept();
         Ok(uring)
     }
 
@@ -126,17 +126,17 @@ impl<'a> Uring<'a> {
             while let Some(completion) = self.operations.ring.next() {
                 self.on_completed(&completion)?;
             }
-            self.stop();
-            self.receive_again();
-            self.close_overdue();
-            self.close_delivered();
-            self.accept_again();
+            self.begin_drain();
+            self.retry_receives();
+            self.close_timed_out();
+            self.close_acknowledged();
+            self.rearm_accept();
         }
         common::report_cut_off(self.server.connections.len());
         Ok(())
     }
 
-    /// True when a stop was asked for and nobody is left, or time is up.
+    /// True when the drain is over: no client is left, or its time is up.
     fn has_finished(&self) -> bool {
         let idle = self.datagrams.is_none() && self.accepting.is_none();
         self.server.has_finished() && (idle || self.server.is_out_of_time())
@@ -179,37 +179,37 @@ impl<'a> Uring<'a> {
         Ok(())
     }
 
-    /// A newcomer, or the reason why there is none.
+    /// A new client, or the reason why there is none.
     fn on_accepted(&mut self, completion: &Completion) -> Result<()> {
         if self.operations.finish(completion).is_some() {
             self.accepting = None;
             self.listener.take_if(|_| self.server.drain_until.is_some());
         }
         match completion.result {
-            Ok(fd) => self.welcome(fd as RawFd),
+            Ok(fd) => self.add_client(fd as RawFd),
             Err(Errno::ECANCELED | Errno::EINTR | Errno::EAGAIN) => {}
-            Err(errno) if broke_off(errno) => {}
+            Err(errno) if is_connection_error(errno) => {}
             // Without a descriptor to spare an accept fails at once, even when
-            // nobody waits. With the reserve's, it waits for a newcomer.
+            // nobody waits. With the reserve's, it waits for a new client.
             Err(Errno::EMFILE | Errno::ENFILE)
-                if self.server.reserve.release() =>
+                if self.server.spare.release() =>
             {
                 self.is_short = true;
             }
-            Err(errno) if is_refused(errno) => self.server.pause(errno),
+            Err(errno) if is_resource_error(errno) => self.server.pause(errno),
             Err(errno) => return Err(errno).context("accept"),
         }
         Ok(())
     }
 
-    fn welcome(&mut self, fd: RawFd) {
+    fn add_client(&mut self, fd: RawFd) {
         // SAFETY: the kernel has opened it for us, and nobody else owns it.
-        let newcomer = unsafe { OwnedFd::from_raw_fd(fd) };
+        let stream = unsafe { OwnedFd::from_raw_fd(fd) };
         if self.server.drain_until.is_some() {
             return;
         }
-        self.is_short = !self.server.reserve.retake();
-        if let Some(client) = self.server.on_accepted(newcomer) {
+        self.is_short = !self.server.spare.reacquire();
+        if let Some(client) = self.server.on_accepted(stream) {
             self.in_flight.insert(client, InFlight::default());
             self.receive(client);
         }
@@ -229,13 +229,11 @@ impl<'a> Uring<'a> {
             flight.late = false;
             flight.has_turn = false;
             let received = completion.result.unwrap_or(0);
-            let (spares, about) = (&mut server.spares, &mut server.about);
+            let (pool, about) = (&mut server.pool, &mut server.about);
             let closing = flight.closing;
             outcome = self.buffers.take(id, received, |input| match closing {
                 true => Ok(()),
-                false => {
-                    connection.on_received(input, spares, about, server.now)
-                }
+                false => connection.on_received(input, pool, about, server.now),
             });
         }
         match completion.result {
@@ -253,7 +251,7 @@ impl<'a> Uring<'a> {
             Err(Errno::ECANCELED | Errno::EINTR | Errno::EAGAIN) => {}
             Err(errno) => outcome = Err(errno),
         }
-        self.settle(client, outcome);
+        self.apply_outcome(client, outcome);
     }
 
     /// The kernel has taken replies, perhaps a part of them.
@@ -274,13 +272,13 @@ impl<'a> Uring<'a> {
         connection.on_sent(accepted);
         let sent = sent + accepted;
         if sent == replies.len() {
-            self.server.spares.give_back(replies);
+            self.server.pool.give_back(replies);
         } else if outcome.is_ok() && !flight.closing {
             let stream = connection.stream.as_raw_fd();
             let rest = Operation::Send { client, replies, sent };
             flight.sending = Some(self.operations.start(rest, stream));
         }
-        self.settle(client, outcome);
+        self.apply_outcome(client, outcome);
     }
 
     fn on_datagram(&mut self, completion: &Completion) {
@@ -300,15 +298,19 @@ impl<'a> Uring<'a> {
     }
 
     /// Draws the consequences of a completion.
-    pub fn settle(&mut self, client: DefaultKey, outcome: nix::Result<()>) {
+    pub fn apply_outcome(
+        &mut self,
+        client: DefaultKey,
+        outcome: nix::Result<()>,
+    ) {
         let server = &mut self.server;
         let connection = &mut server.connections[client];
         if self.in_flight[client].closing {
             return self.close(client);
         }
         let progress = outcome.and_then(|()| {
-            connection.proceed(
-                &mut server.spares,
+            connection.flush_and_advance(
+                &mut server.pool,
                 &mut server.about,
                 server.now,
             )
@@ -321,7 +323,7 @@ impl<'a> Uring<'a> {
                 return self.close(client);
             }
         }
-        server.deadlines.watch(client, &mut connection.deadline);
+        server.timers.schedule(client, &mut connection.timer);
         self.send(client);
         self.receive(client);
     }
@@ -369,7 +371,7 @@ impl<'a> Uring<'a> {
     /// Lets those receive that had to wait for a buffer: all are back now. No
     /// more at a time than there are buffers. Whoever is first will have one,
     /// however many the next ones take; who has none keeps its place.
-    fn receive_again(&mut self) {
+    fn retry_receives(&mut self) {
         for client in self.passed_over.drain(..).rev() {
             self.queue.push_front(client);
         }
@@ -389,7 +391,7 @@ impl<'a> Uring<'a> {
     }
 
     /// Has the kernel accept, unless it does or there is a shortage.
-    fn accept_again(&mut self) {
+    fn rearm_accept(&mut self) {
         let server = &mut self.server;
         let stopping = server.drain_until.is_some();
         if stopping || server.paused_until.is_some_and(|it| it > server.now) {
@@ -409,11 +411,11 @@ impl<'a> Uring<'a> {
 
     /// Closes those whose time is up, silently, after a last look: what
     /// arrived in time may still wait to be received.
-    fn close_overdue(&mut self) {
+    fn close_timed_out(&mut self) {
         for client in mem::take(&mut self.late) {
             self.close_if_late(client);
         }
-        while let Some(client) = self.server.pop_overdue() {
+        while let Some(client) = self.server.pop_timed_out() {
             self.in_flight[client].late = true;
             self.close_if_late(client);
         }
@@ -426,8 +428,8 @@ impl<'a> Uring<'a> {
         if flight.closing {
             return;
         }
-        if !connection.deadline.has_passed(server.now) {
-            server.deadlines.rewatch(client, &mut connection.deadline);
+        if !connection.timer.has_expired(server.now) {
+            server.timers.reschedule(client, &mut connection.timer);
         } else if flight.late
             && connection.wants_input()
             && unread(&connection.stream).is_ok_and(|unread| unread > 0)

@@ -4,8 +4,9 @@
 //!
 //! An error ends its client; an error of accept ends the program. Left out,
 //! with the function in `src` that has it: closing in order
-//! (`Conversation::end`), idle timeouts (`bound_wait`), a full descriptor table
-//! (`serve`), graceful shutdown (`on_stop`), datagrams (`answer`).
+//! (`Conversation::end`), idle timeouts (`set_socket_timeout`), a full
+//! descriptor table (`serve`), graceful shutdown (`on_signal`), datagrams
+//! (`answer`).
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};

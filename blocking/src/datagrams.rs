@@ -7,18 +7,18 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, SockaddrStorage, recvfrom, sendto};
 
 use common::limits::{
-    DATAGRAM, DATAGRAM_REPLY, DATAGRAMS_PER_ROUND, SHORTAGE_PAUSE,
+    ACCEPT_BACKOFF, DATAGRAMS_PER_ROUND, MAX_DATAGRAM, MAX_DATAGRAM_REPLY,
 };
-use common::{About, Cause, answer_datagram, notice};
+use common::{About, Cause, answer_datagram, log};
 
-use crate::stop;
+use crate::drain;
 
-/// Answers datagrams until a stop is asked for, and then those that were
+/// Answers datagrams until shutdown is requested, and then those that were
 /// queued by then.
 pub fn serve(socket: &OwnedFd, about: &mut About) {
     let mut datagrams = Datagrams::new(socket);
-    stop::wakes(socket.as_fd());
-    while !stop::requested() {
+    drain::set_target(socket.as_fd());
+    while !drain::requested() {
         datagrams.answer(about);
     }
     for _ in 0..DATAGRAMS_PER_ROUND {
@@ -37,13 +37,13 @@ struct Datagrams<'a> {
 
 impl<'a> Datagrams<'a> {
     fn new(socket: &'a OwnedFd) -> Self {
-        let input = vec![0; DATAGRAM].into_boxed_slice();
-        let output = vec![0; DATAGRAM_REPLY].into_boxed_slice();
+        let input = vec![0; MAX_DATAGRAM].into_boxed_slice();
+        let output = vec![0; MAX_DATAGRAM_REPLY].into_boxed_slice();
         Self { socket, input, output }
     }
 
-    /// Receives one datagram and answers it. False: there was none, because
-    /// the socket is shut down, or a signal came first.
+    /// Receives one datagram and answers it. Returns false if there was none,
+    /// because the socket is shut down or a signal came first.
     fn answer(&mut self, about: &mut About) -> bool {
         let socket = self.socket.as_raw_fd();
         let (received, client) =
@@ -51,9 +51,9 @@ impl<'a> Datagrams<'a> {
                 Ok((received, Some(client))) => (received, client),
                 Ok((_, None)) | Err(Errno::EINTR) => return false,
                 Err(errno) => {
-                    notice(Cause::Datagram, format_args!("recvfrom: {errno}"));
-                    // Rather than spin where it fails for a while.
-                    std::thread::sleep(SHORTAGE_PAUSE);
+                    log(Cause::Datagram, format_args!("recvfrom: {errno}"));
+                    // Does not spin if the call keeps failing.
+                    std::thread::sleep(ACCEPT_BACKOFF);
                     return false;
                 }
             };
@@ -63,7 +63,8 @@ impl<'a> Datagrams<'a> {
         if length == 0 {
             return true;
         }
-        // A reply is worth no wait: the client asks again if it is lost.
+        // Never waits to send a reply: a client must be able to lose one
+        // anyway.
         let flags = MsgFlags::MSG_DONTWAIT;
         if sendto(socket, &self.output[..length], &client, flags).is_err() {
             about.counters.datagrams_dropped += 1;

@@ -56,8 +56,8 @@
 mod accept;
 mod conversation;
 mod datagrams;
+mod drain;
 mod queues;
-mod stop;
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::ExitCode;
@@ -66,10 +66,12 @@ use anyhow::{Context as _, Result};
 use nix::errno::Errno;
 use nix::sys::socket::SockFlag;
 
-use common::limits::SHORTAGE_PAUSE;
-use common::{About, Cause, Clients, Config, Model, Reserve, notice, refuse};
+use common::limits::ACCEPT_BACKOFF;
+use common::{
+    About, Cause, Clients, Config, Model, SpareDescriptor, log, reject,
+};
 
-use accept::{accept, broke_off, is_refused};
+use accept::{accept, is_connection_error, is_resource_error};
 use conversation::converse;
 
 const MODEL: Model = Model {
@@ -86,7 +88,7 @@ fn main() -> ExitCode {
 fn serve(config: &Config) -> Result<()> {
     let mut about = About::new(MODEL.name, "");
     if let Some((socket, address)) = common::bind_datagrams(config)? {
-        stop::install(socket.as_fd(), config.drain_timeout)?;
+        drain::install(socket.as_fd(), config.drain_timeout)?;
         common::announce(None, Some(address))?;
         datagrams::serve(&socket, &mut about);
         return Ok(());
@@ -94,50 +96,53 @@ fn serve(config: &Config) -> Result<()> {
     let Some((listener, address)) = common::listen(config)? else {
         return Ok(());
     };
-    let mut reserve = Reserve::hold()?;
-    stop::install(listener.as_fd(), config.drain_timeout)?;
+    let mut spare = SpareDescriptor::open()?;
+    drain::install(listener.as_fd(), config.drain_timeout)?;
     common::announce(Some(address), None)?;
 
     loop {
-        stop::wakes(listener.as_fd());
+        drain::set_target(listener.as_fd());
         let accepted = accept(&listener, SockFlag::SOCK_CLOEXEC);
-        if stop::requested() {
+        if drain::requested() {
             return Ok(());
         }
         match accepted {
-            // It came in with the last descriptor, which was the reserve's.
-            Ok(newcomer) if !reserve.retake() => {
-                refuse(
-                    newcomer,
+            // This connection has taken the descriptor that was kept spare.
+            Ok(stream) if !spare.reacquire() => {
+                reject(
+                    stream,
                     format_args!("no descriptor is left (ulimit -Hn)"),
                 );
-                about.counters.refused += 1;
-                if !reserve.retake() {
+                about.counters.rejected += 1;
+                if !spare.reacquire() {
                     pause(Errno::EMFILE);
                 }
             }
-            Ok(stream) => welcome(&stream, config, &mut about),
+            Ok(stream) => serve_client(&stream, config, &mut about),
             Err(Errno::EINTR) => {}
-            Err(errno) if broke_off(errno) => {}
-            // The next accept4 succeeds, with the reserve's descriptor.
-            Err(Errno::EMFILE | Errno::ENFILE) if reserve.release() => {}
-            Err(errno) if is_refused(errno) => pause(errno),
+            Err(errno) if is_connection_error(errno) => {}
+            // The next accept4 succeeds, because the spare descriptor is free.
+            Err(Errno::EMFILE | Errno::ENFILE) if spare.release() => {}
+            Err(errno) if is_resource_error(errno) => pause(errno),
             Err(errno) => return Err(errno).context("accept4"),
         }
     }
 }
 
-/// Serves a newcomer. Whoever comes next waits until it has left.
-fn welcome(stream: &OwnedFd, config: &Config, about: &mut About) {
+/// Serves a new client. Whoever comes next waits until it has left.
+fn serve_client(stream: &OwnedFd, config: &Config, about: &mut About) {
     about.counters.accepted += 1;
     about.counters.clients = 1;
-    stop::wakes(stream.as_fd());
+    drain::set_target(stream.as_fd());
     converse(stream, config, about);
     about.counters.clients = 0;
 }
 
-/// Leaves newcomers in the backlog for a moment rather than spin.
+/// Leaves new clients in the backlog for a moment rather than spin.
 fn pause(errno: Errno) {
-    notice(Cause::Accept, format_args!("cannot accept for a moment: {errno}"));
-    std::thread::sleep(SHORTAGE_PAUSE);
+    log(
+        Cause::Accept,
+        format_args!("accept4: {errno}; trying again in 100 ms"),
+    );
+    std::thread::sleep(ACCEPT_BACKOFF);
 }

@@ -34,12 +34,12 @@ pub struct Counters {
     pub clients: u64,
     /// Connections accepted and served.
     pub accepted: u64,
-    /// Newcomers turned away: no room, no descriptor, no process, no thread.
+    /// Acceptor turned away: no room, no descriptor, no process, no thread.
     /// They are not among the accepted.
-    pub refused: u64,
+    pub rejected: u64,
     /// Requests answered over streams.
     pub requests: u64,
-    /// Calls on non-blocking sockets that found nothing: no input, no newcomer
+    /// Calls on non-blocking sockets that found nothing: no input, no new client
     /// (EAGAIN).
     pub empty_calls: u64,
     /// Datagrams answered.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser};
 
-use crate::admission::raise_descriptor_limit;
+use crate::connection_limit::raise_descriptor_limit;
 
 /// Where a server listens if it is not told: every model's default.
 const DEFAULT_TCP: SocketAddr =

@@ -11,26 +11,26 @@
 compile_error!("these programs show Linux system calls: build them on Linux");
 
 mod about;
-mod admission;
 mod command_line;
+mod connection_limit;
 mod datagram;
-mod deadline;
 pub mod limits;
+mod log;
 pub mod minimal;
-mod notice;
 mod outcome;
 mod pressure;
 pub mod protocol;
 mod session;
 mod socket;
+mod timer;
 
 pub use about::{About, Counters};
-pub use admission::{Admission, open_descriptors_below};
 pub use command_line::{Clients, Config, Model};
+pub use connection_limit::{ConnectionLimit, open_descriptors_below};
 pub use datagram::answer_datagram;
-pub use deadline::{Deadline, Deadlines};
-pub use notice::{Cause, notice, report_cut_off};
+pub use log::{Cause, log, report_cut_off};
 pub use outcome::{Unsupported, announce, conclude};
 pub use pressure::BackPressure;
 pub use session::Session;
-pub use socket::{Reserve, bind_datagrams, listen, refuse, unbound};
+pub use socket::{SpareDescriptor, bind_datagrams, listen, reject, unbound};
+pub use timer::{Timer, Timers};

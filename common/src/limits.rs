@@ -7,12 +7,12 @@ use std::time::Duration;
 pub const INPUT_CHUNK: usize = 16 * 1024;
 
 /// The same where every client has a buffer, busy or idle: a page of memory.
-pub const INPUT_CHUNK_ALONE: usize = 4 * 1024;
+pub const INPUT_CHUNK_PER_CLIENT: usize = 4 * 1024;
 
 /// Bytes taken from one client before the next one has its turn.
 pub const READ_BUDGET: usize = 64 * 1024;
 
-/// Newcomers taken before the others have their turn.
+/// Acceptor taken before the others have their turn.
 pub const ACCEPTS_PER_ROUND: usize = 64;
 
 /// Datagrams answered before the streams have their turn, and at most so many
@@ -20,17 +20,17 @@ pub const ACCEPTS_PER_ROUND: usize = 64;
 pub const DATAGRAMS_PER_ROUND: usize = 64;
 
 /// Bytes of replies a client may leave unread before it is not listened to.
-pub const OUTPUT_HIGH: usize = 256 * 1024;
+pub const OUTPUT_HIGH_WATER: usize = 256 * 1024;
 
 /// Bytes of unread replies below which it is listened to again.
-pub const OUTPUT_LOW: usize = 64 * 1024;
+pub const OUTPUT_LOW_WATER: usize = 64 * 1024;
 
 /// Bytes of capacity that a loop's output buffer keeps, which all its clients
 /// share.
 pub const OUTPUT_KEPT: usize = 64 * 1024;
 
 /// Bytes of capacity that an output buffer keeps where every client has one.
-pub const OUTPUT_KEPT_ALONE: usize = 4 * 1024;
+pub const OUTPUT_KEPT_PER_CLIENT: usize = 4 * 1024;
 
 /// How long the end of a conversation waits for the client's end of file.
 /// Closing earlier, with input unread, would reset the connection and destroy
@@ -42,27 +42,27 @@ pub const LINGER: Duration = Duration::from_secs(2);
 /// the kernel has no event for it. Short against a delayed acknowledgement,
 /// which is what it mostly waits for: 40 ms or more (TCP_DELACK_MIN in
 /// include/net/tcp.h).
-pub const DELIVERY_LOOK: Duration = Duration::from_millis(10);
+pub const ACK_POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// How long a call is left alone that failed for want of memory or, with the
-/// reserve spent, of descriptors: newcomers wait in the backlog meanwhile.
-pub const SHORTAGE_PAUSE: Duration = Duration::from_millis(100);
+/// reserve spent, of descriptors: new clients wait in the backlog meanwhile.
+pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
 /// Most clients by default, however many descriptors there are.
-pub const CONNECTIONS: usize = 65_536;
+pub const DEFAULT_MAX_CONNECTIONS: usize = 65_536;
 
 /// Descriptors kept free by default, for /proc, a log, a debugger.
-pub const DESCRIPTORS_SPARE: usize = 8;
+pub const DESCRIPTORS_KEPT_FREE: usize = 8;
 
 /// Bytes of the largest datagram there is, over IPv6: 65,535 less UDP's
 /// header, as its own is not counted (RFC 768, RFC 8200). A smaller buffer
 /// would cut it off without a word.
-pub const DATAGRAM: usize = 65_527;
+pub const MAX_DATAGRAM: usize = 65_527;
 
 /// Bytes of the largest reply, the same over IPv4 and IPv6: 65,535 less the
 /// headers of IPv4 and UDP (RFC 791, RFC 768).
-pub const DATAGRAM_REPLY: usize = 65_507;
+pub const MAX_DATAGRAM_REPLY: usize = 65_507;
 
-/// Bytes a refused newcomer may have sent already and still get its answer:
+/// Bytes a refused new client may have sent already and still get its answer:
 /// they are discarded, because closing with input unread resets.
-pub const REFUSED_INPUT: usize = 64 * 1024;
+pub const REJECTED_INPUT: usize = 64 * 1024;

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use crate::notice::say;
+use crate::log::say;
 
 /// Exit code of a run-time failure; 0 is a stop that was asked for, and 2 is
 /// for the command line.

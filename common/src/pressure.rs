@@ -1,6 +1,6 @@
 //! Back-pressure: a client that does not read is not listened to.
 
-use crate::limits::{OUTPUT_HIGH, OUTPUT_LOW};
+use crate::limits::{OUTPUT_HIGH_WATER, OUTPUT_LOW_WATER};
 
 /// Whether to take more from a client, given what it leaves unread. Two marks,
 /// so that a client at the edge does not make it change with each byte.
@@ -12,9 +12,9 @@ pub struct BackPressure {
 impl BackPressure {
     /// Takes note of the bytes of output not sent yet.
     pub fn update(&mut self, pending: usize) {
-        if pending >= OUTPUT_HIGH {
+        if pending >= OUTPUT_HIGH_WATER {
             self.paused = true;
-        } else if pending < OUTPUT_LOW {
+        } else if pending < OUTPUT_LOW_WATER {
             self.paused = false;
         }
     }
@@ -34,12 +34,12 @@ mod tests {
         let mut pressure = BackPressure::default();
         for (pending, admits) in [
             (0, true),
-            (OUTPUT_HIGH - 1, true),
-            (OUTPUT_HIGH, false),
-            (OUTPUT_HIGH - 1, false),
-            (OUTPUT_LOW, false),
-            (OUTPUT_LOW - 1, true),
-            (OUTPUT_HIGH - 1, true),
+            (OUTPUT_HIGH_WATER - 1, true),
+            (OUTPUT_HIGH_WATER, false),
+            (OUTPUT_HIGH_WATER - 1, false),
+            (OUTPUT_LOW_WATER, false),
+            (OUTPUT_LOW_WATER - 1, true),
+            (OUTPUT_HIGH_WATER - 1, true),
         ] {
             pressure.update(pending);
             assert_eq!(pressure.admits_input(), admits, "at {pending}");

@@ -1,4 +1,4 @@
-//! Sockets before a model gets them, and newcomers it cannot take: what no
+//! Sockets before a model gets them, and new clients it cannot take: what no
 //! model is about.
 
 use std::fs::File;
@@ -10,11 +10,11 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 use socket2::{Domain, Socket, Type};
 
-use crate::limits::REFUSED_INPUT;
-use crate::{Cause, Config, notice};
+use crate::limits::REJECTED_INPUT;
+use crate::{Cause, Config, log};
 
-/// What a newcomer is told when there is no room: Redis's own words.
-const REFUSAL: &[u8] = b"-ERR max number of clients reached\r\n";
+/// What a new client is told when there is no room: Redis's own words.
+const REJECTION: &[u8] = b"-ERR max number of clients reached\r\n";
 
 /// A listening socket, if the command line asks for one, and its address.
 ///
@@ -90,17 +90,17 @@ fn named(socket: Socket) -> std::io::Result<(OwnedFd, SocketAddr)> {
     Ok((socket.into(), address))
 }
 
-/// Turns a newcomer away with a word, and keeps nothing of it. Never waits:
-/// those who are being served notice nothing. The newcomer is told in Redis's
+/// Turns a new client away with a word, and keeps nothing of it. Never waits:
+/// those who are being served notice nothing. The new client is told in Redis's
 /// words; `why` is for whoever runs the server.
-pub fn refuse(newcomer: impl AsFd, why: std::fmt::Arguments<'_>) {
-    notice(Cause::Refused, format_args!("a newcomer was refused: {why}"));
-    let fd = newcomer.as_fd().as_raw_fd();
-    discard(fd, REFUSED_INPUT);
+pub fn reject(stream: impl AsFd, why: std::fmt::Arguments<'_>) {
+    log(Cause::Rejected, format_args!("connection rejected: {why}"));
+    let fd = stream.as_fd().as_raw_fd();
+    discard(fd, REJECTED_INPUT);
     // An empty send buffer takes it whole; if the client is gone already,
     // nobody misses it.
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
-    let _ = send(fd, REFUSAL, flags);
+    let _ = send(fd, REJECTION, flags);
     let _ = shutdown(fd, Shutdown::Write);
 }
 
@@ -121,36 +121,37 @@ fn discard(fd: i32, most: usize) {
 
 /// A descriptor held for the moment when there is none left.
 ///
-/// accept(2) takes a descriptor before it looks for a newcomer, so without one
+/// accept(2) takes a descriptor before it looks for a new client, so without one
 /// it fails at once, even when nobody waits: a server that just tries again
-/// spins. Released, the reserve lets the next newcomer in; and whoever comes
-/// in while it [cannot be retaken](Self::retake) has the last descriptor and
+/// spins. Released, the reserve lets the next new client in; and whoever comes
+/// in while it [cannot be retaken](Self::reacquire) has the last descriptor and
 /// is refused.
 #[derive(Debug)]
-pub struct Reserve {
+pub struct SpareDescriptor {
     held: Option<File>,
 }
 
-impl Reserve {
+impl SpareDescriptor {
     /// Takes a descriptor into reserve.
     ///
     /// # Errors
     ///
     /// There is none, at start already.
-    pub fn hold() -> Result<Self> {
+    pub fn open() -> Result<Self> {
         let held = File::open("/dev/null")
             .context("cannot hold a descriptor in reserve")?;
         Ok(Self { held: Some(held) })
     }
 
-    /// Makes the descriptor available; false where it was already.
+    /// Closes the descriptor, so that another can be opened. Returns false if
+    /// it was closed already.
     pub fn release(&mut self) -> bool {
         self.held.take().is_some()
     }
 
-    /// Takes one into reserve again, if it was released; false where there is
-    /// none.
-    pub fn retake(&mut self) -> bool {
+    /// Opens a spare descriptor again, if it was released. Returns false if
+    /// there is none.
+    pub fn reacquire(&mut self) -> bool {
         if self.held.is_none() {
             self.held = File::open("/dev/null").ok();
         }

@@ -149,7 +149,7 @@ fn info_has_an_upper_limit() {
         counters: Counters {
             clients: most,
             accepted: most,
-            refused: most,
+            rejected: most,
             requests: most,
             empty_calls: most,
             datagrams: most,

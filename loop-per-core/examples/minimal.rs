@@ -4,10 +4,10 @@
 //!
 //! An error ends its client; an error of accept or of the wait (also EINTR)
 //! ends the program. Left out, with the function in `src` that has it: a second
-//! server at the same address (`sockets::share`), clients that do not read
-//! their replies (`flush`), closing in order (`proceed`), fairness (`SHARE`),
-//! idle timeouts (`close_overdue`), limits (`Shared::enter`), graceful shutdown
-//! (`on_stop`).
+//! server at the same address (`sockets::reuseport_group`), clients that do not
+//! read their replies (`flush`), closing in order (`flush_and_advance`),
+//! fairness (`READ_POLICY`), idle timeouts (`close_timed_out`), limits
+//! (`Shared::acquire`), graceful shutdown (`begin_drain`).
 
 use std::collections::HashMap;
 use std::convert::Infallible;

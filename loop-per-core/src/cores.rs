@@ -7,7 +7,7 @@ use nix::unistd::Pid;
 /// Loops at most: as many as a `CpuSet` has cores.
 const LOOPS: i64 = 1024;
 
-/// This model's own flag.
+/// The flag that only this model has.
 #[derive(Clone, Copy, Debug, clap::Args)]
 #[command(next_line_help = true)]
 pub struct Flags {

@@ -1,15 +1,15 @@
-//! The datagram service of a readiness model: the socket is readable, so
-//! recvfrom(2) has something to copy; sendto(2) sends the reply.
+//! The datagram service of a readiness model: when the socket is readable,
+//! recvfrom(2) copies a datagram, and sendto(2) sends the reply.
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, SockaddrStorage, recvfrom, sendto};
 
-use common::limits::{DATAGRAM, DATAGRAM_REPLY, DATAGRAMS_PER_ROUND};
-use common::{About, Cause, answer_datagram, notice};
+use common::limits::{DATAGRAMS_PER_ROUND, MAX_DATAGRAM, MAX_DATAGRAM_REPLY};
+use common::{About, Cause, answer_datagram, log};
 
-use crate::connection::Progress;
+use crate::connection::Outcome;
 
 /// A datagram socket and the buffers for one datagram and its reply.
 pub struct Datagrams {
@@ -19,30 +19,30 @@ pub struct Datagrams {
 }
 
 impl Datagrams {
-    /// `socket` is non-blocking.
+    /// Takes a non-blocking socket.
     pub fn new(socket: OwnedFd) -> Self {
-        let input = vec![0; DATAGRAM].into_boxed_slice();
-        let output = vec![0; DATAGRAM_REPLY].into_boxed_slice();
+        let input = vec![0; MAX_DATAGRAM].into_boxed_slice();
+        let output = vec![0; MAX_DATAGRAM_REPLY].into_boxed_slice();
         Self { socket, input, output }
     }
 
-    /// Answers what has arrived, up to a round's worth: then the streams have
+    /// Answers what has arrived, up to a limit per round, so that streams get
     /// their turn.
-    pub fn on_readable(&mut self, about: &mut About) -> nix::Result<Progress> {
+    pub fn on_readable(&mut self, about: &mut About) -> nix::Result<Outcome> {
         for _ in 0..DATAGRAMS_PER_ROUND {
             match self.answer(about) {
                 Ok(()) | Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) => {
                     about.counters.empty_calls += 1;
-                    return Ok(Progress::Drained);
+                    return Ok(Outcome::Drained);
                 }
                 Err(errno) => {
-                    notice(Cause::Datagram, format_args!("recvfrom: {errno}"));
+                    log(Cause::Datagram, format_args!("recvfrom: {errno}"));
                     return Err(errno);
                 }
             }
         }
-        Ok(Progress::More)
+        Ok(Outcome::More)
     }
 
     /// Receives one datagram and answers it.
@@ -57,7 +57,8 @@ impl Datagrams {
         if length == 0 {
             return Ok(());
         }
-        // A reply is worth no wait: the client asks again if it is lost.
+        // Never waits to send a reply: a client must be able to lose one
+        // anyway.
         let flags = MsgFlags::MSG_DONTWAIT;
         if sendto(socket, &self.output[..length], &client, flags).is_err() {
             about.counters.datagrams_dropped += 1;

@@ -61,7 +61,7 @@
 //! The hash knows nothing of load. A client that comes to a busy loop waits
 //! there while the others sleep, and nobody takes it over; of few clients
 //! many may be one loop's (four on four loops are all apart in 4! of 4^4
-//! cases, 9 %). At `--max-connections`, a newcomer to one loop is refused
+//! cases, 9 %). At `--max-connections`, a new client to one loop is refused
 //! though another is about to notice that a client has left.
 //!
 //! # When to use it
@@ -77,14 +77,15 @@
 //! scheduler divides the work.
 
 mod accept;
+mod acceptor;
 mod connection;
 mod cores;
 mod datagrams;
-mod newcomers;
+mod drain;
+mod policies;
 mod queues;
 mod shared;
 mod sockets;
-mod stop;
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -100,15 +101,15 @@ use mio::{Events, Interest, Poll, Token};
 use nix::errno::Errno;
 use slotmap::{DefaultKey, Key as _, KeyData, SlotMap};
 
-use common::limits::{DELIVERY_LOOK, READ_BUDGET, SHORTAGE_PAUSE};
-use common::{About, Cause, Clients, Config, Deadlines, Model, notice};
+use common::limits::{ACCEPT_BACKOFF, ACK_POLL_INTERVAL, READ_BUDGET};
+use common::{About, Clients, Config, Model, Timers};
 
-use connection::{Connection, Progress, Scratch, Share, is_the_clients};
+use connection::{Connection, Outcome, ReadPolicy, Scratch, is_peer_error};
 use cores::{Cores, Flags};
 use datagrams::Datagrams;
+use drain::Supervisor;
 use shared::Shared;
 use sockets::{Bound, Sockets};
-use stop::Supervisor;
 
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("a token of mio must hold a connection's key, which is 64 bits");
@@ -119,20 +120,21 @@ const MODEL: Model = Model {
     clients: Clients::Many,
 };
 
-/// Events returned by one wait; the others come with the next. An event has 12
-/// bytes on x86-64, 16 on other 64-bit processors (EPOLL_PACKED in
+/// The most events that one wait returns; the next one returns the others. An
+/// event has 12 bytes on x86-64, 16 on other 64-bit processors (EPOLL_PACKED in
 /// include/uapi/linux/eventpoll.h).
 const EVENTS_PER_WAIT: usize = 1024;
 
 /// What mio hands back for the sources that are no connection. A key of a
 /// connection is larger: its upper half, the version, is never zero.
 const LISTENER: Token = Token(0);
-const STOP: Token = Token(1);
+const SHUTDOWN: Token = Token(1);
 const DATAGRAMS: Token = Token(2);
 
 /// What a visit takes: all there is, up to its share of the loop's time. Only
 /// EAGAIN says that this was all.
-const SHARE: Share = Share { budget: READ_BUDGET, full: 0 };
+const READ_POLICY: ReadPolicy =
+    ReadPolicy { budget: READ_BUDGET, drained_below: 0 };
 
 /// A reason to visit a connection that mio has not reported.
 const READABLE: Interest = Interest::READABLE;
@@ -150,11 +152,11 @@ fn serve(config: Config, loops: Option<u32>) -> Result<()> {
     let bound = Bound::new(&config, loops)?;
     // The loops have it until there is no process any more.
     let shared: &Shared = Box::leak(Box::new(Shared::new(config, loops)?));
-    for (number, (sockets, stop)) in (0..).zip(bound.shares) {
+    for (number, (sockets, shutdown)) in (0..).zip(bound.shares) {
         // A thread may run where its creator may.
         cores.pin(number)?;
         let work = move || run(Server::new(shared, number, sockets));
-        supervisor.start(number, stop, work)?;
+        supervisor.start(number, shutdown, work)?;
     }
     cores.unpin()?;
     common::announce(bound.tcp, bound.udp)?;
@@ -171,44 +173,45 @@ fn run(mut server: Server<'_>) -> Result<usize> {
         server.now = Instant::now();
         for event in &events {
             match event.token() {
-                LISTENER => server.on_connected(),
-                STOP => server.on_stop(),
+                LISTENER => server.accept_pending(),
+                SHUTDOWN => server.begin_drain(),
                 DATAGRAMS => server.on_datagrams(),
                 Token(key) => {
                     let key = KeyData::from_ffi(key as u64).into();
-                    server.visit(key, reasons(event));
+                    server.handle_event(key, reasons(event));
                 }
             }
         }
-        server.visit_ready();
-        server.close_overdue();
-        server.close_delivered();
-        server.take_newcomers()?;
+        server.run_ready_list();
+        server.close_timed_out();
+        server.close_acknowledged();
+        server.take_new_clients()?;
     }
     Ok(server.connections.len())
 }
 
-/// The loop's state. One thread has it, so nothing is locked.
+/// The state of the event loop. One thread owns it, so nothing is locked.
 struct Server<'a> {
     config: &'a Config,
     shared: &'a Shared,
     number: u32,
     poll: Poll,
-    /// `None` once a stop was asked for.
+    /// `None` once shutdown was requested.
     listener: Option<OwnedFd>,
     datagrams: Option<Datagrams>,
-    /// A key is never used twice, so an event that comes late finds nothing.
+    /// A key is never used twice, so a stale event finds no connection.
     connections: SlotMap<DefaultKey, Connection>,
-    deadlines: Deadlines<DefaultKey>,
-    /// Connections that may have more to read, which no edge will tell.
+    timers: Timers<DefaultKey>,
+    /// The ready list: connections that may have more to read, which no further
+    /// edge reports.
     ready: BTreeSet<DefaultKey>,
-    /// When to look for newcomers, or datagrams, which no edge will tell.
-    newcomers_at: Option<Instant>,
+    /// When to look for new clients, or datagrams, which no edge will tell.
+    new_clients_at: Option<Instant>,
     datagrams_at: Option<Instant>,
     scratch: Scratch,
     about: About,
     now: Instant,
-    /// Set by a stop: conversations have so long.
+    /// The end of the drain, once shutdown was requested.
     drain_until: Option<Instant>,
 }
 
@@ -223,9 +226,9 @@ impl<'a> Server<'a> {
             listener: sockets.listener,
             datagrams: sockets.datagrams.map(Datagrams::new),
             connections: SlotMap::new(),
-            deadlines: Deadlines::new(),
+            timers: Timers::new(),
             ready: BTreeSet::new(),
-            newcomers_at: None,
+            new_clients_at: None,
             datagrams_at: None,
             scratch: Scratch::new(),
             about: About { event_loop: Some(number), ..about },
@@ -234,22 +237,15 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// True when a stop was asked for and nobody is left, or time is up.
-    fn has_finished(&self) -> bool {
-        self.drain_until.is_some_and(|until| {
-            self.connections.is_empty() || until <= Instant::now()
-        })
-    }
-
     /// How long to wait: not at all while a socket is known to have more.
     fn timeout(&self) -> Option<Duration> {
         if !self.ready.is_empty() {
             return Some(Duration::ZERO);
         }
-        let look = self.drain_until.map(|_| self.now + DELIVERY_LOOK);
+        let look = self.drain_until.map(|_| self.now + ACK_POLL_INTERVAL);
         let moments = [
-            self.deadlines.next(),
-            self.newcomers_at,
+            self.timers.next(),
+            self.new_clients_at,
             self.datagrams_at,
             self.drain_until,
             look,
@@ -270,100 +266,80 @@ impl<'a> Server<'a> {
             .map_err(|error| Errno::try_from(error).unwrap_or(Errno::EIO))
     }
 
-    /// Visits a connection. One that was closed since it was reported is not
-    /// found.
-    fn visit(&mut self, key: DefaultKey, reasons: Interest) {
+    /// Handles an event of a connection. The key of a stale event, whose
+    /// connection has been closed since, is not found.
+    fn handle_event(&mut self, key: DefaultKey, reasons: Interest) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         self.about.counters.clients = self.shared.clients() as u64;
-        let mut progress = Ok(Progress::Drained);
+        let mut outcome = Ok(Outcome::Drained);
         // A new socket is writable, which is no news.
         if reasons.is_writable() && connection.has_output() {
-            progress = connection.on_writable(self.now);
+            outcome = connection.on_writable(self.now);
         }
-        let over = matches!(progress, Ok(Progress::Ended) | Err(_));
+        let over = matches!(outcome, Ok(Outcome::Ended) | Err(_));
         if !over && reasons.is_readable() {
-            progress = connection.on_readable(
-                SHARE,
+            outcome = connection.on_readable(
+                READ_POLICY,
                 &mut self.scratch,
                 &mut self.about,
                 self.now,
             );
         }
-        self.settle(key, progress);
+        self.apply_outcome(key, outcome);
     }
 
     /// What is known to have more is visited before the next wait, each once,
     /// so that a busy client and the others take turns.
-    fn visit_ready(&mut self) {
+    fn run_ready_list(&mut self) {
         for key in mem::take(&mut self.ready) {
-            self.visit(key, READABLE);
+            self.handle_event(key, READABLE);
         }
         if self.datagrams_at.is_some_and(|at| at <= self.now) {
             self.on_datagrams();
         }
     }
 
-    /// Draws the consequences of a visit.
-    fn settle(&mut self, key: DefaultKey, progress: nix::Result<Progress>) {
+    /// Acts on the outcome of an event: closes the connection, or watches it
+    /// for what it needs next.
+    fn apply_outcome(
+        &mut self,
+        key: DefaultKey,
+        outcome: nix::Result<Outcome>,
+    ) {
         let connection = &mut self.connections[key];
-        match progress {
-            Ok(Progress::Ended) => return self.close(key),
-            Err(errno) if is_the_clients(errno) => return self.close(key),
+        match outcome {
+            Ok(Outcome::Ended) => return self.close(key),
+            Err(errno) if is_peer_error(errno) => return self.close(key),
             Err(errno) => return self.fail(key, errno),
-            Ok(Progress::More) => {
+            Ok(Outcome::More) => {
                 self.ready.insert(key);
             }
-            Ok(Progress::Drained) => {}
+            Ok(Outcome::Drained) => {}
         }
-        self.deadlines.watch(key, &mut connection.deadline);
+        self.timers.schedule(key, &mut connection.timer);
     }
 
     fn on_datagrams(&mut self) {
         let Some(datagrams) = &mut self.datagrams else { return };
         self.about.counters.clients = self.shared.clients() as u64;
         self.datagrams_at = match datagrams.on_readable(&mut self.about) {
-            Ok(Progress::More) => Some(self.now),
+            Ok(Outcome::More) => Some(self.now),
             Ok(_) => None,
             // Memory is short: not at once, or it would spin.
-            Err(_) => Some(self.now + SHORTAGE_PAUSE),
+            Err(_) => Some(self.now + ACCEPT_BACKOFF),
         };
     }
 
-    /// Closes those whose time is up, silently, after a last look: a request
-    /// may have come in time and still wait to be taken.
-    fn close_overdue(&mut self) {
-        while let Some(key) = self.deadlines.pop(self.now) {
-            if self.connections[key].deadline.has_passed(self.now) {
-                self.visit(key, READABLE);
-            }
-            match self.connections.get_mut(key) {
-                Some(late) if late.deadline.has_passed(self.now) => {
-                    self.close(key);
-                }
-                Some(other) => self.deadlines.rewatch(key, &mut other.deadline),
-                None => {}
-            }
-        }
-    }
-
-    /// Ends a conversation that failed in a way no client can cause.
-    fn fail(&mut self, key: DefaultKey, errno: Errno) {
-        notice(
-            Cause::Conversation,
-            format_args!("a conversation failed: {errno}"),
-        );
-        self.close(key);
-    }
-
-    /// Closing the only descriptor of a socket takes it out of the set too.
+    /// Closes a connection. That removes its socket from the interest list too,
+    /// because no other descriptor refers to it.
     fn close(&mut self, key: DefaultKey) {
         if let Some(connection) = self.connections.remove(key) {
-            self.deadlines.forget(key, &connection.deadline);
+            self.timers.cancel(key, &connection.timer);
             // Before the stream is closed: who sees that may come again at
             // once, to another loop.
-            self.shared.leave();
-            // There may be a descriptor for a newcomer now.
-            self.newcomers_at = self.newcomers_at.map(|_| self.now);
+            self.shared.release();
+            // A descriptor is free now, so accepting may go on.
+            self.new_clients_at = self.new_clients_at.map(|_| self.now);
         }
     }
 }

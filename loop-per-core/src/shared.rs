@@ -9,72 +9,72 @@ use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use anyhow::{Context as _, Result};
 use nix::unistd::close;
 
-use common::{Admission, Config};
+use common::{Config, ConnectionLimit};
 
 pub struct Shared {
     pub config: Config,
     /// How many loops there are.
     pub loops: u32,
-    pub admission: Admission,
-    pub reserve: Reserve,
+    pub limit: ConnectionLimit,
+    pub spare: SpareDescriptor,
     /// Places taken, in all loops together.
     clients: AtomicUsize,
 }
 
 impl Shared {
-    /// Call it when everything is bound: admission counts what is left.
+    /// Call it when everything is bound: limit counts what is left.
     pub fn new(config: Config, loops: u32) -> Result<Self> {
-        let reserve = Reserve::hold()?;
-        let admission = Admission::new(&config, 1);
+        let spare = SpareDescriptor::open()?;
+        let limit = ConnectionLimit::new(&config, 1);
         let clients = AtomicUsize::new(0);
-        Ok(Self { config, loops, admission, reserve, clients })
+        Ok(Self { config, loops, limit, spare, clients })
     }
 
-    /// How many clients there are.
+    /// The number of clients.
     pub fn clients(&self) -> usize {
         self.clients.load(Ordering::Relaxed)
     }
 
     /// Takes a place, if there is one. The number never passes the limit, not
     /// even for a moment in which another loop would see it.
-    pub fn enter(&self) -> bool {
-        let more =
-            |clients| self.admission.admits(clients).then_some(clients + 1);
+    pub fn acquire(&self) -> bool {
+        let more = |clients| self.limit.allows(clients).then_some(clients + 1);
         let order = Ordering::Relaxed;
         self.clients.fetch_update(order, order, more).is_ok()
     }
 
     /// Gives a place back.
-    pub fn leave(&self) {
+    pub fn release(&self) {
         self.clients.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// What [`common::Reserve`] is, for several loops: the limit of descriptors is
+/// What [`common::SpareDescriptor`] is, for several loops: the limit of descriptors is
 /// the process's, and so is this one.
 ///
-/// With one for each loop, another loop could take in a newcomer with the
+/// With one for each loop, another loop could take in a new client with the
 /// descriptor that this loop has just released, and keep it. Here whoever took
 /// it cannot retake the reserve, and refuses.
-pub struct Reserve {
+pub struct SpareDescriptor {
     held: AtomicI32,
 }
 
-impl Reserve {
-    fn hold() -> Result<Self> {
+impl SpareDescriptor {
+    fn open() -> Result<Self> {
         let held = null().context("cannot hold a descriptor in reserve")?;
         Ok(Self { held: AtomicI32::new(held) })
     }
 
-    /// Makes the descriptor available; false where it was already.
+    /// Closes the descriptor, so that another can be opened. Returns false if
+    /// it was closed already.
     pub fn release(&self) -> bool {
         let held = self.held.swap(RELEASED, Ordering::Relaxed);
         held != RELEASED && close(held).is_ok()
     }
 
-    /// Takes one into reserve again, if it was released; false where there is
-    /// none.
-    pub fn retake(&self) -> bool {
+    /// Opens a spare descriptor again, if it was released. Returns false if
+    /// there is none.
+    pub fn reacquire(&self) -> bool {
         if self.held.load(Ordering::Relaxed) != RELEASED {
             return true;
         }

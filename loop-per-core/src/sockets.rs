@@ -12,7 +12,7 @@ use socket2::{SockRef, Socket, Type};
 
 use common::{Config, Unsupported};
 
-use crate::{DATAGRAMS, LISTENER, STOP};
+use crate::{DATAGRAMS, LISTENER, SHUTDOWN};
 
 /// Where the sockets are bound.
 pub struct Bound {
@@ -51,7 +51,7 @@ impl Sockets {
         datagrams: Option<OwnedFd>,
     ) -> io::Result<(Self, Waker)> {
         let poll = Poll::new()?;
-        let stop = Waker::new(poll.registry(), STOP)?;
+        let shutdown = Waker::new(poll.registry(), SHUTDOWN)?;
         for (socket, token) in [(&listener, LISTENER), (&datagrams, DATAGRAMS)]
         {
             let Some(socket) = socket else { continue };
@@ -59,7 +59,7 @@ impl Sockets {
             let mut source = SourceFd(&socket.as_raw_fd());
             poll.registry().register(&mut source, token, Interest::READABLE)?;
         }
-        Ok((Self { poll, listener, datagrams }, stop))
+        Ok((Self { poll, listener, datagrams }, shutdown))
     }
 }
 
@@ -73,8 +73,8 @@ fn listen(
     let Some((first, address)) = common::listen(config)? else {
         return Ok((Vec::new(), None));
     };
-    let sockets = share(first, loops, || {
-        let socket = join(address, Type::STREAM)?;
+    let sockets = reuseport_group(first, loops, || {
+        let socket = bind_sibling(address, Type::STREAM)?;
         socket.listen(config.backlog)?;
         Ok(socket)
     });
@@ -91,8 +91,11 @@ fn bind_datagrams(
     let Some((first, address)) = common::bind_datagrams(config)? else {
         return Ok((Vec::new(), None));
     };
-    let sockets = share(first, loops, || join(address, Type::DGRAM))
-        .with_context(|| format!("cannot share udp {address} among loops"))?;
+    let sockets =
+        reuseport_group(first, loops, || bind_sibling(address, Type::DGRAM))
+            .with_context(|| {
+                format!("cannot share udp {address} among loops")
+            })?;
     Ok((sockets, Some(address)))
 }
 
@@ -111,7 +114,7 @@ fn bind_datagrams(
 /// start together bind one address, and both would listen.
 ///
 /// Clients that come before the others listen are the first loop's.
-fn share(
+fn reuseport_group(
     first: OwnedFd,
     loops: u32,
     another: impl Fn() -> io::Result<Socket>,
@@ -135,7 +138,7 @@ fn unsupported(error: Error) -> anyhow::Error {
 }
 
 /// A socket at an address that has one already.
-fn join(address: SocketAddr, kind: Type) -> io::Result<Socket> {
+fn bind_sibling(address: SocketAddr, kind: Type) -> io::Result<Socket> {
     let socket = common::unbound(address, kind)?;
     socket.set_reuse_port(true)?;
     socket.bind(&address.into())?;

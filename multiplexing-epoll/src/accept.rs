@@ -5,16 +5,17 @@ use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 use nix::errno::Errno;
 use nix::sys::socket::{SockFlag, accept4};
 
-/// Takes a connection off the backlog.
+/// Takes a connection off the accept queue.
 pub fn accept(listener: &OwnedFd, flags: SockFlag) -> nix::Result<OwnedFd> {
     let fd = accept4(listener.as_raw_fd(), flags)?;
-    // SAFETY: accept4 returned a new descriptor, which nobody else owns.
+    // SAFETY: accept4 has returned a new descriptor, which has no other owner.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// True for errors of the newcomer's connection, which accept4 hands over
-/// (accept(2), "Error handling"): it is gone, the next one may be well.
-pub fn broke_off(errno: Errno) -> bool {
+/// True for network errors that were pending on the new connection, which
+/// accept4 reports (accept(2), "Error handling"). That connection is lost; the
+/// next call may succeed.
+pub fn is_connection_error(errno: Errno) -> bool {
     matches!(
         errno,
         Errno::ECONNABORTED
@@ -29,9 +30,9 @@ pub fn broke_off(errno: Errno) -> bool {
     )
 }
 
-/// True where the next call would fail as well, for a while: the process or
-/// the system has no more to give, or a firewall's rules forbid it.
-pub fn is_refused(errno: Errno) -> bool {
+/// True if a call at once would fail too: the process or the system has run out
+/// of descriptors or memory, or a firewall rule forbids the connection.
+pub fn is_resource_error(errno: Errno) -> bool {
     matches!(
         errno,
         Errno::EMFILE

@@ -67,11 +67,12 @@
 //! `loop-per-core`, which is `edge` on every processor.
 
 mod accept;
+mod acceptor;
 mod connection;
 mod datagrams;
-mod newcomers;
+mod drain;
+mod policies;
 mod queues;
-mod stop;
 mod trigger;
 
 use std::mem;
@@ -88,12 +89,12 @@ use nix::sys::epoll::{
 use nix::sys::signalfd::SignalFd;
 use slotmap::{DefaultKey, Key as _, KeyData, SecondaryMap, SlotMap};
 
-use common::limits::DELIVERY_LOOK;
+use common::limits::ACK_POLL_INTERVAL;
 use common::{
-    About, Admission, Cause, Clients, Config, Deadlines, Model, Reserve, notice,
+    About, Clients, Config, ConnectionLimit, Model, SpareDescriptor, Timers,
 };
 
-use connection::{Connection, Progress, Scratch, is_the_clients};
+use connection::{Connection, Outcome, Scratch, is_peer_error};
 use datagrams::Datagrams;
 use trigger::{BEHIND_INPUT, Flags, Trigger};
 
@@ -103,8 +104,8 @@ const MODEL: Model = Model {
     clients: Clients::Many,
 };
 
-/// Events returned by one wait; the others come with the next. An event has 12
-/// bytes on x86-64, 16 on other 64-bit processors (EPOLL_PACKED in
+/// The most events that one wait returns; the next one returns the others. An
+/// event has 12 bytes on x86-64, 16 on other 64-bit processors (EPOLL_PACKED in
 /// include/uapi/linux/eventpoll.h).
 const EVENTS_PER_WAIT: usize = 1024;
 
@@ -139,48 +140,49 @@ fn serve(config: &Config, trigger: Trigger) -> Result<()> {
         server.now = Instant::now();
         for event in &events[..ready] {
             match event.data() {
-                LISTENER => server.on_connected()?,
+                LISTENER => server.accept_pending()?,
                 SIGNALS => server.on_signal()?,
                 DATAGRAMS => server.on_datagrams(),
                 key => {
                     let key = KeyData::from_ffi(key).into();
-                    server.visit(key, event.events());
+                    server.handle_event(key, event.events());
                 }
             }
         }
-        server.visit_ready();
-        server.close_overdue();
-        server.close_delivered();
+        server.run_ready_list();
+        server.close_timed_out();
+        server.close_acknowledged();
         server.resume()?;
     }
     common::report_cut_off(server.connections.len());
     Ok(())
 }
 
-/// The loop's state. One thread has it, so nothing is locked.
+/// The state of the event loop. One thread owns it, so nothing is locked.
 struct Server<'a> {
     config: &'a Config,
     trigger: Trigger,
     epoll: Epoll,
     signals: SignalFd,
-    /// `None` once a stop was asked for.
+    /// `None` once shutdown was requested.
     listener: Option<OwnedFd>,
     datagrams: Option<Datagrams>,
-    reserve: Reserve,
-    admission: Admission,
-    /// A key is never used twice, so an event that comes late finds nothing.
+    spare: SpareDescriptor,
+    limit: ConnectionLimit,
+    /// A key is never used twice, so a stale event finds no connection.
     connections: SlotMap<DefaultKey, Connection>,
-    deadlines: Deadlines<DefaultKey>,
+    timers: Timers<DefaultKey>,
     /// What epoll knows of each connection.
     registrations: SecondaryMap<DefaultKey, Registration>,
-    /// Connections that may have more to read, which no edge will tell.
+    /// The ready list: connections that may have more to read, which no further
+    /// edge reports.
     ready: Vec<DefaultKey>,
     scratch: Scratch,
     about: About,
     now: Instant,
-    /// No descriptor or memory for a newcomer until then.
+    /// Accepting is paused until then, for lack of descriptors or memory.
     paused_until: Option<Instant>,
-    /// Set by a stop: conversations have so long.
+    /// The end of the drain, once shutdown was requested.
     drain_until: Option<Instant>,
 }
 
@@ -193,7 +195,7 @@ impl<'a> Server<'a> {
     ) -> Result<Self> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
             .context("epoll_create1")?;
-        let signals = stop::signals()?;
+        let signals = drain::signals()?;
         // These three are level-triggered in every variant: they are emptied
         // by rounds, in turn with the connections.
         let watch = |fd: BorrowedFd<'_>, key| {
@@ -214,11 +216,11 @@ impl<'a> Server<'a> {
             signals,
             listener,
             datagrams: socket.map(Datagrams::new),
-            reserve: Reserve::hold()?,
-            admission: Admission::new(config, 1),
+            spare: SpareDescriptor::open()?,
+            limit: ConnectionLimit::new(config, 1),
             connections: SlotMap::new(),
             registrations: SecondaryMap::new(),
-            deadlines: Deadlines::new(),
+            timers: Timers::new(),
             ready: Vec::new(),
             scratch: Scratch::new(),
             about: About::new(MODEL.name, trigger.name()),
@@ -228,21 +230,14 @@ impl<'a> Server<'a> {
         })
     }
 
-    /// True when a stop was asked for and nobody is left, or time is up.
-    fn has_finished(&self) -> bool {
-        self.drain_until.is_some_and(|until| {
-            self.connections.is_empty() || until <= Instant::now()
-        })
-    }
-
     /// How long to wait: not at all while a connection is known to have more.
     fn timeout(&self) -> EpollTimeout {
         if !self.ready.is_empty() {
             return EpollTimeout::ZERO;
         }
-        let look = self.drain_until.map(|_| self.now + DELIVERY_LOOK);
+        let look = self.drain_until.map(|_| self.now + ACK_POLL_INTERVAL);
         let moments =
-            [self.deadlines.next(), self.paused_until, self.drain_until, look];
+            [self.timers.next(), self.paused_until, self.drain_until, look];
         milliseconds(moments.into_iter().flatten().min())
     }
 
@@ -256,56 +251,61 @@ impl<'a> Server<'a> {
         self.epoll.add(&connection.stream, event)
     }
 
-    /// Visits a connection. One that was closed since it was reported is not
-    /// found. An error or a hang-up counts as both: the next call says which
-    /// it is.
-    fn visit(&mut self, key: DefaultKey, events: EpollFlags) {
+    /// Handles an event of a connection. The key of a stale event, whose
+    /// connection has been closed since, is not found. An error or a hang-up
+    /// counts as readable and writable; the next call returns the errno.
+    fn handle_event(&mut self, key: DefaultKey, events: EpollFlags) {
         let both = EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP;
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let mut progress = Ok(Progress::Drained);
+        let mut outcome = Ok(Outcome::Drained);
         if events.intersects(EpollFlags::EPOLLOUT | both) {
-            progress = connection.on_writable(self.now);
+            outcome = connection.on_writable(self.now);
         }
-        let over = matches!(progress, Ok(Progress::Ended) | Err(_));
+        let over = matches!(outcome, Ok(Outcome::Ended) | Err(_));
         if !over && events.intersects(EpollFlags::EPOLLIN | both) {
-            progress = connection.on_readable(
-                self.trigger.share(events),
+            outcome = connection.on_readable(
+                self.trigger.read_policy(events),
                 &mut self.scratch,
                 &mut self.about,
                 self.now,
             );
         }
-        self.settle(key, progress);
+        self.apply_outcome(key, outcome);
     }
 
     /// Edge only: what is known to have more is visited before the next wait,
     /// each once, so that a busy client and the others take turns.
-    fn visit_ready(&mut self) {
+    fn run_ready_list(&mut self) {
         for key in mem::take(&mut self.ready) {
             if let Some(registration) = self.registrations.get_mut(key) {
                 registration.listed = false;
-                self.visit(key, READABLE);
+                self.handle_event(key, READABLE);
             }
         }
     }
 
-    /// Draws the consequences of a visit.
-    fn settle(&mut self, key: DefaultKey, progress: nix::Result<Progress>) {
+    /// Acts on the outcome of an event: closes the connection, or watches it
+    /// for what it needs next.
+    fn apply_outcome(
+        &mut self,
+        key: DefaultKey,
+        outcome: nix::Result<Outcome>,
+    ) {
         let connection = &mut self.connections[key];
         let registration = &mut self.registrations[key];
-        match progress {
-            Ok(Progress::Ended) => return self.close(key),
-            Err(errno) if is_the_clients(errno) => return self.close(key),
+        match outcome {
+            Ok(Outcome::Ended) => return self.close(key),
+            Err(errno) if is_peer_error(errno) => return self.close(key),
             Err(errno) => return self.fail(key, errno),
-            Ok(Progress::More) if self.trigger.reports_once() => {
+            Ok(Outcome::More) if self.trigger.reports_once() => {
                 if !registration.listed {
                     registration.listed = true;
                     self.ready.push(key);
                 }
             }
-            Ok(Progress::More | Progress::Drained) => {}
+            Ok(Outcome::More | Outcome::Drained) => {}
         }
-        self.deadlines.watch(key, &mut connection.deadline);
+        self.timers.schedule(key, &mut connection.timer);
         let interest = self.trigger.interest(connection);
         let changed = interest != registration.interest;
         if changed || self.trigger.is_disarmed_by_a_report() {
@@ -323,39 +323,14 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// Closes those whose time is up, silently, after a last look: a request
-    /// may have come in time and still wait to be taken.
-    fn close_overdue(&mut self) {
-        while let Some(key) = self.deadlines.pop(self.now) {
-            if self.connections[key].deadline.has_passed(self.now) {
-                self.visit(key, READABLE);
-            }
-            match self.connections.get_mut(key) {
-                Some(late) if late.deadline.has_passed(self.now) => {
-                    self.close(key);
-                }
-                Some(other) => self.deadlines.rewatch(key, &mut other.deadline),
-                None => {}
-            }
-        }
-    }
-
-    /// Ends a conversation that failed in a way no client can cause.
-    fn fail(&mut self, key: DefaultKey, errno: Errno) {
-        notice(
-            Cause::Conversation,
-            format_args!("a conversation failed: {errno}"),
-        );
-        self.close(key);
-    }
-
-    /// Closing the only descriptor of a socket takes it out of the set too.
+    /// Closes a connection. That removes its socket from the interest list too,
+    /// because no other descriptor refers to it.
     fn close(&mut self, key: DefaultKey) {
         if let Some(connection) = self.connections.remove(key) {
-            self.deadlines.forget(key, &connection.deadline);
+            self.timers.cancel(key, &connection.timer);
             self.registrations.remove(key);
             self.about.counters.clients = self.connections.len() as u64;
-            // There may be a descriptor for a newcomer now.
+            // A descriptor is free now, so accepting may go on.
             self.paused_until = self.paused_until.map(|_| self.now);
         }
     }
@@ -368,8 +343,8 @@ struct Registration {
     listed: bool,
 }
 
-/// The time until then in epoll's unit, rounded up: a wait that ends early
-/// would begin again at once, and again.
+/// Converts to milliseconds, rounded up: rounded down, the loop would spin for
+/// the last millisecond.
 fn milliseconds(until: Option<Instant>) -> EpollTimeout {
     let Some(until) = until else { return EpollTimeout::NONE };
     let left = until.saturating_duration_since(Instant::now()).as_micros();

@@ -6,14 +6,14 @@ use nix::sys::epoll::EpollFlags;
 
 use common::limits::{INPUT_CHUNK, READ_BUDGET};
 
-use crate::connection::{Connection, Share};
+use crate::connection::{Connection, ReadPolicy};
 
 /// What a call that brings bytes does not show: the client's end of file
 /// behind them, or an urgent byte, at which the call ends (tcp(7)).
 pub const BEHIND_INPUT: EpollFlags =
     EpollFlags::EPOLLRDHUP.union(EpollFlags::EPOLLPRI);
 
-/// This model's own flag.
+/// The flag that only this model has.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Flags {
     /// When epoll reports a socket.
@@ -77,13 +77,17 @@ impl Trigger {
     /// left, for a share of the loop's time. That a call brings less than it
     /// could says so too (epoll(7), "Questions and answers"), unless something
     /// waits behind the bytes.
-    pub fn share(self, events: EpollFlags) -> Share {
+    pub fn read_policy(self, events: EpollFlags) -> ReadPolicy {
         match self {
-            Self::Level | Self::Oneshot => Share { budget: 1, full: 0 },
-            Self::Edge if events.intersects(BEHIND_INPUT) => {
-                Share { budget: READ_BUDGET, full: 0 }
+            Self::Level | Self::Oneshot => {
+                ReadPolicy { budget: 1, drained_below: 0 }
             }
-            Self::Edge => Share { budget: READ_BUDGET, full: INPUT_CHUNK },
+            Self::Edge if events.intersects(BEHIND_INPUT) => {
+                ReadPolicy { budget: READ_BUDGET, drained_below: 0 }
+            }
+            Self::Edge => {
+                ReadPolicy { budget: READ_BUDGET, drained_below: INPUT_CHUNK }
+            }
         }
     }
 }

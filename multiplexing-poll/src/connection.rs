@@ -1,5 +1,5 @@
-//! One client of a readiness model: what to do when its stream is readable or
-//! writable, however that was found out.
+//! One client of a readiness model: what happens when its stream is readable or
+//! writable. This file is the same in all of these models.
 
 use std::mem;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -9,63 +9,66 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 
 use common::limits::{INPUT_CHUNK, LINGER, OUTPUT_KEPT};
-use common::{About, BackPressure, Deadline, Session};
+use common::{About, BackPressure, Session, Timer};
 
 use crate::queues::{unacknowledged, unread};
 
-/// One client: its socket, its half of the protocol, and what the kernel has
-/// not taken yet. Idle, it holds no buffer.
+/// One client: its socket, its half of the protocol, and its pending output. An
+/// idle client holds no buffer.
 pub struct Connection {
     pub stream: OwnedFd,
-    pub deadline: Deadline,
+    pub timer: Timer,
     session: Session,
     stage: Stage,
     end_of_file: bool,
-    /// After a stop: bytes that had arrived by then and are still to take.
-    left: Option<usize>,
-    /// Replies; empty and without memory unless a send fell short.
+    /// During the drain: how many of the bytes that had arrived when it began
+    /// are still to be received.
+    remaining_input: Option<usize>,
+    /// Replies that are pending after a short write; else empty, without
+    /// memory.
     output: Vec<u8>,
-    /// How much of `output` the kernel has taken.
+    /// The number of bytes of `output` that the kernel has accepted.
     sent: usize,
     pressure: BackPressure,
 }
 
-/// A conversation passes through these in order.
+/// The stages of a conversation, in order.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// Requests are taken and answered.
+    /// Requests are received and answered.
     Conversing,
-    /// No more requests; the last replies are on their way out.
+    /// No more requests are received; the last replies are still to be sent.
     Ending,
-    /// All is sent, and we said so; input is dropped up to its end. Closing
-    /// with input unread would reset the connection, and the last replies
-    /// might never arrive.
+    /// Everything is sent, and so is the FIN; input is discarded until the
+    /// client's end of file. Closing with input unread would reset the
+    /// connection, and the last replies might be lost.
     Discarding,
 }
 
-/// How much of what has arrived a visit takes.
+/// How much is read for one readiness event.
 #[derive(Clone, Copy)]
-pub struct Share {
-    /// The visit ends after the call that makes it so many bytes, so that the
-    /// others have their turn.
+pub struct ReadPolicy {
+    /// Reading stops after the recv that reaches this many bytes, so that other
+    /// clients get their turn.
     pub budget: usize,
-    /// A call that brings fewer bytes has emptied the socket, and nothing else
-    /// waits there: 0 where only EAGAIN says that.
-    pub full: usize,
+    /// A recv that returns fewer bytes has drained the socket. With 0, only
+    /// EAGAIN means that it is drained.
+    pub drained_below: usize,
 }
 
-/// How a visit ended.
+/// The outcome of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// The socket has nothing more for now, or is not to be read for now.
+pub enum Outcome {
+    /// The socket is drained, or is not to be read now.
     Drained,
-    /// The socket may have more; an edge will not tell.
+    /// The socket may have more to read, which an edge-triggered wait does not
+    /// report again.
     More,
-    /// The conversation is over.
+    /// The conversation has ended.
     Ended,
 }
 
-/// The buffers that all connections of a loop share, one at a time.
+/// Buffers that all connections of a loop share, one at a time.
 pub struct Scratch {
     input: Box<[u8; INPUT_CHUNK]>,
     output: Vec<u8>,
@@ -78,21 +81,21 @@ impl Scratch {
 }
 
 impl Connection {
-    pub fn new(stream: OwnedFd, session: Session, deadline: Deadline) -> Self {
+    pub fn new(stream: OwnedFd, session: Session, timer: Timer) -> Self {
         Self {
             stream,
-            deadline,
+            timer,
             session,
             stage: Stage::Conversing,
             end_of_file: false,
-            left: None,
+            remaining_input: None,
             output: Vec::new(),
             sent: 0,
             pressure: BackPressure::default(),
         }
     }
 
-    /// False while the client leaves too much unread, and at the end.
+    /// False while too much output is pending, and at the end.
     pub fn wants_input(&self) -> bool {
         match self.stage {
             Stage::Conversing => self.pressure.admits_input(),
@@ -101,65 +104,65 @@ impl Connection {
         }
     }
 
-    /// True while a send has fallen short.
+    /// True while output is pending after a short write.
     pub fn has_output(&self) -> bool {
         !self.output.is_empty()
     }
 
-    /// Takes what has arrived, and answers it.
+    /// Receives what has arrived, and answers it.
     pub fn on_readable(
         &mut self,
-        share: Share,
+        policy: ReadPolicy,
         scratch: &mut Scratch,
         about: &mut About,
         now: Instant,
-    ) -> nix::Result<Progress> {
+    ) -> nix::Result<Outcome> {
         self.borrow(scratch);
-        let drained = self.receive(share, &mut *scratch.input, about, now)?;
-        let progress = self.proceed(now)?;
+        let drained = self.receive(policy, &mut *scratch.input, about, now)?;
+        let outcome = self.flush_and_advance(now)?;
         self.give_back(scratch);
-        match progress {
-            Progress::More if drained => Ok(Progress::Drained),
-            progress => Ok(progress),
+        match outcome {
+            Outcome::More if drained => Ok(Outcome::Drained),
+            outcome => Ok(outcome),
         }
     }
 
-    /// Sends what was left. `More` where input was left alone until now: no
-    /// edge will tell of what has arrived meanwhile.
-    pub fn on_writable(&mut self, now: Instant) -> nix::Result<Progress> {
+    /// Sends pending output. Returns `More` if reading was paused until now: an
+    /// edge-triggered wait does not report what has arrived meanwhile.
+    pub fn on_writable(&mut self, now: Instant) -> nix::Result<Outcome> {
         let listened = self.wants_input();
-        let progress = self.proceed(now)?;
+        let outcome = self.flush_and_advance(now)?;
         if self.output.is_empty() {
             self.output = Vec::new();
         }
-        match progress {
-            Progress::More if listened => Ok(Progress::Drained),
-            progress => Ok(progress),
+        match outcome {
+            Outcome::More if listened => Ok(Outcome::Drained),
+            outcome => Ok(outcome),
         }
     }
 
-    /// The server stops: what has arrived by now is answered, and then the
-    /// conversation ends. A client that goes on sending is not listened to.
-    pub fn stop(&mut self) -> nix::Result<()> {
+    /// Starts the drain: what has arrived by now is answered, then the
+    /// conversation ends. What the client sends later is ignored.
+    pub fn begin_drain(&mut self) -> nix::Result<()> {
         let left = unread(&self.stream)?;
-        self.left = Some(left);
+        self.remaining_input = Some(left);
         if left == 0 && self.stage == Stage::Conversing {
             self.stage = Stage::Ending;
         }
         Ok(())
     }
 
-    /// True after a stop once the client's kernel has acknowledged all replies:
-    /// the connection is closed then, without waiting for end of file.
-    pub fn is_delivered(&self) -> bool {
-        self.left.is_some()
+    /// True during the drain once the client's kernel has acknowledged all
+    /// replies. The connection is closed then, without waiting for end of file.
+    pub fn is_acknowledged(&self) -> bool {
+        self.remaining_input.is_some()
             && self.stage != Stage::Conversing
             && self.output.is_empty()
             && unacknowledged(&self.stream) == Ok(0)
     }
 
-    /// Without unsent replies of its own, a connection uses the loop's buffer,
-    /// and keeps it only if the kernel does not take everything.
+    /// A connection without pending output uses the loop's buffer, and keeps it
+    /// only after a short write.
     fn borrow(&mut self, scratch: &mut Scratch) {
         if self.output.is_empty() {
             mem::swap(&mut self.output, &mut scratch.output);
@@ -176,17 +179,17 @@ impl Connection {
         }
     }
 
-    /// True when the socket has no more, or no more will come.
+    /// Returns true if the socket is drained, or at end of file.
     fn receive(
         &mut self,
-        share: Share,
+        policy: ReadPolicy,
         input: &mut [u8],
         about: &mut About,
         now: Instant,
     ) -> nix::Result<bool> {
         let stream = self.stream.as_raw_fd();
         let mut taken = 0;
-        while taken < share.budget && self.wants_input() {
+        while taken < policy.budget && self.wants_input() {
             match recv(stream, input, MsgFlags::empty()) {
                 Ok(0) => {
                     self.end_of_file = true;
@@ -196,7 +199,7 @@ impl Connection {
                 Ok(received) => {
                     taken += received;
                     self.answer(&input[..received], about, now);
-                    if received < share.full {
+                    if received < policy.drained_below {
                         return Ok(true);
                     }
                 }
@@ -218,30 +221,31 @@ impl Connection {
         let completed = self.session.receive(input, about, &mut self.output);
         if completed > 0 {
             about.counters.requests += completed as u64;
-            self.deadline.restart(now);
+            self.timer.restart(now);
         }
-        self.left = self.left.map(|left| left.saturating_sub(input.len()));
-        if !self.session.wants_input() || self.left == Some(0) {
+        self.remaining_input =
+            self.remaining_input.map(|left| left.saturating_sub(input.len()));
+        if !self.session.wants_input() || self.remaining_input == Some(0) {
             self.stage = Stage::Ending;
         }
         self.pressure.update(self.output.len() - self.sent);
     }
 
-    /// Sends what can be sent, and takes the conversation to its next stage.
-    fn proceed(&mut self, now: Instant) -> nix::Result<Progress> {
+    /// Sends what can be sent, and moves the conversation to its next stage.
+    fn flush_and_advance(&mut self, now: Instant) -> nix::Result<Outcome> {
         self.flush()?;
         if self.stage == Stage::Ending && self.output.is_empty() {
-            if self.end_of_file || self.is_delivered() {
-                return Ok(Progress::Ended);
+            if self.end_of_file || self.is_acknowledged() {
+                return Ok(Outcome::Ended);
             }
             shutdown(self.stream.as_raw_fd(), Shutdown::Write)?;
             self.stage = Stage::Discarding;
-            self.deadline.end_within(LINGER, now);
+            self.timer.end_within(LINGER, now);
         }
         if self.wants_input() {
-            Ok(Progress::More)
+            Ok(Outcome::More)
         } else {
-            Ok(Progress::Drained)
+            Ok(Outcome::Drained)
         }
     }
 
@@ -265,9 +269,9 @@ impl Connection {
     }
 }
 
-/// True where the client left, broke off, or was lost: its own affair, and
-/// nothing to report.
-pub fn is_the_clients(errno: Errno) -> bool {
+/// True for errors that the peer or the network causes: it reset the
+/// connection, or can't be reached. They are not worth logging.
+pub fn is_peer_error(errno: Errno) -> bool {
     matches!(
         errno,
         Errno::ECONNRESET

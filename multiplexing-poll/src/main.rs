@@ -56,11 +56,12 @@
 //! list.
 
 mod accept;
+mod acceptor;
 mod connection;
 mod datagrams;
-mod newcomers;
+mod drain;
+mod policies;
 mod queues;
-mod stop;
 
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::process::ExitCode;
@@ -74,12 +75,12 @@ use nix::poll::{PollFlags, PollTimeout};
 use nix::sys::signalfd::SignalFd;
 use slotmap::{DefaultKey, Key as _, KeyData, SecondaryMap, SlotMap};
 
-use common::limits::DELIVERY_LOOK;
+use common::limits::ACK_POLL_INTERVAL;
 use common::{
-    About, Admission, Cause, Clients, Config, Deadlines, Model, Reserve, notice,
+    About, Clients, Config, ConnectionLimit, Model, SpareDescriptor, Timers,
 };
 
-use connection::{Connection, Progress, Scratch, Share, is_the_clients};
+use connection::{Connection, Outcome, ReadPolicy, Scratch, is_peer_error};
 use datagrams::Datagrams;
 
 const MODEL: Model = Model {
@@ -98,9 +99,9 @@ const DATAGRAMS: u64 = 2;
 /// A reason to visit a connection that poll has not reported.
 const READABLE: PollFlags = PollFlags::POLLIN;
 
-/// What a visit takes. What is left unread is reported again, so one call that
-/// brings something is enough, and saves the call that would only say EAGAIN.
-const SHARE: Share = Share { budget: 1, full: 0 };
+/// One recv per event. What it leaves unread is reported again, and a second
+/// call would mostly return EAGAIN.
+const READ_POLICY: ReadPolicy = ReadPolicy { budget: 1, drained_below: 0 };
 
 fn main() -> ExitCode {
     let config = Config::from_command_line(&MODEL);
@@ -123,24 +124,24 @@ fn serve(config: &Config) -> Result<()> {
         server.now = Instant::now();
         for &(key, events) in &events {
             match key {
-                LISTENER => server.on_connected()?,
+                LISTENER => server.accept_pending()?,
                 SIGNALS => server.on_signal()?,
                 DATAGRAMS => server.on_datagrams(),
                 key => {
                     let key = KeyData::from_ffi(key).into();
-                    server.visit(key, events);
+                    server.handle_event(key, events);
                 }
             }
         }
-        server.close_overdue();
-        server.close_delivered();
+        server.close_timed_out();
+        server.close_acknowledged();
         server.resume();
     }
     common::report_cut_off(server.connections.len());
     Ok(())
 }
 
-/// The loop's state. One thread has it, so nothing is locked.
+/// The state of the event loop. One thread owns it, so nothing is locked.
 struct Server<'a> {
     config: &'a Config,
     /// What poll is asked and what it answers, a descriptor an entry.
@@ -150,20 +151,20 @@ struct Server<'a> {
     /// Where each connection's entry is.
     places: SecondaryMap<DefaultKey, usize>,
     signals: SignalFd,
-    /// `None` once a stop was asked for.
+    /// `None` once shutdown was requested.
     listener: Option<OwnedFd>,
     datagrams: Option<Datagrams>,
-    reserve: Reserve,
-    admission: Admission,
-    /// A key is never used twice, so an event that comes late finds nothing.
+    spare: SpareDescriptor,
+    limit: ConnectionLimit,
+    /// A key is never used twice, so a stale event finds no connection.
     connections: SlotMap<DefaultKey, Connection>,
-    deadlines: Deadlines<DefaultKey>,
+    timers: Timers<DefaultKey>,
     scratch: Scratch,
     about: About,
     now: Instant,
-    /// No descriptor or memory for a newcomer until then.
+    /// Accepting is paused until then, for lack of descriptors or memory.
     paused_until: Option<Instant>,
-    /// Set by a stop: conversations have so long.
+    /// The end of the drain, once shutdown was requested.
     drain_until: Option<Instant>,
 }
 
@@ -173,7 +174,7 @@ impl<'a> Server<'a> {
         listener: Option<OwnedFd>,
         socket: Option<OwnedFd>,
     ) -> Result<Self> {
-        let signals = stop::signals()?;
+        let signals = drain::signals()?;
         for fd in [&listener, &socket].into_iter().flatten() {
             fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context("fcntl")?;
         }
@@ -185,22 +186,15 @@ impl<'a> Server<'a> {
             signals,
             listener,
             datagrams: socket.map(Datagrams::new),
-            reserve: Reserve::hold()?,
-            admission: Admission::new(config, 1),
+            spare: SpareDescriptor::open()?,
+            limit: ConnectionLimit::new(config, 1),
             connections: SlotMap::new(),
-            deadlines: Deadlines::new(),
+            timers: Timers::new(),
             scratch: Scratch::new(),
             about: About::new(MODEL.name, ""),
             now: Instant::now(),
             paused_until: None,
             drain_until: None,
-        })
-    }
-
-    /// True when a stop was asked for and nobody is left, or time is up.
-    fn has_finished(&self) -> bool {
-        self.drain_until.is_some_and(|until| {
-            self.connections.is_empty() || until <= Instant::now()
         })
     }
 
@@ -229,9 +223,9 @@ impl<'a> Server<'a> {
 
     /// How long to wait; NONE: until something happens.
     fn timeout(&self) -> PollTimeout {
-        let look = self.drain_until.map(|_| self.now + DELIVERY_LOOK);
+        let look = self.drain_until.map(|_| self.now + ACK_POLL_INTERVAL);
         let moments =
-            [self.deadlines.next(), self.paused_until, self.drain_until, look];
+            [self.timers.next(), self.paused_until, self.drain_until, look];
         milliseconds(moments.into_iter().flatten().min())
     }
 
@@ -254,10 +248,10 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// Visits a connection. One that was closed since it was reported is not
-    /// found. An error or a hang-up counts as both: the next call says which
-    /// it is.
-    fn visit(&mut self, key: DefaultKey, events: PollFlags) {
+    /// Handles an event of a connection. The key of a stale event, whose
+    /// connection has been closed since, is not found. An error or a hang-up
+    /// counts as readable and writable; the next call returns the errno.
+    fn handle_event(&mut self, key: DefaultKey, events: PollFlags) {
         let both = PollFlags::POLLERR | PollFlags::POLLHUP;
         let Some(connection) = self.connections.get_mut(key) else { return };
         // The descriptor is not open. Its owner is the connection, so this
@@ -265,32 +259,37 @@ impl<'a> Server<'a> {
         if events.contains(PollFlags::POLLNVAL) {
             return self.fail(key, Errno::EBADF);
         }
-        let mut progress = Ok(Progress::Drained);
+        let mut outcome = Ok(Outcome::Drained);
         if events.intersects(PollFlags::POLLOUT | both) {
-            progress = connection.on_writable(self.now);
+            outcome = connection.on_writable(self.now);
         }
-        let over = matches!(progress, Ok(Progress::Ended) | Err(_));
+        let over = matches!(outcome, Ok(Outcome::Ended) | Err(_));
         if !over && events.intersects(PollFlags::POLLIN | both) {
-            progress = connection.on_readable(
-                SHARE,
+            outcome = connection.on_readable(
+                READ_POLICY,
                 &mut self.scratch,
                 &mut self.about,
                 self.now,
             );
         }
-        self.settle(key, progress);
+        self.apply_outcome(key, outcome);
     }
 
-    /// Draws the consequences of a visit.
-    fn settle(&mut self, key: DefaultKey, progress: nix::Result<Progress>) {
+    /// Acts on the outcome of an event: closes the connection, or watches it
+    /// for what it needs next.
+    fn apply_outcome(
+        &mut self,
+        key: DefaultKey,
+        outcome: nix::Result<Outcome>,
+    ) {
         let connection = &mut self.connections[key];
-        match progress {
-            Ok(Progress::Ended) => return self.close(key),
-            Err(errno) if is_the_clients(errno) => return self.close(key),
+        match outcome {
+            Ok(Outcome::Ended) => return self.close(key),
+            Err(errno) if is_peer_error(errno) => return self.close(key),
             Err(errno) => return self.fail(key, errno),
-            Ok(Progress::More | Progress::Drained) => {}
+            Ok(Outcome::More | Outcome::Drained) => {}
         }
-        self.deadlines.watch(key, &mut connection.deadline);
+        self.timers.schedule(key, &mut connection.timer);
         let place = self.places[key];
         self.polled[place].events = interest(connection).bits();
     }
@@ -301,38 +300,12 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// Closes those whose time is up, silently, after a last look: a request
-    /// may have come in time and still wait to be taken.
-    fn close_overdue(&mut self) {
-        while let Some(key) = self.deadlines.pop(self.now) {
-            if self.connections[key].deadline.has_passed(self.now) {
-                self.visit(key, READABLE);
-            }
-            match self.connections.get_mut(key) {
-                Some(late) if late.deadline.has_passed(self.now) => {
-                    self.close(key);
-                }
-                Some(other) => self.deadlines.rewatch(key, &mut other.deadline),
-                None => {}
-            }
-        }
-    }
-
-    /// Ends a conversation that failed in a way no client can cause.
-    fn fail(&mut self, key: DefaultKey, errno: Errno) {
-        notice(
-            Cause::Conversation,
-            format_args!("a conversation failed: {errno}"),
-        );
-        self.close(key);
-    }
-
     fn close(&mut self, key: DefaultKey) {
         if let Some(connection) = self.connections.remove(key) {
-            self.deadlines.forget(key, &connection.deadline);
+            self.timers.cancel(key, &connection.timer);
             self.unregister(key);
             self.about.counters.clients = self.connections.len() as u64;
-            // There may be a descriptor for a newcomer now.
+            // A descriptor is free now, so accepting may go on.
             self.paused_until = self.paused_until.map(|_| self.now);
         }
     }
@@ -363,8 +336,8 @@ fn poll(polled: &mut [pollfd], timeout: PollTimeout) -> nix::Result<usize> {
     Errno::result(ready).map(|ready| ready.unsigned_abs() as usize)
 }
 
-/// The time until then in poll's unit, rounded up: a wait that ends early
-/// would begin again at once, and again.
+/// Converts to milliseconds, rounded up: rounded down, the loop would spin for
+/// the last millisecond.
 fn milliseconds(until: Option<Instant>) -> PollTimeout {
     let Some(until) = until else { return PollTimeout::NONE };
     let left = until.saturating_duration_since(Instant::now()).as_micros();

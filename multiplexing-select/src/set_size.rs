@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd as _};
 use anyhow::{Result, ensure};
 use nix::sys::select::FD_SETSIZE;
 
-use common::{Admission, Config, open_descriptors_below};
+use common::{Config, ConnectionLimit, open_descriptors_below};
 
 /// True where a set has a bit for the descriptor.
 pub fn fits(fd: impl AsFd) -> bool {
@@ -29,7 +29,7 @@ pub fn ensure_fits(fd: impl AsFd) -> Result<()> {
 }
 
 /// As many clients as there are bits left. Call it when everything is bound.
-pub fn admission(config: &Config) -> Result<Admission> {
+pub fn limit(config: &Config) -> Result<ConnectionLimit> {
     let ceiling = FD_SETSIZE.saturating_sub(open_descriptors_below(FD_SETSIZE));
     ensure!(
         ceiling > 0,
@@ -37,5 +37,5 @@ pub fn admission(config: &Config) -> Result<Admission> {
          select(2) takes no others: start it with fewer open files"
     );
     let why = "FD_SETSIZE in select(2)";
-    Ok(Admission::with_ceiling(config, 1, ceiling, why))
+    Ok(ConnectionLimit::with_ceiling(config, 1, ceiling, why))
 }

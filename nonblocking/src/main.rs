@@ -59,12 +59,13 @@
 //! `multiplexing-select`, where the kernel is asked once for all.
 
 mod accept;
+mod acceptor;
 mod connection;
 mod datagrams;
-mod newcomers;
+mod drain;
 mod pause;
+mod policies;
 mod queues;
-mod stop;
 
 use std::os::fd::OwnedFd;
 use std::process::ExitCode;
@@ -72,16 +73,15 @@ use std::time::{Duration, Instant};
 use std::{mem, thread};
 
 use anyhow::{Context as _, Result};
-use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signalfd::SignalFd;
 use slotmap::{DefaultKey, SlotMap};
 
 use common::{
-    About, Admission, Cause, Clients, Config, Deadlines, Model, Reserve, notice,
+    About, Clients, Config, ConnectionLimit, Model, SpareDescriptor, Timers,
 };
 
-use connection::{Connection, Progress, Scratch, Share, is_the_clients};
+use connection::{Connection, Outcome, ReadPolicy, Scratch, is_peer_error};
 use datagrams::Datagrams;
 use pause::Flags;
 
@@ -93,7 +93,7 @@ const MODEL: Model = Model {
 
 /// What a visit takes: one call that brings something. The next one is due
 /// when all the others have been asked.
-const SHARE: Share = Share { budget: 1, full: 0 };
+const READ_POLICY: ReadPolicy = ReadPolicy { budget: 1, drained_below: 0 };
 
 fn main() -> ExitCode {
     let (config, flags) = Config::with_flags::<Flags>(&MODEL);
@@ -108,12 +108,12 @@ fn serve(config: &Config, pause: Duration) -> Result<()> {
 
     while !server.has_finished() {
         server.now = Instant::now();
-        server.on_connected()?;
+        server.accept_pending()?;
         server.on_signal()?;
         server.on_datagrams();
-        server.visit_all();
-        server.close_overdue();
-        server.close_delivered();
+        server.try_all();
+        server.close_timed_out();
+        server.close_acknowledged();
         server.resume();
         if !pause.is_zero() {
             thread::sleep(server.at_most_until_the_end(pause));
@@ -123,25 +123,25 @@ fn serve(config: &Config, pause: Duration) -> Result<()> {
     Ok(())
 }
 
-/// The loop's state. One thread has it, so nothing is locked.
+/// The state of the event loop. One thread owns it, so nothing is locked.
 struct Server<'a> {
     config: &'a Config,
     signals: SignalFd,
-    /// `None` once a stop was asked for.
+    /// `None` once shutdown was requested.
     listener: Option<OwnedFd>,
     datagrams: Option<Datagrams>,
-    reserve: Reserve,
-    admission: Admission,
+    spare: SpareDescriptor,
+    limit: ConnectionLimit,
     connections: SlotMap<DefaultKey, Connection>,
-    deadlines: Deadlines<DefaultKey>,
+    timers: Timers<DefaultKey>,
     /// Whom the round visits; kept for its memory only.
     round: Vec<DefaultKey>,
     scratch: Scratch,
     about: About,
     now: Instant,
-    /// No descriptor or memory for a newcomer until then.
+    /// Accepting is paused until then, for lack of descriptors or memory.
     paused_until: Option<Instant>,
-    /// Set by a stop: conversations have so long.
+    /// The end of the drain, once shutdown was requested.
     drain_until: Option<Instant>,
 }
 
@@ -151,7 +151,7 @@ impl<'a> Server<'a> {
         listener: Option<OwnedFd>,
         socket: Option<OwnedFd>,
     ) -> Result<Self> {
-        let signals = stop::signals()?;
+        let signals = drain::signals()?;
         for fd in [&listener, &socket].into_iter().flatten() {
             fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context("fcntl")?;
         }
@@ -160,23 +160,16 @@ impl<'a> Server<'a> {
             signals,
             listener,
             datagrams: socket.map(Datagrams::new),
-            reserve: Reserve::hold()?,
-            admission: Admission::new(config, 1),
+            spare: SpareDescriptor::open()?,
+            limit: ConnectionLimit::new(config, 1),
             connections: SlotMap::new(),
-            deadlines: Deadlines::new(),
+            timers: Timers::new(),
             round: Vec::new(),
             scratch: Scratch::new(),
             about: About::new(MODEL.name, ""),
             now: Instant::now(),
             paused_until: None,
             drain_until: None,
-        })
-    }
-
-    /// True when a stop was asked for and nobody is left, or time is up.
-    fn has_finished(&self) -> bool {
-        self.drain_until.is_some_and(|until| {
-            self.connections.is_empty() || until <= Instant::now()
         })
     }
 
@@ -189,47 +182,52 @@ impl<'a> Server<'a> {
     }
 
     /// Asks every connection, whether there is something or not.
-    fn visit_all(&mut self) {
+    fn try_all(&mut self) {
         let mut round = mem::take(&mut self.round);
         round.extend(self.connections.keys());
         for key in round.drain(..) {
-            self.visit(key);
+            self.try_client(key);
         }
         self.round = round;
     }
 
     /// Asks a connection.
-    fn visit(&mut self, key: DefaultKey) {
+    fn try_client(&mut self, key: DefaultKey) {
         let Some(connection) = self.connections.get_mut(key) else { return };
         // Nothing separates waiting from working here: a round may take long.
         self.now = Instant::now();
-        let mut progress = Ok(Progress::Drained);
+        let mut outcome = Ok(Outcome::Drained);
         // One that takes no more input has something to send, or is to end.
         if connection.has_output() || !connection.wants_input() {
-            progress = connection.on_writable(self.now);
+            outcome = connection.on_writable(self.now);
         }
-        let over = matches!(progress, Ok(Progress::Ended) | Err(_));
+        let over = matches!(outcome, Ok(Outcome::Ended) | Err(_));
         if !over && connection.wants_input() {
-            progress = connection.on_readable(
-                SHARE,
+            outcome = connection.on_readable(
+                READ_POLICY,
                 &mut self.scratch,
                 &mut self.about,
                 self.now,
             );
         }
-        self.settle(key, progress);
+        self.apply_outcome(key, outcome);
     }
 
-    /// Draws the consequences of a visit.
-    fn settle(&mut self, key: DefaultKey, progress: nix::Result<Progress>) {
+    /// Acts on the outcome of an event: closes the connection, or watches it
+    /// for what it needs next.
+    fn apply_outcome(
+        &mut self,
+        key: DefaultKey,
+        outcome: nix::Result<Outcome>,
+    ) {
         let connection = &mut self.connections[key];
-        match progress {
-            Ok(Progress::Ended) => return self.close(key),
-            Err(errno) if is_the_clients(errno) => return self.close(key),
+        match outcome {
+            Ok(Outcome::Ended) => return self.close(key),
+            Err(errno) if is_peer_error(errno) => return self.close(key),
             Err(errno) => return self.fail(key, errno),
-            Ok(Progress::More | Progress::Drained) => {}
+            Ok(Outcome::More | Outcome::Drained) => {}
         }
-        self.deadlines.watch(key, &mut connection.deadline);
+        self.timers.schedule(key, &mut connection.timer);
     }
 
     fn on_datagrams(&mut self) {
@@ -238,37 +236,11 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// Closes those whose time is up, silently, after a last look: a request
-    /// may have come in time and still wait to be taken.
-    fn close_overdue(&mut self) {
-        while let Some(key) = self.deadlines.pop(self.now) {
-            if self.connections[key].deadline.has_passed(self.now) {
-                self.visit(key);
-            }
-            match self.connections.get_mut(key) {
-                Some(late) if late.deadline.has_passed(self.now) => {
-                    self.close(key);
-                }
-                Some(other) => self.deadlines.rewatch(key, &mut other.deadline),
-                None => {}
-            }
-        }
-    }
-
-    /// Ends a conversation that failed in a way no client can cause.
-    fn fail(&mut self, key: DefaultKey, errno: Errno) {
-        notice(
-            Cause::Conversation,
-            format_args!("a conversation failed: {errno}"),
-        );
-        self.close(key);
-    }
-
     fn close(&mut self, key: DefaultKey) {
         if let Some(connection) = self.connections.remove(key) {
-            self.deadlines.forget(key, &connection.deadline);
+            self.timers.cancel(key, &connection.timer);
             self.about.counters.clients = self.connections.len() as u64;
-            // There may be a descriptor for a newcomer now.
+            // A descriptor is free now, so accepting may go on.
             self.paused_until = self.paused_until.map(|_| self.now);
         }
     }

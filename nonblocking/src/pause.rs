@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// This model's own flag.
+/// The flag that only this model has.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Flags {
     /// Microseconds to sleep between two rounds, 100000 at most; 0: not at

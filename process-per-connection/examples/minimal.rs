@@ -3,8 +3,8 @@
 //!
 //! An error ends its client; an error of accept or fork ends the program. Left
 //! out, with the function in `src` that has it: closing in order
-//! (`Conversation::end`), idle timeouts (`bound_wait`), limits and a full
-//! process table (`welcome`), children that end with their parent
+//! (`Conversation::end`), idle timeouts (`set_socket_timeout`), limits and a
+//! full process table (`serve_client`), children that end with their parent
 //! (`become_child`), graceful shutdown (`on_signal`), datagrams.
 
 use std::io::{self, Read as _, Write as _};

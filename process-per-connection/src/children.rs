@@ -59,7 +59,7 @@ impl Children {
     }
 
     /// Asks every child to end its conversation.
-    pub fn stop(&self) {
+    pub fn terminate(&self) {
         self.signal(Signal::SIGTERM);
     }
 

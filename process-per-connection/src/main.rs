@@ -26,7 +26,7 @@
 //! that crashes takes one client with it.
 //!
 //! The parent has one thread and no signal handler: its signals are blocked
-//! and arrive through a descriptor, in turn with the newcomers. So no signal
+//! and arrive through a descriptor, in turn with the new clients. So no signal
 //! can come between a check and a wait, and SIGCHLD is never lost: however
 //! many children one signal stands for, all that have ended are reaped.
 //!
@@ -43,7 +43,7 @@
 //! the kernel for page tables, kernel stack and the like, not counting the two
 //! sockets (`cargo xtask compare --full`, x86-64). The number of processes ends
 //! it (EAGAIN from fork: RLIMIT_NPROC, kernel.pid_max, kernel.threads-max, the
-//! control group's pids.max). The newcomer is refused then, and nobody else
+//! control group's pids.max). The new client is refused then, and nobody else
 //! notices. Nothing that one child keeps in memory is seen by another.
 //!
 //! # When to use it
@@ -58,12 +58,12 @@
 //! clients share one memory.
 
 mod accept;
+mod acceptor;
 mod children;
 mod conversation;
 mod datagrams;
-mod newcomers;
+mod drain;
 mod queues;
-mod stop;
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::{ExitCode, exit};
@@ -77,7 +77,9 @@ use nix::sys::signal::Signal;
 use nix::sys::signalfd::SignalFd;
 use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
 
-use common::{About, Admission, Clients, Config, Model, Reserve, refuse};
+use common::{
+    About, Clients, Config, ConnectionLimit, Model, SpareDescriptor, reject,
+};
 
 use children::Children;
 use conversation::converse;
@@ -107,8 +109,8 @@ fn serve(config: &Config) -> Result<()> {
         if ready.signals {
             parent.on_signal()?;
         }
-        if ready.newcomers {
-            parent.on_connected()?;
+        if ready.new_clients {
+            parent.accept_pending()?;
         }
     }
     common::report_cut_off(parent.children.kill());
@@ -119,14 +121,14 @@ fn serve(config: &Config) -> Result<()> {
 struct Parent<'a> {
     config: &'a Config,
     pid: Pid,
-    admission: Admission,
+    limit: ConnectionLimit,
     /// `None` once a stop was asked for, and in a child.
     listener: Option<OwnedFd>,
-    reserve: Reserve,
+    spare: SpareDescriptor,
     signals: SignalFd,
     children: Children,
     about: About,
-    /// No descriptor or memory for a newcomer until then.
+    /// Accepting is paused until then, for lack of descriptors or memory.
     paused_until: Option<Instant>,
     /// Set by a stop: the children have so long.
     drain_until: Option<Instant>,
@@ -135,19 +137,19 @@ struct Parent<'a> {
 /// What the parent was woken for.
 struct Ready {
     signals: bool,
-    newcomers: bool,
+    new_clients: bool,
 }
 
 impl<'a> Parent<'a> {
     fn new(config: &'a Config, listener: Option<OwnedFd>) -> Result<Self> {
-        newcomers::prepare(listener.as_ref())?;
+        acceptor::prepare(listener.as_ref())?;
         Ok(Self {
             config,
             pid: getpid(),
-            admission: Admission::new(config, 0),
+            limit: ConnectionLimit::new(config, 0),
             listener,
-            reserve: Reserve::hold()?,
-            signals: stop::signals()?,
+            spare: SpareDescriptor::open()?,
+            signals: drain::signals()?,
             children: Children::default(),
             about: About::new(MODEL.name, ""),
             paused_until: None,
@@ -155,14 +157,14 @@ impl<'a> Parent<'a> {
         })
     }
 
-    /// True when a stop was asked for and nobody is left, or time is up.
+    /// True when the drain is over: no client is left, or its time is up.
     fn has_finished(&self) -> bool {
         self.drain_until.is_some_and(|until| {
             self.children.is_empty() || until <= Instant::now()
         })
     }
 
-    /// Waits for a signal or a newcomer: the parent's only wait.
+    /// Waits for a signal or a new client: the parent's only wait.
     fn wait(&mut self) -> Result<Ready> {
         let now = Instant::now();
         self.paused_until = self.paused_until.filter(|until| *until > now);
@@ -179,12 +181,12 @@ impl<'a> Parent<'a> {
         let is_ready = |fd: &PollFd<'_>| fd.any().unwrap_or(true);
         Ok(Ready {
             signals: watched.first().is_some_and(is_ready),
-            newcomers: watched.get(1).is_some_and(is_ready),
+            new_clients: watched.get(1).is_some_and(is_ready),
         })
     }
 
-    /// Gives a newcomer a process of its own, or tells it that there is none.
-    fn welcome(&mut self, stream: OwnedFd) {
+    /// Gives a new client a process of its own, or tells it that there is none.
+    fn serve_client(&mut self, stream: OwnedFd) {
         let mut about = self.about.clone();
         about.counters.accepted += 1;
         about.counters.clients = self.children.clients() as u64 + 1;
@@ -193,7 +195,7 @@ impl<'a> Parent<'a> {
         match unsafe { fork() } {
             Ok(ForkResult::Child) => {
                 self.become_child();
-                stop::wakes(stream.as_fd());
+                drain::set_target(stream.as_fd());
                 converse(&stream, self.config, &mut about.here());
                 exit(0)
             }
@@ -203,11 +205,11 @@ impl<'a> Parent<'a> {
                 self.about = about;
             }
             Err(errno) => {
-                refuse(
+                reject(
                     stream,
                     format_args!("fork: {errno} (ulimit -u, kernel.pid_max)"),
                 );
-                self.about.counters.refused += 1;
+                self.about.counters.rejected += 1;
             }
         }
     }
@@ -232,18 +234,18 @@ impl<'a> Parent<'a> {
     /// means nothing to who does not read it.
     fn become_child(&mut self) {
         self.listener = None;
-        self.reserve.release();
+        self.spare.release();
         let tied = prctl::set_pdeathsig(Signal::SIGKILL);
         // The parent may have died before the kernel was asked to tell.
         let orphaned = getppid() != self.pid;
-        if tied.is_err() || orphaned || stop::install().is_err() {
+        if tied.is_err() || orphaned || drain::install().is_err() {
             exit(1);
         }
     }
 }
 
-/// The time until then in poll's unit, rounded up: a wait that ends early
-/// would begin again at once, and again.
+/// Converts to milliseconds, rounded up: rounded down, the loop would spin for
+/// the last millisecond.
 fn milliseconds(until: Option<Instant>, now: Instant) -> PollTimeout {
     let Some(until) = until else { return PollTimeout::NONE };
     let left = until.saturating_duration_since(now).as_micros();

@@ -1,4 +1,4 @@
-//! What the kernel holds of a stream: tcp(7), "Ioctls".
+//! The kernel's queues of a stream: tcp(7), "Ioctls".
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
@@ -7,7 +7,7 @@ use nix::libc;
 nix::ioctl_read_bad!(siocinq, libc::FIONREAD, libc::c_int);
 nix::ioctl_read_bad!(siocoutq, libc::TIOCOUTQ, libc::c_int);
 
-/// Bytes that have arrived and were not received yet.
+/// Returns how many bytes have arrived and were not received yet.
 pub fn unread(stream: &OwnedFd) -> nix::Result<usize> {
     let mut bytes = 0;
     // SAFETY: SIOCINQ writes one int, and `bytes` is one.
@@ -15,10 +15,10 @@ pub fn unread(stream: &OwnedFd) -> nix::Result<usize> {
     Ok(usize::try_from(bytes).unwrap_or(0))
 }
 
-/// Bytes that were sent and that the client's kernel has not acknowledged.
-/// A program on Linux can read what its kernel has acknowledged even after a
-/// reset, which leaves the receive queue alone (tcp_reset in
-/// net/ipv4/tcp_input.c, Linux 6.18). Other systems may drop it: RFC 9293,
+/// Returns how many bytes were sent and not yet acknowledged by the client's
+/// kernel. A program on Linux can read what its kernel has acknowledged even
+/// after a reset, which does not touch the receive queue (tcp_reset in
+/// net/ipv4/tcp_input.c, Linux 6.18). Other systems may discard it: RFC 9293,
 /// section 3.10.7.4, has the receiver of a reset flush its queues.
 pub fn unacknowledged(stream: &OwnedFd) -> nix::Result<usize> {
     let mut bytes = 0;

@@ -21,7 +21,7 @@ use nix::sys::signal::{
 use nix::sys::socket::{MsgFlags, SockaddrStorage, recvfrom, sendto};
 use nix::unistd::{getpid, pause};
 
-use common::limits::{DATAGRAM, DATAGRAM_REPLY};
+use common::limits::{MAX_DATAGRAM, MAX_DATAGRAM_REPLY};
 use common::{About, announce, answer_datagram};
 
 /// What the handler uses; the main program only sets it.
@@ -74,7 +74,8 @@ struct Service {
 impl Service {
     /// Receives one datagram and answers it; EAGAIN when there is none.
     fn answer(&self) -> nix::Result<()> {
-        let (mut input, mut output) = ([0; DATAGRAM], [0; DATAGRAM_REPLY]);
+        let (mut input, mut output) =
+            ([0; MAX_DATAGRAM], [0; MAX_DATAGRAM_REPLY]);
         let fd = self.socket.as_raw_fd();
         let (received, peer) = recvfrom::<SockaddrStorage>(fd, &mut input)?;
         let Some(peer) = peer else { return Ok(()) };

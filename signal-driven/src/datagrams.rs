@@ -57,9 +57,9 @@ use nix::sys::socket::{MsgFlags, SockaddrStorage, recvfrom, sendto};
 use nix::sys::time::TimeSpec;
 
 use common::limits::{
-    DATAGRAM, DATAGRAM_REPLY, DATAGRAMS_PER_ROUND, SHORTAGE_PAUSE,
+    ACCEPT_BACKOFF, DATAGRAMS_PER_ROUND, MAX_DATAGRAM, MAX_DATAGRAM_REPLY,
 };
-use common::{About, Cause, answer_datagram, notice};
+use common::{About, Cause, answer_datagram, log};
 
 use crate::signals;
 
@@ -120,8 +120,8 @@ impl Datagrams {
             .context("the datagram socket cannot send signals: fcntl")?;
         // What arrived before that has told nobody.
         raise(Signal::SIGUSR1).context("raise")?;
-        let input = vec![0; DATAGRAM].into_boxed_slice();
-        let output = vec![0; DATAGRAM_REPLY].into_boxed_slice();
+        let input = vec![0; MAX_DATAGRAM].into_boxed_slice();
+        let output = vec![0; MAX_DATAGRAM_REPLY].into_boxed_slice();
         Ok(Self {
             socket,
             input,
@@ -177,8 +177,8 @@ impl Datagrams {
     /// Says what the handler could not, and has it try again in a while.
     pub fn resume(&mut self, now: Instant) {
         if let Some(errno) = self.failed.take() {
-            notice(Cause::Datagram, format_args!("recvfrom: {errno}"));
-            self.paused_until = Some(now + SHORTAGE_PAUSE);
+            log(Cause::Datagram, format_args!("recvfrom: {errno}"));
+            self.paused_until = Some(now + ACCEPT_BACKOFF);
         }
         if self.paused_until.is_some_and(|until| until <= now) {
             self.paused_until = None;
@@ -217,7 +217,8 @@ impl Datagrams {
         if length == 0 {
             return Ok(());
         }
-        // A reply is worth no wait: the client asks again if it is lost.
+        // Never waits to send a reply: a client must be able to lose one
+        // anyway.
         let flags = MsgFlags::MSG_DONTWAIT;
         if sendto(socket, &self.output[..length], &client, flags).is_err() {
             about.counters.datagrams_dropped += 1;

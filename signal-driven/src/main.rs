@@ -30,7 +30,7 @@
 //! unread is not reported again. So a socket is read until EAGAIN, and one that
 //! has more than its share stays on a list of our own, which is served before
 //! the next wait. What arrived before a socket was told to send signals, nobody
-//! tells: so a newcomer is visited once unasked.
+//! tells: so a new client is visited once unasked.
 //!
 //! No handler runs for these signals. They stay blocked, and wait in a queue
 //! until signalfd(2) hands them over, many with one read. So a signal does not
@@ -66,7 +66,7 @@
 //! model was to avoid.
 //!
 //! A descriptor a client (EMFILE at RLIMIT_NOFILE). Three calls to make a
-//! newcomer send signals, where epoll needs one; and two for a wait, where
+//! new client send signals, where epoll needs one; and two for a wait, where
 //! epoll needs one: ppoll waits for the queue, read empties it. One thread: a
 //! request that takes long delays all the others.
 //!
@@ -89,13 +89,14 @@
 //! is done.
 
 mod accept;
+mod acceptor;
 mod connection;
 mod datagrams;
-mod newcomers;
+mod drain;
 mod overflow;
+mod policies;
 mod queues;
 mod signals;
-mod stop;
 
 use std::collections::{BTreeMap, HashMap};
 use std::mem;
@@ -110,12 +111,12 @@ use nix::sys::signalfd::SignalFd;
 use nix::sys::time::TimeSpec;
 use slotmap::{DefaultKey, SlotMap};
 
-use common::limits::{DELIVERY_LOOK, READ_BUDGET};
+use common::limits::{ACK_POLL_INTERVAL, READ_BUDGET};
 use common::{
-    About, Admission, Cause, Clients, Config, Deadlines, Model, Reserve, notice,
+    About, Clients, Config, ConnectionLimit, Model, SpareDescriptor, Timers,
 };
 
-use connection::{Connection, Progress, Scratch, Share, is_the_clients};
+use connection::{Connection, Outcome, ReadPolicy, Scratch, is_peer_error};
 use datagrams::Datagrams;
 use signals::Report;
 
@@ -131,7 +132,8 @@ const SIGNALS_PER_READ: usize = 64;
 /// What a visit takes: all there is, up to its share of the loop's time. Only
 /// EAGAIN says that this was all: one visit may stand for several signals, the
 /// last of them about an end of file.
-const SHARE: Share = Share { budget: READ_BUDGET, full: 0 };
+const READ_POLICY: ReadPolicy =
+    ReadPolicy { budget: READ_BUDGET, drained_below: 0 };
 
 /// A reason to visit a connection that no signal has reported.
 const READABLE: PollFlags = PollFlags::POLLIN;
@@ -169,10 +171,10 @@ fn serve(config: &Config) -> Result<()> {
                 }
             }
         }
-        server.on_connected()?;
-        server.visit_ready();
-        server.close_overdue();
-        server.close_delivered();
+        server.accept_pending()?;
+        server.run_ready_list();
+        server.close_timed_out();
+        server.close_acknowledged();
         server.resume();
     }
     common::report_cut_off(server.connections.len());
@@ -186,23 +188,23 @@ struct Ready {
     stop: bool,
 }
 
-/// The loop's state. One thread has it, so nothing is locked.
+/// The state of the event loop. One thread owns it, so nothing is locked.
 struct Server<'a> {
     config: &'a Config,
     /// The signals of sockets.
     events: SignalFd,
     /// SIGTERM and SIGINT.
     signals: SignalFd,
-    /// `None` once a stop was asked for.
+    /// `None` once shutdown was requested.
     listener: Option<OwnedFd>,
-    /// True while there may be newcomers of whom no signal will tell.
-    newcomers: bool,
+    /// True while there may be new clients of whom no signal will tell.
+    new_clients: bool,
     datagrams: Option<Datagrams>,
-    reserve: Reserve,
-    admission: Admission,
+    spare: SpareDescriptor,
+    limit: ConnectionLimit,
     /// A key is never used twice, so what comes late finds nothing.
     connections: SlotMap<DefaultKey, Connection>,
-    deadlines: Deadlines<DefaultKey>,
+    timers: Timers<DefaultKey>,
     /// Whose a descriptor is: a signal has only its number to tell. One that
     /// was queued for a connection closed since then finds nobody, or whoever
     /// has the number now, whose visit will find EAGAIN.
@@ -213,9 +215,9 @@ struct Server<'a> {
     scratch: Scratch,
     about: About,
     now: Instant,
-    /// No descriptor or memory for a newcomer until then.
+    /// Accepting is paused until then, for lack of descriptors or memory.
     paused_until: Option<Instant>,
-    /// Set by a stop: conversations have so long.
+    /// The end of the drain, once shutdown was requested.
     drain_until: Option<Instant>,
 }
 
@@ -227,7 +229,7 @@ impl<'a> Server<'a> {
     ) -> Result<Self> {
         // Before any is sent.
         let events = signals::events()?;
-        let signals = stop::signals()?;
+        let signals = drain::signals()?;
         if let Some(listener) = &listener {
             signals::arm(listener, signals::event())
                 .context("the listener cannot send signals: fcntl")?;
@@ -236,27 +238,20 @@ impl<'a> Server<'a> {
             config,
             events,
             signals,
-            newcomers: listener.is_some(),
+            new_clients: listener.is_some(),
             listener,
             datagrams: socket.map(Datagrams::new).transpose()?,
-            reserve: Reserve::hold()?,
-            admission: Admission::new(config, 1),
+            spare: SpareDescriptor::open()?,
+            limit: ConnectionLimit::new(config, 1),
             connections: SlotMap::new(),
             owners: HashMap::new(),
-            deadlines: Deadlines::new(),
+            timers: Timers::new(),
             ready: BTreeMap::new(),
             scratch: Scratch::new(),
             about: About::new(MODEL.name, ""),
             now: Instant::now(),
             paused_until: None,
             drain_until: None,
-        })
-    }
-
-    /// True when a stop was asked for and nobody is left, or time is up.
-    fn has_finished(&self) -> bool {
-        self.drain_until.is_some_and(|until| {
-            self.connections.is_empty() || until <= Instant::now()
         })
     }
 
@@ -278,14 +273,14 @@ impl<'a> Server<'a> {
 
     /// How long to wait: not at all while there is known to be more.
     fn timeout(&self) -> Option<TimeSpec> {
-        let newcomers = self.newcomers && self.paused_until.is_none();
-        if newcomers || !self.ready.is_empty() {
+        let new_clients = self.new_clients && self.paused_until.is_none();
+        if new_clients || !self.ready.is_empty() {
             return Some(TimeSpec::new(0, 0));
         }
-        let look = self.drain_until.map(|_| self.now + DELIVERY_LOOK);
+        let look = self.drain_until.map(|_| self.now + ACK_POLL_INTERVAL);
         let retry = self.datagrams.as_ref().and_then(|it| it.paused_until);
         let moments = [
-            self.deadlines.next(),
+            self.timers.next(),
             self.paused_until,
             self.drain_until,
             look,
@@ -309,7 +304,7 @@ impl<'a> Server<'a> {
     fn on_event(&mut self, descriptor: RawFd, events: PollFlags) {
         let listener = self.listener.as_ref().map(OwnedFd::as_raw_fd);
         if listener == Some(descriptor) {
-            self.newcomers = true;
+            self.new_clients = true;
         } else if let Some(&key) = self.owners.get(&descriptor) {
             self.list(key, events);
         }
@@ -320,81 +315,60 @@ impl<'a> Server<'a> {
         *self.ready.entry(key).or_insert(events) |= events;
     }
 
-    /// Visits a connection. One that was closed since it was reported is not
-    /// found. An error or a hang-up counts as both: the next call says which
-    /// it is.
-    fn visit(&mut self, key: DefaultKey, events: PollFlags) {
+    /// Handles an event of a connection. The key of a stale event, whose
+    /// connection has been closed since, is not found. An error or a hang-up
+    /// counts as readable and writable; the next call returns the errno.
+    fn handle_event(&mut self, key: DefaultKey, events: PollFlags) {
         let both = PollFlags::POLLERR | PollFlags::POLLHUP;
         let Some(connection) = self.connections.get_mut(key) else { return };
-        let mut progress = Ok(Progress::Drained);
+        let mut outcome = Ok(Outcome::Drained);
         if events.intersects(PollFlags::POLLOUT | both) {
-            progress = connection.on_writable(self.now);
+            outcome = connection.on_writable(self.now);
         }
-        let over = matches!(progress, Ok(Progress::Ended) | Err(_));
+        let over = matches!(outcome, Ok(Outcome::Ended) | Err(_));
         if !over && events.intersects(PollFlags::POLLIN | both) {
-            progress = connection.on_readable(
-                SHARE,
+            outcome = connection.on_readable(
+                READ_POLICY,
                 &mut self.scratch,
                 &mut self.about,
                 self.now,
             );
         }
-        self.settle(key, progress);
+        self.apply_outcome(key, outcome);
     }
 
     /// Each once, so that a busy client and the others take turns.
-    fn visit_ready(&mut self) {
+    fn run_ready_list(&mut self) {
         for (key, events) in mem::take(&mut self.ready) {
-            self.visit(key, events);
+            self.handle_event(key, events);
         }
     }
 
-    /// Draws the consequences of a visit.
-    fn settle(&mut self, key: DefaultKey, progress: nix::Result<Progress>) {
-        match progress {
-            Ok(Progress::Ended) => return self.close(key),
-            Err(errno) if is_the_clients(errno) => return self.close(key),
+    /// Acts on the outcome of an event: closes the connection, or watches it
+    /// for what it needs next.
+    fn apply_outcome(
+        &mut self,
+        key: DefaultKey,
+        outcome: nix::Result<Outcome>,
+    ) {
+        match outcome {
+            Ok(Outcome::Ended) => return self.close(key),
+            Err(errno) if is_peer_error(errno) => return self.close(key),
             Err(errno) => return self.fail(key, errno),
-            Ok(Progress::More) => self.list(key, READABLE),
-            Ok(Progress::Drained) => {}
+            Ok(Outcome::More) => self.list(key, READABLE),
+            Ok(Outcome::Drained) => {}
         }
         let connection = &mut self.connections[key];
-        self.deadlines.watch(key, &mut connection.deadline);
-    }
-
-    /// Closes those whose time is up, silently, after a last look: a request
-    /// may have come in time and still wait to be taken.
-    fn close_overdue(&mut self) {
-        while let Some(key) = self.deadlines.pop(self.now) {
-            if self.connections[key].deadline.has_passed(self.now) {
-                self.visit(key, READABLE);
-            }
-            match self.connections.get_mut(key) {
-                Some(late) if late.deadline.has_passed(self.now) => {
-                    self.close(key);
-                }
-                Some(other) => self.deadlines.rewatch(key, &mut other.deadline),
-                None => {}
-            }
-        }
-    }
-
-    /// Ends a conversation that failed in a way no client can cause.
-    fn fail(&mut self, key: DefaultKey, errno: Errno) {
-        notice(
-            Cause::Conversation,
-            format_args!("a conversation failed: {errno}"),
-        );
-        self.close(key);
+        self.timers.schedule(key, &mut connection.timer);
     }
 
     /// A closed socket sends no more signals. Those in the queue stay there.
     fn close(&mut self, key: DefaultKey) {
         if let Some(connection) = self.connections.remove(key) {
-            self.deadlines.forget(key, &connection.deadline);
+            self.timers.cancel(key, &connection.timer);
             self.owners.remove(&connection.stream.as_raw_fd());
             self.about.counters.clients = self.connections.len() as u64;
-            // There may be a descriptor for a newcomer now.
+            // A descriptor is free now, so accepting may go on.
             self.paused_until = self.paused_until.map(|_| self.now);
         }
     }

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use slotmap::DefaultKey;
 
-use common::{Cause, notice};
+use common::{Cause, log};
 
 use crate::Server;
 use crate::connection::Connection;
@@ -18,14 +18,14 @@ impl Server<'_> {
     /// after this one was taken sends another.
     pub fn on_overflow(&mut self) {
         let clients = self.connections.len();
-        notice(
+        log(
             Cause::Overflow,
             format_args!(
                 "the queue of signals was full (ulimit -i): looked at all \
                  {clients} clients instead"
             ),
         );
-        self.newcomers = self.listener.is_some();
+        self.new_clients = self.listener.is_some();
         let keys: Vec<_> = self.connections.keys().collect();
         let mut sockets: Vec<_> = self
             .connections

@@ -44,7 +44,7 @@ pub fn event() -> i32 {
 /// SIGTERM and SIGINT are not among them. They go to the process, whose queue
 /// the kernel looks at only when the thread's is empty, whatever the numbers
 /// (kernel/signal.c, dequeue_signal): while clients are busy it never is. So
-/// those two have a descriptor of their own, in `stop.rs`.
+/// those two have a descriptor of their own, in `drain.rs`.
 pub fn events() -> Result<SignalFd> {
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGIO);

@@ -5,7 +5,8 @@
 //! An error ends its client; an error of accept ends the program. Left out,
 //! with the function in `src` that has it: closing in order
 //! (`Conversation::end`), idle timeouts (`set_alarm`), fairness and buffers
-//! (`ready`), limits (`on_connected`), graceful shutdown (`serve`), datagrams.
+//! (`ready`), limits (`accept_pending`), graceful shutdown (`serve`),
+//! datagrams.
 
 use std::io;
 

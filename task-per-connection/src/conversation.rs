@@ -15,8 +15,8 @@ use tokio::task::{consume_budget, yield_now};
 use tokio::time::{Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 
-use common::limits::{DELIVERY_LOOK, LINGER, READ_BUDGET};
-use common::{Cause, Deadline, Session, notice};
+use common::limits::{ACK_POLL_INTERVAL, LINGER, READ_BUDGET};
+use common::{Cause, Session, Timer, log};
 
 use crate::queues::{unacknowledged, unread};
 use crate::readiness::Ready;
@@ -31,22 +31,22 @@ pub async fn converse(
     stream: &AsyncFd<OwnedFd>,
     shared: &Shared,
     id: u64,
-    stop: CancellationToken,
+    shutdown: CancellationToken,
 ) {
     let (config, now) = (&shared.config, Instant::now());
     let mut conversation = Conversation {
         stream,
         session: Session::new(id, config.max_request),
-        deadline: Deadline::new(config.idle_timeout, now),
+        timer: Timer::new(config.idle_timeout, now),
         alarm: pin!(sleep(config.idle_timeout.unwrap_or(NEVER))),
-        stop,
-        left: None,
+        shutdown,
+        remaining_input: None,
         shared,
     };
     match conversation.converse().await {
         Ok(()) => {}
-        Err(errno) if is_the_clients(errno) => {}
-        Err(errno) => notice(
+        Err(errno) if is_peer_error(errno) => {}
+        Err(errno) => log(
             Cause::Conversation,
             format_args!("a conversation failed: {errno}"),
         ),
@@ -58,22 +58,23 @@ pub async fn converse(
 struct Conversation<'a> {
     stream: &'a AsyncFd<OwnedFd>,
     session: Session,
-    deadline: Deadline,
+    timer: Timer,
     /// Rings at a deadline, perhaps an old one: it is set anew when it rings,
     /// not with each request.
     alarm: Pin<&'a mut Sleep>,
-    stop: CancellationToken,
-    /// After a stop: bytes that had arrived by then and are still to take.
-    left: Option<usize>,
+    shutdown: CancellationToken,
+    /// During the drain: how many of the bytes that had arrived when it began
+    /// are still to be received.
+    remaining_input: Option<usize>,
     shared: &'a Shared,
 }
 
 impl<'a> Conversation<'a> {
     async fn converse(&mut self) -> nix::Result<()> {
         let mut turn = 0;
-        while self.session.wants_input() && self.left != Some(0) {
+        while self.session.wants_input() && self.remaining_input != Some(0) {
             let ready = self.ready(Interest::READABLE).await?;
-            if self.is_stopped()? {
+            if self.is_input_drained()? {
                 break;
             }
             let mut output = Vec::new();
@@ -81,7 +82,7 @@ impl<'a> Conversation<'a> {
                 self.receive(ready, worker, &mut output)
             })?;
             if received == Some(0) {
-                // End of file, and all that came before it is answered.
+                // End of file, and everything before it is answered.
                 return Ok(());
             }
             self.send_all(&output).await?;
@@ -111,12 +112,12 @@ impl<'a> Conversation<'a> {
                 // Fails only where the runtime is gone, and we with it.
                 Ok(ready.ok())
             }
-            () = self.stop.cancelled(), if self.left.is_none() => {
-                self.is_stopped()?;
+            () = self.shutdown.cancelled(), if self.remaining_input.is_none() => {
+                self.is_input_drained()?;
                 Ok(None)
             }
             () = &mut self.alarm => {
-                let left = self.deadline.remaining(Instant::now());
+                let left = self.timer.remaining(Instant::now());
                 self.set_alarm(left.unwrap_or(NEVER));
                 Ok(None)
             }
@@ -134,14 +135,15 @@ impl<'a> Conversation<'a> {
     ) -> nix::Result<Option<usize>> {
         let received = self.take(ready, &mut worker.input[..])?;
         let Some(received @ 1..) = received else { return Ok(received) };
-        self.left = self.left.map(|left| left.saturating_sub(received));
+        self.remaining_input =
+            self.remaining_input.map(|left| left.saturating_sub(received));
         mem::swap(output, &mut worker.output);
         worker.about.counters = self.shared.counters();
         let input = &worker.input[..received];
         let completed = self.session.receive(input, &worker.about, output);
         if completed > 0 {
             self.shared.requests.add(completed);
-            self.deadline.restart(Instant::now());
+            self.timer.restart(Instant::now());
         } else if self.is_late() {
             return Err(Errno::ETIMEDOUT);
         }
@@ -197,15 +199,15 @@ impl<'a> Conversation<'a> {
     /// it is enough that the client's kernel has everything; nothing tells
     /// that moment, so this looks now and then.
     async fn end(&mut self) -> nix::Result<()> {
-        if self.is_delivered()? {
+        if self.is_acknowledged()? {
             return Ok(());
         }
         shutdown(self.stream.as_raw_fd(), Shutdown::Write)?;
-        self.deadline.end_within(LINGER, Instant::now());
+        self.timer.end_within(LINGER, Instant::now());
         self.set_alarm(LINGER);
-        while !self.is_delivered()? && !self.is_late() {
-            if self.left.is_some() {
-                self.set_alarm(DELIVERY_LOOK);
+        while !self.is_acknowledged()? && !self.is_late() {
+            if self.remaining_input.is_some() {
+                self.set_alarm(ACK_POLL_INTERVAL);
             }
             let ready = self.ready(Interest::READABLE).await?;
             let discarded = worker::borrow(|worker| {
@@ -218,25 +220,25 @@ impl<'a> Conversation<'a> {
         Ok(())
     }
 
-    /// True when a stop was asked for and what had arrived by then is taken.
-    /// A client that goes on sending is not listened to any more.
-    fn is_stopped(&mut self) -> nix::Result<bool> {
-        if self.left.is_none() && self.stop.is_cancelled() {
-            self.left = Some(unread(self.stream.get_ref())?);
+    /// True during the drain once everything that had arrived when it began is
+    /// received. What the client sends later is ignored.
+    fn is_input_drained(&mut self) -> nix::Result<bool> {
+        if self.remaining_input.is_none() && self.shutdown.is_cancelled() {
+            self.remaining_input = Some(unread(self.stream.get_ref())?);
         }
-        Ok(self.left == Some(0))
+        Ok(self.remaining_input == Some(0))
     }
 
-    /// True after a stop once the client's kernel has acknowledged all replies:
-    /// the connection is closed then, without waiting for end of file.
-    fn is_delivered(&mut self) -> nix::Result<bool> {
-        self.is_stopped()?;
+    /// True during the drain once the client's kernel has acknowledged all
+    /// replies. The connection is closed then, without waiting for end of file.
+    fn is_acknowledged(&mut self) -> nix::Result<bool> {
+        self.is_input_drained()?;
         let stream = self.stream.get_ref();
-        Ok(self.left.is_some() && unacknowledged(stream)? == 0)
+        Ok(self.remaining_input.is_some() && unacknowledged(stream)? == 0)
     }
 
     fn is_late(&self) -> bool {
-        self.deadline.has_passed(Instant::now())
+        self.timer.has_expired(Instant::now())
     }
 
     fn set_alarm(&mut self, left: Duration) {
@@ -246,7 +248,7 @@ impl<'a> Conversation<'a> {
 
 /// True where the client left, broke off, was lost, or let its time run out:
 /// its own affair, and nothing to report.
-fn is_the_clients(errno: Errno) -> bool {
+fn is_peer_error(errno: Errno) -> bool {
     matches!(
         errno,
         Errno::ECONNRESET

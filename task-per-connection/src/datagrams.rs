@@ -15,9 +15,9 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use common::limits::{
-    DATAGRAM, DATAGRAM_REPLY, DATAGRAMS_PER_ROUND, SHORTAGE_PAUSE,
+    ACCEPT_BACKOFF, DATAGRAMS_PER_ROUND, MAX_DATAGRAM, MAX_DATAGRAM_REPLY,
 };
-use common::{Cause, answer_datagram, notice};
+use common::{Cause, answer_datagram, log};
 
 use crate::readiness::watch;
 use crate::shared::Shared;
@@ -27,28 +27,28 @@ use crate::worker;
 pub fn start(
     socket: Option<OwnedFd>,
     shared: &Arc<Shared>,
-    stop: &CancellationToken,
+    shutdown: &CancellationToken,
 ) -> Result<JoinHandle<()>> {
     if let Some(socket) = &socket {
         fcntl(socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
             .context("O_NONBLOCK on the datagram socket")?;
     }
     let socket = socket.map(watch).transpose().context("epoll_ctl")?;
-    let (shared, stop) = (Arc::clone(shared), stop.clone());
+    let (shared, shutdown) = (Arc::clone(shared), shutdown.clone());
     Ok(tokio::spawn(async move {
         match socket {
-            Some(socket) => serve(&socket, &shared, &stop).await,
-            None => stop.cancelled().await,
+            Some(socket) => serve(&socket, &shared, &shutdown).await,
+            None => shutdown.cancelled().await,
         }
     }))
 }
 
-/// Answers datagrams until a stop is asked for, and then those that were
+/// Answers datagrams until shutdown is requested, and then those that were
 /// queued by then.
 async fn serve(
     socket: &AsyncFd<OwnedFd>,
     shared: &Shared,
-    stop: &CancellationToken,
+    shutdown: &CancellationToken,
 ) {
     let mut datagrams = Datagrams::new(socket.get_ref());
     let for_ever = async {
@@ -58,15 +58,15 @@ async fn serve(
                 Ok(()) => yield_now().await,
                 Err(Errno::EAGAIN) => ready.clear_ready(),
                 Err(errno) => {
-                    notice(Cause::Datagram, format_args!("recvfrom: {errno}"));
-                    // Rather than spin where it fails for a while.
-                    sleep(SHORTAGE_PAUSE).await;
+                    log(Cause::Datagram, format_args!("recvfrom: {errno}"));
+                    // Does not spin if the call keeps failing.
+                    sleep(ACCEPT_BACKOFF).await;
                 }
             }
         }
     };
     select! {
-        () = stop.cancelled() => {}
+        () = shutdown.cancelled() => {}
         () = for_ever => {}
     }
     let _ = datagrams.answer_round(shared);
@@ -81,8 +81,8 @@ struct Datagrams<'a> {
 
 impl<'a> Datagrams<'a> {
     fn new(socket: &'a OwnedFd) -> Self {
-        let input = vec![0; DATAGRAM].into_boxed_slice();
-        let output = vec![0; DATAGRAM_REPLY].into_boxed_slice();
+        let input = vec![0; MAX_DATAGRAM].into_boxed_slice();
+        let output = vec![0; MAX_DATAGRAM_REPLY].into_boxed_slice();
         Self { socket, input, output }
     }
 
@@ -114,7 +114,8 @@ impl<'a> Datagrams<'a> {
         if length == 0 {
             return Ok(());
         }
-        // A reply is worth no wait: the client asks again if it is lost.
+        // Never waits to send a reply: a client must be able to lose one
+        // anyway.
         let flags = MsgFlags::MSG_DONTWAIT;
         if sendto(socket, &self.output[..length], &client, flags).is_err() {
             shared.datagrams_dropped.add(1);

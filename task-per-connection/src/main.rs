@@ -36,7 +36,7 @@
 //! Underneath is the loop of `multiplexing-epoll`, by edges: one worker waits
 //! in epoll_wait for all, and what it finds ready it puts on a queue, from
 //! which the others steal. The next request of a client may be answered by
-//! another thread. The main thread runs one thing only: it takes newcomers and
+//! another thread. The main thread runs one thing only: it takes new clients and
 //! waits for signals.
 //!
 //! Nothing interrupts a task: only at an `.await` does another one have its
@@ -64,7 +64,7 @@
 //! connections are rejected, and no other client is affected.
 //!
 //! The places are counted by the workers that serve them. At
-//! `--max-connections` a newcomer may be refused though another worker is
+//! `--max-connections` a new client may be refused though another worker is
 //! about to notice that a client has left.
 //!
 //! As many requests at a time as there are workers: a task that computes for
@@ -86,13 +86,13 @@
 //! does underneath; `loop-per-core`, where a client stays with its thread.
 
 mod accept;
+mod acceptor;
 mod conversation;
 mod datagrams;
-mod newcomers;
+mod drain;
 mod queues;
 mod readiness;
 mod shared;
-mod stop;
 mod worker;
 
 use std::process::ExitCode;
@@ -106,7 +106,7 @@ use tokio_util::sync::CancellationToken;
 
 use common::{Clients, Config, Model};
 
-use newcomers::Newcomers;
+use acceptor::Acceptor;
 use readiness::watch_signals;
 use shared::Shared;
 use worker::Flags;
@@ -120,7 +120,7 @@ const MODEL: Model = Model {
 fn main() -> ExitCode {
     let (config, flags) = Config::with_flags::<Flags>(&MODEL);
     // Workers inherit which signals are blocked, so that comes first.
-    common::conclude(stop::signals().and_then(|signals| {
+    common::conclude(drain::signals().and_then(|signals| {
         let runtime = worker::runtime(flags.workers())?;
         runtime.block_on(serve(config, signals))
     }))
@@ -130,22 +130,22 @@ async fn serve(config: Config, signals: SignalFd) -> Result<()> {
     let (listener, tcp) = common::listen(&config)?.unzip();
     let (socket, udp) = common::bind_datagrams(&config)?.unzip();
     let signals = watch_signals(signals).context("epoll_ctl")?;
-    let stop = CancellationToken::new();
+    let shutdown = CancellationToken::new();
     let shared = Arc::new(Shared::new(config));
-    let mut datagrams = datagrams::start(socket, &shared, &stop)?;
-    let mut newcomers = Newcomers::expect(listener, &shared, &stop)?;
+    let mut datagrams = datagrams::start(socket, &shared, &shutdown)?;
+    let mut new_clients = Acceptor::new(listener, &shared, &shutdown)?;
     common::announce(tcp, udp)?;
 
     select! {
-        signal = stop::asked_for(&signals) => signal?,
-        failure = newcomers.welcome_all() => return failure,
+        signal = drain::wait_for_signal(&signals) => signal?,
+        failure = new_clients.run() => return failure,
         ended = &mut datagrams => {
             return ended.context("the task for datagrams");
         }
     }
 
-    drop(newcomers);
-    stop.cancel();
+    drop(new_clients);
+    shutdown.cancel();
     shared.clients.close();
     let all_have_left = async {
         shared.clients.wait().await;
@@ -156,7 +156,7 @@ async fn serve(config: Config, signals: SignalFd) -> Result<()> {
         () = sleep(shared.config.drain_timeout) => {
             common::report_cut_off(shared.clients.len());
         }
-        signal = stop::asked_for(&signals) => {
+        signal = drain::wait_for_signal(&signals) => {
             signal?;
             bail!("stopped by a second signal");
         }

@@ -14,9 +14,9 @@ pub struct Shared {
     /// ended.
     pub clients: TaskTracker,
     /// A client has left, and with it a descriptor.
-    pub left: Notify,
+    pub departed: Notify,
     pub accepted: Count,
-    pub refused: Count,
+    pub rejected: Count,
     pub requests: Count,
     pub empty_calls: Count,
     pub datagrams: Count,
@@ -44,9 +44,9 @@ impl Shared {
         Self {
             config,
             clients: TaskTracker::new(),
-            left: Notify::new(),
+            departed: Notify::new(),
             accepted: Count::default(),
-            refused: Count::default(),
+            rejected: Count::default(),
             requests: Count::default(),
             empty_calls: Count::default(),
             datagrams: Count::default(),
@@ -59,7 +59,7 @@ impl Shared {
         Counters {
             clients: self.clients.len() as u64,
             accepted: self.accepted.now(),
-            refused: self.refused.now(),
+            rejected: self.rejected.now(),
             requests: self.requests.now(),
             empty_calls: self.empty_calls.now(),
             datagrams: self.datagrams.now(),

@@ -17,7 +17,7 @@ use crate::MODEL;
 /// More workers than any machine has cores for: a number above is a slip.
 const WORKERS_MOST: i64 = 1024;
 
-/// This model's own flag.
+/// The flag that only this model has.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Flags {
     /// Threads that run the tasks [default: the cores this process may use].

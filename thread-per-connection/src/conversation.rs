@@ -1,5 +1,5 @@
-//! One conversation in calls that wait: the unit of work of every model that
-//! gives a client a flow of control of its own.
+//! One conversation in blocking calls: the unit of work of each model that
+//! gives a client its own process or thread.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::time::Instant;
@@ -11,26 +11,26 @@ use nix::sys::socket::{
 use nix::sys::time::{TimeVal, TimeValLike as _};
 
 use common::limits::{
-    DELIVERY_LOOK, INPUT_CHUNK_ALONE, LINGER, OUTPUT_KEPT_ALONE,
+    ACK_POLL_INTERVAL, INPUT_CHUNK_PER_CLIENT, LINGER, OUTPUT_KEPT_PER_CLIENT,
 };
-use common::{About, Cause, Config, Deadline, Session, notice};
+use common::{About, Cause, Config, Session, Timer, log};
 
+use crate::drain;
 use crate::queues::{unacknowledged, unread};
-use crate::stop;
 
 /// Serves one client from its first byte to its last.
 pub fn converse(stream: &OwnedFd, config: &Config, about: &mut About) {
     let conversation = Conversation {
         stream,
         session: Session::new(about.counters.accepted, config.max_request),
-        deadline: Deadline::new(config.idle_timeout, Instant::now()),
+        timer: Timer::new(config.idle_timeout, Instant::now()),
         bound: TimeVal::zero(),
-        left: None,
+        remaining_input: None,
     };
     match conversation.converse(about) {
         Ok(()) => {}
-        Err(errno) if is_the_clients(errno) => {}
-        Err(errno) => notice(
+        Err(errno) if is_peer_error(errno) => {}
+        Err(errno) => log(
             Cause::Conversation,
             format_args!("a conversation failed: {errno}"),
         ),
@@ -41,48 +41,49 @@ pub fn converse(stream: &OwnedFd, config: &Config, about: &mut About) {
 struct Conversation<'a> {
     stream: &'a OwnedFd,
     session: Session,
-    deadline: Deadline,
-    /// How long the stream's calls may wait, as the kernel was told last.
+    timer: Timer,
+    /// The timeout that SO_RCVTIMEO and SO_SNDTIMEO have now.
     bound: TimeVal,
-    /// After a stop: bytes that had arrived by then and are still to take.
-    left: Option<usize>,
+    /// During the drain: how many of the bytes that had arrived when it began
+    /// are still to be received.
+    remaining_input: Option<usize>,
 }
 
 impl Conversation<'_> {
     fn converse(mut self, about: &mut About) -> nix::Result<()> {
-        let mut input = [0; INPUT_CHUNK_ALONE];
+        let mut input = [0; INPUT_CHUNK_PER_CLIENT];
         let mut output = Vec::new();
         while self.session.wants_input() {
-            if self.is_stopped()? {
-                return self.see_off();
+            if self.is_input_drained()? {
+                return self.wait_until_acknowledged();
             }
             let received = self.receive(&mut input)?;
-            if received == 0 && !stop::requested() {
-                // End of file, and all that came before it is answered.
+            if received == 0 && !drain::requested() {
+                // End of file, and everything before it is answered.
                 return Ok(());
             }
-            self.left = self.left.map(|left| left.saturating_sub(received));
+            self.remaining_input =
+                self.remaining_input.map(|left| left.saturating_sub(received));
             let completed =
                 self.session.receive(&input[..received], about, &mut output);
             if completed > 0 {
                 about.counters.requests += completed as u64;
-                self.deadline.restart(Instant::now());
-            } else if self.deadline.has_passed(Instant::now()) {
+                self.timer.restart(Instant::now());
+            } else if self.timer.has_expired(Instant::now()) {
                 return Err(Errno::ETIMEDOUT);
             }
             self.send_all(&output)?;
             output.clear();
-            output.shrink_to(OUTPUT_KEPT_ALONE);
+            output.shrink_to(OUTPUT_KEPT_PER_CLIENT);
         }
         self.end(&mut input)
     }
 
-    /// Waits for data and takes it: both phases in one call. Once the time is
-    /// up it takes what is there, which may have come in time, and waits no
-    /// more.
+    /// Waits for data and copies it: both phases in one call. Once the timer
+    /// has expired it receives what has arrived in time, and waits no more.
     fn receive(&mut self, input: &mut [u8]) -> nix::Result<usize> {
         loop {
-            let flags = match self.bound_wait() {
+            let flags = match self.set_socket_timeout() {
                 Ok(()) => MsgFlags::empty(),
                 Err(Errno::ETIMEDOUT) => MsgFlags::MSG_DONTWAIT,
                 Err(errno) => return Err(errno),
@@ -91,19 +92,20 @@ impl Conversation<'_> {
                 Err(Errno::EAGAIN) if flags == MsgFlags::MSG_DONTWAIT => {
                     return Err(Errno::ETIMEDOUT);
                 }
-                // A signal, or the bound: the deadline knows what is left.
+                // A signal or the timeout: the time that remains is computed
+                // again.
                 Err(Errno::EINTR | Errno::EAGAIN) => {}
                 received => return received,
             }
         }
     }
 
-    /// Sends everything. The kernel takes what fits its buffer, and waits for
-    /// the client to read: the client's slowness is its own bound.
+    /// Sends everything. The call waits while the send buffer is full, so a
+    /// client that reads slowly is also served slowly.
     fn send_all(&mut self, output: &[u8]) -> nix::Result<()> {
         let mut sent = 0;
         while sent < output.len() {
-            self.bound_wait()?;
+            self.set_socket_timeout()?;
             let stream = self.stream.as_raw_fd();
             match send(stream, &output[sent..], MsgFlags::MSG_NOSIGNAL) {
                 Ok(accepted) => sent += accepted,
@@ -114,55 +116,54 @@ impl Conversation<'_> {
         Ok(())
     }
 
-    /// Ends the conversation so that the last replies arrive: says that no
-    /// more will come, then waits for the client to say the same.
+    /// Ends the conversation so that the last replies arrive: sends a FIN, then
+    /// waits for the client's.
     fn end(&mut self, input: &mut [u8]) -> nix::Result<()> {
-        if !stop::spares(self.stream.as_fd()) {
-            return self.see_off();
+        if !drain::clear_target(self.stream.as_fd()) {
+            return self.wait_until_acknowledged();
         }
         shutdown(self.stream.as_raw_fd(), Shutdown::Write)?;
-        self.deadline.end_within(LINGER, Instant::now());
-        let is_late = |deadline: &Deadline| deadline.has_passed(Instant::now());
-        while !is_late(&self.deadline) && self.receive(input)? > 0 {}
+        self.timer.end_within(LINGER, Instant::now());
+        let is_late = |timer: &Timer| timer.has_expired(Instant::now());
+        while !is_late(&self.timer) && self.receive(input)? > 0 {}
         Ok(())
     }
 
-    /// True when a stop was asked for and what had arrived by then is taken.
-    /// A client that goes on sending is not listened to any more.
-    fn is_stopped(&mut self) -> nix::Result<bool> {
-        if self.left.is_none() && stop::requested() {
-            self.left = Some(unread(self.stream)?);
+    /// True during the drain once everything that had arrived when it began is
+    /// received. What the client sends later is ignored.
+    fn is_input_drained(&mut self) -> nix::Result<bool> {
+        if self.remaining_input.is_none() && drain::requested() {
+            self.remaining_input = Some(unread(self.stream)?);
         }
-        Ok(self.left == Some(0))
+        Ok(self.remaining_input == Some(0))
     }
 
-    /// Ends a conversation that a stop has shut down. Its receiving side is
-    /// closed, so the client's end of file cannot be seen; and once we said
-    /// that no more will come, the kernel would answer anything the client
-    /// still sends with a reset, which destroys the replies on their way. So
-    /// it waits until they have arrived, looking now and then, for nothing
-    /// wakes a call at that moment.
-    fn see_off(&mut self) -> nix::Result<()> {
+    /// Ends a conversation whose receiving side the drain has shut down. The
+    /// client's end of file can't be seen there, and once the FIN is sent the
+    /// kernel answers further input with a reset, which destroys replies in
+    /// transit. So this function polls SIOCOUTQ until the replies are
+    /// acknowledged; the kernel has no event for that.
+    fn wait_until_acknowledged(&mut self) -> nix::Result<()> {
         while unacknowledged(self.stream)? > 0 {
-            // A reset connection acknowledges nothing any more.
+            // After a reset nothing is acknowledged any more.
             match getsockopt(self.stream, sockopt::SocketError)? {
                 0 => {}
                 error => return Err(Errno::from_raw(error)),
             }
-            if self.deadline.has_passed(Instant::now()) {
+            if self.timer.has_expired(Instant::now()) {
                 return Err(Errno::ETIMEDOUT);
             }
-            std::thread::sleep(DELIVERY_LOOK);
+            std::thread::sleep(ACK_POLL_INTERVAL);
         }
         Ok(())
     }
 
-    /// Lets the next call wait until the deadline and no longer: it fails with
-    /// EAGAIN then. Rounded up, so that a busy client's bound stays the same
-    /// and costs no system call.
-    fn bound_wait(&mut self) -> nix::Result<()> {
+    /// Sets the socket's timeouts to the time that remains; a call that waits
+    /// longer fails with EAGAIN. The time is rounded up, so that it stays the
+    /// same for a busy client and costs no system call.
+    fn set_socket_timeout(&mut self) -> nix::Result<()> {
         const STEP_MS: i64 = 10;
-        let Some(left) = self.deadline.remaining(Instant::now()) else {
+        let Some(left) = self.timer.remaining(Instant::now()) else {
             return Ok(());
         };
         if left.is_zero() {
@@ -179,9 +180,9 @@ impl Conversation<'_> {
     }
 }
 
-/// True where the client left, broke off, was lost, or ran out of time: its
-/// own affair, and nothing to report.
-fn is_the_clients(errno: Errno) -> bool {
+/// True for errors that the peer or the network causes, and for a timeout. They
+/// are not worth logging.
+fn is_peer_error(errno: Errno) -> bool {
     matches!(
         errno,
         Errno::ECONNRESET

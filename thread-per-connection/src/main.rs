@@ -64,9 +64,9 @@
 mod accept;
 mod conversation;
 mod datagrams;
+mod drain;
 mod queues;
 mod registry;
-mod stop;
 mod thread;
 
 use std::os::fd::OwnedFd;
@@ -76,12 +76,13 @@ use anyhow::{Context as _, Result};
 use nix::errno::Errno;
 use nix::sys::socket::SockFlag;
 
-use common::limits::SHORTAGE_PAUSE;
+use common::limits::ACCEPT_BACKOFF;
 use common::{
-    About, Admission, Cause, Clients, Config, Model, Reserve, notice, refuse,
+    About, Cause, Clients, Config, ConnectionLimit, Model, SpareDescriptor,
+    log, reject,
 };
 
-use accept::{accept, broke_off, is_refused};
+use accept::{accept, is_connection_error, is_resource_error};
 use conversation::converse;
 use registry::{Place, REGISTRY};
 
@@ -100,9 +101,9 @@ fn serve(config: &Config) -> Result<()> {
     let mut about = About::new(MODEL.name, "");
     let (listener, tcp) = common::listen(config)?.unzip();
     let (socket, udp) = common::bind_datagrams(config)?.unzip();
-    let mut reserve = Reserve::hold()?;
-    let admission = Admission::new(config, 1);
-    stop::install(listener.as_ref(), socket.as_ref())?;
+    let mut spare = SpareDescriptor::open()?;
+    let limit = ConnectionLimit::new(config, 1);
+    drain::install(listener.as_ref(), socket.as_ref())?;
     let datagrams = socket
         .map(|socket| datagrams::start(socket, about.clone()))
         .transpose()?;
@@ -110,32 +111,32 @@ fn serve(config: &Config) -> Result<()> {
 
     while let Some(listener) = &listener {
         let accepted = accept(listener, SockFlag::SOCK_CLOEXEC);
-        if stop::requested() {
+        if drain::requested() {
             break;
         }
         match accepted {
-            // It came in with the last descriptor, which was the reserve's.
-            Ok(newcomer) if !reserve.retake() => {
-                refuse(
-                    newcomer,
+            // This connection has taken the descriptor that was kept spare.
+            Ok(stream) if !spare.reacquire() => {
+                reject(
+                    stream,
                     format_args!("no descriptor is left (ulimit -Hn)"),
                 );
-                about.counters.refused += 1;
-                if !reserve.retake() {
+                about.counters.rejected += 1;
+                if !spare.reacquire() {
                     pause(Errno::EMFILE);
                 }
             }
-            Ok(newcomer) if !admission.admits(REGISTRY.clients()) => {
-                let places = admission.places();
-                refuse(newcomer, format_args!("all {places} places are taken"));
-                about.counters.refused += 1;
+            Ok(stream) if !limit.allows(REGISTRY.clients()) => {
+                let max = limit.max();
+                reject(stream, format_args!("--max-connections {max} reached"));
+                about.counters.rejected += 1;
             }
-            Ok(stream) => welcome(stream, config, &mut about),
+            Ok(stream) => serve_client(stream, config, &mut about),
             Err(Errno::EINTR) => {}
-            Err(errno) if broke_off(errno) => {}
-            // The next accept4 succeeds, with the reserve's descriptor.
-            Err(Errno::EMFILE | Errno::ENFILE) if reserve.release() => {}
-            Err(errno) if is_refused(errno) => pause(errno),
+            Err(errno) if is_connection_error(errno) => {}
+            // The next accept4 succeeds, because the spare descriptor is free.
+            Err(Errno::EMFILE | Errno::ENFILE) if spare.release() => {}
+            Err(errno) if is_resource_error(errno) => pause(errno),
             Err(errno) => return Err(errno).context("accept4"),
         }
     }
@@ -144,8 +145,8 @@ fn serve(config: &Config) -> Result<()> {
     datagrams.map_or(Ok(()), datagrams::join)
 }
 
-/// Gives a newcomer a thread of its own, or tells it that there is none.
-fn welcome(stream: OwnedFd, config: &Config, about: &mut About) {
+/// Gives a new client a thread of its own, or tells it that there is none.
+fn serve_client(stream: OwnedFd, config: &Config, about: &mut About) {
     let (place, stream) = Place::take(stream);
     let mut own = about.clone();
     own.counters.accepted += 1;
@@ -162,18 +163,21 @@ fn welcome(stream: OwnedFd, config: &Config, about: &mut About) {
     match created {
         Ok(()) => *about = own,
         Err(errno) => {
-            refuse(
+            reject(
                 stream,
                 format_args!("no thread: {errno} (ulimit -u, ulimit -v)"),
             );
-            about.counters.refused += 1;
+            about.counters.rejected += 1;
         }
     }
 }
 
-/// Leaves newcomers in the backlog until a client leaves, or for a moment,
-/// rather than spin.
+/// Pauses accepting until a client leaves or the back-off ends, because accept4
+/// would only fail again.
 fn pause(errno: Errno) {
-    notice(Cause::Accept, format_args!("cannot accept for a moment: {errno}"));
-    REGISTRY.wait_for_room(SHORTAGE_PAUSE);
+    log(
+        Cause::Accept,
+        format_args!("accept4: {errno}; trying again in 100 ms"),
+    );
+    REGISTRY.wait_for_room(ACCEPT_BACKOFF);
 }

@@ -1,5 +1,5 @@
 //! Who is being served: what a thread knows is lost to the others, so the
-//! streams are written down here, for a stop to reach and for admission to
+//! streams are written down here, for a stop to reach and for limit to
 //! count.
 
 use std::collections::BTreeMap;
@@ -11,12 +11,12 @@ use nix::sys::socket::{Shutdown, shutdown};
 
 /// The process has one.
 pub static REGISTRY: Registry =
-    Registry { clients: Mutex::new(BTreeMap::new()), left: Condvar::new() };
+    Registry { clients: Mutex::new(BTreeMap::new()), departed: Condvar::new() };
 
 /// The clients, by their stream's descriptor: as many as there are threads.
 pub struct Registry {
     clients: Mutex<BTreeMap<RawFd, Client>>,
-    left: Condvar,
+    departed: Condvar,
 }
 
 struct Client {
@@ -43,18 +43,18 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         REGISTRY.lock().remove(&self.0);
-        REGISTRY.left.notify_one();
+        REGISTRY.departed.notify_one();
     }
 }
 
 impl Registry {
-    /// How many clients there are.
+    /// The number of clients.
     pub fn clients(&self) -> usize {
         self.lock().len()
     }
 
     /// Has a stop leave a stream alone.
-    pub fn spare(&self, stream: BorrowedFd<'_>) {
+    pub fn exempt(&self, stream: BorrowedFd<'_>) {
         if let Some(client) = self.lock().get_mut(&stream.as_raw_fd()) {
             client.spared = true;
         }
@@ -63,24 +63,24 @@ impl Registry {
     /// Waits until a client leaves, and no longer than `most`.
     pub fn wait_for_room(&self, most: Duration) {
         let clients = self.lock();
-        drop(self.left.wait_timeout(clients, most));
+        drop(self.departed.wait_timeout(clients, most));
     }
 
     /// Wakes every thread: what the kernel holds for it stays readable, then
     /// comes end of file. Waits until the last one has left.
     pub fn drain(&self, drain_timeout: Duration) {
-        let deadline = Instant::now() + drain_timeout;
+        let timer = Instant::now() + drain_timeout;
         let mut clients = self.lock();
         for client in clients.values().filter(|client| !client.spared) {
             let _ = shutdown(client.stream.as_raw_fd(), Shutdown::Read);
         }
         while !clients.is_empty() {
-            let left = deadline.saturating_duration_since(Instant::now());
+            let left = timer.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 common::report_cut_off(clients.len());
                 return;
             }
-            let waited = self.left.wait_timeout(clients, left);
+            let waited = self.departed.wait_timeout(clients, left);
             clients = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }

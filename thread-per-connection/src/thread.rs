@@ -2,7 +2,7 @@
 //!
 //! Not std::thread: each of its threads maps a second stack, for the handler
 //! that tells of an overflow of the first, and ends the whole process where
-//! that mapping is refused. Here nobody but the newcomer is to suffer.
+//! that mapping is refused. Here nobody but the new client is to suffer.
 
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
@@ -75,7 +75,7 @@ impl Attributes {
 
 impl Drop for Attributes {
     fn drop(&mut self) {
-        // SAFETY: they were initialised, and nobody uses them any more.
+        // SAFETY: they were initialised, and are not used any more.
         unsafe { libc::pthread_attr_destroy(&mut self.0) };
     }
 }

@@ -39,7 +39,7 @@ pub struct Operation {
     /// True where the last read filled its buffer: there may be more.
     filled: bool,
     output: Vec<u8>,
-    /// How much of `output` the kernel has taken.
+    /// The number of bytes of `output` that the kernel has accepted.
     sent: usize,
     /// Bytes that all reads so far have brought.
     received: u64,

@@ -167,7 +167,7 @@ pub fn prepare(threads: usize) -> Result<()> {
     unsafe { libc::pthread_attr_setstacksize(attributes.as_mut_ptr(), STACK) };
     // SAFETY: the same. Where it refuses, stacks are larger than they need be.
     unsafe { pthread_setattr_default_np(attributes.as_ptr()) };
-    // SAFETY: they were initialised, and nobody uses them any more.
+    // SAFETY: they were initialised, and are not used any more.
     unsafe { libc::pthread_attr_destroy(attributes.as_mut_ptr()) };
     Ok(())
 }

@@ -16,7 +16,7 @@ use slotmap::{DefaultKey, KeyData};
 /// What a signal says.
 pub enum Event {
     /// SIGTERM or SIGINT.
-    Stop,
+    Shutdown,
     /// Somebody may have connected.
     Connected,
     /// The operation under this key may be complete.
@@ -66,7 +66,7 @@ impl Signals {
         let signal =
             unsafe { libc::sigtimedwait(&self.0, info.as_mut_ptr(), left) };
         match Errno::result(signal) {
-            Ok(libc::SIGTERM | libc::SIGINT) => Ok(Some(Event::Stop)),
+            Ok(libc::SIGTERM | libc::SIGINT) => Ok(Some(Event::Shutdown)),
             Ok(libc::SIGIO) => Ok(Some(Event::Connected)),
             Ok(_) => {
                 // SAFETY: sigtimedwait has filled it.

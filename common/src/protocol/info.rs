@@ -34,7 +34,7 @@ pub(crate) fn info(
         title("Clients", &mut text);
         count("clients", counters.clients, &mut text);
         count("accepted", counters.accepted, &mut text);
-        count("refused", counters.refused, &mut text);
+        count("rejected", counters.rejected, &mut text);
     }
     if wanted(arguments, "stats") {
         title("Stats", &mut text);

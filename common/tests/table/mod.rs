@@ -54,7 +54,7 @@ pub(crate) fn about() -> About {
         counters: Counters {
             clients: 1,
             accepted: 2,
-            refused: 3,
+            rejected: 3,
             requests: 4,
             empty_calls: 6,
             datagrams: 5,

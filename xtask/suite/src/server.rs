@@ -188,11 +188,11 @@ impl Server {
     ) -> Result<bool> {
         let mut all = true;
         while all && clients.len() < count {
-            let mut newcomers = Vec::new();
+            let mut new_clients = Vec::new();
             for _ in 0..at_a_time.min(count - clients.len()) {
-                newcomers.push(self.newcomer()?);
+                new_clients.push(self.new_client()?);
             }
-            for mut client in newcomers {
+            for mut client in new_clients {
                 let name = || format!("after {} clients", clients.len());
                 if client.was_served().with_context(name)? {
                     ensure!(all, "served after others were refused");
@@ -207,7 +207,7 @@ impl Server {
 
     /// Connects a client that asks at once. It is [served](Client::was_served)
     /// or rejected.
-    pub fn newcomer(&self) -> Result<Client> {
+    pub fn new_client(&self) -> Result<Client> {
         let mut client = self.connect()?;
         // A refusal may be followed by a reset, if it crosses this.
         let _ = client.send("PING\r\n");
@@ -216,11 +216,11 @@ impl Server {
 
     /// Connects this many clients, one by one, and returns those that are
     /// served.
-    pub fn admitted(&self, newcomers: usize) -> Result<Vec<Client>> {
+    pub fn admitted(&self, new_clients: usize) -> Result<Vec<Client>> {
         let mut served = Vec::new();
-        for number in 0..newcomers {
-            let mut client = self.newcomer()?;
-            let name = || format!("newcomer {number}");
+        for number in 0..new_clients {
+            let mut client = self.new_client()?;
+            let name = || format!("new client {number}");
             if client.was_served().with_context(name)? {
                 served.push(client);
             }

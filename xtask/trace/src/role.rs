@@ -25,7 +25,7 @@ pub enum Role {
     /// One end of a pipe or of a pair of sockets.
     Pipe(u32),
     /// Held back, so that one can be closed when there is no other left.
-    Reserve,
+    Spare,
     Input,
     Output,
     Errors,
@@ -47,7 +47,7 @@ impl fmt::Display for Role {
             Self::Signals(number) => ("signals", number),
             Self::Timer(number) => ("timer", number),
             Self::Pipe(number) => ("pipe", number),
-            Self::Reserve => return f.write_str("reserve"),
+            Self::Spare => return f.write_str("spare descriptor"),
             Self::Input => return f.write_str("stdin"),
             Self::Output => return f.write_str("stdout"),
             Self::Errors => return f.write_str("stderr"),

@@ -123,7 +123,7 @@ impl Roles {
 
     fn file(&mut self, pid: Pid, fd: i32, path: &[u8]) {
         let role = match path {
-            b"/dev/null" => Role::Reserve,
+            b"/dev/null" => Role::Spare,
             path => Role::File(String::from_utf8_lossy(path).into_owned()),
         };
         self.table(pid).roles.insert(fd, role);

@@ -417,10 +417,10 @@ mod tests {
                 text += &format!("main {at} {} {call}\n", at + step / 2.0);
             }
         };
-        let newcomer = "accept4(listener) SOCK_CLOEXEC = 4 client 1";
+        let new_client = "accept4(listener) SOCK_CLOEXEC = 4 client 1";
         let at = -40.0 + 2.0 * first as f64;
         put(at, 2.0, &[accept, signals], 20 - first);
-        put(-0.5, 2.0, &[newcomer], 1);
+        put(-0.5, 2.0, &[new_client], 1);
         put(2.0, 0.5, &[accept, signals, client], rounds);
         put(99.9, 0.05, &[signals, accept][..silent.max(1)], silent);
         put(101.0, 1.0, &["recvfrom(client 1, 4096) = 6"], 1);

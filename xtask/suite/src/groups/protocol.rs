@@ -191,7 +191,7 @@ fn info(trial: &Trial) -> Result<()> {
     let tid = info.number("tid")?;
     let threads = process.thread_ids();
     ensure!(threads.contains(&tid), "no thread of {pid} is {tid}: {threads:?}");
-    for key in ["clients", "accepted", "refused"] {
+    for key in ["clients", "accepted", "rejected"] {
         info.number(key)?;
     }
     // A section is asked for and the same is told.

@@ -53,7 +53,7 @@ pub const RULES: &[Rule] = &[
         check: answers_from_its_own_thread,
     },
     Rule {
-        name: "main_thread_takes_newcomers_only",
+        name: "main_thread_only_accepts",
         whose: |it| matches!(it.answers, AnyThread | OneLoop),
         transports: BOTH,
         why: "the main thread serves nobody",

@@ -262,7 +262,7 @@ const ROWS: &[Row] = &[
         "main calls send(client 1)"),
     ("answers_from_its_own_thread", THREAD, ("thread 102", "other 102"),
         "thread 1 receives, and thread 2 calls send(client 1)"),
-    ("main_thread_takes_newcomers_only", LOOPS, ("thread 104", "main 104"),
+    ("main_thread_only_accepts", LOOPS, ("thread 104", "main 104"),
         "main calls send(client 1)"),
     ("client_stays_with_its_loop", LOOPS, ("thread 104", "other 104"),
         "thread 2 calls send(client 1)"),

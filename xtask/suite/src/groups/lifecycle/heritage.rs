@@ -70,7 +70,7 @@ fn stderr_nobody_reads(trial: &Trial) -> Result<()> {
     let mut first = server.connect()?;
     first.ping()?;
     server.connect()?.expect(REFUSAL)?;
-    first.ping().context("after a newcomer was refused")?;
+    first.ping().context("after a new client was refused")?;
     Ok(())
 }
 

@@ -34,7 +34,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("stop::reset_before_the_end", reset_before_the_end),
         Case::new("stop::drain_timeout", drain_timeout),
         case("stop::second_signal", second_signal),
-        case("stop::no_newcomers", no_newcomers).only(For::Many),
+        case("stop::no_new_clients", no_new_clients).only(For::Many),
         case("stop::under_load", under_load),
         Case::new("stop::at_any_moment", at_any_moment),
         Case::new("stop::while_clients_connect", while_clients_connect),
@@ -236,14 +236,14 @@ fn second_signal(server: &Server) -> Result<()> {
 
 /// While the last ones are waited for, the door is shut: nobody is let in
 /// whom nobody will serve.
-fn no_newcomers(server: &Server) -> Result<()> {
+fn no_new_clients(server: &Server) -> Result<()> {
     let deaf = deaf_clients(server, 1)?;
     server.terminate()?;
     let address = server.tcp()?;
-    poll_until("newcomers to be turned away", PATIENCE, || {
+    poll_until("new clients to be turned away", PATIENCE, || {
         // Not for any error: a backlog that nobody empties gets full, too.
-        let newcomer = TcpStream::connect_timeout(&address, PATIENCE);
-        Ok(newcomer.is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused))
+        let new_client = TcpStream::connect_timeout(&address, PATIENCE);
+        Ok(new_client.is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused))
     })?;
     drop(deaf);
     server.expect_exit(0)

@@ -26,7 +26,7 @@ pub fn cases() -> Vec<Case> {
         Case::new(name, move |trial| accept_fails(trial, errno))
     };
     vec![
-        Case::new("faults::nobody_to_serve_newcomers", nobody_to_serve)
+        Case::new("faults::nothing_to_serve_new_clients", nobody_to_serve)
             .only(For::Many),
         Case::serving("faults::no_memory_for_a_thread", no_memory_for_a_thread)
             .only(For::Promising(|it| it.answers == Answers::OwnThread)),
@@ -54,14 +54,14 @@ fn nobody_to_serve(trial: &Trial) -> Result<()> {
     first.ping()?;
     let held = Resources::settled(&server)?;
     fault.on();
-    let mut newcomer = server.newcomer()?;
-    let served = newcomer.was_served().context("the newcomer")?;
+    let mut new_client = server.new_client()?;
+    let served = new_client.was_served().context("the new client")?;
     if fault.failed() == 0 {
         return Err(skip("starts no process and no thread for a client"));
     }
     ensure!(!served, "served, though nobody could be started to serve it");
     // Its request may have come behind the refusal, and met a closed socket.
-    newcomer.expect_gone()?;
+    new_client.expect_gone()?;
     for _ in 0..20 {
         server.connect()?.expect(REFUSAL)?.expect_end()?;
         first.ping().context("the client that was there")?;
@@ -120,7 +120,7 @@ fn accept_fails(trial: &Trial, errno: Errno) -> Result<()> {
     fault.off();
     for mut client in waiting {
         // Served or refused, as the last failure may have been met.
-        client.was_served().context("a newcomer that had to wait")?;
+        client.was_served().context("a new client that had to wait")?;
     }
     server.wait_for_place()?;
     first.is_served()

@@ -55,7 +55,7 @@ fn one_too_many(trial: &Trial) -> Result<()> {
     for _ in 0..10 {
         server.connect()?.expect(REFUSAL)?.expect_end()?;
     }
-    held.again(&server).context("refused newcomers left something")?;
+    held.again(&server).context("refused new clients left something")?;
     first.ping()?;
     second.ping()?;
     Ok(())
@@ -69,16 +69,16 @@ fn had_sent(trial: &Trial) -> Result<()> {
     let held = Resources::settled(&server)?;
     for size in [6, 600, 60_000] {
         server.freeze()?;
-        let mut newcomer = server.connect()?;
-        newcomer.send("PING\r\n".repeat(size / 6))?.wait_until_arrived()?;
+        let mut new_client = server.connect()?;
+        new_client.send("PING\r\n".repeat(size / 6))?.wait_until_arrived()?;
         server.thaw()?;
-        newcomer
+        new_client
             .expect(REFUSAL)
             .and_then(Client::expect_end)
             .with_context(|| format!("had sent {size} bytes"))?;
         // The server's close has happened then, and what it brings is here.
         held.again(&server)?;
-        newcomer
+        new_client
             .expect_no_reset()
             .with_context(|| format!("had sent {size} bytes"))?;
     }
@@ -113,9 +113,9 @@ fn ending_ones_count(trial: &Trial) -> Result<()> {
 fn others_go_on(trial: &Trial) -> Result<()> {
     let (server, mut first, mut second) = full(trial)?;
     for _ in 0..300 {
-        let mut newcomer = server.connect()?;
+        let mut new_client = server.connect()?;
         first.ping()?;
-        newcomer.expect(REFUSAL)?.expect_end()?;
+        new_client.expect(REFUSAL)?.expect_end()?;
         second.ping()?;
     }
     // One line per second, not one per connection.

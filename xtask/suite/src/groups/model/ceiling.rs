@@ -77,8 +77,9 @@ fn many(trial: &Trial) -> Result<()> {
 
 /// The reason why connections are rejected, as the server logs it.
 fn why_refused(server: &Server) -> Result<String> {
-    let said = server.stderr.wait_for("was refused: ")?;
-    let (_, why) = said.split_once("was refused: ").context("no reason")?;
+    let said = server.stderr.wait_for("connection rejected: ")?;
+    let (_, why) =
+        said.split_once("connection rejected: ").context("no reason")?;
     let words = || why.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     let is_errno = |word: &&str| {
         word.len() > 2
@@ -95,7 +96,7 @@ fn why_refused(server: &Server) -> Result<String> {
     if why.contains("no descriptor is left") && open + 1 >= DESCRIPTORS {
         return Ok("EMFILE".to_owned());
     }
-    bail!("it has {open} descriptors, and refuses newcomers: {why}")
+    bail!("it has {open} descriptors, and refuses new clients: {why}")
 }
 
 /// One at a time is a ceiling too.

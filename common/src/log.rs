@@ -12,8 +12,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 /// disk.
 #[derive(Clone, Copy, Debug)]
 pub enum Cause {
-    /// A newcomer found no room.
-    Refused,
+    /// A new client found no room.
+    Rejected,
     /// accept(2) failed.
     Accept,
     /// A conversation failed in a way that no client can cause.
@@ -29,7 +29,7 @@ static LAST: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];
 
 /// Says `what` happened unless something of the same cause was said within
 /// this second.
-pub fn notice(cause: Cause, what: std::fmt::Arguments<'_>) {
+pub fn log(cause: Cause, what: std::fmt::Arguments<'_>) {
     let second = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(1, |time| time.as_secs());

@@ -19,7 +19,7 @@ pub fn signals() -> Result<SignalFd> {
         .context("signalfd")
 }
 
-/// The next signal that has arrived, if any.
+/// Reads the next pending signal, if there is one.
 fn next(signals: &SignalFd) -> Result<Option<siginfo>> {
     loop {
         match signals.read_signal() {
@@ -32,7 +32,7 @@ fn next(signals: &SignalFd) -> Result<Option<siginfo>> {
 /// Waits for the next signal. tokio::signal has a handler that sets a flag, so
 /// a second signal that comes before the flag is seen would be lost: here the
 /// kernel keeps it.
-pub async fn asked_for(signals: &AsyncFd<SignalFd>) -> Result<()> {
+pub async fn wait_for_signal(signals: &AsyncFd<SignalFd>) -> Result<()> {
     loop {
         let mut ready = signals.readable().await?;
         match next(ready.get_inner())? {

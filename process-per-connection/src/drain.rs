@@ -37,7 +37,7 @@ pub fn signals() -> Result<SignalFd> {
         .context("signalfd")
 }
 
-/// The next signal that has arrived, if any.
+/// Reads the next pending signal, if there is one.
 fn next(signals: &SignalFd) -> Result<Option<siginfo>> {
     loop {
         match signals.read_signal() {
@@ -52,9 +52,9 @@ fn next(signals: &SignalFd) -> Result<Option<siginfo>> {
 pub fn install() -> nix::Result<()> {
     let mut mask = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        // No SA_RESTART: a call that a signal interrupts says EINTR.
+        // No SA_RESTART, so that an interrupted call returns EINTR.
         let action = SigAction::new(
-            SigHandler::Handler(on_stop),
+            SigHandler::Handler(on_signal),
             SaFlags::empty(),
             SigSet::empty(),
         );
@@ -67,16 +67,16 @@ pub fn install() -> nix::Result<()> {
 
 /// A stop is to wake the calls that wait on `socket`, the one that this child
 /// serves.
-pub fn wakes(socket: BorrowedFd<'_>) {
+pub fn set_target(socket: BorrowedFd<'_>) {
     WAITED_ON.store(socket.as_raw_fd(), Ordering::SeqCst);
     if requested() {
         let _ = shutdown(socket.as_raw_fd(), Shutdown::Read);
     }
 }
 
-/// From here on a stop leaves `stream` alone; false if it is too late for
-/// that.
-pub fn spares(_stream: BorrowedFd<'_>) -> bool {
+/// Keeps the signal handler from touching `stream` any more; returns false if
+/// it already has.
+pub fn clear_target(_stream: BorrowedFd<'_>) -> bool {
     WAITED_ON.store(-1, Ordering::SeqCst);
     !requested()
 }
@@ -94,7 +94,7 @@ pub fn requested() -> bool {
 /// ENOTCONN for it, and wakes the call all the same (net/ipv4/af_inet.c,
 /// inet_shutdown). A terminal sends SIGINT to the child too, so a second signal
 /// means nothing: the parent ends those who take too long.
-extern "C" fn on_stop(_: i32) {
+extern "C" fn on_signal(_: i32) {
     let errno = Errno::last_raw();
     REQUESTED.store(true, Ordering::SeqCst);
     let _ = shutdown(WAITED_ON.load(Ordering::SeqCst), Shutdown::Read);
@@ -103,7 +103,7 @@ extern "C" fn on_stop(_: i32) {
 
 impl Parent<'_> {
     /// SIGCHLD: somebody has left. Of the others the first stops: no
-    /// newcomers, and every child ends its conversation. A second one is a
+    /// new clients, and every child ends its conversation. A second one is a
     /// failure.
     pub fn on_signal(&mut self) -> Result<()> {
         while let Some(info) = next(&self.signals)? {
@@ -117,7 +117,7 @@ impl Parent<'_> {
                 bail!("stopped by a second signal");
             }
             self.listener = None;
-            self.children.stop();
+            self.children.terminate();
             self.drain_until = Some(Instant::now() + self.config.drain_timeout);
         }
         self.children.reap();

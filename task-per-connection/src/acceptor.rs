@@ -1,5 +1,6 @@
-//! Newcomers: taken by rounds, refused where there is no room, left in the
-//! backlog where not even that is possible.
+//! Accepting connections, the same policy in every model: skip it on a first
+//! read. Connections over the limit are rejected. Without a descriptor even for
+//! that, they stay in the accept queue for a while.
 
 use std::future::pending;
 use std::os::fd::OwnedFd;
@@ -14,32 +15,32 @@ use tokio::task::yield_now;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use common::limits::{ACCEPTS_PER_ROUND, SHORTAGE_PAUSE};
-use common::{Admission, Cause, Reserve, notice, refuse};
+use common::limits::{ACCEPT_BACKOFF, ACCEPTS_PER_ROUND};
+use common::{Cause, ConnectionLimit, SpareDescriptor, log, reject};
 
-use crate::accept::{accept, broke_off, is_refused};
+use crate::accept::{accept, is_connection_error, is_resource_error};
 use crate::conversation::converse;
 use crate::readiness::{Ready, watch};
 use crate::shared::Shared;
 
-/// Where newcomers come in.
-pub struct Newcomers {
+/// Where new clients come in.
+pub struct Acceptor {
     listener: Option<AsyncFd<OwnedFd>>,
-    reserve: Reserve,
-    admission: Admission,
+    spare: SpareDescriptor,
+    limit: ConnectionLimit,
     shared: Arc<Shared>,
-    stop: CancellationToken,
+    shutdown: CancellationToken,
 }
 
 /// A round's result: accept4 cannot go on for want of something.
 type Shortage = Option<Errno>;
 
-impl Newcomers {
+impl Acceptor {
     /// Call it when everything is bound.
-    pub fn expect(
+    pub fn new(
         listener: Option<OwnedFd>,
         shared: &Arc<Shared>,
-        stop: &CancellationToken,
+        shutdown: &CancellationToken,
     ) -> Result<Self> {
         if let Some(listener) = &listener {
             fcntl(listener, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
@@ -47,21 +48,21 @@ impl Newcomers {
         }
         Ok(Self {
             listener: listener.map(watch).transpose().context("epoll_ctl")?,
-            reserve: Reserve::hold()?,
-            admission: Admission::new(&shared.config, 1),
+            spare: SpareDescriptor::open()?,
+            limit: ConnectionLimit::new(&shared.config, 1),
             shared: Arc::clone(shared),
-            stop: stop.clone(),
+            shutdown: shutdown.clone(),
         })
     }
 
-    /// Takes newcomers, for ever unless accept4 fails for good.
-    pub async fn welcome_all(&mut self) -> Result<()> {
+    /// Takes new clients, for ever unless accept4 fails for good.
+    pub async fn run(&mut self) -> Result<()> {
         let Some(listener) = self.listener.take() else {
             return pending().await;
         };
         loop {
             let ready = listener.readable().await?;
-            if let Some(errno) = self.on_connected(ready)? {
+            if let Some(errno) = self.accept_pending(ready)? {
                 self.pause(errno).await;
             }
             // The signals have their turn.
@@ -69,43 +70,45 @@ impl Newcomers {
         }
     }
 
-    /// Takes the newcomers, up to a round's worth of them.
-    fn on_connected(&mut self, mut ready: Ready<'_>) -> Result<Shortage> {
+    /// Accepts the connections in the accept queue, up to a limit per round.
+    fn accept_pending(&mut self, mut ready: Ready<'_>) -> Result<Shortage> {
         for _ in 0..ACCEPTS_PER_ROUND {
             let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
             match accept(ready.get_inner(), flags) {
-                // It came in with the last descriptor, the reserve's.
-                Ok(newcomer) if !self.reserve.retake() => {
-                    refuse(
-                        newcomer,
+                // This connection has taken the descriptor that was kept spare.
+                Ok(stream) if !self.spare.reacquire() => {
+                    reject(
+                        stream,
                         format_args!("no descriptor is left (ulimit -Hn)"),
                     );
-                    self.shared.refused.add(1);
-                    if !self.reserve.retake() {
+                    self.shared.rejected.add(1);
+                    if !self.spare.reacquire() {
                         return Ok(Some(Errno::EMFILE));
                     }
                 }
-                Ok(newcomer) if !self.has_room() => {
-                    let places = self.admission.places();
-                    refuse(
-                        newcomer,
-                        format_args!("all {places} places are taken"),
+                Ok(stream) if !self.has_room() => {
+                    let max = self.limit.max();
+                    reject(
+                        stream,
+                        format_args!("--max-connections {max} reached"),
                     );
-                    self.shared.refused.add(1);
+                    self.shared.rejected.add(1);
                 }
-                Ok(stream) => self.welcome(stream)?,
+                Ok(stream) => self.serve_client(stream)?,
                 Err(Errno::EAGAIN) => {
                     self.shared.empty_calls.add(1);
-                    self.reserve.retake();
+                    self.spare.reacquire();
                     ready.clear_ready();
                     return Ok(None);
                 }
                 Err(Errno::EINTR) => {}
-                Err(errno) if broke_off(errno) => {}
-                // The next accept4 succeeds, with the reserve's descriptor.
-                Err(Errno::EMFILE | Errno::ENFILE)
-                    if self.reserve.release() => {}
-                Err(errno) if is_refused(errno) => return Ok(Some(errno)),
+                Err(errno) if is_connection_error(errno) => {}
+                // The next accept4 succeeds, because the spare descriptor is
+                // free.
+                Err(Errno::EMFILE | Errno::ENFILE) if self.spare.release() => {}
+                Err(errno) if is_resource_error(errno) => {
+                    return Ok(Some(errno));
+                }
                 Err(errno) => return Err(errno).context("accept4"),
             }
         }
@@ -114,35 +117,35 @@ impl Newcomers {
 
     /// A client has its place until its conversation has ended.
     fn has_room(&self) -> bool {
-        self.admission.admits(self.shared.clients.len())
+        self.limit.allows(self.shared.clients.len())
     }
 
-    /// Gives a newcomer a task of its own, or tells it that epoll cannot take
+    /// Gives a new client a task of its own, or tells it that epoll cannot take
     /// its socket in.
-    fn welcome(&mut self, stream: OwnedFd) -> Result<()> {
+    fn serve_client(&mut self, stream: OwnedFd) -> Result<()> {
         match watch(stream) {
             Ok(stream) => {
                 let shared = Arc::clone(&self.shared);
                 // A token of its own, a child of the server's: no two tasks
                 // meet at its lock.
-                let stop = self.stop.child_token();
+                let shutdown = self.shutdown.child_token();
                 let id = shared.accepted.add(1);
                 let place = shared.clients.token();
                 tokio::spawn(async move {
-                    converse(&stream, &shared, id, stop).await;
+                    converse(&stream, &shared, id, shutdown).await;
                     // Before the stream is closed: who sees that may come
                     // again at once.
                     drop(place);
                     drop(stream);
-                    shared.left.notify_one();
+                    shared.departed.notify_one();
                 });
                 Ok(())
             }
             Err(error) => {
                 let (stream, error) = error.into_parts();
                 let errno = error.try_into().unwrap_or(Errno::UnknownErrno);
-                refuse(stream, format_args!("epoll_ctl: {errno}"));
-                self.shared.refused.add(1);
+                reject(stream, format_args!("epoll_ctl: {errno}"));
+                self.shared.rejected.add(1);
                 match errno {
                     // fs.epoll.max_user_watches is reached, or memory is short.
                     Errno::ENOSPC | Errno::ENOMEM => Ok(()),
@@ -152,13 +155,13 @@ impl Newcomers {
         }
     }
 
-    /// Leaves newcomers in the backlog until a client leaves, or for a moment,
-    /// rather than spin on a listener that stays readable.
+    /// Pauses accepting until a client leaves or the back-off ends; polling a
+    /// listener that stays readable would spin.
     async fn pause(&self, errno: Errno) {
-        notice(
+        log(
             Cause::Accept,
-            format_args!("cannot accept for a moment: {errno}"),
+            format_args!("accept4: {errno}; trying again in 100 ms"),
         );
-        let _ = timeout(SHORTAGE_PAUSE, self.shared.left.notified()).await;
+        let _ = timeout(ACCEPT_BACKOFF, self.shared.departed.notified()).await;
     }
 }

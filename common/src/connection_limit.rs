@@ -1,19 +1,19 @@
-//! Admission: how many clients there may be at a time.
+//! ConnectionLimit: how many clients there may be at a time.
 
 use std::fs::DirEntry;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::limits::{CONNECTIONS, DESCRIPTORS_SPARE};
-use crate::{Config, notice};
+use crate::limits::{DEFAULT_MAX_CONNECTIONS, DESCRIPTORS_KEPT_FREE};
+use crate::{Config, log};
 
 /// How many clients there may be, decided once at start.
 #[derive(Clone, Copy, Debug)]
-pub struct Admission {
+pub struct ConnectionLimit {
     limit: usize,
 }
 
-impl Admission {
+impl ConnectionLimit {
     /// Takes `--max-connections` at its word, with a warning where the
     /// process's limits are lower. Otherwise the lesser of 65,536 and what the
     /// descriptors left allow, at so many `descriptors` that a client keeps
@@ -35,10 +35,10 @@ impl Admission {
         let (possible, why) =
             if room < ceiling { (room, "ulimit -Hn") } else { (ceiling, why) };
         let limit = match config.max_connections {
-            None => possible.min(CONNECTIONS),
+            None => possible.min(DEFAULT_MAX_CONNECTIONS),
             Some(asked) => {
                 if asked > possible {
-                    notice::warning(&format!(
+                    log::warning(&format!(
                         "--max-connections {asked} is more than the \
                          {possible} clients this process has room for; those \
                          it cannot serve are refused (see {why})"
@@ -51,12 +51,12 @@ impl Admission {
     }
 
     /// How many clients there may be.
-    pub fn places(self) -> usize {
+    pub fn max(self) -> usize {
         self.limit
     }
 
     /// Whether one more may come when there are `clients` already.
-    pub fn admits(self, clients: usize) -> bool {
+    pub fn allows(self, clients: usize) -> bool {
         clients < self.limit
     }
 }
@@ -64,7 +64,7 @@ impl Admission {
 /// How many clients the limits leave room for, one at least.
 fn possible(descriptors: usize) -> usize {
     let (soft, _) = descriptor_limit();
-    let free = soft.saturating_sub(open_descriptors() + DESCRIPTORS_SPARE);
+    let free = soft.saturating_sub(open_descriptors() + DESCRIPTORS_KEPT_FREE);
     free.checked_div(descriptors).unwrap_or(usize::MAX).max(1)
 }
 
@@ -75,7 +75,7 @@ pub(crate) fn raise_descriptor_limit() {
         && soft < hard
         && let Err(errno) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
     {
-        notice::warning(&format!(
+        log::warning(&format!(
             "cannot raise the limit of open files from {soft} to {hard}: \
              {errno}; going on with {soft}"
         ));

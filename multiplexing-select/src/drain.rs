@@ -1,14 +1,15 @@
-//! Stopping a program that waits for descriptors: the signals become one.
+//! Graceful shutdown, the same policy in every model: skip it on a first read.
+//! The signals are read from a descriptor.
 
 use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 
-use crate::Server;
+use crate::{READABLE, Server};
 
-/// SIGTERM and SIGINT as a descriptor to wait for along with all others: no
-/// handler, and no moment between a check and a wait.
+/// Turns SIGTERM and SIGINT into a descriptor that is waited for like a socket.
+/// So there is no signal handler, and no race between a check and a wait.
 pub fn signals() -> Result<SignalFd> {
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGTERM);
@@ -18,7 +19,7 @@ pub fn signals() -> Result<SignalFd> {
         .context("signalfd")
 }
 
-/// The next signal that has arrived, if any.
+/// Reads the next pending signal, if there is one.
 fn next(signals: &SignalFd) -> Result<Option<siginfo>> {
     loop {
         match signals.read_signal() {
@@ -29,8 +30,9 @@ fn next(signals: &SignalFd) -> Result<Option<siginfo>> {
 }
 
 impl Server<'_> {
-    /// The first signal stops: no newcomers, what was received is answered,
-    /// every conversation comes to its end. A second one is a failure.
+    /// The first signal starts the drain: no connection is accepted any more,
+    /// what has arrived is answered, and each conversation ends. A second
+    /// signal ends the server at once, as a failure.
     pub fn on_signal(&mut self) -> Result<()> {
         while let Some(_signal) = next(&self.signals)? {
             if self.drain_until.is_some() {
@@ -42,8 +44,8 @@ impl Server<'_> {
             self.datagrams = None;
             let keys: Vec<_> = self.connections.keys().collect();
             for key in keys {
-                match self.connections[key].stop() {
-                    Ok(()) => self.visit(key),
+                match self.connections[key].begin_drain() {
+                    Ok(()) => self.handle_event(key, READABLE),
                     Err(errno) => self.fail(key, errno),
                 }
             }
@@ -51,18 +53,19 @@ impl Server<'_> {
         Ok(())
     }
 
-    /// While stopping: closes those that have all their replies.
-    pub fn close_delivered(&mut self) {
+    /// During the drain, closes the connections whose replies are all
+    /// acknowledged.
+    pub fn close_acknowledged(&mut self) {
         if self.drain_until.is_none() {
             return;
         }
-        let delivered: Vec<_> = self
+        let acknowledged: Vec<_> = self
             .connections
             .iter()
-            .filter(|(_, connection)| connection.is_delivered())
+            .filter(|(_, connection)| connection.is_acknowledged())
             .map(|(key, _)| key)
             .collect();
-        for key in delivered {
+        for key in acknowledged {
             self.close(key);
         }
     }

@@ -1,5 +1,6 @@
-//! Newcomers: taken by rounds, refused where there is no room, left in the
-//! backlog where not even that is possible.
+//! Accepting connections, the same policy in every model: skip it on a first
+//! read. Connections over the limit are rejected. Without a descriptor even for
+//! that, they stay in the accept queue for a while.
 
 use std::os::fd::OwnedFd;
 
@@ -8,51 +9,51 @@ use nix::errno::Errno;
 use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::sys::socket::SockFlag;
 
-use common::limits::{ACCEPTS_PER_ROUND, SHORTAGE_PAUSE};
-use common::{Cause, Deadline, Session, notice, refuse};
+use common::limits::{ACCEPT_BACKOFF, ACCEPTS_PER_ROUND};
+use common::{Cause, Session, Timer, log, reject};
 
-use crate::accept::{accept, broke_off, is_refused};
+use crate::accept::{accept, is_connection_error, is_resource_error};
 use crate::connection::Connection;
 use crate::{LISTENER, Server};
 
 impl Server<'_> {
-    /// Takes the newcomers, up to a round's worth of them.
-    pub fn on_connected(&mut self) -> Result<()> {
+    /// Accepts the connections in the accept queue, up to a limit per round.
+    pub fn accept_pending(&mut self) -> Result<()> {
         for _ in 0..ACCEPTS_PER_ROUND {
             let Some(listener) = &self.listener else { return Ok(()) };
             let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
             match accept(listener, flags) {
-                // It came in with the last descriptor, the reserve's.
-                Ok(newcomer) if !self.reserve.retake() => {
-                    refuse(
-                        newcomer,
+                // This connection has taken the descriptor that was kept spare.
+                Ok(stream) if !self.spare.reacquire() => {
+                    reject(
+                        stream,
                         format_args!("no descriptor is left (ulimit -Hn)"),
                     );
-                    self.about.counters.refused += 1;
-                    if !self.reserve.retake() {
+                    self.about.counters.rejected += 1;
+                    if !self.spare.reacquire() {
                         return self.pause(Errno::EMFILE);
                     }
                 }
-                Ok(newcomer) if !self.has_room() => {
-                    let places = self.admission.places();
-                    refuse(
-                        newcomer,
-                        format_args!("all {places} places are taken"),
+                Ok(stream) if !self.has_room() => {
+                    let max = self.limit.max();
+                    reject(
+                        stream,
+                        format_args!("--max-connections {max} reached"),
                     );
-                    self.about.counters.refused += 1;
+                    self.about.counters.rejected += 1;
                 }
-                Ok(stream) => self.welcome(stream)?,
+                Ok(stream) => self.add_client(stream)?,
                 Err(Errno::EAGAIN) => {
                     self.about.counters.empty_calls += 1;
-                    self.reserve.retake();
+                    self.spare.reacquire();
                     return Ok(());
                 }
                 Err(Errno::EINTR) => {}
-                Err(errno) if broke_off(errno) => {}
-                // The next accept4 succeeds, with the reserve's descriptor.
-                Err(Errno::EMFILE | Errno::ENFILE)
-                    if self.reserve.release() => {}
-                Err(errno) if is_refused(errno) => {
+                Err(errno) if is_connection_error(errno) => {}
+                // The next accept4 succeeds, because the spare descriptor is
+                // free.
+                Err(Errno::EMFILE | Errno::ENFILE) if self.spare.release() => {}
+                Err(errno) if is_resource_error(errno) => {
                     return self.pause(errno);
                 }
                 Err(errno) => return Err(errno).context("accept4"),
@@ -62,17 +63,17 @@ impl Server<'_> {
     }
 
     fn has_room(&self) -> bool {
-        self.admission.admits(self.connections.len())
+        self.limit.allows(self.connections.len())
     }
 
-    /// Serves a newcomer, or tells it that epoll cannot take it in.
-    fn welcome(&mut self, stream: OwnedFd) -> Result<()> {
+    /// Adds a client, or rejects it if epoll can't take its socket.
+    fn add_client(&mut self, stream: OwnedFd) -> Result<()> {
         let id = self.about.counters.accepted + 1;
         let session = Session::new(id, self.config.max_request);
-        let mut deadline = Deadline::new(self.config.idle_timeout, self.now);
+        let mut timer = Timer::new(self.config.idle_timeout, self.now);
         let key = self.connections.insert_with_key(|key| {
-            self.deadlines.watch(key, &mut deadline);
-            Connection::new(stream, session, deadline)
+            self.timers.schedule(key, &mut timer);
+            Connection::new(stream, session, timer)
         });
         match self.register(key) {
             Ok(()) => {
@@ -83,8 +84,8 @@ impl Server<'_> {
             // fs.epoll.max_user_watches is reached, or memory is short.
             Err(errno @ (Errno::ENOSPC | Errno::ENOMEM)) => {
                 let stream = &self.connections[key].stream;
-                refuse(stream, format_args!("epoll_ctl: {errno}"));
-                self.about.counters.refused += 1;
+                reject(stream, format_args!("epoll_ctl: {errno}"));
+                self.about.counters.rejected += 1;
                 self.close(key);
                 Ok(())
             }
@@ -92,14 +93,14 @@ impl Server<'_> {
         }
     }
 
-    /// Leaves newcomers in the backlog until a client leaves, or for a moment:
-    /// asked again at once, accept4 would only fail again.
+    /// Pauses accepting until a client leaves or the back-off ends, because
+    /// accept4 would only fail again.
     fn pause(&mut self, errno: Errno) -> Result<()> {
-        notice(
+        log(
             Cause::Accept,
-            format_args!("cannot accept for a moment: {errno}"),
+            format_args!("accept4: {errno}; trying again in 100 ms"),
         );
-        self.paused_until = Some(self.now + SHORTAGE_PAUSE);
+        self.paused_until = Some(self.now + ACCEPT_BACKOFF);
         self.watch_listener(EpollFlags::empty())
     }
 

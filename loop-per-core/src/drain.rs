@@ -17,8 +17,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 
 use crate::{READABLE, Server, poll};
 
-/// SIGTERM and SIGINT as a descriptor to wait for along with all others: no
-/// handler, and no moment between a check and a wait.
+/// Turns SIGTERM and SIGINT into a descriptor that is waited for like a socket.
+/// So there is no signal handler, and no race between a check and a wait.
 pub fn signals() -> Result<SignalFd> {
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGTERM);
@@ -28,7 +28,7 @@ pub fn signals() -> Result<SignalFd> {
         .context("signalfd")
 }
 
-/// The next signal that has arrived, if any.
+/// Reads the next pending signal, if there is one.
 fn next(signals: &SignalFd) -> Result<Option<siginfo>> {
     loop {
         match signals.read_signal() {
@@ -75,7 +75,7 @@ impl Supervisor {
     pub fn start(
         &mut self,
         number: u32,
-        stop: Waker,
+        shutdown: Waker,
         work: impl FnOnce() -> Result<usize> + Send + 'static,
     ) -> Result<()> {
         let (end, ended) = (self.end.clone(), Arc::clone(&self.ended));
@@ -96,7 +96,7 @@ impl Supervisor {
                      ulimit -v)"
                 )
             })?;
-        self.loops.push(stop);
+        self.loops.push(shutdown);
         Ok(())
     }
 
@@ -114,8 +114,8 @@ impl Supervisor {
                     bail!("stopped by a second signal");
                 }
                 stopping = true;
-                for stop in &self.loops {
-                    wake(stop)?;
+                for shutdown in &self.loops {
+                    wake(shutdown)?;
                 }
             }
             for clients in self.ends.try_iter() {
@@ -139,38 +139,39 @@ fn wake(waker: &Waker) -> Result<()> {
 }
 
 impl Server<'_> {
-    /// No newcomers, what was received is answered, every conversation comes
+    /// No new clients, what was received is answered, every conversation comes
     /// to its end. Who waits in the backlog is reset: the kernel hands nobody
     /// over to a listener that another loop has not closed yet, unless
     /// net.ipv4.tcp_migrate_req says so.
-    pub fn on_stop(&mut self) {
+    pub fn begin_drain(&mut self) {
         self.drain_until = Some(self.now + self.config.drain_timeout);
         self.listener = None;
-        self.newcomers_at = None;
+        self.new_clients_at = None;
         self.on_datagrams();
         self.datagrams = None;
         self.datagrams_at = None;
         let keys: Vec<_> = self.connections.keys().collect();
         for key in keys {
-            match self.connections[key].stop() {
-                Ok(()) => self.visit(key, READABLE),
+            match self.connections[key].begin_drain() {
+                Ok(()) => self.handle_event(key, READABLE),
                 Err(errno) => self.fail(key, errno),
             }
         }
     }
 
-    /// While stopping: closes those that have all their replies.
-    pub fn close_delivered(&mut self) {
+    /// During the drain, closes the connections whose replies are all
+    /// acknowledged.
+    pub fn close_acknowledged(&mut self) {
         if self.drain_until.is_none() {
             return;
         }
-        let delivered: Vec<_> = self
+        let acknowledged: Vec<_> = self
             .connections
             .iter()
-            .filter(|(_, connection)| connection.is_delivered())
+            .filter(|(_, connection)| connection.is_acknowledged())
             .map(|(key, _)| key)
             .collect();
-        for key in delivered {
+        for key in acknowledged {
             self.close(key);
         }
     }

@@ -17,8 +17,8 @@ use crate::uring::Uring;
 /// How long the end of the operations is awaited when the program ends.
 const PARTING: Duration = Duration::from_millis(100);
 
-/// SIGTERM and SIGINT as a descriptor to wait for along with all others: no
-/// handler, and no moment between a check and a wait.
+/// Turns SIGTERM and SIGINT into a descriptor that is waited for like a socket.
+/// So there is no signal handler, and no race between a check and a wait.
 pub fn signals() -> Result<SignalFd> {
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGTERM);
@@ -28,7 +28,7 @@ pub fn signals() -> Result<SignalFd> {
         .context("signalfd")
 }
 
-/// The next signal that has arrived, if any.
+/// Reads the next pending signal, if there is one.
 fn next(signals: &SignalFd) -> Result<Option<siginfo>> {
     loop {
         match signals.read_signal() {
@@ -61,10 +61,10 @@ impl Uring<'_> {
         self.operations.start(Operation::Signal, self.signals.as_raw_fd());
     }
 
-    /// No newcomers; what was received is answered, every conversation comes
+    /// No new clients; what was received is answered, every conversation comes
     /// to its end. Not while a completion is left: what it holds would not be
     /// counted.
-    pub fn stop(&mut self) {
+    pub fn begin_drain(&mut self) {
         if !self.stop_asked || self.operations.ring.has_overflown() {
             return;
         }
@@ -74,19 +74,19 @@ impl Uring<'_> {
             None => self.listener = None,
         }
         if let Some(datagrams) = &mut self.datagrams {
-            datagrams.stop();
+            datagrams.begin_drain();
         }
         let clients: Vec<_> = self.server.connections.keys().collect();
         for client in clients {
-            let outcome = self.server.connections[client].stop();
-            self.settle(client, outcome);
+            let outcome = self.server.connections[client].begin_drain();
+            self.apply_outcome(client, outcome);
         }
     }
 
     /// While stopping: closes those that have all their replies, and the
     /// datagram service.
-    pub fn close_delivered(&mut self) {
-        for client in self.server.delivered() {
+    pub fn close_acknowledged(&mut self) {
+        for client in self.server.acknowledged() {
             self.close(client);
         }
         if self.datagrams.as_ref().is_some_and(Datagrams::is_over) {

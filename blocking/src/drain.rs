@@ -38,17 +38,17 @@ static DRAIN_US: AtomicI64 = AtomicI64::new(0);
 /// while it serves nobody; a second one ends it at once.
 pub fn install(home: BorrowedFd<'_>, drain_timeout: Duration) -> Result<()> {
     HOME.store(home.as_raw_fd(), Ordering::SeqCst);
-    wakes(home);
+    set_target(home);
     // Zero would disarm the timer instead of letting it expire at once.
     let drain_us = drain_timeout.as_micros().max(1) as i64;
     DRAIN_US.store(drain_us, Ordering::SeqCst);
     let mut signals = SigSet::empty();
     for (signal, handler) in [
-        (Signal::SIGTERM, on_stop as extern "C" fn(i32)),
-        (Signal::SIGINT, on_stop),
+        (Signal::SIGTERM, on_signal as extern "C" fn(i32)),
+        (Signal::SIGINT, on_signal),
         (Signal::SIGALRM, on_drain_deadline),
     ] {
-        // No SA_RESTART: a call that a signal interrupts says EINTR.
+        // No SA_RESTART, so that an interrupted call returns EINTR.
         let action = SigAction::new(
             SigHandler::Handler(handler),
             SaFlags::empty(),
@@ -61,34 +61,33 @@ pub fn install(home: BorrowedFd<'_>, drain_timeout: Duration) -> Result<()> {
             .with_context(|| format!("cannot handle {signal}"))?;
         signals.add(signal);
     }
-    // Whoever started the program may have left them blocked: exec(2) does
-    // not change that.
+    // The parent process may have left them blocked; exec(2) keeps the mask.
     signals.thread_unblock().context("cannot unblock signals")
 }
 
 /// A stop is to wake the calls that wait on `socket`, from here to the next
 /// call of this function, which must come before the number of a closed socket
 /// can be given to a new one.
-pub fn wakes(socket: BorrowedFd<'_>) {
+pub fn set_target(socket: BorrowedFd<'_>) {
     WAITED_ON.store(socket.as_raw_fd(), Ordering::SeqCst);
     if requested() {
         let _ = shutdown(socket.as_raw_fd(), Shutdown::Read);
     }
 }
 
-/// From here on a stop leaves `stream` alone; false if it is too late for
-/// that.
-pub fn spares(_stream: BorrowedFd<'_>) -> bool {
+/// Keeps the signal handler from touching `stream` any more; returns false if
+/// it already has.
+pub fn clear_target(_stream: BorrowedFd<'_>) -> bool {
     WAITED_ON.store(-1, Ordering::SeqCst);
     !requested()
 }
 
-/// True once a stop was asked for.
+/// True once shutdown was requested.
 pub fn requested() -> bool {
     REQUESTED.load(Ordering::SeqCst)
 }
 
-extern "C" fn on_stop(_: i32) {
+extern "C" fn on_signal(_: i32) {
     let errno = Errno::last_raw();
     if REQUESTED.swap(true, Ordering::SeqCst) {
         // SAFETY: _exit is async-signal-safe and does not return.

@@ -42,9 +42,9 @@ pub fn install(
     }
     let mut signals = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
-        // No SA_RESTART: a call that a signal interrupts says EINTR.
+        // No SA_RESTART, so that an interrupted call returns EINTR.
         let action = SigAction::new(
-            SigHandler::Handler(on_stop),
+            SigHandler::Handler(on_signal),
             SaFlags::empty(),
             SigSet::all(),
         );
@@ -53,26 +53,25 @@ pub fn install(
             .with_context(|| format!("cannot handle {signal}"))?;
         signals.add(signal);
     }
-    // Whoever started the program may have left them blocked: exec(2) does
-    // not change that.
+    // The parent process may have left them blocked; exec(2) keeps the mask.
     signals.thread_unblock().context("cannot unblock signals")
 }
 
-/// From here on a stop leaves `stream` alone; false if it is too late for
-/// that.
-pub fn spares(stream: BorrowedFd<'_>) -> bool {
-    REGISTRY.spare(stream);
+/// Keeps the signal handler from touching `stream` any more; returns false if
+/// it already has.
+pub fn clear_target(stream: BorrowedFd<'_>) -> bool {
+    REGISTRY.exempt(stream);
     !requested()
 }
 
-/// True once a stop was asked for.
+/// True once shutdown was requested.
 pub fn requested() -> bool {
     REQUESTED.load(Ordering::SeqCst)
 }
 
 /// Runs on whichever thread the kernel picks. The sockets stay open until the
 /// first stop has been noticed, so their numbers are theirs.
-extern "C" fn on_stop(_: i32) {
+extern "C" fn on_signal(_: i32) {
     let errno = Errno::last_raw();
     if REQUESTED.swap(true, Ordering::SeqCst) {
         // SAFETY: _exit is async-signal-safe and does not return.

@@ -1,0 +1,118 @@
+//! Accepting connections, the same policy in every model: skip it on a first
+//! read. Connections over the limit are rejected. Without a descriptor even for
+//! that, they stay in the accept queue for a while.
+
+use std::os::fd::OwnedFd;
+
+use anyhow::{Context as _, Result};
+use nix::errno::Errno;
+use nix::sys::socket::SockFlag;
+
+use common::limits::{ACCEPT_BACKOFF, ACCEPTS_PER_ROUND};
+use common::{Cause, Session, Timer, log, reject};
+
+use crate::Server;
+use crate::accept::{accept, is_connection_error, is_resource_error};
+use crate::connection::Connection;
+
+impl Server<'_> {
+    /// Acceptor have come. An edge tells it once, so that is remembered until
+    /// accept4 finds nobody any more.
+    pub fn accept_pending(&mut self) {
+        // The edge may be reported after that of a stop, in the same wait.
+        if self.listener.is_some() {
+            self.new_clients_at.get_or_insert(self.now);
+        }
+    }
+
+    /// Accepts the connections in the accept queue, up to a limit per round.
+    pub fn take_new_clients(&mut self) -> Result<()> {
+        if self.new_clients_at.is_none_or(|at| at > self.now) {
+            return Ok(());
+        }
+        for _ in 0..ACCEPTS_PER_ROUND {
+            let Some(listener) = &self.listener else { return Ok(()) };
+            let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+            match accept(listener, flags) {
+                // This connection has taken the descriptor that was kept spare.
+                Ok(stream) if !self.shared.spare.reacquire() => {
+                    reject(
+                        stream,
+                        format_args!("no descriptor is left (ulimit -Hn)"),
+                    );
+                    self.about.counters.rejected += 1;
+                    if !self.shared.spare.reacquire() {
+                        self.pause(Errno::EMFILE);
+                        return Ok(());
+                    }
+                }
+                Ok(stream) if !self.shared.acquire() => {
+                    let max = self.shared.limit.max();
+                    reject(
+                        stream,
+                        format_args!("--max-connections {max} reached"),
+                    );
+                    self.about.counters.rejected += 1;
+                }
+                Ok(stream) => self.add_client(stream)?,
+                Err(Errno::EAGAIN) => {
+                    self.about.counters.empty_calls += 1;
+                    self.shared.spare.reacquire();
+                    self.new_clients_at = None;
+                    return Ok(());
+                }
+                Err(Errno::EINTR) => {}
+                Err(errno) if is_connection_error(errno) => {}
+                // The next accept4 succeeds, because the spare descriptor is
+                // free.
+                Err(Errno::EMFILE | Errno::ENFILE)
+                    if self.shared.spare.release() => {}
+                Err(errno) if is_resource_error(errno) => {
+                    self.pause(errno);
+                    return Ok(());
+                }
+                Err(errno) => return Err(errno).context("accept4"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a client, or rejects it if epoll can't take its socket.
+    fn add_client(&mut self, stream: OwnedFd) -> Result<()> {
+        // No other loop has it: each counts in steps of their number.
+        let (number, loops) = (self.number, self.shared.loops);
+        let accepted = self.about.counters.accepted;
+        let id = accepted * u64::from(loops) + u64::from(number) + 1;
+        let session = Session::new(id, self.config.max_request);
+        let mut timer = Timer::new(self.config.idle_timeout, self.now);
+        let key = self.connections.insert_with_key(|key| {
+            self.timers.schedule(key, &mut timer);
+            Connection::new(stream, session, timer)
+        });
+        match self.register(key) {
+            Ok(()) => {
+                self.about.counters.accepted += 1;
+                Ok(())
+            }
+            // fs.epoll.max_user_watches is reached, or memory is short.
+            Err(errno @ (Errno::ENOSPC | Errno::ENOMEM)) => {
+                let stream = &self.connections[key].stream;
+                reject(stream, format_args!("epoll_ctl: {errno}"));
+                self.about.counters.rejected += 1;
+                self.close(key);
+                Ok(())
+            }
+            Err(errno) => Err(errno).context("epoll_ctl(ADD)"),
+        }
+    }
+
+    /// Pauses accepting until a client leaves or the back-off ends, because
+    /// accept4 would only fail again.
+    fn pause(&mut self, errno: Errno) {
+        log(
+            Cause::Accept,
+            format_args!("accept4: {errno}; trying again in 100 ms"),
+        );
+        self.new_clients_at = Some(self.now + ACCEPT_BACKOFF);
+    }
+}

@@ -1,0 +1,108 @@
+//! Accepting connections, the same policy in every model: skip it on a first
+//! read. Connections over the limit are rejected. Without a descriptor even for
+//! that, they stay in the accept queue for a while.
+
+use std::os::fd::{AsRawFd as _, OwnedFd};
+
+use anyhow::{Context as _, Result};
+use nix::errno::Errno;
+use nix::sys::socket::SockFlag;
+
+use common::limits::{ACCEPT_BACKOFF, ACCEPTS_PER_ROUND};
+use common::{Cause, Session, Timer, log, reject};
+
+use crate::Server;
+use crate::accept::{accept, is_connection_error, is_resource_error};
+use crate::connection::Connection;
+use crate::set_size::fits;
+
+impl Server<'_> {
+    /// Accepts the connections in the accept queue, up to a limit per round.
+    pub fn accept_pending(&mut self) -> Result<()> {
+        for _ in 0..ACCEPTS_PER_ROUND {
+            let Some(listener) = &self.listener else { return Ok(()) };
+            let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+            match accept(listener, flags) {
+                // This connection has taken the descriptor that was kept spare.
+                Ok(stream) if !self.spare.reacquire() => {
+                    reject(
+                        stream,
+                        format_args!("no descriptor is left (ulimit -Hn)"),
+                    );
+                    self.about.counters.rejected += 1;
+                    if !self.spare.reacquire() {
+                        self.pause(Errno::EMFILE);
+                        return Ok(());
+                    }
+                }
+                Ok(stream) if !fits(&stream) => {
+                    let fd = stream.as_raw_fd();
+                    reject(
+                        stream,
+                        format_args!(
+                            "its descriptor, {fd}, is beyond FD_SETSIZE"
+                        ),
+                    );
+                    self.about.counters.rejected += 1;
+                }
+                Ok(stream) if !self.has_room() => {
+                    let max = self.limit.max();
+                    reject(
+                        stream,
+                        format_args!("--max-connections {max} reached"),
+                    );
+                    self.about.counters.rejected += 1;
+                }
+                Ok(stream) => self.add_client(stream),
+                Err(Errno::EAGAIN) => {
+                    self.about.counters.empty_calls += 1;
+                    self.spare.reacquire();
+                    return Ok(());
+                }
+                Err(Errno::EINTR) => {}
+                Err(errno) if is_connection_error(errno) => {}
+                // The next accept4 succeeds, because the spare descriptor is
+                // free.
+                Err(Errno::EMFILE | Errno::ENFILE) if self.spare.release() => {}
+                Err(errno) if is_resource_error(errno) => {
+                    self.pause(errno);
+                    return Ok(());
+                }
+                Err(errno) => return Err(errno).context("accept4"),
+            }
+        }
+        Ok(())
+    }
+
+    fn has_room(&self) -> bool {
+        self.limit.allows(self.connections.len())
+    }
+
+    fn add_client(&mut self, stream: OwnedFd) {
+        self.about.counters.accepted += 1;
+        self.about.counters.clients += 1;
+        let id = self.about.counters.accepted;
+        let session = Session::new(id, self.config.max_request);
+        let mut timer = Timer::new(self.config.idle_timeout, self.now);
+        self.connections.insert_with_key(|key| {
+            self.timers.schedule(key, &mut timer);
+            Connection::new(stream, session, timer)
+        });
+    }
+
+    /// Pauses accepting until a client leaves or the back-off ends, because
+    /// accept4 would only fail again.
+    fn pause(&mut self, errno: Errno) {
+        log(
+            Cause::Accept,
+            format_args!("accept4: {errno}; trying again in 100 ms"),
+        );
+        self.paused_until = Some(self.now + ACCEPT_BACKOFF);
+    }
+
+    pub fn resume(&mut self) {
+        if self.paused_until.is_some_and(|until| until <= self.now) {
+            self.paused_until = None;
+        }
+    }
+}
