@@ -1,9 +1,8 @@
-//! What a request costs, without any I/O.
+//! The cost of a request without any I/O: `cargo bench -p common`.
 //!
-//! `cargo bench -p common`. The yardstick is `plain`: a parser that knows
-//! nothing but whole multibulk requests in one slice, and answers PING and
-//! ECHO. A session, which goes on wherever the input was cut, has to be as
-//! fast with pipelined PINGs.
+//! The yardstick is `plain`, a parser for complete multibulk requests in one
+//! slice, which answers PING and ECHO. A session, which continues wherever the
+//! input was cut, must be as fast with pipelined PINGs.
 
 use std::hint::black_box;
 
@@ -11,7 +10,7 @@ use common::{About, Session};
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 
-/// What the models pass at most.
+/// The most that models pass at once.
 const CHUNK: usize = 16 * 1024;
 const MAX_REQUEST: usize = 8 * 1024 * 1024;
 

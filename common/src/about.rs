@@ -1,55 +1,52 @@
-//! What a server says of itself in INFO and HELLO.
+//! The server's description of itself, shown by INFO and HELLO.
 
 use std::sync::OnceLock;
 
 use nix::sys::utsname;
 
-/// Who answers: filled in by the loop, thread or process that owns it, and
-/// shown by INFO and HELLO.
+/// The loop, thread or process that answers. Each has a value of its own.
 #[derive(Clone, Debug)]
 pub struct About {
     /// The crate's name, `multiplexing-epoll` for example.
     pub model: &'static str,
-    /// The variant chosen on the command line; empty where there is one only.
+    /// The variant chosen on the command line; empty if there is only one.
     pub variant: &'static str,
-    /// Process that answers, as getpid(2) tells.
+    /// The process that answers (getpid(2)).
     pub pid: u32,
-    /// Thread that answers, as gettid(2) tells: equal to `pid` in the first.
+    /// The thread that answers (gettid(2)); equal to `pid` in the first thread.
     pub tid: u32,
-    /// Which of several event loops answers, from 0; `None` where there is one
-    /// only, or none.
+    /// The event loop that answers, from 0; `None` if there are not several.
     pub event_loop: Option<u32>,
-    /// The kernel's release, as uname(2) tells; empty if it won't.
+    /// The kernel's release (uname(2)); empty if that fails.
     pub kernel: &'static str,
-    /// What the answering loop, thread or process has counted so far.
+    /// The counts of the answering loop, thread or process.
     pub counters: Counters,
 }
 
-/// Counts since start. Each loop, thread or process has its own, but for the
-/// number of clients; tasks share them all, as atomics. Nothing is locked.
+/// Counts since the start. Each loop, thread or process has its own, except for
+/// the number of clients. Tasks share all of them as atomics.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counters {
-    /// Clients connected now, those of other loops, threads and processes too:
-    /// that is what `--max-connections` limits.
+    /// Clients connected now, including those of other loops, threads and
+    /// processes. `--max-connections` limits this number.
     pub clients: u64,
     /// Connections accepted and served.
     pub accepted: u64,
-    /// Acceptor turned away: no room, no descriptor, no process, no thread.
-    /// They are not among the accepted.
+    /// Connections rejected for lack of room, of a descriptor, of a process or
+    /// of a thread. They are not counted as accepted.
     pub rejected: u64,
     /// Requests answered over streams.
     pub requests: u64,
-    /// Calls on non-blocking sockets that found nothing: no input, no new client
-    /// (EAGAIN).
+    /// Calls on non-blocking sockets that returned EAGAIN.
     pub empty_calls: u64,
     /// Datagrams answered.
     pub datagrams: u64,
-    /// Datagram replies given up because the socket's buffer was full.
+    /// Datagram replies dropped because the socket's buffer was full.
     pub datagrams_dropped: u64,
 }
 
 impl About {
-    /// About the calling process and thread, with nothing counted yet.
+    /// Describes the calling process and thread, with all counts at 0.
     pub fn new(model: &'static str, variant: &'static str) -> Self {
         let counters = Counters::default();
         let kernel = kernel();
@@ -58,7 +55,8 @@ impl About {
             .here()
     }
 
-    /// The same, answered by the calling process and thread from here on.
+    /// Changes the process and thread to the calling ones, after a fork or in a
+    /// new thread.
     #[must_use]
     pub fn here(self) -> Self {
         Self {
@@ -69,7 +67,7 @@ impl About {
     }
 }
 
-/// Found once and kept: whoever answers may be unable to ask or allocate.
+/// Asks once and keeps the answer, because a signal handler can't ask.
 fn kernel() -> &'static str {
     static RELEASE: OnceLock<String> = OnceLock::new();
     RELEASE.get_or_init(|| {

@@ -7,14 +7,14 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser};
 
 use crate::connection_limit::raise_descriptor_limit;
 
-/// Where a server listens if it is not told: every model's default.
+/// The default address of every model.
 const DEFAULT_TCP: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 7379);
 
-/// What the command line needs to know of the program that reads it.
+/// The program that reads the command line.
 #[derive(Clone, Copy, Debug)]
 pub struct Model {
-    /// The crate's name, which is the program's too.
+    /// The name of the crate and of the program.
     pub name: &'static str,
     /// One sentence for `--help`.
     pub summary: &'static str,
@@ -25,30 +25,31 @@ pub struct Model {
 /// How many clients a model serves at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clients {
-    /// One conversation after the other, over one socket: the program can
-    /// wait for one thing only.
+    /// One conversation after the other, over one socket, because the program
+    /// can wait for one descriptor only.
     One,
-    /// As many as there is room for.
+    /// As many as the connection limit allows.
     Many,
 }
 
-/// What the person asked for.
+/// The parsed command line.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Where to serve streams.
+    /// The address for streams.
     pub tcp: Option<SocketAddr>,
-    /// Where to serve datagrams: a concrete address, never a wildcard.
+    /// The address for datagrams: a concrete address, never a wildcard.
     pub udp: Option<SocketAddr>,
-    /// Most clients at a time; `None` leaves it to the limits of the process.
+    /// The most clients at a time; `None` leaves it to the limits of the
+    /// process.
     pub max_connections: Option<usize>,
-    /// Most bytes the arguments of one request may have.
+    /// The most bytes that the arguments of one request may have.
     pub max_request: usize,
-    /// How long a client may go without completing a request; `None`: ever.
+    /// How long a client may go without a complete request; `None` for ever.
     pub idle_timeout: Option<Duration>,
-    /// How long a stop waits for conversations to end.
+    /// How long the drain waits for conversations to end.
     pub drain_timeout: Duration,
-    /// Connections the kernel completes before they are accepted; it caps the
-    /// number at net.core.somaxconn (listen(2)).
+    /// The length of the accept queue, which the kernel caps at
+    /// net.core.somaxconn (listen(2)).
     pub backlog: i32,
 }
 
@@ -63,49 +64,51 @@ struct CommandLine<F: Args> {
 #[derive(Args, Debug)]
 #[command(next_line_help = true)]
 struct SharedFlags {
-    /// Serve streams here; port 0 lets the kernel choose [default:
+    /// Address for streams; with port 0 the kernel chooses one [default:
     /// 127.0.0.1:7379, unless --udp is given].
     #[arg(long, value_name = "ADDR:PORT")]
     tcp: Option<SocketAddr>,
-    /// Serve datagrams here; a concrete address, not a wildcard.
+    /// Address for datagrams; a concrete address, not a wildcard.
     #[arg(long, value_name = "ADDR:PORT")]
     udp: Option<SocketAddr>,
-    /// Most clients at a time [default: what the process's limits allow].
+    /// Maximum number of clients at a time [default: as many as the limits of
+    /// the process allow].
     #[arg(long, value_name = "N", allow_negative_numbers = true,
           value_parser = at_least_one)]
     max_connections: Option<usize>,
-    /// Most bytes of arguments in one request.
+    /// Maximum size of the arguments of one request.
     #[arg(long, value_name = "BYTES", default_value_t = 1024 * 1024,
           allow_negative_numbers = true, value_parser = request_size)]
     max_request: usize,
-    /// Close a client that completes no request for so long; 0: never.
+    /// Close a connection after this long without a complete request; 0 for
+    /// never.
     #[arg(long, value_name = "SECS", default_value = "300",
           allow_negative_numbers = true, value_parser = seconds)]
     idle_timeout: Duration,
-    /// On SIGTERM or SIGINT, wait so long for conversations to end.
+    /// On SIGTERM or SIGINT, wait up to this long for conversations to end.
     #[arg(long, value_name = "SECS", default_value = "5",
           allow_negative_numbers = true, value_parser = seconds)]
     drain_timeout: Duration,
-    /// Connections that may wait to be accepted.
+    /// Length of the accept queue: connections that wait to be accepted.
     #[arg(long, value_name = "N", default_value_t = 4096,
           allow_negative_numbers = true,
           value_parser = clap::value_parser!(i32).range(1..))]
     backlog: i32,
 }
 
-/// For models that have no flag of their own.
+/// The flags of a model that has none of its own.
 #[derive(Args, Debug)]
 struct NoFlags {}
 
 impl Config {
-    /// Reads the command line, and raises the limit of descriptors as far as
-    /// the process may. Prints help, or what is wrong with a flag, and ends the
-    /// process (exit code 0 or 2) where that is all there is to do.
+    /// Parses the command line, and raises the limit of open files to the hard
+    /// limit. For `--help` or a wrong flag it prints a message and ends the
+    /// process (exit code 0 or 2).
     pub fn from_command_line(model: &Model) -> Self {
         Self::with_flags::<NoFlags>(model).0
     }
 
-    /// The same for a model with flags `F` of its own.
+    /// Parses the command line of a model with flags `F` of its own.
     pub fn with_flags<F: Args>(model: &Model) -> (Self, F) {
         let mut command = CommandLine::<F>::command()
             .name(model.name)
@@ -126,8 +129,8 @@ impl Config {
         (line.shared.into(), line.own)
     }
 
-    /// For a variant that serves no datagrams: where the command line asks for
-    /// them, says `why` it does not, and ends the process (exit code 2).
+    /// Ends the process (exit code 2), with the reason `why`, if the command
+    /// line asks a variant for datagrams that does not serve them.
     pub fn reject_datagrams(&self, model: &Model, why: &str) {
         if let Some(udp) = self.udp {
             let problem = format!("--udp {udp}: {why}");
@@ -140,7 +143,7 @@ impl Config {
 }
 
 impl SharedFlags {
-    /// What a single flag's parser cannot see.
+    /// Checks combinations of flags.
     fn check(&self, model: &Model) -> Result<(), String> {
         if let Some(udp) = self.udp
             && udp.ip().is_unspecified()
@@ -186,7 +189,8 @@ impl From<SharedFlags> for Config {
     }
 }
 
-/// Seconds with an optional fraction, up to a year: more is a slip.
+/// Parses seconds with an optional fraction, up to a year: a larger value is a
+/// typo.
 fn seconds(text: &str) -> Result<Duration, String> {
     const YEAR: f64 = 365.0 * 24.0 * 3600.0;
     match text.parse::<f64>() {
@@ -204,7 +208,7 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Redis's own limit for one argument is 512 MiB, and so is ours for all.
+/// Redis limits one argument to 512 MiB; this limit is for all of them.
 fn request_size(text: &str) -> Result<usize, String> {
     const MOST: usize = 512 * 1024 * 1024;
     match text.parse() {

@@ -1,4 +1,4 @@
-//! ConnectionLimit: how many clients there may be at a time.
+//! The connection limit: how many clients may be connected at a time.
 
 use std::fs::DirEntry;
 
@@ -7,24 +7,23 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use crate::limits::{DEFAULT_MAX_CONNECTIONS, DESCRIPTORS_KEPT_FREE};
 use crate::{Config, log};
 
-/// How many clients there may be, decided once at start.
+/// The maximum number of clients, decided once at the start.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimit {
     limit: usize,
 }
 
 impl ConnectionLimit {
-    /// Takes `--max-connections` at its word, with a warning where the
-    /// process's limits are lower. Otherwise the lesser of 65,536 and what the
-    /// descriptors left allow, at so many `descriptors` that a client keeps
-    /// open in this process (0: they set no limit). Call it when everything is
-    /// bound.
+    /// Uses `--max-connections`, with a warning if the limits of the process
+    /// are lower. Without it, the limit is 65,536, or less if fewer descriptors
+    /// are free; `descriptors` is how many one client keeps open in this
+    /// process (0 if none). Call it when everything is bound.
     pub fn new(config: &Config, descriptors: usize) -> Self {
         Self::with_ceiling(config, descriptors, usize::MAX, "ulimit -Hn")
     }
 
-    /// The same for a model that can't take more than `ceiling` clients,
-    /// whatever the process is allowed; `why` is where to read about it.
+    /// Computes the limit for a model that can't serve more than `ceiling`
+    /// clients in any case; `why` says where to read about that.
     pub fn with_ceiling(
         config: &Config,
         descriptors: usize,
@@ -41,7 +40,7 @@ impl ConnectionLimit {
                     log::warning(&format!(
                         "--max-connections {asked} is more than the \
                          {possible} clients this process has room for; those \
-                         it cannot serve are refused (see {why})"
+                         it cannot serve are rejected (see {why})"
                     ));
                 }
                 asked
@@ -50,26 +49,26 @@ impl ConnectionLimit {
         Self { limit }
     }
 
-    /// How many clients there may be.
+    /// The maximum number of clients.
     pub fn max(self) -> usize {
         self.limit
     }
 
-    /// Whether one more may come when there are `clients` already.
+    /// Whether another client may connect when there are `clients` already.
     pub fn allows(self, clients: usize) -> bool {
         clients < self.limit
     }
 }
 
-/// How many clients the limits leave room for, one at least.
+/// The number of clients for which the process has descriptors, at least 1.
 fn possible(descriptors: usize) -> usize {
     let (soft, _) = descriptor_limit();
     let free = soft.saturating_sub(open_descriptors() + DESCRIPTORS_KEPT_FREE);
     free.checked_div(descriptors).unwrap_or(usize::MAX).max(1)
 }
 
-/// Raises the soft limit of descriptors to the hard one: select(2) is the only
-/// reason for the low default, and who waits with it must check by itself.
+/// Raises the soft limit of open files to the hard limit. The default is low
+/// because of select(2) only, and the model that uses it checks for itself.
 pub(crate) fn raise_descriptor_limit() {
     if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
         && soft < hard
@@ -83,7 +82,7 @@ pub(crate) fn raise_descriptor_limit() {
 }
 
 fn descriptor_limit() -> (usize, usize) {
-    // POSIX promises 20 descriptors at least, should the question fail.
+    // If the call fails: POSIX guarantees 20 descriptors.
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((20, 20));
     let bounded = |limit| usize::try_from(limit).unwrap_or(usize::MAX);
     (bounded(soft), bounded(hard))
@@ -93,8 +92,8 @@ fn open_descriptors() -> usize {
     open_descriptors_below(usize::MAX)
 }
 
-/// How many descriptors with a number below `end` are open in this process
-/// now; a guess where /proc is not mounted.
+/// Counts the open descriptors of this process with a number below `end`;
+/// returns a guess if /proc is not mounted.
 pub fn open_descriptors_below(end: usize) -> usize {
     const GUESS: usize = 16;
     let Ok(entries) = std::fs::read_dir("/proc/self/fd") else { return GUESS };

@@ -3,8 +3,8 @@
 use crate::About;
 use crate::protocol::{Conversation, Fixed, Progress, Reply, Request, answer};
 
-/// No argument is announced longer: Redis's own limit. One that is longer than
-/// its datagram is incomplete anyway.
+/// The largest size of an argument, as in Redis. An argument that is longer
+/// than its datagram is incomplete anyway.
 const ARGUMENTS_MOST: usize = 512 * 1024 * 1024;
 
 const INCOMPLETE: &str = "ERR incomplete request";
@@ -12,17 +12,18 @@ const MALFORMED: &str = "ERR malformed request";
 const TOO_LARGE: &str = "ERR reply too large for a datagram";
 const ONE_INFO: &str = "ERR INFO is answered once a datagram";
 
-/// Answers the requests in one datagram, returns the length of the replies in
-/// `reply`, in bytes; 0 if there is nothing to say.
+/// Answers the requests in one datagram. Returns the length of the replies in
+/// `reply`, in bytes; 0 if there is no reply.
 ///
-/// All requests must be whole: if one is not, or if the replies don't fit into
-/// `reply`, one error stands for all replies. It repeats nothing of what came
-/// in, so that nobody can have a third party told what to say. INFO, whose
-/// reply is a hundred times longer than the request, is answered once. QUIT
-/// ends the datagram. Each datagram is a conversation of its own, with id 0.
+/// All requests must be complete. If one is not, or if the replies don't fit
+/// into `reply`, one error is sent in place of all replies. The error repeats
+/// nothing of the input, so that a spoofed source address can't be used to
+/// reflect chosen text at a third party. INFO, whose reply is a hundred times
+/// longer than the request, is answered once. QUIT ends the datagram. Each
+/// datagram is a conversation of its own, with id 0.
 ///
-/// Allocates nothing, locks nothing, fails nowhere: a signal handler may call
-/// it.
+/// The function allocates nothing, takes no lock and can't fail, so a signal
+/// handler may call it.
 pub fn answer_datagram(
     datagram: &[u8],
     about: &About,

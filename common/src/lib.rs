@@ -1,8 +1,8 @@
-//! What the models share: everything but the I/O.
+//! Everything that the models share, which is everything but the I/O.
 //!
 //! A line that names a system call, a descriptor flag, a process, a thread, a
 //! task, a signal, an event or the owner of a buffer belongs to a model. A line
-//! that names a protocol byte, a command-line flag, a limit, a deadline or a
+//! that names a protocol byte, a command-line flag, a limit, a timeout or a
 //! message to the user belongs here.
 
 #![forbid(unsafe_code)]

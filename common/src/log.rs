@@ -1,4 +1,4 @@
-//! What a server says on standard error.
+//! Log lines on standard error, limited in their rate.
 
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
@@ -7,28 +7,26 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// Why a server has something to say. At most one line a second for each, in
-/// each process, so that trouble with ten thousand clients does not fill a
-/// disk.
+/// The cause of a log line. Each process logs at most one line per second and
+/// cause, so that an error of ten thousand clients does not fill a disk.
 #[derive(Clone, Copy, Debug)]
 pub enum Cause {
-    /// A new client found no room.
+    /// A connection was rejected.
     Rejected,
     /// accept(2) failed.
     Accept,
-    /// A conversation failed in a way that no client can cause.
+    /// A conversation failed with an error that no client can cause.
     Conversation,
     /// A datagram could not be received.
     Datagram,
-    /// The kernel had more to tell than its queue holds.
+    /// The queue of signals has overflowed.
     Overflow,
 }
 
-/// The second of each cause's last line.
+/// The second in which each cause was last logged.
 static LAST: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];
 
-/// Says `what` happened unless something of the same cause was said within
-/// this second.
+/// Logs a line, unless one of the same cause was logged within this second.
 pub fn log(cause: Cause, what: std::fmt::Arguments<'_>) {
     let second = SystemTime::now()
         .duration_since(UNIX_EPOCH)
@@ -49,22 +47,22 @@ pub fn log(cause: Cause, what: std::fmt::Arguments<'_>) {
     }
 }
 
-/// Says something that happens once.
+/// Logs a warning that occurs once.
 pub fn warning(what: &str) {
     say(format_args!("warning: {what}"));
 }
 
-/// Says how many clients the drain timeout has cut off, if any.
+/// Logs how many connections the drain timeout has cut off, if any.
 pub fn report_cut_off(clients: usize) {
     if clients > 0 {
         say(format_args!("drain timeout: {clients} client(s) cut off"));
     }
 }
 
-/// Writes one line with one call, so that lines of several processes do not
-/// mix, and drops it where it would have to wait: a standard error that nobody
-/// reads is no reason to stop serving. A pipe that is writable takes PIPE_BUF
-/// bytes at once (pipe(7)), and no line is as long.
+/// Writes a line with one call, so that lines of several processes do not mix.
+/// A line that would block is dropped: a full pipe on standard error must not
+/// stop the server. A pipe that is writable takes PIPE_BUF bytes at once
+/// (pipe(7)), and every line is shorter.
 pub(crate) fn say(what: std::fmt::Arguments<'_>) {
     let line = format!("{what}\n");
     let stderr = std::io::stderr();

@@ -1,4 +1,4 @@
-//! How a server starts and how it ends: ready line and exit codes.
+//! The ready line and the exit codes.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -9,31 +9,31 @@ use anyhow::Context as _;
 
 use crate::log::say;
 
-/// Exit code of a run-time failure; 0 is a stop that was asked for, and 2 is
-/// for the command line.
+/// The exit code of a run-time failure. 0 is a graceful shutdown, 2 a wrong
+/// command line.
 const FAILURE: u8 = 1;
 
-/// Exit code for a kernel that cannot run the model, as automake's tests say
-/// "skipped".
+/// The exit code if this kernel cannot run the model; automake's tests use the
+/// same for "skipped".
 const UNSUPPORTED: u8 = 77;
 
 /// This kernel, or its settings, cannot run this model.
 #[derive(Debug, thiserror::Error)]
 #[error("{call}: {why}")]
 pub struct Unsupported {
-    /// The system call that was refused.
+    /// The system call that failed.
     pub call: &'static str,
     /// The errno's meaning, and the setting or version that explains it.
     pub why: String,
 }
 
-/// Prints the line that says everything is bound, with the real ports, and
-/// that is all a server ever writes on standard output:
-/// `ready tcp=127.0.0.1:40001 udp=127.0.0.1:40002`.
+/// Prints the ready line, with the actual ports, once everything is bound:
+/// `ready tcp=127.0.0.1:40001 udp=127.0.0.1:40002`. A server writes nothing
+/// else to standard output.
 ///
 /// # Errors
 ///
-/// Standard output cannot be written to: nobody would learn the ports.
+/// Standard output cannot be written to.
 pub fn announce(
     tcp: Option<SocketAddr>,
     udp: Option<SocketAddr>,
@@ -50,8 +50,7 @@ pub fn announce(
         .context("cannot write the ready line to standard output")
 }
 
-/// Says on standard error what went wrong, if anything, and turns it into the
-/// exit code.
+/// Logs an error, and returns the exit code.
 pub fn conclude(result: anyhow::Result<()>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
     say(format_args!("error: {error:#}"));

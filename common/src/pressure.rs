@@ -1,16 +1,17 @@
-//! Back-pressure: a client that does not read is not listened to.
+//! Back-pressure: reading from a client pauses while it does not read its
+//! replies.
 
 use crate::limits::{OUTPUT_HIGH_WATER, OUTPUT_LOW_WATER};
 
-/// Whether to take more from a client, given what it leaves unread. Two marks,
-/// so that a client at the edge does not make it change with each byte.
+/// Decides whether to read from a client, by the size of its pending output.
+/// There are two marks, so that the decision does not change with each byte.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct BackPressure {
     paused: bool,
 }
 
 impl BackPressure {
-    /// Takes note of the bytes of output not sent yet.
+    /// Sets the size of the pending output, in bytes.
     pub fn update(&mut self, pending: usize) {
         if pending >= OUTPUT_HIGH_WATER {
             self.paused = true;
@@ -19,7 +20,8 @@ impl BackPressure {
         }
     }
 
-    /// False from the high mark on until the low mark is reached.
+    /// False from the high-water mark on until output falls below the low-water
+    /// mark.
     pub fn admits_input(self) -> bool {
         !self.paused
     }

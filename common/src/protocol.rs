@@ -5,12 +5,12 @@
 //! is silent, what Redis 7.0 does counts. Bytes become a request in three
 //! steps, none of which copies: `Progress` finds where a request ends,
 //! `Request` has its name and its arguments, `answer` looks the command up and
-//! writes into a `Reply`. A request that is simply there takes the first two in
-//! one: `Progress::of`.
+//! writes into a `Reply`. For a request that is complete at once,
+//! `Progress::of` does the first two in one.
 //!
-//! What every request passes through is marked `#[inline(always)]`. The bytes
-//! of a pipelined PING are so few that calls, and structures handed over in
-//! memory, double its cost.
+//! The code that every request runs is marked `#[inline(always)]`. A pipelined
+//! PING has so few bytes that calls, and structures passed in memory, would
+//! double its cost.
 //!
 //! # Deviations from Redis 7.0
 //!
@@ -18,8 +18,8 @@
 //!
 //! - The request limit counts the bytes of all arguments together. A header
 //!   that takes the sum over it gets `invalid bulk length`. Redis limits each
-//!   argument to 512 MiB. For an inline request the limit on its line stands
-//!   alone, here and there.
+//!   argument to 512 MiB. An inline request is limited by its line only, as in
+//!   Redis.
 //! - All other bytes of a request (count, headers, line ends) have a second
 //!   limit of the same size, checked with each header: over it, the error is
 //!   `invalid multibulk length`. Redis limits the count alone.

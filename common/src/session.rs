@@ -1,4 +1,5 @@
-//! One client's conversation over a stream: bytes in, replies out, no I/O.
+//! One client's conversation over a stream: bytes go in, replies come out. It
+//! does no I/O.
 
 use std::mem;
 
@@ -8,24 +9,24 @@ use crate::protocol::{
     answer,
 };
 
-/// One client's half of the conversation.
+/// The server's side of one conversation.
 ///
-/// Holds no memory but its own few bytes, except while a request is
-/// incomplete: then what has arrived of it, which is at most twice the request
-/// limit and one line ([`LINE_MOST`]).
+/// It holds no heap memory, except while a request is incomplete: then it holds
+/// what has arrived of it, which is at most twice the request limit and one
+/// line ([`LINE_MOST`]).
 #[derive(Debug)]
 pub struct Session {
     conversation: Conversation,
     max_request: usize,
     /// The start of an incomplete request; empty between requests.
     carried: Vec<u8>,
-    /// How far that start has been understood. Means nothing between requests.
+    /// How far that start has been parsed. Meaningless between requests.
     progress: Progress,
 }
 
 impl Session {
-    /// A new conversation. `id` is what `CLIENT ID` and HELLO report;
-    /// `max_request` bounds the bytes of one request's arguments.
+    /// Begins a conversation. `CLIENT ID` and HELLO report `id`; `max_request`
+    /// limits the bytes of one request's arguments.
     pub fn new(id: u64, max_request: usize) -> Self {
         Self {
             conversation: Conversation::new(id),
@@ -35,12 +36,12 @@ impl Session {
         }
     }
 
-    /// Takes bytes that arrived, appends the replies they complete to
-    /// `output`, says how many requests they completed.
+    /// Processes input and appends the replies to `output`. Returns how many
+    /// requests the input has completed.
     ///
-    /// Never fails: what can't be understood is answered with an error that
-    /// ends the conversation. How the input is cut into pieces makes no
-    /// difference to the output.
+    /// It never fails: a malformed request is answered with an error, which
+    /// ends the conversation. The output does not depend on how the input is
+    /// cut into pieces.
     pub fn receive(
         &mut self,
         input: &[u8],
@@ -53,19 +54,20 @@ impl Session {
             self.conversation.open = false;
             let mut reply = Growing::new(output);
             fault.answer(&mut reply);
-            // Without memory even for this, the conversation ends in silence.
+            // If there is no memory even for this, the conversation ends
+            // without it.
             let _ = reply.finish();
         }
         completed
     }
 
-    /// False after QUIT or a protocol error: deliver what is left, then end
+    /// False after QUIT or a protocol error: send the pending replies, then end
     /// the conversation.
     pub fn wants_input(&self) -> bool {
         self.conversation.open
     }
 
-    /// What `receive` does, except that a fault is left to it.
+    /// Processes input; a fault is left to `receive`.
     fn take_in(
         &mut self,
         input: &[u8],
@@ -97,10 +99,10 @@ impl Session {
         Ok(())
     }
 
-    /// Goes on with a request that is not simply there: from where it is
-    /// known, in `rest` or, if it started earlier, in what was carried. Once it
-    /// is complete, answers it and says how much of `rest` it has taken; until
-    /// then, carries it.
+    /// Continues a request that was not complete at once, in `rest` or, if it
+    /// started earlier, in `carried`. When it is complete, answers it and
+    /// returns how much of `rest` belongs to it; until then, appends to
+    /// `carried`.
     #[inline(never)]
     fn go_on(
         &mut self,
@@ -128,7 +130,7 @@ impl Session {
         Ok(Some(length - before))
     }
 
-    /// Answers a whole request.
+    /// Answers a complete request.
     #[inline(always)]
     fn answer(
         &mut self,
@@ -145,14 +147,15 @@ impl Session {
         reply.finish()
     }
 
-    /// Appends to the start of a request all that may belong to it.
+    /// Appends everything to the start of a request that may belong to it.
     ///
-    /// Memory doubles as bytes arrive, never because they were announced. It
-    /// is asked for once in a call of `receive`: room for all of `tail` is
-    /// room for the start of a later request within it.
+    /// Memory doubles as bytes arrive, never because a length was announced. It
+    /// is allocated once per call of `receive`, because room for all of `tail`
+    /// is enough for the start of a later request within it.
     fn carry(&self, carried: &mut Vec<u8>, tail: &[u8]) -> Result<(), Fault> {
-        // An incomplete request is shorter, or it would be at fault by now:
-        // what precedes its last line is a count, or within both limits.
+        // An incomplete request is shorter than this, or it would have failed
+        // already: what precedes its last line is a count, or within both
+        // limits.
         let before = self.max_request.saturating_mul(2).max(COUNT_MOST);
         let longest = before.saturating_add(LINE_MOST + 2);
         let tail = &tail[..tail.len().min(longest - carried.len())];

@@ -1,5 +1,4 @@
-//! Sockets before a model gets them, and new clients it cannot take: what no
-//! model is about.
+//! Sockets before a model uses them, and connections that a model rejects.
 
 use std::fs::File;
 use std::net::SocketAddr;
@@ -13,22 +12,23 @@ use socket2::{Domain, Socket, Type};
 use crate::limits::REJECTED_INPUT;
 use crate::{Cause, Config, log};
 
-/// What a new client is told when there is no room: Redis's own words.
+/// The reply to a rejected connection, in Redis's words.
 const REJECTION: &[u8] = b"-ERR max number of clients reached\r\n";
 
-/// A listening socket, if the command line asks for one, and its address.
+/// Returns a listening socket and its address, if the command line asks for
+/// one.
 ///
-/// SO_REUSEADDR, because a server that restarts must not wait for connections
-/// in TIME_WAIT; IPV6_V6ONLY, so that an address means what it says. Accepted
-/// sockets inherit two more: TCP_NODELAY, because replies are sent whole; and
-/// SO_OOBINLINE, so that a byte sent as urgent data is a byte of the stream,
-/// in its place, as RFC 6093 wants it. Without that option SIOCINQ counts only
-/// up to the urgent byte (include/net/tcp.h, tcp_inq), so a stop would leave
-/// unanswered what had arrived behind it.
+/// SO_REUSEADDR lets a restarted server bind its address while old connections
+/// are in TIME_WAIT. With IPV6_V6ONLY an IPv6 address means IPv6 only. Accepted
+/// sockets inherit two more options: TCP_NODELAY, because replies are sent
+/// whole; and SO_OOBINLINE, so that a byte sent as urgent data stays in its
+/// place in the stream, as RFC 6093 recommends. Without it SIOCINQ counts only
+/// up to the urgent byte (include/net/tcp.h, tcp_inq), so that the drain would
+/// leave unanswered what had arrived behind it.
 ///
 /// # Errors
 ///
-/// The address cannot be bound: the message names it.
+/// The address cannot be bound; the message names it.
 pub fn listen(config: &Config) -> Result<Option<(OwnedFd, SocketAddr)>> {
     let Some(address) = config.tcp else { return Ok(None) };
     let bound = bind(address, Type::STREAM)
@@ -40,11 +40,11 @@ pub fn listen(config: &Config) -> Result<Option<(OwnedFd, SocketAddr)>> {
     Ok(Some(bound))
 }
 
-/// A datagram socket, if the command line asks for one, and its address.
+/// Returns a datagram socket and its address, if the command line asks for one.
 ///
 /// # Errors
 ///
-/// The address cannot be bound: the message names it.
+/// The address cannot be bound; the message names it.
 pub fn bind_datagrams(
     config: &Config,
 ) -> Result<Option<(OwnedFd, SocketAddr)>> {
@@ -61,12 +61,12 @@ fn bind(address: SocketAddr, kind: Type) -> std::io::Result<Socket> {
     Ok(socket)
 }
 
-/// A socket for `address` with the options of all others, not bound yet: for a
-/// model that has more than one at an address.
+/// Returns a socket for `address` with the usual options, not bound yet, for a
+/// model with more than one socket at an address.
 ///
 /// # Errors
 ///
-/// The kernel has no socket of this kind to give.
+/// The kernel can't create a socket of this kind.
 pub fn unbound(address: SocketAddr, kind: Type) -> std::io::Result<Socket> {
     let domain = Domain::for_address(address);
     // SOCK_CLOEXEC is socket2's default.
@@ -90,22 +90,22 @@ fn named(socket: Socket) -> std::io::Result<(OwnedFd, SocketAddr)> {
     Ok((socket.into(), address))
 }
 
-/// Turns a new client away with a word, and keeps nothing of it. Never waits:
-/// those who are being served notice nothing. The new client is told in Redis's
-/// words; `why` is for whoever runs the server.
+/// Rejects a connection with an error reply, without ever waiting, so that
+/// other clients are not delayed. The reply has Redis's words; `why` goes to
+/// the log.
 pub fn reject(stream: impl AsFd, why: std::fmt::Arguments<'_>) {
     log(Cause::Rejected, format_args!("connection rejected: {why}"));
     let fd = stream.as_fd().as_raw_fd();
     discard(fd, REJECTED_INPUT);
-    // An empty send buffer takes it whole; if the client is gone already,
-    // nobody misses it.
+    // An empty send buffer has room for all of it. An error means that the
+    // client has left, so it is ignored.
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
     let _ = send(fd, REJECTION, flags);
     let _ = shutdown(fd, Shutdown::Write);
 }
 
-/// Takes what has arrived, `most` bytes of it, and drops it: closing a socket
-/// with input unread sends a reset, which destroys the refusal on its way.
+/// Discards what has arrived, up to `most` bytes. Closing a socket with input
+/// unread sends a reset, which would destroy the reply in transit.
 fn discard(fd: i32, most: usize) {
     let mut scrap = [0; 4096];
     let mut taken = 0;
@@ -119,27 +119,27 @@ fn discard(fd: i32, most: usize) {
     }
 }
 
-/// A descriptor held for the moment when there is none left.
+/// A descriptor that is kept spare for the moment when no other is free.
 ///
-/// accept(2) takes a descriptor before it looks for a new client, so without one
-/// it fails at once, even when nobody waits: a server that just tries again
-/// spins. Released, the reserve lets the next new client in; and whoever comes
-/// in while it [cannot be retaken](Self::reacquire) has the last descriptor and
-/// is refused.
+/// accept(2) allocates a descriptor before it looks at the accept queue, so
+/// without a free one it fails at once, even if the queue is empty, and a
+/// server that tries again spins. When the spare descriptor is released, the
+/// next accept succeeds. A connection that is accepted while it [can't be
+/// reacquired](Self::reacquire) has taken the last descriptor, and is rejected.
 #[derive(Debug)]
 pub struct SpareDescriptor {
     held: Option<File>,
 }
 
 impl SpareDescriptor {
-    /// Takes a descriptor into reserve.
+    /// Opens the spare descriptor.
     ///
     /// # Errors
     ///
-    /// There is none, at start already.
+    /// No descriptor is free even at the start.
     pub fn open() -> Result<Self> {
         let held = File::open("/dev/null")
-            .context("cannot hold a descriptor in reserve")?;
+            .context("cannot open a spare descriptor")?;
         Ok(Self { held: Some(held) })
     }
 

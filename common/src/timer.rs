@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-/// The idle timer of one client. Each completed request restarts it, which costs
-/// one store; the end of the conversation shortens it.
+/// The idle timer of one client. Each completed request restarts it, which
+/// costs one store; the end of the conversation shortens it.
 #[derive(Clone, Copy, Debug)]
 pub struct Timer {
     timeout: Option<Duration>,
@@ -25,7 +25,7 @@ impl Timer {
         self.due = self.timeout.map(|timeout| now + timeout);
     }
 
-    /// Expires `within` after `now` from here on, because the conversation ends.
+    /// Sets the timeout to `within`, because the conversation ends.
     pub fn end_within(&mut self, within: Duration, now: Instant) {
         *self = Self { queued: self.queued, ..Self::new(Some(within), now) };
     }
@@ -35,7 +35,8 @@ impl Timer {
         self.due.is_some_and(|due| due <= now)
     }
 
-    /// The time that remains, zero once it has expired; `None` if it never does.
+    /// The time that remains; zero once it has expired, `None` if it never
+    /// does.
     pub fn remaining(&self, now: Instant) -> Option<Duration> {
         self.due.map(|due| due.saturating_duration_since(now))
     }

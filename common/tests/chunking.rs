@@ -98,8 +98,8 @@ proptest! {
         prop_assert_eq!(&feed(cut(&stream, &lengths)), &whole);
     }
 
-    /// What is lacking at the end of a stream is lacking however long ago the
-    /// rest arrived: replies come as soon as their request is complete.
+    /// A reply comes as soon as its request is complete, however the input was
+    /// cut.
     #[test]
     fn replies_come_at_once(stream in stream(), place in any::<Index>()) {
         let place = place.index(stream.len() + 1);

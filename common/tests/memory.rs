@@ -1,4 +1,4 @@
-//! What a session allocates, and how much of it it keeps.
+//! The memory that a session allocates, and that it keeps.
 
 mod counting;
 mod table;
@@ -11,7 +11,7 @@ use table::{End, MAX_REQUEST, about, rows};
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// What the models pass at most.
+/// The most that models pass at once.
 const CHUNK: usize = 16 * 1024;
 const MIB: usize = 1024 * 1024;
 const NO_MEMORY: &[u8] = b"-ERR out of memory\r\n";

@@ -113,8 +113,8 @@ fn lines_end_or_are_too_long() {
     }
 }
 
-/// What a chunk of requests can multiply to is part of the bound on a
-/// connection's memory.
+/// The replies to one chunk of requests are part of the bound on a connection's
+/// memory.
 #[test]
 fn replies_stay_in_proportion() {
     let requests: [&[u8]; 9] = [

@@ -7,10 +7,9 @@ use super::reply::Reply;
 use super::{client, config, info, introspection};
 use crate::About;
 
-/// Answers a complete request. False if it asks for nothing: it gets no reply.
-///
-/// What clients ask all the time is answered here, all else elsewhere: its
-/// code and its data would be in the way.
+/// Answers a complete request. Returns false for an empty one, which gets no
+/// reply. Frequent commands are answered here; the others have functions of
+/// their own, so that their code does not slow this one down.
 #[inline(always)]
 pub(crate) fn answer(
     request: Request<'_>,
@@ -36,7 +35,7 @@ pub(crate) fn answer(
     true
 }
 
-/// What clients ask now and then, of a command or of one within it.
+/// Answers the less frequent commands and subcommands.
 #[inline(never)]
 fn answer_rare(
     outer: &Command,
@@ -60,7 +59,7 @@ fn answer_rare(
     run(command, &mut arguments, about, conversation, reply);
 }
 
-/// `arguments` is what follows the command's name, and as many as it takes.
+/// Takes the arguments behind the command's name, of the right number.
 fn run(
     command: &Command,
     arguments: &mut Arguments<'_>,
@@ -112,7 +111,7 @@ fn ping(
     }
 }
 
-/// One line for each thing that a command with others within it can do.
+/// Lists the subcommands of a command, a line each.
 fn help(outer: &str, lines: &[&str], reply: &mut impl Reply) {
     reply.array(lines.len() + 3);
     reply.put(b"+");
@@ -133,7 +132,7 @@ fn refuse_arity(command: &Command, reply: &mut impl Reply) {
     reply.put(b"' command\r\n");
 }
 
-/// As many bytes of the client's as an error shows.
+/// The number of the client's bytes that an error shows.
 const SHOWN_MOST: usize = 128;
 
 #[inline(never)]
@@ -143,9 +142,9 @@ fn refuse_unknown(
     conversation: &mut Conversation,
     reply: &mut impl Reply,
 ) {
-    // A web page can make a browser talk to a port of its owner's machine. It
-    // can't keep the browser from starting as HTTP does, so that's the end,
-    // before the body with its requests is looked at.
+    // A web page can make a browser connect to a port of the user's machine.
+    // The browser's request begins like HTTP, so the conversation ends here,
+    // before the body is parsed.
     if name.is_up_to_nul("post") || name.is_up_to_nul("host:") {
         conversation.open = false;
         return;

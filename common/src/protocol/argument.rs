@@ -70,9 +70,9 @@ impl Iterator for Bytes<'_> {
 
 /// A complete request.
 pub(crate) struct Request<'a> {
-    /// The command's name; none where nothing is asked for.
+    /// The command's name; `None` for an empty request.
     pub(crate) name: Option<Argument<'a>>,
-    /// What follows the name.
+    /// The arguments behind the name.
     pub(crate) arguments: Arguments<'a>,
 }
 
@@ -83,7 +83,8 @@ impl<'a> Request<'a> {
         Self { name: arguments.next(), arguments }
     }
 
-    /// A name, and so many arguments in the bytes that follow.
+    /// Makes a request of a name and this many arguments in the bytes that
+    /// follow.
     #[inline(always)]
     pub(crate) fn new(name: &'a [u8], count: usize, rest: &'a [u8]) -> Self {
         let form = Form::Multibulk(count);
@@ -115,7 +116,7 @@ pub(crate) struct Arguments<'a> {
 
 #[derive(Clone, Copy, Debug)]
 enum Form {
-    /// As many arguments as still to come, each behind its header.
+    /// The number of arguments that follow, each behind its header.
     Multibulk(usize),
     /// A line of words.
     Inline,
@@ -134,7 +135,7 @@ impl<'a> Arguments<'a> {
         Self { form: Form::Inline, rest: line }
     }
 
-    /// How many are left.
+    /// The number of arguments that follow.
     #[inline]
     pub(crate) fn left(&self) -> usize {
         match self.form {

@@ -1,4 +1,4 @@
-//! HELLO and CLIENT: what a client says of itself when it starts.
+//! HELLO and CLIENT: how a client describes itself at its start.
 
 use super::argument::{Argument, Arguments};
 use super::conversation::{ClientName, Conversation};
@@ -12,7 +12,7 @@ pub(crate) const HELP: [&str; 12] = [
     "ID",
     "    Show this connection's number.",
     "NO-EVICT (ON|OFF)",
-    "    Accepted: nobody is evicted.",
+    "    Accepted: no client is evicted.",
     "NO-TOUCH (ON|OFF)",
     "    Accepted: there are no keys.",
     "SETINFO (LIB-NAME|LIB-VER) <value>",
@@ -51,8 +51,8 @@ pub(crate) fn hello(
         if option.is_up_to_nul("auth") && arguments.clone().nth(1).is_some() {
             let user = arguments.next();
             arguments.next();
-            // The one user there is, as in a Redis that nobody has set up,
-            // comes in with whatever password.
+            // As in a Redis without configuration, the default user may have
+            // any password.
             if !user.is_some_and(|user| user.bytes().eq(*b"default")) {
                 return reply.error(BAD_USER);
             }
@@ -91,7 +91,7 @@ fn greet(conversation: &Conversation, reply: &mut impl Reply) {
     reply.array(0);
 }
 
-/// CLIENT SETNAME name; the empty name takes it away again.
+/// CLIENT SETNAME name; an empty name removes it.
 pub(crate) fn set_name(
     arguments: &mut Arguments<'_>,
     conversation: &mut Conversation,

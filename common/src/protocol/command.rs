@@ -1,4 +1,4 @@
-//! The commands: which there are, and how one is found.
+//! The table of commands, and the search in it.
 
 use super::argument::Argument;
 
@@ -7,12 +7,12 @@ use super::argument::Argument;
 pub(crate) struct Command {
     /// In lower case; `client|id` is the ID within CLIENT.
     pub(crate) name: &'static str,
-    /// The name's first four letters: what it is found by.
+    /// The name's first four letters, by which it is found.
     first: u32,
     /// How many arguments it takes, names included; if negative, at least as
     /// many as its absolute value.
     pub(crate) arity: i64,
-    /// What Redis says of it in COMMAND INFO.
+    /// The flags that COMMAND INFO reports, as in Redis.
     pub(crate) flags: &'static str,
     pub(crate) does: Does,
 }
@@ -38,7 +38,7 @@ pub(crate) enum Does {
     CommandList,
     ConfigGet,
     ConfigHelp,
-    /// Nothing without a second name: its arity asks for one.
+    /// It does nothing without a subcommand, which its arity requires.
     Contain,
 }
 
@@ -54,7 +54,7 @@ const fn command(
     Command { name, first: first_letters(first), arity, flags, does }
 }
 
-/// What is asked for most stands first.
+/// The most frequent commands come first.
 #[rustfmt::skip]
 pub(crate) static COMMANDS: [Command; 23] = [
     command("ping", -1, "fast", Does::Ping),
@@ -117,9 +117,9 @@ pub(crate) fn find(name: Argument<'_>) -> Option<&'static Command> {
     })
 }
 
-/// A name's first four letters as a number, whatever their case: the bit that
-/// tells one case from the other is set in all of them. No other byte becomes
-/// a letter by it, and a command's name starts with four letters at least.
+/// Returns a name's first four letters as a number, with the bit set that
+/// distinguishes lower case. No other byte becomes a letter by that, and each
+/// command's name starts with at least four letters.
 const fn first_letters(letters: &[u8; 4]) -> u32 {
     u32::from_ne_bytes(*letters) | u32::from_ne_bytes([b' '; 4])
 }

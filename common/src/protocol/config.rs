@@ -1,4 +1,4 @@
-//! CONFIG GET: the settings that clients and load generators look up.
+//! CONFIG GET: the settings that clients and load generators ask for.
 
 use super::argument::{Argument, Arguments};
 use super::glob;
@@ -9,7 +9,7 @@ pub(crate) const HELP: [&str; 2] = [
     "    Show the settings that match a pattern.",
 ];
 
-/// Nothing is stored, so nothing is saved; and nothing can be set.
+/// The server stores nothing, so nothing is saved, and nothing can be set.
 const SETTINGS: [(&str, &str); 3] =
     [("appendonly", "no"), ("databases", "1"), ("save", "")];
 

@@ -1,12 +1,12 @@
-//! What one client has told about itself.
+//! The state that a client's requests leave behind.
 
 use super::argument::Argument;
 use super::reply::Version;
 
-/// All that a client's requests leave behind.
+/// The state of one client.
 #[derive(Clone, Debug)]
 pub(crate) struct Conversation {
-    /// What CLIENT ID and HELLO report.
+    /// The number that CLIENT ID and HELLO report.
     pub(crate) id: u64,
     pub(crate) version: Version,
     /// False from the last reply on.
@@ -36,8 +36,8 @@ pub(crate) struct ClientName {
 impl ClientName {
     const MOST: usize = 21;
 
-    /// Nothing unless all bytes can be printed and none is a blank, which
-    /// would spoil Redis's own lists of clients.
+    /// Returns `None` unless all bytes are printable and none is a blank, as in
+    /// Redis, whose list of clients has blanks between fields.
     pub(crate) fn new(argument: Argument<'_>) -> Option<Self> {
         let mut name = Self::default();
         for byte in argument.bytes() {

@@ -1,9 +1,8 @@
-//! What ends a conversation before its time, in Redis 7.0's words.
+//! Protocol errors, with Redis 7.0's texts. Each ends its conversation.
 
 use super::reply::Reply;
 
-/// Why a conversation can't go on. The reply that says so is the last
-/// one.
+/// A protocol error. Its reply is the last one of the conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// A line of words over the limit.

@@ -1,19 +1,19 @@
-//! INFO: who answers, and what it has counted.
+//! INFO: the process and thread that answers, and its counts.
 
 use super::argument::Arguments;
 use super::output::Fixed;
 use super::reply::{Reply, Version};
 use crate::About;
 
-/// The Redis whose protocol this is: clients look before they ask for more.
+/// The version of Redis whose protocol this is; clients check it.
 pub(crate) const REDIS_VERSION: &str = "7.0.0";
 
-/// One reply, head and end included, is no longer, in bytes: what a request
-/// can multiply to is part of the bound on a connection's memory.
+/// The longest reply in bytes, header and end included. It is part of the bound
+/// on a connection's memory.
 const REPLY_MOST: usize = 512;
 
-/// A model's or variant's name is shown up to this length, a kernel's release
-/// up to as much as uname(2) can hold.
+/// The names of model and variant are cut to this length, the kernel's release
+/// to what uname(2) can hold.
 const NAME_MOST: usize = 32;
 const RELEASE_MOST: usize = 64;
 
@@ -89,7 +89,7 @@ fn count(key: &str, value: u64, text: &mut Fixed<'_>) {
     text.head(b':', value);
 }
 
-/// As much of the start of `text` as fits, in bytes.
+/// Cuts `text` to a length in bytes.
 fn cut(text: &str, most: usize) -> &str {
     &text[..text.floor_char_boundary(most)]
 }

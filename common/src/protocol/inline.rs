@@ -1,9 +1,9 @@
-//! Inline requests: a line of words, quoted as in a shell, for people with
-//! `nc` and for clients too small to count bytes.
+//! Inline requests: a line of words, quoted as in a shell, for people with `nc`
+//! and for very small clients.
 //!
-//! Quotes can't be undone in place, and undoing them elsewhere takes memory.
-//! So a quoted word stays as it arrived and is undone each time it is looked
-//! at, one byte after the other.
+//! Quotes can't be removed in place, and removing them elsewhere requires
+//! memory. So a quoted word stays as it arrived, and is decoded byte by byte
+//! each time it is read.
 
 /// A quote that isn't closed, or that is closed in the middle of a word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,8 +124,8 @@ impl Iterator for Unquoted<'_> {
     }
 }
 
-/// What the start of `rest`, within double quotes, stands for, and how many
-/// bytes long that start is.
+/// Decodes the start of `rest`, within double quotes. Returns the byte, and how
+/// long that start is.
 fn unescape(rest: &[u8]) -> (Option<u8>, usize) {
     match rest {
         [b'\\', b'x', high, low, ..] => match (hex(*high), hex(*low)) {

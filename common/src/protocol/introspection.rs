@@ -1,4 +1,4 @@
-//! COMMAND: what a client can ask for here.
+//! COMMAND: the list of commands.
 
 use super::argument::Arguments;
 use super::command::{self, COMMANDS, Command};
@@ -44,8 +44,8 @@ pub(crate) fn details(
     }
 }
 
-/// Ten things, of which most are about keys, which no command has, or about
-/// access rights, which all have.
+/// The ten fields of COMMAND INFO. Most of them describe keys, which no command
+/// here has, or access rights, which are the same for all.
 fn detail(command: &Command, version: Version, reply: &mut impl Reply) {
     reply.array(10);
     reply.bulk(command.name.as_bytes());
@@ -67,8 +67,7 @@ pub(crate) fn count(reply: &mut impl Reply) {
     reply.head(b':', outer().count() as u64);
 }
 
-/// COMMAND LIST. Filters, being of use to none of these clients, are refused
-/// as Redis refuses those that it doesn't know.
+/// COMMAND LIST. Filters get the error that Redis has for unknown ones.
 pub(crate) fn list(options: &mut Arguments<'_>, reply: &mut impl Reply) {
     if options.next().is_some() {
         return reply.error("ERR syntax error");
@@ -77,7 +76,7 @@ pub(crate) fn list(options: &mut Arguments<'_>, reply: &mut impl Reply) {
     COMMANDS.iter().for_each(|command| reply.bulk(command.name.as_bytes()));
 }
 
-/// COMMAND GETKEYS command argument ...: there are none to be found.
+/// COMMAND GETKEYS command argument ...: no command has keys.
 pub(crate) fn keys(arguments: &mut Arguments<'_>, reply: &mut impl Reply) {
     reply.error(match arguments.next().and_then(command::find) {
         Some(_) => "ERR The command has no key arguments",

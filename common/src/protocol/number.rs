@@ -2,8 +2,8 @@
 
 use std::iter;
 
-/// The number that `text` spells the way Redis wants it: no sign but a minus,
-/// no leading zero, no blank, nothing after it, within 64 bits.
+/// Parses a number as Redis does: no sign but a minus, no leading zero, no
+/// blank, nothing behind it, within 64 bits.
 pub(crate) fn integer(text: impl IntoIterator<Item = u8>) -> Option<i64> {
     let mut text = text.into_iter();
     let mut first = text.next()?;
@@ -34,7 +34,7 @@ pub(crate) fn integer(text: impl IntoIterator<Item = u8>) -> Option<i64> {
 /// request that can ever be complete, found without looking for its end first.
 #[inline(always)]
 pub(crate) fn header(bytes: &[u8], mark: u8) -> Option<(i64, usize)> {
-    // Few arguments, and short ones: most headers have one digit.
+    // Most headers have one digit, because arguments are few and short.
     if let [first, digit @ b'0'..=b'9', b'\r', _, ..] = *bytes
         && first == mark
     {
@@ -43,7 +43,7 @@ pub(crate) fn header(bytes: &[u8], mark: u8) -> Option<(i64, usize)> {
     long_header(bytes, mark)
 }
 
-/// The same, however many digits there are.
+/// Parses a header with any number of digits.
 fn long_header(bytes: &[u8], mark: u8) -> Option<(i64, usize)> {
     let (first, rest) = bytes.split_first()?;
     if *first != mark {

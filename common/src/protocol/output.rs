@@ -1,14 +1,14 @@
-//! The memory that replies are written to.
+//! Output buffers for replies.
 
 use super::fault::Fault;
 use super::reply::Reply;
 
-/// One reply in memory that grows.
+/// A reply in a buffer that grows.
 pub(crate) struct Growing<'a> {
     output: &'a mut Vec<u8>,
     /// Where the reply starts, behind earlier ones.
     start: usize,
-    /// More memory was asked for and refused.
+    /// An allocation has failed.
     refused: bool,
 }
 
@@ -18,7 +18,7 @@ impl<'a> Growing<'a> {
         Self { output, start, refused: false }
     }
 
-    /// Ends the reply; takes all of it back if there was no memory for it.
+    /// Ends the reply; removes all of it if there was no memory for it.
     #[inline]
     pub(crate) fn finish(self) -> Result<(), Fault> {
         if self.refused {
@@ -44,7 +44,7 @@ impl Reply for Growing<'_> {
     }
 }
 
-/// Replies in memory that doesn't.
+/// Replies in a buffer of fixed size.
 pub(crate) struct Fixed<'a> {
     space: &'a mut [u8],
     length: usize,

@@ -25,7 +25,7 @@ pub const LINE_MOST: usize = 64 * 1024;
 /// The longest header with a valid count of arguments, in bytes.
 pub(crate) const COUNT_MOST: usize = "*2147483647\r\n".len();
 
-/// How far one request has been understood.
+/// How far one request has been parsed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Progress {
     /// Where the line or argument that is looked at starts.
@@ -128,7 +128,7 @@ impl Progress {
         Ok(Some(self.start))
     }
 
-    /// The same for a request that is a line of words.
+    /// Finds the end of an inline request.
     fn words(&mut self, bytes: &[u8]) -> Result<Option<usize>, Fault> {
         let Some(line) = self.line(bytes, b'\n', Fault::LongWords)? else {
             return Ok(None);
@@ -200,7 +200,7 @@ impl Progress {
         Ok(Some(line))
     }
 
-    /// Takes in the length of the argument that now starts.
+    /// Adds the length of the argument that starts now.
     #[inline]
     fn announce(&mut self, length: i64, most: usize) -> Result<(), Fault> {
         let length = usize::try_from(length).map_err(|_| Fault::Length)?;

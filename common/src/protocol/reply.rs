@@ -8,21 +8,23 @@ use super::number::Decimal;
 /// The version of the protocol that a client asked for with HELLO.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Version {
-    /// RESP2, as long as the client doesn't ask.
+    /// RESP2, the default.
     Two = 2,
-    /// RESP3: has maps, verbatim strings and a null of its own.
+    /// RESP3, with maps, verbatim strings and a null type.
     Three = 3,
 }
 
-/// Where replies go: one that has no room takes nothing more and says so.
+/// A destination of replies. One without room takes nothing more, and reports
+/// that at its end.
 pub(crate) trait Reply {
     fn put(&mut self, bytes: &[u8]);
 
-    /// So many bytes are about to be put, in parts. Memory that grows by parts
-    /// grows twice, the second time by as much again for the last two bytes.
+    /// Announces how many bytes will be put, in parts, so that memory grows
+    /// once.
     fn expect(&mut self, bytes: usize);
 
-    /// What starts an array, an integer, a bulk string: its mark, a number.
+    /// Writes the header of an array, an integer or a bulk string: a mark and a
+    /// number.
     #[inline]
     fn head(&mut self, mark: u8, number: u64) {
         let decimal = Decimal::new(number);
@@ -56,7 +58,7 @@ pub(crate) trait Reply {
         }
     }
 
-    /// `length` things in no order.
+    /// A set of `length` elements.
     fn set(&mut self, length: usize, version: Version) {
         match version {
             Version::Two => self.array(length),
@@ -102,7 +104,7 @@ pub(crate) trait Reply {
         }
     }
 
-    /// Text for people to look at, within a client's reach.
+    /// A text for people, as a verbatim string.
     fn verbatim(&mut self, text: &[u8], version: Version) {
         match version {
             Version::Two => self.bulk(text),
@@ -129,8 +131,8 @@ pub(crate) trait Reply {
         self.put(&batch[..length]);
     }
 
-    /// Bytes of the client's within an error: an error is one line, so their
-    /// line ends become spaces.
+    /// Writes bytes of the client's input within an error. An error is one
+    /// line, so line ends become spaces.
     fn shown(&mut self, bytes: impl Iterator<Item = u8>) {
         self.put_each(bytes.map(|byte| match byte {
             b'\r' | b'\n' => b' ',

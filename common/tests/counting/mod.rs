@@ -7,7 +7,7 @@ use std::ptr;
 /// The system's allocator, watched.
 pub(crate) struct Counting;
 
-/// What the calling thread has asked of its allocator.
+/// The allocations of the calling thread.
 #[derive(Clone, Copy)]
 pub(crate) struct Counts {
     /// Blocks asked for or resized.

@@ -63,7 +63,7 @@ pub(crate) fn about() -> About {
     }
 }
 
-/// What came of some input, fed in pieces.
+/// The result of some input that was fed in pieces.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Outcome {
     pub(crate) output: Vec<u8>,
