@@ -1,5 +1,5 @@
-//! One client of a completion model: what to do when the kernel has received
-//! or sent, however it tells. Nothing here copies data to or from a socket.
+//! One client of a completion model: what happens when a receive or a send is
+//! complete, in both variants. Nothing here copies data to or from a socket.
 
 use std::mem;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -13,28 +13,29 @@ use common::{About, BackPressure, Session, Timer};
 
 use crate::queues::{unacknowledged, unread};
 
-/// Buffers that are kept for the next replies, and bytes of capacity that each
-/// may have: 2 MiB together. A reply that a chunk of input completes fits, so
-/// that memory need not be had from the kernel for each.
+/// The number of reply buffers that the pool keeps, and the most bytes of
+/// capacity that each may have: 2 MiB together. The reply to a chunk of input
+/// fits, so that not every reply allocates memory.
 const SPARE_BUFFERS: usize = 64;
 const SPARE_CAPACITY: usize = 32 * 1024;
 
-/// One client: its socket, its half of the protocol, and what no operation
-/// has taken yet. Idle, it holds no buffer.
+/// One client: its socket, its half of the protocol, and the input and output
+/// that no operation holds. An idle client holds no buffer.
 pub struct Connection {
     pub stream: OwnedFd,
     pub timer: Timer,
     session: Session,
     stage: Stage,
     end_of_file: bool,
-    /// After a stop: bytes that had arrived by then and are still to answer.
+    /// During the drain: how many of the bytes that had arrived when it began
+    /// are still to be answered.
     remaining_input: Option<usize>,
-    /// Input that came although the client leaves too much unread: an
-    /// operation in flight cannot be held back.
+    /// Input that arrived while reading was paused, because an operation in
+    /// flight cannot be held back.
     waiting: Vec<u8>,
-    /// Replies that wait until the operation before them is complete.
+    /// Replies that wait until the send in flight is complete.
     output: Vec<u8>,
-    /// Bytes of replies that an operation holds and the kernel has not taken.
+    /// Bytes of replies in the send in flight that the kernel has not accepted.
     sending: usize,
     pressure: BackPressure,
 }
@@ -52,18 +53,18 @@ enum Stage {
     Discarding,
 }
 
-/// Where a conversation is.
+/// The state of a conversation after a completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress {
-    /// It goes on: have the kernel send what there is to send, and receive if
-    /// input is wanted.
+    /// It goes on. The caller starts a send if there is output, and a receive
+    /// if input is wanted.
     GoesOn,
     /// It is over.
     Ended,
 }
 
-/// Reply buffers between two operations: whoever has something to send takes
-/// one, and its operation gives it back when it is complete.
+/// A pool of reply buffers. A connection takes one for its replies, and gives
+/// it back when their send is complete.
 pub struct BufferPool {
     buffers: Vec<Vec<u8>>,
 }
@@ -77,7 +78,7 @@ impl BufferPool {
         self.buffers.pop().unwrap_or_default()
     }
 
-    /// Takes a buffer back. One that is large, or too many, is freed.
+    /// Takes a buffer back. It is freed if it is large or the pool is full.
     pub fn give_back(&mut self, mut buffer: Vec<u8>) {
         let useful = (1..=SPARE_CAPACITY).contains(&buffer.capacity());
         if useful && self.buffers.len() < SPARE_BUFFERS {
@@ -103,15 +104,15 @@ impl Connection {
         }
     }
 
-    /// Whether to have the kernel receive: not while the client leaves too
-    /// much unread, and not after its end of file. From a conversation that
-    /// ends, input is taken to be dropped.
+    /// True if a receive should be in flight: not while back-pressure pauses
+    /// reading, and not after end of file. A conversation that ends still
+    /// receives, but discards the input.
     pub fn wants_input(&self) -> bool {
         !self.end_of_file && self.pressure.admits_input()
     }
 
-    /// Takes what the kernel has received, and answers it; `proceed` follows.
-    /// Fails where there is no memory to keep it in.
+    /// Answers input, or keeps it while reading is paused. Fails if there is no
+    /// memory for that. The caller then calls `flush_and_advance`.
     pub fn on_received(
         &mut self,
         input: &[u8],
@@ -132,19 +133,20 @@ impl Connection {
         Ok(())
     }
 
-    /// The client has ended its side; `proceed` follows.
+    /// Records end of file. The caller then calls `flush_and_advance`.
     pub fn on_end_of_file(&mut self) {
         self.end_of_file = true;
     }
 
-    /// The kernel has taken so many bytes of what `take_output` gave; `proceed`
-    /// follows. The operation keeps the rest, and sends it too.
+    /// Records that the kernel has accepted this many bytes of what
+    /// `take_output` returned. After a short write the operation keeps the
+    /// rest. The caller then calls `flush_and_advance`.
     pub fn on_sent(&mut self, accepted: usize) {
         self.sending = self.sending.saturating_sub(accepted);
         self.pressure.update(self.pending());
     }
 
-    /// Takes the conversation as far as it goes without the kernel.
+    /// Advances the conversation as far as possible without a completion.
     pub fn flush_and_advance(
         &mut self,
         pool: &mut BufferPool,
@@ -166,8 +168,8 @@ impl Connection {
         Ok(Progress::GoesOn)
     }
 
-    /// The replies to send next; none while others are on their way. They
-    /// belong to the operation that sends them, until it is complete.
+    /// Returns the replies to send next; `None` while a send is in flight. They
+    /// belong to the operation that sends them until it is complete.
     pub fn take_output(&mut self) -> Option<Vec<u8>> {
         if self.sending > 0 || self.output.is_empty() {
             return None;
@@ -176,14 +178,14 @@ impl Connection {
         Some(mem::take(&mut self.output))
     }
 
-    /// True while the kernel has not taken all replies.
+    /// True while the kernel has not accepted all replies.
     pub fn has_output(&self) -> bool {
         self.pending() > 0
     }
 
-    /// The server stops: what has arrived by now is answered, and then the
-    /// conversation ends. A client that goes on sending is not listened to.
-    /// Hand over first what was received: here, what is left is counted.
+    /// Begins the drain: input that has arrived by now is answered, and then
+    /// the conversation ends. Later input is ignored. Call `on_received` with
+    /// all completed receives first, because this does not count their bytes.
     pub fn begin_drain(&mut self) -> nix::Result<()> {
         let left = unread(&self.stream)? + self.waiting.len();
         self.remaining_input = Some(left);
@@ -206,7 +208,7 @@ impl Connection {
         self.sending + self.output.len()
     }
 
-    /// Answers what had to wait, as far as the client reads its replies.
+    /// Answers input that was kept, up to the high-water mark.
     fn answer_waiting(
         &mut self,
         pool: &mut BufferPool,

@@ -1,6 +1,6 @@
-//! The datagram service: one operation receives them all, each into a buffer
-//! that the kernel chooses, behind its sender's address (recvmsg(2)); another
-//! one sends each reply (sendto(2)).
+//! The datagram service. One multishot recvmsg(2) receives all datagrams, each
+//! into a provided buffer, behind its source address. Each reply is a send of
+//! its own, with a destination as in sendto(2).
 
 use std::mem;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -18,34 +18,35 @@ use common::{About, Cause, answer_datagram, log};
 use crate::operation::{DATAGRAM_BUFFERS, Operation, Operations, Reply};
 use crate::ring::{Buffers, Completion, OperationKey};
 
-/// Bytes of the longest address, IPv6's.
+/// The size of the longest address, that of IPv6.
 const ADDRESS: usize = size_of::<libc::sockaddr_in6>();
 
-/// Bytes that the kernel puts before a datagram: four numbers, the address.
+/// Bytes that the kernel puts before a datagram: struct io_uring_recvmsg_out,
+/// which is four 32-bit numbers, and the address.
 const BEFORE: usize = 16 + ADDRESS;
 
-/// Datagrams that the kernel may receive before we look, with room for the
-/// largest: 448 KiB together.
+/// The number of provided buffers, each large enough for the largest datagram:
+/// 448 KiB together.
 const BUFFERS: u16 = 7;
 
-/// Bytes of capacity that a reply keeps when it is sent.
+/// Bytes of capacity that a reply's buffer keeps after the send.
 const REPLY_KEPT: usize = 4 * 1024;
 
-/// A datagram socket, what it has in flight, and buffers for what has not.
+/// A datagram socket, its operations in flight, and its provided buffers.
 pub struct Datagrams {
     socket: OwnedFd,
     buffers: Buffers,
-    /// What lies in them: so many bytes of address, and then the datagram.
+    /// The layout of a provided buffer: it sets the space for the address.
     shape: libc::msghdr,
     output: Box<[u8]>,
     receiving: Option<OperationKey>,
-    /// Replies whose operation is not complete.
+    /// The number of replies in flight.
     in_flight: usize,
-    /// Replies whose operation is: for the next ones.
+    /// Replies that have been sent, kept to reuse their memory.
     free: Vec<Reply>,
-    /// True where one came with the last wait.
+    /// True if the last wait returned a datagram.
     came: bool,
-    /// After a stop: how many more are answered.
+    /// During the drain: how many more datagrams are answered.
     remaining_input: Option<usize>,
     paused_until: Option<Instant>,
 }
@@ -76,8 +77,9 @@ impl Datagrams {
         })
     }
 
-    /// Has the kernel receive, unless it does. After a stop, what is queued is
-    /// answered until a wait brings no more.
+    /// Arms the receive, unless it is in flight. During the drain, queued
+    /// datagrams are answered until a wait returns none, and then it is
+    /// cancelled.
     pub fn receive(&mut self, operations: &mut Operations, now: Instant) {
         let came = mem::take(&mut self.came);
         if self.remaining_input.is_some()
@@ -103,7 +105,7 @@ impl Datagrams {
         }
     }
 
-    /// Answers a datagram.
+    /// Handles the completion of a receive: a datagram to answer, or an error.
     pub fn on_received(
         &mut self,
         completion: &Completion,
@@ -122,7 +124,8 @@ impl Datagrams {
             }
         }
         match completion.result {
-            // ENOBUFS: more came than there were buffers, which are back now.
+            // ENOBUFS: more datagrams came than there were buffers, which are
+            // back now.
             Ok(_)
             | Err(
                 Errno::ENOBUFS
@@ -137,7 +140,7 @@ impl Datagrams {
         }
     }
 
-    /// The reply to a datagram, if there is one.
+    /// Builds the reply to a datagram, if it has one.
     fn answer(
         &mut self,
         id: u16,
@@ -178,7 +181,8 @@ impl Datagrams {
         Some(reply)
     }
 
-    /// A reply was sent, or given up because the socket's buffer is full.
+    /// Handles the completion of a reply. It was sent, or dropped because the
+    /// send buffer is full.
     pub fn on_replied(
         &mut self,
         completion: &Completion,
@@ -197,13 +201,13 @@ impl Datagrams {
         }
     }
 
-    /// The server stops: what is queued is answered, a round's worth at most.
+    /// Begins the drain: queued datagrams are answered, up to a limit.
     pub fn begin_drain(&mut self) {
         self.remaining_input = Some(DATAGRAMS_PER_ROUND);
         self.came = true;
     }
 
-    /// True after a stop when nothing is in flight any more.
+    /// True during the drain once no operation is in flight.
     pub fn is_over(&self) -> bool {
         self.remaining_input == Some(0)
             && self.receiving.is_none()

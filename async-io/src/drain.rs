@@ -1,5 +1,5 @@
-//! Stopping a program that waits for completions: the signals become a
-//! descriptor.
+//! Graceful shutdown of the variant `io-uring`. Signals are read from a
+//! descriptor, which an operation polls.
 
 use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use crate::operation::Operation;
 use crate::ring::Completion;
 use crate::uring::Uring;
 
-/// How long the end of the operations is awaited when the program ends.
+/// How long to wait for cancelled operations before the process ends.
 const PARTING: Duration = Duration::from_millis(100);
 
 /// Turns SIGTERM and SIGINT into a descriptor that is waited for like a socket.
@@ -39,8 +39,8 @@ fn next(signals: &SignalFd) -> Result<Option<siginfo>> {
 }
 
 impl Uring<'_> {
-    /// The first signal stops, as soon as all completions are taken. A second
-    /// one is a failure.
+    /// Requests the drain on the first signal; it begins once all completions
+    /// have been reaped. A second signal ends the server at once, as a failure.
     pub fn on_signal(&mut self, completion: &Completion) -> Result<()> {
         while let Some(_signal) = next(&self.signals)? {
             if self.server.drain_until.is_some() {
@@ -56,14 +56,15 @@ impl Uring<'_> {
         Ok(())
     }
 
-    /// Has the kernel tell of the next signal.
+    /// Arms the poll for the next signal.
     pub fn watch_signals(&mut self) {
         self.operations.start(Operation::Signal, self.signals.as_raw_fd());
     }
 
-    /// No new clients; what was received is answered, every conversation comes
-    /// to its end. Not while a completion is left: what it holds would not be
-    /// counted.
+    /// Begins the drain, if it was requested: no connection is accepted any
+    /// more, what has arrived is answered, and each conversation ends. This
+    /// waits until all completions have been reaped, because bytes in a
+    /// completion would be missing in the count of unread bytes.
     pub fn begin_drain(&mut self) {
         if !self.stop_asked || self.operations.ring.has_overflown() {
             return;
@@ -83,8 +84,8 @@ impl Uring<'_> {
         }
     }
 
-    /// While stopping: closes those that have all their replies, and the
-    /// datagram service.
+    /// During the drain, closes the connections whose replies are all
+    /// acknowledged, and the datagram service once it is over.
     pub fn close_acknowledged(&mut self) {
         for client in self.server.acknowledged() {
             self.close(client);
@@ -94,9 +95,10 @@ impl Uring<'_> {
         }
     }
 
-    /// Ends what is in flight, however the loop has ended. An operation keeps
-    /// its socket's address for a moment longer than the process lives, and
-    /// whoever starts the next server at once would find it taken.
+    /// Cancels all operations, however the loop has ended, and waits for their
+    /// completions. An operation in flight keeps its socket open for a moment
+    /// after the process has ended, and a server started at once would fail to
+    /// bind the address (EADDRINUSE).
     pub fn end_operations(&mut self) {
         self.operations.cancel_all();
         let until = Instant::now() + PARTING;

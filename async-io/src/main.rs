@@ -1,104 +1,95 @@
 //! **Asynchronous I/O**: a program submits operations, each with the buffer for
-//! its bytes, and collects completions. When it learns of data, the data has
-//! been copied.
+//! its bytes, and collects completions. A completion reports that the data has
+//! already been copied.
 //!
 //! # How it works
 //!
+//! `examples/minimal_io_uring.rs` and `examples/minimal_posix_aio.rs` are the
+//! two variants of this model alone.
+//!
 //! ```text
-//!      application                         kernel
-//!           |    io_uring_enter(receive)     |
-//!           |------------------------------->|  nothing has come
+//!      application                         kernel or helper thread
+//!           |    submit: receive to a buffer |
+//!           |------------------------------->|  nothing has arrived
+//!           |    wait for completions        |
 //!        asleep, for all operations at once  |  phase 1: waiting for data
-//!           :                                |  a segment arrives: the thread
-//!           :                                |  wakes up inside the call
-//!           :                                |  phase 2: it copies, into the
-//!           :                                |  program's buffer
+//!           :                                |  a segment arrives
+//!           :                                |  phase 2: copying it, to the
+//!           :                                |  operation's buffer
 //!           |<-------------------------------|
-//!           |    a completion: the number of |
-//!           |    bytes                       |
-//!        answers                             |
-//!           |    io_uring_enter(send)        |
-//!           |------------------------------->|  copies what there is room for,
-//!           :                                |  now or when there is
-//!           |<-------------------------------|
-//!           |    a completion: the number of |
-//!           |    bytes, whose buffer is free |
+//!           |    a completion: the operation |
+//!           |    and the number of bytes     |
+//!        answers, submits a send, and waits again
 //! ```
 //!
-//! With multiplexing and with signals a program learns that it may copy, and
-//! copies. Here it says beforehand that it wants to receive, and learns that
-//! the copy has been made. Until an operation is complete, its buffer belongs
-//! to the kernel or the library's thread that carries it out; one that is
-//! cancelled may have been done already; and a connection can't go while
-//! anything of it is in flight.
+//! POSIX calls an I/O operation synchronous if it blocks the thread that
+//! requests it until it is complete, and asynchronous if it does not (POSIX.1,
+//! Base Definitions, chapter 3). By this definition all other models here are
+//! synchronous, because the recv(2) that copies blocks its thread meanwhile.
 //!
-//! The variants differ in whose call copies, and on which thread:
+//! Multiplexing and signals report readiness: a recv(2) now would not wait.
+//! Asynchronous I/O reports completion: the receive has been carried out. An
+//! event loop that dispatches readiness is called a reactor, and one that
+//! dispatches completions a proactor.
 //!
-//! - `io-uring`: one call per round, io_uring_enter(2), submits, waits, copies
-//!   and reports; no separate receive call is made. Operations and completions
-//!   pass through two queues in memory that program and kernel share. One
-//!   operation receives from a client for as long as it stays, into buffers
-//!   that the kernel picks from a shared pool when it copies, so an idle client
-//!   holds no buffer.
-//! - `posix-aio`: threads of the C library. Each blocks in read(2) and copies,
-//!   while the main thread may compute; a signal reports the completion. glibc
-//!   does aio_read(3) on a socket in no other way.
+//! Both variants of this proactor follow three rules:
 //!
-//! The ring is set up with IORING_SETUP_DEFER_TASKRUN: the copy is made on the
-//! program's own thread, inside io_uring_enter, and never while that thread
-//! computes. Data that arrives meanwhile stays in its socket until the next
-//! call with IORING_ENTER_GETEVENTS, which this program always sets. Other
-//! flags change this, see io_uring_setup(2). With none, the kernel interrupts
-//! the computing thread, which copies at once. With IORING_SETUP_SQPOLL a
-//! thread of the kernel copies. `xtask/suite/tests/kernel.rs` has a test of
-//! each.
+//! - An operation in flight owns its buffer. The program neither reads, changes
+//!   nor frees it before the completion.
+//! - Cancelling an operation is only a request. The operation may have been
+//!   carried out by then, so its completion is awaited in any case.
+//! - A connection is closed only when none of its operations is in flight.
+//!
+//! The variants differ in who carries out the operations. Each is a chapter of
+//! its own:
+//!
+//! - `io-uring`, in `src/uring.rs`: the kernel, on the program's only thread.
+//!   One system call per round submits, waits, copies and returns completions.
+//! - `posix-aio`, in `src/posix_aio.rs`: threads of the C library, one per
+//!   operation in flight. Each blocks in read(2) and copies, while the main
+//!   thread may compute. A signal reports the completion.
+//!
+//! Linux native AIO, io_submit(2), is not here, because on a socket it is
+//! synchronous: io_submit itself waits for the data (seen on Linux 6.18).
 //!
 //! # System calls
 //!
-//! `io-uring`: io_uring_setup(2), io_uring_register(2) for the buffers,
-//! io_uring_enter(2) for all operations: accept, recv, send, recvmsg, cancel,
-//! and poll, by which it also hears of a stop. signalfd(2), shutdown(2) and
-//! ioctl(2) (tcp(7)) are calls of their own.
+//! Both: shutdown(2) and ioctl(2) (tcp(7)).
+//!
+//! `io-uring`: io_uring_setup(2), io_uring_register(2), and io_uring_enter(2)
+//! for all operations; the rest is in `uring.rs`.
 //!
 //! `posix-aio`: aio_read(3), aio_write(3), aio_error(3), aio_return(3),
-//! sigtimedwait(2), accept4(2), fcntl(2), shutdown(2), ioctl(2); the rest is in
-//! `posix_aio.rs`.
+//! sigtimedwait(2), accept4(2); the rest is in `posix_aio.rs`.
 //!
 //! # Limits
 //!
-//! `io-uring`: one descriptor per client (EMFILE at RLIMIT_NOFILE), and about
-//! 860 bytes of kernel memory for the receive that is in flight (io_kiocb,
-//! kmalloc-512 and kmalloc-96 in slabinfo(5), on x86-64 with Linux 6.18). The
-//! variant requires Linux 6.1, for IORING_SETUP_DEFER_TASKRUN (kernel commit
-//! c0e0d6ba25f1), and a system that does not forbid io_uring, as containers
-//! often do. Otherwise it exits with code 77.
-//!
-//! Since Linux 6.14 the queues count as locked memory of the user
-//! (io_create_region in io_uring/memmap.c, which kernel commits 8078486e1d53
-//! and 81a4058e0cd0 use for them): 144 KiB of RLIMIT_MEMLOCK on x86-64, unless
-//! the program has CAP_IPC_LOCK. With less, the set-up fails with ENOMEM, as
-//! `ulimit -l 140` shows. From 5.12 to 6.13 they do not count
-//! (io_uring_mlock_size(3)).
-//!
-//! 128 clients can have a buffer at a time; more than that wait for it in turn
-//! (ENOBUFS). One thread: a request that takes long delays all the others.
-//!
-//! `posix-aio`: one thread per client, because each read waits in read(2) on a
-//! thread of its own.
+//! One descriptor per client (EMFILE at RLIMIT_NOFILE). One thread handles the
+//! completions: a request that takes long delays all the others. `io-uring`
+//! requires Linux 6.1, for IORING_SETUP_DEFER_TASKRUN (io_uring_setup(2)), and
+//! permission to use io_uring. `posix-aio` requires 64-bit glibc and one thread
+//! per client. A variant that this system can't run exits with code 77.
 //!
 //! # When to use it
 //!
 //! `io-uring` where many clients are busy at the same time: one system call
-//! serves them all, in place of two for each. Where few are, it gains nothing
-//! over epoll, and its rules are harder to keep. `posix-aio` to see why nobody
-//! uses it for sockets.
+//! serves them all, in place of two per client. With few busy clients it gains
+//! nothing over epoll, and its rules are harder to keep. `posix-aio` to see why
+//! it is not used for sockets.
 //!
 //! # Compare with
 //!
-//! `multiplexing-epoll`, which waits as `io-uring` does, in one call for all,
-//! but then makes a call of its own to receive from each socket;
-//! `signal-driven`, where a signal comes before the copying and not after it;
+//! `multiplexing-epoll`, which also waits for all clients in one call, but then
+//! makes a recv(2) for each socket that is ready; `signal-driven`, where a
+//! signal reports that data can be copied, not that it has been;
 //! `thread-per-connection`, which is what `posix-aio` hides.
+//!
+//! # References
+//!
+//! - UNP, section 6.2: the five models of I/O, and POSIX's definitions.
+//! - TLPI, section 63.1: an overview of the alternatives to blocking I/O.
+//! - D. Schmidt et al., Pattern-Oriented Software Architecture, vol. 2:
+//!   Reactor and Proactor.
 
 mod accept;
 mod connection;
@@ -148,12 +139,12 @@ fn serve(config: &Config, engine: Engine) -> Result<()> {
 /// The flag that only this model has.
 #[derive(Clone, Copy, Debug, clap::Args)]
 struct Flags {
-    /// Who does the operations.
+    /// Engine that carries out the operations.
     #[arg(long, value_enum, default_value_t = Engine::IoUring)]
     engine: Engine,
 }
 
-/// Who does the operations.
+/// The engine that carries out the operations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Engine {
     /// The kernel.
@@ -162,7 +153,7 @@ enum Engine {
     PosixAio,
 }
 
-/// The server, but for the operations in flight: those are the engine's.
+/// The server's state, except the operations in flight, which the engine owns.
 struct Server<'a> {
     config: &'a Config,
     spare: SpareDescriptor,
@@ -172,22 +163,25 @@ struct Server<'a> {
     pool: BufferPool,
     about: About,
     now: Instant,
-    /// Accepting is paused until then, for lack of descriptors or memory.
+    /// When accepting resumes, if it is paused for lack of descriptors or
+    /// memory.
     paused_until: Option<Instant>,
     /// The end of the drain, once shutdown was requested.
     drain_until: Option<Instant>,
-    /// After a stop: when to look who has all its replies.
+    /// During the drain: when to poll next which clients have acknowledged all
+    /// replies.
     next_ack_poll: Instant,
 }
 
 impl<'a> Server<'a> {
-    /// Call it when everything is bound: the descriptors left are counted.
+    /// Call it when everything is bound, because the connection limit depends
+    /// on the descriptors that are left.
     fn new(config: &'a Config, variant: &'static str) -> Result<Self> {
         Self::with_ceiling(config, variant, usize::MAX, "ulimit -Hn")
     }
 
-    /// The same for an engine that can't have more than `ceiling` clients;
-    /// `why` is where to read about it.
+    /// Creates the state for an engine that can't have more than `ceiling`
+    /// clients; `why` names the setting that limits it.
     fn with_ceiling(
         config: &'a Config,
         variant: &'static str,
@@ -215,12 +209,12 @@ impl<'a> Server<'a> {
         asked && (self.connections.is_empty() || self.is_out_of_time())
     }
 
-    /// True when a stop has taken all the time it may.
+    /// True when the time for the drain is up.
     fn is_out_of_time(&self) -> bool {
         self.drain_until.is_some_and(|until| until <= Instant::now())
     }
 
-    /// When there is something to do even if nothing completes.
+    /// Returns when the next wait must end even if nothing completes.
     fn next_moment(&self) -> Option<Instant> {
         let look = self.drain_until.map(|_| self.next_ack_poll);
         let moments =
@@ -228,7 +222,7 @@ impl<'a> Server<'a> {
         moments.into_iter().flatten().min()
     }
 
-    /// Takes a new client in and says under which key, or refuses it.
+    /// Adds a new client and returns its key, or rejects it.
     fn on_accepted(&mut self, stream: OwnedFd) -> Option<DefaultKey> {
         // This connection has taken the descriptor that was kept spare.
         if !self.spare.reacquire() {
@@ -254,7 +248,8 @@ impl<'a> Server<'a> {
         }))
     }
 
-    /// Acceptor stay in the backlog until a client leaves, or for a moment.
+    /// Pauses accepting until a client leaves or the back-off ends, because an
+    /// accept would only fail again.
     fn pause(&mut self, errno: Errno) {
         log(
             Cause::Accept,
@@ -263,7 +258,7 @@ impl<'a> Server<'a> {
         self.paused_until = Some(self.now + ACCEPT_BACKOFF);
     }
 
-    /// A client whose time is up. It is not watched any more.
+    /// Returns a client whose idle timeout has expired, and removes its timer.
     fn pop_timed_out(&mut self) -> Option<DefaultKey> {
         while let Some(key) = self.timers.pop_expired(self.now) {
             let Some(connection) = self.connections.get_mut(key) else {
@@ -277,7 +272,8 @@ impl<'a> Server<'a> {
         None
     }
 
-    /// While stopping, now and then: those that have all their replies.
+    /// During the drain, returns the clients that have acknowledged all
+    /// replies. Polls at most once per `ACK_POLL_INTERVAL`.
     fn acknowledged(&mut self) -> Vec<DefaultKey> {
         if self.drain_until.is_none() || self.now < self.next_ack_poll {
             return Vec::new();
@@ -290,7 +286,7 @@ impl<'a> Server<'a> {
             .collect()
     }
 
-    /// Says why a conversation ends that failed in a way no client can cause.
+    /// Logs an error that no client can cause.
     fn report(&self, errno: Errno) {
         if !is_peer_error(errno) {
             log(
@@ -300,7 +296,7 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// Closes a connection of which nothing is in flight.
+    /// Closes a connection that has no operation in flight.
     fn close(&mut self, key: DefaultKey) {
         if let Some(connection) = self.connections.remove(key) {
             self.timers.cancel(key, &connection.timer);

@@ -1,4 +1,4 @@
-//! What the kernel is asked to do, and what belongs to it meanwhile.
+//! Operations in flight, with the memory that the kernel uses meanwhile.
 
 use std::os::fd::RawFd;
 use std::ptr;
@@ -13,29 +13,29 @@ use crate::ring::{Completion, OperationKey, Ring};
 pub const STREAM_BUFFERS: u16 = 0;
 pub const DATAGRAM_BUFFERS: u16 = 1;
 
-/// An operation in flight. What it holds is the kernel's until its last
-/// completion, and not touched before.
+/// An operation in flight. It owns its buffers, which are not touched before
+/// its last completion.
 pub enum Operation {
-    /// Tells when there is a signal to read.
+    /// Polls the signalfd once, until there is a signal to read.
     Signal,
-    /// Accepts new clients until it is told to stop.
+    /// Accepts all new clients (multishot), until it is cancelled or fails.
     AcceptAll,
     /// Accepts one new client.
     AcceptOne,
-    /// Receives whatever a client sends, each time into a buffer that the
-    /// kernel chooses.
+    /// Receives from a client (multishot), into provided buffers.
     Receive { client: DefaultKey },
-    /// Sends replies, of which the kernel has taken some.
+    /// Sends replies, of which the kernel has accepted the first `sent` bytes.
     Send { client: DefaultKey, replies: Vec<u8>, sent: usize },
-    /// Receives datagrams, with their senders' addresses.
+    /// Receives datagrams with their source addresses (multishot), into
+    /// provided buffers.
     ReceiveDatagrams { shape: Box<libc::msghdr> },
     /// Sends one datagram.
     Reply(Reply),
 }
 
 impl Operation {
-    /// The operation as the kernel wants it told. It points to what the
-    /// operation holds, outside of the operation itself, which may move.
+    /// Builds the submission queue entry (SQE). It points to heap memory that
+    /// the operation owns, so the operation itself may move.
     pub fn entry(&self, fd: RawFd) -> squeue::Entry {
         let fd = Fd(fd);
         match self {
@@ -77,15 +77,15 @@ impl Operation {
     }
 }
 
-/// One reply and whom it is for: the kernel's while it is sent.
+/// A datagram to send, and its destination.
 #[derive(Default)]
 pub struct Reply {
-    /// An address, as the kernel writes it down.
+    /// The destination: a sockaddr, as the kernel returned it.
     pub client: Vec<u8>,
     pub output: Vec<u8>,
 }
 
-/// The operations in flight, and the ring that they go through.
+/// The operations in flight, and their ring.
 pub struct Operations {
     pub ring: Ring,
     in_flight: SlotMap<OperationKey, Operation>,
@@ -96,45 +96,45 @@ impl Operations {
         Self { ring, in_flight: SlotMap::with_key() }
     }
 
-    /// Has the kernel do it, with the next wait.
+    /// Queues an operation, which the next wait submits.
     pub fn start(&mut self, operation: Operation, fd: RawFd) -> OperationKey {
         let key = self.in_flight.insert(operation);
         let operation = &self.in_flight[key];
         let entry = operation.entry(fd).user_data(key.data().as_ffi());
-        // SAFETY: what the entry points to belongs to the operation, which
-        // nobody can change or free before its last completion.
+        // SAFETY: the operation owns what the entry points to. It is neither
+        // changed nor freed before its last completion.
         unsafe { self.ring.push(entry) };
         key
     }
 
-    /// Has the kernel end it soon. It may have been done by then, wholly or in
-    /// part; its last completion says so, and is awaited in any case.
+    /// Requests that an operation be cancelled. It may have been carried out by
+    /// then, in whole or in part, so its last completion is awaited in any
+    /// case.
     pub fn cancel(&mut self, key: OperationKey) {
-        // How the cancelling went tells nothing more: its completion has no
-        // key.
+        // The result of the cancel itself is not needed, so it has no key.
         let entry = opcode::AsyncCancel::new(key.data().as_ffi()).build();
         // SAFETY: the entry points to nothing.
         unsafe { self.ring.push(entry) };
     }
 
-    /// Has the kernel end all of them.
+    /// Requests that all operations be cancelled.
     pub fn cancel_all(&mut self) {
         let entry = opcode::AsyncCancel2::new(CancelBuilder::any()).build();
         // SAFETY: the entry points to nothing.
         unsafe { self.ring.push(entry) };
     }
 
-    /// True where none is in flight.
+    /// True if no operation is in flight.
     pub fn is_empty(&self) -> bool {
         self.in_flight.is_empty()
     }
 
-    /// The operation that a completion is about; `None` for a cancel.
+    /// Returns the operation of a completion; `None` for that of a cancel.
     pub fn get(&self, completion: &Completion) -> Option<&Operation> {
         self.in_flight.get(completion.key)
     }
 
-    /// Takes an operation back with its last completion.
+    /// Removes and returns an operation if this is its last completion.
     pub fn finish(&mut self, completion: &Completion) -> Option<Operation> {
         if completion.last {
             self.in_flight.remove(completion.key)

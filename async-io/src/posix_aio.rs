@@ -1,7 +1,10 @@
-//! The variant `posix-aio`: reads and writes that the C library does on
-//! threads of its own, and a signal for each that is done.
+//! **POSIX AIO**: the program calls aio_read(3) and aio_write(3), which return
+//! at once. The C library carries them out on threads of its own, and a signal
+//! reports each completion.
 //!
 //! # How it works
+//!
+//! `examples/minimal_posix_aio.rs` is this variant alone.
 //!
 //! ```text
 //!      application                         kernel
@@ -22,78 +25,82 @@
 //!        aio_return: the number of bytes; answers, and aio_write
 //! ```
 //!
-//! To the main thread this is asynchronous I/O: it says what it wants, and is
-//! told when it is done. But glibc uses no asynchronous call of the kernel
-//! for it: one of its threads waits in a plain read(2) or write(2) for
-//! each request. What looks like one thread for all clients is
-//! `thread-per-connection` with a queue in front. So the streams are blocking:
-//! on a nonblocking one read(2) would not wait, and the operation would fail
-//! with EAGAIN at once.
+//! For the main thread this is asynchronous I/O. But glibc uses no asynchronous
+//! call of the kernel: for each operation, one of its threads waits in a plain
+//! read(2) or write(2). So this variant is `thread-per-connection` with a queue
+//! in front. For the same reason the streams are blocking: on a non-blocking
+//! one read(2) would return EAGAIN, and the operation would fail at once.
 //!
 //! There is no aio_accept. The listener is signal-driven instead: it sends
-//! SIGIO, and new clients are taken until there are no more.
+//! SIGIO, and the program accepts until the accept queue is empty.
 //!
-//! A connection has one operation at a time, a read or a write: glibc does
-//! those on one descriptor in turn, and a reply would wait behind a read that
-//! waits for the client. While it is being written to, nothing is read from
-//! it, so that whoever does not read its replies is not listened to either.
+//! A connection has one operation at a time, a read or a write, because glibc
+//! carries out those on one descriptor in turn: a write would wait behind a
+//! read that waits for the client. So nothing is read during a write, and a
+//! client that does not read its replies is not read from.
 //!
-//! A request that a thread has begun cannot be cancelled (AIO_NOTCANCELED).
-//! What ends it is shutdown(2) on the stream: read(2) says end of file, or
-//! write(2) EPIPE. Only then the stream is closed.
+//! An operation that a thread has begun can't be cancelled (AIO_NOTCANCELED).
+//! It ends through shutdown(2) of the stream, after which read(2) returns end
+//! of file, or write(2) EPIPE. Only then is the stream closed.
 //!
 //! # System calls
 //!
-//! aio_init(3), aio_read(3), aio_write(3), aio_error(3), aio_return(3) and
-//! aio_cancel(3), which are clone3(2), pread64(2) and pwrite64(2) (a stream
-//! answers ESPIPE), read(2), write(2), rt_sigqueueinfo(2) and futex(2);
-//! sigtimedwait(2), fcntl(2) (F_SETOWN, O_ASYNC), accept4(2), shutdown(2),
-//! getsockopt(2) (TCP_INFO), ioctl(2).
+//! The library functions aio_init(3), aio_read(3), aio_write(3), aio_error(3),
+//! aio_return(3) and aio_cancel(3) make these calls: clone3(2); pread64(2) and
+//! pwrite64(2), which fail with ESPIPE on a stream; read(2), write(2),
+//! rt_sigqueueinfo(2) and futex(2). The program itself: sigtimedwait(2),
+//! fcntl(2) (F_SETOWN, O_ASYNC), accept4(2), shutdown(2), getsockopt(2)
+//! (TCP_INFO), ioctl(2) (tcp(7)).
 //!
 //! # Limits
 //!
-//! - One thread per client, also for an idle one. glibc makes 20 by default,
-//!   and the 21st client would wait for another one's: aio_init(3) asks for
-//!   more. A client costs 12 KiB of memory, its buffer included, and 23 KiB in
-//!   the kernel, mostly its thread's kernel stack and task_struct, not counting
-//!   the two sockets (`cargo xtask compare --full`, x86-64).
-//! - A place in the queue of signals for each operation in flight, and one for
-//!   the SIGPIPE that a thread cannot take: so there are no more clients than
-//!   half of what RLIMIT_SIGPENDING leaves at start. The limit is the user's,
-//!   not the process's. If others use it up later, a completion has no signal,
-//!   and glibc writes EAGAIN over its result (sysdeps/pthread/aio_notify.c):
-//!   the number of bytes is lost, although they have left the socket. Once a
-//!   second all operations in flight are looked at; such a conversation ends,
-//!   alone.
+//! - One thread per client, even for an idle one. glibc's default is 20
+//!   threads, and the 21st client would wait until another one's operation is
+//!   complete; aio_init(3) raises that. A client costs 12 KiB of memory, its
+//!   buffer included, and 23 KiB in the kernel, mostly its thread's kernel
+//!   stack and task_struct, not counting the two sockets (`cargo xtask compare
+//!   --full`, x86-64).
+//! - Queued signals: each operation in flight may need one for its completion,
+//!   and one more for a SIGPIPE, which its thread blocks. So the client limit
+//!   is half of what RLIMIT_SIGPENDING leaves at the start. That limit is
+//!   shared by all processes of the user. If the others use it up later, a
+//!   completion has no signal, and glibc writes EAGAIN over its result
+//!   (sysdeps/pthread/aio_notify.c): the number of bytes is lost, although they
+//!   have left the socket. A scan of all operations in flight, once a second,
+//!   finds such a completion and ends that conversation only.
 //! - Threads: RLIMIT_NPROC, kernel.threads-max, kernel.pid_max, and
-//!   vm.max_map_count, with two mappings per thread. The least of all these is
-//!   the most clients there can be. Once it has a thread, glibc does not report
-//!   that it cannot make another one, so the server counts its threads itself,
-//!   and rejects the new clients for which none can be made. If the limit is
-//!   reached later, a client that was accepted waits for a thread until one can
-//!   be made, which is tried once a second, or until an operation of another
-//!   client is complete.
-//! - Time. glibc looks for the descriptor in a list
-//!   (sysdeps/pthread/aio_misc.c), and the kernel, while the main thread is
-//!   busy, for a thread that wants a signal among all of them (kernel/signal.c,
-//!   complete_signal): both grow with the number of clients. Among 1,000 idle
-//!   ones a PING costs 0.06 ms of processor time, among 10,000 it costs 1.1 ms
-//!   (`cargo xtask compare --full`, README.md).
-//! - A new client is accepted soon, but its answer waits its turn: completions
-//!   are taken in the order in which they were queued, so it comes after a
-//!   round or two of all busy ones (`cargo xtask test async-io/posix-aio --case
-//!   under_load::accept` has 400 of them, and allows ten rounds).
+//!   vm.max_map_count, with two mappings per thread. The lowest of all these is
+//!   the client limit. Once glibc has one thread, it does not report that it
+//!   can't create another, so the server counts its threads, and rejects the
+//!   new clients that would have none. If the limit is reached later, a
+//!   connected client waits until a thread can be created, which is tried once
+//!   a second, or until another client's operation is complete.
+//! - Time per operation grows with the number of clients: glibc searches a list
+//!   for the descriptor (sysdeps/pthread/aio_misc.c), and the kernel, while the
+//!   main thread is busy, searches all threads for one that does not block the
+//!   signal (kernel/signal.c, complete_signal). Among 1,000 idle clients a PING
+//!   costs 0.06 ms of processor time, among 10,000 it costs 1.1 ms (`cargo
+//!   xtask compare --full`, README.md).
+//! - A new client is accepted soon, but its first completion is queued behind
+//!   one or two of each busy client (`cargo xtask test async-io/posix-aio
+//!   --case under_load::accept` has 400 of them, and allows ten of each).
 //!
 //! # When to use it
 //!
-//! For files, on systems whose kernel does it. On Linux, to see why io_uring
-//! came to be.
+//! For files, on systems whose kernel carries out POSIX AIO. On Linux, to see
+//! why io_uring was made.
 //!
 //! # Compare with
 //!
-//! `thread-per-connection`, which is what happens here, in the open;
-//! `signal-driven`, where a signal says that a read would not wait, not that
-//! it is done.
+//! `thread-per-connection`, which does the same openly; `uring.rs`, where no
+//! other thread is needed; `signal-driven`, where a signal reports that a read
+//! would not wait, not that it is complete.
+//!
+//! # References
+//!
+//! - aio(7), aio_init(3).
+//! - UNP, section 6.2: asynchronous I/O.
+//! - glibc, sysdeps/pthread/aio_misc.c: the queue and its threads.
 
 mod operation;
 mod room;
@@ -118,25 +125,25 @@ use operation::{Operation, Transfer};
 use room::{Ceiling, Threads};
 use signals::{Event, Signals};
 
-/// Signals taken before new clients and timers have their turn.
+/// The most signals that are handled before new clients and timers have their
+/// turn.
 const SIGNALS_PER_ROUND: usize = 64;
 
-/// How often the operations in flight are looked at for one whose signal was
+/// How often the operations in flight are scanned for one whose signal was
 /// lost.
 const SCAN_PERIOD: Duration = Duration::from_secs(1);
 
-/// How long glibc may take to make a thread before the scan sees to it: longer
-/// than from one operation of a client to its next one.
+/// How long glibc may take to create a thread before the scan acts: longer than
+/// the time from one operation of a client to its next.
 const THREAD_LOOK: Duration = Duration::from_millis(100);
 
-/// Why there is no datagram service.
 const NO_DATAGRAMS: &str = "posix-aio serves no datagrams, because aio_read(3) \
                             gives no source address to answer";
 
 pub fn serve(config: &Config) -> Result<()> {
     config.reject_datagrams(&MODEL, NO_DATAGRAMS);
-    // What is in flight keeps its stream and its memory until the process is
-    // gone, however this ends.
+    // Never dropped: however the loop ends, operations may be in flight, and
+    // threads may use their buffers until the process has ended.
     let mut engine = ManuallyDrop::new(Engine::new(config)?);
     while !engine.server.has_finished() {
         let mut until = engine.next_moment();
@@ -149,7 +156,8 @@ pub fn serve(config: &Config) -> Result<()> {
                 Some(Event::Shutdown) => engine.begin_drain()?,
                 None => break,
             }
-            // The first is waited for, others are taken if they are there.
+            // Waits for the first signal only, and takes others if they are
+            // pending.
             until = Some(engine.server.now);
         }
         engine.accept_pending()?;
@@ -161,8 +169,7 @@ pub fn serve(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// The server, and the operations in flight: one a client, or on the way to
-/// the next.
+/// The server, and the operations in flight, one per client.
 struct Engine<'a> {
     server: Server<'a>,
     ceiling: Ceiling,
@@ -170,26 +177,28 @@ struct Engine<'a> {
     signals: Signals,
     /// `None` once shutdown was requested.
     listener: Option<OwnedFd>,
-    /// True while somebody may wait of whom no signal will tell any more.
+    /// True while the accept queue may hold connections, which no further
+    /// signal reports.
     has_new_clients: bool,
     clients: SecondaryMap<DefaultKey, Client>,
-    /// Whose time is up, with what they had sent by then: they get a last
-    /// look.
+    /// Clients whose idle timeout has expired, and the bytes received from them
+    /// by then. Each is closed unless input is on its way.
     overdue: Vec<(DefaultKey, u64)>,
     overdue_look: Instant,
     next_scan: Instant,
-    /// True where the last scan found fewer threads than clients, and the one
+    /// True if the last scan found fewer threads than clients, and the one
     /// before did not.
     thread_missing: bool,
 }
 
-/// What the engine knows of a connection. A key is never used twice, so a
-/// signal that comes late finds nothing.
+/// The engine's state of a connection. A key is never used twice, so a stale
+/// signal finds no client.
 struct Client {
     operation: Operation,
-    /// True once a stop has been told to the connection.
+    /// True once `Connection::begin_drain` has been called.
     is_input_drained: bool,
-    /// True once the connection is to be closed, when nothing is in flight.
+    /// True once the connection is to be closed, as soon as its operation is
+    /// complete.
     is_over: bool,
 }
 
@@ -211,7 +220,7 @@ impl<'a> Engine<'a> {
             ceiling,
             threads,
             listener: Some(listener),
-            // Those who came before the listener was watched.
+            // Clients may have connected before the listener sent signals.
             has_new_clients: true,
             clients: SecondaryMap::new(),
             overdue: Vec::new(),
@@ -222,7 +231,7 @@ impl<'a> Engine<'a> {
         })
     }
 
-    /// When there is something to do even if no signal comes.
+    /// Returns when the next wait must end even if no signal comes.
     fn next_moment(&self) -> Option<Instant> {
         let now = self.server.now;
         let moments = [
@@ -234,16 +243,16 @@ impl<'a> Engine<'a> {
         moments.into_iter().flatten().min()
     }
 
-    /// True while the backlog may hold somebody and nothing forbids to take
-    /// it.
+    /// True while the accept queue may hold connections, and accepting is not
+    /// paused.
     fn may_accept(&self) -> bool {
         self.has_new_clients
             && self.listener.is_some()
             && self.server.paused_until.is_none()
     }
 
-    /// Takes new clients until there are no more, for no signal tells of one
-    /// that is left; a round's worth of them at a time.
+    /// Accepts until the accept queue is empty, because no signal reports a
+    /// connection that is left there, but only up to a limit per round.
     fn accept_pending(&mut self) -> Result<()> {
         let server = &mut self.server;
         server.paused_until.take_if(|until| *until <= server.now);
@@ -253,7 +262,7 @@ impl<'a> Engine<'a> {
                 break;
             }
             let Some(listener) = &self.listener else { break };
-            // Not non-blocking: the thread that reads or writes is to wait.
+            // The stream is blocking, because a helper thread waits in read.
             match accept(listener, SockFlag::SOCK_CLOEXEC) {
                 Ok(stream) => {
                     new_clients.extend(self.add_client(stream));
@@ -303,10 +312,10 @@ impl<'a> Engine<'a> {
         None
     }
 
-    /// Rejects the new connections for which no thread can be made. glibc does
-    /// not report that: their reads would wait for a thread of another client.
-    /// They may also have taken an idle one, which its client will miss. So the
-    /// number of threads decides, not which of them does what.
+    /// Rejects the new connections for which no thread can be created. glibc
+    /// does not report that: their reads would wait for a thread of another
+    /// client, or would use an idle one that its client needs. So only the
+    /// number of threads counts, not which of them does what.
     fn require_threads(&mut self, mut new_clients: Vec<DefaultKey>) {
         // One of them is the main thread.
         let wanted = self.clients.len() + 1;
@@ -322,12 +331,12 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// True where there is a thread for each client, and the first.
+    /// True if there is a thread per client, besides the main thread.
     fn has_threads(&self) -> bool {
         self.threads.count() > self.clients.len()
     }
 
-    /// Refuses a new client that has been taken in.
+    /// Rejects a new client that has already been added.
     fn reject(&mut self, key: DefaultKey, why: &str) {
         let stream = &self.server.connections[key].stream;
         reject(stream, format_args!("{why}"));
@@ -336,7 +345,8 @@ impl<'a> Engine<'a> {
         self.hang_up(key);
     }
 
-    /// A signal says that an operation is complete; the operation knows.
+    /// Handles a completion signal. It is stale if the operation is not
+    /// complete.
     fn on_completed(&mut self, key: DefaultKey) {
         let Some(client) = self.clients.get_mut(key) else { return };
         let Some(finished) = client.operation.finish() else { return };
@@ -361,7 +371,7 @@ impl<'a> Engine<'a> {
                 }
                 Ok(())
             }
-            // No thread had begun it: it is started again.
+            // It was cancelled before a thread began it: it is started again.
             Transfer::Receive(Err(Errno::ECANCELED))
             | Transfer::Send(Err(Errno::ECANCELED)) => Ok(()),
             Transfer::Receive(Err(errno)) | Transfer::Send(Err(errno)) => {
@@ -378,7 +388,8 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Draws the consequences of what has happened to a connection.
+    /// Acts on the outcome of a completion: closes the connection, or starts
+    /// its next operation.
     fn apply_outcome(&mut self, key: DefaultKey) {
         let Server { connections, timers, pool, about, now, .. } =
             &mut self.server;
@@ -393,8 +404,9 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Starts the next operation: there is one at a time, because glibc does
-    /// those on one descriptor in turn, and replies would wait behind a read.
+    /// Starts the next operation, if none is in flight. There is one at a time,
+    /// because glibc carries out those on one descriptor in turn, and replies
+    /// would wait behind a read.
     fn start(&mut self, key: DefaultKey) {
         let connection = &mut self.server.connections[key];
         let Client { operation, is_over, .. } = &mut self.clients[key];
@@ -412,23 +424,24 @@ impl<'a> Engine<'a> {
         };
         match started {
             Ok(()) => {}
-            // No memory for it, or no thread at all: the scan tries again.
+            // There is no memory, or no helper thread at all: the scan tries
+            // again.
             Err(Errno::EAGAIN) => log(
                 Cause::Conversation,
                 format_args!(
-                    "no memory or thread for an operation, trying again \
-                     (ulimit -u, ulimit -v)"
+                    "cannot start an operation: no memory or no thread \
+                     (ulimit -u, ulimit -v); trying again within 1 s"
                 ),
             ),
             Err(errno) => self.fail(key, errno),
         }
     }
 
-    /// Once a second: finds operations whose signal was lost, of which nothing
-    /// else tells, and starts those that could not be started. Where a thread
-    /// is still missing, the operations that none has begun are cancelled: each
-    /// completes with ECANCELED, is started again, and glibc tries again to
-    /// make a thread.
+    /// Once a second, finds operations whose completion signal was lost, and
+    /// starts operations that could not be started. If a thread is still
+    /// missing, cancels the operations that no thread has begun: each completes
+    /// with ECANCELED and is started again, and glibc then tries again to
+    /// create a thread.
     fn scan(&mut self) {
         if self.server.now < self.next_scan {
             return;
@@ -452,13 +465,14 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Ends a conversation whose last operation is complete, but with how many
-    /// bytes, or which error, is lost together with its signal.
+    /// Ends a conversation whose last operation is complete, but whose result
+    /// was lost together with its signal.
     fn give_up(&mut self, key: DefaultKey) {
         log(
             Cause::Conversation,
             format_args!(
-                "a conversation failed: no room for a signal (ulimit -i)"
+                "a conversation failed: the queue of signals was full, and \
+                 a completion was lost (ulimit -i)"
             ),
         );
         self.hang_up(key);
@@ -469,9 +483,9 @@ impl<'a> Engine<'a> {
         self.hang_up(key);
     }
 
-    /// Closes a connection, or, where an operation is in flight, sees to it
-    /// that it ends. glibc cancels none that a thread has begun; but shutting
-    /// down a stream's side wakes the call that waits there.
+    /// Closes a connection. If an operation is in flight, ends that first:
+    /// glibc can't cancel one that a thread has begun, but a shutdown of the
+    /// stream wakes the call that the thread waits in.
     fn hang_up(&mut self, key: DefaultKey) {
         let Client { operation, is_over, .. } = &mut self.clients[key];
         let Some(transfer) = operation.in_flight() else {
@@ -492,8 +506,9 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Closes those whose time is up, silently, after a last look: what came
-    /// in time may still be on its way from a thread to here.
+    /// Closes connections whose idle timeout has expired, without a reply.
+    /// Input that arrived in time may still be on its way from a helper thread,
+    /// so each is checked some time later.
     fn close_timed_out(&mut self) {
         let now = self.server.now;
         if now >= self.overdue_look {
@@ -507,6 +522,8 @@ impl<'a> Engine<'a> {
         }
     }
 
+    /// Closes a connection unless its timer was restarted or input is on its
+    /// way.
     fn check_timed_out(&mut self, key: DefaultKey, received: u64) {
         let Server { connections, timers, now, .. } = &mut self.server;
         let Some(connection) = connections.get_mut(key) else { return };
@@ -539,8 +556,8 @@ impl<'a> Engine<'a> {
         Ok(())
     }
 
-    /// Tells a connection to stop; but first it gets what a thread has
-    /// received for it, whose completion is about to come.
+    /// Begins the drain of a connection, but not before the completion of input
+    /// that a thread has already received.
     fn drain_client(&mut self, key: DefaultKey) {
         let connection = &mut self.server.connections[key];
         let client = &mut self.clients[key];

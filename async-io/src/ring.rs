@@ -1,5 +1,5 @@
-//! The two queues that program and kernel share, and the buffers that the
-//! kernel chooses from when it receives.
+//! The submission queue and the completion queue, which program and kernel
+//! share, and provided buffers, from which the kernel picks when it receives.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -19,19 +19,19 @@ use slotmap::{KeyData, new_key_type};
 use common::Unsupported;
 use common::limits::ACCEPT_BACKOFF;
 
-/// Operations that one system call can take from us, 64 bytes each (struct
-/// io_uring_sqe in include/uapi/linux/io_uring.h); where a round has more,
-/// there is one call more.
+/// The size of the submission queue in entries of 64 bytes (struct io_uring_sqe
+/// in include/uapi/linux/io_uring.h). A round with more operations makes more
+/// system calls.
 const SUBMISSIONS: u32 = 1024;
 
-/// Completions that the kernel can leave with us, 16 bytes each (struct
-/// io_uring_cqe); further ones it keeps until there is room.
+/// The size of the completion queue in entries of 16 bytes (struct
+/// io_uring_cqe). The kernel keeps further completions until there is room.
 const COMPLETIONS: u32 = 4096;
 
-/// What all variants of the calls need: where it is missing, this is said.
-const NEEDS: &str = "this variant needs Linux 6.1";
+/// The requirement that error messages name if a feature is missing.
+const NEEDS: &str = "this variant requires Linux 6.1";
 
-/// The operations that must be known, with their names.
+/// The operations that the kernel must support, with their names.
 const OPERATIONS: [(u8, &str); 6] = [
     (opcode::PollAdd::CODE, "IORING_OP_POLL_ADD"),
     (opcode::Accept::CODE, "IORING_OP_ACCEPT"),
@@ -44,14 +44,15 @@ const OPERATIONS: [(u8, &str); 6] = [
 /// The submission queue and the completion queue.
 pub struct Ring {
     ring: IoUring,
-    /// What the submission queue had no room for.
+    /// Entries that the submission queue has no room for.
     waiting: VecDeque<squeue::Entry>,
 }
 
 impl Ring {
-    /// With IORING_SETUP_DEFER_TASKRUN nothing happens but inside
-    /// io_uring_enter, which one thread only may call: between two calls, what
-    /// has arrived is either in a completion or still in its socket.
+    /// Sets up the queues. With IORING_SETUP_DEFER_TASKRUN operations make
+    /// progress only inside io_uring_enter, which only one thread may call.
+    /// Between two calls, data that has arrived is either in a completion or
+    /// still in its socket.
     pub fn new() -> Result<Self> {
         let ring = IoUring::builder()
             .setup_clamp()
@@ -82,24 +83,24 @@ impl Ring {
         Ok(Self { ring, waiting: VecDeque::new() })
     }
 
-    /// Queues an operation; the kernel sees it with the next wait.
+    /// Queues an SQE; the next wait submits it.
     ///
     /// # Safety
     ///
-    /// What `entry` points to stays where it is, untouched, until the
-    /// operation's last completion.
+    /// The memory that `entry` points to must be neither moved, changed nor
+    /// freed before the operation's last completion.
     pub unsafe fn push(&mut self, entry: squeue::Entry) {
         if !self.waiting.is_empty() {
             return self.waiting.push_back(entry);
         }
-        // SAFETY: the caller has vouched for the entry.
+        // SAFETY: the caller guarantees that the entry's memory stays valid.
         if unsafe { self.ring.submission().push(&entry) }.is_err() {
             self.waiting.push_back(entry);
         }
     }
 
-    /// Hands over what is queued, and waits until there is a completion, or
-    /// until then.
+    /// Submits the queued SQEs, and waits until there is a completion, at most
+    /// until `until`.
     pub fn submit_and_wait(&mut self, until: Option<Instant>) -> Result<()> {
         while self.fill() && self.ring.submit().is_ok() {}
         let queued = self.ring.submission().len() as u32;
@@ -107,26 +108,26 @@ impl Ring {
             until.map(|until| until.saturating_duration_since(Instant::now()));
         let mut entered = self.enter(queued, left);
         if let Err(Errno::EAGAIN | Errno::EBUSY | Errno::ENOMEM) = entered {
-            // No memory for an operation, or no room for completions: both
-            // change when completions are taken.
+            // There is no memory for an operation, or no room for completions.
+            // Both are free again once completions have been reaped.
             let moment = left.unwrap_or(ACCEPT_BACKOFF).min(ACCEPT_BACKOFF);
             entered = self.enter(0, Some(moment));
         }
         match entered {
             Ok(()) | Err(Errno::ETIME | Errno::EINTR | Errno::EBUSY) => Ok(()),
             Err(Errno::EBADR) => entered.context(
-                "io_uring_enter: completions were lost for want of memory",
+                "io_uring_enter: completions were lost for lack of memory",
             ),
             Err(_) => entered.context("io_uring_enter"),
         }
     }
 
-    /// Submits so many operations, does what is due, and waits so long for a
-    /// completion if there is none.
+    /// Submits `queued` SQEs, lets the kernel run deferred work, and waits for
+    /// a completion if there is none, for up to `left`.
     fn enter(&self, queued: u32, left: Option<Duration>) -> nix::Result<()> {
         let mut flags = EnterFlags::GETEVENTS | EnterFlags::EXT_ARG;
         if self.ring.params().is_feature_no_iowait() {
-            // Else who waits for clients counts as waiting for a disk.
+            // Otherwise the wait would be accounted as waiting for a disk.
             flags |= EnterFlags::NO_IOWAIT;
         }
         let left = left.map(Timespec::from);
@@ -135,17 +136,19 @@ impl Ring {
             None => SubmitArgs::new(),
         };
         let submitter = self.ring.submitter();
-        // SAFETY: EXT_ARG says that the argument is a SubmitArgs.
+        // SAFETY: with EXT_ARG the argument is a SubmitArgs.
         let entered =
             unsafe { submitter.enter(queued, 1, flags.bits(), Some(&args)) };
         entered.map(drop).map_err(|error| errno(&error))
     }
 
-    /// Moves what waits into the queue, in order. False where all fits.
+    /// Moves waiting entries to the submission queue, in order. Returns true if
+    /// some did not fit.
     fn fill(&mut self) -> bool {
         let mut queue = self.ring.submission();
         while let Some(entry) = self.waiting.front() {
-            // SAFETY: who called `push` has vouched for the entry.
+            // SAFETY: the caller of `push` guarantees that the entry's memory
+            // stays valid.
             if unsafe { queue.push(entry) }.is_err() {
                 return true;
             }
@@ -154,37 +157,38 @@ impl Ring {
         false
     }
 
-    /// Takes the next completion.
+    /// Reaps the next completion.
     pub fn next(&mut self) -> Option<Completion> {
         self.ring.completion().next().map(Completion::from)
     }
 
-    /// True where the kernel has completions that the queue had no room for.
+    /// True if the kernel has completions that the queue had no room for.
     pub fn has_overflown(&mut self) -> bool {
         self.ring.submission().cq_overflow()
     }
 
-    /// True where the kernel has more to do in the next wait already, because
-    /// one wait does a share only.
+    /// True if the kernel already has work for the next wait, because one wait
+    /// does only a part of it.
     pub fn has_more(&mut self) -> bool {
         self.has_overflown() || self.ring.submission().taskrun()
     }
 }
 
 new_key_type! {
-    /// What the kernel hands back with each completion of an operation. A key
-    /// is never used twice, so what comes late finds nothing.
+    /// The user data of an operation, which each of its completions has. The
+    /// key is generational, never used twice, so a late completion finds no
+    /// operation.
     pub struct OperationKey;
 }
 
-/// What the kernel says of an operation.
+/// A completion queue entry (CQE).
 pub struct Completion {
     pub key: OperationKey,
-    /// A number of bytes, or a descriptor.
+    /// A number of bytes, a descriptor, or an error.
     pub result: nix::Result<usize>,
-    /// The provided buffer that holds them.
+    /// The provided buffer that holds the bytes.
     pub buffer: Option<u16>,
-    /// True where none follows: the operation has ended.
+    /// True if the operation has ended (no IORING_CQE_F_MORE).
     pub last: bool,
 }
 
@@ -201,23 +205,22 @@ impl From<cqueue::Entry> for Completion {
     }
 }
 
-/// Memory that the kernel receives into, buffer by buffer, as it needs one: a
-/// client that is idle has none (io_uring_register(2),
-/// IORING_REGISTER_PBUF_RING).
+/// A group of provided buffers. The kernel picks one when it copies, so an idle
+/// client holds none (io_uring_register(2), IORING_REGISTER_PBUF_RING).
 pub struct Buffers {
-    /// Bytes of each.
+    /// The size of each buffer in bytes.
     size: usize,
     count: u16,
-    /// A ring of descriptions, through which buffers are given to the kernel;
-    /// page-aligned, as the kernel wants it. The buffers follow.
+    /// The ring of descriptions through which buffers are provided,
+    /// page-aligned, as the kernel requires. The buffers follow it in memory.
     ring: NonNull<BufRingEntry>,
     slots: u16,
-    /// How many have been given, ever: the kernel counts what it has taken.
+    /// How many buffers have been provided so far, modulo 2^16.
     tail: u16,
 }
 
 impl Buffers {
-    /// Gives the kernel `count` buffers of `size` bytes, as group `group`.
+    /// Provides `count` buffers of `size` bytes as the buffer group `group`.
     pub fn provide(
         ring: &Ring,
         group: u16,
@@ -243,13 +246,14 @@ impl Buffers {
         Ok(buffers)
     }
 
-    /// How many there are.
+    /// Returns the number of buffers.
     pub fn count(&self) -> usize {
         self.count.into()
     }
 
-    /// Shows what the kernel has received into a buffer, and gives the buffer
-    /// back to it. `id` and `received` come from a completion.
+    /// Calls `look` with the bytes that the kernel has received into a buffer,
+    /// and provides the buffer again. `id` and `received` come from a
+    /// completion.
     pub fn take<T>(
         &mut self,
         id: u16,
@@ -258,8 +262,8 @@ impl Buffers {
     ) -> T {
         assert!(id < self.count && received <= self.size);
         let start = self.start(id);
-        // SAFETY: the buffer lies within the mapping. Its completion has made
-        // it ours, and it is the kernel's again only after `give`.
+        // SAFETY: the buffer lies within the mapping. The kernel does not use
+        // it between its completion and `give`.
         let input = unsafe { slice::from_raw_parts(start, received) };
         let result = look(input);
         self.give(id);
@@ -272,30 +276,30 @@ impl Buffers {
         self.ring.as_ptr().cast::<u8>().wrapping_add(offset)
     }
 
-    /// Makes a buffer the kernel's.
+    /// Provides a buffer to the kernel.
     fn give(&mut self, id: u16) {
         let start = self.start(id);
         let slot = self.tail & (self.slots - 1);
         let entry = self.ring.as_ptr().wrapping_add(slot.into());
         // SAFETY: the slot is within the ring. At most `count` buffers are
-        // given at a time, so the kernel has taken what was here before.
+        // provided at a time, so the kernel has consumed the slot's old entry.
         let entry = unsafe { &mut *entry };
         entry.set_addr(start.expose_provenance() as u64);
         entry.set_len(self.size as u32);
         entry.set_bid(id);
         self.tail = self.tail.wrapping_add(1);
-        // SAFETY: the ring's first entry exists; its tail lies where no other
-        // field of an entry is.
+        // SAFETY: the ring's first entry exists. The tail overlaps no field of
+        // it that is used.
         let tail = unsafe { BufRingEntry::tail(self.ring.as_ptr()) };
-        // SAFETY: the tail is aligned, lives as long as the mapping, and is
-        // otherwise only read, by the kernel.
+        // SAFETY: the tail is aligned, lives as long as the mapping, and the
+        // kernel only reads it.
         let tail = unsafe { AtomicU16::from_ptr(tail.cast_mut()) };
         tail.store(self.tail, Ordering::Release);
     }
 }
 
-/// Zeroed memory of its own pages, there from the start, which nobody unmaps:
-/// the kernel may write into it as long as the process lives.
+/// Maps zeroed pages, populated at once. They are never unmapped, because the
+/// kernel may write to them as long as the process lives.
 fn map(bytes: usize) -> Result<NonNull<u8>> {
     let bytes = NonZero::new(bytes).context("no buffers")?;
     let protection = libc::PROT_READ | libc::PROT_WRITE;
@@ -305,7 +309,7 @@ fn map(bytes: usize) -> Result<NonNull<u8>> {
         libc::mmap(ptr::null_mut(), bytes.get(), protection, kind, -1, 0)
     };
     if start == libc::MAP_FAILED {
-        return Err(Errno::last()).context("mmap, for buffers to receive into");
+        return Err(Errno::last()).context("mmap of the provided buffers");
     }
     NonNull::new(start.cast()).context("mmap")
 }
@@ -314,19 +318,19 @@ fn errno(error: &io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or(0))
 }
 
-/// Why a call was refused that the model cannot do without, and what the
-/// person can do about it.
+/// Explains the failure of a call that the model requires, and what to do about
+/// it.
 fn refused(call: &'static str, error: &io::Error) -> anyhow::Error {
     let errno = errno(error);
     let explained = match errno {
         Errno::ENOSYS => "this kernel was built without io_uring, or a \
-                          sandbox (seccomp) hides it"
+                          sandbox (seccomp) blocks it"
             .into(),
         Errno::EPERM | Errno::EACCES => forbidden(),
         Errno::EINVAL => format!("this kernel is too old: {NEEDS}"),
         Errno::ENOMEM => {
             return anyhow::Error::new(errno).context(format!(
-                "{call}: no memory that may be locked is left (ulimit -l)"
+                "{call}: the limit of locked memory is reached (ulimit -l)"
             ));
         }
         _ => return anyhow::Error::new(errno).context(call),
@@ -334,8 +338,7 @@ fn refused(call: &'static str, error: &io::Error) -> anyhow::Error {
     Unsupported { call, why: format!("{errno}: {explained}") }.into()
 }
 
-/// Who forbids io_uring: the administrator says so in a file, a sandbox
-/// nowhere.
+/// Explains what forbids io_uring: a sysctl, or else a sandbox.
 fn forbidden() -> String {
     const SETTING: &str = "/proc/sys/kernel/io_uring_disabled";
     let value = fs::read_to_string(SETTING).unwrap_or_default();
@@ -345,7 +348,7 @@ fn forbidden() -> String {
         }
         value => format!(
             "sysctl kernel.io_uring_disabled is {value}; 0 allows io_uring \
-             to everybody, 1 to members of kernel.io_uring_group"
+             for all users, 1 for members of kernel.io_uring_group"
         ),
     }
 }

@@ -1,5 +1,102 @@
-//! The variant `io-uring`: one thread, one system call a round. It hands over
-//! what is wanted, waits, and brings what is done.
+//! **io_uring**: program and kernel share two queues in memory, one for
+//! operations and one for completions. One system call per round submits,
+//! waits, copies and returns completions.
+//!
+//! # How it works
+//!
+//! `examples/minimal_io_uring.rs` is this variant alone.
+//!
+//! ```text
+//!      application                         kernel
+//!           |    SQE: receive, multishot     |
+//!           |    io_uring_enter              |
+//!           |------------------------------->|  nothing has arrived
+//!        asleep, for all operations at once  |  phase 1: waiting for data
+//!           :                                |  a segment arrives: the thread
+//!           :                                |  wakes up inside the call
+//!           :                                |  phase 2: it copies, to a
+//!           :                                |  provided buffer
+//!           |<-------------------------------|
+//!           |    CQE: the number of bytes    |
+//!           |    and the buffer              |
+//!        answers                             |
+//!           |    SQE: send; io_uring_enter   |
+//!           |------------------------------->|  copies what there is room for,
+//!           :                                |  now or when there is
+//!           |<-------------------------------|
+//!           |    CQE: the number of bytes;   |
+//!           |    the reply's buffer is free  |
+//! ```
+//!
+//! The program writes a submission queue entry (SQE) for each operation. The
+//! kernel writes completion queue entries (CQEs) with the results. Neither
+//! requires a system call: io_uring_enter(2) submits all new SQEs at once, and
+//! sleeps until there is a CQE. An SQE has 64 bits of user data, here the
+//! operation's key, which the kernel copies to each of its CQEs.
+//!
+//! The server uses three more features:
+//!
+//! - A *multishot* operation stays in flight and makes one CQE per event: one
+//!   accept for all new connections, one receive per client for as long as the
+//!   client stays. It ends with a CQE without IORING_CQE_F_MORE. To go on, the
+//!   program re-arms it, that is, submits it again.
+//! - A receive names a *buffer group* instead of a buffer. When the kernel
+//!   copies, it picks one of the buffers that the program has provided to the
+//!   group, so an idle client holds none. If the group is empty, the receive
+//!   ends with ENOBUFS, and is re-armed when its turn comes.
+//! - A *cancel* ends an operation early. If a client does not read its replies,
+//!   the receive in flight can't be paused, so it is cancelled. Input that
+//!   arrives before that has been carried out is kept.
+//!
+//! The flags of io_uring_setup(2) decide who copies, and on which thread. With
+//! IORING_SETUP_DEFER_TASKRUN, as here, the program's own thread copies, inside
+//! io_uring_enter, and never while it computes. Data that arrives meanwhile
+//! stays in its socket until the next call with IORING_ENTER_GETEVENTS, which
+//! this program always sets. Without flags the kernel interrupts the computing
+//! thread, which copies at once. With IORING_SETUP_SQPOLL a thread of the
+//! kernel copies. `xtask/suite/tests/kernel.rs` has a test of each.
+//!
+//! # System calls
+//!
+//! io_uring_setup(2); io_uring_register(2) for the buffers; io_uring_enter(2)
+//! for all operations: accept, recv, send, recvmsg, cancel, and poll, which
+//! reports a shutdown request on the signalfd. Calls of their own: mmap(2),
+//! signalfd(2) and read(2) of it, shutdown(2), ioctl(2) (tcp(7)).
+//!
+//! # Limits
+//!
+//! - One descriptor per client (EMFILE at RLIMIT_NOFILE), and about 860 bytes
+//!   of kernel memory for the receive in flight (io_kiocb, kmalloc-512 and
+//!   kmalloc-96 in slabinfo(5), on x86-64 with Linux 6.18).
+//! - 128 clients can hold a provided buffer at a time. Others wait for one,
+//!   first come first served (ENOBUFS).
+//! - Linux 6.1, for IORING_SETUP_DEFER_TASKRUN (kernel commit c0e0d6ba25f1),
+//!   and permission to use io_uring, which containers often deny. Without
+//!   either the server exits with code 77.
+//! - Locked memory: since Linux 6.14 the queues count as locked memory of the
+//!   user, 144 KiB of RLIMIT_MEMLOCK on x86-64, unless the program has
+//!   CAP_IPC_LOCK (io_create_region in io_uring/memmap.c, which kernel commits
+//!   8078486e1d53 and 81a4058e0cd0 use for the queues). With less, the set-up
+//!   fails with ENOMEM, as `ulimit -l 140` shows. From 5.12 to 6.13 they do not
+//!   count (io_uring_mlock_size(3)).
+//! - One thread: a request that takes long delays all the others.
+//!
+//! # When to use it
+//!
+//! With many clients that are busy at the same time. The saving is in system
+//! calls, so with few busy clients there is none.
+//!
+//! # Compare with
+//!
+//! `multiplexing-epoll`, where epoll_wait(2) also waits for all clients, but
+//! does not copy; `posix_aio.rs`, where a thread waits for each operation.
+//!
+//! # References
+//!
+//! - io_uring(7), io_uring_setup(2), io_uring_enter(2).
+//! - io_uring_prep_recv(3) for multishot, io_uring_setup_buf_ring(3) for
+//!   provided buffers.
+//! - J. Axboe, Efficient IO with io_uring.
 
 use std::collections::VecDeque;
 use std::mem::{self, ManuallyDrop};
@@ -21,10 +118,9 @@ use crate::operation::{Operation, Operations, STREAM_BUFFERS};
 use crate::queues::unread;
 use crate::ring::{Buffers, Completion, OperationKey, Ring};
 
-/// Buffers that the kernel receives into, for all clients together, and bytes
-/// of each: half a MiB. A client that sends less than that at a time costs one
-/// buffer, one that sends more several; and all of them are free again before
-/// the next wait.
+/// The number of provided buffers, which all clients share, and the size of
+/// each in bytes: half a MiB together. Input longer than one buffer fills
+/// several. All of them are back in the group before the next wait.
 const BUFFERS: u16 = 128;
 const BUFFER_SIZE: usize = 4 * 1024;
 
@@ -32,8 +128,8 @@ pub fn serve(config: &Config, signals: SignalFd) -> Result<()> {
     let ring = Ring::new()?;
     let (listener, tcp) = common::listen(config)?.unzip();
     let (socket, udp) = common::bind_datagrams(config)?.unzip();
-    // However the loop ends, operations may be in flight: what they hold is
-    // the kernel's until the end of the process has cancelled them.
+    // Never dropped: however the loop ends, operations may be in flight, and
+    // the kernel may use their buffers until the process has ended.
     let mut uring =
         ManuallyDrop::new(Uring::new(config, ring, signals, listener, socket)?);
     common::announce(tcp, udp)?;
@@ -47,39 +143,43 @@ pub struct Uring<'a> {
     pub server: Server<'a>,
     pub operations: Operations,
     pub signals: SignalFd,
-    /// `None` after a stop, once nothing accepts from it any more.
+    /// `None` during the drain, once no accept is in flight.
     pub listener: Option<OwnedFd>,
     pub accepting: Option<OperationKey>,
-    /// No descriptor was left: new clients come one by one, with the reserve's.
+    /// True if no descriptor was left and the spare one has been released.
+    /// Connections are then accepted one by one.
     is_short: bool,
     pub datagrams: Option<Datagrams>,
     buffers: Buffers,
     in_flight: SecondaryMap<DefaultKey, InFlight>,
-    /// Clients that want to receive and for which there was no buffer, or
-    /// others before them: in order of their arrival here.
+    /// Clients waiting for a provided buffer, first come first served.
     queue: VecDeque<DefaultKey>,
-    /// Clients whose turn it was, but those before them took all buffers.
+    /// Clients whose receive was re-armed in this round and found the group
+    /// empty again. They go back to the head of the queue.
     passed_over: Vec<DefaultKey>,
-    /// Clients that are late, but something of theirs has arrived.
+    /// Clients whose idle timeout has expired, but whose input has arrived and
+    /// is still to be received.
     late: Vec<DefaultKey>,
     pub stop_asked: bool,
 }
 
-/// The operations of one client. It stays until none is left, whatever
-/// happens: one that is cancelled is in flight until its completion says so.
+/// The operations of one client, kept until none is in flight. A cancelled
+/// operation is in flight until its last completion.
 #[derive(Default)]
 struct InFlight {
     receiving: Option<OperationKey>,
     sending: Option<OperationKey>,
-    /// Receiving is being cancelled.
+    /// True if the receive is being cancelled.
     cancelled: bool,
-    /// In the queue of those that want to receive, where it is once.
+    /// True if the client is in the queue for a buffer, where it is only once.
     queued: bool,
-    /// Its turn came, and has brought nothing yet.
+    /// True if the receive was re-armed from the queue, and nothing has been
+    /// received since.
     has_turn: bool,
-    /// Late, and not received from since.
+    /// True if the idle timeout has expired, and nothing has been received
+    /// since.
     late: bool,
-    /// The conversation has ended.
+    /// True if the conversation has ended, and the connection is to be closed.
     closing: bool,
 }
 
@@ -142,7 +242,7 @@ impl<'a> Uring<'a> {
         self.server.has_finished() && (idle || self.server.is_out_of_time())
     }
 
-    /// Until when to wait: not at all where there is more to do.
+    /// Returns when the next wait must end: at once if there is more to do.
     fn next_moment(&self) -> Option<Instant> {
         let more =
             self.stop_asked || !self.queue.is_empty() || !self.late.is_empty();
@@ -157,8 +257,8 @@ impl<'a> Uring<'a> {
         moments.into_iter().flatten().min()
     }
 
-    /// An operation has made progress, or come to its end. An answer to a
-    /// cancel is about none.
+    /// Dispatches a completion. That of a cancel belongs to no operation here,
+    /// and is ignored.
     fn on_completed(&mut self, completion: &Completion) -> Result<()> {
         match self.operations.get(completion) {
             None => {}
@@ -179,7 +279,7 @@ impl<'a> Uring<'a> {
         Ok(())
     }
 
-    /// A new client, or the reason why there is none.
+    /// Handles the completion of an accept: a new client, or an error.
     fn on_accepted(&mut self, completion: &Completion) -> Result<()> {
         if self.operations.finish(completion).is_some() {
             self.accepting = None;
@@ -189,8 +289,8 @@ impl<'a> Uring<'a> {
             Ok(fd) => self.add_client(fd as RawFd),
             Err(Errno::ECANCELED | Errno::EINTR | Errno::EAGAIN) => {}
             Err(errno) if is_connection_error(errno) => {}
-            // Without a descriptor to spare an accept fails at once, even when
-            // nobody waits. With the reserve's, it waits for a new client.
+            // Without a free descriptor an accept fails at once, even if the
+            // accept queue is empty. With the spare one it waits for a client.
             Err(Errno::EMFILE | Errno::ENFILE)
                 if self.server.spare.release() =>
             {
@@ -203,7 +303,8 @@ impl<'a> Uring<'a> {
     }
 
     fn add_client(&mut self, fd: RawFd) {
-        // SAFETY: the kernel has opened it for us, and nobody else owns it.
+        // SAFETY: the accept has returned a new descriptor, which has no other
+        // owner.
         let stream = unsafe { OwnedFd::from_raw_fd(fd) };
         if self.server.drain_until.is_some() {
             return;
@@ -215,7 +316,7 @@ impl<'a> Uring<'a> {
         }
     }
 
-    /// Input, its end, or the reason why there is none.
+    /// Handles the completion of a receive: input, end of file, or an error.
     fn on_received(&mut self, client: DefaultKey, completion: &Completion) {
         let flight = &mut self.in_flight[client];
         if self.operations.finish(completion).is_some() {
@@ -239,7 +340,7 @@ impl<'a> Uring<'a> {
         match completion.result {
             Ok(0) => connection.on_end_of_file(),
             Ok(_) => {}
-            // All buffers hold what has arrived for others.
+            // The group is empty: all buffers hold input of other clients.
             Err(Errno::ENOBUFS) => {
                 flight.queued = true;
                 if mem::take(&mut flight.has_turn) {
@@ -254,7 +355,7 @@ impl<'a> Uring<'a> {
         self.apply_outcome(client, outcome);
     }
 
-    /// The kernel has taken replies, perhaps a part of them.
+    /// Handles the completion of a send. After a short write, sends the rest.
     fn on_sent(&mut self, client: DefaultKey, completion: &Completion) {
         let Some(Operation::Send { replies, sent, .. }) =
             self.operations.finish(completion)
@@ -297,7 +398,8 @@ impl<'a> Uring<'a> {
         }
     }
 
-    /// Draws the consequences of a completion.
+    /// Acts on the outcome of a completion: closes the connection, or starts
+    /// what it needs next.
     pub fn apply_outcome(
         &mut self,
         client: DefaultKey,
@@ -328,7 +430,7 @@ impl<'a> Uring<'a> {
         self.receive(client);
     }
 
-    /// Has the kernel send the replies, unless it sends others.
+    /// Starts to send pending replies, unless a send is in flight.
     fn send(&mut self, client: DefaultKey) {
         let connection = &mut self.server.connections[client];
         if let Some(replies) = connection.take_output() {
@@ -339,8 +441,9 @@ impl<'a> Uring<'a> {
         }
     }
 
-    /// Has the kernel receive, or stop doing so. Until the cancel is carried
-    /// out, input still arrives: no more than there are buffers.
+    /// Arms the receive, or cancels it if no input is wanted. Until the cancel
+    /// is carried out, input still arrives, but no more than the group's
+    /// buffers can hold.
     fn receive(&mut self, client: DefaultKey) {
         let wanted = self.server.connections[client].wants_input();
         let flight = &mut self.in_flight[client];
@@ -368,9 +471,10 @@ impl<'a> Uring<'a> {
             Some(self.operations.start(operation, stream));
     }
 
-    /// Lets those receive that had to wait for a buffer: all are back now. No
-    /// more at a time than there are buffers. Whoever is first will have one,
-    /// however many the next ones take; who has none keeps its place.
+    /// Re-arms the receives that wait for a provided buffer, because all
+    /// buffers are back now, but no more receives than there are buffers. The
+    /// first in the queue gets one, however many the next ones fill; those that
+    /// get none keep their place.
     fn retry_receives(&mut self) {
         for client in self.passed_over.drain(..).rev() {
             self.queue.push_front(client);
@@ -390,7 +494,7 @@ impl<'a> Uring<'a> {
         }
     }
 
-    /// Has the kernel accept, unless it does or there is a shortage.
+    /// Arms the accept, unless it is in flight or accepting is paused.
     fn rearm_accept(&mut self) {
         let server = &mut self.server;
         let stopping = server.drain_until.is_some();
@@ -409,8 +513,9 @@ impl<'a> Uring<'a> {
         }
     }
 
-    /// Closes those whose time is up, silently, after a last look: what
-    /// arrived in time may still wait to be received.
+    /// Closes connections whose idle timeout has expired, without a reply. One
+    /// that has unread input is received from first, because a request may have
+    /// arrived in time.
     fn close_timed_out(&mut self) {
         for client in mem::take(&mut self.late) {
             self.close_if_late(client);
@@ -440,8 +545,8 @@ impl<'a> Uring<'a> {
         }
     }
 
-    /// Ends a conversation. The connection goes when nothing of it is in
-    /// flight: closing its descriptor would not end an operation.
+    /// Ends a conversation: cancels its operations, and closes the connection
+    /// when none is in flight. Closing the descriptor would not end them.
     pub fn close(&mut self, client: DefaultKey) {
         let flight = &mut self.in_flight[client];
         if !flight.closing {

@@ -1,10 +1,11 @@
-//! Stopping a program that waits inside a system call.
+//! Graceful shutdown of a program that blocks in system calls.
 //!
-//! A flag set by a handler is not enough: the signal may arrive after the
-//! check of the flag and before the call that waits. A socket whose receiving
-//! side is shut down stays so: accept(2) returns EINVAL, recv(2) what is there
-//! and otherwise end of file, recvfrom(2) the queued datagrams and otherwise
-//! nothing, whether the call had begun or begins later.
+//! A flag that the signal handler sets is not enough: the signal may arrive
+//! after the check of the flag and before the call that waits. So the handler
+//! also shuts down the receiving side of the socket, which affects a call that
+//! has begun and all later ones: accept(2) returns EINVAL; recv(2) returns what
+//! has arrived, then end of file; recvfrom(2) returns the queued datagrams,
+//! then nothing.
 //!
 //! Linux does all this; POSIX says only that shutdown(2) disables later
 //! receives of a connected socket. On Linux it also wakes a call that waits on
@@ -25,17 +26,18 @@ use nix::sys::signal::{
 };
 use nix::sys::socket::{Shutdown, shutdown};
 
-/// The socket on which a call waits, or will wait next; -1 for none that a
-/// stop may touch.
+/// The socket that the signal handler shuts down: the one on which a call waits
+/// or will wait next. -1 if it must not touch any.
 static WAITED_ON: AtomicI32 = AtomicI32::new(-1);
-/// The socket on which the program waits while it serves nobody.
+/// The socket on which the program waits while it serves no client.
 static HOME: AtomicI32 = AtomicI32::new(-1);
 static REQUESTED: AtomicBool = AtomicBool::new(false);
-/// What the handler needs of the command line, in microseconds.
+/// The drain timeout in microseconds, for the signal handler.
 static DRAIN_US: AtomicI64 = AtomicI64::new(0);
 
-/// From here on SIGTERM and SIGINT stop the program, which waits on `home`
-/// while it serves nobody; a second one ends it at once.
+/// Installs the signal handlers. SIGTERM and SIGINT request shutdown; a second
+/// one ends the process at once. `home` is the socket on which the program
+/// waits while it serves no client.
 pub fn install(home: BorrowedFd<'_>, drain_timeout: Duration) -> Result<()> {
     HOME.store(home.as_raw_fd(), Ordering::SeqCst);
     set_target(home);
@@ -54,9 +56,9 @@ pub fn install(home: BorrowedFd<'_>, drain_timeout: Duration) -> Result<()> {
             SaFlags::empty(),
             SigSet::all(),
         );
-        // SAFETY: the handlers make only calls that signal-safety(7) lists,
-        // and setitimer, which it does not list but which is safe all the same:
-        // in glibc and musl it is a bare system call.
+        // SAFETY: the handlers make only calls that signal-safety(7) lists, and
+        // setitimer. It is not listed, but safe in glibc and musl, where it is
+        // a bare system call.
         unsafe { sigaction(signal, &action) }
             .with_context(|| format!("cannot handle {signal}"))?;
         signals.add(signal);
@@ -65,9 +67,9 @@ pub fn install(home: BorrowedFd<'_>, drain_timeout: Duration) -> Result<()> {
     signals.thread_unblock().context("cannot unblock signals")
 }
 
-/// A stop is to wake the calls that wait on `socket`, from here to the next
-/// call of this function, which must come before the number of a closed socket
-/// can be given to a new one.
+/// Makes `socket` the one that the signal handler shuts down, until the next
+/// call of this function. That call must come before a new descriptor can reuse
+/// the number of a closed `socket`.
 pub fn set_target(socket: BorrowedFd<'_>) {
     WAITED_ON.store(socket.as_raw_fd(), Ordering::SeqCst);
     if requested() {
@@ -108,8 +110,8 @@ extern "C" fn on_signal(_: i32) {
     Errno::set_raw(errno);
 }
 
-/// The conversation did not end in time: the program does, whatever call it
-/// is in. It says so unless standard error would make it wait.
+/// Ends the process, whatever call it is in, because the conversation has not
+/// ended in time. Reports that on standard error, unless the write would block.
 extern "C" fn on_drain_deadline(_: i32) {
     const CUT_OFF: &[u8] = b"drain timeout: 1 client(s) cut off\n";
     let home = HOME.load(Ordering::SeqCst);

@@ -1,7 +1,9 @@
-//! **Blocking I/O**: the program asks for data and is put to sleep until the
-//! data is there and copied; meanwhile it can do nothing else.
+//! **Blocking I/O**: the call that receives puts the program to sleep until
+//! data has arrived and is copied. Meanwhile the program can do nothing else.
 //!
 //! # How it works
+//!
+//! `examples/minimal.rs` is this model alone.
 //!
 //! ```text
 //!      application                         kernel
@@ -12,46 +14,60 @@
 //!           :                                |  phase 2: copying it
 //!           |<-------------------------------|  to the application's buffer
 //!           |    the number of bytes         |
-//!        awake: answers, sends, and asks again
+//!        awake: answers, sends, receives again
 //! ```
 //!
-//! The waiting call is `receive` in `conversation.rs`.
+//! An input operation has two phases: waiting until data has arrived, and
+//! copying it from the kernel to the program's buffer. Here one call does both:
+//! recv(2), in `receive` of `conversation.rs`. The program never asks whether a
+//! socket is ready, so it can wait for one socket only, and serves one client
+//! at a time, from accept to close.
 //!
-//! One conversation at a time, from accept to close: who comes second waits
-//! in the backlog, connected but not served, until the first has left. All
-//! the waiting is done inside the calls that transfer: nothing else in this
-//! program asks whether a socket is ready, and so it can wait for one socket
-//! only. A deadline is the socket's own (SO_RCVTIMEO, SO_SNDTIMEO).
+//! New clients wait in two queues of the listener. In the SYN queue are those
+//! whose TCP handshake is not complete. In the accept queue are those whose
+//! handshake is; accept4(2) removes the first. A client there is connected and
+//! may send, but is not served until those before it have disconnected.
 //!
-//! To stop, a signal handler shuts down the receiving side of the socket that
-//! a call waits on, or would wait on next. The call returns, whether it had
-//! begun or not: no moment between a check and a wait is left in which a
-//! signal can be missed.
+//! Timeouts are socket options, SO_RCVTIMEO and SO_SNDTIMEO (socket(7)): a call
+//! that waits longer fails with EAGAIN.
+//!
+//! For a graceful shutdown, the signal handler shuts down the receiving side of
+//! the socket on which a call waits or will wait next. The call returns whether
+//! or not it had begun, so a signal that arrives between a check of a flag and
+//! the call is not missed.
 //!
 //! # System calls
 //!
 //! accept4(2), recv(2), send(2), shutdown(2), setsockopt(2); for datagrams
-//! recvfrom(2) and sendto(2); sigaction(2), setitimer(2) and ioctl(2) (tcp(7))
-//! for the stop.
+//! recvfrom(2) and sendto(2); for graceful shutdown sigaction(2), setitimer(2)
+//! and ioctl(2) (tcp(7)).
 //!
 //! # Limits
 //!
-//! One client. The second one waits as long as the first one likes, up to the
-//! idle timeout. The accept queue holds `--backlog` clients, at most
-//! net.core.somaxconn: 4,096 by default since Linux 5.4, 128 before
+//! One client at a time. The next one waits until the first has disconnected or
+//! exceeded the idle timeout. The accept queue holds `--backlog` clients, at
+//! most net.core.somaxconn: 4,096 by default since Linux 5.4, 128 before
 //! (listen(2)). When it is full, the kernel drops connection requests.
 //!
 //! # When to use it
 //!
-//! When there is one peer, or one at a time: a tool that talks to a server, a
-//! pipe between two programs. It is the simplest code there is; the next
-//! models show what it takes to serve a second client.
+//! For one peer, or one at a time: a tool that talks to a server, a pipe
+//! between two programs. This is the simplest code; the next models show what a
+//! second client requires.
 //!
 //! # Compare with
 //!
 //! `multiplexing-epoll`, where one thread waits for many sockets at once;
-//! `process-per-connection` and `thread-per-connection`, which keep this
-//! conversation, line for line, and give each client one of its own.
+//! `process-per-connection` and `thread-per-connection`, which keep
+//! `conversation.rs` unchanged, and run it in one process or thread per client.
+//!
+//! # References
+//!
+//! - W. R. Stevens, UNIX Network Programming, vol. 1 (UNP), sections 6.2 (I/O
+//!   models), 4.5 (listen and its queues) and 14.2 (socket timeouts).
+//! - M. Kerrisk, The Linux Programming Interface (TLPI), sections 56.5 (stream
+//!   sockets) and 60.1 (iterative and concurrent servers).
+//! - recv(2), listen(2), socket(7), tcp(7).
 
 mod accept;
 mod conversation;
@@ -129,7 +145,7 @@ fn serve(config: &Config) -> Result<()> {
     }
 }
 
-/// Serves a new client. Whoever comes next waits until it has left.
+/// Serves a new client. The next one waits in the accept queue meanwhile.
 fn serve_client(stream: &OwnedFd, config: &Config, about: &mut About) {
     about.counters.accepted += 1;
     about.counters.clients = 1;
@@ -138,7 +154,8 @@ fn serve_client(stream: &OwnedFd, config: &Config, about: &mut About) {
     about.counters.clients = 0;
 }
 
-/// Leaves new clients in the backlog for a moment rather than spin.
+/// Pauses accepting until the back-off ends, because accept4 would only fail
+/// again.
 fn pause(errno: Errno) {
     log(
         Cause::Accept,

@@ -16,10 +16,10 @@ use crate::accept::{accept, is_connection_error, is_resource_error};
 use crate::connection::Connection;
 
 impl Server<'_> {
-    /// Acceptor have come. An edge tells it once, so that is remembered until
-    /// accept4 finds nobody any more.
+    /// Handles an event of the listener. Its edge is reported only once, so
+    /// this is remembered until accept4 returns EAGAIN.
     pub fn accept_pending(&mut self) {
-        // The edge may be reported after that of a stop, in the same wait.
+        // The edge may be reported after the shutdown, in the same wait.
         if self.listener.is_some() {
             self.new_clients_at.get_or_insert(self.now);
         }
@@ -79,7 +79,7 @@ impl Server<'_> {
 
     /// Adds a client, or rejects it if epoll can't take its socket.
     fn add_client(&mut self, stream: OwnedFd) -> Result<()> {
-        // No other loop has it: each counts in steps of their number.
+        // The id is unique, because each loop counts in steps of their number.
         let (number, loops) = (self.number, self.shared.loops);
         let accepted = self.about.counters.accepted;
         let id = accepted * u64::from(loops) + u64::from(number) + 1;

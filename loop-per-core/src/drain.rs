@@ -1,4 +1,4 @@
-//! Stopping a program of several loops: the main thread takes the signals,
+//! Graceful shutdown of several loops: the main thread receives the signals,
 //! wakes the loops, and waits until the last one has ended.
 
 use std::io::ErrorKind;
@@ -38,25 +38,26 @@ fn next(signals: &SignalFd) -> Result<Option<siginfo>> {
     }
 }
 
-/// What the main thread waits for.
+/// The tokens of the main thread's descriptors.
 const SIGNALS: Token = Token(0);
 const ENDED: Token = Token(1);
 
-/// The main thread's part. It serves nobody, so that no client can keep it
-/// from hearing a signal, and a loop that ends does not end unseen.
+/// The supervisor, on the main thread. It has no clients, so however busy they
+/// are, it notices a signal and the end of a loop.
 pub struct Supervisor {
     poll: Poll,
     signals: SignalFd,
-    /// What wakes each of the loops.
+    /// One waker per loop, to request the drain.
     loops: Vec<Waker>,
-    /// How a loop ended; to look there, it wakes the main thread.
+    /// Results of loops that have ended. The sender wakes the main thread.
     ends: Receiver<Result<usize>>,
     end: Sender<Result<usize>>,
     ended: Arc<Waker>,
 }
 
 impl Supervisor {
-    /// Call it before there is a second thread: each inherits what is blocked.
+    /// Blocks the signals. Call it before there is a second thread, because
+    /// threads inherit the mask.
     pub fn new() -> Result<Self> {
         let signals = signals()?;
         let poll = Poll::new().context("epoll_create1")?;
@@ -70,8 +71,8 @@ impl Supervisor {
         Ok(Self { poll, signals, loops, ends, end, ended })
     }
 
-    /// Runs a loop on a thread of its own, until `stop` wakes it. `work` says
-    /// how many clients it had to cut off.
+    /// Starts a loop on a thread of its own. `shutdown` wakes it to drain;
+    /// `work` returns how many connections were left after the drain.
     pub fn start(
         &mut self,
         number: u32,
@@ -83,7 +84,8 @@ impl Supervisor {
             let result = catch_unwind(AssertUnwindSafe(work))
                 .unwrap_or_else(|_| Err(anyhow!("panicked")))
                 .with_context(|| format!("loop {number}"));
-            // Neither fails: the main thread is there as long as the process.
+            // Neither fails while the main thread exists. It ends the process
+            // when it returns.
             let _ = end.send(result);
             let _ = wake(&ended);
         };
@@ -100,9 +102,10 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Waits until all loops have ended. The first signal stops them; a second
-    /// one is a failure, and so is the end of a loop in any other way: the
-    /// kernel would go on handing clients to it, and nobody would serve them.
+    /// Waits until all loops have ended. The first signal starts their drain. A
+    /// second signal ends the server at once, as a failure. So does an error or
+    /// a panic of a loop, because otherwise the server would go on with one
+    /// loop less.
     pub fn wait(mut self) -> Result<()> {
         let mut events = Events::with_capacity(2);
         let mut stopping = false;
@@ -128,7 +131,7 @@ impl Supervisor {
     }
 }
 
-/// Wakes a thread from its wait, or has its next one return at once.
+/// Wakes a thread: its wait, or else its next one, returns at once.
 fn wake(waker: &Waker) -> Result<()> {
     loop {
         match waker.wake() {
@@ -139,10 +142,10 @@ fn wake(waker: &Waker) -> Result<()> {
 }
 
 impl Server<'_> {
-    /// No new clients, what was received is answered, every conversation comes
-    /// to its end. Who waits in the backlog is reset: the kernel hands nobody
-    /// over to a listener that another loop has not closed yet, unless
-    /// net.ipv4.tcp_migrate_req says so.
+    /// Begins the drain: no connection is accepted any more, what has arrived
+    /// is answered, and each conversation ends. Connections still in this
+    /// loop's accept queue are reset: the kernel migrates them to a listener of
+    /// another loop only if net.ipv4.tcp_migrate_req is set.
     pub fn begin_drain(&mut self) {
         self.drain_until = Some(self.now + self.config.drain_timeout);
         self.listener = None;

@@ -1,7 +1,10 @@
-//! **One event loop for each core**: the loop of `multiplexing-epoll/edge`, as
-//! many of them at a time as there are cores, with nothing between them.
+//! **One event loop per core**: each loop is a thread with a listener, an epoll
+//! instance and clients of its own. Other names for it are thread-per-core and
+//! shared-nothing.
 //!
 //! # How it works
+//!
+//! `examples/minimal.rs` is this model alone.
 //!
 //! ```text
 //!      application                         kernel
@@ -11,7 +14,7 @@
 //!     asleep   asleep                        |  phase 1: waiting for data
 //!        :        :                          |  a client connects; a hash of
 //!        :        :                          |  both ends' addresses and ports
-//!        :        |<-------------------------|  makes it loop 1's
+//!        :        |<-------------------------|  picks loop 1's accept queue
 //!        :        |    accept4, epoll_ctl    |
 //!        :        :                          |  a segment arrives
 //!        :        |<-------------------------|
@@ -22,24 +25,32 @@
 //!     asleep   answers, sends, and waits again
 //! ```
 //!
-//! A loop is a thread pinned to a core, with a listener, a datagram socket, an
-//! epoll set and buffers of its own. The listeners have one address: the
-//! kernel gives each client to one of them (SO_REUSEPORT), so the loops divide
-//! the work without a word to one another, and a client stays where it came.
-//! A client's datagrams too are always the same loop's. The loops share the
-//! number of clients, for `--max-connections`, and the descriptor in reserve,
-//! both of them atomic: no loop ever waits for another.
+//! Each loop has a listening socket of its own. SO_REUSEPORT lets all of them
+//! be bound to one address, and gives each its own accept queue. The kernel
+//! picks one of the queues for each new connection, so the loops share the work
+//! without communicating, and a connection stays on the loop that accepts it.
+//! Each loop also has a datagram socket, and all datagrams from one address and
+//! port come to the same loop.
 //!
-//! The main thread serves nobody, so N loops are N + 1 threads. It waits for
-//! signals, which it hears however busy the loops are, and for a loop that
-//! ends: the kernel would go on giving clients to a listener that nobody looks
-//! at, so the death of one loop is the end of the process.
+//! Each loop is that of `multiplexing-epoll/edge`, on a thread pinned to a
+//! core. It uses mio, which is epoll with a portable interface (kqueue or I/O
+//! completion ports on other systems). mio registers every descriptor
+//! edge-triggered, so what a loop leaves unread must be remembered: connections
+//! over their read budget in a ready list, listener and datagram socket with a
+//! time to look again. mio does no I/O, and returns EINTR to the caller.
 //!
-//! mio is epoll by a name that it shares with what other systems have (kqueue,
-//! I/O completion ports). It registers every source edge-triggered, so what
-//! has more than its share is remembered here: connections in `ready`,
-//! listener and datagrams with the moment to look again. It returns
-//! EINTR as it is, and does no I/O.
+//! The loops share two atomic variables: the number of clients, for
+//! `--max-connections`, and the spare descriptor. No loop ever waits for
+//! another. Within a loop there is head-of-line blocking: a request that takes
+//! long delays that loop's other clients, even while another core is idle.
+//!
+//! A second server must not bind the same address and take half of the clients.
+//! So the first listener is bound without SO_REUSEPORT, and gets the option
+//! before the others are bound (`reuseport_group` in `sockets.rs`).
+//!
+//! The main thread is a supervisor (`drain.rs`). It has no clients, so N loops
+//! are N + 1 threads, and it receives signals however busy the loops are. If a
+//! loop ends unexpectedly, it ends the process.
 //!
 //! # System calls
 //!
@@ -52,29 +63,36 @@
 //!
 //! # Limits
 //!
-//! One descriptor per client, and four per loop (EMFILE at RLIMIT_NOFILE,
-//! which the loops have together); at most 1024 loops. Each listener has an
-//! accept queue of its own, `--backlog` long. An idle client costs a quarter of
-//! a KiB here (`cargo xtask memory loop-per-core`, x86-64), and in the kernel
-//! what it costs with epoll.
+//! One descriptor per client, and four per loop (EMFILE at RLIMIT_NOFILE, which
+//! applies to all loops together); at most 1024 loops. The accept queue of each
+//! listener holds up to `--backlog` connections. An idle client costs a quarter
+//! of a KiB here (`cargo xtask memory loop-per-core`, x86-64), and in the
+//! kernel as much as with epoll.
 //!
-//! The hash knows nothing of load. A client that comes to a busy loop waits
-//! there while the others sleep, and nobody takes it over; of few clients
-//! many may be one loop's (four on four loops are all apart in 4! of 4^4
-//! cases, 9 %). At `--max-connections`, a new client to one loop is refused
-//! though another is about to notice that a client has left.
+//! The hash ignores load. A client on a busy loop waits there while other loops
+//! sleep, and no loop takes it over. A few clients may pile up on one loop:
+//! four clients on four loops are spread evenly in 4! of 4^4 cases, 9 %. At
+//! `--max-connections` a loop may reject a new client although a client of
+//! another loop has left, because that loop has not noticed it yet.
 //!
 //! # When to use it
 //!
-//! For many short requests from many clients, where one core is not enough
-//! and the clients need nothing of each other. Where some clients are much
-//! busier than others, `task-per-connection` moves the work to who is idle.
+//! For many short requests from many clients, if one core is not enough and the
+//! clients do not depend on each other. If some clients are much busier than
+//! others, use `task-per-connection`, which moves work to idle threads.
 //!
 //! # Compare with
 //!
 //! `multiplexing-epoll`, one loop and no other thread; `task-per-connection`,
 //! where the threads share all clients; `thread-per-connection`, where the
 //! scheduler divides the work.
+//!
+//! # References
+//!
+//! - socket(7), SO_REUSEPORT; M. Kerrisk, The SO_REUSEPORT socket option, LWN,
+//!   2013.
+//! - UNP, section 30.11: threads that share one listener, for comparison.
+//! - TLPI, section 63.4: epoll.
 
 mod accept;
 mod acceptor;
@@ -125,18 +143,17 @@ const MODEL: Model = Model {
 /// include/uapi/linux/eventpoll.h).
 const EVENTS_PER_WAIT: usize = 1024;
 
-/// What mio hands back for the sources that are no connection. A key of a
-/// connection is larger: its upper half, the version, is never zero.
+/// The tokens of the descriptors that are not connections. A connection's key
+/// is larger, because its upper half, the version, is never zero.
 const LISTENER: Token = Token(0);
 const SHUTDOWN: Token = Token(1);
 const DATAGRAMS: Token = Token(2);
 
-/// What a visit takes: all there is, up to its share of the loop's time. Only
-/// EAGAIN says that this was all.
+/// Reads until EAGAIN, up to the read budget.
 const READ_POLICY: ReadPolicy =
     ReadPolicy { budget: READ_BUDGET, drained_below: 0 };
 
-/// A reason to visit a connection that mio has not reported.
+/// The synthetic event of a connection that mio has not reported.
 const READABLE: Interest = Interest::READABLE;
 
 fn main() -> ExitCode {
@@ -144,16 +161,16 @@ fn main() -> ExitCode {
     common::conclude(serve(config, flags.loops))
 }
 
-/// The main thread: starts the loops, and sees to it that they end as asked.
+/// The main thread: starts the loops and supervises them.
 fn serve(config: Config, loops: Option<u32>) -> Result<()> {
     let mut supervisor = Supervisor::new()?;
     let cores = Cores::allowed()?;
     let loops = loops.unwrap_or(cores.count());
     let bound = Bound::new(&config, loops)?;
-    // The loops have it until there is no process any more.
+    // Leaked, because the loops use it until the process ends.
     let shared: &Shared = Box::leak(Box::new(Shared::new(config, loops)?));
     for (number, (sockets, shutdown)) in (0..).zip(bound.shares) {
-        // A thread may run where its creator may.
+        // A new thread inherits its creator's affinity (sched_setaffinity(2)).
         cores.pin(number)?;
         let work = move || run(Server::new(shared, number, sockets));
         supervisor.start(number, shutdown, work)?;
@@ -163,8 +180,8 @@ fn serve(config: Config, loops: Option<u32>) -> Result<()> {
     supervisor.wait()
 }
 
-/// A loop, on its thread: what `multiplexing-epoll` is as a whole. Returns how
-/// many clients a stop has cut off.
+/// Runs a loop, which is the one of `multiplexing-epoll`, on its own thread.
+/// Returns how many connections are left when the drain ends.
 fn run(mut server: Server<'_>) -> Result<usize> {
     let mut events = Events::with_capacity(EVENTS_PER_WAIT);
     while !server.has_finished() {
@@ -205,7 +222,8 @@ struct Server<'a> {
     /// The ready list: connections that may have more to read, which no further
     /// edge reports.
     ready: BTreeSet<DefaultKey>,
-    /// When to look for new clients, or datagrams, which no edge will tell.
+    /// When to look for new clients or datagrams, which no further edge
+    /// reports.
     new_clients_at: Option<Instant>,
     datagrams_at: Option<Instant>,
     scratch: Scratch,
@@ -237,7 +255,7 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// How long to wait: not at all while a socket is known to have more.
+    /// Returns how long to wait: not at all while the ready list has entries.
     fn timeout(&self) -> Option<Duration> {
         if !self.ready.is_empty() {
             return Some(Duration::ZERO);
@@ -254,8 +272,8 @@ impl<'a> Server<'a> {
         Some(until.saturating_duration_since(Instant::now()))
     }
 
-    /// Has mio watch a connection, for everything, once and for all: an edge
-    /// that nobody listened to would not come again.
+    /// Registers a connection with mio for reading and writing, once, because a
+    /// missed edge is not repeated.
     fn register(&mut self, key: DefaultKey) -> nix::Result<()> {
         let stream = &self.connections[key].stream;
         let token = Token(key.data().as_ffi() as usize);
@@ -272,7 +290,7 @@ impl<'a> Server<'a> {
         let Some(connection) = self.connections.get_mut(key) else { return };
         self.about.counters.clients = self.shared.clients() as u64;
         let mut outcome = Ok(Outcome::Drained);
-        // A new socket is writable, which is no news.
+        // A new socket is reported writable at once, so that is ignored.
         if reasons.is_writable() && connection.has_output() {
             outcome = connection.on_writable(self.now);
         }
@@ -288,8 +306,8 @@ impl<'a> Server<'a> {
         self.apply_outcome(key, outcome);
     }
 
-    /// What is known to have more is visited before the next wait, each once,
-    /// so that a busy client and the others take turns.
+    /// Handles each connection in the ready list once before the next wait, so
+    /// that busy clients and the others take turns.
     fn run_ready_list(&mut self) {
         for key in mem::take(&mut self.ready) {
             self.handle_event(key, READABLE);
@@ -325,7 +343,7 @@ impl<'a> Server<'a> {
         self.datagrams_at = match datagrams.on_readable(&mut self.about) {
             Ok(Outcome::More) => Some(self.now),
             Ok(_) => None,
-            // Memory is short: not at once, or it would spin.
+            // For lack of memory. Retrying at once would spin.
             Err(_) => Some(self.now + ACCEPT_BACKOFF),
         };
     }
@@ -335,8 +353,8 @@ impl<'a> Server<'a> {
     fn close(&mut self, key: DefaultKey) {
         if let Some(connection) = self.connections.remove(key) {
             self.timers.cancel(key, &connection.timer);
-            // Before the stream is closed: who sees that may come again at
-            // once, to another loop.
+            // Before the stream is closed, because the client may then connect
+            // again at once, to another loop.
             self.shared.release();
             // A descriptor is free now, so accepting may go on.
             self.new_clients_at = self.new_clients_at.map(|_| self.now);
@@ -344,8 +362,8 @@ impl<'a> Server<'a> {
     }
 }
 
-/// Waits until something is ready, or for so long; a signal may end the wait
-/// before there is anything.
+/// Waits for events, for up to `timeout`. A signal may end the wait without an
+/// event.
 fn poll(
     poll: &mut Poll,
     events: &mut Events,
@@ -357,8 +375,8 @@ fn poll(
     }
 }
 
-/// What to try on a connection. An error or a hang-up counts as both: the next
-/// call says which it is.
+/// Returns whether to read, to write, or both. An error or a hang-up counts as
+/// both, because the next call returns which it is.
 fn reasons(event: &Event) -> Interest {
     let both = Interest::READABLE | Interest::WRITABLE;
     match (event.is_readable(), event.is_writable()) {

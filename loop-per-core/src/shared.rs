@@ -1,6 +1,5 @@
-//! All that the loops share: the settings, the number of clients, and the
-//! descriptor in reserve. What changes is atomic, so no loop ever waits for
-//! another.
+//! All that the loops share: the settings, the number of clients, and the spare
+//! descriptor. The latter two are atomic, so no loop ever waits for another.
 
 use std::fs::File;
 use std::os::fd::{IntoRawFd as _, RawFd};
@@ -13,16 +12,17 @@ use common::{Config, ConnectionLimit};
 
 pub struct Shared {
     pub config: Config,
-    /// How many loops there are.
+    /// The number of loops.
     pub loops: u32,
     pub limit: ConnectionLimit,
     pub spare: SpareDescriptor,
-    /// Places taken, in all loops together.
+    /// The number of clients of all loops.
     clients: AtomicUsize,
 }
 
 impl Shared {
-    /// Call it when everything is bound: limit counts what is left.
+    /// Call it when everything is bound, because the connection limit depends
+    /// on the descriptors that are left.
     pub fn new(config: Config, loops: u32) -> Result<Self> {
         let spare = SpareDescriptor::open()?;
         let limit = ConnectionLimit::new(&config, 1);
@@ -30,38 +30,38 @@ impl Shared {
         Ok(Self { config, loops, limit, spare, clients })
     }
 
-    /// The number of clients.
+    /// Returns the number of clients of all loops.
     pub fn clients(&self) -> usize {
         self.clients.load(Ordering::Relaxed)
     }
 
-    /// Takes a place, if there is one. The number never passes the limit, not
-    /// even for a moment in which another loop would see it.
+    /// Counts a new client. Returns false at the connection limit, which the
+    /// number never exceeds, not even for a moment.
     pub fn acquire(&self) -> bool {
         let more = |clients| self.limit.allows(clients).then_some(clients + 1);
         let order = Ordering::Relaxed;
         self.clients.fetch_update(order, order, more).is_ok()
     }
 
-    /// Gives a place back.
+    /// Stops counting a client that has gone.
     pub fn release(&self) {
         self.clients.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-/// What [`common::SpareDescriptor`] is, for several loops: the limit of descriptors is
-/// the process's, and so is this one.
+/// A [`common::SpareDescriptor`] for all loops together, because the limit of
+/// descriptors applies to the whole process.
 ///
-/// With one for each loop, another loop could take in a new client with the
-/// descriptor that this loop has just released, and keep it. Here whoever took
-/// it cannot retake the reserve, and refuses.
+/// If each loop had its own, another loop could accept a connection with the
+/// descriptor that this loop has just released, and keep it. Here that loop
+/// can't reacquire the spare descriptor either, and rejects the connection.
 pub struct SpareDescriptor {
     held: AtomicI32,
 }
 
 impl SpareDescriptor {
     fn open() -> Result<Self> {
-        let held = null().context("cannot hold a descriptor in reserve")?;
+        let held = null().context("cannot open a spare descriptor")?;
         Ok(Self { held: AtomicI32::new(held) })
     }
 
@@ -82,14 +82,14 @@ impl SpareDescriptor {
         let order = Ordering::Relaxed;
         let kept = self.held.compare_exchange(RELEASED, fd, order, order);
         if kept.is_err() {
-            // Another loop was quicker; one is enough.
+            // Another loop has reacquired it in the meantime.
             let _ = close(fd);
         }
         true
     }
 }
 
-/// No descriptor.
+/// The value of `held` while the descriptor is released.
 const RELEASED: RawFd = -1;
 
 fn null() -> std::io::Result<RawFd> {

@@ -1,4 +1,5 @@
-//! One address, as many sockets as there are loops: SO_REUSEPORT.
+//! SO_REUSEPORT: one listener and one datagram socket per loop, all at the same
+//! address.
 
 use std::io::{self, Error};
 use std::net::SocketAddr;
@@ -14,15 +15,15 @@ use common::{Config, Unsupported};
 
 use crate::{DATAGRAMS, LISTENER, SHUTDOWN};
 
-/// Where the sockets are bound.
+/// The bound sockets of all loops, and their addresses.
 pub struct Bound {
     pub tcp: Option<SocketAddr>,
     pub udp: Option<SocketAddr>,
-    /// Each loop's share, and what wakes it: that means stop.
+    /// The sockets of each loop, and the waker that requests its drain.
     pub shares: Vec<(Sockets, Waker)>,
 }
 
-/// What one loop waits for, before there are connections.
+/// The sockets of one loop, registered with its epoll instance.
 pub struct Sockets {
     pub poll: Poll,
     pub listener: Option<OwnedFd>,
@@ -63,9 +64,9 @@ impl Sockets {
     }
 }
 
-/// Listening sockets, one for each loop, or none if there is no address. The
-/// kernel chooses one for each client by a hash of both ends' addresses and
-/// ports.
+/// Opens one listening socket per loop, or none if there is no address. The
+/// kernel picks one for each new connection by a hash of both ends' addresses
+/// and ports.
 fn listen(
     config: &Config,
     loops: u32,
@@ -83,7 +84,7 @@ fn listen(
     Ok((sockets, Some(address)))
 }
 
-/// The same for datagrams.
+/// Opens one datagram socket per loop, or none if there is no address.
 fn bind_datagrams(
     config: &Config,
     loops: u32,
@@ -101,19 +102,20 @@ fn bind_datagrams(
 
 /// Adds sockets to the first one until each loop has its own.
 ///
-/// socket(7) wants SO_REUSEPORT on all of them before bind(2). But then a
-/// second server would join them without a word, and take half of the clients.
-/// So the first is bound, and listens, without the option: the address is
-/// ours, or EADDRINUSE. Only then it gets the option and the others join, for
-/// the kernel looks at what a bound socket has by the time when another one is
-/// bound to its port (inet_csk_get_port in net/ipv4/inet_connection_sock.c,
-/// udp_lib_get_port in net/ipv4/udp.c; seen on Linux 6.18). A second server's
-/// first socket has no such option, and is rejected.
+/// socket(7) requires SO_REUSEPORT on all of them before bind(2). But then a
+/// second server could bind the address too, unnoticed, and take half of the
+/// clients. So the first socket is bound, and listens, without the option; if
+/// another server has the address, it fails with EADDRINUSE. Then it gets the
+/// option, and the others are bound. That works because the kernel checks the
+/// option that a bound socket has when another one is bound to its port
+/// (inet_csk_get_port in net/ipv4/inet_connection_sock.c, udp_lib_get_port in
+/// net/ipv4/udp.c; seen on Linux 6.18). The first socket of a second server
+/// does not have the option, so its bind fails.
 ///
-/// Before listen(2) would be too early: SO_REUSEADDR lets two servers that
-/// start together bind one address, and both would listen.
+/// Setting the option before listen(2) would be too early: SO_REUSEADDR lets
+/// two servers that start together bind one address, and both would listen.
 ///
-/// Clients that come before the others listen are the first loop's.
+/// Connections that come before the others listen go to the first loop.
 fn reuseport_group(
     first: OwnedFd,
     loops: u32,
@@ -133,11 +135,11 @@ fn unsupported(error: Error) -> anyhow::Error {
     if error.raw_os_error() != Some(Errno::ENOPROTOOPT as i32) {
         return error.into();
     }
-    let why = "Linux has it since 3.9; without it, give --loops 1".to_owned();
+    let why = "it requires Linux 3.9; otherwise use --loops 1".to_owned();
     Unsupported { call: "setsockopt(SO_REUSEPORT)", why }.into()
 }
 
-/// A socket at an address that has one already.
+/// Binds a further socket to an address, with SO_REUSEPORT.
 fn bind_sibling(address: SocketAddr, kind: Type) -> io::Result<Socket> {
     let socket = common::unbound(address, kind)?;
     socket.set_reuse_port(true)?;

@@ -66,7 +66,7 @@ impl Server<'_> {
         self.limit.allows(self.connections.len())
     }
 
-    /// Adds a client, or rejects it if epoll can't take its socket.
+    /// Adds a client, or rejects it if its socket can't be registered.
     fn add_client(&mut self, stream: OwnedFd) -> Result<()> {
         let id = self.about.counters.accepted + 1;
         let session = Session::new(id, self.config.max_request);

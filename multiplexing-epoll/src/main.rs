@@ -1,12 +1,14 @@
-//! **I/O multiplexing with epoll**: one thread waits for many sockets at once,
-//! and the kernel keeps the list of those that are ready.
+//! **I/O multiplexing with epoll**: one thread waits for many sockets in one
+//! call, and the kernel keeps the list of them and the list of the ready ones.
 //!
 //! # How it works
+//!
+//! `examples/minimal.rs` is this model alone.
 //!
 //! ```text
 //!      application                         kernel
 //!           |    epoll_ctl(ADD, stream)      |
-//!           |------------------------------->|  once: stream joins the set
+//!           |------------------------------->|  once: interest list
 //!           |    epoll_wait                  |
 //!           |------------------------------->|  nothing has arrived
 //!        asleep, for all sockets at once     |  phase 1: waiting for data
@@ -21,50 +23,73 @@
 //!        answers, sends, and waits again
 //! ```
 //!
-//! select(2) and poll(2) are told the whole set at each call and look at each
-//! member; epoll is told of changes only, and a socket reports itself when
-//! something arrives. The cost of a wait grows with the sockets that are
-//! ready, not with those that are idle.
+//! epoll_ctl adds each socket to the interest list once. When something
+//! arrives, the kernel puts the socket on the ready list, and epoll_wait
+//! returns events from there. The loop in `serve`, which waits for readiness
+//! and calls a handler for each event, is a reactor.
 //!
-//! The variants differ in when epoll reports a socket:
+//! select(2) and poll(2) pass all sockets at each call and check every one.
+//! With epoll the cost of a wait grows with the number of ready sockets, not of
+//! idle ones.
 //!
-//! - `level`: whenever it is ready. What is left unread is reported again.
-//! - `edge`: when something new has happened. What is left unread is not
-//!   reported again, so a socket is read until it is empty: until EAGAIN, or
-//!   until a call brings less than it could (epoll(7), "Questions and
-//!   answers"). The latter does not count where the end of file or an urgent
-//!   byte waits behind the bytes, which EPOLLRDHUP and EPOLLPRI report. A
-//!   socket that has more than its share goes on a list of our own, and is
-//!   visited before the next wait. It is registered once, and never changed.
-//! - `oneshot`: once, and then not until it is armed again. Several threads
-//!   could wait on one set without two of them serving the same client.
+//! Readiness can be spurious: for example, a datagram with a wrong checksum may
+//! be reported and then discarded (select(2), "BUGS"). Therefore all sockets
+//! are O_NONBLOCK, and EAGAIN after a report is not an error.
+//!
+//! The variants differ in when epoll reports a socket. On a first read, read
+//! `level` alone: `edge` and `oneshot` add only `trigger.rs`, the program's own
+//! ready list (`run_ready_list`), and two conditions in `apply_outcome`.
+//!
+//! - `level`: as long as it is ready. Data left unread is reported again.
+//! - `edge`: when something new has happened. Data left unread is not reported
+//!   again, so a socket is read until it is drained: until EAGAIN, or until a
+//!   recv returns less than it could (epoll(7), "Questions and answers"). A
+//!   short recv does not count if EOF or an urgent byte follows the data, which
+//!   EPOLLRDHUP and EPOLLPRI report. Draining one busy socket could starve the
+//!   others (epoll(7), "Possible pitfalls"), so a socket that has used up its
+//!   read budget goes on the program's ready list, and is read again before the
+//!   next wait. Its interest is registered once and never changes.
+//! - `oneshot`: once, until it is re-armed (EPOLL_CTL_MOD). With that, several
+//!   threads could wait on one epoll instance without two of them serving the
+//!   same client.
 //!
 //! # System calls
 //!
 //! fcntl(2) (O_NONBLOCK), epoll_create1(2), epoll_ctl(2), epoll_wait(2),
-//! accept4(2), recv(2), send(2), shutdown(2), signalfd(2) and read(2) of it,
+//! accept4(2), recv(2), send(2), shutdown(2), signalfd(2) and read(2) on it,
 //! ioctl(2) (tcp(7)); for datagrams recvfrom(2) and sendto(2).
 //!
 //! # Limits
 //!
-//! One descriptor per client (EMFILE at RLIMIT_NOFILE). Each socket's place in
-//! the set costs 184 bytes of kernel memory (EP_ITEM_COST in fs/eventpoll.c, on
-//! x86-64 with Linux 6.18; epoll(7) says roughly 160). The places of one user
-//! may number fs.epoll.max_user_watches (ENOSPC). One thread: a request that
-//! takes long delays all the others.
+//! One descriptor per client (EMFILE at RLIMIT_NOFILE). Each registration costs
+//! 184 bytes of kernel memory (EP_ITEM_COST in fs/eventpoll.c, on x86-64 with
+//! Linux 6.18; epoll(7) says roughly 160). fs.epoll.max_user_watches limits the
+//! registrations of one user (ENOSPC).
+//!
+//! One thread: a request that takes long delays all the others. Several epoll
+//! instances that wait for one listener are all woken by each new connection, a
+//! thundering herd, which EPOLLEXCLUSIVE can avoid (epoll_ctl(2)).
 //!
 //! # When to use it
 //!
 //! For many clients of which few are active at a time, on Linux. For few
-//! clients, or connections so short that each costs more epoll_ctl than
+//! clients, or connections so short that epoll_ctl is called more often than
 //! epoll_wait, poll(2) does as well.
 //!
 //! # Compare with
 //!
-//! `multiplexing-poll`, which hands the kernel the whole list at each wait;
+//! `multiplexing-poll`, which passes the whole list to the kernel at each wait;
 //! `signal-driven`, where the kernel queues one signal per event instead of
 //! one list entry per socket, so that the queue can overflow;
-//! `loop-per-core`, which is `edge` on every processor.
+//! `loop-per-core`, which runs `edge` on every core.
+//!
+//! # References
+//!
+//! - Stevens, UNIX Network Programming (UNP), vol. 1, section 6.2: the
+//!   models of I/O, without epoll.
+//! - Kerrisk, The Linux Programming Interface (TLPI), section 63.4: epoll,
+//!   and 63.1.1: level-triggered and edge-triggered notification.
+//! - epoll(7), with its "Questions and answers" and "Possible pitfalls".
 
 mod accept;
 mod acceptor;
@@ -104,19 +129,20 @@ const MODEL: Model = Model {
     clients: Clients::Many,
 };
 
-/// The most events that one wait returns; the next one returns the others. An
+/// The most events that one wait returns; the next wait returns the others. An
 /// event has 12 bytes on x86-64, 16 on other 64-bit processors (EPOLL_PACKED in
 /// include/uapi/linux/eventpoll.h).
 const EVENTS_PER_WAIT: usize = 1024;
 
-/// What epoll hands back for the descriptors that are no connection. A key of
-/// a connection is larger: its upper half, the version, is never zero.
+/// The keys of the descriptors that are not connections. A connection's key is
+/// larger, because its upper half, the version, is never zero. epoll returns
+/// the key as the data of an event.
 const LISTENER: u64 = 0;
 const SIGNALS: u64 = 1;
 const DATAGRAMS: u64 = 2;
 
-/// A reason to visit a connection that epoll has not reported: whatever there
-/// may be.
+/// The synthetic event of a connection that epoll has not reported. With `edge`
+/// it is read until EAGAIN, because EOF or an urgent byte may follow its input.
 const READABLE: EpollFlags = EpollFlags::EPOLLIN.union(BEHIND_INPUT);
 
 fn main() -> ExitCode {
@@ -169,13 +195,14 @@ struct Server<'a> {
     datagrams: Option<Datagrams>,
     spare: SpareDescriptor,
     limit: ConnectionLimit,
-    /// A key is never used twice, so a stale event finds no connection.
+    /// The keys are generational: unlike a descriptor, none is used twice, so
+    /// the key of a stale event finds no connection.
     connections: SlotMap<DefaultKey, Connection>,
     timers: Timers<DefaultKey>,
-    /// What epoll knows of each connection.
+    /// The connections in epoll's interest list.
     registrations: SecondaryMap<DefaultKey, Registration>,
-    /// The ready list: connections that may have more to read, which no further
-    /// edge reports.
+    /// The ready list of `edge`: connections that may have more to read, which
+    /// no further edge reports.
     ready: Vec<DefaultKey>,
     scratch: Scratch,
     about: About,
@@ -196,9 +223,10 @@ impl<'a> Server<'a> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
             .context("epoll_create1")?;
         let signals = drain::signals()?;
-        // These three are level-triggered in every variant: they are emptied
-        // by rounds, in turn with the connections.
+        // These three are level-triggered in every variant: a round reads a
+        // limited number from each, then the connections get their turn.
         let watch = |fd: BorrowedFd<'_>, key| {
+            // Readiness can be spurious, so no call on a socket may block.
             fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
             epoll.add(fd, EpollEvent::new(EpollFlags::EPOLLIN, key))
         };
@@ -230,7 +258,7 @@ impl<'a> Server<'a> {
         })
     }
 
-    /// How long to wait: not at all while a connection is known to have more.
+    /// Returns how long to wait; zero while the ready list has connections.
     fn timeout(&self) -> EpollTimeout {
         if !self.ready.is_empty() {
             return EpollTimeout::ZERO;
@@ -241,7 +269,8 @@ impl<'a> Server<'a> {
         milliseconds(moments.into_iter().flatten().min())
     }
 
-    /// Has epoll watch a connection: edge never tells it anything again.
+    /// Adds a connection to the interest list. With `edge` this is its only
+    /// epoll_ctl call.
     fn register(&mut self, key: DefaultKey) -> nix::Result<()> {
         let connection = &self.connections[key];
         let interest = self.trigger.interest(connection);
@@ -273,8 +302,8 @@ impl<'a> Server<'a> {
         self.apply_outcome(key, outcome);
     }
 
-    /// Edge only: what is known to have more is visited before the next wait,
-    /// each once, so that a busy client and the others take turns.
+    /// With `edge`, reads again from the connections on the ready list, each
+    /// once before the next wait, so that no busy client starves the others.
     fn run_ready_list(&mut self) {
         for key in mem::take(&mut self.ready) {
             if let Some(registration) = self.registrations.get_mut(key) {
@@ -297,6 +326,7 @@ impl<'a> Server<'a> {
             Ok(Outcome::Ended) => return self.close(key),
             Err(errno) if is_peer_error(errno) => return self.close(key),
             Err(errno) => return self.fail(key, errno),
+            // `edge`: no further event reports what is left unread.
             Ok(Outcome::More) if self.trigger.reports_once() => {
                 if !registration.listed {
                     registration.listed = true;
@@ -306,6 +336,7 @@ impl<'a> Server<'a> {
             Ok(Outcome::More | Outcome::Drained) => {}
         }
         self.timers.schedule(key, &mut connection.timer);
+        // `level`: if the interest changed; `oneshot`: always; `edge`: never.
         let interest = self.trigger.interest(connection);
         let changed = interest != registration.interest;
         if changed || self.trigger.is_disarmed_by_a_report() {
@@ -323,8 +354,10 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// Closes a connection. That removes its socket from the interest list too,
-    /// because no other descriptor refers to it.
+    /// Closes a connection. That also removes its socket from the interest
+    /// list, because it is the only descriptor of its open file description.
+    /// After dup(2) or fork(2) the registration would live on, and report
+    /// events, until all copies are closed (epoll(7), "Questions and answers").
     fn close(&mut self, key: DefaultKey) {
         if let Some(connection) = self.connections.remove(key) {
             self.timers.cancel(key, &connection.timer);
@@ -336,10 +369,11 @@ impl<'a> Server<'a> {
     }
 }
 
-/// What epoll was told of a connection.
+/// A connection's entry in the interest list.
 struct Registration {
     interest: EpollFlags,
-    /// True while the connection is on the ready list, where it is once.
+    /// True while the connection is on the ready list, so that it is there
+    /// only once.
     listed: bool,
 }
 

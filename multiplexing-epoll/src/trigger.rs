@@ -1,5 +1,5 @@
-//! The variants: all that differs between level-triggered, edge-triggered and
-//! one-shot epoll.
+//! The variants: when epoll reports a socket, and what `edge` and `oneshot` add
+//! to `level`.
 
 use clap::ValueEnum;
 use nix::sys::epoll::EpollFlags;
@@ -8,8 +8,8 @@ use common::limits::{INPUT_CHUNK, READ_BUDGET};
 
 use crate::connection::{Connection, ReadPolicy};
 
-/// What a call that brings bytes does not show: the client's end of file
-/// behind them, or an urgent byte, at which the call ends (tcp(7)).
+/// Conditions that a short recv hides: EOF after the data, or an urgent byte,
+/// at which the recv has ended (tcp(7)).
 pub const BEHIND_INPUT: EpollFlags =
     EpollFlags::EPOLLRDHUP.union(EpollFlags::EPOLLPRI);
 
@@ -24,16 +24,16 @@ pub struct Flags {
 /// When epoll reports a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Trigger {
-    /// Whenever it is ready.
+    /// As long as it is ready.
     Level,
     /// When something new has happened.
     Edge,
-    /// Once, until it is armed again.
+    /// Once, until it is re-armed.
     Oneshot,
 }
 
 impl Trigger {
-    /// As the command line and INFO have it.
+    /// Returns the name on the command line and in INFO.
     pub fn name(self) -> &'static str {
         match self {
             Self::Level => "level",
@@ -42,15 +42,18 @@ impl Trigger {
         }
     }
 
-    /// What to be told of a connection.
+    /// Returns the events to wait for. EPOLLOUT is among them only after a
+    /// short write: otherwise a socket is writable nearly always, and each wait
+    /// would return at once. EPOLLERR and EPOLLHUP are always reported.
     pub fn interest(self, connection: &Connection) -> EpollFlags {
         let mut interest = EpollFlags::empty();
         interest.set(EpollFlags::EPOLLIN, connection.wants_input());
         interest.set(EpollFlags::EPOLLOUT, connection.has_output());
         match self {
             Self::Level => interest,
-            // Everything, once and for all: an edge that nobody listened to
-            // would not come again.
+            // All events, registered once: a missed edge is not repeated.
+            // EPOLLOUT does not make each wait return here, because only
+            // changes are reported.
             Self::Edge => {
                 let both = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT;
                 EpollFlags::EPOLLET | both | BEHIND_INPUT
@@ -59,24 +62,23 @@ impl Trigger {
         }
     }
 
-    /// True where what is left unread is not reported again: it must be read
-    /// until EAGAIN, or remembered.
+    /// True if data left unread is not reported again. Then a socket must be
+    /// read until EAGAIN, or put on the ready list.
     pub fn reports_once(self) -> bool {
         self == Self::Edge
     }
 
-    /// True where a socket must be armed after each report. Arming looks at
-    /// the socket, so what is left unread is reported again.
+    /// True if a socket must be re-armed after each report. Re-arming checks
+    /// the socket, so data left unread is reported again.
     pub fn is_disarmed_by_a_report(self) -> bool {
         self == Self::Oneshot
     }
 
-    /// What a visit takes, given what was reported. Where readiness is
-    /// reported again, one call that brings something is enough, and saves the
-    /// call that would only say EAGAIN. An edge is followed until nothing is
-    /// left, for a share of the loop's time. That a call brings less than it
-    /// could says so too (epoll(7), "Questions and answers"), unless something
-    /// waits behind the bytes.
+    /// Returns how much to read for an event. If readiness is reported again,
+    /// one recv is enough, and saves one that would mostly return EAGAIN. After
+    /// an edge, the socket is read until it is drained, up to the read budget.
+    /// A short recv means that it is drained (epoll(7), "Questions and
+    /// answers"), unless EOF or an urgent byte follows.
     pub fn read_policy(self, events: EpollFlags) -> ReadPolicy {
         match self {
             Self::Level | Self::Oneshot => {

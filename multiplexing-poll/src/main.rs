@@ -1,19 +1,21 @@
-//! **I/O multiplexing with poll**: one thread waits for many sockets at once,
-//! and hands the kernel the list of them at each wait.
+//! **I/O multiplexing with poll**: one thread waits for many sockets in one
+//! call, and passes them to the kernel as an array.
 //!
 //! # How it works
 //!
+//! `examples/minimal.rs` is this model alone.
+//!
 //! ```text
 //!      application                         kernel
-//!           |    poll([all sockets])         |
-//!           |------------------------------->|  looks at each: nothing has
+//!           |    poll(array of all sockets)  |
+//!           |------------------------------->|  checks each: nothing has
 //!           |                                |  arrived
 //!        asleep, for all sockets at once     |  phase 1: waiting for data
-//!           :                                |  a segment arrives: looks at
+//!           :                                |  a segment arrives: checks
 //!           :                                |  each socket again
 //!           |<-------------------------------|
 //!           |    how many are ready          |
-//!        looks for them in the array         |
+//!        searches the array for them         |
 //!           |    recv(stream)                |
 //!           |------------------------------->|  phase 2: copying it
 //!           |<-------------------------------|
@@ -21,39 +23,54 @@
 //!        answers, sends, and waits again
 //! ```
 //!
-//! The array has an entry for each socket: its descriptor, what to wait for
-//! (`events`), and what has come (`revents`), which the kernel fills in. As the
-//! two are apart, the array is kept from wait to wait, and changed only where a
-//! connection changes. The kernel keeps nothing: each wait copies the whole
-//! array to it, looks at each socket, and copies each `revents` back
-//! (fs/select.c, do_sys_poll), so the cost of a wait grows with the sockets
-//! there are, not with those that are ready.
+//! The array has one entry (pollfd) per socket: its descriptor, the events to
+//! wait for (`events`), and those that have occurred (`revents`), which the
+//! kernel fills in. Because these are separate fields, the program keeps the
+//! array from wait to wait, and changes an entry only if its connection does.
+//!
+//! The kernel keeps no list between calls. Each wait copies the whole array
+//! into the kernel, checks every socket before it sleeps and again each time it
+//! wakes, and copies each `revents` back (fs/select.c, do_sys_poll). So the
+//! cost of a wait grows with the number of sockets, not of those that are
+//! ready.
+//!
+//! Readiness can be spurious: for example, a datagram with a wrong checksum may
+//! be reported and then discarded (select(2), "BUGS"). Therefore all sockets
+//! are O_NONBLOCK, and EAGAIN after a report is not an error.
 //!
 //! # System calls
 //!
 //! fcntl(2) (O_NONBLOCK), poll(2), accept4(2), recv(2), send(2), shutdown(2),
-//! signalfd(2) and read(2) of it, ioctl(2) (tcp(7)); for datagrams recvfrom(2)
+//! signalfd(2) and read(2) on it, ioctl(2) (tcp(7)); for datagrams recvfrom(2)
 //! and sendto(2).
 //!
 //! # Limits
 //!
-//! A descriptor a client (EMFILE at RLIMIT_NOFILE). The array may not be longer
-//! than that limit: if somebody lowers it below the clients there are, poll
-//! fails (EINVAL), and the server ends. No other ceiling, but each wait costs
-//! time for every client, busy or idle. One thread: a request that takes long
-//! delays all the others.
+//! One descriptor per client (EMFILE at RLIMIT_NOFILE). The array may not be
+//! longer than that limit: if it is lowered below the array's length while the
+//! server runs, poll fails with EINVAL, and the server ends.
+//!
+//! Each wait costs time for every client, busy or idle. One thread: a request
+//! that takes long delays all the others.
 //!
 //! # When to use it
 //!
-//! For few clients, or where most of them are busy: then a look at each finds
-//! much. poll is in POSIX, so a program that uses it can run on any Unix. This
-//! one can't: signalfd(2) and accept4(2) are Linux's.
+//! For few clients, or where most of them are busy, because then most of the
+//! checks find something. poll is in POSIX, so a program that uses it can run
+//! on any Unix. This one can't: signalfd(2) and accept4(2) are Linux's.
 //!
 //! # Compare with
 //!
-//! `multiplexing-select`, whose sets end at 1,024 descriptors and are
-//! destroyed by each call; `multiplexing-epoll`, where the kernel keeps the
+//! `multiplexing-select`, whose sets end at descriptor 1,023 and are
+//! overwritten by each call; `multiplexing-epoll`, where the kernel keeps the
 //! list.
+//!
+//! # References
+//!
+//! - Stevens, UNIX Network Programming (UNP), vol. 1, section 6.10: poll.
+//! - Kerrisk, The Linux Programming Interface (TLPI), sections 63.2.2: poll,
+//!   and 63.2.5: problems with select and poll.
+//! - poll(2).
 
 mod accept;
 mod acceptor;
@@ -89,18 +106,19 @@ const MODEL: Model = Model {
     clients: Clients::Many,
 };
 
-/// The first entries of the array are those of the descriptors that are no
-/// connection. A key of a connection is larger: its upper half, the version,
-/// is never zero.
+/// The keys of the descriptors that are not connections. A connection's key is
+/// larger, because its upper half, the version, is never zero. Each is
+/// also the index of its descriptor in the array.
 const LISTENER: u64 = 0;
 const SIGNALS: u64 = 1;
 const DATAGRAMS: u64 = 2;
 
-/// A reason to visit a connection that poll has not reported.
+/// Readable only. It is also the synthetic event of a connection that poll
+/// has not reported.
 const READABLE: PollFlags = PollFlags::POLLIN;
 
-/// One recv per event. What it leaves unread is reported again, and a second
-/// call would mostly return EAGAIN.
+/// One recv per event. Data left unread is reported again, and a second call
+/// would mostly return EAGAIN.
 const READ_POLICY: ReadPolicy = ReadPolicy { budget: 1, drained_below: 0 };
 
 fn main() -> ExitCode {
@@ -144,11 +162,12 @@ fn serve(config: &Config) -> Result<()> {
 /// The state of the event loop. One thread owns it, so nothing is locked.
 struct Server<'a> {
     config: &'a Config,
-    /// What poll is asked and what it answers, a descriptor an entry.
+    /// The array for poll, with one entry per descriptor.
     polled: Vec<pollfd>,
-    /// Whose each entry is, in the same order: poll does not tell.
+    /// The key of each entry of `polled`, at the same index, because a pollfd
+    /// has no room for user data.
     keys: Vec<u64>,
-    /// Where each connection's entry is.
+    /// The index of each connection's entry.
     places: SecondaryMap<DefaultKey, usize>,
     signals: SignalFd,
     /// `None` once shutdown was requested.
@@ -156,7 +175,8 @@ struct Server<'a> {
     datagrams: Option<Datagrams>,
     spare: SpareDescriptor,
     limit: ConnectionLimit,
-    /// A key is never used twice, so a stale event finds no connection.
+    /// The keys are generational: unlike a descriptor, none is used twice, so
+    /// the key of a stale event finds no connection.
     connections: SlotMap<DefaultKey, Connection>,
     timers: Timers<DefaultKey>,
     scratch: Scratch,
@@ -175,6 +195,7 @@ impl<'a> Server<'a> {
         socket: Option<OwnedFd>,
     ) -> Result<Self> {
         let signals = drain::signals()?;
+        // Readiness can be spurious, so no call on a socket may block.
         for fd in [&listener, &socket].into_iter().flatten() {
             fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context("fcntl")?;
         }
@@ -198,8 +219,8 @@ impl<'a> Server<'a> {
         })
     }
 
-    /// Waits until some are ready, and lists them: a visit may change the
-    /// array.
+    /// Waits until sockets are ready, and lists their events, because handling
+    /// an event may change the array.
     fn wait(&mut self, events: &mut Vec<(u64, PollFlags)>) -> nix::Result<()> {
         let accepts = self.paused_until.is_none();
         let others = [
@@ -221,7 +242,7 @@ impl<'a> Server<'a> {
         Ok(())
     }
 
-    /// How long to wait; NONE: until something happens.
+    /// Returns how long to wait; NONE means until something happens.
     fn timeout(&self) -> PollTimeout {
         let look = self.drain_until.map(|_| self.now + ACK_POLL_INTERVAL);
         let moments =
@@ -229,7 +250,7 @@ impl<'a> Server<'a> {
         milliseconds(moments.into_iter().flatten().min())
     }
 
-    /// Has poll watch a connection, from the next wait on.
+    /// Adds a connection's entry to the array, for the next wait.
     fn register(&mut self, key: DefaultKey) {
         let connection = &self.connections[key];
         self.places.insert(key, self.polled.len());
@@ -238,7 +259,7 @@ impl<'a> Server<'a> {
         self.keys.push(key.data().as_ffi());
     }
 
-    /// Takes a connection's entry out, and puts the last one into its place.
+    /// Removes a connection's entry, and moves the last entry to its index.
     fn unregister(&mut self, key: DefaultKey) {
         let Some(place) = self.places.remove(key) else { return };
         self.polled.swap_remove(place);
@@ -254,8 +275,8 @@ impl<'a> Server<'a> {
     fn handle_event(&mut self, key: DefaultKey, events: PollFlags) {
         let both = PollFlags::POLLERR | PollFlags::POLLHUP;
         let Some(connection) = self.connections.get_mut(key) else { return };
-        // The descriptor is not open. Its owner is the connection, so this
-        // never happens; poll would report it for ever.
+        // The descriptor is not open, which poll would report at each wait.
+        // It can't happen, because the connection owns its descriptor.
         if events.contains(PollFlags::POLLNVAL) {
             return self.fail(key, Errno::EBADF);
         }
@@ -311,7 +332,9 @@ impl<'a> Server<'a> {
     }
 }
 
-/// What to be told of a connection. POLLERR and POLLHUP come unasked.
+/// Returns the events to wait for. POLLOUT is among them only after a short
+/// write: otherwise a socket is writable nearly always, and each wait would
+/// return at once. POLLERR and POLLHUP are always reported.
 fn interest(connection: &Connection) -> PollFlags {
     let mut interest = PollFlags::empty();
     interest.set(PollFlags::POLLIN, connection.wants_input());
@@ -319,18 +342,18 @@ fn interest(connection: &Connection) -> PollFlags {
     interest
 }
 
-/// An entry of the array. poll passes over one without a descriptor.
+/// Returns an entry of the array. poll ignores one without a descriptor.
 fn entry(fd: Option<BorrowedFd<'_>>, interest: PollFlags) -> pollfd {
     let fd = fd.map_or(-1, |fd| fd.as_raw_fd());
     pollfd { fd, events: interest.bits(), revents: 0 }
 }
 
-/// poll(2) on an array that outlives the call; nix's borrows the descriptors
-/// of its array for as long as that exists.
+/// Calls poll(2) with an array that outlives the call. nix's wrapper would
+/// borrow the descriptors of the array for as long as it exists.
 fn poll(polled: &mut [pollfd], timeout: PollTimeout) -> nix::Result<usize> {
     let length = polled.len() as libc::nfds_t;
-    // SAFETY: the kernel writes nothing but the `revents` of `length` entries,
-    // which the slice has. A descriptor that is not open is reported, no more.
+    // SAFETY: the kernel writes only the `revents` of `length` entries, which
+    // the slice has. It only reports a descriptor that is not open.
     let ready =
         unsafe { libc::poll(polled.as_mut_ptr(), length, timeout.into()) };
     Errno::result(ready).map(|ready| ready.unsigned_abs() as usize)

@@ -1,20 +1,22 @@
-//! **I/O multiplexing with select**: one thread waits for many sockets at once,
-//! and names them to the kernel as bits in sets.
+//! **I/O multiplexing with select**: one thread waits for many sockets in one
+//! call, and passes them to the kernel as sets of bits.
 //!
 //! # How it works
+//!
+//! `examples/minimal.rs` is this model alone.
 //!
 //! ```text
 //!      application                         kernel
 //!        puts all sockets into the sets      |
 //!           |    select(sets)                |
-//!           |------------------------------->|  looks at each: nothing has
+//!           |------------------------------->|  checks each: nothing has
 //!           |                                |  arrived
 //!        asleep, for all sockets at once     |  phase 1: waiting for data
-//!           :                                |  a segment arrives: looks at
+//!           :                                |  a segment arrives: checks
 //!           :                                |  each socket again
 //!           |<-------------------------------|
 //!           |    the sets, of the ready only |
-//!        looks for all sockets in the sets   |
+//!        searches the sets for all sockets   |
 //!           |    recv(stream)                |
 //!           |------------------------------->|  phase 2: copying it
 //!           |<-------------------------------|
@@ -22,42 +24,61 @@
 //!        answers, sends, and waits again
 //! ```
 //!
-//! A set has a bit for each descriptor number. The kernel overwrites the sets
-//! with its answer, so the program builds them anew for each wait, and searches
-//! them after it. The kernel looks at all sockets before it sleeps and again
-//! each time it wakes (fs/select.c, do_select). So a wait that sleeps costs at
-//! least four passes over all sockets, however few are ready. The kernel looks
-//! at the bits below the first argument, which is the highest descriptor plus
-//! one.
+//! A set (fd_set) has one bit per descriptor number. The program passes a set
+//! of the sockets to read from and a set of those to write to. The sets are
+//! value-result arguments: the kernel overwrites them with its answer. So the
+//! program builds them before each wait, and searches them after it.
+//!
+//! The kernel keeps no list between calls. It checks every socket before it
+//! sleeps, and again each time it wakes (fs/select.c, do_select). With the
+//! program's own two, a wait that sleeps costs at least four passes over all
+//! sockets, however few are ready. The first argument, the highest descriptor
+//! plus one, bounds the part of the sets that the kernel reads.
+//!
+//! Readiness can be spurious: for example, a datagram with a wrong checksum may
+//! be reported and then discarded (select(2), "BUGS"). Therefore all sockets
+//! are O_NONBLOCK, and EAGAIN after a report is not an error.
+//!
+//! SIGTERM and SIGINT stay blocked and are read from a signalfd(2), which
+//! select waits for like a socket. It replaces the self-pipe trick (select(2)),
+//! where a signal handler writes to a pipe that the loop waits for.
 //!
 //! # System calls
 //!
 //! fcntl(2) (O_NONBLOCK), select(2), accept4(2), recv(2), send(2), shutdown(2),
-//! signalfd(2) and read(2) of it, ioctl(2) (tcp(7)); for datagrams recvfrom(2)
+//! signalfd(2) and read(2) on it, ioctl(2) (tcp(7)); for datagrams recvfrom(2)
 //! and sendto(2).
 //!
 //! # Limits
 //!
 //! FD_SETSIZE: a set has 1,024 bits, for descriptors 0 to 1,023, whatever
-//! RLIMIT_NOFILE says. The limit is the C library's, whose fd_set has a fixed
+//! RLIMIT_NOFILE is. The limit is the C library's, whose fd_set has a fixed
 //! size; the kernel has none (select(2), "C library/kernel differences"). No
-//! errno reports it. Setting a bit beyond the last writes past the set's end in
-//! C, aborts the program in C with _FORTIFY_SOURCE (feature_test_macros(7)),
-//! and panics here. So a new connection with a higher descriptor is rejected,
-//! and the program does not start if one of its own would be higher. Each wait
-//! costs time for every client, busy or idle. One thread: a request that takes
-//! long delays all the others.
+//! errno reports it: setting a higher bit writes past the set's end in C,
+//! aborts the program in C with _FORTIFY_SOURCE (feature_test_macros(7)), and
+//! panics here. So this server rejects a new connection with a higher
+//! descriptor, and does not start if one of its own would be higher.
+//!
+//! Each wait costs time for every client, busy or idle. One thread: a request
+//! that takes long delays all the others.
 //!
 //! # When to use it
 //!
-//! Where there is nothing else: it is the oldest of its kind, and on every
-//! system. Its timeout in microseconds is no reason: ppoll(2), pselect(2) and
-//! epoll_pwait2(2) take nanoseconds.
+//! Where nothing else exists: it is the oldest call of its kind, and present on
+//! every system. Its timeout in microseconds is no reason, because ppoll(2),
+//! pselect(2) and epoll_pwait2(2) take nanoseconds.
 //!
 //! # Compare with
 //!
-//! `nonblocking`, which asks each socket itself; `multiplexing-poll`, whose
-//! array has no ceiling and survives the call.
+//! `nonblocking`, which tries each socket itself; `multiplexing-poll`, whose
+//! array has no fixed size and survives the call.
+//!
+//! # References
+//!
+//! - Stevens, UNIX Network Programming (UNP), vol. 1, section 6.3: select.
+//! - Kerrisk, The Linux Programming Interface (TLPI), sections 63.2.1:
+//!   select, and 63.5.2: the self-pipe trick.
+//! - select(2), select_tut(2).
 
 mod accept;
 mod acceptor;
@@ -94,17 +115,18 @@ const MODEL: Model = Model {
     clients: Clients::Many,
 };
 
-/// Names for the descriptors that are no connection. A key of a connection is
-/// larger: its upper half, the version, is never zero.
+/// The keys of the descriptors that are not connections. A connection's key is
+/// larger, because its upper half, the version, is never zero.
 const LISTENER: u64 = 0;
 const SIGNALS: u64 = 1;
 const DATAGRAMS: u64 = 2;
 
-/// A reason to visit a connection that select has not reported.
+/// Readable only. It is also the synthetic event of a connection that select
+/// has not reported.
 const READABLE: Ready = Ready { readable: true, writable: false };
 
-/// One recv per event. What it leaves unread is reported again, and a second
-/// call would mostly return EAGAIN.
+/// One recv per event. Data left unread is reported again, and a second call
+/// would mostly return EAGAIN.
 const READ_POLICY: ReadPolicy = ReadPolicy { budget: 1, drained_below: 0 };
 
 fn main() -> ExitCode {
@@ -154,7 +176,8 @@ struct Server<'a> {
     datagrams: Option<Datagrams>,
     spare: SpareDescriptor,
     limit: ConnectionLimit,
-    /// A key is never used twice, so a stale event finds no connection.
+    /// The keys are generational: unlike a descriptor, none is used twice, so
+    /// the key of a stale event finds no connection.
     connections: SlotMap<DefaultKey, Connection>,
     timers: Timers<DefaultKey>,
     scratch: Scratch,
@@ -173,6 +196,7 @@ impl<'a> Server<'a> {
         socket: Option<OwnedFd>,
     ) -> Result<Self> {
         let signals = drain::signals()?;
+        // Readiness can be spurious, so no call on a socket may block.
         for fd in [&listener, &socket].into_iter().flatten() {
             fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context("fcntl")?;
             set_size::ensure_fits(fd)?;
@@ -195,8 +219,8 @@ impl<'a> Server<'a> {
         })
     }
 
-    /// Waits until some are ready, and lists them. The sets are built for
-    /// this wait, and hold its answer afterwards.
+    /// Waits until sockets are ready, and lists their events. The sets are
+    /// built for this wait, and hold the kernel's answer afterwards.
     fn wait(&self, events: &mut Vec<(u64, Ready)>) -> nix::Result<()> {
         let accepts = self.paused_until.is_none();
         let listener = self.listener.as_ref().filter(|_| accepts);
@@ -215,6 +239,8 @@ impl<'a> Server<'a> {
             if connection.wants_input() {
                 readable.insert(stream);
             }
+            // Only after a short write: otherwise a socket is writable nearly
+            // always, and each wait would return at once.
             if connection.has_output() {
                 writable.insert(stream);
             }
@@ -245,7 +271,7 @@ impl<'a> Server<'a> {
         Ok(())
     }
 
-    /// How long to wait; `None`: until something happens.
+    /// Returns how long to wait; `None` means until something happens.
     fn timeout(&self) -> Option<TimeVal> {
         let look = self.drain_until.map(|_| self.now + ACK_POLL_INTERVAL);
         let moments =
@@ -306,17 +332,18 @@ impl<'a> Server<'a> {
     }
 }
 
-/// Conditions that select has found. An error makes a socket readable and
-/// writable, a hang-up alone only readable (select(2), "Correspondence between
-/// select() and poll() notifications"). The next call says which it is.
+/// The conditions that select has reported. An error makes a socket readable
+/// and writable, a hang-up only readable (select(2), "Correspondence between
+/// select() and poll() notifications"). The result of the next call
+/// distinguishes them.
 #[derive(Clone, Copy, Debug)]
 struct Ready {
     readable: bool,
     writable: bool,
 }
 
-/// The time until then in select's unit, rounded up: a wait that ends early
-/// would begin again at once, and again.
+/// Converts to microseconds, rounded up: rounded down, the loop would spin for
+/// the last microsecond.
 fn microseconds(until: Option<Instant>) -> Option<TimeVal> {
     let left = until?.saturating_duration_since(Instant::now()).as_nanos();
     // No timeout is longer than a year, so this is in range.

@@ -1,7 +1,9 @@
-//! **Non-blocking I/O**: one thread asks every socket in turn, and takes "not
-//! yet" (EAGAIN) for an answer.
+//! **Non-blocking I/O**: one thread tries every socket in turn, and a call that
+//! would have to wait fails with EAGAIN instead.
 //!
 //! # How it works
+//!
+//! `examples/minimal.rs` is this model alone.
 //!
 //! ```text
 //!      application                         kernel
@@ -9,54 +11,66 @@
 //!           |------------------------------->|  nothing has arrived
 //!           |<-------------------------------|
 //!           |    EAGAIN                      |  phase 1: waiting for data,
-//!        asks all the others, and again      |  awake
+//!        tries all others, then again        |  awake
 //!           |    recv(stream)                |
 //!           |------------------------------->|  still nothing
 //!           |<-------------------------------|
 //!           |    EAGAIN                      |
-//!           :                                |  a segment arrives: nobody
-//!           :                                |  is told
+//!           :                                |  a segment arrives; the
+//!           :                                |  program is not notified
 //!           |    recv(stream)                |
 //!           |------------------------------->|  phase 2: copying it
 //!           |<-------------------------------|
 //!           |    the number of bytes         |
-//!        answers, sends, and asks the next
+//!        answers, sends, and tries the next
 //! ```
 //!
-//! O_NONBLOCK makes every call on a socket return at once; on a regular file
-//! it has no effect (open(2)). Nothing waits in the kernel, so the program is
-//! not told that there is something to do: it finds out by asking, and one
-//! thread is at it all the time. The other models ask the kernel once for all
-//! sockets.
+//! With O_NONBLOCK, a call on a socket never sleeps: if it would have to, it
+//! fails with EAGAIN, also called EWOULDBLOCK. That is an expected result, see
+//! `receive` in `connection.rs`. O_NONBLOCK has no effect on regular files
+//! (open(2)).
 //!
-//! With `--pause-us N` it sleeps so long between two rounds: less processor
-//! time burnt, and each step of a request, 16 KiB or what fits a send buffer,
-//! waits for up to a pause; so does a stop before it is heard. INFO counts in
-//! `empty_calls` how often the answer was "not yet".
+//! The program does not learn when data arrives. It tries each socket in each
+//! round, so the thread never sleeps: this is busy polling. The multiplexing
+//! models instead wait for all sockets in one call.
+//!
+//! `--pause-us N` sleeps N µs after each round. That saves CPU time, but delays
+//! by up to N µs each step of a request (a recv of up to 16 KiB, or a send of
+//! what fits the send buffer), and the reaction to a signal. INFO counts the
+//! calls that returned EAGAIN in `empty_calls`.
 //!
 //! # System calls
 //!
 //! fcntl(2) (O_NONBLOCK), accept4(2), recv(2), send(2), shutdown(2),
-//! signalfd(2) and read(2) of it, ioctl(2) (tcp(7)); for datagrams recvfrom(2)
+//! signalfd(2) and read(2) on it, ioctl(2) (tcp(7)); for datagrams recvfrom(2)
 //! and sendto(2). With a pause clock_nanosleep(2).
 //!
 //! # Limits
 //!
-//! A whole processor, always, and a call a client a round: with a thousand
-//! idle clients, each of the others is asked after a thousand empty calls. A
-//! descriptor a client (EMFILE at RLIMIT_NOFILE). One thread: a request that
-//! takes long delays all the others.
+//! One descriptor per client (EMFILE at RLIMIT_NOFILE). The thread uses 100 %
+//! of a CPU even when idle. Each round makes one call per client: with a
+//! thousand idle clients, a busy one is tried once per thousand calls that
+//! return EAGAIN. One thread: a request that takes long delays all the others.
 //!
 //! # When to use it
 //!
-//! On a processor of its own, for a few sockets that are always busy, where a
-//! wake-up would take longer than the wait. Elsewhere as the part that the
-//! models below are built from: the call that does not wait.
+//! On a CPU of its own, for a few sockets that are always busy, where waking a
+//! thread would take longer than the wait. Elsewhere non-blocking sockets are a
+//! part of the other event loops here, which call recv when it is likely to
+//! find something.
 //!
 //! # Compare with
 //!
-//! `blocking`, which waits inside recv and so for one socket only;
-//! `multiplexing-select`, where the kernel is asked once for all.
+//! `blocking`, which sleeps inside recv and so waits for one socket only;
+//! `multiplexing-select`, where one call waits for all sockets.
+//!
+//! # References
+//!
+//! - Stevens, UNIX Network Programming (UNP), vol. 1, section 6.2: the
+//!   models of I/O, and chapter 16: nonblocking I/O.
+//! - Kerrisk, The Linux Programming Interface (TLPI), sections 5.9:
+//!   nonblocking I/O, and 63.1: an overview of alternatives.
+//! - open(2) and fcntl(2), O_NONBLOCK.
 
 mod accept;
 mod acceptor;
@@ -91,8 +105,7 @@ const MODEL: Model = Model {
     clients: Clients::Many,
 };
 
-/// What a visit takes: one call that brings something. The next one is due
-/// when all the others have been asked.
+/// One recv per client and round, so that the others get their turn.
 const READ_POLICY: ReadPolicy = ReadPolicy { budget: 1, drained_below: 0 };
 
 fn main() -> ExitCode {
@@ -134,7 +147,8 @@ struct Server<'a> {
     limit: ConnectionLimit,
     connections: SlotMap<DefaultKey, Connection>,
     timers: Timers<DefaultKey>,
-    /// Whom the round visits; kept for its memory only.
+    /// The keys of the connections to try in this round. It is a field only to
+    /// keep its memory.
     round: Vec<DefaultKey>,
     scratch: Scratch,
     about: About,
@@ -173,7 +187,7 @@ impl<'a> Server<'a> {
         })
     }
 
-    /// A stop has its time, however long a pause is.
+    /// Limits the pause to the time that is left for the drain.
     fn at_most_until_the_end(&self, pause: Duration) -> Duration {
         let left = self
             .drain_until
@@ -181,7 +195,7 @@ impl<'a> Server<'a> {
         left.map_or(pause, |left| pause.min(left))
     }
 
-    /// Asks every connection, whether there is something or not.
+    /// Tries every connection, whether or not something has arrived.
     fn try_all(&mut self) {
         let mut round = mem::take(&mut self.round);
         round.extend(self.connections.keys());
@@ -191,13 +205,13 @@ impl<'a> Server<'a> {
         self.round = round;
     }
 
-    /// Asks a connection.
+    /// Tries one connection: sends pending output, then receives.
     fn try_client(&mut self, key: DefaultKey) {
         let Some(connection) = self.connections.get_mut(key) else { return };
-        // Nothing separates waiting from working here: a round may take long.
+        // A round may take long, so each connection reads the clock.
         self.now = Instant::now();
         let mut outcome = Ok(Outcome::Drained);
-        // One that takes no more input has something to send, or is to end.
+        // A connection that reads no input has output to send, or is to end.
         if connection.has_output() || !connection.wants_input() {
             outcome = connection.on_writable(self.now);
         }

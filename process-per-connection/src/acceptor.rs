@@ -16,8 +16,8 @@ use common::{Cause, log, reject};
 use crate::Parent;
 use crate::accept::{accept, is_connection_error, is_resource_error};
 
-/// The listener does not wait: between poll and accept4 a new client may have
-/// left again, and the signals would wait with us.
+/// Makes the listener non-blocking. A new client can disconnect between poll
+/// and accept4, and an accept4 that waits would also delay the signals.
 pub fn prepare(listener: Option<&OwnedFd>) -> Result<()> {
     if let Some(listener) = listener {
         fcntl(listener, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))

@@ -1,4 +1,4 @@
-//! The parent's children: counted, told to stop, reaped.
+//! The parent's children: counting, signalling and reaping them.
 
 use std::collections::HashSet;
 
@@ -16,22 +16,22 @@ pub struct Children {
 }
 
 impl Children {
-    /// Notes a child that serves a client.
+    /// Adds a child that serves a client.
     pub fn add_client(&mut self, child: Pid) {
         self.clients.insert(child);
     }
 
-    /// Notes the child that serves datagrams.
+    /// Adds the child that serves datagrams.
     pub fn add_datagrams(&mut self, child: Pid) {
         self.datagrams = Some(child);
     }
 
-    /// How many clients are being served.
+    /// Returns the number of clients that are being served.
     pub fn clients(&self) -> usize {
         self.clients.len()
     }
 
-    /// True when every child has ended.
+    /// True once every child has been reaped.
     pub fn is_empty(&self) -> bool {
         self.clients.is_empty() && self.datagrams.is_none()
     }
@@ -41,8 +41,8 @@ impl Children {
         self.lost_datagrams
     }
 
-    /// Takes note of every child that has ended: signals of the same kind
-    /// merge while they are pending, so one SIGCHLD may stand for many.
+    /// Reaps every child that has ended. Signals of one kind merge while they
+    /// are pending, so one SIGCHLD may stand for many children.
     pub fn reap(&mut self) {
         let any = Pid::from_raw(-1);
         loop {
@@ -52,7 +52,7 @@ impl Children {
                     None => return,
                 },
                 Err(Errno::EINTR) => {}
-                // ECHILD: there are none left.
+                // ECHILD: there is no child left.
                 Err(_) => return,
             }
         }
@@ -63,8 +63,8 @@ impl Children {
         self.signal(Signal::SIGTERM);
     }
 
-    /// Ends every child that is left, and waits until it is gone. Says how
-    /// many clients that were.
+    /// Kills all children and waits until they have ended. Returns how many
+    /// clients were cut off.
     pub fn kill(&mut self) -> usize {
         let clients = self.clients.len();
         self.signal(Signal::SIGKILL);
@@ -87,8 +87,8 @@ impl Children {
         self.clients.remove(&child);
     }
 
-    /// A child that has just ended keeps its number until it is reaped, so
-    /// nobody else can be hit.
+    /// Sends a signal to every child. A child that has just ended is a zombie
+    /// and keeps its process ID, so no other process can receive the signal.
     fn signal(&self, signal: Signal) {
         for &child in self.clients.iter().chain(&self.datagrams) {
             let _ = kill(child, signal);

@@ -1,5 +1,5 @@
-//! One conversation in blocking calls: the unit of work of each model that
-//! gives a client its own process or thread.
+//! One conversation in blocking calls. The models `blocking`,
+//! `process-per-connection` and `thread-per-connection` share this file.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::time::Instant;
@@ -80,7 +80,7 @@ impl Conversation<'_> {
     }
 
     /// Waits for data and copies it: both phases in one call. Once the timer
-    /// has expired it receives what has arrived in time, and waits no more.
+    /// has expired, it receives what has arrived, without waiting.
     fn receive(&mut self, input: &mut [u8]) -> nix::Result<usize> {
         loop {
             let flags = match self.set_socket_timeout() {
@@ -92,7 +92,7 @@ impl Conversation<'_> {
                 Err(Errno::EAGAIN) if flags == MsgFlags::MSG_DONTWAIT => {
                     return Err(Errno::ETIMEDOUT);
                 }
-                // A signal or the timeout: the time that remains is computed
+                // After a signal or the timeout, the remaining time is computed
                 // again.
                 Err(Errno::EINTR | Errno::EAGAIN) => {}
                 received => return received,
@@ -130,7 +130,7 @@ impl Conversation<'_> {
     }
 
     /// True during the drain once everything that had arrived when it began is
-    /// received. What the client sends later is ignored.
+    /// received. Later input is ignored.
     fn is_input_drained(&mut self) -> nix::Result<bool> {
         if self.remaining_input.is_none() && drain::requested() {
             self.remaining_input = Some(unread(self.stream)?);

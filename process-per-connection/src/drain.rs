@@ -1,4 +1,5 @@
-//! Stopping: the parent is told by a descriptor, a child by a handler.
+//! Graceful shutdown: the parent reads its signals from a signalfd, a child has
+//! a signal handler.
 
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -14,20 +15,22 @@ use nix::sys::socket::{Shutdown, shutdown};
 
 use crate::Parent;
 
-/// The socket on which a child's call waits, or will wait next; -1 for none
-/// that a stop may touch.
+/// The socket that a child's signal handler shuts down: the one on which a call
+/// waits or will wait next. -1 if it must not touch any.
 static WAITED_ON: AtomicI32 = AtomicI32::new(-1);
 static REQUESTED: AtomicBool = AtomicBool::new(false);
 
-/// From here on the parent's signals wait until they are read.
+/// Blocks the parent's signals and returns the signalfd that they are read
+/// from.
 pub fn signals() -> Result<SignalFd> {
-    // Whoever started the program may have left SIGCHLD ignored, which exec(2)
-    // does not change: children would be reaped behind our back.
+    // The process that started the server may have left SIGCHLD ignored, which
+    // exec(2) keeps. The kernel would then reap the children itself, and
+    // waitpid would find none.
     let default =
         SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-    // SAFETY: the default action is no handler.
+    // SAFETY: the default action runs no handler.
     unsafe { sigaction(Signal::SIGCHLD, &default) }
-        .context("cannot reset SIGCHLD")?;
+        .context("cannot restore the default action of SIGCHLD")?;
     let mut mask = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD] {
         mask.add(signal);
@@ -47,8 +50,8 @@ fn next(signals: &SignalFd) -> Result<Option<siginfo>> {
     }
 }
 
-/// A child inherits the parent's blocked signals, so one that was sent before
-/// this moment is delivered now, and none is lost.
+/// Installs a child's signal handler. The child inherits the parent's signal
+/// mask, so a signal that was sent to it since the fork is delivered now.
 pub fn install() -> nix::Result<()> {
     let mut mask = SigSet::empty();
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
@@ -65,8 +68,7 @@ pub fn install() -> nix::Result<()> {
     mask.thread_unblock()
 }
 
-/// A stop is to wake the calls that wait on `socket`, the one that this child
-/// serves.
+/// Makes `socket` the one that this child's signal handler shuts down.
 pub fn set_target(socket: BorrowedFd<'_>) {
     WAITED_ON.store(socket.as_raw_fd(), Ordering::SeqCst);
     if requested() {
@@ -81,19 +83,23 @@ pub fn clear_target(_stream: BorrowedFd<'_>) -> bool {
     !requested()
 }
 
-/// True once a stop was asked for, in a child.
+/// True in a child once shutdown was requested.
 pub fn requested() -> bool {
     REQUESTED.load(Ordering::SeqCst)
 }
 
-/// A socket whose receiving side is shut down stays so: recv(2) returns what
-/// is there and otherwise end of file, recvfrom(2) the queued datagrams and
-/// otherwise nothing, whether the call had begun or begins later. That is
-/// Linux; POSIX says only that shutdown(2) disables later receives of a
-/// connected socket. The datagram socket has no peer, so shutdown(2) returns
-/// ENOTCONN for it, and wakes the call all the same (net/ipv4/af_inet.c,
-/// inet_shutdown). A terminal sends SIGINT to the child too, so a second signal
-/// means nothing: the parent ends those who take too long.
+/// Shuts down the receiving side of the child's socket, which affects a call
+/// that has begun and all later ones: recv(2) returns what has arrived, then
+/// end of file; recvfrom(2) returns the queued datagrams, then nothing.
+///
+/// Linux does this; POSIX says only that shutdown(2) disables later receives of
+/// a connected socket. The datagram socket has no peer, so shutdown(2) returns
+/// ENOTCONN for it, but wakes the call all the same (net/ipv4/af_inet.c,
+/// inet_shutdown).
+///
+/// A second signal has no effect, because a terminal sends SIGINT to the child
+/// as well as to the parent. The parent kills the children when the drain
+/// timeout ends.
 extern "C" fn on_signal(_: i32) {
     let errno = Errno::last_raw();
     REQUESTED.store(true, Ordering::SeqCst);
@@ -102,13 +108,14 @@ extern "C" fn on_signal(_: i32) {
 }
 
 impl Parent<'_> {
-    /// SIGCHLD: somebody has left. Of the others the first stops: no
-    /// new clients, and every child ends its conversation. A second one is a
-    /// failure.
+    /// Handles the pending signals. SIGCHLD reports that a child has ended. The
+    /// first SIGTERM or SIGINT starts the drain: no connection is accepted any
+    /// more, and every child ends its conversation. A second one ends the
+    /// server at once, as a failure.
     pub fn on_signal(&mut self) -> Result<()> {
         while let Some(info) = next(&self.signals)? {
             if info.ssi_signo == Signal::SIGCHLD as u32 {
-                // A place is free again.
+                // An ended child has released resources.
                 self.paused_until = None;
                 continue;
             }
@@ -123,7 +130,7 @@ impl Parent<'_> {
         self.children.reap();
         if self.children.lost_datagrams() && self.drain_until.is_none() {
             self.children.kill();
-            bail!("the process that serves datagrams has died");
+            bail!("the datagram process has died");
         }
         Ok(())
     }

@@ -1,7 +1,9 @@
-//! **One process for each client**: the conversation of `blocking`, line for
-//! line, in a child that fork(2) makes when the client connects.
+//! **One process per client**: the conversation of `blocking`, unchanged, in a
+//! child process that fork(2) creates when a client connects.
 //!
 //! # How it works
+//!
+//! `examples/minimal.rs` is this model alone.
 //!
 //! ```text
 //!      application                         kernel
@@ -16,46 +18,65 @@
 //!           :  :                             |  phase 2: copying it
 //!           :  |<----------------------------|  to the child's buffer
 //!           :  |    the number of bytes      |
-//!           :  awake: answers, sends, and asks again
+//!           :  awake: answers, sends, receives again
 //! ```
 //!
-//! The child is a copy of the parent at the moment of the fork: descriptors,
-//! memory, where it was in the program. It closes what is the parent's (the
-//! listener, or it would keep the port; the reserve) and serves; the parent
-//! closes the stream, or the client would never see the end of file. A child
-//! that crashes takes one client with it.
+//! The child is a copy of the parent at the moment of the fork. Their memory is
+//! shared copy-on-write: the kernel copies a page only when one of them writes
+//! to it. Their descriptors are copies, but refer to the same open file
+//! descriptions (fork(2)), and a socket is closed only with its last
+//! descriptor. So the child closes the listener, or the port would stay in use,
+//! and the parent closes the stream, or the client would never see end of file.
 //!
-//! The parent has one thread and no signal handler: its signals are blocked
-//! and arrive through a descriptor, in turn with the new clients. So no signal
-//! can come between a check and a wait, and SIGCHLD is never lost: however
-//! many children one signal stands for, all that have ended are reaped.
+//! A child that crashes takes one client with it. If the parent dies, the
+//! kernel kills its children (PR_SET_PDEATHSIG, prctl(2)).
+//!
+//! A child that has ended remains a zombie until the parent reaps it with
+//! waitpid(2). SIGCHLD reports such children; as pending signals of one kind
+//! merge, the parent reaps all that have ended.
+//!
+//! The parent has one thread and no signal handler. Its signals are blocked,
+//! and it polls a signalfd together with the listener. So no signal is missed
+//! between a check and a wait.
+//!
+//! The variant that is not here is prefork: a fixed number of children, forked
+//! at the start, accept from one listener. A client then does not wait for a
+//! fork, but at most as many are served at a time as there are children.
 //!
 //! # System calls
 //!
-//! fcntl(2) (O_NONBLOCK), poll(2), signalfd(2) and read(2) of it, accept4(2),
+//! fcntl(2) (O_NONBLOCK), poll(2), signalfd(2) and read(2) on it, accept4(2),
 //! fork(2), waitpid(2) and kill(2) in the parent; in a child prctl(2) and those
 //! of `blocking`: recv(2), send(2), shutdown(2), setsockopt(2), recvfrom(2),
 //! sendto(2), sigaction(2), ioctl(2).
 //!
 //! # Limits
 //!
-//! One process per client: 51 KiB of pages that were written to, and 86 KiB in
-//! the kernel for page tables, kernel stack and the like, not counting the two
-//! sockets (`cargo xtask compare --full`, x86-64). The number of processes ends
-//! it (EAGAIN from fork: RLIMIT_NPROC, kernel.pid_max, kernel.threads-max, the
-//! control group's pids.max). The new client is refused then, and nobody else
-//! notices. Nothing that one child keeps in memory is seen by another.
+//! One process per client: 51 KiB of pages that it has written to, and 86 KiB
+//! in the kernel for page tables, kernel stack and the like, not counting the
+//! two sockets (`cargo xtask compare --full`, x86-64). fork fails with EAGAIN
+//! at the limit of processes (RLIMIT_NPROC, kernel.pid_max, kernel.threads-max,
+//! the control group's pids.max). The new connection is rejected then, and no
+//! other client is affected. A child cannot see what another keeps in memory.
 //!
 //! # When to use it
 //!
-//! When clients must be kept apart by the kernel: other users, other limits,
-//! code that may crash. And for few clients that stay: a fork costs more than
-//! many requests.
+//! When the kernel must keep clients apart: different users, different limits,
+//! code that may crash. Also for few clients that stay connected, because a
+//! fork costs more than many requests.
 //!
 //! # Compare with
 //!
-//! `blocking`, whose conversation this is; `thread-per-connection`, where the
-//! clients share one memory.
+//! `blocking`, which has the same conversation; `thread-per-connection`, where
+//! the clients share one memory.
+//!
+//! # References
+//!
+//! - UNP, sections 4.8 (concurrent servers), 5.9 (SIGCHLD and zombies), 30.5
+//!   and 30.6 (one child per client, prefork).
+//! - TLPI, section 24.2 (fork: shared files, copy-on-write), chapter 26
+//!   (zombies) and section 60.3 (a concurrent server).
+//! - fork(2), waitpid(2), signalfd(2), prctl(2).
 
 mod accept;
 mod acceptor;
@@ -117,24 +138,24 @@ fn serve(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// The process that accepts. It has one thread and serves nobody itself.
+/// The accepting process. It has one thread and serves no client itself.
 struct Parent<'a> {
     config: &'a Config,
     pid: Pid,
     limit: ConnectionLimit,
-    /// `None` once a stop was asked for, and in a child.
+    /// `None` once shutdown is requested, and in a child.
     listener: Option<OwnedFd>,
     spare: SpareDescriptor,
     signals: SignalFd,
     children: Children,
     about: About,
-    /// Accepting is paused until then, for lack of descriptors or memory.
+    /// Accepting is paused until this time, for lack of descriptors or memory.
     paused_until: Option<Instant>,
-    /// Set by a stop: the children have so long.
+    /// Set once shutdown is requested: when the drain timeout ends.
     drain_until: Option<Instant>,
 }
 
-/// What the parent was woken for.
+/// The descriptors that poll(2) has reported.
 struct Ready {
     signals: bool,
     new_clients: bool,
@@ -164,7 +185,7 @@ impl<'a> Parent<'a> {
         })
     }
 
-    /// Waits for a signal or a new client: the parent's only wait.
+    /// Waits for a signal or a new client.
     fn wait(&mut self) -> Result<Ready> {
         let now = Instant::now();
         self.paused_until = self.paused_until.filter(|until| *until > now);
@@ -185,7 +206,7 @@ impl<'a> Parent<'a> {
         })
     }
 
-    /// Gives a new client a process of its own, or tells it that there is none.
+    /// Starts a process for a new client, or rejects the connection.
     fn serve_client(&mut self, stream: OwnedFd) {
         let mut about = self.about.clone();
         about.counters.accepted += 1;
@@ -199,7 +220,7 @@ impl<'a> Parent<'a> {
                 converse(&stream, self.config, &mut about.here());
                 exit(0)
             }
-            // The parent's copy of the stream is closed here.
+            // The parent's descriptor of the stream is closed here.
             Ok(ForkResult::Parent { child }) => {
                 self.children.add_client(child);
                 self.about = about;
@@ -214,11 +235,11 @@ impl<'a> Parent<'a> {
         }
     }
 
-    /// Gives the datagrams a process of their own.
+    /// Starts a process for the datagram service.
     fn start_datagrams(&mut self, socket: OwnedFd) -> Result<()> {
         // SAFETY: this process has one thread, so the child may do whatever
         // the parent may.
-        match unsafe { fork() }.context("fork for datagrams")? {
+        match unsafe { fork() }.context("cannot fork the datagram process")? {
             ForkResult::Child => {
                 self.become_child();
                 datagrams::serve(&socket, &mut self.about.clone().here());
@@ -229,14 +250,15 @@ impl<'a> Parent<'a> {
         Ok(())
     }
 
-    /// In a child: closes what is the parent's, or the child would keep the
-    /// port busy, and ends when the parent does. The descriptor of signals
-    /// means nothing to who does not read it.
+    /// Turns the copy of the parent into a child: closes the listener, which
+    /// would keep the port in use, and the spare descriptor, and has the kernel
+    /// kill the child when the parent dies. The inherited signalfd stays open;
+    /// the child does not read it.
     fn become_child(&mut self) {
         self.listener = None;
         self.spare.release();
         let tied = prctl::set_pdeathsig(Signal::SIGKILL);
-        // The parent may have died before the kernel was asked to tell.
+        // If the parent died before prctl, no signal is sent (prctl(2)).
         let orphaned = getppid() != self.pid;
         if tied.is_err() || orphaned || drain::install().is_err() {
             exit(1);

@@ -16,8 +16,8 @@ use crate::accept::{accept, is_connection_error, is_resource_error};
 use crate::connection::Connection;
 
 impl Server<'_> {
-    /// Takes the new clients, up to a round's worth of them. If there are more,
-    /// the next round takes them: of those no signal will tell again.
+    /// Accepts the connections in the accept queue, up to a limit per round.
+    /// The next round accepts the others, which no further signal reports.
     pub fn accept_pending(&mut self) -> Result<()> {
         if !self.new_clients || self.paused_until.is_some() {
             return Ok(());
@@ -72,7 +72,8 @@ impl Server<'_> {
         self.limit.allows(self.connections.len())
     }
 
-    /// Serves a new client, or tells it that it cannot be made to send signals.
+    /// Adds a client, or rejects it if its socket can't be made to send
+    /// signals.
     fn add_client(&mut self, stream: OwnedFd) {
         let id = self.about.counters.accepted + 1;
         let session = Session::new(id, self.config.max_request);
@@ -86,7 +87,7 @@ impl Server<'_> {
                 self.about.counters.accepted = id;
                 self.about.counters.clients += 1;
             }
-            // Memory is short.
+            // The kernel is short of memory.
             Err(errno) => {
                 let stream = &self.connections[key].stream;
                 reject(stream, format_args!("fcntl: {errno}"));

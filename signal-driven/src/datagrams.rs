@@ -1,6 +1,6 @@
-//! The datagram service in the classic way: a signal handler copies the
-//! datagram and sends the reply. Here it runs inside ppoll(2) only, before that
-//! returns to its caller, because ppoll alone unblocks its signal.
+//! The datagram service in the classic way: a signal handler receives the
+//! datagram and sends the reply. Here the handler runs only inside ppoll(2),
+//! before that returns, because only ppoll unblocks its signal.
 //!
 //! ```text
 //!      application                         kernel
@@ -13,34 +13,33 @@
 //!           |    recvfrom(socket)            |
 //!           |------------------------------->|  phase 2: copying it
 //!           |<-------------------------------|
-//!        answers, sends, and returns:        |
-//!        so does ppoll, with EINTR           |
+//!        answers, sends, and returns;        |
+//!        then ppoll fails with EINTR         |
 //! ```
 //!
-//! A handler may use only what the interrupted code cannot be in the midst of
-//! using: async-signal-safe functions (signal-safety(7)), and data that is its
-//! own for the time. So this one
+//! A handler may interrupt any code, so it may call only async-signal-safe
+//! functions (signal-safety(7)), and use only data that the interrupted code
+//! does not use at that moment. This handler
 //!
-//! - makes no calls but recvfrom, sendto and raise, which are on that page;
-//! - allocates nothing and takes no lock, so it does not even complain: what
-//!   went wrong is noted, and said by the loop;
-//! - leaves errno as it was, which the interrupted code may be about to read;
-//! - never panics: unwinding cannot leave a handler, it would end the program.
+//! - calls only recvfrom, sendto and raise, which are on that page;
+//! - allocates nothing and takes no lock, so it does not log: it stores an
+//!   error, and the loop logs it;
+//! - restores errno, which the interrupted code may be about to read;
+//! - never panics, because unwinding out of a handler would end the program.
 //!
-//! And where it may interrupt is decided here: SIGUSR1 is blocked except inside
-//! ppoll, which unblocks it and blocks it again in one step with the wait. So
-//! there is no moment between a look and a wait at which a datagram is missed,
-//! the loop can lend the handler what it owns, and the handler runs at most
-//! once per wait, however fast datagrams arrive: the streams have their turn.
-//! It answers a limited number, and raises SIGUSR1 for the next wait if there
-//! are more. Where a descriptor is ready, ppoll does not look at signals, so a
-//! second one without descriptors follows.
+//! SIGUSR1 is blocked except inside ppoll, which unblocks it and blocks it
+//! again in one step with the wait. So no datagram is missed between a check
+//! and a wait, and the loop can lend its data to the handler meanwhile. The
+//! handler runs at most once per wait, however fast datagrams arrive, so
+//! streams get their turn. It answers a limited number, and raises SIGUSR1 for
+//! the next wait if more may be left. If a descriptor is ready, ppoll does not
+//! check signals, so a second ppoll, without descriptors, follows.
 //!
-//! The signal is not SIGIO, the default: that one reports here that the queue
-//! of real-time signals has overflowed. Pending standard signals of one number
-//! merge, so the two meanings could not be told apart. For that reason one
-//! SIGUSR1 may also stand for many datagrams; and as a standard signal it
-//! always finds its place.
+//! The signal is not SIGIO, the default, because here SIGIO reports that the
+//! queue of real-time signals has overflowed. Pending standard signals of one
+//! number merge, so the two meanings could not be distinguished. For the same
+//! reason, one SIGUSR1 may stand for many datagrams. As a standard signal it
+//! requires no room in the queue.
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::ptr;
@@ -68,28 +67,30 @@ pub struct Datagrams {
     socket: OwnedFd,
     input: Box<[u8]>,
     output: Box<[u8]>,
-    /// What is blocked during a wait: all that was, but SIGUSR1.
+    /// The signals that are blocked during a wait: all as before, except
+    /// SIGUSR1.
     blocked: SigSet,
-    /// Why the handler gave up, until the loop has said so.
+    /// The error of recvfrom in the handler, until the loop has logged it.
     failed: Option<Errno>,
-    /// recvfrom is left alone until then, unless a new datagram arrives.
+    /// recvfrom is not called until then, unless a new datagram arrives.
     pub paused_until: Option<Instant>,
 }
 
-/// What the loop lends the handler for the time of a wait.
+/// The data that the loop lends to the handler during a wait.
 struct Loan<'a> {
     datagrams: &'a mut Datagrams,
     about: &'a mut About,
 }
 
-/// The loan, null where there is none.
+/// The loan; null outside a wait.
 static LOAN: AtomicPtr<Loan<'_>> = AtomicPtr::new(ptr::null_mut());
 
 extern "C" fn on_datagram(_: i32) {
     let errno = Errno::last_raw();
     let loan = LOAN.load(Ordering::SeqCst);
-    // SAFETY: null, or the loop's, which is inside ppoll and does not use it
-    // before that returns; and SIGUSR1 does not interrupt its own handler.
+    // SAFETY: the pointer is null or the loop's loan. The loop is inside ppoll
+    // then, and does not use the loan before ppoll returns. SIGUSR1 does not
+    // interrupt its own handler.
     if let Some(Loan { datagrams, about }) = unsafe { loan.as_mut() } {
         datagrams.on_readable(about);
     }
@@ -97,28 +98,29 @@ extern "C" fn on_datagram(_: i32) {
 }
 
 impl Datagrams {
-    /// Has `socket` send SIGUSR1, and handles it. All signals that are to stay
-    /// blocked are so already.
+    /// Makes `socket` send SIGUSR1, and installs the handler. It is called
+    /// after all signals that must stay blocked during a wait have been
+    /// blocked.
     pub fn new(socket: OwnedFd) -> Result<Self> {
         let mut mask = SigSet::empty();
         mask.add(Signal::SIGUSR1);
         mask.thread_block().context("cannot block SIGUSR1")?;
-        // No SA_RESTART: the loop shall look at what the handler left. ppoll
-        // is never restarted anyway (signal(7)).
+        // No SA_RESTART, so that ppoll returns and the loop checks `failed`.
+        // ppoll is never restarted anyway (signal(7)).
         let action = SigAction::new(
             SigHandler::Handler(on_datagram),
             SaFlags::empty(),
             SigSet::all(),
         );
-        // SAFETY: the handler makes async-signal-safe calls only.
+        // SAFETY: the handler calls only async-signal-safe functions.
         unsafe { sigaction(Signal::SIGUSR1, &action) }
             .context("cannot handle SIGUSR1")?;
         let mut blocked =
             SigSet::thread_get_mask().context("pthread_sigmask")?;
         blocked.remove(Signal::SIGUSR1);
         signals::arm(&socket, Signal::SIGUSR1 as i32)
-            .context("the datagram socket cannot send signals: fcntl")?;
-        // What arrived before that has told nobody.
+            .context("cannot make the datagram socket send signals: fcntl")?;
+        // Datagrams that arrived before that have raised no signal.
         raise(Signal::SIGUSR1).context("raise")?;
         let input = vec![0; MAX_DATAGRAM].into_boxed_slice();
         let output = vec![0; MAX_DATAGRAM_REPLY].into_boxed_slice();
@@ -132,7 +134,7 @@ impl Datagrams {
         })
     }
 
-    /// Waits as ppoll does; meanwhile the handler may run, once.
+    /// Waits as ppoll does. Meanwhile the handler may run, once.
     pub fn wait(
         &mut self,
         queue: &mut [PollFd<'_>],
@@ -141,16 +143,16 @@ impl Datagrams {
     ) -> nix::Result<i32> {
         let queued = self.lend(queue, timeout, about)?;
         if queued > 0 {
-            // ppoll does not look at signals if a descriptor is ready, which
-            // this one may always be.
+            // ppoll does not check signals if a descriptor is ready, so a busy
+            // queue would keep the handler from running.
             self.give_way(about);
         }
         Ok(queued)
     }
 
-    /// The handler's turn, if it has anything to do.
+    /// Runs the handler if its signal is pending, and does not wait.
     fn give_way(&mut self, about: &mut About) {
-        // EINTR if it had.
+        // EINTR means that the handler has run.
         let _ = self.lend(&mut [], Some(TimeSpec::new(0, 0)), about);
     }
 
@@ -168,13 +170,14 @@ impl Datagrams {
         queued
     }
 
-    /// The server stops: up to a round's worth of what is queued is answered.
+    /// Answers datagrams that have arrived, up to a limit per round, for the
+    /// drain.
     pub fn answer_queued(&mut self, about: &mut About) {
         let _ = raise(Signal::SIGUSR1);
         self.give_way(about);
     }
 
-    /// Says what the handler could not, and has it try again in a while.
+    /// Logs an error of the handler, and makes it try again after the back-off.
     pub fn resume(&mut self, now: Instant) {
         if let Some(errno) = self.failed.take() {
             log(Cause::Datagram, format_args!("recvfrom: {errno}"));
@@ -186,8 +189,8 @@ impl Datagrams {
         }
     }
 
-    /// Called by the handler: answers what has arrived, up to a round's worth.
-    /// If there is more, it calls itself for the next wait.
+    /// Called by the handler: answers what has arrived, up to a limit per
+    /// round. If more may be left, raises SIGUSR1 again, for the next wait.
     fn on_readable(&mut self, about: &mut About) {
         for _ in 0..DATAGRAMS_PER_ROUND {
             match self.answer(about) {

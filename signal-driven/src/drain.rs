@@ -1,5 +1,5 @@
-//! Stopping a program that waits for descriptors: the signals become one, apart
-//! from the signals of sockets.
+//! Graceful shutdown, the same policy in every model: skip it on a first read.
+//! The signals are read from a descriptor, apart from the signals of sockets.
 
 use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;

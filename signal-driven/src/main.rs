@@ -1,8 +1,13 @@
-//! **Signal-driven I/O**: the kernel queues a real-time signal whenever
-//! something happens to a socket; one thread takes the signals and serves the
-//! sockets that they name.
+//! **Signal-driven I/O**: the kernel sends a signal when something happens to a
+//! socket. This model uses it in two ways. (1) For streams, a queue: real-time
+//! signals stay blocked, and one thread reads them through a signalfd. (2) For
+//! datagrams, a handler: it interrupts ppoll and does the I/O itself, which is
+//! the classic model with SIGIO.
 //!
 //! # How it works
+//!
+//! `examples/minimal.rs` is this model alone, by way of the queue, and
+//! `examples/minimal_datagrams.rs` by way of the handler.
 //!
 //! ```text
 //!      application                         kernel
@@ -12,13 +17,12 @@
 //!           |------------------------------->|  none is queued
 //!        asleep, for all sockets at once     |  phase 1: waiting for data
 //!           :                                |  a segment arrives: a signal
-//!           :                                |  with its socket's number is
-//!           :                                |  queued
+//!           :                                |  with its descriptor is queued
 //!           |<-------------------------------|
 //!           |    read(signals)               |
 //!           |------------------------------->|
 //!           |<-------------------------------|
-//!           |    the sockets that have news  |
+//!           |    descriptors and events      |
 //!           |    recv(stream)                |
 //!           |------------------------------->|  phase 2: copying it
 //!           |<-------------------------------|
@@ -26,29 +30,35 @@
 //!        answers, sends, and waits again
 //! ```
 //!
-//! A signal tells of an event, as edge-triggered epoll does: what is left
-//! unread is not reported again. So a socket is read until EAGAIN, and one that
-//! has more than its share stays on a list of our own, which is served before
-//! the next wait. What arrived before a socket was told to send signals, nobody
-//! tells: so a new client is visited once unasked.
+//! **(1) The queue.** fcntl(2) sets the signal of each socket once
+//! (`signals.rs`). Then the kernel queues one real-time signal per event. No
+//! handler runs: the signals stay blocked until signalfd(2) returns them, many
+//! with one read. So they do not interrupt the thread while it computes. It
+//! learns of the data when ppoll returns, as it would from epoll's ready list.
 //!
-//! No handler runs for these signals. They stay blocked, and wait in a queue
-//! until signalfd(2) hands them over, many with one read. So a signal does not
-//! interrupt the thread while it computes: the thread learns of the data when
-//! ppoll returns, as it would from epoll's ready list. sigtimedwait(2) would
-//! wait and take one of them with one call, but cannot unblock another signal
-//! during the wait. ppoll(2) can, and the datagram service needs it: see
-//! `datagrams.rs`, where a handler does the copying.
+//! A signal reports a change, as edge-triggered epoll does: data left unread is
+//! not reported again. So a socket is read until EAGAIN, and one that has used
+//! up its read budget goes on the program's ready list, and is read again
+//! before the next wait. Data that arrived before O_ASYNC was set raises no
+//! signal, so every new connection is read once without one.
 //!
-//! SIGTERM and SIGINT have a signalfd of their own, which the same ppoll waits
-//! for. The sockets send their signals to this thread, and kill(2) sends
-//! SIGTERM to the process. A read takes the thread's signals first
+//! The queue can overflow. Then the kernel sends SIGIO in place of the signal.
+//! SIGIO requires no room in the queue and reports that events were lost, but
+//! not which, so one poll(2) checks all sockets (`overflow.rs`).
+//!
+//! SIGTERM and SIGINT are read from another signalfd, which the same ppoll
+//! waits for. The sockets send their signals to this thread, and kill(2) sends
+//! SIGTERM to the process. A read returns the thread's signals first
 //! (kernel/signal.c, dequeue_signal), so through a shared signalfd SIGTERM
 //! would wait for as long as clients are busy.
 //!
-//! The queue has an end. An event that finds no place in it becomes SIGIO,
-//! which needs none, and says that something was lost, but not what: then one
-//! poll(2) looks at all sockets. See `overflow.rs`.
+//! **(2) The handler.** The datagram socket sends SIGUSR1, which is blocked
+//! except inside ppoll. When a datagram arrives, the handler interrupts ppoll,
+//! receives the datagram and sends the reply; then ppoll fails with EINTR. A
+//! handler may call only async-signal-safe functions. `datagrams.rs` has the
+//! rules, and a drawing. For (1) alone, sigtimedwait(2) would wait for a signal
+//! and take it in one call, but it can't unblock another signal meanwhile, as
+//! ppoll can.
 //!
 //! # System calls
 //!
@@ -58,35 +68,43 @@
 //!
 //! # Limits
 //!
-//! The queue: RLIMIT_SIGPENDING signals, which all processes of one user share
-//! (`ulimit -i`; by default about four per MiB of memory where a kernel stack
-//! has 16 KiB: kernel/fork.c, fork_init). About one signal is queued per
-//! arrival, so it fills when the loop is late. No errno reports that, only
-//! SIGIO. Nothing is lost then, but each round looks at all sockets, which this
-//! model was to avoid.
+//! One descriptor per client (EMFILE at RLIMIT_NOFILE). The queue has room for
+//! RLIMIT_SIGPENDING signals, which all processes of one user share (`ulimit
+//! -i`; by default about four per MiB of memory where a kernel stack has 16
+//! KiB: kernel/fork.c, fork_init). About one signal is queued per arrival, so
+//! the queue fills when the loop is late. No errno reports that, only SIGIO. No
+//! data is lost then, but each round checks all sockets, which this model was
+//! meant to avoid.
 //!
-//! A descriptor a client (EMFILE at RLIMIT_NOFILE). Three calls to make a
-//! new client send signals, where epoll needs one; and two for a wait, where
-//! epoll needs one: ppoll waits for the queue, read empties it. One thread: a
-//! request that takes long delays all the others.
+//! A new client requires three calls that set up its signals, where epoll needs
+//! one. A wait requires two, where epoll needs one: ppoll waits for the queue,
+//! and read empties it. One thread: a request that takes long delays all the
+//! others.
 //!
 //! # When to use it
 //!
 //! Hardly ever. Before epoll(7) it was the way to wait for many sockets without
-//! naming all of them at each wait; epoll does that without a queue that can
-//! overflow. Signals have one use that no other model has: a program that
-//! leaves its signal unblocked is interrupted while it computes, and its own
-//! code, the handler, runs at that moment and can copy. That suits one or two
-//! descriptors. This program does not do it: even SIGUSR1, whose handler
-//! answers datagrams, is unblocked inside ppoll only.
+//! passing all of them at each wait; epoll does that without a queue that can
+//! overflow. The handler has one use that no other model has: if its signal is
+//! not blocked, it interrupts the program while that computes, and can copy at
+//! that moment. That suits one or two descriptors. This program does not do it:
+//! SIGUSR1 is unblocked inside ppoll only.
 //!
 //! # Compare with
 //!
 //! `multiplexing-epoll` with `--trigger edge`: epoll keeps one entry per
 //! socket, so its list cannot overflow; this model queues one signal per event;
-//! `multiplexing-poll`, which is what is left when the queue has overflowed;
-//! `async-io`, whose variant `posix-aio` is told by such signals that the copy
-//! is done.
+//! `multiplexing-poll`, which this model falls back to when the queue has
+//! overflowed; `async-io`, whose variant `posix-aio` receives such signals when
+//! the copy is complete.
+//!
+//! # References
+//!
+//! - Stevens, UNIX Network Programming (UNP), vol. 1, chapter 25: the
+//!   handler, with datagrams.
+//! - Kerrisk, The Linux Programming Interface (TLPI), sections 63.3:
+//!   signal-driven I/O, and 21.1: signal handlers.
+//! - fcntl(2), "Managing signals"; signal(7); signal-safety(7).
 
 mod accept;
 mod acceptor;
@@ -126,16 +144,18 @@ const MODEL: Model = Model {
     clients: Clients::Many,
 };
 
-/// Signals taken by one read, 128 bytes each; the others come with the next.
+/// The most signals that one read returns, 128 bytes each; the next read
+/// returns the others.
 const SIGNALS_PER_READ: usize = 64;
 
-/// What a visit takes: all there is, up to its share of the loop's time. Only
-/// EAGAIN says that this was all: one visit may stand for several signals, the
-/// last of them about an end of file.
+/// Reads until EAGAIN, up to the read budget. A short recv does not mean that
+/// the socket is drained: one event here may stand for several signals, the
+/// last of them for EOF.
 const READ_POLICY: ReadPolicy =
     ReadPolicy { budget: READ_BUDGET, drained_below: 0 };
 
-/// A reason to visit a connection that no signal has reported.
+/// Readable only: the synthetic event of a connection that no signal has
+/// reported.
 const READABLE: PollFlags = PollFlags::POLLIN;
 
 fn main() -> ExitCode {
@@ -181,7 +201,7 @@ fn serve(config: &Config) -> Result<()> {
     Ok(())
 }
 
-/// Which signals are queued.
+/// Which of the two signalfds is readable.
 #[derive(Default)]
 struct Ready {
     events: bool,
@@ -197,20 +217,24 @@ struct Server<'a> {
     signals: SignalFd,
     /// `None` once shutdown was requested.
     listener: Option<OwnedFd>,
-    /// True while there may be new clients of whom no signal will tell.
+    /// True while the accept queue may hold connections that no further signal
+    /// reports.
     new_clients: bool,
     datagrams: Option<Datagrams>,
     spare: SpareDescriptor,
     limit: ConnectionLimit,
-    /// A key is never used twice, so what comes late finds nothing.
+    /// The keys are generational: none is used twice, so a stale key finds no
+    /// connection.
     connections: SlotMap<DefaultKey, Connection>,
     timers: Timers<DefaultKey>,
-    /// Whose a descriptor is: a signal has only its number to tell. One that
-    /// was queued for a connection closed since then finds nobody, or whoever
-    /// has the number now, whose visit will find EAGAIN.
+    /// Maps a descriptor to its connection, because a signal has only the
+    /// descriptor's number. A stale signal, whose connection has been closed
+    /// since, finds no entry, or the new owner of the number, whose recv then
+    /// returns EAGAIN.
     owners: HashMap<RawFd, DefaultKey>,
-    /// Connections to visit, each once however many signals it has sent, and
-    /// those that may have more to read, which no signal will tell.
+    /// The ready list: connections with events, each once however many signals
+    /// it has sent, and those that may have more to read, which no further
+    /// signal reports.
     ready: BTreeMap<DefaultKey, PollFlags>,
     scratch: Scratch,
     about: About,
@@ -227,12 +251,12 @@ impl<'a> Server<'a> {
         listener: Option<OwnedFd>,
         socket: Option<OwnedFd>,
     ) -> Result<Self> {
-        // Before any is sent.
+        // The signals are blocked before any socket can send one.
         let events = signals::events()?;
         let signals = drain::signals()?;
         if let Some(listener) = &listener {
             signals::arm(listener, signals::event())
-                .context("the listener cannot send signals: fcntl")?;
+                .context("cannot make the listener send signals: fcntl")?;
         }
         Ok(Self {
             config,
@@ -255,8 +279,8 @@ impl<'a> Server<'a> {
         })
     }
 
-    /// Sleeps until a signal is queued, time is up, or the datagrams' handler
-    /// has run (EINTR).
+    /// Sleeps until a signal is queued, the timeout expires, or the datagram
+    /// handler has run (EINTR).
     fn wait(&mut self) -> nix::Result<Ready> {
         let timeout = self.timeout();
         let signals = [self.events.as_fd(), self.signals.as_fd()];
@@ -271,7 +295,8 @@ impl<'a> Server<'a> {
         Ok(Ready { events, stop })
     }
 
-    /// How long to wait: not at all while there is known to be more.
+    /// Returns how long to wait: zero while the accept queue or the ready list
+    /// may have more; `None` means until something happens.
     fn timeout(&self) -> Option<TimeSpec> {
         let new_clients = self.new_clients && self.paused_until.is_none();
         if new_clients || !self.ready.is_empty() {
@@ -290,17 +315,17 @@ impl<'a> Server<'a> {
         Some(until.saturating_duration_since(Instant::now()).into())
     }
 
-    /// Has a connection send signals from here on.
+    /// Makes a connection send signals from now on.
     fn register(&mut self, key: DefaultKey) -> nix::Result<()> {
         let stream = &self.connections[key].stream;
         signals::arm(stream, signals::event())?;
         self.owners.insert(stream.as_raw_fd(), key);
-        // What has arrived before that, nobody tells.
+        // Data that arrived before that has raised no signal.
         self.list(key, READABLE);
         Ok(())
     }
 
-    /// Something has happened to a socket.
+    /// Handles a signal: lists the connection, or notes new clients.
     fn on_event(&mut self, descriptor: RawFd, events: PollFlags) {
         let listener = self.listener.as_ref().map(OwnedFd::as_raw_fd);
         if listener == Some(descriptor) {
@@ -310,7 +335,7 @@ impl<'a> Server<'a> {
         }
     }
 
-    /// Has a connection visited in this round, or the next.
+    /// Puts a connection on the ready list, for this round or the next.
     fn list(&mut self, key: DefaultKey, events: PollFlags) {
         *self.ready.entry(key).or_insert(events) |= events;
     }
@@ -337,7 +362,8 @@ impl<'a> Server<'a> {
         self.apply_outcome(key, outcome);
     }
 
-    /// Each once, so that a busy client and the others take turns.
+    /// Handles the events of the ready list, each connection once, so that no
+    /// busy client starves the others.
     fn run_ready_list(&mut self) {
         for (key, events) in mem::take(&mut self.ready) {
             self.handle_event(key, events);
@@ -362,7 +388,8 @@ impl<'a> Server<'a> {
         self.timers.schedule(key, &mut connection.timer);
     }
 
-    /// A closed socket sends no more signals. Those in the queue stay there.
+    /// Closes a connection. Its socket sends no more signals. Those in the
+    /// queue stay there, and are stale.
     fn close(&mut self, key: DefaultKey) {
         if let Some(connection) = self.connections.remove(key) {
             self.timers.cancel(key, &connection.timer);

@@ -1,5 +1,5 @@
-//! The queue of signals was full: something has happened, and only a look at
-//! everything tells what.
+//! Overflow of the queue of signals: events were lost, and only a check of all
+//! sockets finds them.
 
 use std::os::fd::AsFd as _;
 
@@ -13,16 +13,17 @@ use crate::Server;
 use crate::connection::Connection;
 
 impl Server<'_> {
-    /// SIGIO was sent in place of a signal that could not be queued. It is an
-    /// ordinary signal, which needs no place in the queue: whatever is lost
-    /// after this one was taken sends another.
+    /// Checks all sockets, because SIGIO was sent in place of a signal that
+    /// could not be queued. SIGIO is a standard signal, which requires no room
+    /// in the queue. So an event that is lost after this SIGIO was read sends
+    /// another one.
     pub fn on_overflow(&mut self) {
         let clients = self.connections.len();
         log(
             Cause::Overflow,
             format_args!(
-                "the queue of signals was full (ulimit -i): looked at all \
-                 {clients} clients instead"
+                "the queue of signals was full (ulimit -i): checked all \
+                 {clients} clients with poll instead"
             ),
         );
         self.new_clients = self.listener.is_some();
@@ -38,7 +39,8 @@ impl Server<'_> {
             .zip(&sockets)
             .map(|(key, socket)| match looked {
                 Ok(_) => (key, socket.revents().unwrap_or(PollFlags::all())),
-                // No memory for so long a list: each call says for itself.
+                // poll had no memory for a list of this length, so each socket
+                // is tried.
                 Err(_) => (key, PollFlags::POLLIN | PollFlags::POLLOUT),
             })
             .filter(|(_, events)| !events.is_empty())
@@ -49,7 +51,7 @@ impl Server<'_> {
     }
 }
 
-/// What the loss of may be felt.
+/// Returns the events that the connection must not miss.
 fn interest(connection: &Connection) -> PollFlags {
     let mut interest = PollFlags::empty();
     interest.set(PollFlags::POLLIN, connection.wants_input());

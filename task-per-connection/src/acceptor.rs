@@ -23,7 +23,7 @@ use crate::conversation::converse;
 use crate::readiness::{Ready, watch};
 use crate::shared::Shared;
 
-/// Where new clients come in.
+/// Accepts connections, and starts a task for each.
 pub struct Acceptor {
     listener: Option<AsyncFd<OwnedFd>>,
     spare: SpareDescriptor,
@@ -32,11 +32,12 @@ pub struct Acceptor {
     shutdown: CancellationToken,
 }
 
-/// A round's result: accept4 cannot go on for want of something.
+/// The result of a round: the resource error at which accepting pauses.
 type Shortage = Option<Errno>;
 
 impl Acceptor {
-    /// Call it when everything is bound.
+    /// Registers the listener and computes the connection limit, so it must be
+    /// called after all sockets are bound.
     pub fn new(
         listener: Option<OwnedFd>,
         shared: &Arc<Shared>,
@@ -55,7 +56,7 @@ impl Acceptor {
         })
     }
 
-    /// Takes new clients, for ever unless accept4 fails for good.
+    /// Accepts connections until accept4 fails with an unexpected error.
     pub async fn run(&mut self) -> Result<()> {
         let Some(listener) = self.listener.take() else {
             return pending().await;
@@ -65,7 +66,7 @@ impl Acceptor {
             if let Some(errno) = self.accept_pending(ready)? {
                 self.pause(errno).await;
             }
-            // The signals have their turn.
+            // Gives the signals a turn.
             yield_now().await;
         }
     }
@@ -115,26 +116,26 @@ impl Acceptor {
         Ok(None)
     }
 
-    /// A client has its place until its conversation has ended.
+    /// A client counts until its conversation has ended.
     fn has_room(&self) -> bool {
         self.limit.allows(self.shared.clients.len())
     }
 
-    /// Gives a new client a task of its own, or tells it that epoll cannot take
-    /// its socket in.
+    /// Starts a task for a new client, or rejects the connection if its socket
+    /// cannot be registered with epoll.
     fn serve_client(&mut self, stream: OwnedFd) -> Result<()> {
         match watch(stream) {
             Ok(stream) => {
                 let shared = Arc::clone(&self.shared);
-                // A token of its own, a child of the server's: no two tasks
-                // meet at its lock.
+                // Each task has a child token, so that the tasks do not contend
+                // for one lock.
                 let shutdown = self.shutdown.child_token();
                 let id = shared.accepted.add(1);
                 let place = shared.clients.token();
                 tokio::spawn(async move {
                     converse(&stream, &shared, id, shutdown).await;
-                    // Before the stream is closed: who sees that may come
-                    // again at once.
+                    // Before the stream is closed, because a client that sees
+                    // that may connect again at once.
                     drop(place);
                     drop(stream);
                     shared.departed.notify_one();
@@ -147,7 +148,8 @@ impl Acceptor {
                 reject(stream, format_args!("epoll_ctl: {errno}"));
                 self.shared.rejected.add(1);
                 match errno {
-                    // fs.epoll.max_user_watches is reached, or memory is short.
+                    // fs.epoll.max_user_watches is reached, or there is no
+                    // memory.
                     Errno::ENOSPC | Errno::ENOMEM => Ok(()),
                     errno => Err(errno).context("epoll_ctl(ADD)"),
                 }

@@ -1,5 +1,5 @@
-//! One conversation in a task: the one of `blocking`, but where that waits in
-//! a call, this awaits that the call has something to do.
+//! One conversation in a task. It is that of `blocking`, but where that one
+//! waits in a call, this one awaits readiness and then makes the call.
 
 use std::mem;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -23,7 +23,7 @@ use crate::readiness::Ready;
 use crate::shared::Shared;
 use crate::worker::{self, Worker};
 
-/// When a timer rings that has no deadline to watch.
+/// The delay of an alarm that is not needed; a `Sleep` always has one.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Serves one client from its first byte to its last.
@@ -53,14 +53,14 @@ pub async fn converse(
     }
 }
 
-/// One client: its socket and its half of the protocol. What is kept here is
-/// kept for each client, so buffers are not.
+/// One client: its socket and its half of the protocol. There is one for each
+/// client, even an idle one, so it holds no buffer.
 struct Conversation<'a> {
     stream: &'a AsyncFd<OwnedFd>,
     session: Session,
     timer: Timer,
-    /// Rings at a deadline, perhaps an old one: it is set anew when it rings,
-    /// not with each request.
+    /// Wakes the task when `timer` expires, or earlier: a request restarts the
+    /// timer, but the alarm is rescheduled only when it fires.
     alarm: Pin<&'a mut Sleep>,
     shutdown: CancellationToken,
     /// During the drain: how many of the bytes that had arrived when it began
@@ -96,23 +96,26 @@ impl<'a> Conversation<'a> {
         self.end().await
     }
 
-    /// Phase 1: waits until the kernel says that a call has something to do,
-    /// while the worker runs other tasks. `None`: the alarm has rung, or a
-    /// stop was asked for, which comes once.
+    /// Phase 1: waits until the kernel reports readiness, while the worker runs
+    /// other tasks. Returns `None` if the alarm has fired and, once, if
+    /// shutdown is requested.
     async fn ready(
         &mut self,
         interest: Interest,
     ) -> nix::Result<Option<Ready<'a>>> {
-        // A socket that is always ready never waits below: after so many
-        // rounds the others have their turn all the same.
+        // A socket that is always ready never waits below. The cooperative
+        // budget makes the task yield all the same.
         consume_budget().await;
         select! {
             biased;
             ready = self.stream.ready(interest) => {
-                // Fails only where the runtime is gone, and we with it.
+                // Fails only while the runtime shuts down, and this task with
+                // it.
                 Ok(ready.ok())
             }
-            () = self.shutdown.cancelled(), if self.remaining_input.is_none() => {
+            () = self.shutdown.cancelled(),
+                if self.remaining_input.is_none() =>
+            {
                 self.is_input_drained()?;
                 Ok(None)
             }
@@ -124,9 +127,9 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Phase 2, and the answer to what has arrived. `None`: it was nothing.
-    /// Once the time is up this takes what is there, which may have come in
-    /// time, and waits no more.
+    /// Phase 2: copies what has arrived and answers it. Returns `None` if
+    /// nothing has. Once the timer has expired, it answers requests that have
+    /// arrived in time, and otherwise fails with ETIMEDOUT.
     fn receive(
         &mut self,
         ready: Option<Ready<'a>>,
@@ -150,7 +153,7 @@ impl<'a> Conversation<'a> {
         Ok(Some(received))
     }
 
-    /// Copies what has arrived, without waiting.
+    /// Copies what has arrived, without waiting. Returns `None` if nothing has.
     fn take(
         &self,
         ready: Option<Ready<'a>>,
@@ -167,8 +170,8 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Sends everything. The kernel takes what fits its buffer, and the task
-    /// waits for the client to read: the client's slowness is its own bound.
+    /// Sends everything. The task waits while the send buffer is full, so a
+    /// client that reads slowly is also served slowly.
     async fn send_all(&mut self, output: &[u8]) -> nix::Result<()> {
         let mut sent = 0;
         while sent < output.len() {
@@ -184,9 +187,9 @@ impl<'a> Conversation<'a> {
         Ok(())
     }
 
-    /// A call has said EAGAIN, so the socket must be waited for again, unless
-    /// the time is up. The kernel tells once that a socket has become ready
-    /// (an edge), and tokio believes it until it hears of the contrary.
+    /// Clears the readiness after EAGAIN, so that the next `ready` waits; fails
+    /// if the timer has expired. The kernel reports an edge once, and tokio
+    /// caches it until it is cleared.
     fn end_readiness(&self, ready: Option<Ready<'a>>) -> nix::Result<()> {
         if let Some(mut ready) = ready {
             ready.clear_ready();
@@ -194,10 +197,10 @@ impl<'a> Conversation<'a> {
         if self.is_late() { Err(Errno::ETIMEDOUT) } else { Ok(()) }
     }
 
-    /// Ends the conversation so that the last replies arrive: says that no
-    /// more will come, then waits for the client to say the same. After a stop
-    /// it is enough that the client's kernel has everything; nothing tells
-    /// that moment, so this looks now and then.
+    /// Ends the conversation so that the last replies arrive: sends a FIN, then
+    /// waits for the client's. During the drain it waits only until all replies
+    /// are acknowledged, and polls SIOCOUTQ for that, because the kernel has no
+    /// event for it.
     async fn end(&mut self) -> nix::Result<()> {
         if self.is_acknowledged()? {
             return Ok(());
@@ -221,7 +224,7 @@ impl<'a> Conversation<'a> {
     }
 
     /// True during the drain once everything that had arrived when it began is
-    /// received. What the client sends later is ignored.
+    /// received. Later input is ignored.
     fn is_input_drained(&mut self) -> nix::Result<bool> {
         if self.remaining_input.is_none() && self.shutdown.is_cancelled() {
             self.remaining_input = Some(unread(self.stream.get_ref())?);
@@ -246,8 +249,8 @@ impl<'a> Conversation<'a> {
     }
 }
 
-/// True where the client left, broke off, was lost, or let its time run out:
-/// its own affair, and nothing to report.
+/// True for errors that the peer or the network causes, and for an expired
+/// timer. They are not worth logging.
 fn is_peer_error(errno: Errno) -> bool {
     matches!(
         errno,

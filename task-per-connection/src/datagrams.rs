@@ -1,5 +1,6 @@
-//! The datagram service, a task of its own: it waits until the socket is
-//! readable, so recvfrom(2) has something to copy; sendto(2) sends the reply.
+//! The datagram service, in a task of its own: the task waits until the socket
+//! is readable; then recvfrom(2) copies a datagram, and sendto(2) sends the
+//! reply.
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use crate::readiness::watch;
 use crate::shared::Shared;
 use crate::worker;
 
-/// Starts the task. Without a socket it only waits for the stop.
+/// Starts the task. Without a socket it only waits for shutdown.
 pub fn start(
     socket: Option<OwnedFd>,
     shared: &Arc<Shared>,
@@ -54,7 +55,7 @@ async fn serve(
     let for_ever = async {
         while let Ok(mut ready) = socket.readable().await {
             match datagrams.answer_round(shared) {
-                // The other tasks have their turn.
+                // Gives other tasks their turn.
                 Ok(()) => yield_now().await,
                 Err(Errno::EAGAIN) => ready.clear_ready(),
                 Err(errno) => {
@@ -86,7 +87,7 @@ impl<'a> Datagrams<'a> {
         Self { socket, input, output }
     }
 
-    /// Answers what has arrived, up to a round's worth.
+    /// Answers what has arrived, up to a limit per round.
     fn answer_round(&mut self, shared: &Shared) -> nix::Result<()> {
         for _ in 0..DATAGRAMS_PER_ROUND {
             match self.answer(shared) {

@@ -1,5 +1,5 @@
-//! Stopping a program whose tasks wait for readiness: the signals become one
-//! more descriptor to wait for, and a token tells all tasks at once.
+//! Graceful shutdown of a program whose tasks wait for readiness. The signals
+//! are read from a descriptor, and a cancellation token notifies all tasks.
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
@@ -7,9 +7,9 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 use tokio::io::unix::AsyncFd;
 
-/// SIGTERM and SIGINT as a descriptor to wait for along with all others. Call
-/// it before there are workers: they inherit what is blocked, and the kernel
-/// gives a signal to any thread that has not blocked it.
+/// Turns SIGTERM and SIGINT into a descriptor that is waited for like a socket.
+/// It must be called before the workers are created: they inherit the signal
+/// mask, and the kernel delivers a signal to any thread that does not block it.
 pub fn signals() -> Result<SignalFd> {
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGTERM);
@@ -29,9 +29,8 @@ fn next(signals: &SignalFd) -> Result<Option<siginfo>> {
     }
 }
 
-/// Waits for the next signal. tokio::signal has a handler that sets a flag, so
-/// a second signal that comes before the flag is seen would be lost: here the
-/// kernel keeps it.
+/// Waits for the next signal. This reads a signalfd, like the other models;
+/// tokio::signal would install a signal handler that sets a flag.
 pub async fn wait_for_signal(signals: &AsyncFd<SignalFd>) -> Result<()> {
     loop {
         let mut ready = signals.readable().await?;

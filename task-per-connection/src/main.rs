@@ -1,8 +1,9 @@
-//! **One task for each client**: the conversation of `blocking`, with an
-//! `.await` where that waits in a call, and a few threads that run whichever
-//! of them can go on.
+//! **One task per client**: the conversation of `blocking`, with an `.await`
+//! where `blocking` waits in a call. A few threads run all tasks.
 //!
 //! # How it works
+//!
+//! `examples/minimal.rs` is this model alone, in idiomatic tokio.
 //!
 //! ```text
 //!      application                         kernel
@@ -10,8 +11,8 @@
 //!           |--+                             |
 //!           |  |    recv(stream)             |
 //!           |  |---------------------------->|  nothing has arrived: EAGAIN
-//!           |<-+    .await: not yet          |
-//!        polls other tasks, then has none that can go on
+//!           |<-+    .await: pending          |
+//!        polls other tasks, until none is ready
 //!           |    epoll_wait                  |
 //!           |------------------------------->|  phase 1: waiting for data
 //!        asleep, for all tasks at once       |  a segment arrives
@@ -23,67 +24,81 @@
 //!           |  |---------------------------->|  phase 2: copying it
 //!           |  |<----------------------------|  to the worker's buffer
 //!           |  |    the number of bytes      |
-//!           |  answers, sends, and awaits more
+//!           |  answers, sends, awaits more
 //! ```
 //!
-//! A task is what the compiler makes of an `async fn`: a state machine, with a
-//! state for each `.await` and room for the variables that live across it. To
-//! poll it is to run it from one `.await` to the next that is not ready; there
-//! it leaves a waker and returns, and the worker's stack is free for another
-//! task. So a client that waits costs no stack, and no buffer: the workers
-//! lend theirs to whom they poll.
+//! The compiler turns an `async fn` into a state machine, with a state for each
+//! `.await` and fields for the variables that live across it. A task is a state
+//! machine that tokio schedules. Polling it runs it until an `.await` is not
+//! ready. There it leaves a waker and returns, and the worker's stack is free
+//! for another task, so a waiting client has no stack.
 //!
-//! Underneath is the loop of `multiplexing-epoll`, by edges: one worker waits
-//! in epoll_wait for all, and what it finds ready it puts on a queue, from
-//! which the others steal. The next request of a client may be answered by
-//! another thread. The main thread runs one thing only: it takes new clients and
-//! waits for signals.
+//! tokio's reactor is the loop of `multiplexing-epoll`, edge-triggered. One
+//! worker waits in epoll_wait for all sockets and queues the tasks of those
+//! that are ready; idle workers steal from that queue. So two requests of one
+//! client may be answered by different threads. The main thread only accepts
+//! connections and waits for signals.
 //!
-//! Nothing interrupts a task: only at an `.await` does another one have its
-//! turn, and one that is always ready would keep its worker. So a conversation
-//! gives way by itself after 64 KiB, and tokio takes its turn away after 128
-//! waits that were none (tokio::task::coop). A panic ends one task: tokio
-//! catches it, and the client's stream is closed.
+//! Scheduling is cooperative: a task is never preempted and gives way only at
+//! an `.await`, so one that is always ready would keep its worker. Therefore a
+//! conversation yields after 64 KiB, and tokio's cooperative budget makes it
+//! yield after 128 awaits that were ready at once (tokio::task::coop). A panic
+//! ends one task: tokio catches it, and the client's stream is closed.
+//!
+//! `src` departs from idiomatic tokio where it receives. The minimal program
+//! awaits TcpStream::read, whose buffer lives across the `.await`, so that each
+//! idle client holds one. This program awaits readiness (AsyncFd), then calls
+//! recv(2) with the buffer of the worker, so an idle client holds none.
+//! TcpStream::readable and try_read would do the same, but AsyncFd has a plain
+//! descriptor, with which the policies of the other models and their code can
+//! be kept: the errors of accept4, the spare descriptor, the drain.
 //!
 //! # System calls
 //!
 //! fcntl(2) (O_NONBLOCK), accept4(2), recv(2), send(2), shutdown(2),
-//! signalfd(2) and read(2) of it, ioctl(2) (tcp(7)); for datagrams recvfrom(2)
+//! signalfd(2) and read(2) on it, ioctl(2) (tcp(7)); for datagrams recvfrom(2)
 //! and sendto(2). Through tokio: epoll_create1(2), epoll_ctl(2), epoll_wait(2),
 //! eventfd(2) to wake the worker that waits in it, futex(2) to wake the others,
-//! clone3(2) at start.
+//! clone3(2) at the start.
 //!
 //! # Limits
 //!
 //! One descriptor per client (EMFILE at RLIMIT_NOFILE). An idle client costs
-//! 1.6 KiB of memory for its state machine, timer and stop token, and for what
-//! tokio knows of its socket (`cargo xtask memory task-per-connection`,
-//! x86-64), and its place in epoll's set 184 bytes in the kernel (EP_ITEM_COST
-//! in fs/eventpoll.c, on x86-64 with Linux 6.18), up to
-//! fs.epoll.max_user_watches (ENOSPC). At each of these limits new
+//! 1.6 KiB of memory for its state machine, its timer, its cancellation token
+//! and tokio's record of its socket (`cargo xtask memory task-per-connection`,
+//! x86-64). Its registration costs 184 bytes in the kernel (EP_ITEM_COST in
+//! fs/eventpoll.c, on x86-64 with Linux 6.18), and fs.epoll.max_user_watches
+//! limits the registrations of one user (ENOSPC). At each of these limits new
 //! connections are rejected, and no other client is affected.
 //!
-//! The places are counted by the workers that serve them. At
-//! `--max-connections` a new client may be refused though another worker is
-//! about to notice that a client has left.
+//! A client counts until a worker has ended its conversation. So at
+//! `--max-connections` a new connection may be rejected although a client has
+//! disconnected already.
 //!
-//! As many requests at a time as there are workers: a task that computes for
-//! long, or calls what waits, stops a worker, and with all of them the server.
-//! Workers are made at start and never later: where one is refused (EAGAIN),
-//! the server does not start.
+//! As many requests are handled at a time as there are workers. A task that
+//! computes for long, or makes a call that blocks, holds up its worker; if all
+//! workers are held up, so is the server. All workers are created at the start;
+//! if one cannot be (EAGAIN), the server does not start.
 //!
 //! # When to use it
 //!
-//! For many clients, on several cores, whose conversations have many steps: an
-//! event loop would keep each step's state by hand, here the compiler does.
-//! Not for handlers that must call code that waits, and not where it matters
-//! which thread does what and when: that is tokio's to decide.
+//! For many clients, on several cores, whose conversations have many steps: the
+//! compiler keeps the state that an event loop keeps by hand. Not for handlers
+//! that must call code that blocks, and not where it matters which thread does
+//! what and when, because tokio decides that.
 //!
 //! # Compare with
 //!
 //! `thread-per-connection`, where the kernel keeps a stack for each client and
-//! picks who runs; `multiplexing-epoll`, edge-triggered, which is what tokio
-//! does underneath; `loop-per-core`, where a client stays with its thread.
+//! schedules the threads; `multiplexing-epoll`, whose `edge` is what tokio does
+//! underneath; `loop-per-core`, where a client stays on its thread.
+//!
+//! # References
+//!
+//! - The documentation of tokio: tokio::task::coop, tokio::io::unix::AsyncFd.
+//! - Asynchronous Programming in Rust (the "async book"): futures, wakers,
+//!   tasks.
+//! - TLPI, section 63.4 (epoll).
 
 mod accept;
 mod acceptor;
@@ -140,7 +155,7 @@ async fn serve(config: Config, signals: SignalFd) -> Result<()> {
         signal = drain::wait_for_signal(&signals) => signal?,
         failure = new_clients.run() => return failure,
         ended = &mut datagrams => {
-            return ended.context("the task for datagrams");
+            return ended.context("the datagram task failed");
         }
     }
 
@@ -152,7 +167,7 @@ async fn serve(config: Config, signals: SignalFd) -> Result<()> {
         datagrams.await
     };
     select! {
-        ended = all_have_left => ended.context("the task for datagrams")?,
+        ended = all_have_left => ended.context("the datagram task failed")?,
         () = sleep(shared.config.drain_timeout) => {
             common::report_cut_off(shared.clients.len());
         }

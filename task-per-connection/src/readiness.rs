@@ -1,28 +1,29 @@
-//! Descriptors to wait for: tokio has epoll watch them, by edges, and wakes
-//! the task that waits.
+//! Registers descriptors with tokio's reactor, which waits for them with epoll,
+//! edge-triggered, and wakes the tasks that await them.
 
 use std::os::fd::OwnedFd;
 
 use nix::sys::signalfd::SignalFd;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard, AsyncFdRegisterError};
 
-/// A socket that was reported ready, until a call that says EAGAIN shows that
-/// it is so no longer: the kernel reports it once, and tokio remembers.
+/// A socket that was reported ready. The kernel reports an edge once, and tokio
+/// caches it until clear_ready is called, after EAGAIN.
 pub type Ready<'a> = AsyncFdReadyGuard<'a, OwnedFd>;
 
-/// epoll_ctl(ADD): once, for reading and writing. `socket` is non-blocking.
+/// Registers a socket, which must be non-blocking, once, for reading and
+/// writing: epoll_ctl(ADD).
 pub fn watch(
     socket: OwnedFd,
 ) -> Result<AsyncFd<OwnedFd>, AsyncFdRegisterError<OwnedFd>> {
-    // SAFETY: an OwnedFd is an open descriptor, and stays the same one, until
-    // it is dropped, which is left to the AsyncFd.
+    // SAFETY: an OwnedFd is an open descriptor, and stays the same one until
+    // the AsyncFd drops it.
     unsafe { AsyncFd::register(socket) }
 }
 
-/// The same for signals.
+/// Registers the signalfd.
 pub fn watch_signals(
     signals: SignalFd,
 ) -> Result<AsyncFd<SignalFd>, AsyncFdRegisterError<SignalFd>> {
-    // SAFETY: a SignalFd has one OwnedFd, and never another.
+    // SAFETY: a SignalFd owns one descriptor, and never changes it.
     unsafe { AsyncFd::register(signals) }
 }

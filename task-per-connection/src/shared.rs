@@ -1,5 +1,5 @@
-//! What all tasks share. Nothing in it makes one of them wait for another: the
-//! counts are atomics, and who waits for room is told.
+//! The state that all tasks share. No task waits for another to access it: the
+//! counts are atomics, and the acceptor is notified when a client has left.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -10,10 +10,9 @@ use common::{Config, Counters};
 
 pub struct Shared {
     pub config: Config,
-    /// The conversations: how many there are, and when the last one has
-    /// ended.
+    /// Counts the conversations, and can wait until the last one has ended.
     pub clients: TaskTracker,
-    /// A client has left, and with it a descriptor.
+    /// Notified when a client has left and its descriptor is closed.
     pub departed: Notify,
     pub accepted: Count,
     pub rejected: Count,
@@ -28,7 +27,8 @@ pub struct Shared {
 pub struct Count(AtomicU64);
 
 impl Count {
-    /// The new count. Relaxed: it orders nothing, it only counts.
+    /// Adds `more` and returns the new count. Relaxed, because the count orders
+    /// no other memory accesses.
     pub fn add(&self, more: usize) -> u64 {
         let more = more as u64;
         self.0.fetch_add(more, Ordering::Relaxed) + more
@@ -54,7 +54,7 @@ impl Shared {
         }
     }
 
-    /// What INFO tells: the whole process's counts.
+    /// Returns the counts of the whole process, for INFO.
     pub fn counters(&self) -> Counters {
         Counters {
             clients: self.clients.len() as u64,

@@ -1,4 +1,4 @@
-//! The workers: threads that run tasks, and what they lend them.
+//! The workers: threads that run tasks and lend them buffers.
 
 use std::cell::RefCell;
 use std::num::NonZero;
@@ -14,13 +14,13 @@ use common::limits::{INPUT_CHUNK, OUTPUT_KEPT};
 
 use crate::MODEL;
 
-/// More workers than any machine has cores for: a number above is a slip.
+/// Sanity limit for `--workers`; a larger number is a typo.
 const WORKERS_MOST: i64 = 1024;
 
 /// The flag that only this model has.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Flags {
-    /// Threads that run the tasks [default: the cores this process may use].
+    /// Number of worker threads [default: the cores this process may use].
     #[arg(long, value_name = "N", allow_negative_numbers = true,
           value_parser = clap::value_parser!(u16).range(1..=WORKERS_MOST))]
     workers: Option<u16>,
@@ -33,12 +33,12 @@ impl Flags {
     }
 }
 
-/// Makes the workers, and all that is needed to wait: epoll, an eventfd that
-/// wakes it, timers.
+/// Creates the workers and the reactor: epoll, an eventfd that wakes it, and
+/// timers.
 ///
-/// tokio panics where a thread is refused, and the unwinding waits for ever
-/// for the workers that were made before. So the process ends where the panic
-/// begins, with the words and the exit code of any other failure.
+/// tokio panics if a thread cannot be created, and the unwinding waits for ever
+/// for the workers that were created before. So the panic hook ends the
+/// process, with the message and the exit code of any other failure.
 pub fn runtime(workers: usize) -> Result<Runtime> {
     let usual = panic::take_hook();
     panic::set_hook(Box::new(move |panic| {
@@ -54,19 +54,21 @@ pub fn runtime(workers: usize) -> Result<Runtime> {
         .enable_all()
         .build();
     panic::set_hook(usual);
-    built.context("cannot make tokio's runtime")
+    built.context("cannot create tokio's runtime")
 }
 
 thread_local! {
     static WORKER: RefCell<Worker> = RefCell::new(Worker::new());
 }
 
-/// What a worker lends to the task that it runs. A task that waits has given
-/// it back: what it kept would be part of the task, one for each client.
+/// The buffers that a worker lends to the task it runs. An idle task holds
+/// none: a buffer kept across an `.await` would be part of the task, one per
+/// client. Only the output goes with a task, until it is sent.
 pub struct Worker {
     pub input: Box<[u8; INPUT_CHUNK]>,
     pub output: Vec<u8>,
-    /// Asked for once: the next poll of a task may be another worker's.
+    /// The thread's own, so that it need not be looked up for each request: the
+    /// next poll of a task may be on another worker.
     pub about: About,
 }
 
@@ -77,13 +79,14 @@ impl Worker {
     }
 }
 
-/// Has the calling worker's buffers for as long as `work` takes, in which
-/// nothing can wait.
+/// Runs `work` with the buffers of the calling worker. `work` is not async, so
+/// it cannot keep them across an `.await`.
 pub fn borrow<T>(work: impl FnOnce(&mut Worker) -> T) -> T {
     WORKER.with_borrow_mut(work)
 }
 
-/// Gives an output buffer to whichever worker runs the task now.
+/// Returns an output buffer to the worker that runs the task now, perhaps not
+/// the one that lent it.
 pub fn give_back(mut output: Vec<u8>) {
     output.clear();
     output.shrink_to(OUTPUT_KEPT);

@@ -16,8 +16,9 @@ use common::{About, Cause, answer_datagram, log};
 
 use crate::drain;
 
-/// Answers datagrams until a stop is asked for. Without this thread the
-/// service would be silently gone: if it panics, the process ends.
+/// Starts the thread, which answers datagrams until shutdown is requested. If
+/// it panics, the process ends, because the service would otherwise be gone
+/// unnoticed.
 pub fn start(socket: OwnedFd, about: About) -> Result<JoinHandle<()>> {
     let work = move || {
         let serve = || serve(&socket, &mut about.clone().here());
@@ -28,12 +29,12 @@ pub fn start(socket: OwnedFd, about: About) -> Result<JoinHandle<()>> {
     std::thread::Builder::new()
         .name("datagrams".into())
         .spawn(work)
-        .context("cannot create a thread for datagrams")
+        .context("cannot create the datagram thread")
 }
 
-/// Waits until the thread has answered what was queued.
+/// Waits until the thread has answered the queued datagrams.
 pub fn join(thread: JoinHandle<()>) -> Result<()> {
-    thread.join().map_err(|_| anyhow!("the thread for datagrams panicked"))
+    thread.join().map_err(|_| anyhow!("the datagram thread panicked"))
 }
 
 /// Answers datagrams until shutdown is requested, and then those that were

@@ -1,10 +1,11 @@
-//! Stopping a program whose threads wait inside system calls.
+//! Graceful shutdown of a program whose threads block in system calls.
 //!
-//! A flag set by a handler is not enough: the signal may arrive after the
-//! check of the flag and before the call that waits. A socket whose receiving
-//! side is shut down stays so: accept(2) returns EINVAL, recvfrom(2) the
-//! queued datagrams and otherwise nothing, whether the call had begun or
-//! begins later. The streams are the registry's to shut down.
+//! A flag that the signal handler sets is not enough: the signal may arrive
+//! after the check of the flag and before the call that waits. So the handler
+//! also shuts down the receiving side of the socket, which affects a call that
+//! has begun and all later ones: accept(2) returns EINVAL; recvfrom(2) returns
+//! the queued datagrams, then nothing. The streams are shut down by
+//! `Registry::drain`.
 //!
 //! Linux does all this; POSIX says only that shutdown(2) disables later
 //! receives of a connected socket. On Linux it also wakes a call that waits on
@@ -29,8 +30,8 @@ static LISTENER: AtomicI32 = AtomicI32::new(-1);
 static DATAGRAMS: AtomicI32 = AtomicI32::new(-1);
 static REQUESTED: AtomicBool = AtomicBool::new(false);
 
-/// From here on SIGTERM and SIGINT wake the calls that wait on these sockets,
-/// and a second one ends the process at once.
+/// Installs the signal handler. SIGTERM and SIGINT request shutdown and wake
+/// the calls that wait on these sockets; a second one ends the process at once.
 pub fn install(
     listener: Option<&OwnedFd>,
     datagrams: Option<&OwnedFd>,
@@ -69,8 +70,8 @@ pub fn requested() -> bool {
     REQUESTED.load(Ordering::SeqCst)
 }
 
-/// Runs on whichever thread the kernel picks. The sockets stay open until the
-/// first stop has been noticed, so their numbers are theirs.
+/// Runs on any thread. Both sockets stay open until shutdown is requested, so
+/// their numbers have not been reused.
 extern "C" fn on_signal(_: i32) {
     let errno = Errno::last_raw();
     if REQUESTED.swap(true, Ordering::SeqCst) {

@@ -1,7 +1,9 @@
-//! **One thread for each client**: the conversation of `blocking`, line for
-//! line, and as many of them at a time as there are threads.
+//! **One thread per client**: the conversation of `blocking`, unchanged, in a
+//! thread that is created when a client connects.
 //!
 //! # How it works
+//!
+//! `examples/minimal.rs` is this model alone.
 //!
 //! ```text
 //!      application                         kernel
@@ -16,19 +18,30 @@
 //!           |  :                             |  phase 2: copying it
 //!           |  |<----------------------------|  to the thread's buffer
 //!           |  |    the number of bytes      |
-//!           |  awake: answers, sends, and asks again
+//!           |  awake: answers, sends, receives again
 //! ```
 //!
-//! The scheduler does what an event loop would do: it knows which thread has
-//! something to do. A thread costs less than a process (no page tables, no
-//! descriptor table), shares all memory with the others, and is counted and
-//! waited for by hand: the registry knows every stream, so that a stop reaches
-//! those who wait.
+//! The kernel's scheduler does the work of an event loop: it runs the threads
+//! whose calls have something to return. Each thread has its own stack, which
+//! holds the state of the conversation while recv(2) waits. A thread costs less
+//! than a process, because it shares memory, page tables and descriptors with
+//! the others.
+//!
+//! The program counts its threads and wakes them itself. The registry has all
+//! streams; a graceful shutdown calls shutdown(2) on each, which wakes the
+//! thread that waits on it.
+//!
+//! The variant that is not here is a thread pool: a fixed number of threads
+//! that take connections from a queue, or that all wait in accept4(2). If one
+//! new connection woke all of them, that would be a thundering herd. Linux
+//! wakes only one thread that waits in accept4 (inet_csk_wait_for_connect in
+//! net/ipv4/inet_connection_sock.c), but all threads that wait for the same
+//! listener in poll(2).
 //!
 //! # System calls
 //!
-//! clone3(2), through pthread_create(3), mmap(2) for its stack; otherwise
-//! those of `blocking`: accept4(2), recv(2), send(2), shutdown(2),
+//! clone3(2), through pthread_create(3), and mmap(2) for the thread's stack;
+//! otherwise those of `blocking`: accept4(2), recv(2), send(2), shutdown(2),
 //! setsockopt(2), recvfrom(2), sendto(2), sigaction(2), ioctl(2).
 //!
 //! # Limits
@@ -38,28 +51,36 @@
 //! mostly its thread's kernel stack and task_struct, not counting the two
 //! sockets (`cargo xtask compare --full`, x86-64).
 //!
-//! Which limit comes first depends on the machine. Under `ulimit -n 4096` it is
-//! that of open files (EMFILE; `cargo xtask test --case model::ceiling`). But
-//! the hard limit, to which the server raises its own, is 524,288 by default
-//! under systemd (systemd-system.conf(5)). There a limit of threads comes first
-//! (RLIMIT_NPROC, kernel.threads-max, kernel.pid_max, the control group's
-//! pids.max), or that of mappings: vm.max_map_count is 65,530 by default
-//! (Documentation/admin-guide/sysctl/vm.rst), and a thread needs two, one for
-//! its stack and one for the guard page below, so fewer than 32,765 threads
-//! fit. pthread_create reports both with EAGAIN. At each of these limits new
-//! connections are rejected, and no other client is affected.
+//! Which limit is reached first depends on the machine. Under `ulimit -n 4096`
+//! it is that of open files (EMFILE; `cargo xtask test --case model::ceiling`).
+//! But the hard limit, to which the server raises its own, is 524,288 by
+//! default under systemd (systemd-system.conf(5)). There, a limit of threads is
+//! reached first (RLIMIT_NPROC, kernel.threads-max, kernel.pid_max, the control
+//! group's pids.max), or that of mappings: vm.max_map_count is 65,530 by
+//! default (Documentation/admin-guide/sysctl/vm.rst), and a thread requires
+//! two, one for its stack and one for the guard page below it, so fewer than
+//! 32,765 threads fit. pthread_create reports both with EAGAIN. At each of
+//! these limits new connections are rejected, and no other client is affected.
 //!
 //! # When to use it
 //!
-//! Up to some thousand clients that keep a processor busy, or whose handling
-//! must call code that waits. Idle clients are cheap to schedule and dear to
-//! hold.
+//! For up to some thousand clients that keep the processors busy, or whose
+//! requests are handled by code that blocks. Idle clients use no processor
+//! time, but much memory.
 //!
 //! # Compare with
 //!
 //! `process-per-connection`, where the kernel keeps the clients apart;
 //! `blocking`, which is this program with one thread; `multiplexing-epoll`,
-//! where one thread does it all.
+//! where one thread serves all clients.
+//!
+//! # References
+//!
+//! - UNP, sections 26.4 (one thread per client), 30.10 to 30.12 (the same, and
+//!   thread pools), 30.6 (thundering herd).
+//! - TLPI, chapter 29 (threads), sections 33.1 (thread stacks) and 60.4 (server
+//!   pools).
+//! - pthread_create(3), pthreads(7).
 
 mod accept;
 mod conversation;
@@ -145,7 +166,7 @@ fn serve(config: &Config) -> Result<()> {
     datagrams.map_or(Ok(()), datagrams::join)
 }
 
-/// Gives a new client a thread of its own, or tells it that there is none.
+/// Starts a thread for a new client, or rejects the connection.
 fn serve_client(stream: OwnedFd, config: &Config, about: &mut About) {
     let (place, stream) = Place::take(stream);
     let mut own = about.clone();
@@ -155,7 +176,8 @@ fn serve_client(stream: OwnedFd, config: &Config, about: &mut About) {
         let (stream, config, own) =
             (stream.clone(), config.clone(), own.clone());
         Box::new(move || {
-            // Dropped before the stream, whose number is free only then.
+            // Dropped before the stream: its entry must be gone before the
+            // descriptor's number can be reused.
             let _place = place;
             converse(&stream, &config, &mut own.here());
         })
@@ -165,7 +187,9 @@ fn serve_client(stream: OwnedFd, config: &Config, about: &mut About) {
         Err(errno) => {
             reject(
                 stream,
-                format_args!("no thread: {errno} (ulimit -u, ulimit -v)"),
+                format_args!(
+                    "cannot create a thread: {errno} (ulimit -u, ulimit -v)"
+                ),
             );
             about.counters.rejected += 1;
         }

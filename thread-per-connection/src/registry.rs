@@ -1,6 +1,5 @@
-//! Who is being served: what a thread knows is lost to the others, so the
-//! streams are written down here, for a stop to reach and for limit to
-//! count.
+//! All open connections, shared between the threads, so that a graceful
+//! shutdown can reach them and the connection limit can count them.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
@@ -9,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{Shutdown, shutdown};
 
-/// The process has one.
+/// The only registry of the process.
 pub static REGISTRY: Registry =
     Registry { clients: Mutex::new(BTreeMap::new()), departed: Condvar::new() };
 
-/// The clients, by their stream's descriptor: as many as there are threads.
+/// The clients by their stream's descriptor, one per thread.
 pub struct Registry {
     clients: Mutex<BTreeMap<RawFd, Client>>,
     departed: Condvar,
@@ -21,16 +20,17 @@ pub struct Registry {
 
 struct Client {
     stream: Arc<OwnedFd>,
-    /// True once its conversation ends by itself: a stop leaves it alone.
+    /// True once the conversation is closing the stream itself: the drain does
+    /// not shut it down.
     spared: bool,
 }
 
-/// A client's place in the registry: it leaves when this is dropped, also by
-/// a panic.
+/// A client's entry in the registry. Dropping it, also in a panic, removes the
+/// entry.
 pub struct Place(RawFd);
 
 impl Place {
-    /// Writes a stream down.
+    /// Adds a stream to the registry.
     pub fn take(stream: OwnedFd) -> (Self, Arc<OwnedFd>) {
         let stream = Arc::new(stream);
         let place = Self(stream.as_raw_fd());
@@ -48,26 +48,27 @@ impl Drop for Place {
 }
 
 impl Registry {
-    /// The number of clients.
+    /// Returns the number of clients.
     pub fn clients(&self) -> usize {
         self.lock().len()
     }
 
-    /// Has a stop leave a stream alone.
+    /// Exempts a stream from being shut down by the drain.
     pub fn exempt(&self, stream: BorrowedFd<'_>) {
         if let Some(client) = self.lock().get_mut(&stream.as_raw_fd()) {
             client.spared = true;
         }
     }
 
-    /// Waits until a client leaves, and no longer than `most`.
+    /// Waits until a client leaves, but at most for `most`.
     pub fn wait_for_room(&self, most: Duration) {
         let clients = self.lock();
         drop(self.departed.wait_timeout(clients, most));
     }
 
-    /// Wakes every thread: what the kernel holds for it stays readable, then
-    /// comes end of file. Waits until the last one has left.
+    /// Shuts down the receiving side of every stream, which wakes its thread:
+    /// it can receive what has arrived, then end of file. Waits until the last
+    /// client has left or the drain timeout ends.
     pub fn drain(&self, drain_timeout: Duration) {
         let timer = Instant::now() + drain_timeout;
         let mut clients = self.lock();
@@ -85,7 +86,8 @@ impl Registry {
         }
     }
 
-    /// The map is whole whenever the lock is free, even after a panic.
+    /// Locks the map, even after a panic, because no panic leaves it half
+    /// changed.
     fn lock(&self) -> MutexGuard<'_, BTreeMap<RawFd, Client>> {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }

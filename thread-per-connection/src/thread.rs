@@ -1,8 +1,8 @@
-//! pthread_create(3), detached and with a small stack.
+//! Creates detached threads with a small stack, using pthread_create(3).
 //!
-//! Not std::thread: each of its threads maps a second stack, for the handler
-//! that tells of an overflow of the first, and ends the whole process where
-//! that mapping is refused. Here nobody but the new client is to suffer.
+//! std::thread also maps an alternate signal stack (sigaltstack(2)) for each
+//! thread, for the handler that reports a stack overflow, and ends the whole
+//! process if that mapping fails. Here only the new connection is rejected.
 
 use std::ffi::c_void;
 use std::mem::MaybeUninit;
@@ -12,15 +12,17 @@ use std::ptr;
 use nix::errno::Errno;
 use nix::libc;
 
-/// Bytes of a thread's stack. A conversation's deepest frames are the input
-/// buffer, 4 KiB, and the C library's; a page is taken when it is touched.
+/// Size in bytes of a thread's stack. A conversation's largest frames are that
+/// of the input buffer, 4 KiB, and those of the C library. A page of the stack
+/// uses memory only once it is touched.
 const STACK: usize = 64 * 1024;
 
-/// What a thread does. Boxed twice, because C hands over one thin pointer.
+/// The work of a thread. It is boxed twice, because pthread_create(3) passes on
+/// one thin pointer.
 type Work = Box<dyn FnOnce() + Send>;
 
-/// Does `work` on a thread of its own, or drops it and says why not: EAGAIN
-/// where a limit of threads or of memory is reached.
+/// Runs `work` on a new thread. If none can be created, drops `work` and
+/// returns the error: EAGAIN if a limit of threads or memory is reached.
 pub fn create(work: Work) -> nix::Result<()> {
     let attributes = Attributes::small_and_detached()?;
     let work = Box::into_raw(Box::new(work));
@@ -46,8 +48,8 @@ pub fn create(work: Work) -> nix::Result<()> {
 extern "C" fn run(work: *mut c_void) -> *mut c_void {
     // SAFETY: `create` made it from a Box and gave it to this thread alone.
     let work = unsafe { Box::from_raw(work.cast::<Work>()) };
-    // Unwinding out of a function that C calls would end the process; a panic
-    // costs one client only. It has been reported on standard error.
+    // Unwinding out of a function that C calls would end the process. Here a
+    // panic ends one client only; the panic hook has reported it.
     let _ = catch_unwind(AssertUnwindSafe(work));
     ptr::null_mut()
 }

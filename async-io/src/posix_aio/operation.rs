@@ -1,5 +1,5 @@
-//! One client's operation: aio_read(3) or aio_write(3), its control block and
-//! its buffers.
+//! One client's operation, an aio_read(3) or aio_write(3): its control block
+//! and its buffers.
 
 use std::mem;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -12,11 +12,11 @@ use common::limits::INPUT_CHUNK;
 
 use super::signals::completed;
 
-/// Bytes that a read asks for while little comes. An idle client has a read in
-/// flight, and so a buffer: this is its size.
+/// The size of the input buffer while little arrives. An idle client has a read
+/// in flight, and therefore a buffer of this size.
 const INPUT_IDLE: usize = 1024;
 
-/// What an operation does, or has come to.
+/// The kind of an operation, with its result if it is complete.
 #[derive(Clone, Copy)]
 pub enum Transfer<T> {
     Receive(T),
@@ -25,30 +25,33 @@ pub enum Transfer<T> {
 
 /// A control block and the buffers it may point to.
 ///
-/// While an operation is in flight they belong to a thread of the C library.
+/// While an operation is in flight, a thread of the C library uses them.
 /// Nothing here hands them out, changes, moves or frees them before
-/// [`finish`](Self::finish) has found the operation complete. One that is
-/// dropped before leaves them behind for good.
+/// [`finish`](Self::finish) has found the operation complete. If it is dropped
+/// earlier, they are leaked.
 ///
-/// The stream must stay open as long: the thread knows its number only.
+/// The stream must stay open until then, because the thread has only its
+/// descriptor number.
 pub struct Operation {
-    /// Allocated by a Box; a Box itself would promise that nobody else has it.
+    /// Allocated by a Box, but not held as one, which would assert unique
+    /// access.
     control: NonNull<libc::aiocb>,
     in_flight: Option<Transfer<()>>,
     input: Vec<u8>,
-    /// True where the last read filled its buffer: there may be more.
+    /// True if the last read filled its buffer, so that there may be more.
     filled: bool,
     output: Vec<u8>,
     /// The number of bytes of `output` that the kernel has accepted.
     sent: usize,
-    /// Bytes that all reads so far have brought.
+    /// Bytes received by all reads so far.
     received: u64,
 }
 
 impl Operation {
-    /// None yet. Those that it will do are announced under `key`.
+    /// Creates the control block, with no operation in flight. Completion
+    /// signals will carry `key`.
     pub fn new(key: DefaultKey) -> Self {
-        // SAFETY: it has numbers and pointers only, and zero is one of each.
+        // SAFETY: an aiocb has only numbers and pointers, which may be zero.
         let mut control: Box<libc::aiocb> = Box::new(unsafe { mem::zeroed() });
         let notice = &mut control.aio_sigevent;
         notice.sigev_notify = libc::SIGEV_SIGNAL;
@@ -73,7 +76,7 @@ impl Operation {
         self.in_flight
     }
 
-    /// Has a thread receive what comes. EAGAIN: there is none, or no memory.
+    /// Starts a read. Fails with EAGAIN if there is no thread or no memory.
     pub fn receive(&mut self, stream: &OwnedFd) -> nix::Result<()> {
         let size = if self.filled { INPUT_CHUNK } else { INPUT_IDLE };
         if self.input.len() != size {
@@ -85,7 +88,7 @@ impl Operation {
         self.start(stream, Transfer::Receive(()))
     }
 
-    /// Has a thread send all of `output`.
+    /// Starts a write of `output`.
     pub fn send(
         &mut self,
         stream: &OwnedFd,
@@ -96,7 +99,7 @@ impl Operation {
         self.send_rest(stream)
     }
 
-    /// True where a send fell short, or was not begun.
+    /// True after a short write, or if the write was not begun.
     pub fn has_rest(&self) -> bool {
         self.sent < self.output.len()
     }
@@ -114,17 +117,17 @@ impl Operation {
             Transfer::Receive(()) => &mut self.input[..],
             Transfer::Send(()) => &mut self.output[self.sent..],
         };
-        // SAFETY: nothing is in flight, so the control block is ours.
+        // SAFETY: no operation is in flight, so nothing else uses the block.
         let control = unsafe { self.control.as_mut() };
         control.aio_fildes = stream.as_raw_fd();
         control.aio_buf = buffer.as_mut_ptr().cast();
         control.aio_nbytes = buffer.len();
         let control = self.control.as_ptr();
         let started = match transfer {
-            // SAFETY: control block and buffer stay as they are until the
-            // operation is complete, and the stream stays open.
+            // SAFETY: control block and buffer are neither moved nor freed
+            // before the operation is complete, and the stream stays open.
             Transfer::Receive(()) => unsafe { libc::aio_read(control) },
-            // SAFETY: the same.
+            // SAFETY: as for aio_read.
             Transfer::Send(()) => unsafe { libc::aio_write(control) },
         };
         Errno::result(started)?;
@@ -132,20 +135,20 @@ impl Operation {
         Ok(())
     }
 
-    /// What has come of the operation, once it is complete: the bytes
-    /// transferred, 0 at the client's end of file.
+    /// Returns the result of the operation, if it is complete: the bytes
+    /// transferred, 0 at end of file.
     ///
-    /// EAGAIN: it is complete, but its signal found no room in the queue, and
-    /// the C library has put the signal's error in place of the result. What
-    /// was received is in the buffer; how much it is, nobody knows any more.
-    /// (The stream waits, so the transfer itself never says EAGAIN.)
+    /// EAGAIN means that it is complete, but that the queue had no room for its
+    /// signal, and the C library has overwritten the result with this error.
+    /// The bytes received are in the buffer, but their number is lost. (The
+    /// stream is blocking, so the transfer itself never returns EAGAIN.)
     pub fn finish(&mut self) -> Option<Transfer<nix::Result<usize>>> {
         let transfer = self.in_flight?;
         let error = self.error();
         if error == Errno::EINPROGRESS {
             return None;
         }
-        // SAFETY: the operation is complete, and asked for its result once.
+        // SAFETY: the operation is complete, and this is the only aio_return.
         let bytes = unsafe { libc::aio_return(self.control.as_ptr()) };
         let result = match usize::try_from(bytes) {
             Ok(bytes) => Ok(bytes),
@@ -168,30 +171,29 @@ impl Operation {
         Some(finished)
     }
 
-    /// The first bytes that the last read has brought.
+    /// Returns the first bytes of the input buffer.
     pub fn input(&self, bytes: usize) -> &[u8] {
         &self.input[..bytes]
     }
 
-    /// Bytes that all reads so far have brought.
+    /// Returns the number of bytes received by all reads so far.
     pub fn received(&self) -> u64 {
         self.received
     }
 
-    /// The buffer of a send that is through.
+    /// Takes the output buffer after a complete write.
     pub fn take_output(&mut self) -> Vec<u8> {
         self.sent = 0;
         mem::take(&mut self.output)
     }
 
-    /// True where it is complete and no signal will tell.
+    /// True if the operation is complete, but its signal was lost.
     pub fn is_lost(&self) -> bool {
         self.is_in_flight() && self.error() == Errno::EAGAIN
     }
 
-    /// True where a thread has received something, or is about to, that
-    /// `finish` does not tell yet: what has arrived in all is more than what
-    /// was handed over.
+    /// True if input is on its way that `finish` has not returned yet: the read
+    /// is complete, or more bytes have arrived than were received.
     pub fn is_receiving(&self, stream: &OwnedFd) -> nix::Result<bool> {
         match self.in_flight {
             Some(Transfer::Receive(())) => Ok(self.error()
@@ -201,17 +203,18 @@ impl Operation {
         }
     }
 
-    /// Gives up the operation if no thread has begun it: it completes with
+    /// Cancels the operation if no thread has begun it: it then completes with
     /// ECANCELED, and its signal comes. Otherwise it goes on.
     pub fn cancel(&self, stream: &OwnedFd) {
         let (fd, control) = (stream.as_raw_fd(), self.control.as_ptr());
-        // SAFETY: the control block is that of an operation, and whether it is
-        // in flight on this descriptor is found out.
+        // SAFETY: the control block is that of an operation on this
+        // descriptor. The call checks whether it is in flight.
         unsafe { libc::aio_cancel(fd, control) };
     }
 
-    /// glibc takes its lock for this answer, so whoever is told that an
-    /// operation is complete knows that no thread looks at it any more.
+    /// Returns the operation's error, EINPROGRESS while it is in flight. glibc
+    /// holds its lock meanwhile, so if the operation is complete, no thread
+    /// uses it any more.
     fn error(&self) -> Errno {
         // SAFETY: the control block is that of an operation.
         let error = unsafe { libc::aio_error(self.control.as_ptr()) };
@@ -226,15 +229,15 @@ impl Drop for Operation {
             mem::forget(mem::take(&mut self.output));
             return;
         }
-        // SAFETY: it came from a Box, and nothing is in flight.
+        // SAFETY: it came from a Box, and no operation is in flight.
         drop(unsafe { Box::from_raw(self.control.as_ptr()) });
     }
 }
 
-/// Bytes that have arrived on a stream since it was accepted, whether they
-/// were received or not; its end of file counts as one (tcp(7), TCP_INFO).
+/// Returns how many bytes have arrived on a stream since it was accepted,
+/// received or not; end of file counts as one (tcp(7), TCP_INFO).
 fn arrived(stream: &OwnedFd) -> nix::Result<u64> {
-    // SAFETY: it has numbers only, and zero is one.
+    // SAFETY: a tcp_info has only numbers, which may be zero.
     let mut info: libc::tcp_info = unsafe { mem::zeroed() };
     let mut length = size_of_val(&info) as libc::socklen_t;
     // SAFETY: the kernel writes at most `length` bytes into `info`.

@@ -1,4 +1,5 @@
-//! How many operations there can be at a time, and the threads that do them.
+//! Limits: how many operations can be in flight, and the threads that carry
+//! them out.
 
 use std::ffi::c_void;
 use std::fs::{self, File};
@@ -12,41 +13,41 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use common::Unsupported;
 
-/// Signals of other kinds that may be pending beside the completions.
+/// Signals of other kinds that may be pending besides completion signals.
 const SIGNALS_SPARE: usize = 2;
 
-/// Mappings of memory that are no thread's stack.
+/// Memory mappings that are not stacks of threads.
 const MAPPINGS_SPARE: usize = 128;
 
-/// Bytes of a helper's stack, where glibc takes the process's default:
-/// RLIMIT_STACK (pthread_create(3)). It reads, writes and sends a signal.
+/// The stack size of a helper thread, instead of the default, RLIMIT_STACK
+/// (pthread_create(3)). The thread reads, writes and sends a signal.
 #[cfg(all(target_env = "gnu", target_pointer_width = "64"))]
 const STACK: usize = 64 * 1024;
 
-/// Seconds that a thread stays after its last operation. Each client's thread
-/// is busy from one operation to the next, but for moments.
+/// Seconds that an idle thread waits for an operation before it ends. A
+/// client's thread is idle only for moments, between two operations.
 #[cfg(all(target_env = "gnu", target_pointer_width = "64"))]
 const IDLE_SECONDS: i32 = 1;
 
-/// The most operations in flight, which is the most clients, and the setting
-/// that says so.
+/// The most operations that can be in flight, which is the client limit, and
+/// the setting that imposes it.
 pub struct Ceiling {
     pub operations: usize,
     pub setting: &'static str,
 }
 
 impl Ceiling {
-    /// What the process's and the system's limits allow now.
+    /// Finds the lowest of the process's and the system's current limits.
     pub fn find() -> Result<Self> {
-        // Each complete operation is a signal in the queue until it is taken.
-        // And a thread that wrote to a client that had left has a SIGPIPE
-        // pending, which it blocks, until it ends.
+        // A completion is a queued signal until it is accepted. And a thread
+        // that wrote to a client that had left keeps a SIGPIPE pending until it
+        // ends, because it blocks the signal.
         let signals = soft_limit(Resource::RLIMIT_SIGPENDING)
             .saturating_sub(queued_signals() + SIGNALS_SPARE)
             / 2;
         // One of them is the main thread.
         let threads = soft_limit(Resource::RLIMIT_NPROC).saturating_sub(1);
-        // A stack and the guard below it.
+        // Each thread has two mappings: a stack and the guard page below it.
         let stacks = sysctl("/proc/sys/vm/max_map_count")
             .saturating_sub(MAPPINGS_SPARE)
             / 2;
@@ -60,15 +61,15 @@ impl Ceiling {
         let (operations, setting) =
             ceilings.into_iter().min().unwrap_or_default();
         if operations == 0 {
-            let why = format!("no room for a single operation ({setting})");
+            let why = format!("{setting} allows no operation at all");
             return Err(Unsupported { call: "aio_read", why }.into());
         }
         Ok(Self { operations, setting })
     }
 }
 
-/// The threads of this process, counted: glibc does not tell when it finds
-/// none for an operation.
+/// Counts the threads of this process, because glibc does not report that an
+/// operation has no thread.
 pub struct Threads(Option<File>);
 
 impl Threads {
@@ -76,8 +77,9 @@ impl Threads {
         Self(File::open("/proc/self/task").ok())
     }
 
-    /// How many there are: a folder has a link to itself, one in its parent,
-    /// and one in each folder within. Where /proc is not mounted, enough.
+    /// Returns the number of threads: a directory has one link from itself, one
+    /// from its parent, and one from each directory in it. Without /proc,
+    /// returns `usize::MAX`, which is always enough.
     pub fn count(&self) -> usize {
         let count = self.0.as_ref().and_then(|task| {
             let links = task.metadata().ok()?.nlink();
@@ -87,8 +89,8 @@ impl Threads {
     }
 }
 
-/// Returns how many more threads can be made, up to `wanted`: makes them, keeps
-/// all until the last one is there, and lets them end.
+/// Returns how many more threads can be created, up to `wanted`, by creating
+/// them: all exist at the same time, and then end.
 pub fn threads_to_be_had(wanted: usize) -> usize {
     extern "C" fn pass(gate: *mut c_void) -> *mut c_void {
         // SAFETY: the gate outlives the thread, which is joined.
@@ -102,7 +104,7 @@ pub fn threads_to_be_had(wanted: usize) -> usize {
     let mut threads = Vec::new();
     while threads.len() < wanted {
         let mut thread = MaybeUninit::uninit();
-        // SAFETY: `thread` has room, and `pass` gets the gate that it expects.
+        // SAFETY: `thread` has room for the result, and `pass` expects a gate.
         let created = unsafe {
             libc::pthread_create(
                 thread.as_mut_ptr(),
@@ -114,13 +116,13 @@ pub fn threads_to_be_had(wanted: usize) -> usize {
         if created != 0 {
             break;
         }
-        // SAFETY: pthread_create has filled it.
+        // SAFETY: pthread_create has initialised it.
         threads.push(unsafe { thread.assume_init() });
     }
     drop(shut);
     for thread in &threads {
-        // SAFETY: the thread is joinable, and is joined once. If it were
-        // detached, it would be counted for a while after this.
+        // SAFETY: the thread is joinable, and is joined once. A detached one
+        // would still be counted for a while after this.
         unsafe { libc::pthread_join(*thread, ptr::null_mut()) };
     }
     threads.len()
@@ -134,14 +136,15 @@ pub fn prepare(threads: usize) -> Result<()> {
     #[repr(C)]
     struct AioInit {
         threads: i32,
-        /// Requests that memory is set aside for; more is found as needed.
+        /// Requests for which memory is allocated in advance.
         requests: i32,
         unused: [i32; 4],
         idle_seconds: i32,
         reserved: i32,
     }
 
-    // In glibc (aio_init(3), pthread_setattr_default_np(3)), not in libc.
+    // The crate libc does not declare these two functions of glibc
+    // (aio_init(3), pthread_setattr_default_np(3)).
     unsafe extern "C" {
         fn aio_init(init: *const AioInit);
         fn pthread_setattr_default_np(attr: *const libc::pthread_attr_t)
@@ -155,33 +158,34 @@ pub fn prepare(threads: usize) -> Result<()> {
         idle_seconds: IDLE_SECONDS,
         reserved: 0,
     };
-    // SAFETY: it reads `init` during the call.
+    // SAFETY: the function reads `init` only during the call.
     unsafe { aio_init(&init) };
-    // A thread that glibc makes when it is asked for an operation has the
-    // smallest stack there is; one that is made by another, because more than
-    // one request waits, has the default.
+    // A helper thread that aio_read or aio_write creates has the smallest
+    // stack. One that another helper creates, because more than one request
+    // waits, has the default size.
     let mut attributes = MaybeUninit::uninit();
-    // SAFETY: it initialises what it is given.
+    // SAFETY: the function initialises `attributes`.
     unsafe { libc::pthread_attr_init(attributes.as_mut_ptr()) };
     // SAFETY: the attributes are initialised.
     unsafe { libc::pthread_attr_setstacksize(attributes.as_mut_ptr(), STACK) };
-    // SAFETY: the same. Where it refuses, stacks are larger than they need be.
+    // SAFETY: the attributes are initialised. If the call fails, stacks are
+    // larger than necessary.
     unsafe { pthread_setattr_default_np(attributes.as_ptr()) };
-    // SAFETY: they were initialised, and are not used any more.
+    // SAFETY: the attributes are initialised, and are not used after this.
     unsafe { libc::pthread_attr_destroy(attributes.as_mut_ptr()) };
     Ok(())
 }
 
 #[cfg(not(all(target_env = "gnu", target_pointer_width = "64")))]
 pub fn prepare(_threads: usize) -> Result<()> {
-    let why = "only the GNU C library can have more threads for operations \
-               than it likes, and queues their signals"
+    let why = "this variant requires 64-bit glibc, whose aio_init(3) raises \
+               the limit of threads for operations"
         .into();
     Err(Unsupported { call: "aio_init", why }.into())
 }
 
-/// Signals queued for this user's processes, all of them together, which is
-/// what the limit is of; none where /proc is not mounted.
+/// Returns the number of signals queued for all processes of this user, to
+/// which the limit applies; 0 if /proc is not mounted.
 fn queued_signals() -> usize {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("SigQ:"));
@@ -194,7 +198,7 @@ fn soft_limit(resource: Resource) -> usize {
     usize::try_from(soft).unwrap_or(usize::MAX)
 }
 
-/// A number under /proc/sys; no limit where it is not mounted.
+/// Reads a number under /proc/sys; without /proc, returns `usize::MAX`.
 fn sysctl(path: &str) -> usize {
     let text = fs::read_to_string(path).unwrap_or_default();
     text.trim().parse().unwrap_or(usize::MAX)

@@ -1,5 +1,5 @@
-//! The signals of this model: blocked from the start, in every thread, and
-//! taken one by one with sigtimedwait(2).
+//! The signals of this variant. They are blocked from the start, in every
+//! thread, and accepted one by one with sigtimedwait(2).
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -13,29 +13,28 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::time::TimeSpec;
 use slotmap::{DefaultKey, KeyData};
 
-/// What a signal says.
+/// The meaning of a signal.
 pub enum Event {
     /// SIGTERM or SIGINT.
     Shutdown,
-    /// Somebody may have connected.
+    /// SIGIO: a client may have connected.
     Connected,
     /// The operation under this key may be complete.
     Completed(DefaultKey),
 }
 
-/// The signals that are waited for.
+/// The set of signals to wait for.
 pub struct Signals(libc::sigset_t);
 
-/// The signal of an operation that is complete. It must be a real-time one:
-/// the others are not queued, so two would become one. glibc has the first
-/// two for itself.
+/// Returns the completion signal. It must be a real-time signal, because others
+/// are not queued, and two would become one. glibc uses the first two itself.
 pub fn completed() -> i32 {
     libc::SIGRTMIN()
 }
 
 impl Signals {
-    /// Blocks them in this thread, before it has any other: those begin with
-    /// the same mask. The threads that glibc makes for operations block all.
+    /// Blocks the signals. Call it before there is a second thread, because
+    /// threads inherit the mask. glibc's helper threads block all signals.
     pub fn block() -> Result<Self> {
         let mut set = SigSet::empty();
         set.add(Signal::SIGTERM);
@@ -45,14 +44,15 @@ impl Signals {
         // SAFETY: `set` is initialised, and the signal's number is valid.
         unsafe { libc::sigaddset(&mut set, completed()) };
         let how = SigmaskHow::SIG_BLOCK as i32;
-        // SAFETY: `set` is initialised; nobody asks for the old one.
+        // SAFETY: `set` is initialised, and the old mask is not requested.
         match unsafe { libc::pthread_sigmask(how, &set, ptr::null_mut()) } {
             0 => Ok(Self(set)),
             code => Err(Errno::from_raw(code)).context("cannot block signals"),
         }
     }
 
-    /// Takes the next signal, or waits for one until then; `None`: for ever.
+    /// Accepts the next signal, or waits for one until `until`, with `None`
+    /// without limit.
     pub fn next(&self, until: Option<Instant>) -> Result<Option<Event>> {
         let left = until.map(|until| {
             let left = until.saturating_duration_since(Instant::now());
@@ -62,35 +62,35 @@ impl Signals {
             ptr::from_ref::<libc::timespec>(left.as_ref())
         });
         let mut info = MaybeUninit::<libc::siginfo_t>::uninit();
-        // SAFETY: set and time are initialised, and `info` has room.
+        // SAFETY: set and timeout are initialised, and `info` has room.
         let signal =
             unsafe { libc::sigtimedwait(&self.0, info.as_mut_ptr(), left) };
         match Errno::result(signal) {
             Ok(libc::SIGTERM | libc::SIGINT) => Ok(Some(Event::Shutdown)),
             Ok(libc::SIGIO) => Ok(Some(Event::Connected)),
             Ok(_) => {
-                // SAFETY: sigtimedwait has filled it.
+                // SAFETY: sigtimedwait has initialised it.
                 let info = unsafe { info.assume_init() };
-                // SAFETY: all of it was filled; and whoever sent the signal,
-                // a value that is no key finds nobody.
+                // SAFETY: all of `info` is initialised. If another process has
+                // sent the signal, its value is just a key without a client.
                 let value = unsafe { info.si_value() };
                 let key = KeyData::from_ffi(value.sival_ptr as usize as u64);
                 Ok(Some(Event::Completed(key.into())))
             }
-            // The time is up, or another signal was handled: a debugger's.
+            // The timeout, or an interruption, as by a debugger.
             Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
             Err(errno) => Err(errno).context("sigtimedwait"),
         }
     }
 }
 
-/// Has the listener send SIGIO when somebody connects. It stays pending once,
-/// however many come, so all of them must be accepted; and the kernel finds
-/// room for it always, which it does not for a real-time signal: it takes no
-/// place in the queue from the operations.
+/// Makes the listener send SIGIO when a client connects. SIGIO is pending at
+/// most once, however many clients connect, so the accept queue must be
+/// emptied. In return, the kernel can always make it pending, which a real-time
+/// signal is not, and it takes no room in the queue from completions.
 pub fn watch(listener: &OwnedFd) -> Result<()> {
     let process = nix::unistd::getpid().as_raw();
-    // SAFETY: F_SETOWN takes a number.
+    // SAFETY: the argument of F_SETOWN is an int.
     let owned =
         unsafe { libc::fcntl(listener.as_raw_fd(), libc::F_SETOWN, process) };
     Errno::result(owned).context("fcntl(F_SETOWN)")?;

@@ -1,18 +1,20 @@
 //! Rules for the chapter opening: the `//!` doc at the top of a model's
-//! main.rs, whose headings are the same everywhere so that docs diff too.
+//! main.rs. All models have the same headings, so that the docs can be compared
+//! as well.
 
 use super::{Problem, Source};
 
-/// In this order, and no others.
-const HEADINGS: [&str; 5] = [
+/// The only headings, in their order.
+const HEADINGS: [&str; 6] = [
     "How it works",
     "System calls",
     "Limits",
     "When to use it",
     "Compare with",
+    "References",
 ];
 
-/// A heading with what stands below it.
+/// A heading and the lines below it.
 struct Section<'a> {
     line: usize,
     title: &'a str,
@@ -30,10 +32,10 @@ pub fn check(source: &Source) -> Vec<Problem> {
                 section.line,
                 match section.title {
                     "" => "the chapter opening is missing".to_owned(),
-                    title => format!("nothing stands below {title:?}"),
+                    title => format!("the section {title:?} is empty"),
                 },
                 match section.title {
-                    "" => "say in one `//!` sentence what the model is",
+                    "" => "describe the model in one `//!` sentence",
                     _ => "write it",
                 },
             ));
@@ -49,7 +51,7 @@ fn order(source: &Source, sections: &[Section<'_>]) -> Vec<Problem> {
         return Vec::new();
     }
     let remedy =
-        format!("the headings are, in this order: {}", HEADINGS.join(", "));
+        format!("use these headings in this order: {}", HEADINGS.join(", "));
     let mut problems = Vec::new();
     for heading in HEADINGS.iter().filter(|h| !titles.contains(h)) {
         let wrong = format!("the chapter opening has no `# {heading}`");
@@ -57,7 +59,7 @@ fn order(source: &Source, sections: &[Section<'_>]) -> Vec<Problem> {
     }
     for section in &sections[1..] {
         if !HEADINGS.contains(&section.title) {
-            let wrong = format!("strange heading {:?}", section.title);
+            let wrong = format!("unknown heading {:?}", section.title);
             problems.push(Problem::new(source, section.line, wrong, &remedy));
         }
     }
@@ -74,8 +76,8 @@ fn order(source: &Source, sections: &[Section<'_>]) -> Vec<Problem> {
     problems
 }
 
-/// How it works is drawn: one request, the application in one column, the
-/// kernel in the other.
+/// Checks that "How it works" has a timeline of one request, with a column for
+/// the application and one for the kernel.
 fn timeline(source: &Source, section: &Section<'_>) -> Option<Problem> {
     if section.title != HEADINGS[0] {
         return None;
@@ -95,8 +97,8 @@ fn timeline(source: &Source, section: &Section<'_>) -> Option<Problem> {
     })
 }
 
-/// The doc cut at its headings. The first section has no title; `#` inside a
-/// fenced block is no heading.
+/// Splits the doc at its headings. The first section has no title; a `#` inside
+/// a fenced block is no heading.
 fn sections(text: &str) -> Vec<Section<'_>> {
     let mut sections = vec![Section { line: 1, title: "", body: Vec::new() }];
     let mut fenced = false;
@@ -143,6 +145,10 @@ mod tests {
 //! # Compare with
 //!
 //! nonblocking
+//!
+//! # References
+//!
+//! recv(2)
 
 fn main() {}
 ";
@@ -160,11 +166,11 @@ fn main() {}
                 GOOD.replace("# Limits", ""),
                 "1: the chapter opening has no `# Limits`",
             ),
-            (strange, "18: strange heading \"Bugs\""),
+            (strange, "18: unknown heading \"Bugs\""),
             (turned, "10: the headings are out of order or repeated"),
             (
                 GOOD.replace("//! Seldom.", "//!"),
-                "18: nothing stands below \"When to use it\"",
+                "18: the section \"When to use it\" is empty",
             ),
             (
                 GOOD.replace("kernel", "network"),
