@@ -3,7 +3,7 @@
 
 use std::mem;
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::{Shutdown, shutdown};
@@ -19,11 +19,18 @@ use crate::queues::{unacknowledged, unread};
 const SPARE_BUFFERS: usize = 64;
 const SPARE_CAPACITY: usize = 32 * 1024;
 
+/// How long after its idle timeout a client is closed. A request that arrived
+/// in time may still be on its way from the kernel or from a helper thread.
+const GRACE: Duration = Duration::from_millis(100);
+
 /// One client: its socket, its half of the protocol, and the input and output
 /// that no operation holds. An idle client holds no buffer.
 pub struct Connection {
     pub stream: OwnedFd,
     pub timer: Timer,
+    /// True if the idle timeout has expired and no request has been completed
+    /// since.
+    is_late: bool,
     session: Session,
     stage: Stage,
     end_of_file: bool,
@@ -53,9 +60,9 @@ enum Stage {
     Discarding,
 }
 
-/// The state of a conversation after a completion.
+/// How a conversation goes on after a completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
+pub enum Outcome {
     /// It goes on. The caller starts a send if there is output, and a receive
     /// if input is wanted.
     GoesOn,
@@ -93,6 +100,7 @@ impl Connection {
         Self {
             stream,
             timer,
+            is_late: false,
             session,
             stage: Stage::Conversing,
             end_of_file: false,
@@ -152,20 +160,20 @@ impl Connection {
         pool: &mut BufferPool,
         about: &mut About,
         now: Instant,
-    ) -> nix::Result<Progress> {
+    ) -> nix::Result<Outcome> {
         self.answer_waiting(pool, about, now);
         if self.end_of_file && self.waiting.is_empty() {
             self.stage = Stage::Ending;
         }
         if self.stage == Stage::Ending && !self.has_output() {
             if self.end_of_file || self.is_acknowledged() {
-                return Ok(Progress::Ended);
+                return Ok(Outcome::Ended);
             }
             shutdown(self.stream.as_raw_fd(), Shutdown::Write)?;
             self.stage = Stage::Discarding;
             self.timer.end_within(LINGER, now);
         }
-        Ok(Progress::GoesOn)
+        Ok(Outcome::GoesOn)
     }
 
     /// Returns the replies to send next; `None` while a send is in flight. They
@@ -181,6 +189,16 @@ impl Connection {
     /// True while the kernel has not accepted all replies.
     pub fn has_output(&self) -> bool {
         self.pending() > 0
+    }
+
+    /// True if the idle timeout has expired, and `GRACE` has passed after it.
+    pub fn has_timed_out(&mut self, now: Instant) -> bool {
+        if self.is_late || !self.timer.has_expired(now) {
+            return self.timer.has_expired(now);
+        }
+        self.is_late = true;
+        self.timer.extend(GRACE, now);
+        false
     }
 
     /// Begins the drain: input that has arrived by now is answered, and then
@@ -250,6 +268,7 @@ impl Connection {
         if completed > 0 {
             about.counters.requests += completed as u64;
             self.timer.restart(now);
+            self.is_late = false;
         }
         self.remaining_input =
             self.remaining_input.map(|left| left.saturating_sub(input.len()));

@@ -102,25 +102,27 @@
 //! - UNP, section 6.2: asynchronous I/O.
 //! - glibc, sysdeps/pthread/aio_misc.c: the queue and its threads.
 
+mod acceptor;
+mod drain;
 mod operation;
 mod room;
+mod shortage;
 mod signals;
 
 use std::mem::{self, ManuallyDrop};
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use nix::errno::Errno;
-use nix::sys::socket::{Shutdown, SockFlag, shutdown};
+use nix::sys::socket::{Shutdown, shutdown};
 use slotmap::{DefaultKey, SecondaryMap};
 
-use common::limits::{ACCEPTS_PER_ROUND, ACK_POLL_INTERVAL};
-use common::{Cause, Config, log, reject};
+use common::{Cause, Config, log};
 
-use crate::accept::{accept, is_connection_error, is_resource_error};
-use crate::connection::Progress;
-use crate::{MODEL, Server};
+use crate::MODEL;
+use crate::connection::Outcome;
+use crate::server::Server;
 use operation::{Operation, Transfer};
 use room::{Ceiling, Threads};
 use signals::{Event, Signals};
@@ -129,14 +131,6 @@ use signals::{Event, Signals};
 /// turn.
 const SIGNALS_PER_ROUND: usize = 64;
 
-/// How often the operations in flight are scanned for one whose signal was
-/// lost.
-const SCAN_PERIOD: Duration = Duration::from_secs(1);
-
-/// How long glibc may take to create a thread before the scan acts: longer than
-/// the time from one operation of a client to its next.
-const THREAD_LOOK: Duration = Duration::from_millis(100);
-
 const NO_DATAGRAMS: &str = "posix-aio serves no datagrams, because aio_read(3) \
                             gives no source address to answer";
 
@@ -144,33 +138,12 @@ pub fn serve(config: &Config) -> Result<()> {
     config.reject_datagrams(&MODEL, NO_DATAGRAMS);
     // Never dropped: however the loop ends, operations may be in flight, and
     // threads may use their buffers until the process has ended.
-    let mut engine = ManuallyDrop::new(Engine::new(config)?);
-    while !engine.server.has_finished() {
-        let mut until = engine.next_moment();
-        for _ in 0..SIGNALS_PER_ROUND {
-            let signal = engine.signals.next(until)?;
-            engine.server.now = Instant::now();
-            match signal {
-                Some(Event::Completed(key)) => engine.on_completed(key),
-                Some(Event::Connected) => engine.has_new_clients = true,
-                Some(Event::Shutdown) => engine.begin_drain()?,
-                None => break,
-            }
-            // Waits for the first signal only, and takes others if they are
-            // pending.
-            until = Some(engine.server.now);
-        }
-        engine.accept_pending()?;
-        engine.close_timed_out();
-        engine.close_acknowledged();
-        engine.scan();
-    }
-    common::report_cut_off(engine.server.connections.len());
-    Ok(())
+    let mut aio = ManuallyDrop::new(PosixAio::new(config)?);
+    aio.run()
 }
 
 /// The server, and the operations in flight, one per client.
-struct Engine<'a> {
+struct PosixAio<'a> {
     server: Server<'a>,
     ceiling: Ceiling,
     threads: Threads,
@@ -181,17 +154,13 @@ struct Engine<'a> {
     /// signal reports.
     has_new_clients: bool,
     clients: SecondaryMap<DefaultKey, Client>,
-    /// Clients whose idle timeout has expired, and the bytes received from them
-    /// by then. Each is closed unless input is on its way.
-    overdue: Vec<(DefaultKey, u64)>,
-    overdue_look: Instant,
     next_scan: Instant,
     /// True if the last scan found fewer threads than clients, and the one
     /// before did not.
     thread_missing: bool,
 }
 
-/// The engine's state of a connection. A key is never used twice, so a stale
+/// This variant's state of a connection. A key is never used twice, so a stale
 /// signal finds no client.
 struct Client {
     operation: Operation,
@@ -202,7 +171,7 @@ struct Client {
     is_over: bool,
 }
 
-impl<'a> Engine<'a> {
+impl<'a> PosixAio<'a> {
     fn new(config: &'a Config) -> Result<Self> {
         let signals = Signals::block()?;
         let Some((listener, address)) = common::listen(config)? else {
@@ -223,12 +192,35 @@ impl<'a> Engine<'a> {
             // Clients may have connected before the listener sent signals.
             has_new_clients: true,
             clients: SecondaryMap::new(),
-            overdue: Vec::new(),
-            overdue_look: server.now,
             next_scan: server.now,
             thread_missing: false,
             server,
         })
+    }
+
+    fn run(&mut self) -> Result<()> {
+        while !self.server.has_finished() {
+            let mut until = self.next_moment();
+            for _ in 0..SIGNALS_PER_ROUND {
+                let signal = self.signals.next(until)?;
+                self.server.now = Instant::now();
+                match signal {
+                    Some(Event::Completed(key)) => self.on_completed(key),
+                    Some(Event::Connected) => self.has_new_clients = true,
+                    Some(Event::Shutdown) => self.begin_drain()?,
+                    None => break,
+                }
+                // Waits for the first signal only, and takes others if they are
+                // pending.
+                until = Some(self.server.now);
+            }
+            self.accept_pending()?;
+            self.close_timed_out();
+            self.close_acknowledged();
+            self.scan();
+        }
+        common::report_cut_off(self.server.connections.len());
+        Ok(())
     }
 
     /// Returns when the next wait must end even if no signal comes.
@@ -237,112 +229,9 @@ impl<'a> Engine<'a> {
         let moments = [
             self.server.next_moment(),
             self.may_accept().then_some(now),
-            (!self.overdue.is_empty()).then_some(self.overdue_look),
             (!self.clients.is_empty()).then_some(self.next_scan),
         ];
         moments.into_iter().flatten().min()
-    }
-
-    /// True while the accept queue may hold connections, and accepting is not
-    /// paused.
-    fn may_accept(&self) -> bool {
-        self.has_new_clients
-            && self.listener.is_some()
-            && self.server.paused_until.is_none()
-    }
-
-    /// Accepts until the accept queue is empty, because no signal reports a
-    /// connection that is left there, but only up to a limit per round.
-    fn accept_pending(&mut self) -> Result<()> {
-        let server = &mut self.server;
-        server.paused_until.take_if(|until| *until <= server.now);
-        let mut new_clients = Vec::new();
-        for _ in 0..ACCEPTS_PER_ROUND {
-            if !self.may_accept() {
-                break;
-            }
-            let Some(listener) = &self.listener else { break };
-            // The stream is blocking, because a helper thread waits in read.
-            match accept(listener, SockFlag::SOCK_CLOEXEC) {
-                Ok(stream) => {
-                    new_clients.extend(self.add_client(stream));
-                    if !self.server.spare.reacquire() {
-                        self.server.pause(Errno::EMFILE);
-                    }
-                }
-                Err(Errno::EAGAIN) => {
-                    self.server.about.counters.empty_calls += 1;
-                    self.server.spare.reacquire();
-                    self.has_new_clients = false;
-                }
-                Err(Errno::EINTR) => {}
-                Err(errno) if is_connection_error(errno) => {}
-                // The next accept4 succeeds, because the spare descriptor is
-                // free.
-                Err(Errno::EMFILE | Errno::ENFILE)
-                    if self.server.spare.release() => {}
-                Err(errno) if is_resource_error(errno) => {
-                    self.server.pause(errno)
-                }
-                Err(errno) => return Err(errno).context("accept4"),
-            }
-        }
-        self.require_threads(new_clients);
-        Ok(())
-    }
-
-    /// Adds a connection and starts its first read, if there is room for its
-    /// operations.
-    fn add_client(&mut self, stream: OwnedFd) -> Option<DefaultKey> {
-        let key = self.server.on_accepted(stream)?;
-        let Ceiling { operations, setting } = self.ceiling;
-        let has_room = self.clients.len() < operations;
-        let mut operation = Operation::new(key);
-        let stream = &self.server.connections[key].stream;
-        let started = has_room.then(|| operation.receive(stream));
-        let client =
-            Client { operation, is_input_drained: false, is_over: false };
-        self.clients.insert(key, client);
-        let why = match started {
-            Some(Ok(())) => return Some(key),
-            Some(Err(errno)) => format!("aio_read: {errno}"),
-            None => format!("{setting} allows {operations} operations"),
-        };
-        self.reject(key, &why);
-        None
-    }
-
-    /// Rejects the new connections for which no thread can be created. glibc
-    /// does not report that: their reads would wait for a thread of another
-    /// client, or would use an idle one that its client needs. So only the
-    /// number of threads counts, not which of them does what.
-    fn require_threads(&mut self, mut new_clients: Vec<DefaultKey>) {
-        // One of them is the main thread.
-        let wanted = self.clients.len() + 1;
-        let missing = wanted.saturating_sub(self.threads.count());
-        let missing = missing.min(new_clients.len());
-        if missing > 0 {
-            let look = self.server.now + THREAD_LOOK;
-            self.next_scan = self.next_scan.min(look);
-        }
-        let refused = missing - room::threads_to_be_had(missing);
-        for key in new_clients.drain(new_clients.len() - refused..) {
-            self.reject(key, "no thread (ulimit -u, ulimit -v)");
-        }
-    }
-
-    /// True if there is a thread per client, besides the main thread.
-    fn has_threads(&self) -> bool {
-        self.threads.count() > self.clients.len()
-    }
-
-    /// Rejects a new client that has already been added.
-    fn reject(&mut self, key: DefaultKey, why: &str) {
-        let stream = &self.server.connections[key].stream;
-        reject(stream, format_args!("{why}"));
-        self.server.about.counters.accepted -= 1;
-        self.server.about.counters.rejected += 1;
-        self.hang_up(key);
     }
 
     /// Handles a completion signal. It is stale if the operation is not
@@ -380,7 +269,7 @@ impl<'a> Engine<'a> {
         };
         match handed_over {
             Ok(()) if self.server.drain_until.is_some() => {
-                self.drain_client(key)
+                self.drain_client(key);
             }
             Ok(()) => self.apply_outcome(key),
             Err(Errno::EAGAIN) => self.give_up(key),
@@ -395,11 +284,11 @@ impl<'a> Engine<'a> {
             &mut self.server;
         let connection = &mut connections[key];
         match connection.flush_and_advance(pool, about, *now) {
-            Ok(Progress::GoesOn) => {
+            Ok(Outcome::GoesOn) => {
                 timers.schedule(key, &mut connection.timer);
                 self.start(key);
             }
-            Ok(Progress::Ended) => self.hang_up(key),
+            Ok(Outcome::Ended) => self.hang_up(key),
             Err(errno) => self.fail(key, errno),
         }
     }
@@ -437,47 +326,6 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Once a second, finds operations whose completion signal was lost, and
-    /// starts operations that could not be started. If a thread is still
-    /// missing, cancels the operations that no thread has begun: each completes
-    /// with ECANCELED and is started again, and glibc then tries again to
-    /// create a thread.
-    fn scan(&mut self) {
-        if self.server.now < self.next_scan {
-            return;
-        }
-        let missing = !self.has_threads();
-        let still_missing = missing && self.thread_missing;
-        self.thread_missing = missing && !still_missing;
-        let period =
-            if self.thread_missing { THREAD_LOOK } else { SCAN_PERIOD };
-        self.next_scan = self.server.now + period;
-        let keys: Vec<_> = self.clients.keys().collect();
-        for key in keys {
-            let operation = &self.clients[key].operation;
-            if operation.is_lost() {
-                self.on_completed(key);
-            } else if !operation.is_in_flight() {
-                self.start(key);
-            } else if still_missing {
-                operation.cancel(&self.server.connections[key].stream);
-            }
-        }
-    }
-
-    /// Ends a conversation whose last operation is complete, but whose result
-    /// was lost together with its signal.
-    fn give_up(&mut self, key: DefaultKey) {
-        log(
-            Cause::Conversation,
-            format_args!(
-                "a conversation failed: the queue of signals was full, and \
-                 a completion was lost (ulimit -i)"
-            ),
-        );
-        self.hang_up(key);
-    }
-
     fn fail(&mut self, key: DefaultKey, errno: Errno) {
         self.server.report(errno);
         self.hang_up(key);
@@ -507,81 +355,8 @@ impl<'a> Engine<'a> {
     }
 
     /// Closes connections whose idle timeout has expired, without a reply.
-    /// Input that arrived in time may still be on its way from a helper thread,
-    /// so each is checked some time later.
     fn close_timed_out(&mut self) {
-        let now = self.server.now;
-        if now >= self.overdue_look {
-            self.overdue_look = now + ACK_POLL_INTERVAL;
-            for (key, received) in mem::take(&mut self.overdue) {
-                self.check_timed_out(key, received);
-            }
-        }
         while let Some(key) = self.server.pop_timed_out() {
-            self.overdue.push((key, self.clients[key].operation.received()));
-        }
-    }
-
-    /// Closes a connection unless its timer was restarted or input is on its
-    /// way.
-    fn check_timed_out(&mut self, key: DefaultKey, received: u64) {
-        let Server { connections, timers, now, .. } = &mut self.server;
-        let Some(connection) = connections.get_mut(key) else { return };
-        let operation = &self.clients[key].operation;
-        if !connection.timer.has_expired(*now) {
-            timers.reschedule(key, &mut connection.timer);
-        } else if operation.received() == received
-            && operation.is_receiving(&connection.stream) == Ok(true)
-        {
-            self.overdue.push((key, received));
-        } else {
-            self.hang_up(key);
-        }
-    }
-
-    /// The first signal starts the drain: no connection is accepted any more,
-    /// what has arrived is answered, and each conversation ends. A second
-    /// signal ends the server at once, as a failure.
-    fn begin_drain(&mut self) -> Result<()> {
-        if self.server.drain_until.is_some() {
-            bail!("stopped by a second signal");
-        }
-        let drain_timeout = self.server.config.drain_timeout;
-        self.server.drain_until = Some(self.server.now + drain_timeout);
-        self.listener = None;
-        let keys: Vec<_> = self.clients.keys().collect();
-        for key in keys {
-            self.drain_client(key);
-        }
-        Ok(())
-    }
-
-    /// Begins the drain of a connection, but not before the completion of input
-    /// that a thread has already received.
-    fn drain_client(&mut self, key: DefaultKey) {
-        let connection = &mut self.server.connections[key];
-        let client = &mut self.clients[key];
-        if client.is_over {
-            return;
-        }
-        if !client.is_input_drained {
-            match client.operation.is_receiving(&connection.stream) {
-                Ok(true) => return,
-                Ok(false) => {}
-                Err(errno) => return self.fail(key, errno),
-            }
-            client.is_input_drained = true;
-            if let Err(errno) = connection.begin_drain() {
-                return self.fail(key, errno);
-            }
-        }
-        self.apply_outcome(key);
-    }
-
-    /// During the drain, closes the connections whose replies are all
-    /// acknowledged.
-    fn close_acknowledged(&mut self) {
-        for key in self.server.acknowledged() {
             self.hang_up(key);
         }
     }

@@ -68,8 +68,10 @@
 //! - One descriptor per client (EMFILE at RLIMIT_NOFILE), and about 860 bytes
 //!   of kernel memory for the receive in flight (io_kiocb, kmalloc-512 and
 //!   kmalloc-96 in slabinfo(5), on x86-64 with Linux 6.18).
-//! - 128 clients can hold a provided buffer at a time. Others wait for one,
-//!   first come first served (ENOBUFS).
+//! - 128 provided buffers for all clients. A receive that finds none ends with
+//!   ENOBUFS, and its client queues for another one. If clients ahead of it
+//!   fill all buffers again, it goes to the end of the queue: no client is
+//!   left out, but they are not served strictly in the order of arrival.
 //! - Linux 6.1, for IORING_SETUP_DEFER_TASKRUN (kernel commit c0e0d6ba25f1),
 //!   and permission to use io_uring, which containers often deny. Without
 //!   either the server exits with code 77.
@@ -98,25 +100,29 @@
 //!   provided buffers.
 //! - J. Axboe, Efficient IO with io_uring.
 
+mod acceptor;
+mod datagrams;
+mod drain;
+mod operation;
+mod ring;
+
 use std::collections::VecDeque;
-use std::mem::{self, ManuallyDrop};
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use nix::errno::Errno;
 use nix::sys::signalfd::SignalFd;
 use slotmap::{DefaultKey, SecondaryMap};
 
 use common::Config;
 
-use crate::Server;
-use crate::accept::{is_connection_error, is_resource_error};
-use crate::connection::Progress;
-use crate::datagrams::Datagrams;
-use crate::operation::{Operation, Operations, STREAM_BUFFERS};
-use crate::queues::unread;
-use crate::ring::{Buffers, Completion, OperationKey, Ring};
+use crate::connection::Outcome;
+use crate::server::Server;
+use datagrams::Datagrams;
+use operation::{Operation, Operations, STREAM_BUFFERS};
+use ring::{Buffers, Completion, OperationKey, Ring};
 
 /// The number of provided buffers, which all clients share, and the size of
 /// each in bytes: half a MiB together. Input longer than one buffer fills
@@ -124,7 +130,8 @@ use crate::ring::{Buffers, Completion, OperationKey, Ring};
 const BUFFERS: u16 = 128;
 const BUFFER_SIZE: usize = 4 * 1024;
 
-pub fn serve(config: &Config, signals: SignalFd) -> Result<()> {
+pub fn serve(config: &Config) -> Result<()> {
+    let signals = drain::signals()?;
     let ring = Ring::new()?;
     let (listener, tcp) = common::listen(config)?.unzip();
     let (socket, udp) = common::bind_datagrams(config)?.unzip();
@@ -139,28 +146,23 @@ pub fn serve(config: &Config, signals: SignalFd) -> Result<()> {
 }
 
 /// The state of the event loop. One thread owns it, so nothing is locked.
-pub struct Uring<'a> {
-    pub server: Server<'a>,
-    pub operations: Operations,
-    pub signals: SignalFd,
+struct Uring<'a> {
+    server: Server<'a>,
+    operations: Operations,
+    signals: SignalFd,
     /// `None` during the drain, once no accept is in flight.
-    pub listener: Option<OwnedFd>,
-    pub accepting: Option<OperationKey>,
+    listener: Option<OwnedFd>,
+    accepting: Option<OperationKey>,
     /// True if no descriptor was left and the spare one has been released.
     /// Connections are then accepted one by one.
     is_short: bool,
-    pub datagrams: Option<Datagrams>,
+    datagrams: Option<Datagrams>,
     buffers: Buffers,
     in_flight: SecondaryMap<DefaultKey, InFlight>,
-    /// Clients waiting for a provided buffer, first come first served.
+    /// Clients whose receive is to be armed, each once.
     queue: VecDeque<DefaultKey>,
-    /// Clients whose receive was re-armed in this round and found the group
-    /// empty again. They go back to the head of the queue.
-    passed_over: Vec<DefaultKey>,
-    /// Clients whose idle timeout has expired, but whose input has arrived and
-    /// is still to be received.
-    late: Vec<DefaultKey>,
-    pub stop_asked: bool,
+    /// True if shutdown was requested and the drain has not begun.
+    stop_asked: bool,
 }
 
 /// The operations of one client, kept until none is in flight. A cancelled
@@ -171,14 +173,8 @@ struct InFlight {
     sending: Option<OperationKey>,
     /// True if the receive is being cancelled.
     cancelled: bool,
-    /// True if the client is in the queue for a buffer, where it is only once.
+    /// True if the client is in the queue for a receive.
     queued: bool,
-    /// True if the receive was re-armed from the queue, and nothing has been
-    /// received since.
-    has_turn: bool,
-    /// True if the idle timeout has expired, and nothing has been received
-    /// since.
-    late: bool,
     /// True if the conversation has ended, and the connection is to be closed.
     closing: bool,
 }
@@ -208,12 +204,10 @@ impl<'a> Uring<'a> {
             buffers,
             in_flight: SecondaryMap::new(),
             queue: VecDeque::new(),
-            passed_over: Vec::new(),
-            late: Vec::new(),
             stop_asked: false,
         };
         uring.watch_signals();
-        uring.retry_receives();
+        uring.receive_datagrams();
         uring.rearm_accept();
         Ok(uring)
     }
@@ -227,7 +221,8 @@ impl<'a> Uring<'a> {
                 self.on_completed(&completion)?;
             }
             self.begin_drain();
-            self.retry_receives();
+            self.start_receives();
+            self.receive_datagrams();
             self.close_timed_out();
             self.close_acknowledged();
             self.rearm_accept();
@@ -244,9 +239,7 @@ impl<'a> Uring<'a> {
 
     /// Returns when the next wait must end: at once if there is more to do.
     fn next_moment(&self) -> Option<Instant> {
-        let more =
-            self.stop_asked || !self.queue.is_empty() || !self.late.is_empty();
-        if more {
+        if self.stop_asked || !self.queue.is_empty() {
             return Some(self.server.now);
         }
         let datagrams = self.datagrams.as_ref();
@@ -279,43 +272,6 @@ impl<'a> Uring<'a> {
         Ok(())
     }
 
-    /// Handles the completion of an accept: a new client, or an error.
-    fn on_accepted(&mut self, completion: &Completion) -> Result<()> {
-        if self.operations.finish(completion).is_some() {
-            self.accepting = None;
-            self.listener.take_if(|_| self.server.drain_until.is_some());
-        }
-        match completion.result {
-            Ok(fd) => self.add_client(fd as RawFd),
-            Err(Errno::ECANCELED | Errno::EINTR | Errno::EAGAIN) => {}
-            Err(errno) if is_connection_error(errno) => {}
-            // Without a free descriptor an accept fails at once, even if the
-            // accept queue is empty. With the spare one it waits for a client.
-            Err(Errno::EMFILE | Errno::ENFILE)
-                if self.server.spare.release() =>
-            {
-                self.is_short = true;
-            }
-            Err(errno) if is_resource_error(errno) => self.server.pause(errno),
-            Err(errno) => return Err(errno).context("accept"),
-        }
-        Ok(())
-    }
-
-    fn add_client(&mut self, fd: RawFd) {
-        // SAFETY: the accept has returned a new descriptor, which has no other
-        // owner.
-        let stream = unsafe { OwnedFd::from_raw_fd(fd) };
-        if self.server.drain_until.is_some() {
-            return;
-        }
-        self.is_short = !self.server.spare.reacquire();
-        if let Some(client) = self.server.on_accepted(stream) {
-            self.in_flight.insert(client, InFlight::default());
-            self.receive(client);
-        }
-    }
-
     /// Handles the completion of a receive: input, end of file, or an error.
     fn on_received(&mut self, client: DefaultKey, completion: &Completion) {
         let flight = &mut self.in_flight[client];
@@ -327,8 +283,6 @@ impl<'a> Uring<'a> {
         let connection = &mut server.connections[client];
         let mut outcome = Ok(());
         if let Some(id) = completion.buffer {
-            flight.late = false;
-            flight.has_turn = false;
             let received = completion.result.unwrap_or(0);
             let (pool, about) = (&mut server.pool, &mut server.about);
             let closing = flight.closing;
@@ -340,16 +294,14 @@ impl<'a> Uring<'a> {
         match completion.result {
             Ok(0) => connection.on_end_of_file(),
             Ok(_) => {}
-            // The group is empty: all buffers hold input of other clients.
-            Err(Errno::ENOBUFS) => {
-                flight.queued = true;
-                if mem::take(&mut flight.has_turn) {
-                    self.passed_over.push(client);
-                } else {
-                    self.queue.push_back(client);
-                }
-            }
-            Err(Errno::ECANCELED | Errno::EINTR | Errno::EAGAIN) => {}
+            // ENOBUFS: the group is empty, because all buffers hold input of
+            // other clients.
+            Err(
+                Errno::ENOBUFS
+                | Errno::ECANCELED
+                | Errno::EINTR
+                | Errno::EAGAIN,
+            ) => {}
             Err(errno) => outcome = Err(errno),
         }
         self.apply_outcome(client, outcome);
@@ -400,26 +352,22 @@ impl<'a> Uring<'a> {
 
     /// Acts on the outcome of a completion: closes the connection, or starts
     /// what it needs next.
-    pub fn apply_outcome(
-        &mut self,
-        client: DefaultKey,
-        outcome: nix::Result<()>,
-    ) {
+    fn apply_outcome(&mut self, client: DefaultKey, outcome: nix::Result<()>) {
         let server = &mut self.server;
         let connection = &mut server.connections[client];
         if self.in_flight[client].closing {
             return self.close(client);
         }
-        let progress = outcome.and_then(|()| {
+        let outcome = outcome.and_then(|()| {
             connection.flush_and_advance(
                 &mut server.pool,
                 &mut server.about,
                 server.now,
             )
         });
-        match progress {
-            Ok(Progress::GoesOn) => {}
-            Ok(Progress::Ended) => return self.close(client),
+        match outcome {
+            Ok(Outcome::GoesOn) => {}
+            Ok(Outcome::Ended) => return self.close(client),
             Err(errno) => {
                 server.report(errno);
                 return self.close(client);
@@ -441,20 +389,16 @@ impl<'a> Uring<'a> {
         }
     }
 
-    /// Arms the receive, or cancels it if no input is wanted. Until the cancel
-    /// is carried out, input still arrives, but no more than the group's
-    /// buffers can hold.
+    /// Queues the client for a receive, or cancels the one in flight if no
+    /// input is wanted. Until the cancel is carried out, input still arrives,
+    /// but no more than the group's buffers can hold.
     fn receive(&mut self, client: DefaultKey) {
         let wanted = self.server.connections[client].wants_input();
         let flight = &mut self.in_flight[client];
         match flight.receiving {
             None if wanted && !flight.queued => {
-                if self.queue.is_empty() {
-                    self.start_receiving(client);
-                } else {
-                    flight.queued = true;
-                    self.queue.push_back(client);
-                }
+                flight.queued = true;
+                self.queue.push_back(client);
             }
             Some(key) if !wanted && !flight.cancelled => {
                 flight.cancelled = true;
@@ -464,90 +408,39 @@ impl<'a> Uring<'a> {
         }
     }
 
-    fn start_receiving(&mut self, client: DefaultKey) {
-        let stream = self.server.connections[client].stream.as_raw_fd();
-        let operation = Operation::Receive { client };
-        self.in_flight[client].receiving =
-            Some(self.operations.start(operation, stream));
-    }
-
-    /// Re-arms the receives that wait for a provided buffer, because all
-    /// buffers are back now, but no more receives than there are buffers. The
-    /// first in the queue gets one, however many the next ones fill; those that
-    /// get none keep their place.
-    fn retry_receives(&mut self) {
-        for client in self.passed_over.drain(..).rev() {
-            self.queue.push_front(client);
-        }
+    /// Arms the receives of queued clients, but no more of them than there are
+    /// provided buffers. All buffers are back in the group now, so the first
+    /// client finds one. A client that finds none queues again.
+    fn start_receives(&mut self) {
         for _ in 0..self.buffers.count() {
             let Some(client) = self.queue.pop_front() else { break };
             let Some(flight) = self.in_flight.get_mut(client) else { continue };
             flight.queued = false;
-            flight.has_turn = true;
-            let wanted = self.server.connections[client].wants_input();
-            if wanted && flight.receiving.is_none() && !flight.closing {
-                self.start_receiving(client);
+            let connection = &self.server.connections[client];
+            if connection.wants_input() && !flight.closing {
+                let stream = connection.stream.as_raw_fd();
+                let receive = Operation::Receive { client };
+                flight.receiving = Some(self.operations.start(receive, stream));
             }
         }
+    }
+
+    fn receive_datagrams(&mut self) {
         if let Some(datagrams) = &mut self.datagrams {
             datagrams.receive(&mut self.operations, self.server.now);
         }
     }
 
-    /// Arms the accept, unless it is in flight or accepting is paused.
-    fn rearm_accept(&mut self) {
-        let server = &mut self.server;
-        let stopping = server.drain_until.is_some();
-        if stopping || server.paused_until.is_some_and(|it| it > server.now) {
-            return;
-        }
-        server.paused_until = None;
-        if let (Some(listener), None) = (&self.listener, self.accepting) {
-            let operation = if self.is_short {
-                Operation::AcceptOne
-            } else {
-                Operation::AcceptAll
-            };
-            let listener = listener.as_raw_fd();
-            self.accepting = Some(self.operations.start(operation, listener));
-        }
-    }
-
-    /// Closes connections whose idle timeout has expired, without a reply. One
-    /// that has unread input is received from first, because a request may have
-    /// arrived in time.
+    /// Closes connections whose idle timeout has expired, without a reply.
     fn close_timed_out(&mut self) {
-        for client in mem::take(&mut self.late) {
-            self.close_if_late(client);
-        }
         while let Some(client) = self.server.pop_timed_out() {
-            self.in_flight[client].late = true;
-            self.close_if_late(client);
-        }
-    }
-
-    fn close_if_late(&mut self, client: DefaultKey) {
-        let Some(flight) = self.in_flight.get(client) else { return };
-        let server = &mut self.server;
-        let connection = &mut server.connections[client];
-        if flight.closing {
-            return;
-        }
-        if !connection.timer.has_expired(server.now) {
-            server.timers.reschedule(client, &mut connection.timer);
-        } else if flight.late
-            && connection.wants_input()
-            && unread(&connection.stream).is_ok_and(|unread| unread > 0)
-        {
-            self.late.push(client);
-        } else {
             self.close(client);
         }
     }
 
     /// Ends a conversation: cancels its operations, and closes the connection
     /// when none is in flight. Closing the descriptor would not end them.
-    pub fn close(&mut self, client: DefaultKey) {
+    fn close(&mut self, client: DefaultKey) {
         let flight = &mut self.in_flight[client];
         if !flight.closing {
             flight.closing = true;

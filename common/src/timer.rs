@@ -30,6 +30,11 @@ impl Timer {
         *self = Self { queued: self.queued, ..Self::new(Some(within), now) };
     }
 
+    /// Moves the end to `by` after `now`, until the next restart.
+    pub fn extend(&mut self, by: Duration, now: Instant) {
+        self.due = Some(now + by);
+    }
+
     /// Whether the timeout is over.
     pub fn has_expired(&self, now: Instant) -> bool {
         self.due.is_some_and(|due| due <= now)
@@ -139,6 +144,9 @@ mod tests {
         timers.reschedule(1, &mut timer);
         assert_eq!(timers.next(), Some(start + 14 * SECOND));
         assert!(timer.has_expired(start + 14 * SECOND));
+        timer.extend(SECOND, start + 14 * SECOND);
+        assert!(!timer.has_expired(start + 14 * SECOND));
+        assert!(timer.has_expired(start + 15 * SECOND));
     }
 
     #[test]

@@ -176,11 +176,6 @@ impl Operation {
         &self.input[..bytes]
     }
 
-    /// Returns the number of bytes received by all reads so far.
-    pub fn received(&self) -> u64 {
-        self.received
-    }
-
     /// Takes the output buffer after a complete write.
     pub fn take_output(&mut self) -> Vec<u8> {
         self.sent = 0;

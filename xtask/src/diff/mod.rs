@@ -16,29 +16,29 @@ use lab::screen;
 
 use rows::{Count, Text};
 
-/// Columns without a terminal: two lines of code with their numbers, and the
-/// sign between them.
+/// Output width without a terminal: two lines of code with their numbers, and
+/// the sign between them.
 const COLUMNS: usize = 2 * (5 + 80) + 3;
 
 /// Flags of `cargo xtask diff`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "CLICOLOR_FORCE=1 keeps the colours for `| less -R`.")]
 pub struct Flags {
-    /// The model on the left.
+    /// Model on the left.
     left: String,
-    /// The model on the right.
+    /// Model on the right.
     right: String,
-    /// Compare only this file of both, main.rs for example.
+    /// Compare only this file of both models, for example main.rs.
     #[arg(long, value_name = "NAME")]
     file: Option<String>,
-    /// Compare the minimal programs, in which there is nothing but the model;
-    /// a variant is chosen with a slash, `multiplexing-epoll/edge`.
+    /// Compare the minimal programs, which contain nothing but the model. Name
+    /// a variant after a slash: `multiplexing-epoll/edge`.
     #[arg(long, conflicts_with = "file")]
     minimal: bool,
-    /// Compare the chapter openings (the `//!` docs) too.
+    /// Compare the chapter openings (the `//!` docs) as well.
     #[arg(long)]
     docs: bool,
-    /// How many lines to show around what differs.
+    /// Number of equal lines to show around each difference.
     #[arg(long, value_name = "LINES", default_value_t = 3)]
     context: usize,
 }
@@ -57,7 +57,7 @@ pub fn run(flags: &Flags) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The minimal program of a variant.
+/// Returns the path of a variant's minimal program.
 fn minimal(workspace: &Workspace, title: &str) -> Result<Utf8PathBuf> {
     let (model, variant) = workspace.variant(title)?;
     let name = model.minimal(variant);
@@ -66,7 +66,8 @@ fn minimal(workspace: &Workspace, title: &str) -> Result<Utf8PathBuf> {
     Ok(model.example(&name))
 }
 
-/// Each file of both models, or the one that was asked for.
+/// Lists the source files of both models in pairs, or only the one that
+/// `--file` names.
 fn sources(
     flags: &Flags,
     models: [&Model; 2],
@@ -109,7 +110,7 @@ fn compare(
     Ok(text)
 }
 
-/// The line for a file that only one of the two has.
+/// Formats the line for a file that only one of the models has.
 fn alone(titles: &[String; 2], texts: &[Option<Text>; 2]) -> Result<String> {
     let mut both = titles.iter().zip(texts);
     let (title, text) = both
@@ -120,18 +121,24 @@ fn alone(titles: &[String; 2], texts: &[Option<Text>; 2]) -> Result<String> {
     Ok(format!("{title}: {lines} lines, only in this model\n\n"))
 }
 
-/// The source files of both models, main.rs first.
+/// Lists the paths of both models' source files below src, main.rs first.
 fn file_names(models: [&Model; 2]) -> Result<Vec<String>> {
     let mut names = BTreeSet::new();
     for model in models {
-        let folder = model.folder.join("src");
-        let entries = folder
-            .read_dir_utf8()
-            .with_context(|| format!("cannot list {folder}"))?;
-        for entry in entries {
-            let name = entry?.file_name().to_owned();
-            if name.ends_with(".rs") {
-                names.insert((name != "main.rs", name));
+        let src = model.folder.join("src");
+        let mut folders = vec![src.clone()];
+        while let Some(folder) = folders.pop() {
+            let entries = folder
+                .read_dir_utf8()
+                .with_context(|| format!("cannot list {folder}"))?;
+            for entry in entries {
+                let path = entry?.into_path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else if path.extension() == Some("rs") {
+                    let name = path.strip_prefix(&src)?.to_string();
+                    names.insert((name != "main.rs", name));
+                }
             }
         }
     }

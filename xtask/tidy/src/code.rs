@@ -1,5 +1,5 @@
-//! Rules for Rust code: sizes that fit a sitting, the same order everywhere,
-//! and what models leave to others.
+//! Rules for Rust code: the size of files and lines, the order of items, and no
+//! tests inside models.
 
 use std::ops::RangeInclusive;
 
@@ -9,18 +9,18 @@ use syn::{Attribute, File, Item};
 
 use super::{Problem, Source};
 
-/// Lines of code, comments and blank lines aside, of a model's main.rs: enough
-/// to say something, little enough for a sitting.
-const CHAPTER_LINES: RangeInclusive<usize> = 60..=250;
+/// Lines of code in a model's main.rs, without comments and blank lines: enough
+/// to contain the model, few enough to read in one sitting.
+const CHAPTER_LINES: RangeInclusive<usize> = 30..=250;
 
-/// Lines of code of any other file, its tests aside.
+/// The most lines of code in any other file, without its tests.
 const FILE_LINES: usize = 400;
 
-/// Two of them fit a screen side by side; rustfmt leaves comments and strings
-/// as they are.
+/// The longest line, so that two files fit a screen side by side. rustfmt
+/// doesn't break comments and strings.
 const COLUMNS: usize = 80;
 
-/// The size of a file, which may be a model's main.rs.
+/// Checks the size of a file, which may be a model's main.rs.
 pub fn length(
     source: &Source,
     file: &File,
@@ -34,12 +34,13 @@ pub fn length(
             source,
             1,
             format!("the file has {lines} lines of code without its tests"),
-            format!("{least} to {most} can be read in a sitting"),
+            format!("split it: {least} to {most} can be read in one sitting"),
         )
     })
 }
 
-/// An address can't be broken into lines.
+/// Checks the length of lines, except lines with an address, which can't be
+/// broken.
 pub fn width(source: &Source) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (number, line) in (1..).zip(source.text.lines()) {
@@ -77,7 +78,7 @@ fn code_lines(source: &Source, file: &File) -> usize {
     code.count()
 }
 
-/// `#[test]`, `#[cfg(test)]` and their like.
+/// Recognizes `#[test]` and `#[cfg(test)]`.
 pub(super) fn is_test(attribute: &Attribute) -> bool {
     let tokens = attribute.meta.to_token_stream().to_string();
     tokens == "test" || tokens.replace(' ', "") == "cfg(test)"
@@ -93,8 +94,8 @@ enum Place {
     Rest,
 }
 
-/// Every main.rs has the same order, so that two of them align by themselves:
-/// imports, constants, `main`, `serve`, then the unit of work and its helpers.
+/// Checks the order of items, which is the same in every main.rs so that two of
+/// them align in a diff: imports, constants, `main`, `serve`, then the rest.
 pub fn item_order(source: &Source, file: &File) -> Vec<Problem> {
     let remedy = "the order is imports, constants, main, serve, the rest";
     let mut problems = Vec::new();
@@ -125,7 +126,7 @@ fn place(item: &Item) -> Place {
     match item {
         Item::Mod(module) if module.content.is_none() => Place::Imports,
         Item::Use(_) | Item::ExternCrate(_) => Place::Imports,
-        // compile_error! and the like: a condition for reading on.
+        // compile_error! and similar macros are conditions, like imports.
         Item::Macro(item) if item.ident.is_none() => Place::Imports,
         Item::Const(_) | Item::Static(_) => Place::Constants,
         Item::Fn(item) if item.sig.ident == "main" => Place::Main,
@@ -148,7 +149,8 @@ fn describe(item: &Item) -> String {
     }
 }
 
-/// Models are tested from outside, all by the same suite.
+/// Checks that a model contains no tests: the shared suite tests all models
+/// from outside.
 pub fn no_tests(source: &Source) -> Option<Problem> {
     let is_test =
         |line: &str| ["#[cfg(test)]", "#[test]"].contains(&line.trim());
@@ -157,7 +159,7 @@ pub fn no_tests(source: &Source) -> Option<Problem> {
         source,
         line + 1,
         "a test inside a model",
-        "test it in the shared suite, for all models",
+        "move it to the shared suite, which tests all models",
     ))
 }
 
@@ -176,10 +178,10 @@ mod tests {
     }
 
     #[test]
-    fn files_have_their_size_without_their_tests() {
+    fn file_sizes_are_bounded_without_tests() {
         let rows = [
-            (59, true, false),
-            (60, true, true),
+            (29, true, false),
+            (30, true, true),
             (250, true, true),
             (251, true, false),
             (400, false, true),

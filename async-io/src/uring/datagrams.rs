@@ -15,8 +15,8 @@ use common::limits::{
 };
 use common::{About, Cause, answer_datagram, log};
 
-use crate::operation::{DATAGRAM_BUFFERS, Operation, Operations, Reply};
-use crate::ring::{Buffers, Completion, OperationKey};
+use super::operation::{DATAGRAM_BUFFERS, Operation, Operations, Reply};
+use super::ring::{Buffers, Completion, OperationKey};
 
 /// The size of the longest address, that of IPv6.
 const ADDRESS: usize = size_of::<libc::sockaddr_in6>();
@@ -90,7 +90,7 @@ impl Datagrams {
         }
         match self.receiving {
             Some(key) if self.remaining_input == Some(0) => {
-                operations.cancel(key)
+                operations.cancel(key);
             }
             Some(_) => {}
             None if self.remaining_input == Some(0) => {}

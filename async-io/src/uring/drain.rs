@@ -1,5 +1,6 @@
-//! Graceful shutdown of the variant `io-uring`. Signals are read from a
-//! descriptor, which an operation polls.
+//! Graceful shutdown of the variant `io-uring`: the same policy in every model,
+//! skip it on a first read. Signals are read from a descriptor, which an
+//! operation polls.
 
 use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
@@ -9,10 +10,10 @@ use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 
-use crate::datagrams::Datagrams;
-use crate::operation::Operation;
-use crate::ring::Completion;
-use crate::uring::Uring;
+use super::Uring;
+use super::datagrams::Datagrams;
+use super::operation::Operation;
+use super::ring::Completion;
 
 /// How long to wait for cancelled operations before the process ends.
 const PARTING: Duration = Duration::from_millis(100);

@@ -7,7 +7,7 @@ use io_uring::types::{CancelBuilder, Fd};
 use io_uring::{opcode, squeue};
 use slotmap::{DefaultKey, Key as _, SlotMap};
 
-use crate::ring::{Completion, OperationKey, Ring};
+use super::ring::{Completion, OperationKey, Ring};
 
 /// The groups of provided buffers.
 pub const STREAM_BUFFERS: u16 = 0;

@@ -1,0 +1,85 @@
+//! What this variant does if threads, queued signals or memory run out. glibc
+//! does not report most of that. Skip it on a first read.
+
+use std::time::Duration;
+
+use slotmap::DefaultKey;
+
+use common::{Cause, log};
+
+use super::{PosixAio, room};
+
+/// How often the operations in flight are scanned for one whose signal was
+/// lost.
+const SCAN_PERIOD: Duration = Duration::from_secs(1);
+
+/// How long glibc may take to create a thread before the scan acts: longer than
+/// the time from one operation of a client to its next.
+const THREAD_LOOK: Duration = Duration::from_millis(100);
+
+impl PosixAio<'_> {
+    /// Rejects the new connections for which no thread can be created. glibc
+    /// does not report that: their reads would wait for a thread of another
+    /// client, or would use an idle one that its client needs. So only the
+    /// number of threads counts, not which of them does what.
+    pub fn require_threads(&mut self, mut new_clients: Vec<DefaultKey>) {
+        // One of them is the main thread.
+        let wanted = self.clients.len() + 1;
+        let missing = wanted.saturating_sub(self.threads.count());
+        let missing = missing.min(new_clients.len());
+        if missing > 0 {
+            let look = self.server.now + THREAD_LOOK;
+            self.next_scan = self.next_scan.min(look);
+        }
+        let excess = missing - room::threads_to_be_had(missing);
+        for key in new_clients.drain(new_clients.len() - excess..) {
+            self.reject(key, "no thread (ulimit -u, ulimit -v)");
+        }
+    }
+
+    /// True if there is a thread per client, besides the main thread.
+    pub fn has_threads(&self) -> bool {
+        self.threads.count() > self.clients.len()
+    }
+
+    /// Once a second, finds operations whose completion signal was lost, and
+    /// starts operations that could not be started. If a thread is still
+    /// missing, cancels the operations that no thread has begun: each completes
+    /// with ECANCELED and is started again, and glibc then tries again to
+    /// create a thread.
+    pub fn scan(&mut self) {
+        if self.server.now < self.next_scan {
+            return;
+        }
+        let missing = !self.has_threads();
+        let still_missing = missing && self.thread_missing;
+        self.thread_missing = missing && !still_missing;
+        let period =
+            if self.thread_missing { THREAD_LOOK } else { SCAN_PERIOD };
+        self.next_scan = self.server.now + period;
+        let keys: Vec<_> = self.clients.keys().collect();
+        for key in keys {
+            let operation = &self.clients[key].operation;
+            if operation.is_lost() {
+                self.on_completed(key);
+            } else if !operation.is_in_flight() {
+                self.start(key);
+            } else if still_missing {
+                operation.cancel(&self.server.connections[key].stream);
+            }
+        }
+    }
+
+    /// Ends a conversation whose last operation is complete, but whose result
+    /// was lost together with its signal.
+    pub fn give_up(&mut self, key: DefaultKey) {
+        log(
+            Cause::Conversation,
+            format_args!(
+                "a conversation failed: the queue of signals was full, and \
+                 a completion was lost (ulimit -i)"
+            ),
+        );
+        self.hang_up(key);
+    }
+}
