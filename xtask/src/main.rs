@@ -17,31 +17,31 @@ use programs::Arguments;
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Put the same load on each model, and compare rate, latency and cost.
+    /// Compare throughput, latency, CPU time and memory under the same load.
     #[command(disable_help_flag = true)]
     Compare(Arguments),
     /// Show two models side by side, with equal parts folded.
     Diff(diff::Flags),
-    /// Trace all models: how each waits, and system calls per request.
+    /// Trace all models and draw where each waits, with calls per request.
     #[command(disable_help_flag = true)]
     Figure(Arguments),
-    /// List the models and their variants, and try each on this machine.
+    /// List the models and their variants, and whether each runs here.
     List(list::Flags),
-    /// Build one model and run it.
+    /// Build a model and run it.
     Run(run::Flags),
-    /// Run the shared suite on the named models.
+    /// Run the shared test suite on the named models.
     #[command(disable_help_flag = true)]
     Test(Arguments),
-    /// Build everything, run the unit tests and the suite on every model.
+    /// Build everything, then run the unit tests and the suite on all models.
     #[command(disable_help_flag = true)]
     TestAll(Arguments),
-    /// Check the repository's rules.
+    /// Check the repository's rules: manifests, documents, copies, code.
     #[command(disable_help_flag = true)]
     Tidy(Arguments),
-    /// Show a model's system calls while it answers one request.
+    /// Show the system calls of a model while it answers one request.
     #[command(disable_help_flag = true)]
     Trace(Arguments),
-    /// Show the packets of one conversation, seen through a packet socket.
+    /// Show the packets of one connection, captured with a packet socket.
     #[command(disable_help_flag = true)]
     Wire(Arguments),
 }

@@ -1,5 +1,5 @@
-//! The subcommands that are programs of their own: this program replaces itself
-//! by cargo, which builds and runs them.
+//! Starts the subcommands that are separate programs: this program replaces
+//! itself with cargo, which builds and runs them.
 
 use std::env;
 use std::ffi::OsString;
@@ -8,16 +8,16 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 
-/// Arguments that the program itself will parse, `--help` included.
+/// Arguments passed on unparsed, `--help` included.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
     all: Vec<OsString>,
 }
 
-/// Replaces this process by `cargo run`, which replaces itself by the program,
-/// so that signals reach it and its exit code is ours. Returns only if cargo
-/// can't be started.
+/// Replaces this process with `cargo run`, which replaces itself with the
+/// program, so that signals reach the program and its exit code is ours.
+/// Returns only if cargo can't be started.
 pub fn start(
     part: &str,
     subcommand: &str,
@@ -28,7 +28,7 @@ pub fn start(
     cargo.args(["run", "--locked", "--package", &package]);
     let me = env::current_exe().context("this program's path")?;
     if me.with_file_name(&package).exists() {
-        // The first build takes a while, and cargo shows how far it is.
+        // The first build takes a while, so cargo shows its progress then.
         cargo.arg("--quiet");
     }
     cargo.arg("--").arg(subcommand).args(&arguments.all);

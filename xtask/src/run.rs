@@ -1,5 +1,5 @@
-//! `cargo xtask run`: builds one model, shows how to talk to it, and runs it
-//! until a signal stops it.
+//! `cargo xtask run`: builds a model, runs it until a signal ends it, and shows
+//! commands that talk to it.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -16,17 +16,17 @@ use nix::unistd::Pid;
 /// Flags of `cargo xtask run`.
 #[derive(Debug, clap::Args)]
 pub struct Flags {
-    /// The model, and the variant if it isn't the first.
+    /// Model, optionally with a variant (default: the model's first).
     #[arg(value_name = "MODEL[/VARIANT]")]
     title: String,
-    /// Passed on to the model: `--tcp 127.0.0.1:0`, or `-- --help` for its
-    /// list.
+    /// Arguments for the model: `--tcp 127.0.0.1:0`, for example. `-- --help`
+    /// lists them.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     args: Vec<String>,
 }
 
-/// Returns the model's own exit code, or as shells do 128 plus the number of
-/// the signal that ended it.
+/// Returns the model's exit code; if a signal ended it, 128 plus the signal's
+/// number, as shells do.
 pub fn run(flags: &Flags) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
     let (model, variant) = workspace.variant(&flags.title)?;
@@ -47,7 +47,7 @@ pub fn run(flags: &Flags) -> Result<ExitCode> {
     Ok(exit_code(status))
 }
 
-/// Copies the model's output, with advice after its ready line.
+/// Copies the model's output, and prints advice after its ready line.
 fn pass_output(child: &mut Child, title: &str) -> Result<()> {
     let mut output = child.stdout.take().context("the model has no output")?;
     let line = server::line_in_time(&mut output, server::PATIENCE)?;
@@ -61,7 +61,7 @@ fn pass_output(child: &mut Child, title: &str) -> Result<()> {
     Ok(())
 }
 
-/// Commands to copy that talk to the server.
+/// Formats commands that talk to the server, for the user to copy.
 fn advice(title: &str, ready: &Ready) -> String {
     let mut text = format!("\n{title} is running. Talk to it from another ");
     text += "terminal:\n\n";
@@ -74,12 +74,12 @@ fn advice(title: &str, ready: &Ready) -> String {
         let (host, port) = reachable(address);
         text += &format!("  printf 'PING\\r\\n' | nc -u -w 1 {host} {port}\n");
     }
-    text += "\nCtrl-C ends it when its clients have their replies; a second ";
-    text += "one, at once.\n";
+    text += "\nCtrl-C shuts it down gracefully: clients receive their pending ";
+    text += "replies. A second Ctrl-C ends it at once.\n";
     text
 }
 
-/// The address to connect to: the loopback address for a wildcard.
+/// Returns the address to connect to: the loopback address for a wildcard.
 fn reachable(address: SocketAddr) -> (String, u16) {
     let host = match address {
         SocketAddr::V4(v4) if v4.ip().is_unspecified() => "127.0.0.1".into(),
@@ -89,19 +89,19 @@ fn reachable(address: SocketAddr) -> (String, u16) {
     (host, address.port())
 }
 
-/// The signals that are passed on to the model. SIGHUP, when a terminal closes,
-/// asks it to stop too.
+/// Signals passed on to the model. SIGHUP, sent when a terminal closes, is
+/// passed on as SIGTERM.
 const STOPPING: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
 
-/// Blocks the stop signals, so that none is lost before the model has started
-/// and every one can be waited for afterwards.
+/// Blocks the shutdown signals, so that none is lost before the model has
+/// started, and sigwait(3) can fetch them afterwards.
 fn hold_signals() -> Result<SigSet> {
     let held: SigSet = STOPPING.into_iter().collect();
     held.thread_block().context("cannot block signals")?;
     Ok(held)
 }
 
-/// Passes the held signals on, from a thread that ends with this process.
+/// Passes the blocked signals on, from a thread that ends with this process.
 fn pass_on_signals(held: SigSet, model: Pid) {
     std::thread::spawn(move || {
         while let Ok(signal) = held.wait() {

@@ -1,8 +1,8 @@
-//! Several servers in one run, asked in turns: what `--check` compares.
+//! Measures several servers in one run, in short turns, for `--check`.
 //!
-//! Other work on a machine comes and goes within fractions of a second, and
-//! changes the cost of a request by more than `--check` allows. It disturbs
-//! servers that take turns of hundredths of a second alike.
+//! Other work on the machine comes and goes within fractions of a second, and
+//! changes the cost of a request by more than `--check` allows. If the servers
+//! take turns of hundredths of a second, it disturbs all of them equally.
 
 use std::net::TcpStream;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use super::trial::{Attempt, Observation, Processors, Spans};
 use super::usage::Usage;
 use super::workload::Workload;
 
-/// A turn's length: thousands of requests.
+/// The length of a turn, in which thousands of requests fit.
 const TURN: Duration = Duration::from_millis(20);
 
 /// One server, the connections to it, and its figures so far.
@@ -32,15 +32,15 @@ struct Runner<'a> {
     script: Script,
     connections: Vec<TcpStream>,
     taken: Option<Measurement>,
-    /// The usage of its own turns, not of those of others.
+    /// The usage during its own turns.
     usage: Usage,
 }
 
-/// Starts all of them, has them take turns until each has had its time, and
-/// stops them. Where there are idle connections, each takes turns with a
-/// second server of its kind, which has none. Fails if one of them does.
+/// Starts all servers, loads them in turns until each has been measured for its
+/// time, and shuts them down. With idle connections, each server instead takes
+/// turns with a second instance that has none. Fails if any server fails.
 ///
-/// The workload is a closed loop.
+/// The workload must be a closed loop.
 pub fn run(
     contenders: &[Contender],
     workload: &Workload,
@@ -80,7 +80,7 @@ fn take_turns(runners: &mut [Runner<'_>], spans: Spans) -> Result<()> {
     let turns = spans.measured.as_nanos().div_ceil(TURN.as_nanos());
     for turn in 0..turns {
         interrupt::check()?;
-        // Nobody always has its turn behind the same one.
+        // Alternate the order, so that no server always follows the same one.
         if turn % 2 == 0 {
             runners.iter_mut().try_for_each(Runner::take_turn)?;
         } else {
@@ -136,7 +136,7 @@ impl<'a> Runner<'a> {
         taken.map_err(|error| self.failed(error))
     }
 
-    /// Names the server in an error, and adds what became of it.
+    /// Adds the server's name and state to an error.
     fn failed(&mut self, error: anyhow::Error) -> anyhow::Error {
         if error.is::<Interrupted>() {
             return error;

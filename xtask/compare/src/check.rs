@@ -1,6 +1,6 @@
-//! `cargo xtask compare --check`: what is promised of the fastest models'
-//! speed, as ratios within one run, in which servers take turns, see
-//! [abreast](super::abreast).
+//! `cargo xtask compare --check`: checks the performance bounds of the fastest
+//! models, as ratios within one run, in which servers take turns (see
+//! [abreast](super::abreast)).
 
 use std::process::ExitCode;
 
@@ -15,48 +15,48 @@ use super::results::{Figures, Outcome, Results};
 use super::spread::Spread;
 use super::workload::{self, Workload};
 
-/// Pairs are compared run by run, and the median counts. Many short runs tell
-/// more than few long ones: whatever else a machine does comes and goes within
-/// seconds.
+/// The number of runs. Pairs are compared run by run, and the median counts.
+/// Many short runs are better than few long ones, because other work on the
+/// machine comes and goes within seconds.
 pub const RUNS: usize = 15;
 
-/// Fewer prove nothing.
+/// The fewest runs that are significant.
 pub const RUNS_MIN: usize = 7;
 
 /// The length of a run.
 pub const SECONDS: f64 = 0.5;
 
-/// At most so many times the bare loop's processor time a request, and at
-/// least so many times as much for Redis.
+/// A workload, the greatest ratio of a model's processor time per request to
+/// the bare loop's, and the least ratio of Redis's to the model's.
 const PROMISES: [(&str, f64, f64); 3] = [
     ("ping-50", 1.05, 1.08),
     ("pipeline-16", 1.15, 1.4),
     ("pipeline-64", 1.30, 2.5),
 ];
 
-/// A workload with idle connections, and how many times the processor time of
-/// a second server without them a request may take at most.
+/// A workload with idle connections, and the greatest ratio of the processor
+/// time per request to that of a second instance without them.
 const IDLE: (&str, f64) = ("idle-10000", 1.05);
 
-/// The variants that promise it.
+/// Returns the variants to check.
 pub fn servers(workspace: &Workspace) -> Vec<String> {
     let variants = workspace.variants();
     let near = variants.filter(|(_, it)| it.promises.near_bare_loop);
     near.map(|(model, variant)| model.title(variant)).collect()
 }
 
-/// Picks the workloads that promises are about.
+/// Selects the workloads that have bounds.
 pub fn workloads(all: Vec<Workload>) -> Result<Vec<Workload>> {
     let promised = PROMISES.map(|(name, ..)| name.to_owned());
     let names = [&promised[..], &[IDLE.0.to_owned()]].concat();
     workload::named(all, &names)
 }
 
-/// One promise, and what became of it.
+/// One bound, and its measured ratio.
 #[derive(Debug)]
 struct Verdict {
     what: String,
-    /// Holds of itself where there is no Redis.
+    /// Counts as kept if Redis isn't installed.
     needs_redis: bool,
     ratio: Option<Spread>,
     bound: Bound,
@@ -69,7 +69,7 @@ enum Bound {
 }
 
 impl Verdict {
-    /// None if it was not measured.
+    /// Returns whether the bound is kept; None if it wasn't measured.
     fn holds(&self) -> Option<bool> {
         let median = self.ratio?.median;
         Some(match self.bound {
@@ -97,12 +97,12 @@ impl Verdict {
     }
 }
 
-/// Prints every promise; fails if one is broken or was not measured.
+/// Prints every bound. Fails if one is broken or wasn't measured.
 pub fn judge(results: &Results, servers: &[String]) -> Result<ExitCode> {
-    ensure!(results.missing == 0, "interrupted: nothing can be said");
+    ensure!(results.missing == 0, "interrupted before all runs were measured");
     let verdicts = verdicts(results, servers);
     let headings =
-        ["PROCESSOR TIME PER REQUEST", "RATIO, RUN BY RUN", "BOUND", "VERDICT"];
+        ["PROCESSOR TIME PER REQUEST", "RATIO OF EACH RUN", "BOUND", "VERDICT"];
     let table = Table {
         columns: headings.map(Column::left).to_vec(),
         text: String::new(),
@@ -116,7 +116,7 @@ pub fn judge(results: &Results, servers: &[String]) -> Result<ExitCode> {
     })
 }
 
-/// Judges every promise.
+/// Evaluates every bound.
 fn verdicts(results: &Results, servers: &[String]) -> Vec<Verdict> {
     let mut verdicts = Vec::new();
     for model in servers {
@@ -138,7 +138,7 @@ fn verdicts(results: &Results, servers: &[String]) -> Vec<Verdict> {
     let (workload, most) = IDLE;
     for model in servers {
         verdicts.push(Verdict {
-            what: format!("{workload}: {model} / without them"),
+            what: format!("{workload}: {model} / without idle clients"),
             needs_redis: false,
             ratio: added(results, workload, model),
             bound: Bound::AtMost(most),
@@ -147,8 +147,8 @@ fn verdicts(results: &Results, servers: &[String]) -> Vec<Verdict> {
     verdicts
 }
 
-/// Says whether all promises hold, but for those about a Redis that is not
-/// there.
+/// Returns whether all bounds are kept, except those against Redis if it isn't
+/// installed.
 fn are_kept(results: &Results, verdicts: &[Verdict]) -> bool {
     let has_redis = results.servers.iter().any(|s| s.title == REDIS);
     verdicts.iter().all(|verdict| {
@@ -156,7 +156,7 @@ fn are_kept(results: &Results, verdicts: &[Verdict]) -> bool {
     })
 }
 
-/// One server's processor time a request over that of another, run by run.
+/// Divides one server's processor time per request by another's, run by run.
 fn ratio(
     results: &Results,
     workload: &str,
@@ -169,8 +169,8 @@ fn ratio(
     Spread::of(pairs.map(|(over, under)| over.cpu / under.cpu).collect())
 }
 
-/// One server's processor time a request with idle connections over that
-/// without them, run by run.
+/// Divides one server's processor time per request with idle connections by
+/// that without them, run by run.
 fn added(results: &Results, workload: &str, server: &str) -> Option<Spread> {
     let runs = figures(results, workload, server)?;
     let ratios: Option<Vec<_>> =
@@ -178,7 +178,7 @@ fn added(results: &Results, workload: &str, server: &str) -> Option<Spread> {
     Spread::of(ratios?)
 }
 
-/// Collects the figures of all runs, in order. None unless all of them were
+/// Returns the figures of all runs, in order. None unless all of them were
 /// measured.
 fn figures<'a>(
     results: &'a Results,
@@ -200,8 +200,7 @@ mod tests {
     use super::*;
     use crate::sample;
 
-    /// Makes runs in which servers took that much processor time with any
-    /// load.
+    /// Makes runs in which servers used this processor time under every load.
     fn results(rows: &[(&str, [f64; 3])]) -> Results {
         let workloads = PROMISES.map(|(workload, ..)| workload);
         let workloads = workloads.into_iter().chain([IDLE.0]);
@@ -234,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ratio_is_taken_run_by_run() {
+    fn ratios_are_computed_run_by_run() {
         // The machine is twice as slow in the last run, for both.
         let rows = [("one", [1.1, 1.0, 2.2]), ("other", [1.0, 1.0, 2.0])];
         let results = results(&rows);
@@ -251,7 +250,7 @@ mod tests {
         let bare = ("bare-loop", [1.0; 3]);
         let good = [(level, fast), (edge, fast), (ring, fast), bare, redis];
         assert!(holds(&good));
-        // Redis need not be there, models and the bare loop must.
+        // Redis is optional, the models and the bare loop are required.
         assert!(holds(&good[..4]));
         assert!(!holds(&good[1..]));
         assert!(!holds(&good[..3]));

@@ -6,26 +6,26 @@ use super::results::{Figures, Results};
 use super::spread::Spread;
 use super::summary::MARK;
 
-/// One figure, and how it is shown.
+/// One figure, and its presentation.
 #[derive(Debug)]
 pub struct Column {
-    /// In a terminal.
+    /// The heading in a terminal.
     pub short: &'static str,
-    /// On the page, with its unit below.
+    /// The heading on the page, with its unit below.
     pub name: &'static str,
     pub unit: &'static str,
     pub of: fn(&Figures) -> Option<f64>,
     pub show: fn(f64) -> String,
-    /// None where neither more nor less of it is better.
+    /// None if neither more nor less is better.
     better: Option<Better>,
-    /// The page shows how far runs lie apart.
+    /// Whether the page shows the range of the runs.
     pub spread: bool,
-    /// A narrow terminal leaves out the columns of the highest rank first, and
-    /// those of rank 0 never.
+    /// On a narrow terminal, columns of the highest rank are omitted first.
+    /// Columns of rank 0 are never omitted.
     pub rank: u8,
 }
 
-/// Which end of a column is the good one.
+/// Whether lower or higher values are better.
 #[derive(Clone, Copy, Debug)]
 enum Better {
     Less,
@@ -37,7 +37,7 @@ pub const COLUMNS: [Column; 14] = [
     Column {
         spread: true,
         better: Some(Better::More),
-        ..column("REQ/S", "Requests", "a second", 0, |f| Some(f.rate))
+        ..column("REQ/S", "Requests", "per second", 0, |f| Some(f.rate))
     },
     less(column("P50", "p50", "µs", 0, |f| Some(f.p50))),
     less(column("P90", "p90", "µs", 12, |f| Some(f.p90))),
@@ -52,7 +52,7 @@ pub const COLUMNS: [Column; 14] = [
     },
     column("USER", "user", "µs/request", 9, |f| f.user),
     column("SYS", "system", "µs/request", 9, |f| f.system),
-    column("SWITCH", "Switches", "a request", 6, |f| Some(f.switches)),
+    column("SWITCH", "Switches", "per request", 6, |f| Some(f.switches)),
     less(column("MEM", "Memory, processes", "KiB/conn.", 5, |f| f.memory)),
     less(column("KERN", "Memory, kernel", "KiB/conn.", 8, |f| f.kernel)),
     Column {
@@ -80,15 +80,15 @@ const fn column(
     Column { short, name, unit, of, show, better, spread: false, rank }
 }
 
-/// Less of it is better.
+/// Marks lower values of a column as better.
 const fn less(mut column: Column) -> Column {
     column.better = Some(Better::Less);
     column
 }
 
 impl Column {
-    /// Finds the runs of the best model under a workload, by which servers
-    /// are marked. None where there are no two models to compare.
+    /// Returns the runs of the best model under a workload, against which
+    /// servers are marked. None if there are fewer than two models.
     pub fn best(&self, results: &Results, workload: &str) -> Option<Spread> {
         let better = self.better?;
         let models = results.servers.iter().filter(|s| s.is_model());
@@ -103,15 +103,15 @@ impl Column {
         spreads.first().copied().filter(|_| spreads.len() > 1)
     }
 
-    /// Says whether a server is marked: its runs are those of the best model,
-    /// or not measurably different from them.
+    /// Returns whether a server is marked: it is the best model, or not
+    /// measurably different from it.
     pub fn is_marked(&self, runs: &[&Figures], best: Option<&Spread>) -> bool {
         let own = self.spread(runs);
         own.zip(best).is_some_and(|(own, best)| !own.differs(best))
     }
 
-    /// Adds the mark to a cell, or a space in its place. A column that has no
-    /// good end has no marks.
+    /// Adds the mark to a cell, or a space in its place. A column without a
+    /// better direction has no marks.
     pub fn marked(&self, cell: &str, is_marked: bool) -> String {
         match (self.better, is_marked) {
             (None, _) => cell.to_owned(),
@@ -120,7 +120,7 @@ impl Column {
         }
     }
 
-    /// Takes several runs together.
+    /// Returns the spread of several runs.
     pub fn spread(&self, runs: &[&Figures]) -> Option<Spread> {
         let values = runs.iter().filter_map(|run| (self.of)(run));
         Spread::of(values.collect())

@@ -1,4 +1,4 @@
-//! The programs that are compared: models, and what they are measured against.
+//! The programs that are compared: models and yardsticks.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use lab::{build, process};
 use super::results::{Group, Server};
 use super::workload::{Load, Workload};
 
-/// A program that can take a load.
+/// A program that is measured.
 #[derive(Clone, Debug)]
 pub struct Contender {
     pub title: String,
@@ -25,15 +25,15 @@ enum Kind {
     Model(Box<(Model, Variant)>),
     /// The server whose protocol the models speak.
     Redis,
-    /// The loop that receives and sends, and parses nothing.
+    /// The loop that receives and sends without parsing.
     Bare,
 }
 
 pub const REDIS: &str = "redis-server";
 pub const BARE: &str = "bare-loop";
 
-/// Finds the models that `chosen` names, in reading order, all of them if
-/// nothing is named; and the yardsticks that there are on this machine.
+/// Returns the models that `chosen` names, or all models if it is empty, in
+/// reading order, and the yardsticks available on this machine.
 pub fn contenders(
     workspace: &Workspace,
     chosen: &[String],
@@ -66,7 +66,8 @@ fn yardsticks(workspace: &Workspace) -> Vec<Contender> {
     }
     yardsticks.push(Contender {
         title: BARE.to_owned(),
-        summary: "receives and sends, and knows nothing: the floor".to_owned(),
+        summary: "receives and sends without parsing: the lower bound"
+            .to_owned(),
         program: build::program(workspace, BARE),
         kind: Kind::Bare,
     });
@@ -79,11 +80,11 @@ fn redis_version(program: &PathBuf) -> String {
     let output = String::from_utf8_lossy(&output);
     let mut words = output.split_whitespace();
     let version = words.find_map(|word| word.strip_prefix("v="));
-    version.unwrap_or("of an unknown version").to_owned()
+    version.unwrap_or("(unknown version)").to_owned()
 }
 
 impl Contender {
-    /// A model that is a script for the shell instead, to be tested with.
+    /// Makes a model that runs a shell script, for tests.
     #[cfg(test)]
     pub fn scripted(script: &str) -> Self {
         let workspace = Workspace::load().unwrap();
@@ -137,19 +138,19 @@ impl Contender {
         }
     }
 
-    /// Says whether it promises to serve one client at a time.
+    /// Returns whether it serves only one client at a time.
     pub fn serves_one(&self) -> bool {
         self.model().is_some_and(|model| model.clients == Clients::One)
     }
 
-    /// Says why it need not be tried with this load.
+    /// Returns the reason why this load is not for it, if there is one.
     pub fn declines(&self, workload: &Workload) -> Option<String> {
         let transport = workload.transport();
         if !self.serves(transport) {
             let why = self.variant().and_then(|(_, it)| it.why.as_ref());
             let why = why.map_or(String::new(), |why| format!(": {why}"));
             let transport = names(&[transport]);
-            return Some(format!("does not serve {transport}{why}"));
+            return Some(format!("doesn't serve {transport}{why}"));
         }
         let streams = transport == Transport::Tcp;
         let waits = workload.load == Load::Short;
@@ -159,8 +160,8 @@ impl Contender {
         None
     }
 
-    /// Makes the command that starts it for this load; and its address, if it
-    /// does not say that itself.
+    /// Makes the command that starts it for this load. Returns its address too
+    /// if it prints no ready line.
     pub fn command(
         &self,
         workload: &Workload,
@@ -177,7 +178,7 @@ impl Contender {
                 command.args(["--bind", "127.0.0.1", "--port"]);
                 command.arg(address.port().to_string());
                 command.args(["--save", "", "--appendonly", "no"]);
-                // In that mode it takes clients from 127.0.0.1 only.
+                // In protected mode Redis accepts clients from 127.0.0.1 only.
                 command.args(["--protected-mode", "no"]);
                 command.args(["--maxclients", "65536"]);
                 return Ok((command, Some(address)));
@@ -194,7 +195,7 @@ impl Contender {
     }
 }
 
-/// An address that is free now, for a program that can't choose one itself.
+/// Finds a free address, for a program that can't bind port 0.
 fn free_address() -> Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").context("a free port")?;
     Ok(listener.local_addr()?)
@@ -214,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn yardsticks_are_there_in_any_case() {
+    fn yardsticks_are_always_included() {
         assert!(titles(&[]).unwrap().len() > 2);
         let chosen = titles(&["multiplexing-epoll/edge"]).unwrap();
         assert_eq!(chosen, ["multiplexing-epoll/edge"]);
@@ -223,14 +224,14 @@ mod tests {
     }
 
     #[test]
-    fn what_a_model_does_not_do_is_known_beforehand() {
+    fn unsupported_loads_are_declined() {
         let workspace = Workspace::load().unwrap();
         let contenders = contenders(&workspace, &[]).unwrap();
         let workloads = workload::all().unwrap();
-        let declines = |who: &str, what: &str| {
-            let who = contenders.iter().find(|c| c.title == who).unwrap();
-            let what = workloads.iter().find(|w| w.name == what).unwrap();
-            who.declines(what)
+        let declines = |server: &str, load: &str| {
+            let server = contenders.iter().find(|c| c.title == server).unwrap();
+            let load = workloads.iter().find(|w| w.name == load).unwrap();
+            server.declines(load)
         };
         assert_eq!(declines("blocking", "ping-1"), None);
         assert_eq!(declines("blocking", "short"), None);
@@ -238,7 +239,7 @@ mod tests {
         let one = Some("serves one client at a time".to_owned());
         assert_eq!(declines("blocking", "ping-50"), one);
         let why = declines("async-io/posix-aio", "udp").unwrap();
-        assert!(why.starts_with("does not serve udp: "), "{why}");
+        assert!(why.starts_with("doesn't serve udp: "), "{why}");
         assert_eq!(declines("bare-loop", "udp"), None);
     }
 }

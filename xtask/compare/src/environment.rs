@@ -1,5 +1,5 @@
-//! The machine, its settings and the commands: the figures depend on them, and
-//! a reader elsewhere can't see them.
+//! Describes the machine, its settings and the commands, on which the figures
+//! depend.
 
 use std::fs;
 use std::process::Command;
@@ -9,7 +9,7 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use super::trial::Processors;
 
-/// Settings that decide how many clients there can be, or how they are served.
+/// Settings that limit the number of clients, or affect how they are served.
 const SYSCTLS: [&str; 15] = [
     "fs.nr_open",
     "kernel.io_uring_disabled",
@@ -34,7 +34,7 @@ const LIMITS: [(&str, Resource); 3] = [
     ("signals pending", Resource::RLIMIT_SIGPENDING),
 ];
 
-/// Names and values. Values that can't be read are left out.
+/// Returns names and values, without values that can't be read.
 pub fn describe(
     workspace: &Workspace,
     processors: Processors,
@@ -55,7 +55,7 @@ pub fn describe(
     add("hypervisor", said("systemd-detect-virt", &[]));
     let sys = "/sys/devices/system/cpu";
     add("processors online", read(&format!("{sys}/online")));
-    add("who runs where", Some(placement(processors)));
+    add("processor placement", Some(placement(processors)));
     let generator = format!("{sys}/cpu{}", processors.generator);
     let siblings = format!("{generator}/topology/thread_siblings_list");
     add("on the generator's core", read(&siblings));
@@ -102,13 +102,13 @@ fn command_line() -> String {
     format!("cargo xtask {}", arguments.join(" "))
 }
 
-/// Names the commit that it was built from, and whether there are changes.
+/// Returns the current commit, and whether there are uncommitted changes.
 fn commit(workspace: &Workspace) -> Option<String> {
     let root = workspace.root.as_str();
     let commit = said("git", &["-C", root, "rev-parse", "--short=12", "HEAD"]);
     let changes = said("git", &["-C", root, "status", "--porcelain"]);
     let changed = changes.is_some_and(|changes| !changes.trim().is_empty());
-    let changed = if changed { ", with changes" } else { "" };
+    let changed = if changed { ", with uncommitted changes" } else { "" };
     commit.map(|commit| format!("{}{changed}", commit.trim()))
 }
 

@@ -1,5 +1,5 @@
-//! The workloads of a chart or a ranking, found by what they do, not by their
-//! names.
+//! Picks the workloads of a chart or a ranking by their properties, not by
+//! their names.
 
 use load::request::Request;
 
@@ -7,14 +7,14 @@ use crate::results::{Finding, Results};
 use crate::spread::Spread;
 use crate::workload::{Load, Workload};
 
-/// The number of connections with which most is compared.
+/// The number of connections in most comparisons.
 const USUAL: usize = 50;
 
 fn closed_ping(workload: &&Workload) -> bool {
     workload.load == Load::Closed && workload.request == Request::Ping
 }
 
-/// Ping-pong without idle connections, by the number of connections.
+/// Returns ping-pong without idle connections, by number of connections.
 pub fn by_connections(all: &[Workload]) -> Vec<&Workload> {
     let mut found: Vec<_> = all
         .iter()
@@ -25,27 +25,27 @@ pub fn by_connections(all: &[Workload]) -> Vec<&Workload> {
     found
 }
 
-/// The load that stands for all: ping-pong with 50 connections, or with the
-/// number nearest to it.
+/// Returns the representative load: ping-pong with 50 connections, or with the
+/// nearest number.
 pub fn usual(all: &[Workload]) -> Option<&Workload> {
     let found = by_connections(all).into_iter();
     found.min_by_key(|w| w.connections.abs_diff(USUAL))
 }
 
-/// Ping-pong among more and more idle connections.
+/// Returns ping-pong by number of idle connections.
 pub fn by_idle(all: &[Workload]) -> Vec<&Workload> {
     let ping_pong = all.iter().filter(|w| w.pipeline == 1);
     growing(ping_pong.filter(closed_ping).collect(), |w| w.idle)
 }
 
-/// Ping with more and more requests on their way on each connection.
+/// Returns PING loads by number of pipelined requests.
 pub fn by_pipeline(all: &[Workload]) -> Vec<&Workload> {
     let without_idle = all.iter().filter(|w| w.idle == 0);
     growing(without_idle.filter(closed_ping).collect(), |w| w.pipeline - 1)
 }
 
-/// Keeps the loads with the number of connections at which something grows
-/// from nothing, sorted by that.
+/// Keeps the loads that have as many connections as the first load with a
+/// `size` above 0, sorted by `size`.
 fn growing(
     mut loads: Vec<&Workload>,
     size: fn(&Workload) -> usize,
@@ -57,19 +57,19 @@ fn growing(
     loads
 }
 
-/// Requests that are due at fixed times.
+/// Returns the open load, in which requests are due at fixed times.
 pub fn open(all: &[Workload]) -> Option<&Workload> {
     all.iter().find(|workload| workload.load == Load::Open)
 }
 
-/// The most connections that have their turn.
+/// Returns the load with the most connections that are active in turn.
 pub fn round(all: &[Workload]) -> Option<&Workload> {
     let rounds = all.iter().filter(|w| w.load == Load::Round);
     rounds.max_by_key(|w| w.connections)
 }
 
-/// Takes the memory of one more connection in the processes, in the kernel, and
-/// in both together, from the measured load with the most connections.
+/// Returns the memory of one more connection in the processes, in the kernel,
+/// and in both, from the measured load with the most connections.
 pub fn memory(results: &Results, server: &str) -> Option<[Spread; 3]> {
     let mut all: Vec<_> = results.workloads.iter().collect();
     all.sort_by_key(|w| std::cmp::Reverse(w.held()));
@@ -83,8 +83,8 @@ pub fn memory(results: &Results, server: &str) -> Option<[Spread; 3]> {
     })
 }
 
-/// Counts the connections that a server held in a round: all that were asked
-/// for, or as many as it took.
+/// Returns the number of connections that a server held in a round: all, or as
+/// many as it accepted.
 pub fn held(results: &Results, round: &Workload, server: &str) -> Option<f64> {
     let held = match results.row(&round.name, server)? {
         Finding::Measured(runs) => runs.iter().map(|it| it.connections).min(),
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn loads_are_found_by_what_they_do() {
+    fn loads_are_found_by_their_properties() {
         let all = sample::full().workloads;
         assert_eq!(
             names(by_connections(&all)),
@@ -134,13 +134,13 @@ mod tests {
     }
 
     #[test]
-    fn who_can_not_hold_all_says_how_many() {
+    fn held_connections_are_counted_up_to_the_limit() {
         let results = sample::full();
         let round = round(&results.workloads).unwrap();
         let held = |server| held(&results, round, server);
         assert_eq!(held("multiplexing-select"), Some(1_018.0));
         assert_eq!(held("multiplexing-poll"), Some(10_000.0));
         assert_eq!(held("blocking"), None);
-        assert_eq!(held("nobody"), None);
+        assert_eq!(held("unknown"), None);
     }
 }

@@ -1,4 +1,4 @@
-//! The measurements to make, their order, and how far that has come.
+//! The planned measurements, their order, and their progress.
 
 use std::slice;
 use std::time::{Duration, Instant};
@@ -17,24 +17,25 @@ use super::results::{Outcome, Results, Run};
 use super::trial::{self, Attempt, Processors, Spans};
 use super::workload::Workload;
 
-/// Starting and stopping a server takes about that long.
+/// The approximate time to start and shut down a server.
 const OVERHEAD: Duration = Duration::from_millis(150);
 
-/// A connection takes about that long to come and go.
+/// The approximate time to open and close a connection.
 const PER_CONNECTION: Duration = Duration::from_micros(150);
 
-/// Everything that is to be measured.
+/// Everything to measure.
 #[derive(Debug)]
 pub struct Plan {
     pub contenders: Vec<Contender>,
     pub workloads: Vec<Workload>,
     pub runs: usize,
     pub spans: Spans,
-    /// All servers take turns in one run, not one after the other.
+    /// Whether all servers take turns in one run instead of running in
+    /// sequence.
     pub abreast: bool,
 }
 
-/// The servers that are measured together, and their load.
+/// Servers that are measured together, and their load.
 #[derive(Debug)]
 struct Step<'a> {
     contenders: &'a [Contender],
@@ -53,7 +54,7 @@ impl Plan {
         }
     }
 
-    /// Says what will happen, and about how long it takes.
+    /// Formats the size of the comparison, and its estimated duration.
     pub fn announcement(&self) -> String {
         format!(
             "{}, {}, {} runs of {} s each: about {}.\n",
@@ -82,11 +83,11 @@ impl Plan {
         self.steps().iter().map(all).sum()
     }
 
-    /// Server after server within a workload, workload after workload within
-    /// a run: whatever drifts on this machine meets all alike. Every other
-    /// run goes backwards, so that nobody always follows the same one, whose
-    /// remains the kernel may still be busy with; and each begins somewhere
-    /// else.
+    /// Orders the steps: runs contain workloads, and workloads contain servers,
+    /// so that slow changes of the machine affect all servers equally. Each run
+    /// begins with another server, and every other run is reversed: the kernel
+    /// may still be cleaning up after the previous server, so no server should
+    /// always follow the same one.
     fn steps(&self) -> Vec<Step<'_>> {
         let mut steps = Vec::new();
         let count = self.contenders.len();
@@ -109,8 +110,8 @@ impl Plan {
         steps
     }
 
-    /// Measures. After an interruption the results and the file have the runs
-    /// before it.
+    /// Carries out all steps. After an interruption, the results and the file
+    /// contain the runs before it.
     pub fn carry_out(
         &self,
         results: &mut Results,
@@ -136,8 +137,8 @@ impl Plan {
         Ok(())
     }
 
-    /// Tries a step: an error is an outcome of all its servers. None if
-    /// somebody interrupts.
+    /// Carries out a step. An error is an outcome of all its servers. Returns
+    /// None if interrupted.
     fn attempt(
         &self,
         step: &Step<'_>,
@@ -162,7 +163,7 @@ impl Plan {
     }
 }
 
-/// The runs that are over, in the results and in the file.
+/// The completed runs, in the results and in the file.
 struct Record<'a> {
     began: Instant,
     raw: RunLog,
@@ -197,8 +198,8 @@ impl Record<'_> {
     }
 }
 
-/// Shows a person how far it has come: a bar in a terminal, and where there is
-/// none a line for each workload of each run.
+/// Shows the progress: a bar in a terminal, otherwise a line for each workload
+/// of each run.
 struct Progress {
     bar: ProgressBar,
     runs: usize,
@@ -215,7 +216,7 @@ impl Progress {
         let Step { contenders, workload, number } = step;
         let who = match contenders {
             [one] => &one.title,
-            _ => "all in turns",
+            _ => "all, in turns",
         };
         let name = &workload.name;
         self.bar.set_message(format!("{who}: {name}, run {number}"));
@@ -248,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn everybody_meets_every_load_once_a_run() {
+    fn each_run_has_every_load_on_every_server_once() {
         let plan = plan(&["multiplexing-epoll", "blocking"], 3);
         let mut steps: Vec<_> = plan
             .steps()
@@ -259,7 +260,7 @@ mod tests {
             })
             .collect();
         let runs: Vec<_> = steps.iter().map(|step| step.0).collect();
-        assert!(runs.is_sorted(), "a run begins before the last one is over");
+        assert!(runs.is_sorted(), "runs overlap");
         assert_eq!(steps.len(), 4 * 2 * 3);
         steps.sort();
         steps.dedup();
@@ -267,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_always_follows_the_same_server() {
+    fn no_server_always_follows_the_same_one() {
         let plan = plan(&[], 7);
         let count = plan.contenders.len();
         let steps = plan.steps();
@@ -275,11 +276,11 @@ mod tests {
             .chunks(count)
             .map(|run| run.iter().map(|s| &s.contenders[0].title).collect())
             .collect();
-        // Two workloads a run, of which every other one is looked at.
+        // A run has two workloads, of which only the first is checked.
         let order: Vec<_> = order.iter().step_by(2).collect();
         assert_eq!(order.len(), 7);
         for pair in order.windows(2) {
-            assert_ne!(pair[0][0], pair[1][0], "two runs begin alike");
+            assert_ne!(pair[0][0], pair[1][0], "two runs begin equally");
         }
         for contender in &plan.contenders {
             let before = order.iter().filter_map(|run| {
@@ -294,14 +295,14 @@ mod tests {
     }
 
     #[test]
-    fn those_abreast_are_in_every_run_together() {
+    fn with_check_all_servers_share_every_run() {
         let mut plan = plan(&["multiplexing-epoll"], 3);
         plan.abreast = true;
         let steps = plan.steps();
         assert_eq!(steps.len(), 2 * 3);
         assert!(steps.iter().all(|step| step.contenders.len() == 3));
         assert_eq!(plan.start(Vec::new()).missing, 3 * 2 * 3);
-        // A server with idle connections has a twin without.
+        // A server with idle connections has a second instance without.
         let alone = plan.estimate();
         for workload in &mut plan.workloads {
             workload.idle = 1;
@@ -312,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_declined_takes_no_time() {
+    fn declined_loads_take_no_time() {
         // The second workload has 50 connections, which blocking declines.
         let one = Duration::from_millis(1_350) + PER_CONNECTION;
         assert_eq!(plan(&["blocking"], 4).estimate(), one * 4);

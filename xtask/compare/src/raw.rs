@@ -1,4 +1,4 @@
-//! Every run as a line of `runs.csv`, written as soon as it is over.
+//! Writes every run as a line of `runs.csv`, as soon as it has ended.
 
 use std::fs::File;
 
@@ -12,8 +12,8 @@ use super::results::{Figures, Outcome, Run};
 /// The file's name.
 pub const FILE: &str = "runs.csv";
 
-/// The cells that name a run and say what came of it. A line goes on with the
-/// figures, whose cells are empty where there are none.
+/// The cells that identify a run and its outcome. The figures follow, with
+/// empty cells if there are none.
 #[derive(Debug, Default, Serialize)]
 struct Head<'a> {
     workload: &'a str,
@@ -21,21 +21,21 @@ struct Head<'a> {
     run: usize,
     outcome: &'static str,
     reason: &'a str,
-    /// Since the comparison began.
+    /// Seconds since the comparison began.
     began_at_s: f64,
     took_s: f64,
 }
 
-/// The file, as far as it is written.
+/// The open file.
 #[derive(Debug)]
 pub struct RunLog {
     writer: Writer<File>,
-    /// The number of the figures' columns.
+    /// The number of columns for the figures.
     figures: usize,
 }
 
 impl RunLog {
-    /// Creates the file, with its heading.
+    /// Creates the file and writes the heading.
     pub fn create(path: &Utf8Path) -> Result<Self> {
         let file = File::create(path)
             .with_context(|| format!("cannot create {path}"))?;
@@ -46,8 +46,8 @@ impl RunLog {
         Ok(Self { writer, figures: heading::<Figures>()?.len() })
     }
 
-    /// Adds a run. `began` and `took` are seconds, the first since the
-    /// comparison began.
+    /// Adds a run. `began` is in seconds since the comparison began, `took` is
+    /// in seconds.
     pub fn write(&mut self, run: &Run, began: f64, took: f64) -> Result<()> {
         let (outcome, reason) = match &run.outcome {
             Outcome::Measured(_) => ("measured", ""),
@@ -74,7 +74,7 @@ impl RunLog {
     }
 }
 
-/// The names of the columns that a record has.
+/// Returns the column names of a record.
 fn heading<T: Default + Serialize>() -> Result<StringRecord> {
     let mut writer = Writer::from_writer(Vec::new());
     writer.serialize(T::default())?;
@@ -86,7 +86,7 @@ fn heading<T: Default + Serialize>() -> Result<StringRecord> {
 mod tests {
     use super::*;
 
-    /// The file after two runs: one without figures, one with some.
+    /// Returns the file after two runs, one without and one with figures.
     fn written() -> String {
         let name = format!("compare-raw-{}.csv", std::process::id());
         let path = std::env::temp_dir().join(name);

@@ -1,22 +1,21 @@
-//! Remarks on a run that a reader must know: values, and the one place where
-//! they become text.
+//! Remarks on a run, as values, and their texts.
 
 use std::fmt;
 
 use serde::Serializer;
 
-/// One thing to know of a run.
+/// A condition that affects the figures of a run.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Remark {
-    /// The load generator had no processor time left and the server had: the
-    /// throughput is the generator's.
+    /// The load generator used all its processor time and the server didn't, so
+    /// the generator limited the throughput.
     Saturated,
-    /// This part of the requests was sent over a millisecond late, so that
-    /// latencies have the generator's delays in them.
+    /// This fraction of the requests was sent over a millisecond late, so
+    /// latencies include the generator's delays.
     Late { part: f64 },
-    /// The server answered fewer requests a second than were due.
+    /// The server answered fewer requests per second than were due.
     Behind { rate: f64, due: u32 },
-    /// Datagrams without an answer.
+    /// Unanswered datagrams.
     Lost { datagrams: u64 },
 }
 
@@ -29,7 +28,7 @@ impl fmt::Display for Remark {
                 write!(f, "{percent:.1} % sent over a millisecond late")
             }
             Self::Behind { rate, due } => {
-                write!(f, "only {rate:.0} of {due} a second")
+                write!(f, "only {rate:.0} of {due} per second")
             }
             Self::Lost { datagrams: 1 } => f.write_str("1 datagram lost"),
             Self::Lost { datagrams } => write!(f, "{datagrams} datagrams lost"),
@@ -43,7 +42,7 @@ pub fn joined(remarks: &[Remark]) -> String {
     texts.join("; ")
 }
 
-/// Joins the remarks of several runs, each text once: runs mostly agree.
+/// Joins the remarks of several runs, each text once.
 pub fn of_row<'a>(runs: impl Iterator<Item = &'a [Remark]>) -> String {
     let mut texts: Vec<String> = Vec::new();
     for remarks in runs.filter(|remarks| !remarks.is_empty()) {
@@ -76,7 +75,7 @@ mod tests {
             (&[Remark::Saturated], "load generator saturated"),
             (
                 &[late, behind],
-                "1.0 % sent over a millisecond late; only 18200 of 20000 a \
+                "1.0 % sent over a millisecond late; only 18200 of 20000 per \
                  second",
             ),
             (&[Remark::Lost { datagrams: 1 }], "1 datagram lost"),

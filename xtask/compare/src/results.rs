@@ -1,4 +1,4 @@
-//! The results: runs as they came, and what several of them say together.
+//! The results: single runs, and rows that combine the runs of one server.
 
 use serde::Serialize;
 
@@ -6,19 +6,19 @@ use super::remark::{self, Remark};
 use super::spread::Spread;
 use super::workload::Workload;
 
-/// Everything that the summary, the tables and the page are made of.
+/// The data behind the summary, the tables and the page.
 #[derive(Clone, Debug, Default)]
 pub struct Results {
-    /// Facts of the machine, the programs and the commands: name and value, in
-    /// the order to show them.
+    /// Facts about the machine, the programs and the commands: name and value,
+    /// in display order.
     pub environment: Vec<(String, String)>,
-    /// In reading order, yardsticks last.
+    /// Servers in reading order, yardsticks last.
     pub servers: Vec<Server>,
-    /// In the file's order.
+    /// Workloads in the file's order.
     pub workloads: Vec<Workload>,
-    /// In the order in which they ran.
+    /// Runs in the order in which they were carried out.
     pub runs: Vec<Run>,
-    /// Runs that were planned and did not take place: somebody interrupted.
+    /// Planned runs that an interruption prevented.
     pub missing: usize,
 }
 
@@ -38,10 +38,10 @@ impl Server {
     }
 }
 
-/// Servers that are compared with each other, in the order to show them.
+/// Servers that are compared with each other, in display order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Group {
-    /// Models of which one thread does all the work.
+    /// Models in which one thread does all the work.
     OneThread,
     ManyThreads,
     /// Programs that the models are measured against.
@@ -71,30 +71,30 @@ pub struct Run {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
     Measured(Figures),
-    /// The server can't serve this load: not this transport, or not as many
+    /// The server doesn't support this load: the transport, or the number of
     /// clients.
     Cannot {
         why: String,
         /// The connections that it accepted, if it accepts no more.
         held: Option<usize>,
     },
-    /// The run went wrong: a wrong reply, a server that died.
+    /// The run failed: a wrong reply, or a server that ended.
     Failed(String),
 }
 
-/// The figures of one run: a line of `runs.csv` has them under these names. A
-/// request is one request and its whole reply; with short connections,
-/// connecting and closing belong to it.
+/// The figures of one run, which `runs.csv` has under the serialized names. A
+/// request includes its whole reply; with short connections, it includes
+/// connecting and closing.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Figures {
     /// The time in which requests were counted.
     pub seconds: f64,
     pub requests: u64,
-    /// Requests a second.
+    /// Requests per second.
     #[serde(rename = "requests_per_second")]
     pub rate: f64,
-    /// Latency: microseconds from sending (closed), or from when it was due
-    /// (open), to the reply's last byte.
+    /// Latency in microseconds, from sending (closed loop) or from the due time
+    /// (open loop) to the reply's last byte.
     #[serde(rename = "p50_us")]
     pub p50: f64,
     #[serde(rename = "p90_us")]
@@ -103,53 +103,53 @@ pub struct Figures {
     pub p99: f64,
     #[serde(rename = "p99_9_us")]
     pub p999: f64,
-    /// The server's processor time a request, in microseconds, all its
-    /// threads and processes together, by the scheduler's clock.
+    /// The server's processor time per request, in microseconds, for all its
+    /// threads and processes, by the scheduler's clock.
     #[serde(rename = "server_cpu_us_per_request")]
     pub cpu: f64,
-    /// Processor time a request of a second server that took turns with this
-    /// one, and had no idle connections. None where there was none.
+    /// Processor time per request of the second instance without idle
+    /// connections that took turns with this one, if there was one.
     #[serde(rename = "server_cpu_us_per_request_without_idle")]
     pub alone: Option<f64>,
-    /// Parts of the processor time, by the kernel's accounting. None where
-    /// many processes share the work: the kernel shows each one's in ticks of
-    /// 10 ms.
+    /// Parts of the processor time, by the kernel's accounting. None if many
+    /// processes share the work, because the kernel counts in ticks of 10 ms
+    /// per process.
     #[serde(rename = "server_user_us_per_request")]
     pub user: Option<f64>,
     #[serde(rename = "server_system_us_per_request")]
     pub system: Option<f64>,
-    /// Context switches of the server's threads, a request.
+    /// Context switches of the server's threads per request.
     #[serde(rename = "context_switches_per_request")]
     pub switches: f64,
-    /// Memory that one more idle connection takes of the server's processes
+    /// Memory of the server's processes per additional idle connection
     /// (proportional set size), in KiB: the slope from a tenth of the
-    /// connections to all. None where too few connect.
+    /// connections to all. None if there are too few connections.
     #[serde(rename = "process_kib_per_connection")]
     pub memory: Option<f64>,
-    /// Memory that one more takes in the kernel, in KiB: slab, stacks, page
-    /// tables, of both ends of the connection.
+    /// Kernel memory per additional idle connection, in KiB: slab, stacks, page
+    /// tables and socket queues, for both ends of the connection.
     #[serde(rename = "kernel_kib_per_connection")]
     pub kernel: Option<f64>,
-    /// Threads and processes of the server, while it was measured.
+    /// Threads and processes of the server during the measurement.
     pub threads: usize,
     pub processes: usize,
-    /// The part of one processor that the generator used: 0 to 1.
+    /// The generator's processor time as a fraction of the measured time.
     #[serde(rename = "client_cpu")]
     pub client: f64,
-    /// Connections that were held.
+    /// Connections held at the same time.
     pub connections: usize,
-    /// Remarks that a reader must know.
+    /// Remarks for the reader.
     #[serde(rename = "remark", serialize_with = "remark::serialize")]
     pub remarks: Vec<Remark>,
 }
 
-/// From this part of the stated rate on, a server sustained it.
+/// The fraction of the due rate from which a server counts as sustaining it.
 pub const SUSTAINED: f64 = 0.99;
 
-/// The runs of one workload against one server, taken together.
+/// The combined runs of one workload against one server.
 #[derive(Clone, Debug)]
 pub enum Finding<'a> {
-    /// The runs that were measured; never empty.
+    /// All runs were measured; never empty.
     Measured(Vec<&'a Figures>),
     Cannot {
         why: &'a str,
@@ -160,7 +160,7 @@ pub enum Finding<'a> {
 }
 
 impl Finding<'_> {
-    /// Says why there are no figures. None where there are some.
+    /// Returns the reason why there are no figures. None if there are some.
     pub fn why(&self) -> Option<String> {
         match self {
             Self::Measured(_) => None,
@@ -171,7 +171,7 @@ impl Finding<'_> {
 }
 
 impl Results {
-    /// Notes how a server was started, once for each command line.
+    /// Records the command line of a server, each one once.
     pub fn record_command(&mut self, server: &str, command_line: String) {
         let name = format!("command of {server}");
         let known = (name, command_line);
@@ -180,7 +180,7 @@ impl Results {
         }
     }
 
-    /// The runs of one workload against one server, in order.
+    /// Returns the runs of one workload against one server, in order.
     pub fn runs_of(
         &self,
         workload: &str,
@@ -191,9 +191,8 @@ impl Results {
         self.runs.iter().filter(is_of)
     }
 
-    /// Takes the runs together. None if there was none. One failure, and the
-    /// whole row has failed: a median of the runs that went well would hide
-    /// it.
+    /// Combines the runs. Returns None if there was none. One failed run fails
+    /// the whole row, because a median of the other runs would hide it.
     pub fn row(&self, workload: &str, server: &str) -> Option<Finding<'_>> {
         let mut figures = Vec::new();
         let mut cannot = None;
@@ -211,7 +210,7 @@ impl Results {
         cannot.or(measured)
     }
 
-    /// Lists every row there is: its workload, its server, and the finding.
+    /// Returns every row: its workload, its server, and the finding.
     pub fn rows(&self) -> impl Iterator<Item = (&str, &str, Finding<'_>)> {
         let workloads = self.workloads.iter().map(|w| w.name.as_str());
         let servers = || self.servers.iter().map(|s| s.title.as_str());
@@ -219,7 +218,7 @@ impl Results {
         pairs.filter_map(|(w, s)| Some((w, s, self.row(w, s)?)))
     }
 
-    /// Takes the spread of one figure, if that was measured.
+    /// Returns the spread of one figure, if it was measured.
     pub fn spread(
         &self,
         workload: &str,
@@ -232,14 +231,14 @@ impl Results {
         Spread::of(figures.into_iter().filter_map(figure).collect())
     }
 
-    /// The group of a server that was measured.
+    /// Returns the group of a server.
     pub fn group(&self, server: &str) -> Group {
         let mut servers = self.servers.iter();
         let known = servers.find(|known| known.title == server);
         known.map_or(Group::ManyThreads, |known| known.group)
     }
 
-    /// Lists the servers of each group; empty groups are left out.
+    /// Returns the servers of each group, without empty groups.
     pub fn groups(&self) -> Vec<(Group, Vec<&str>)> {
         let all = [Group::OneThread, Group::ManyThreads, Group::Yardstick];
         let groups = all.into_iter().map(|group| {

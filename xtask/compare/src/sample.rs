@@ -1,11 +1,11 @@
-//! Results as a full run might bring them, for tests.
+//! Invented results of a full run, for tests.
 
 use super::remark::Remark;
 use super::results::{Figures, Group, Outcome, Results, Run, Server};
 use super::workload::{self, Load, Workload};
 
-/// Name, µs of processor time, threads with `n` connections, KiB in the
-/// process.
+/// Name, µs of processor time per request, threads with `n` connections, KiB
+/// per connection in the processes.
 type Sample = (&'static str, f64, fn(usize) -> usize, f64);
 
 const SERVERS: [Sample; 16] = [
@@ -27,10 +27,10 @@ const SERVERS: [Sample; 16] = [
     ("bare-loop", 2.8, |_| 1, 0.05),
 ];
 
-/// The most requests a second that the load generator makes.
+/// The most requests per second that the load generator sends.
 const GENERATOR: f64 = 300_000.0;
 
-/// A full run: every workload three times on every server.
+/// Makes a full run: every workload three times on every server.
 pub fn full() -> Results {
     let workloads = workload::all().expect("workloads.toml is sound");
     let mut results = Results { workloads, ..skeleton() };
@@ -49,7 +49,7 @@ pub fn full() -> Results {
     results
 }
 
-/// The default run: the quick workloads only.
+/// Makes a default run: only the quick workloads.
 pub fn quick() -> Results {
     let mut results = full();
     results.workloads.retain(|workload| workload.quick);
@@ -59,8 +59,8 @@ pub fn quick() -> Results {
     results
 }
 
-/// Results put together by hand: workload, server, and what a request took in
-/// each run. The bare loop is the yardstick.
+/// Makes results from rows of workload, server, and processor time per request
+/// in each run.
 pub fn of_costs(rows: &[(&str, &str, &[f64])]) -> Results {
     let workloads = workload::all().expect("workloads.toml is sound");
     let mut results = Results { workloads, ..Results::default() };
@@ -131,7 +131,7 @@ fn outcome(workload: &Workload, server: usize, number: usize) -> Outcome {
             "rejected: its descriptor, 1024, is beyond FD_SETSIZE",
         ),
         "async-io/posix-aio" | "redis-server" if udp => {
-            cannot("serves no datagrams")
+            cannot("doesn't serve udp")
         }
         "signal-driven" if workload.name == "echo-16k" => {
             let why = "a wrong reply: <script>alert(1)</script> & more";
@@ -141,8 +141,8 @@ fn outcome(workload: &Workload, server: usize, number: usize) -> Outcome {
     }
 }
 
-/// Invented figures: a request takes the server's own time, and some more for
-/// each idle connection. Runs lie some per cent apart, and not equally for all.
+/// Invents figures: a request costs the server's own time, and more for each
+/// idle connection. Runs differ by some percent, in different ways per server.
 fn figures(workload: &Workload, server: usize, number: usize) -> Figures {
     let (name, base, threads, process) = SERVERS[server];
     let noise = 1.0 + 0.004 * ((server * 7 + number * 5) % 9) as f64;

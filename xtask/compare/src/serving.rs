@@ -1,5 +1,5 @@
-//! A server while it is measured: started on its own processors, watched, and
-//! stopped.
+//! Runs a server for a measurement: starts it on its own processors, reads its
+//! usage, and shuts it down.
 
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
@@ -26,10 +26,10 @@ pub struct Serving {
     pub command_line: String,
 }
 
-/// The state of a server with which something went wrong.
+/// The state of a server after an error.
 #[derive(Debug, Default)]
 pub struct Fate {
-    /// How it ended, if it did.
+    /// Its exit status, if it has ended.
     pub status: Option<ExitStatus>,
     /// The last line on its standard error.
     pub last_line: Option<String>,
@@ -41,22 +41,21 @@ impl fmt::Display for Fate {
             write!(f, "; the server ended with {status}")?;
         }
         if let Some(words) = &self.last_line {
-            write!(f, "; it said: {words}")?;
+            write!(f, "; its last message: {words}")?;
         }
         Ok(())
     }
 }
 
-/// How long memory may take to come to rest: what ended before is still being
-/// freed.
+/// The time until memory of earlier connections is freed.
 const SETTLE: Duration = Duration::from_millis(50);
 
-/// How long the end of a server that is about to end may take.
+/// The time that a server needs to end after it has closed its sockets.
 const A_MOMENT: Duration = Duration::from_millis(100);
 
 impl Serving {
-    /// Starts it on some processors, on any of them if none are named, and
-    /// waits until it listens.
+    /// Starts the server on these processors, or on any if None, and waits
+    /// until it listens.
     pub fn start(
         contender: &Contender,
         workload: &Workload,
@@ -65,7 +64,7 @@ impl Serving {
         let (mut command, address) = contender.command(workload)?;
         let mut command_line = server::words(&command);
         if let Some(address) = address {
-            // Another one each time.
+            // The port differs each time.
             let port = address.port().to_string();
             command_line = command_line.replace(&port, "PORT");
         }
@@ -73,7 +72,7 @@ impl Serving {
         command.stdin(Stdio::null()).stderr(errors.stdio()?);
         command.stdout(match address {
             None => Stdio::piped(),
-            // No ready line is expected; Redis says here what is wrong.
+            // Redis prints no ready line, but its errors, to standard output.
             Some(_) => errors.stdio()?,
         });
         let pin = move || {
@@ -82,7 +81,7 @@ impl Serving {
             }
             Ok(())
         };
-        // SAFETY: one system call, on values made before the fork.
+        // SAFETY: makes one system call, on values made before the fork.
         unsafe { command.pre_exec(pin) };
         server::tie(&mut command, Signal::SIGKILL);
         let mut server = Server::spawn(command, errors)?;
@@ -97,9 +96,9 @@ impl Serving {
         self.server.leader()
     }
 
-    /// Its end, if it has ended, and its last message.
+    /// Returns its exit status, if it has ended, and its last message.
     pub fn fate(&mut self) -> Fate {
-        // Its sockets are closed some time before it has ended.
+        // A process closes its sockets some time before its end is reported.
         self.server.ends_within(A_MOMENT);
         Fate {
             status: self.server.status(),
@@ -111,15 +110,15 @@ impl Serving {
         Usage::of_group(self.leader())
     }
 
-    /// Its memory and the kernel's, some time after the last request.
+    /// Returns its memory and the kernel's, some time after the last request.
     pub fn memory(&self) -> Result<Memory> {
         thread::sleep(SETTLE);
         Memory::of_group(self.leader())
     }
 
-    /// Asks it to stop, and says how often all its threads and those of its
-    /// children, ended ones included, have been switched from. One that does
-    /// not stop is killed: stopping is not what is measured.
+    /// Shuts it down, and returns the number of context switches of all its
+    /// threads and processes, ended ones included. Kills a server that doesn't
+    /// end in time, because its shutdown isn't measured.
     pub fn stop(mut self) -> Result<u64> {
         let before = children_switches()?;
         self.server.stop()?;
@@ -127,13 +126,12 @@ impl Serving {
     }
 }
 
-/// Waits until a server that says nothing when it is ready can be connected
-/// to.
+/// Waits until a server without a ready line accepts connections.
 fn wait_until_it_listens(
     server: &mut Server,
     address: SocketAddr,
 ) -> Result<SocketAddr> {
-    process::poll_until("a server that listens", PATIENCE, || {
+    process::poll_until("listening server", PATIENCE, || {
         let listens = TcpStream::connect(address).is_ok();
         if !listens && server.status().is_some() {
             return Err(server.ended_early());
@@ -143,8 +141,8 @@ fn wait_until_it_listens(
     Ok(address)
 }
 
-/// Those of processes that this one has waited for, and theirs in turn: see
-/// getrusage(2).
+/// Returns the context switches of all descendants that have been waited for,
+/// see RUSAGE_CHILDREN in getrusage(2).
 fn children_switches() -> Result<u64> {
     use nix::sys::resource::{UsageWho, getrusage};
 

@@ -1,9 +1,9 @@
-//! Several runs of one figure: the median, how far the runs lie apart, and
-//! what two servers' runs say of each other.
+//! Statistics of several runs: the median, the range, and whether two servers
+//! differ.
 
 use lab::number;
 
-/// The median of several runs, and how far they lie apart.
+/// The median and the range of several runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Spread {
     pub median: f64,
@@ -11,15 +11,15 @@ pub struct Spread {
     pub most: f64,
 }
 
-/// Medians that differ lie this part of the smaller one apart. Runs without
-/// overlap are not enough: of the 20 orders in which three runs each of two
-/// equal servers can come, 2 are such. The runs of one server lie some per
-/// cent apart, and so do medians that chance has put apart.
+/// The least difference between medians that counts, as a fraction of the
+/// smaller one. Runs without overlap don't suffice: of the 20 orders of three
+/// runs each of two equal servers, 2 have no overlap. The runs of one server
+/// differ by some percent, so medians may differ as much by chance.
 pub const APART: f64 = 0.03;
 
 impl Spread {
-    /// Sorts the runs' values. None if there is no value: what is not finite
-    /// is none.
+    /// Computes the spread of the finite values. Returns None if there are
+    /// none.
     pub fn of(mut values: Vec<f64>) -> Option<Self> {
         values.retain(|value| value.is_finite());
         values.sort_by(f64::total_cmp);
@@ -33,14 +33,14 @@ impl Spread {
         Some(Self { median, least, most })
     }
 
-    /// Shows the ends, `3.05–3.22`, unless there is no difference to be seen.
+    /// Formats the range, `3.05–3.22`. Returns None if both ends look the same.
     pub fn range(&self) -> Option<String> {
         let [least, most] = [self.least, self.most].map(number::figure);
         (least != most).then(|| format!("{least}–{most}"))
     }
 
-    /// Says whether all runs of one lie below all runs of the other, and far
-    /// enough.
+    /// Returns whether the runs don't overlap and the medians differ by at
+    /// least [`APART`].
     pub fn differs(&self, other: &Self) -> bool {
         let in_order = self.median <= other.median;
         let (low, high) = if in_order { (self, other) } else { (other, self) };
@@ -48,9 +48,9 @@ impl Spread {
         low.most < high.least && distance >= APART * low.median.abs()
     }
 
-    /// Divides by the runs of another server: the ratio of the medians, and
-    /// the least and the most that a run of one is of a run of the other.
-    /// None where that other has nothing to divide by.
+    /// Divides by the runs of another server. Returns the ratio of the medians,
+    /// and the least and greatest ratio of any two runs. None if the other's
+    /// least value isn't positive.
     pub fn over(&self, base: &Self) -> Option<Self> {
         (base.least > 0.0).then(|| Self {
             median: self.median / base.median,
@@ -95,7 +95,7 @@ mod tests {
             ((99.0, 101.0), (101.0, 105.0), false),
             ((0.0, 0.0), (0.1, 0.1), true),
             ((0.0, 0.0), (0.0, 0.0), false),
-            // A slope may be below zero.
+            // A slope may be negative.
             ((-1.0, -1.0), (-0.99, -0.99), false),
             ((-1.0, -1.0), (-0.9, -0.9), true),
         ] {
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ratio_reaches_as_far_as_runs_allow() {
+    fn a_ratio_has_the_range_of_all_pairs_of_runs() {
         let (one, two) = (spread(2.0, 4.0), spread(6.0, 12.0));
         let ratio = two.over(&one).unwrap();
         assert_eq!(ratio, Spread { median: 3.0, least: 1.5, most: 6.0 });

@@ -1,5 +1,5 @@
-//! The figures that matter most, in the manner of hyperfine: the best model,
-//! and how many times that the others take, with the spread of the ratio.
+//! The most important figures, in the style of hyperfine: the best model, and
+//! the ratio of each other server to it, with the ratio's range.
 
 use lab::number::{NONE, figure, list, some};
 
@@ -9,22 +9,23 @@ use super::results::{Figures, Finding, Results};
 use super::spread::Spread;
 use super::workload::Workload;
 
-/// More models than these are counted, but for the last.
+/// Models shown after the best one. Further models are only counted, except the
+/// last.
 const NEAREST: usize = 4;
 
-/// More failures than these are counted.
+/// Failures shown. Further ones are only counted.
 const FAILURES: usize = 5;
 
 /// Marks a median that is the best of its workload, or not measurably
 /// different from it.
 pub const MARK: &str = "*";
 
-/// Servers by one figure, of which less is better.
+/// Servers ranked by one figure, where less is better.
 #[derive(Debug)]
 pub struct Ranking<'a> {
     pub title: String,
     unit: &'static str,
-    /// The best first.
+    /// Sorted, the best first.
     models: Vec<Entry<'a>>,
     yardsticks: Vec<Entry<'a>>,
 }
@@ -36,7 +37,7 @@ struct Entry<'a> {
     spread: Spread,
 }
 
-/// Makes the rankings of what was measured.
+/// Makes the rankings of the measured figures.
 pub fn rankings(results: &Results) -> Vec<Ranking<'_>> {
     let all = &results.workloads;
     let usual = pick::usual(all);
@@ -44,17 +45,17 @@ pub fn rankings(results: &Results) -> Vec<Ranking<'_>> {
     let deep = pick::by_pipeline(all).pop().filter(|w| w.pipeline > 1);
     let loads = [usual, idle, deep].into_iter().flatten();
     let processor = loads.map(|workload| {
-        let title = "Processor time a request";
+        let title = "Processor time per request";
         by(results, title, workload, |run| Some(run.cpu))
     });
     let memory = Ranking::new(
-        "Memory of a connection, processes and kernel".to_owned(),
+        "Memory per connection, processes and kernel".to_owned(),
         "KiB",
         results,
         |server| pick::memory(results, server).map(|[.., both]| both),
     );
     let latency = pick::open(all).map(|workload| {
-        by(results, "p99 of latency", workload, |run| Some(run.p99))
+        by(results, "p99 latency", workload, |run| Some(run.p99))
     });
     processor.chain([memory]).chain(latency).flatten().collect()
 }
@@ -72,7 +73,8 @@ fn by<'a>(
 }
 
 impl<'a> Ranking<'a> {
-    /// None where no model has the figure, or the best has none to divide by.
+    /// Ranks the servers. Returns None if no model has the figure, or if the
+    /// best model's least value isn't positive.
     fn new(
         title: String,
         unit: &'static str,
@@ -96,8 +98,8 @@ impl<'a> Ranking<'a> {
         (base > 0.0).then_some(Self { title, unit, models, yardsticks })
     }
 
-    /// Lays out a line for each server: its name, its ratio, the ratio's sign,
-    /// and what it may be. The first is the best model, with its median.
+    /// Formats a line for each server: its name, its ratio, the sign `×`, and
+    /// the ratio's range. The first line is the best model with its median.
     pub fn lines(&self) -> Vec<[String; 4]> {
         let [best, others @ ..] = self.models.as_slice() else {
             return Vec::new();
@@ -130,7 +132,7 @@ fn ratio(entry: &Entry<'_>, best: &Entry<'_>) -> [String; 4] {
     [entry.server.to_owned(), times, "×".to_owned(), range]
 }
 
-/// Says what a reader must know before trusting the figures.
+/// Formats the warnings that a reader needs before trusting the figures.
 pub fn cautions(results: &Results) -> Vec<String> {
     let (mut measured, mut saturated, mut single) = (0, 0, 0);
     let mut failed = Vec::new();
@@ -158,23 +160,20 @@ pub fn cautions(results: &Results) -> Vec<String> {
         (measured == 0, "Nothing was measured.".to_owned()),
         (
             saturated > 0,
-            format!("Limited by the load generator: {saturated} of {rows}."),
+            format!(
+                "The load generator limited the rate: {saturated} of {rows}."
+            ),
         ),
         (!failed.is_empty(), format!("Failed: {}.", list(&failed))),
-        (
-            single > 0,
-            format!("With a single run, hence no spread: {single} of {rows}."),
-        ),
-        (
-            results.missing > 0,
-            format!("Planned, and did not take place: {runs}."),
-        ),
+        (single > 0, format!("Single run, so no spread: {single} of {rows}.")),
+        (results.missing > 0, format!("Interrupted; not carried out: {runs}.")),
     ];
     let cautions = cautions.into_iter().filter(|(holds, _)| *holds);
     cautions.map(|(_, text)| text).collect()
 }
 
-/// More than half of the runs are marked: a single mark may be chance.
+/// Returns whether more than half of the runs have the remark, because a single
+/// one may be chance.
 fn is_saturated(runs: &[&Figures]) -> bool {
     let marked =
         runs.iter().filter(|run| run.remarks.contains(&Remark::Saturated));
@@ -195,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn others_are_so_many_times_the_best_model() {
+    fn others_are_shown_as_ratios_to_the_best_model() {
         let results = of_costs(&[
             ("ping-50", "bare-loop", &[1.9, 2.0, 2.1]),
             ("ping-50", "b", &[8.0, 9.0, 12.0]),
@@ -215,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_list_has_both_its_ends() {
+    fn a_long_list_shows_both_ends() {
         let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
         let values = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0].map(|v| [v]);
         let mut rows: Vec<_> = names
@@ -259,10 +258,10 @@ mod tests {
             ("ping-50", "a", &[1.0; 4]),
             ("ping-50", "b", &[1.0; 2]),
         ]);
-        let said = "Limited by the load generator: 1 of 2 rows.".to_owned();
+        let caution = "The load generator limited the rate: 1 of 2 rows.";
         for marked in 0..4 {
-            let says = cautions(&results).contains(&said);
-            assert_eq!(says, marked > 2, "{marked} of 4");
+            let warns = cautions(&results).contains(&caution.to_owned());
+            assert_eq!(warns, marked > 2, "{marked} of 4");
             let Outcome::Measured(run) = &mut results.runs[marked].outcome
             else {
                 panic!()
@@ -279,8 +278,8 @@ mod tests {
         let rows = names.map(|name| ("ping-50", name, &[3.0][..]));
         let mut results = of_costs(&rows);
         results.missing = 1;
-        let single = "With a single run, hence no spread: 7 of 7 rows.";
-        let missing = "Planned, and did not take place: 1 run.";
+        let single = "Single run, so no spread: 7 of 7 rows.";
+        let missing = "Interrupted; not carried out: 1 run.";
         assert_eq!(cautions(&results), [single, missing]);
         for run in &mut results.runs {
             run.outcome = Outcome::Failed("it died".to_owned());

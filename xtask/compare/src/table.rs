@@ -1,4 +1,4 @@
-//! Results for a terminal: the summary, and tables for each workload.
+//! Formats results for a terminal: the summary, and tables for each workload.
 
 use std::fmt::Write;
 
@@ -13,9 +13,9 @@ use super::spread::{APART, Spread};
 use super::summary::{self, MARK};
 use super::workload::Workload;
 
-/// Renders the summary, and tables for each workload, all with the same
-/// columns. A terminal shows the columns that it has room for; without a width,
-/// for a pipe, each server is one line.
+/// Formats the summary, and tables for each workload, all with the same
+/// columns. A terminal shows the columns that fit; without a width, for a pipe,
+/// each server is one line with all columns.
 pub fn render(results: &Results, width: Option<usize>) -> String {
     let room = width.unwrap_or(usize::MAX);
     let groups = groups(results);
@@ -44,7 +44,7 @@ fn title_lines(title: &str, room: usize) -> String {
     lines.map(|line| format!("{}\n", style(line).bold())).collect()
 }
 
-/// Lays out the rankings and the cautions.
+/// Formats the rankings and the warnings.
 fn summarized(results: &Results, room: usize) -> String {
     let rankings = summary::rankings(results);
     let parts = rankings.iter().map(|ranking| {
@@ -75,7 +75,7 @@ fn summarized(results: &Results, room: usize) -> String {
     text
 }
 
-/// The groups of servers, each with the yardsticks at its end.
+/// Returns the groups of servers, each with the yardsticks at its end.
 fn groups(results: &Results) -> Vec<(Group, Vec<&str>)> {
     let mut groups = results.groups();
     let yardsticks = groups.pop_if(|(group, _)| *group == Group::Yardstick);
@@ -91,8 +91,7 @@ fn groups(results: &Results) -> Vec<(Group, Vec<&str>)> {
     groups
 }
 
-/// The servers' names, the figures, and behind the rate how far its runs lie
-/// apart.
+/// Makes the columns: names, figures, and after the rate its spread.
 fn columns() -> Vec<table::Column> {
     let figures = COLUMNS.iter();
     let figures =
@@ -103,8 +102,8 @@ fn columns() -> Vec<table::Column> {
     columns
 }
 
-/// The rows of a workload: for each group its headings, its servers and an
-/// empty row.
+/// Makes the rows of a workload: for each group its headings, its servers and
+/// an empty row.
 fn rows(
     results: &Results,
     workload: &Workload,
@@ -147,7 +146,7 @@ fn row(name: &str, mut cells: Vec<String>, farthest: String) -> Row {
     Row { cells, text: String::new() }
 }
 
-/// The median of the runs, with a mark if it is the best model's or not
+/// Formats the median of the runs, with a mark if it is the best model's or not
 /// measurably different from it.
 fn cell(column: &Column, runs: &[&Figures], best: Option<&Spread>) -> String {
     let spread = column.spread(runs);
@@ -156,7 +155,7 @@ fn cell(column: &Column, runs: &[&Figures], best: Option<&Spread>) -> String {
     column.marked(&median, column.is_marked(runs, best))
 }
 
-/// How far the farthest run's rate lies from the median.
+/// Formats the largest deviation of a run's rate from the median, in percent.
 fn farthest(runs: &[&Figures]) -> String {
     let spread = Spread::of(runs.iter().map(|run| run.rate).collect());
     spread.map_or(number::NONE.to_owned(), |spread| {
@@ -168,22 +167,23 @@ fn farthest(runs: &[&Figures]) -> String {
 /// Explains the mark and the headings.
 fn note(left_out: &[String], width: usize) -> String {
     let mut note = format!(
-        "{MARK}: the best model's median, and those not measurably different \
-         from it: the runs overlap, or the medians are less than {} % apart. \
-         ×: how many times that of the best model, by the medians; in \
-         brackets, between any two runs. Tables have the medians of all runs. \
-         REQ/S: requests a second, ±%: how far the farthest run lies from \
-         that. P50 to P99.9: latency in µs. CPU: the server's processor time \
-         in µs a request, USER and SYS its parts. SWITCH: context switches a \
-         request. MEM, KERN: KiB that one more idle connection takes of the \
-         processes and of the kernel. THR, PROC: threads, processes. GEN%: \
-         how much of one processor the load generator used.",
+        "{MARK}: the best model, and servers not measurably different from \
+         it: the runs overlap, or the medians differ by less than {} %. ×: \
+         ratio to the best model, by the medians; in parentheses, the range \
+         over any two runs. Tables show the medians of all runs. REQ/S: \
+         requests per second; ±%: largest deviation of a run from the median. \
+         P50 to P99.9: latency in µs. CPU: the server's processor time in µs \
+         per request; USER, SYS: its parts. SWITCH: context switches per \
+         request. MEM, KERN: KiB per additional idle connection, in the \
+         processes and in the kernel. THR, PROC: threads, processes. GEN%: \
+         use of one processor by the load generator.",
         number::percent(APART)
     );
     if !left_out.is_empty() {
         let _ = write!(
             note,
-            " No room for {}: a wider terminal, a pipe and the page show all.",
+            " Omitted here: {}. A wider terminal, a pipe and the page show \
+             all columns.",
             number::list(left_out)
         );
     }
@@ -213,9 +213,11 @@ mod tests {
     fn everything_fits_160_columns() {
         let text = render(&sample::full(), Some(160));
         assert!(text.contains("GEN%"));
-        assert!(!text.contains("No room"), "{text}");
+        assert!(!text.contains("Omitted here"), "{text}");
         let text = render(&sample::full(), Some(80));
-        assert!(text.contains("No room for P90, P99.9,"), "{text}");
+        let text_in_one_line = text.replace('\n', " ");
+        let omitted = "Omitted here: P90, P99.9,";
+        assert!(text_in_one_line.contains(omitted), "{text}");
         let heading = text.lines().find(|l| l.starts_with("One thread "));
         let headings: Vec<_> = heading.unwrap().split_whitespace().collect();
         assert!(headings.contains(&"P99"), "{headings:?}");
@@ -227,7 +229,7 @@ mod tests {
         console::set_colors_enabled(false);
         let text = render(&sample::quick(), None);
         let lines = text.lines().filter(|l| l.starts_with("redis-server "));
-        // Three workloads, below each of two groups.
+        // Three workloads, with the yardsticks in each of two groups.
         assert_eq!(lines.count(), 6);
         let (_, one) = text.split_once("(ping-50)\n").unwrap();
         let mut lines = one.lines();
@@ -238,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn like_stands_with_like() {
+    fn groups_have_tables_of_their_own() {
         let text = render(&sample::quick(), None);
         let (one, many) = text.split_once("More than one thread").unwrap();
         assert!(one.contains("multiplexing-poll"));
@@ -252,11 +254,11 @@ mod tests {
     }
 
     #[test]
-    fn reasons_and_remarks_are_told() {
+    fn reasons_and_remarks_are_shown() {
         let text = render(&sample::full(), Some(80));
         for part in [
             "failed: a wrong reply",
-            "took 1,018 connections; ",
+            "accepted 1,018 connections; ",
             "load generator saturated",
         ] {
             assert!(text.contains(part), "no {part} in {text}");
@@ -286,21 +288,21 @@ mod tests {
             marked.map(str::to_owned).collect()
         };
         let all = marked(&results);
-        // The most requests, the least time, and what overlaps with that.
+        // The highest rate, the lowest cost, and a cost that overlaps with it.
         for wanted in ["2,000*", "3.10*", "3.30*"] {
             assert!(all.contains(&wanted.to_owned()), "{wanted}: {all:?}");
         }
-        // Neither another model, nor a yardstick that is better than all.
+        // Neither a slower model, nor a yardstick that is better than all.
         for other in ["3.60*", "2.00*"] {
             assert!(!all.contains(&other.to_owned()), "{other}: {all:?}");
         }
-        // One model alone is no best one.
+        // A single model isn't marked.
         results.servers.retain(|server| server.title == "a");
         assert_eq!(marked(&results), [""; 0]);
     }
 
     #[test]
-    fn nothing_makes_nothing() {
+    fn empty_results_have_no_text() {
         assert_eq!(render(&Results::default(), Some(80)), "");
         let mut results = sample::full();
         results.runs.clear();

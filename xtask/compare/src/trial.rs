@@ -1,4 +1,4 @@
-//! One run: start a server, load it, see what it cost, stop it.
+//! One run: starts a server, loads it, reads its usage, and shuts it down.
 
 use std::net::TcpStream;
 use std::time::Duration;
@@ -23,7 +23,7 @@ use super::serving::{Fate, Serving};
 use super::usage::Usage;
 use super::workload::{Load, Workload};
 
-/// The time that a load lasts before it is measured, and while it is.
+/// The length of the warm-up and of the measurement.
 #[derive(Clone, Copy, Debug)]
 pub struct Spans {
     pub warm_up: Duration,
@@ -33,32 +33,31 @@ pub struct Spans {
 /// The processors of the servers and of the load generator.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Processors {
-    /// None: wherever the kernel likes, the generator as well.
+    /// None if there is only one processor, which all programs share.
     pub servers: Option<CpuSet>,
     /// The number of the servers' processors.
     pub count: usize,
-    /// The generator's.
+    /// The generator's processor.
     pub generator: usize,
 }
 
-/// From so many connections on, what one of them takes can be told from what
-/// the rest takes.
+/// The fewest connections from which the memory per connection is computed.
 const ENOUGH_FOR_A_SLOPE: usize = 500;
 
 /// Descriptors for other purposes than connections.
 const DESCRIPTORS_SPARE: usize = 64;
 
-/// A generator or a server that used more than this part of a processor had
-/// nothing left.
+/// The fraction of a processor beyond which a generator or a server counts as
+/// saturated.
 const SATURATED: f64 = 0.95;
 
-/// Up to so many processes, ticks of 10 ms add up to something.
+/// The most processes for which times in ticks of 10 ms are precise enough.
 const PROCESSES_TO_SPLIT: usize = 2;
 
-/// The part of the requests that may be sent late without a remark.
+/// The fraction of the requests that may be sent late without a remark.
 const LATE: f64 = 0.001;
 
-/// One run that was tried, however it went.
+/// The result of one run.
 #[derive(Clone, Debug)]
 pub struct Attempt {
     pub outcome: Outcome,
@@ -66,8 +65,8 @@ pub struct Attempt {
     pub command_line: Option<String>,
 }
 
-/// One run against a fresh server. Fails only where somebody interrupts it:
-/// all else is an outcome.
+/// Makes one run against a fresh server. Fails only if interrupted; any other
+/// error is an outcome.
 pub fn run(
     contender: &Contender,
     workload: &Workload,
@@ -100,32 +99,32 @@ pub fn run(
 }
 
 impl From<Outcome> for Attempt {
-    /// The outcome of a run for which no server was started.
+    /// Makes the attempt of a run for which no server was started.
     fn from(outcome: Outcome) -> Self {
         Self { outcome, command_line: None }
     }
 }
 
 impl Outcome {
-    /// The outcome of an error that has nothing to do with the server.
+    /// Returns the outcome for an error without a running server.
     pub fn of_error(error: &anyhow::Error) -> Result<Self> {
         Self::of_error_and_fate(error, &Fate::default())
     }
 
-    /// The server accepted `held` connections and no more.
+    /// Returns the outcome for a server that accepts only `held` connections.
     pub fn full(held: usize, why: &str) -> Self {
-        let why = format!("took {}; {why}", some(held, "connection"));
+        let why = format!("accepted {}; {why}", some(held, "connection"));
         Self::Cannot { why, held: Some(held) }
     }
 
-    /// Distinguishes a limit of the server from a failure, by the error and by
-    /// what became of the server.
+    /// Distinguishes a limit of the server from a failure, by the error and the
+    /// server's state.
     fn of_error_and_fate(error: &anyhow::Error, fate: &Fate) -> Result<Self> {
         ensure!(!error.is::<Interrupted>(), Interrupted);
         if let Some(Full { held, why }) = error.downcast_ref()
             && fate.status.is_none()
         {
-            // The server's own words name the errno or the limit.
+            // The server's own message names the errno or the limit.
             let why = fate.last_line.as_ref().unwrap_or(why);
             return Ok(Self::full(*held, why));
         }
@@ -136,28 +135,28 @@ impl Outcome {
     }
 }
 
-/// Both ends of a connection take a descriptor, in processes of the same
-/// limit.
+/// Returns the reason if there are too few descriptors. Each end of a
+/// connection needs one, in processes with the same limit.
 fn lacks_descriptors(workload: &Workload) -> Result<Option<String>> {
     let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let needed = workload.held() + DESCRIPTORS_SPARE;
     Ok((limit < needed as u64).then(|| {
-        format!("takes {needed} descriptors, and ulimit -Hn is {limit}")
+        format!("requires {needed} descriptors, and ulimit -Hn is {limit}")
     }))
 }
 
-/// The raw counts of a run, before they are made into figures.
+/// The raw counts of a run, from which the figures are computed.
 #[derive(Debug)]
 pub struct Observation {
     pub taken: Measurement,
     pub before: Usage,
     pub after: Usage,
-    /// Memory of a connection, in bytes: of the processes, of the kernel.
+    /// Memory per connection in bytes, in the processes and in the kernel.
     pub memory: Option<(f64, f64)>,
     pub held: usize,
 }
 
-/// Brings the connections, and asks on them.
+/// Opens the connections and applies the load.
 fn load(
     server: &Serving,
     workload: &Workload,
@@ -190,8 +189,8 @@ fn load(
         }
         Load::Short => {
             let mut short = Short::new(address, &script, count)?;
-            // No warm-up: the threads and processes that served it would have
-            // ended, and their context switches be lost.
+            // There is no warm-up, because its threads and processes would
+            // have ended, and their context switches would be lost.
             let before = server.usage();
             (short.run(spans.measured)?, before)
         }
@@ -201,11 +200,12 @@ fn load(
             measured(server, spans, |span| datagrams.run(span))?
         }
     };
-    ensure!(taken.requests > 0, "nothing was answered");
+    ensure!(taken.requests > 0, "no request was answered");
     Ok(Observation { taken, before, after: server.usage(), memory, held })
 }
 
-/// Warms up, looks, and asks in earnest. Nothing is on its way when it looks.
+/// Warms up, reads the usage, and measures. No request is outstanding when the
+/// usage is read.
 fn measured(
     server: &Serving,
     spans: Spans,
@@ -216,9 +216,9 @@ fn measured(
     Ok((run(spans.measured)?, before))
 }
 
-/// Brings so many connections. Where they are many, says what one takes: of
-/// the server's processes and of the kernel, in bytes, as the slope from a
-/// tenth of them to all.
+/// Opens `wanted` connections. If there are enough, returns the memory per
+/// connection in the server's processes and in the kernel, in bytes, as the
+/// slope from a tenth of the connections to all.
 fn hold(
     server: &Serving,
     script: &Script,
@@ -244,7 +244,8 @@ fn hold(
 }
 
 impl Observation {
-    /// `all_switches` are the context switches of the server's whole life.
+    /// Computes the figures. `all_switches` are the context switches of the
+    /// server's whole lifetime.
     pub fn figures(
         &self,
         workload: &Workload,
@@ -260,8 +261,8 @@ impl Observation {
         };
         let latency =
             |quantile| taken.latency.value_at_quantile(quantile) as f64 / 1e3;
-        // Threads and processes that ended have taken theirs along: there,
-        // only the sum at the server's own end has them.
+        // With short connections, threads and processes have ended, so only
+        // the sum at the server's own end includes their context switches.
         let switches = match workload.load {
             Load::Short => all_switches.saturating_sub(before.switches),
             _ => after.switches.saturating_sub(before.switches),
@@ -292,7 +293,7 @@ impl Observation {
         figures
     }
 
-    /// Finds what a reader must know: who was at the limit, what is missing.
+    /// Returns the remarks: which side was saturated, and what is missing.
     fn remarks(
         &self,
         workload: &Workload,
@@ -303,8 +304,8 @@ impl Observation {
         let threads = self.after.threads.min(processors.count).max(1);
         let server = figures.cpu * figures.rate / 1e6 / threads as f64;
         if workload.load == Load::Open {
-            // The generator never waits, so that its processor time says
-            // nothing.
+            // The generator never sleeps here, so its processor time doesn't
+            // show whether it was saturated.
             let part = self.taken.late as f64 / figures.requests as f64;
             if part > LATE {
                 remarks.push(Remark::Late { part });
@@ -339,8 +340,9 @@ mod tests {
     use crate::workload;
 
     #[test]
-    fn what_went_wrong_is_told_from_what_can_not_be() {
-        let full = || Full { held: 3, why: "the next: -ERR max".to_owned() };
+    fn failures_are_distinguished_from_limits() {
+        let full =
+            || Full { held: 3, why: "the next one: -ERR max".to_owned() };
         let said = Fate {
             status: None,
             last_line: Some("no descriptor (EMFILE)".to_owned()),
@@ -352,9 +354,9 @@ mod tests {
         let outcome = |error: anyhow::Error, fate: &Fate| {
             Outcome::of_error_and_fate(&error, fate).unwrap()
         };
-        let why = "took 3 connections; no descriptor (EMFILE)";
+        let why = "accepted 3 connections; no descriptor (EMFILE)";
         assert_eq!(outcome(full().into(), &said), cannot(why, Some(3)));
-        let why = "took 3 connections; the next: -ERR max";
+        let why = "accepted 3 connections; the next one: -ERR max";
         let alive = Fate::default();
         assert_eq!(outcome(full().into(), &alive), cannot(why, Some(3)));
         // A server that has ended is not full.
@@ -369,8 +371,8 @@ mod tests {
         Outcome::of_error(&Interrupted.into()).unwrap_err();
     }
 
-    /// Runs against a server that sends this once it has answered the first
-    /// request.
+    /// Runs against a server that answers the first request with PONG, and all
+    /// others with `reply`.
     fn outcome(reply: &'static [u8]) -> Outcome {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -378,7 +380,7 @@ mod tests {
             let (mut stream, _) = listener.accept().unwrap();
             let mut request = Request::Ping.bytes();
             let mut next: &[u8] = b"+PONG\r\n";
-            // Until the generator has gone, with what it did not read.
+            // Serves until the generator closes the connection.
             while stream.read_exact(&mut request).is_ok()
                 && stream.write_all(next).is_ok()
             {
@@ -405,8 +407,8 @@ mod tests {
         assert!(why.starts_with("a wrong reply: \"K"), "{why}");
     }
 
-    /// Remarks on a second with 20,000 requests, in which the generator and
-    /// the server used such parts of a processor each.
+    /// Returns the remarks on one second in which the generator and the server
+    /// used these fractions of a processor.
     fn remarks(
         load: &str,
         client: f64,
@@ -431,12 +433,12 @@ mod tests {
     }
 
     #[test]
-    fn who_was_at_the_limit_is_remarked() {
+    fn saturation_is_remarked() {
         let saturated = [Remark::Saturated];
         assert_eq!(remarks("ping-50", 0.97, 0.80, 0, 0), saturated);
         assert_eq!(remarks("ping-50", 0.97, 0.96, 0, 0), []);
         assert_eq!(remarks("ping-50", 0.90, 0.50, 0, 0), []);
-        // It never waits in an open loop; being late is what counts there.
+        // In an open loop, late requests count, not saturation.
         let behind = Remark::Behind { rate: 19_000.0, due: 20_000 };
         assert_eq!(remarks("latency", 1.0, 0.3, 19, 0), [behind]);
         let late = Remark::Late { part: 0.01 };

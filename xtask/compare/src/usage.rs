@@ -1,4 +1,4 @@
-//! The cost of a server, as the kernel counts it.
+//! The resources that a server uses, as the kernel accounts for them.
 
 use std::fs;
 use std::time::Duration;
@@ -8,30 +8,30 @@ use lab::process::{self, Process};
 use nix::time::clock_getcpuclockid;
 use nix::unistd::Pid;
 
-/// The resources that all processes of a server have used since they began.
+/// The resources that all processes of a server have used since their start.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Usage {
-    /// By the scheduler's clock, in nanoseconds; of processes that have
-    /// ended, by the kernel's accounting.
+    /// CPU time by the scheduler's clock, in nanoseconds; of ended processes,
+    /// by the kernel's tick-based accounting.
     pub cpu: Duration,
     pub user: Duration,
     pub system: Duration,
-    /// Voluntary and involuntary, of threads that live.
+    /// Voluntary and involuntary context switches of existing threads.
     pub switches: u64,
     pub threads: usize,
     pub processes: usize,
 }
 
 impl Usage {
-    /// Looks at every process of a group. Takes a while where there are
-    /// thousands, so look while nothing is asked of them.
+    /// Reads every process of a group. That is slow for thousands of processes,
+    /// so call it while no request is outstanding.
     pub fn of_group(leader: Pid) -> Self {
         let processes = process::group(leader);
         let mut usage = Self::default();
         for process in &processes {
             usage.add(process);
             if process.pid == leader {
-                // Those it has reaped.
+                // The children that it has reaped.
                 usage.cpu += process.reaped.0 + process.reaped.1;
                 usage.user += process.reaped.0;
                 usage.system += process.reaped.1;
@@ -40,8 +40,8 @@ impl Usage {
         usage
     }
 
-    /// Adds what was used between two looks; threads and processes are those
-    /// of the last.
+    /// Adds the difference between two readings. Threads and processes are
+    /// those of the second.
     pub fn grow(&mut self, before: Self, after: Self) {
         self.cpu += after.cpu.saturating_sub(before.cpu);
         self.user += after.user.saturating_sub(before.user);
@@ -64,27 +64,27 @@ impl Usage {
     }
 }
 
-/// Reads how long a process's threads have run, those that ended included.
+/// Reads the CPU time of all threads of a process, ended ones included.
 fn scheduled(pid: Pid) -> Option<Duration> {
     let clock = clock_getcpuclockid(pid).ok()?;
     Some(clock.now().ok()?.into())
 }
 
-/// Reads how often a thread stopped running, because it waited or had to.
+/// Reads a thread's voluntary and involuntary context switches.
 fn switches(path: &str) -> Option<u64> {
     let status = fs::read_to_string(path).ok()?;
     let lines = status.lines().filter(|l| l.contains("_ctxt_switches:"));
     lines.map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum()
 }
 
-/// The memory that connections take, in bytes.
+/// The memory that connections use, in bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
-    /// Memory of the server's processes: proportional set size, without pages
-    /// of files.
+    /// Memory of the server's processes: proportional set size without file
+    /// pages.
     pub processes: u64,
     /// Memory of the whole kernel: unreclaimable slab, thread stacks, page
-    /// tables, and what sockets have queued.
+    /// tables, and socket queues.
     pub kernel: u64,
 }
 
@@ -94,7 +94,7 @@ impl Memory {
     }
 }
 
-/// Lines of /proc/meminfo.
+/// The lines of /proc/meminfo that grow with connections.
 const PARTS: [&str; 4] =
     ["SUnreclaim:", "KernelStack:", "PageTables:", "SecPageTables:"];
 
@@ -103,7 +103,7 @@ fn kernel() -> Result<u64> {
     Ok(counted(&text) + queued()?)
 }
 
-/// Adds up what of /proc/meminfo grows with connections, in bytes.
+/// Adds up the [`PARTS`] of /proc/meminfo, in bytes.
 fn counted(meminfo: &str) -> u64 {
     let of = |line: &str| -> Option<u64> {
         let mut words = line.split_whitespace();
@@ -113,8 +113,8 @@ fn counted(meminfo: &str) -> u64 {
     meminfo.lines().filter_map(of).sum::<u64>() * 1024
 }
 
-/// Memory of data on its way between TCP sockets: the last number of the line
-/// is in pages.
+/// Returns the memory of TCP's socket buffers, in bytes: the field `mem` of
+/// /proc/net/sockstat is in pages.
 fn queued() -> Result<u64> {
     let text = fs::read_to_string("/proc/net/sockstat")
         .context("/proc/net/sockstat")?;
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn turns_add_up_and_what_lies_between_them_does_not() {
+    fn only_usage_within_turns_adds_up() {
         let at = |milliseconds, switches| Usage {
             cpu: Duration::from_millis(milliseconds),
             user: Duration::from_millis(milliseconds / 4),
@@ -154,8 +154,8 @@ mod tests {
         assert_eq!((usage.threads, usage.processes), (3, 1));
     }
 
-    /// A shell that leads a group, and whose child works and ends while it
-    /// waits for more.
+    /// Runs a shell that leads a group. Its child uses CPU time and ends while
+    /// the shell waits for input.
     #[test]
     fn children_that_ended_are_counted() {
         let script = "sh -c 'i=0; while [ $i -lt 200000 ]; do \
@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(&line, b"done\n");
         let leader = Pid::from_raw(shell.id().cast_signed());
         let usage = Usage::of_group(leader);
-        // Ends it.
+        // EOF ends the shell.
         drop(shell.stdin.take());
         shell.wait().unwrap();
         assert_eq!(usage.processes, 1);
@@ -193,7 +193,8 @@ mod tests {
              SUnreclaim: 20 kB\nKernelStack: 4 kB\nPageTables: 2 kB\n\
              SecPageTables: 1 kB\n";
         assert_eq!(counted(meminfo), 27 * 1024);
-        // Every line is there on this kernel, and so are TCP's queues.
+        // This kernel has these lines, except that older ones lack
+        // SecPageTables, and it has TCP's counter.
         let text = fs::read_to_string("/proc/meminfo").unwrap();
         let known = PARTS.iter().filter(|part| text.contains(**part));
         assert!(known.count() >= 3, "{text}");

@@ -1,24 +1,25 @@
-//! The loads that every server is put under: `workloads.toml`, which is data.
+//! The loads that every server is measured under, from `workloads.toml`.
 
 use anyhow::{Context, Result, bail, ensure};
 use lab::model::Transport;
 use load::request::Request;
 use serde::Deserialize;
 
-/// The behaviour of the generator.
+/// How the generator sends requests.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Load {
-    /// A connection sends when it has its replies: a slow server slows the
-    /// load down, and requests that would have waited are never made.
+    /// A connection sends again once it has its replies. A slow server slows
+    /// the load down, so requests that would have waited are never made
+    /// (coordinated omission).
     Closed,
-    /// Requests are due at fixed times; latency counts from then.
+    /// Requests are due at fixed times, from which latency counts.
     Open,
-    /// A connection for each request.
+    /// One connection per request.
     Short,
-    /// Closed, over UDP.
+    /// A closed loop over UDP.
     Datagrams,
-    /// Closed on a few connections at a time, all in turn.
+    /// A closed loop on a few connections at a time, all of them in turn.
     Round,
 }
 
@@ -30,17 +31,17 @@ pub struct Workload {
     pub title: String,
     pub load: Load,
     pub request: Request,
-    /// Connections that are active.
+    /// Active connections.
     pub connections: usize,
-    /// Requests on their way on one connection.
+    /// Outstanding requests per connection.
     #[serde(default = "one")]
     pub pipeline: usize,
-    /// In a round, connections that have a request on its way at a time.
+    /// In a round, connections with an outstanding request at any time.
     pub busy: Option<usize>,
-    /// Connections beside them that say nothing.
+    /// Additional connections that send nothing.
     #[serde(default)]
     pub idle: usize,
-    /// Requests a second, for an open load.
+    /// Requests per second, for an open load.
     pub rate: Option<u32>,
     /// Part of the default run.
     #[serde(default)]
@@ -67,21 +68,21 @@ pub fn all() -> Result<Vec<Workload>> {
 
 impl Workload {
     fn check(&self) -> Result<()> {
-        ensure!(self.connections > 0, "no connection");
-        ensure!(self.pipeline > 0, "nothing is ever sent");
+        ensure!(self.connections > 0, "`connections` must be positive");
+        ensure!(self.pipeline > 0, "`pipeline` must be positive");
         ensure!(
             (self.load == Load::Open) == self.rate.is_some_and(|rate| rate > 0),
-            "an open load has a rate, and no other has"
+            "`rate` is required for an open load, and for no other"
         );
         ensure!(
             (self.load == Load::Round)
                 == self.busy.is_some_and(|busy| busy > 0),
-            "a round has busy connections, and no other load says how many"
+            "`busy` is required for a round, and for no other load"
         );
         Ok(())
     }
 
-    /// The transport that it goes over.
+    /// Returns the transport that it uses.
     pub fn transport(&self) -> Transport {
         match self.load {
             Load::Datagrams => Transport::Udp,
@@ -89,14 +90,14 @@ impl Workload {
         }
     }
 
-    /// Connections that a server holds at the same time.
+    /// Returns the number of connections that a server holds at the same time.
     pub fn held(&self) -> usize {
         self.connections + self.idle
     }
 }
 
-/// Picks those with the names given, in the file's order; an unknown name is an
-/// error that lists them all.
+/// Selects workloads by name, in the file's order. The error for an unknown
+/// name lists all names.
 pub fn named(all: Vec<Workload>, names: &[String]) -> Result<Vec<Workload>> {
     for name in names {
         if !all.iter().any(|workload| workload.name == *name) {
@@ -117,12 +118,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_file_is_sound() {
+    fn the_file_is_valid() {
         let all = all().unwrap();
         let mut names: Vec<_> = all.iter().map(|w| &w.name).collect();
         names.sort();
         names.dedup();
-        assert_eq!(names.len(), all.len(), "a name stands there twice");
+        assert_eq!(names.len(), all.len(), "a name occurs twice");
         assert!(all.iter().any(|workload| workload.quick));
     }
 

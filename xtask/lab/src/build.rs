@@ -17,15 +17,15 @@ pub fn release(workspace: &Workspace, models: &[Model]) -> Result<()> {
 /// errors go to standard error.
 ///
 /// The command names the whole workspace although only some binaries are
-/// needed: cargo unifies the features of a dependency over the named packages,
-/// so each selection of models would build its own nix and its own common.
+/// needed. Cargo unifies the features of a dependency over the named packages,
+/// so each selection of models would rebuild nix and common.
 pub fn programs<'a>(
     workspace: &Workspace,
     names: impl IntoIterator<Item = &'a str>,
 ) -> Result<()> {
     let mut names = names.into_iter().peekable();
     if names.peek().is_none() {
-        // Cargo would build everything.
+        // Without names, cargo would build everything.
         return Ok(());
     }
     let mut cargo = Command::new(env!("CARGO"));
@@ -39,13 +39,12 @@ pub fn programs<'a>(
     Ok(())
 }
 
-/// Builds an example of a model for development, and copies it to a path of its
-/// own: most examples are called `minimal`, and cargo builds all of these to
-/// one path.
+/// Builds a model's example in the dev profile, and copies it to a path of its
+/// own: most examples are called `minimal`, and cargo builds all of them to the
+/// same path.
 ///
-/// The command names the suite too. It has no example, but it uses the
-/// features of nix that the models use, so that cargo builds nix and common
-/// once for all.
+/// The command names the suite as well. It has no example, but it uses the
+/// features of nix that the models use, so cargo builds nix and common once.
 pub fn example(workspace: &Workspace, model: &Model, name: &str) -> Result<()> {
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--locked", "--quiet", "--example", name]);
@@ -58,13 +57,13 @@ pub fn example(workspace: &Workspace, model: &Model, name: &str) -> Result<()> {
     if let Some(folder) = copy.parent() {
         fs::create_dir_all(folder)?;
     }
-    // A program that runs can't be written to, but removed.
+    // A running program can't be written to (ETXTBSY), but it can be removed.
     let _ = fs::remove_file(&copy);
     fs::copy(&built, &copy).with_context(|| format!("copying {built}"))?;
     Ok(())
 }
 
-/// The path of a model's example, once it is [built](example).
+/// Returns the path of a model's example once it is [built](example).
 pub fn example_program(
     workspace: &Workspace,
     model: &Model,
@@ -74,12 +73,12 @@ pub fn example_program(
     folder.join(format!("{}-{name}", model.name)).into()
 }
 
-/// The path of a model's release binary.
+/// Returns the path of a model's release binary.
 pub fn binary(workspace: &Workspace, model: &Model) -> PathBuf {
     program(workspace, &model.name)
 }
 
-/// The path of the release binary with this name.
+/// Returns the path of the release binary with this name.
 pub fn program(workspace: &Workspace, name: &str) -> PathBuf {
     workspace.target.join("release").join(name).into()
 }

@@ -1,5 +1,5 @@
-//! The base of every other part of `cargo xtask`: the registry of models, their
-//! builds and processes, and output for a terminal.
+//! The base of all other parts of `cargo xtask`: the registry of models, their
+//! builds and processes, and terminal output.
 
 pub mod build;
 pub mod model;
@@ -21,12 +21,12 @@ use std::fmt;
 pub enum Unsupported {
     /// The kernel can't run the model. The text is the model's own message.
     Model(String),
-    /// Its security settings forbid tracing or capturing packets.
+    /// The machine's security settings forbid tracing or capturing packets.
     Tool(String),
 }
 
 impl Unsupported {
-    /// The exit code for it, of the models and of `cargo xtask`.
+    /// The exit code for this error, in the models and in `cargo xtask`.
     pub const CODE: u8 = 77;
 }
 

@@ -1,4 +1,4 @@
-//! The registry of models is the workspace itself: every member with a
+//! The registry of models: every member of the workspace that has a
 //! `[package.metadata.model]` table, in the order of the member list.
 
 use std::fmt::{self, Write};
@@ -11,7 +11,7 @@ use toml::Table;
 
 use crate::promises::Promises;
 
-/// The family of I/O models that a model belongs to, in reading order.
+/// The family that a model belongs to, in reading order.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Family {
@@ -20,11 +20,11 @@ pub enum Family {
     Multiplexing,
     SignalDriven,
     Asynchronous,
-    /// A way to scale connections.
+    /// Blocking or readiness-based I/O scaled over processes, threads or tasks.
     Scaling,
 }
 
-/// How many clients a model serves at a time.
+/// The number of clients that a model serves at the same time.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Clients {
@@ -43,11 +43,11 @@ pub enum Transport {
 /// One way to start a model. The first is the default.
 #[derive(Clone, Debug)]
 pub struct Variant {
-    /// Empty where a model has one way only.
+    /// Empty if the model has no variants.
     pub name: String,
-    /// The arguments that select it.
+    /// The command-line arguments that select it.
     pub args: Vec<String>,
-    /// Those of the model's transports that it serves, if not all.
+    /// The transports that it serves, if not all of the model's.
     pub transports: Option<Vec<Transport>>,
     /// The reason why it doesn't serve the others.
     pub why: Option<String>,
@@ -69,7 +69,7 @@ struct Declaration {
     /// See [`Model::rests_with`].
     #[serde(default)]
     rests_with: Vec<String>,
-    /// Items kept token for token as in other crates that name them too.
+    /// Items that are token for token identical in all crates that list them.
     #[serde(default)]
     same: Vec<String>,
 }
@@ -82,7 +82,7 @@ struct VariantDeclaration {
     args: Vec<String>,
     transports: Option<Vec<Transport>>,
     why: Option<String>,
-    /// Added to the model's promises, or in place of them.
+    /// Promises added to the model's, or overriding them.
     #[serde(default)]
     promises: Table,
 }
@@ -99,8 +99,8 @@ pub struct Model {
     pub transports: Vec<Transport>,
     /// Never empty: a model without variants has one with an empty name.
     pub variants: Vec<Variant>,
-    /// Flags with which a model that never waits uses no processor time while
-    /// its clients are idle. Empty for all other models.
+    /// Flags that make a busy-polling model sleep while its clients are idle.
+    /// Empty for all other models.
     pub rests_with: Vec<String>,
     pub same: Vec<String>,
     /// The crate's folder.
@@ -111,7 +111,7 @@ pub struct Model {
 #[derive(Clone, Debug)]
 pub struct Workspace {
     pub root: Utf8PathBuf,
-    /// Where cargo puts what it builds.
+    /// Cargo's target folder.
     pub target: Utf8PathBuf,
     /// Folders of all members, models or not, in reading order.
     pub members: Vec<Utf8PathBuf>,
@@ -125,8 +125,7 @@ pub struct Workspace {
 pub struct NotFound(String);
 
 impl Workspace {
-    /// Reads the manifests. The error names each crate and each fault of its
-    /// declaration.
+    /// Reads the manifests. The error lists every fault of every declaration.
     pub fn load() -> Result<Self> {
         let here = Utf8Path::new(env!("CARGO_MANIFEST_DIR"));
         let root = here.ancestors().nth(2).context("the workspace's folder")?;
@@ -139,14 +138,14 @@ impl Workspace {
         Ok(Self { root, target, members, models })
     }
 
-    /// Every model in every variant, in reading order.
+    /// Returns all variants of all models, in reading order.
     pub fn variants(&self) -> impl Iterator<Item = (&Model, &Variant)> {
         self.models.iter().flat_map(|model| {
             model.variants.iter().map(move |variant| (model, variant))
         })
     }
 
-    /// The model that `name` names. Fails with [`NotFound`].
+    /// Finds the model called `name`. Fails with [`NotFound`].
     pub fn model(&self, name: &str) -> Result<&Model> {
         let mut models = self.models.iter();
         models
@@ -154,8 +153,8 @@ impl Workspace {
             .ok_or_else(|| self.unknown(name).into())
     }
 
-    /// The model and variant that `model` or `model/variant` names; a model
-    /// alone means its first variant. Fails with [`NotFound`].
+    /// Finds the variant called `model/variant`; a model's name alone means its
+    /// first variant. Fails with [`NotFound`].
     pub fn variant(&self, title: &str) -> Result<(&Model, &Variant)> {
         let mut variants = self.variants();
         variants
@@ -163,8 +162,9 @@ impl Workspace {
             .ok_or_else(|| self.unknown(title).into())
     }
 
-    /// All that the names choose, in reading order; a model alone means all
-    /// its variants, and no name means everything. Fails with [`NotFound`].
+    /// Selects variants by name, in reading order. A model's name alone means
+    /// all its variants, and an empty list means everything. Fails with
+    /// [`NotFound`].
     pub fn select(&self, names: &[String]) -> Result<Vec<(&Model, &Variant)>> {
         for name in names {
             self.variant(name)?;
@@ -176,8 +176,8 @@ impl Workspace {
         Ok(self.variants().filter(chosen).collect())
     }
 
-    /// The variant that `title` names, which has to serve the transport. Fails
-    /// with [`NotFound`].
+    /// Finds the variant called `title`. Fails with [`NotFound`] if it doesn't
+    /// exist or doesn't serve the transport.
     pub fn serving(
         &self,
         title: &str,
@@ -210,7 +210,8 @@ impl fmt::Display for NotFound {
 impl std::error::Error for NotFound {}
 
 impl Model {
-    /// Why a variant does not serve a transport; None where it does.
+    /// Returns the reason why a variant doesn't serve a transport; None if it
+    /// does.
     fn unserved(
         &self,
         variant: &Variant,
@@ -219,11 +220,12 @@ impl Model {
         if self.transports_of(variant).contains(&transport) {
             return None;
         }
-        let why = variant.why.as_deref().unwrap_or("its model does not");
-        Some(format!("{} serves no {transport}: {why}", self.title(variant)))
+        let why = variant.why.as_deref().unwrap_or("no variant of it does");
+        let title = self.title(variant);
+        Some(format!("{title} doesn't serve {transport}: {why}"))
     }
 
-    /// The transports that a variant serves.
+    /// Returns the transports that a variant serves.
     pub fn transports_of<'a>(
         &'a self,
         variant: &'a Variant,
@@ -231,8 +233,8 @@ impl Model {
         variant.transports.as_ref().unwrap_or(&self.transports)
     }
 
-    /// The example that is the minimal program of a variant, without `.rs`: the
-    /// variant's own, or for the first variant the model's.
+    /// Returns the name of the example that is a variant's minimal program,
+    /// without `.rs`: the variant's own, or for the first variant the model's.
     pub fn minimal(&self, variant: &Variant) -> Option<String> {
         let own = format!("minimal_{}", variant.name.replace('-', "_"));
         let is_first = self.variants[0].name == variant.name;
@@ -241,7 +243,7 @@ impl Model {
         [Some(own), common].into_iter().flatten().find(exists)
     }
 
-    /// The source of an example.
+    /// Returns the path of an example's source file.
     pub fn example(&self, name: &str) -> Utf8PathBuf {
         self.folder.join("examples").join(format!("{name}.rs"))
     }
@@ -251,7 +253,7 @@ impl Model {
         self.name == name || self.title(variant) == name
     }
 
-    /// `model`, or `model/variant` for a model with several variants.
+    /// Returns `model`, or `model/variant` for a model with several variants.
     pub fn title(&self, variant: &Variant) -> String {
         match variant.name.as_str() {
             "" => self.name.clone(),
@@ -291,12 +293,12 @@ impl fmt::Display for Transport {
     }
 }
 
-/// The transports' names with a space between.
+/// Joins the transports' names with spaces.
 pub fn names(transports: &[Transport]) -> String {
     transports.iter().map(Transport::to_string).collect::<Vec<_>>().join(" ")
 }
 
-/// The folders that the root manifest lists as members, as written.
+/// Returns the folders that the root manifest lists as members, as written.
 pub fn member_list(manifest: &str) -> Result<Vec<String>> {
     #[derive(Deserialize)]
     struct Manifest {
@@ -315,7 +317,8 @@ fn read(path: &Utf8Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("cannot read {path}"))
 }
 
-/// The folder that this program was built into: cargo marks it with a tag.
+/// Finds the target folder that this program was built into, by the tag that
+/// cargo puts there.
 fn target() -> Result<Utf8PathBuf> {
     let program = std::env::current_exe().context("this program's path")?;
     let program = Utf8PathBuf::try_from(program)?;
@@ -324,7 +327,7 @@ fn target() -> Result<Utf8PathBuf> {
     Ok(target.context("this program is not in cargo's target folder")?.into())
 }
 
-/// The parts of a member's manifest that are read.
+/// The parts of a member's manifest that are used here.
 #[derive(Debug, Deserialize)]
 struct Manifest {
     package: Package,
@@ -339,8 +342,8 @@ struct Package {
     metadata: Table,
 }
 
-/// The members that declare a model. Every fault of every declaration is in
-/// the error, so that one run shows them all.
+/// Reads the members that declare a model. The error lists every fault of every
+/// declaration, so that one run shows them all.
 fn models(members: &[Utf8PathBuf]) -> Result<Vec<Model>> {
     let mut models = Vec::new();
     let mut faults = Vec::new();
@@ -352,8 +355,8 @@ fn models(members: &[Utf8PathBuf]) -> Result<Vec<Model>> {
         let name = package.name.clone();
         if folder.file_name() != Some(name.as_str()) {
             faults.push(format!(
-                "{name}: its folder is {folder}; folder, crate and binary have \
-                 one name"
+                "{name}: its folder is {folder}; folder, crate and binary \
+                 must have the same name"
             ));
         }
         match declared
@@ -367,13 +370,14 @@ fn models(members: &[Utf8PathBuf]) -> Result<Vec<Model>> {
     }
     ensure!(
         faults.is_empty(),
-        "[package.metadata.model] is not as it should be:\n  {}",
+        "[package.metadata.model] is invalid:\n  {}",
         faults.join("\n  ")
     );
     Ok(models)
 }
 
-/// Checks what a type can't, and gives each variant its promises.
+/// Checks the conditions that the types can't express, and adds the model's
+/// promises to each variant.
 fn model(
     package: Package,
     folder: Utf8PathBuf,
@@ -425,14 +429,15 @@ fn parse_promises(promises: Table, clients: Clients) -> Result<Promises> {
 fn faults(description: &str, declared: &Declaration) -> Vec<String> {
     let mut faults = Vec::new();
     if description.trim().is_empty() || description.ends_with('.') {
-        let phrase = "the package's description is one phrase, no full stop";
+        let phrase = "the package's description must be one phrase without a \
+                      full stop";
         faults.push(phrase.to_owned());
     }
     if declared.transports.is_empty() {
         faults.push("transports is empty".to_owned());
     }
     if let Some(twice) = repeated(&declared.same) {
-        faults.push(format!("same names {twice} twice"));
+        faults.push(format!("`same` lists {twice} twice"));
     }
     let names: Vec<_> =
         declared.variants.iter().map(|v| v.name.clone()).collect();
@@ -457,23 +462,23 @@ fn variant_faults(
     if variant.name.is_empty()
         || !variant.name.chars().all(|c| plain(c) || c == '-')
     {
-        faults.push("needs a name of a-z, 0-9 and -");
+        faults.push("needs a name made of a-z, 0-9 and -");
     }
     let why = variant.why.as_deref().unwrap_or("").trim();
     match &variant.transports {
         None if why.is_empty() => {}
-        None => faults.push("gives a why but narrows no transport"),
+        None => faults.push("has a `why`, but no `transports`"),
         Some(_) if why.is_empty() => {
-            faults.push("narrows the transports without a why");
+            faults.push("narrows the transports without a `why`");
         }
         Some(narrow) if narrow.is_empty() => {
             faults.push("serves no transport");
         }
         Some(narrow) if !narrow.iter().all(|t| transports.contains(t)) => {
-            faults.push("serves a transport that the model does not");
+            faults.push("serves a transport that the model doesn't");
         }
         Some(narrow) if narrow.len() >= transports.len() => {
-            faults.push("repeats the model's transports: leave them out");
+            faults.push("repeats the model's `transports`: leave them out");
         }
         Some(_) => {}
     }
@@ -519,7 +524,7 @@ mod tests {
         model(package, "name".into(), toml::from_str(text)?)
     }
 
-    /// The declaration's error with `from` replaced.
+    /// Returns the error of the declaration with `from` replaced.
     fn fault(from: &str, to: &str) -> String {
         assert!(GOOD.contains(from), "{from:?} is not in the sample");
         let result = parse(&GOOD.replace(from, to));
@@ -557,12 +562,12 @@ mod tests {
             ("near_bare_loop", "near_loop", "unknown field `near_loop`"),
             ("\"many\"", "\"two\"", "unknown variant `two`"),
             ("\"edge\"", "\"level\"", "two variants are called level"),
-            ("\"edge\"", "\"Edge mode\"", "needs a name of a-z"),
-            (", why = \"no datagrams\"", "", "without a why"),
-            ("transports = [\"tcp\"], ", "", "narrows no transport"),
+            ("\"edge\"", "\"Edge mode\"", "needs a name made of a-z"),
+            (", why = \"no datagrams\"", "", "without a `why`"),
+            ("transports = [\"tcp\"], ", "", "but no `transports`"),
             ("[\"tcp\"],", "[],", "serves no transport"),
             ("[\"tcp\"],", "[\"tcp\", \"udp\"],", "leave them out"),
-            ("[\"tcp\", \"udp\"]", "[\"udp\"]", "that the model does not"),
+            ("[\"tcp\", \"udp\"]", "[\"udp\"]", "that the model doesn't"),
             ("[\"tcp\", \"udp\"]", "[]", "transports is empty"),
             ("same", "equal", "unknown field `equal`"),
             ("[\"Conn", "[\"Connection::on_readable\", \"Conn", "twice"),

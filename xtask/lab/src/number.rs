@@ -1,9 +1,9 @@
-//! Numbers as people read them, the same in a terminal and on the page.
+//! Formats numbers for people, in the same way for a terminal and the page.
 
-/// Stands where there is no number.
+/// Stands for a missing number.
 pub const NONE: &str = "–";
 
-/// Three digits that mean something: `0.353`, `3.10`, `45.2`, `151,000`.
+/// Formats with three significant digits: `0.353`, `3.10`, `45.2`, `151,000`.
 pub fn figure(value: f64) -> String {
     let size = value.abs();
     match size {
@@ -20,7 +20,7 @@ pub fn figure(value: f64) -> String {
     }
 }
 
-/// A whole number, to the last digit: `1,018`.
+/// Formats a whole number with all its digits: `1,018`.
 pub fn count(value: f64) -> String {
     if !value.is_finite() {
         return NONE.to_owned();
@@ -36,7 +36,7 @@ pub fn count(value: f64) -> String {
     if value < 0.0 && digits != "0" { format!("-{text}") } else { text }
 }
 
-/// As short as it can be where there is little room: `151k`.
+/// Formats as short as possible, for narrow places: `151k`.
 pub fn short(value: f64) -> String {
     match value.abs() {
         _ if !value.is_finite() => NONE.to_owned(),
@@ -46,12 +46,12 @@ pub fn short(value: f64) -> String {
     }
 }
 
-/// A part of one as a whole number of hundredths: `97`.
+/// Formats a fraction as a whole number of percent: `97`.
 pub fn percent(part: f64) -> String {
     count(part * 100.0)
 }
 
-/// `a, b and c`.
+/// Joins the items: `a, b and c`.
 pub fn list(items: &[String]) -> String {
     match items {
         [] => String::new(),
@@ -60,7 +60,7 @@ pub fn list(items: &[String]) -> String {
     }
 }
 
-/// `1 model`, `14 models`.
+/// Formats a number of things: `1 model`, `14 models`.
 pub fn some(number: usize, thing: &str) -> String {
     match number {
         1 => format!("1 {thing}"),
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn three_digits_mean_something() {
+    fn three_digits_are_significant() {
         for (value, text) in [
             (0.0, "0"),
             (0.000_1, "0"),

@@ -1,5 +1,5 @@
 //! Processes as /proc shows them: their state, cost and end. A server and its
-//! children share one process group, led by the server.
+//! children form one process group, whose leader is the server.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
@@ -23,21 +23,19 @@ pub struct Process {
     /// `R`, `S`, `D`, `T`, `Z`: see proc_pid_stat(5).
     pub state: char,
     pub group: Pid,
-    /// Time of all its threads, ended ones included, in its own code and in
-    /// the kernel.
+    /// User and system CPU time of all its threads, ended ones included.
     pub user: Duration,
     pub system: Duration,
-    /// User and system time of the children that it has waited for.
+    /// User and system CPU time of the children that it has waited for.
     pub reaped: (Duration, Duration),
     pub threads: usize,
 }
 
 impl Process {
-    /// None once the process has gone.
+    /// Reads /proc/PID/stat. Returns None if the process doesn't exist.
     pub fn read(pid: Pid) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name may hold anything, blanks and brackets included: the last
-        // bracket ends it.
+        // The name may contain blanks and brackets; the last bracket ends it.
         let (head, tail) = stat.rsplit_once(") ")?;
         let name = head.split_once('(')?.1.to_owned();
         let fields: Vec<_> = tail.split(' ').collect();
@@ -55,17 +53,17 @@ impl Process {
         })
     }
 
-    /// The identities of its threads.
+    /// Returns the ids of its threads.
     pub fn thread_ids(&self) -> Vec<u64> {
         numbers_in(&format!("/proc/{}/task", self.pid))
     }
 
-    /// How many descriptors it holds.
+    /// Returns the number of its open descriptors.
     pub fn descriptors(&self) -> usize {
         numbers_in(&format!("/proc/{}/fd", self.pid)).len()
     }
 
-    /// Its limits on open files, soft and hard.
+    /// Returns its limits on open files, soft and hard.
     pub fn descriptor_limit(&self) -> Result<(u64, u64)> {
         let limits = fs::read_to_string(format!("/proc/{}/limits", self.pid))?;
         let line =
@@ -78,7 +76,7 @@ impl Process {
         }
     }
 
-    /// Whether a signal to the process is pending.
+    /// Returns whether a process-directed signal is pending.
     pub fn has_pending(&self, signal: Signal) -> Result<bool> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.pid))?;
         let mask = status
@@ -89,9 +87,9 @@ impl Process {
         Ok(mask & (1 << (signal as i32 - 1)) != 0)
     }
 
-    /// Its proportional share of resident memory, in bytes: a page that a fork
-    /// shares with its parent counts once. Pages of files don't count, because
-    /// the share of the program depends on how many processes run it.
+    /// Returns its proportional set size (PSS) without file pages, in bytes. A
+    /// page that a child shares with its parent counts once. File pages don't
+    /// count, because the program's share depends on how many processes run it.
     fn memory(&self) -> u64 {
         let path = format!("/proc/{}/smaps_rollup", self.pid);
         let Ok(rollup) = fs::read_to_string(path) else { return 0 };
@@ -111,8 +109,8 @@ impl fmt::Display for Process {
     }
 }
 
-/// The processors that a thread may run on, in ascending order: `0-2,5` in
-/// /proc, see proc_pid_status(5).
+/// Returns the processors that a thread may run on, in ascending order. /proc
+/// has them as `0-2,5`, see proc_pid_status(5).
 pub fn allowed_processors(pid: Pid, tid: Pid) -> Result<Vec<usize>> {
     let status = fs::read_to_string(format!("/proc/{pid}/task/{tid}/status"))?;
     let name = "Cpus_allowed_list:";
@@ -132,7 +130,7 @@ pub fn list(processes: &[Process]) -> String {
     processes.join(", ")
 }
 
-/// A process group, zombies included.
+/// Returns the processes of a group, zombies included.
 pub fn group(leader: Pid) -> Vec<Process> {
     numbers_in("/proc")
         .into_iter()
@@ -141,29 +139,29 @@ pub fn group(leader: Pid) -> Vec<Process> {
         .collect()
 }
 
-/// The resident memory of a whole group, in bytes.
+/// Returns the proportional set size of a whole group, in bytes.
 pub fn group_memory(leader: Pid) -> u64 {
     group(leader).iter().map(Process::memory).sum()
 }
 
-/// The CPU time that a group's living processes have used.
+/// Returns the CPU time that a group's existing processes have used.
 pub fn group_cpu_time(leader: Pid) -> Duration {
     group(leader).iter().map(|p| p.user + p.system).sum()
 }
 
-/// Clock ticks as time. USER_HZ is 100 on every architecture that Linux still
-/// supports but alpha, see time(7).
+/// Converts clock ticks. USER_HZ is 100 on every architecture that Linux still
+/// supports, except alpha, see time(7).
 fn ticks(ticks: u64) -> Duration {
     Duration::from_millis(ticks * 10)
 }
 
-/// Whether any process of a group exists, zombies included.
+/// Returns whether any process of a group exists, zombies included.
 pub fn group_exists(leader: Pid) -> bool {
     killpg(leader, None::<Signal>) != Err(Errno::ESRCH)
 }
 
-/// Kills a group and reaps its leader, and those orphans that the kernel makes
-/// children of this process (PR_SET_CHILD_SUBREAPER).
+/// Kills a group, and reaps its leader and the orphans that the kernel has
+/// reparented to this process (PR_SET_CHILD_SUBREAPER).
 pub fn end_group(leader: Pid) {
     let deadline = Instant::now() + Duration::from_secs(2);
     while killpg(leader, Signal::SIGKILL).is_ok() && Instant::now() < deadline {
@@ -182,7 +180,7 @@ pub fn reap_group(leader: Pid) {
     }
 }
 
-/// Polls until `look` returns true, for a condition without an event.
+/// Polls until `look` returns true, for a condition that no event reports.
 pub fn poll_until(
     awaited: &str,
     patience: Duration,
@@ -196,7 +194,7 @@ pub fn poll_until(
     Ok(())
 }
 
-/// A descriptor that turns readable when the process ends, see
+/// Opens a descriptor that becomes readable when the process ends, see
 /// pidfd_open(2).
 pub fn pidfd(pid: Pid) -> Result<OwnedFd> {
     // SAFETY: the call takes two integers and touches no memory of ours.
@@ -210,8 +208,8 @@ pub fn pidfd(pid: Pid) -> Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Sets the soft limit on a running process's address space, to what it has
-/// now if no number is given, and returns what the limit was.
+/// Sets the soft limit on a running process's address space, or to its present
+/// size if `limit` is None, and returns the previous limit.
 pub fn limit_address_space(pid: Pid, limit: Option<u64>) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let size = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
@@ -220,8 +218,8 @@ pub fn limit_address_space(pid: Pid, limit: Option<u64>) -> Result<u64> {
     limit_running(pid, libc::RLIMIT_AS, limit.unwrap_or(size))
 }
 
-/// Sets the soft limit on signals that are queued for a running process, and
-/// returns what it was.
+/// Sets the soft limit on signals queued for a running process, and returns the
+/// previous limit.
 pub fn limit_signals(pid: Pid, limit: u64) -> Result<u64> {
     limit_running(pid, libc::RLIMIT_SIGPENDING, limit)
 }
@@ -251,13 +249,13 @@ fn limit_running(
     Ok(before.rlim_cur)
 }
 
-/// Waits until a descriptor is readable, ended or broken; false at the
-/// deadline.
+/// Waits until a descriptor is readable, at EOF or in error. Returns false at
+/// the deadline.
 pub fn wait_readable(fd: &impl AsFd, deadline: Instant) -> Result<bool> {
     wait_for(fd, PollFlags::POLLIN, deadline)
 }
 
-/// Waits until one of the events occurs; false at the deadline.
+/// Waits until one of the events occurs. Returns false at the deadline.
 pub fn wait_for(
     fd: &impl AsFd,
     events: PollFlags,
@@ -277,8 +275,8 @@ pub fn wait_for(
     }
 }
 
-/// A folder's entries that are numbers: how /proc lists processes, threads
-/// and descriptors.
+/// Returns a folder's entries that are numbers, because /proc lists processes,
+/// threads and descriptors by number.
 fn numbers_in(folder: &str) -> Vec<u64> {
     let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
     entries
@@ -286,7 +284,7 @@ fn numbers_in(folder: &str) -> Vec<u64> {
         .collect()
 }
 
-/// The first program of this name on the PATH.
+/// Finds the first program of this name on the PATH.
 pub fn which(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH");
     let path = path.as_deref().unwrap_or(OsStr::new(""));
@@ -295,8 +293,8 @@ pub fn which(name: &str) -> Option<PathBuf> {
         .find(|program| program.is_file())
 }
 
-/// Raises the limit on open files to the hard limit, for thousands of clients
-/// at a time.
+/// Raises the soft limit on open files to the hard limit, for thousands of
+/// clients at the same time.
 pub fn raise_descriptor_limit() -> Result<()> {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)

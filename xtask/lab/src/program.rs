@@ -1,4 +1,5 @@
-//! The command line and the exit code of each program of `cargo xtask`.
+//! The command line and the exit codes that all programs of `cargo xtask`
+//! share.
 
 use std::env;
 use std::ffi::OsString;
@@ -19,8 +20,8 @@ struct Program<C: Subcommand> {
     command: C,
 }
 
-/// Parses the command line and runs the command. An error is printed, and its
-/// type chooses the exit code.
+/// Parses the command line and runs the command. Prints an error, and derives
+/// the exit code from its type.
 pub fn main<C: Subcommand>(
     run: impl FnOnce(C) -> Result<ExitCode>,
 ) -> ExitCode {
@@ -32,8 +33,8 @@ pub fn main<C: Subcommand>(
     })
 }
 
-/// Turns `help COMMAND` into `COMMAND --help`, which the program of that
-/// command answers.
+/// Turns `help COMMAND` into `COMMAND --help`, which the command's own program
+/// parses.
 fn with_help_flag(mut arguments: Vec<OsString>) -> Vec<OsString> {
     if arguments.get(1).is_some_and(|first| first == "help") {
         arguments.remove(1);
@@ -42,7 +43,7 @@ fn with_help_flag(mut arguments: Vec<OsString>) -> Vec<OsString> {
     arguments
 }
 
-/// Clap's exit code.
+/// The exit code that clap uses for a wrong command line.
 const WRONG_COMMAND_LINE: u8 = 2;
 
 fn code(error: &Error) -> u8 {

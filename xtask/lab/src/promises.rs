@@ -1,26 +1,26 @@
-//! A model's promises, as its manifest declares them. The suite, the rules and
-//! the bounds check these, and know no model by its name.
+//! The promises that a model declares in its manifest. The suite, the rules and
+//! the bounds check these promises, so they contain no model's name.
 
 use std::fmt;
 
 use anyhow::{Result, bail, ensure};
 use serde::Deserialize;
 
-/// The table `[package.metadata.model.promises]`, with a variant's changes.
+/// The table `[package.metadata.model.promises]`, with a variant's overrides.
 #[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct Promises {
     pub answers: Answers,
     pub waits_in: WaitsIn,
-    /// Given for the calls that wait for readiness only.
+    /// Given only for calls that wait for readiness.
     pub reports: Option<Reports>,
-    /// The most memory that one more idle client costs, in KiB. Given for
-    /// models that serve many clients only.
+    /// The most memory that one more idle client may cost, in KiB. Given only
+    /// for models that serve many clients.
     pub idle_kib: Option<f64>,
     pub ceiling: Ceiling,
-    /// Whether `compare --check` holds it to the bare loop's processor time.
+    /// Whether `compare --check` bounds its CPU time by the bare loop's.
     pub near_bare_loop: bool,
-    /// The reason why its calls have no fixed order. Without one, its
+    /// The reason why its calls have no fixed order. If there is none, its
     /// transcripts are compared.
     pub unordered: Option<String>,
 }
@@ -31,27 +31,26 @@ pub struct Promises {
 pub enum Answers {
     /// The server's only thread.
     OneThread,
-    /// The first thread. A library keeps others, which only wait and copy, and
-    /// which start and end with the clients.
+    /// The first thread. A library runs other threads, which only wait and
+    /// copy, and which start and end with the clients.
     FirstThread,
-    /// A process of the client's own.
+    /// A process for each client.
     OwnProcess,
-    /// A thread of the client's own.
+    /// A thread for each client.
     OwnThread,
-    /// Any of several threads, which exist from the start.
+    /// Any thread of a pool that exists from the start.
     AnyThread,
     /// One of several event loops, always the same for a client.
     OneLoop,
 }
 
-/// The call in which the answering thread sleeps until there is something to
-/// do.
+/// The call in which the answering thread sleeps until it has something to do.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitsIn {
-    /// The call that receives.
+    /// The receive call itself.
     Receive,
-    /// No call: it tries to receive from each socket in turn.
+    /// No call: the thread tries to receive from each socket in turn.
     Nothing,
     Select,
     Poll,
@@ -67,34 +66,34 @@ pub enum WaitsIn {
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reports {
-    /// It is ready.
+    /// The socket is ready.
     Level,
-    /// It has become ready since the last report.
+    /// The socket has become ready since the last report.
     Edge,
-    /// It is ready, and was re-armed since the last report.
+    /// The socket is ready, and was re-armed since the last report.
     Oneshot,
 }
 
 /// The hard limit of descriptors under which clients are counted.
 pub const DESCRIPTORS: usize = 4_096;
 
-/// How many clients are served at a time under `ulimit -n 4096`, with a
+/// The number of clients served at the same time under `ulimit -n 4096`, with a
 /// `--max-connections` beyond that.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Ceiling {
     pub clients: usize,
-    /// The errno that rejects the next client, or a limit without one.
+    /// The errno that the next client causes, or a limit without an errno.
     pub ends: String,
-    /// The limit of the machine that `ends` stands for, if it is one. Then all
-    /// `clients` were served, and the machine decides how many more could be.
+    /// The limit of the machine behind `ends`, if it is one. Then all `clients`
+    /// were served, and the machine decides how many more could be.
     pub machine: Option<String>,
-    /// Flags that make the number the same on every machine.
+    /// Flags that make the number independent of the machine.
     pub flags: Option<String>,
 }
 
 impl Promises {
-    /// Checks what a type can't: which keys go together.
+    /// Checks which keys are given together, which the types can't express.
     pub fn check(&self, serves_many: bool) -> Result<()> {
         let readiness = self.waits_in.is_for_readiness();
         match (readiness, self.reports) {
@@ -102,28 +101,29 @@ impl Promises {
                 "`reports` is missing: \"level\", \"edge\" or \"oneshot\""
             ),
             (false, Some(_)) => bail!(
-                "`reports` is for calls that wait for readiness, and {:?} is \
-                 none",
+                "`reports` is for calls that wait for readiness, which {:?} \
+                 doesn't",
                 self.waits_in
             ),
             _ => {}
         }
         ensure!(
             self.idle_kib.is_some() == serves_many,
-            "`idle_kib`, the most memory of one more idle client in KiB, is \
-             for models with `clients = \"many\"`, and for all of them"
+            "`idle_kib`, the most memory that one more idle client may cost in \
+             KiB, is required for models with `clients = \"many\"`, and for \
+             them only"
         );
         Ok(())
     }
 
-    /// Whether one thread does all the work.
+    /// Returns whether one thread does all the work.
     pub fn is_one_thread(&self) -> bool {
         self.answers == Answers::OneThread
     }
 }
 
 impl Ceiling {
-    /// The line of the manifest that declares it.
+    /// Formats the line of the manifest that declares it.
     pub fn declaration(&self) -> String {
         let Self { clients, ends, machine, flags } = self;
         let mut keys = format!("clients = {clients}, ends = {ends:?}");
@@ -137,7 +137,7 @@ impl Ceiling {
 }
 
 impl WaitsIn {
-    /// Whether the call reports sockets that are ready.
+    /// Returns whether the call reports ready sockets.
     pub fn is_for_readiness(self) -> bool {
         use WaitsIn::*;
         matches!(self, Select | Poll | EpollWait | Signals)
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_may_be_more_has_a_sign() {
+    fn a_lower_bound_is_marked() {
         let mut ceiling = Ceiling {
             clients: 4_090,
             ends: "EMFILE".to_owned(),

@@ -8,7 +8,7 @@ use console::Term;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Prints a text. A reader that closes the pipe early, as `head` and pagers do,
-/// is no error.
+/// causes no error.
 pub fn print(text: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
@@ -17,8 +17,9 @@ pub fn print(text: &str) -> Result<()> {
     }
 }
 
-/// Columns to lay text out in: `COLUMNS` where it is exported, otherwise the
-/// terminal's. None in a pipe or a file, where lines may have any length.
+/// Returns the output width: the variable `COLUMNS` if it is exported,
+/// otherwise the terminal's width. None for a pipe or a file, where lines may
+/// have any length.
 pub fn width() -> Option<usize> {
     let exported = std::env::var("COLUMNS").ok();
     exported
@@ -30,8 +31,8 @@ pub fn width() -> Option<usize> {
         })
 }
 
-/// Like [`width`], but for a pipe to a pager too: then the terminal is still
-/// on standard error.
+/// Returns the output width like [`width`], also for a pipe to a pager: the
+/// terminal is then still on standard error.
 pub fn width_behind_a_pipe() -> Option<usize> {
     width().or_else(|| {
         let (_, columns) = Term::stderr().size_checked()?;
@@ -39,8 +40,7 @@ pub fn width_behind_a_pipe() -> Option<usize> {
     })
 }
 
-/// Starts a progress bar at the bottom of the terminal on standard error. It is
-/// hidden where that is no terminal.
+/// Starts a progress bar on standard error, hidden if that isn't a terminal.
 pub fn progress(steps: usize) -> ProgressBar {
     let target = ProgressDrawTarget::stderr_with_hz(5);
     let bar = ProgressBar::with_draw_target(Some(steps as u64), target);
@@ -52,7 +52,7 @@ pub fn progress(steps: usize) -> ProgressBar {
 }
 
 /// Breaks `text` between words into lines of at most `width` columns. A longer
-/// word has a line of its own.
+/// word gets its own line.
 pub fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {
@@ -70,7 +70,7 @@ pub fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// Breaks `text` like [`wrap`], into one text.
+/// Wraps `text` like [`wrap`], and joins the lines.
 pub fn fill(text: &str, width: usize) -> String {
     wrap(text, width).join("\n")
 }

@@ -1,7 +1,7 @@
-//! A server as a process: its start, its output and its end.
+//! Runs a server as a process: its start, its output and its end.
 //!
-//! [`command`] makes the command line, [`Server`] runs it. A tracer that has to
-//! start the process itself uses [`command`], [`wait_until_ready`] and
+//! [`command`] makes the command line and [`Server`] runs it. A tracer that has
+//! to start the process itself uses [`command`], [`wait_until_ready`] and
 //! [`ended_early`].
 
 use std::fs::File;
@@ -26,11 +26,11 @@ use nix::unistd::Pid;
 use crate::model::Transport;
 use crate::{Unsupported, process};
 
-/// How long a server may take to get ready, and to end when it is asked to:
+/// The time within which a server must be ready, and must end after SIGTERM:
 /// longer than any drain, see `--drain-timeout`.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
-/// The addresses of a ready line, which a model prints when all are bound.
+/// The addresses in the ready line, which a model prints when all are bound.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ready {
     pub tcp: Option<SocketAddr>,
@@ -40,8 +40,8 @@ pub struct Ready {
 impl FromStr for Ready {
     type Err = anyhow::Error;
 
-    /// Parses `ready tcp=127.0.0.1:40001 udp=127.0.0.1:40002` and its line
-    /// end. One of the addresses may be missing.
+    /// Parses `ready tcp=127.0.0.1:40001 udp=127.0.0.1:40002` and a newline.
+    /// One of the addresses may be missing.
     fn from_str(line: &str) -> Result<Self> {
         parse(line)
             .with_context(|| format!("expected a ready line, got {line:?}"))
@@ -49,7 +49,7 @@ impl FromStr for Ready {
 }
 
 fn parse(line: &str) -> Result<Ready> {
-    let words = line.strip_suffix('\n').context("it has no end")?;
+    let words = line.strip_suffix('\n').context("it has no newline")?;
     let mut words = words.split(' ').peekable();
     ensure!(words.next() == Some("ready"), "it must begin with ready");
     let mut address = |name: &str| -> Result<Option<SocketAddr>> {
@@ -58,23 +58,23 @@ fn parse(line: &str) -> Result<Ready> {
         let address: SocketAddr = word[name.len()..]
             .parse()
             .with_context(|| format!("{word} has no address"))?;
-        ensure!(address.port() != 0, "port 0 is no address");
+        ensure!(address.port() != 0, "port 0 is not a bound port");
         Ok(Some(address))
     };
     let ready = Ready { tcp: address("tcp=")?, udp: address("udp=")? };
     ensure!(ready != Ready::default(), "it has no address");
-    ensure!(words.next().is_none(), "it must end behind the addresses");
+    ensure!(words.next().is_none(), "it must end after the addresses");
     Ok(ready)
 }
 
 impl Ready {
-    /// The address for a transport that the server was asked to serve.
+    /// Returns the address for a transport that the server should serve.
     pub fn address(&self, transport: Transport) -> Result<SocketAddr> {
         let address = match transport {
             Transport::Tcp => self.tcp,
             Transport::Udp => self.udp,
         };
-        address.with_context(|| format!("it is ready, but not for {transport}"))
+        address.with_context(|| format!("its ready line has no {transport}"))
     }
 }
 
@@ -83,7 +83,7 @@ impl Ready {
 #[derive(Clone, Debug)]
 pub struct Errors(Arc<File>);
 
-/// A model logs one line per second at most: this is room for hours.
+/// Enough for hours, because a model logs at most one line per second.
 const ERRORS: u64 = 1024 * 1024;
 
 impl Errors {
@@ -97,13 +97,13 @@ impl Errors {
         Ok(Self(Arc::new(file)))
     }
 
-    /// One more descriptor for a process to write to.
+    /// Duplicates the descriptor, for a process to write to.
     pub fn stdio(&self) -> Result<Stdio> {
         Ok(self.0.try_clone().context("the server's stderr")?.into())
     }
 
-    /// All that the server has written. The server's descriptors share an
-    /// offset with this one, so that reading must not move it.
+    /// Returns everything that the server has written. The server's descriptors
+    /// share their file offset with this one, so reading must not move it.
     pub fn text(&self) -> String {
         let length = (&*self.0).stream_position().unwrap_or(0);
         let mut text = vec![0; length as usize];
@@ -111,15 +111,15 @@ impl Errors {
         String::from_utf8_lossy(&text[..read]).into_owned()
     }
 
-    /// The last line that the server has written, without the word that it
-    /// begins with.
+    /// Returns the last line that the server has written, without the prefix
+    /// `error: `.
     pub fn last_line(&self) -> Option<String> {
         let text = self.text();
         let line = text.lines().rfind(|line| !line.trim().is_empty())?;
         Some(without_prefix(line.trim()).to_owned())
     }
 
-    /// Waits for a line that holds `words`, and returns it.
+    /// Waits for a line that contains `words`, and returns it.
     pub fn wait_for(&self, words: &str) -> Result<String> {
         let mut found = None;
         let awaited = format!("{words:?} on standard error");
@@ -133,8 +133,8 @@ impl Errors {
     }
 }
 
-/// The command that starts a server: [tied to us](tie), its output a pipe, its
-/// errors kept.
+/// Makes the command that starts a server. The server ends [with this
+/// process](tie), its standard output is a pipe, and its errors are kept.
 pub fn command(
     program: &Path,
     arguments: &[String],
@@ -150,7 +150,7 @@ pub fn command(
     Ok(command)
 }
 
-/// A server that runs. Dropped, it is killed with all its children.
+/// A running server. Dropping it kills the server and all its children.
 #[derive(Debug)]
 pub struct Server {
     child: Child,
@@ -158,7 +158,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts what [`command`] has made with these `errors`.
+    /// Starts the command that [`command`] has made with these `errors`.
     pub fn spawn(mut command: Command, errors: Errors) -> Result<Self> {
         let child = command.spawn();
         let child = child
@@ -166,27 +166,27 @@ impl Server {
         Ok(Self { child, errors })
     }
 
-    /// Waits for the ready line. The error says how a server ended instead.
+    /// Waits for the ready line. Fails with the reason if the server ended.
     pub fn wait_until_ready(&mut self) -> Result<Ready> {
         let stdout = self.stdout().context("no output")?;
         match wait_until_ready(stdout)? {
             Some(ready) => Ok(ready),
             None if self.ends_within(PATIENCE) => Err(self.ended_early()),
-            None => bail!("closed its output, and is still there"),
+            None => bail!("it closed its output without a ready line"),
         }
     }
 
-    /// Its standard output, if it is a pipe and wasn't taken before.
+    /// Takes its standard output, if it is a pipe and wasn't taken before.
     pub fn stdout(&mut self) -> Option<ChildStdout> {
         self.child.stdout.take()
     }
 
-    /// The first of its processes, and its process group.
+    /// Returns the id of its first process, which is also its process group id.
     pub fn leader(&self) -> Pid {
         pid(&self.child)
     }
 
-    /// The error of a server that has ended before it was ready.
+    /// Returns the error for a server that has ended before it was ready.
     pub fn ended_early(&mut self) -> anyhow::Error {
         match self.child.wait() {
             Ok(status) => ended_early(status, &self.errors),
@@ -194,18 +194,18 @@ impl Server {
         }
     }
 
-    /// Whether it ends within a time; true if it has ended already.
+    /// Waits up to `time` for its end. Returns true if it has ended.
     pub fn ends_within(&self, time: Duration) -> bool {
         ends_within(self.leader(), time)
     }
 
-    /// How it ended, if it has.
+    /// Returns its exit status if it has ended.
     pub fn status(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
-    /// Asks it to stop (SIGTERM), and waits. One that does not stop in time is
-    /// killed.
+    /// Sends SIGTERM and waits for the server's end. Kills it if it doesn't end
+    /// in time.
     pub fn stop(&mut self) -> Result<ExitStatus> {
         send(&self.child, Signal::SIGTERM);
         if !self.ends_within(PATIENCE) {
@@ -223,14 +223,14 @@ impl Drop for Server {
 }
 
 /// Reads the ready line from a server's output. Returns None if the server has
-/// closed its output, which it does only when it ends.
+/// closed its output, which happens only when it ends.
 pub fn wait_until_ready(stdout: impl Read + AsFd) -> Result<Option<Ready>> {
     let line = line_in_time(stdout, PATIENCE)?;
     if line.is_empty() { Ok(None) } else { line.parse().map(Some) }
 }
 
-/// The reason why a server was never ready: [`Unsupported`], or how it ended,
-/// and its last line.
+/// Returns the reason why a server was never ready: [`Unsupported`], or its
+/// exit status and its last line.
 pub fn ended_early(status: ExitStatus, errors: &Errors) -> anyhow::Error {
     let line = errors.last_line().unwrap_or("no reason given".to_owned());
     match status.code() {
@@ -241,16 +241,17 @@ pub fn ended_early(status: ExitStatus, errors: &Errors) -> anyhow::Error {
     }
 }
 
-/// Whether a child process ends within a time; true if it was reaped before.
+/// Waits up to `time` for the end of a child process. Returns true if it has
+/// ended, also if it was reaped before.
 pub fn ends_within(pid: Pid, time: Duration) -> bool {
     let Ok(end) = process::pidfd(pid) else { return true };
     process::wait_readable(&end, Instant::now() + time).unwrap_or(false)
 }
 
-/// Has the kernel send the process a signal when this one ends, however it
-/// ends (PR_SET_PDEATHSIG). Gives it an empty signal mask, no descriptor but
-/// the first three, and a process group of its own, so that Ctrl-C reaches it
-/// only through this process.
+/// Makes the kernel signal the process when this one ends for any reason
+/// (PR_SET_PDEATHSIG). Gives it an empty signal mask, only the first three
+/// descriptors, and its own process group, so that Ctrl-C reaches it only
+/// through this process.
 pub fn tie(command: &mut Command, at_our_end: Signal) -> &mut Command {
     let parent = nix::unistd::getpid();
     let before_exec = move || {
@@ -262,7 +263,7 @@ pub fn tie(command: &mut Command, at_our_end: Signal) -> &mut Command {
         }
         let on_exec = libc::CLOSE_RANGE_CLOEXEC.cast_signed();
         // SAFETY: the call takes numbers and touches no memory of ours. Before
-        // Linux 5.11 it fails, and the server inherits some descriptors.
+        // Linux 5.11 it fails, and the server inherits more descriptors.
         unsafe { libc::close_range(3, libc::c_uint::MAX, on_exec) };
         Ok(())
     };
@@ -272,7 +273,7 @@ pub fn tie(command: &mut Command, at_our_end: Signal) -> &mut Command {
     unsafe { command.pre_exec(before_exec) }
 }
 
-/// The command as a person would type it.
+/// Formats the command as a person would type it.
 pub fn words(command: &Command) -> String {
     let mut words = command.get_program().to_string_lossy().into_owned();
     for argument in command.get_args() {
@@ -285,16 +286,16 @@ pub fn words(command: &Command) -> String {
     words
 }
 
-/// A model's error message without its first word.
+/// Strips `error: ` from a model's error message.
 pub fn without_prefix(line: &str) -> &str {
     line.strip_prefix("error: ").unwrap_or(line)
 }
 
-/// A ready line is shorter, with two addresses of IPv6 in it.
+/// Longer than any ready line, even with two IPv6 addresses.
 const LONGEST_LINE: usize = 1024;
 
 /// Reads the first line, from a process that may write nothing, half a line, or
-/// a line without an end. The rest of its output stays in the pipe. An empty
+/// a line without a newline. The rest of its output stays in the pipe. An empty
 /// line means that the process closed its output.
 pub fn line_in_time(
     mut stdout: impl Read + AsFd,
@@ -315,19 +316,19 @@ pub fn line_in_time(
         line.push(byte[0]);
         ensure!(
             line.len() < LONGEST_LINE,
-            "expected a ready line, got {LONGEST_LINE} bytes without an end"
+            "expected a ready line, got {LONGEST_LINE} bytes without a newline"
         );
     }
     Ok(String::from_utf8_lossy(&line).into_owned())
 }
 
-/// Asks the process to stop. One that has ended already is not an error: it
-/// is still ours to wait for, so its id can't belong to another.
+/// Sends a signal to the process. A process that has ended already is not an
+/// error: until we wait for it, its id can't be reused.
 pub fn send(child: &Child, signal: Signal) {
     let _ = signal::kill(pid(child), signal);
 }
 
-/// The process id in the type that nix takes.
+/// Converts the process id to nix's type.
 pub fn pid(child: &Child) -> Pid {
     Pid::from_raw(child.id().cast_signed())
 }
@@ -349,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_raves_is_bounded() {
+    fn kept_error_output_is_bounded() {
         let errors = Errors::new().unwrap();
         assert_eq!(errors.text(), "");
         let script = "echo error: first >&2; yes 2>/dev/null | head -c 3000000 \
@@ -385,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_ever_for_a_line() {
+    fn waiting_for_a_line_is_bounded() {
         let time = Duration::from_millis(50);
         let garbage = [b'x'; LONGEST_LINE];
         let rows: [(&[u8], bool, Result<&str, &str>); 6] = [
@@ -394,11 +395,11 @@ mod tests {
             (b"rea", true, Ok("rea")),
             (b"\xff\n", false, Ok("\u{fffd}\n")),
             (b"rea", false, Err("no ready line")),
-            (&garbage, false, Err("without an end")),
+            (&garbage, false, Err("without a newline")),
         ];
-        for (said, closes, expected) in rows {
+        for (output, closes, expected) in rows {
             let (ours, mut theirs) = io::pipe().unwrap();
-            theirs.write_all(said).unwrap();
+            theirs.write_all(output).unwrap();
             let _open = (!closes).then_some(theirs);
             match (line_in_time(ours, time), expected) {
                 (Ok(line), expected) => assert_eq!(Ok(&*line), expected),

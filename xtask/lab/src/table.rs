@@ -1,4 +1,4 @@
-//! Tables for a terminal or a pipe.
+//! Formats tables for a terminal or a pipe.
 
 use std::fmt::Write;
 
@@ -9,10 +9,10 @@ use crate::screen::wrap;
 /// Spaces between two columns.
 const GAP: usize = 2;
 
-/// Columns that a text needs to stand beside the cells, not below them.
+/// The room that a text needs beside the cells; with less, it goes below them.
 const TEXT_MIN: usize = 30;
 
-/// On which side a column is filled up with spaces.
+/// The alignment of a column's cells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Align {
     Left,
@@ -24,8 +24,8 @@ pub enum Align {
 pub struct Column {
     pub heading: String,
     pub align: Align,
-    /// A narrow terminal leaves out the columns of the highest rank first, and
-    /// those of rank 0 never.
+    /// On a narrow terminal, columns of the highest rank are omitted first.
+    /// Columns of rank 0 are never omitted.
     pub rank: u8,
 }
 
@@ -47,13 +47,13 @@ impl Column {
 /// One line of a table. Cells may have colours.
 #[derive(Clone, Debug, Default)]
 pub struct Row {
-    /// One for each column, or fewer.
+    /// One per column, or fewer.
     pub cells: Vec<String>,
-    /// Stands behind the last cell, in as many lines as it needs.
+    /// Text after the last cell, wrapped as needed.
     pub text: String,
 }
 
-/// Columns, and a text at the end of each row.
+/// Rows of cells, each with a text at its end.
 #[derive(Clone, Debug)]
 pub struct Table {
     pub columns: Vec<Column>,
@@ -62,13 +62,13 @@ pub struct Table {
     pub rows: Vec<Row>,
 }
 
-/// The columns that a terminal has room for, and how wide they are.
+/// The columns that a terminal has room for, and their widths.
 #[derive(Clone, Debug)]
 pub struct Layout<'a> {
     table: &'a Table,
-    /// Places of the columns in the table, each with its width.
+    /// Indices of the columns in the table, each with its width.
     columns: Vec<(usize, usize)>,
-    /// None in a pipe, where lines may have any length.
+    /// None for a pipe, where lines may have any length.
     width: Option<usize>,
 }
 
@@ -80,8 +80,8 @@ impl Table {
         layout.headings() + &rows.collect::<String>()
     }
 
-    /// Takes away columns, those of the highest rank first, until the others
-    /// fit the width.
+    /// Omits columns, those of the highest rank first, until the others fit the
+    /// width.
     pub fn layout(&self, width: Option<usize>) -> Layout<'_> {
         let columns = self.columns.iter().enumerate().map(|(at, column)| {
             let cells = self.rows.iter().filter_map(|row| row.cells.get(at));
@@ -104,7 +104,7 @@ impl Table {
 }
 
 impl Layout<'_> {
-    /// Headings of the columns that there is no room for.
+    /// Returns the headings of the omitted columns.
     pub fn left_out(&self) -> Vec<String> {
         let columns = self.table.columns.iter().enumerate();
         let shown = |at| self.columns.iter().any(|(shown, _)| *shown == at);
@@ -112,7 +112,7 @@ impl Layout<'_> {
         hidden.map(|(_, column)| column.heading.clone()).collect()
     }
 
-    /// The columns' headings as one line.
+    /// Formats the line of headings.
     pub fn headings(&self) -> String {
         let columns = self.table.columns.iter();
         let headings: Vec<_> = columns.map(|c| c.heading.clone()).collect();
@@ -123,7 +123,7 @@ impl Layout<'_> {
         format!("{}\n", style(line.trim_end()).dim())
     }
 
-    /// The row's cells, and its text beside or below them.
+    /// Formats the row's cells, and its text beside or below them.
     pub fn row(&self, row: &Row) -> String {
         let mut line = self.cells(&row.cells);
         let used = measure_text_width(&line);
@@ -162,8 +162,8 @@ impl Layout<'_> {
         self.columns.iter().map(|(_, width)| width + GAP).sum()
     }
 
-    /// The columns left for a text beside cells of a width; None if the text
-    /// has to stand below them.
+    /// Returns the room for a text beside cells of this width; None if the text
+    /// must go below them.
     fn room(&self, used: usize) -> Option<usize> {
         let room = self.width.unwrap_or(usize::MAX).saturating_sub(used);
         (room >= TEXT_MIN).then_some(room)
@@ -206,7 +206,7 @@ nö        1  can't: no ring
     }
 
     #[test]
-    fn texts_stand_below_where_there_is_no_room() {
+    fn texts_go_below_the_cells_on_a_narrow_terminal() {
         let expected = "\
 MODEL  RATE  FAMILY
 epoll    12  waits
@@ -234,7 +234,7 @@ nö        1
     }
 
     #[test]
-    fn a_narrow_terminal_does_without_a_column() {
+    fn a_narrow_terminal_omits_a_column() {
         let text = render(Some(18));
         assert!(text.starts_with("MODEL  RATE\nepoll    12\n"), "{text}");
         for line in text.lines() {

@@ -1,4 +1,4 @@
-//! Skips for tests that can't run everywhere.
+//! Reports skipped tests, for tests that can't run everywhere.
 
 use std::fmt::Display;
 use std::io;
@@ -13,7 +13,7 @@ pub const SKIPPED: &str = "skipped: ";
 pub fn skip(reason: impl Display) {
     let thread = thread::current();
     let test = thread.name().unwrap_or("a test");
-    // A line of its own, past the harness, which keeps what tests print.
+    // Written directly to stdout, because the harness captures `println!`.
     let line = format!("\n{SKIPPED}{test}: {reason}\n");
     let _ = io::stdout().write_all(line.as_bytes());
 }

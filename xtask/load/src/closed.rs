@@ -1,4 +1,4 @@
-//! Closed loop: a connection that has all its replies sends again.
+//! Closed loop: a connection sends again once it has all its replies.
 
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -12,13 +12,13 @@ use super::{Measurement, Recorder, Script};
 #[derive(Debug)]
 pub struct Closed<'a> {
     conversations: Conversations<'a, &'a TcpStream>,
-    /// The time at which each connection's last requests went out.
+    /// The time at which each connection's last requests were sent.
     sent: Vec<Instant>,
     /// Requests that a connection sends at once.
     pipeline: usize,
-    /// Connections that have requests on their way at a time.
+    /// Connections with outstanding requests at any time.
     busy: usize,
-    /// The next connection to look at, where not all are busy.
+    /// The next connection to use, if not all are busy.
     turn: usize,
 }
 
@@ -39,7 +39,7 @@ impl<'a> Closed<'a> {
         })
     }
 
-    /// Asks for this long, then waits for the last replies.
+    /// Sends requests for this long, then waits for the last replies.
     pub fn run(&mut self, span: Duration) -> Result<Measurement> {
         let mut recorder = Recorder::start()?;
         let end = recorder.began + span;
@@ -69,8 +69,8 @@ impl<'a> Closed<'a> {
         }
     }
 
-    /// Finds the connection that sends after this one had its replies: itself,
-    /// or the next in turn that has nothing on its way.
+    /// Returns the connection that sends once this one has its replies: this
+    /// one, or the next in turn without outstanding requests.
     fn next(&mut self, number: usize) -> usize {
         if self.busy == self.sent.len() {
             return number;

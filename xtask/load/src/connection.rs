@@ -1,4 +1,4 @@
-//! The generator's connections: where they come from, and how many there are.
+//! Opens the generator's connections, from as many source addresses as needed.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -11,30 +11,31 @@ use socket2::{Domain, Socket, Type};
 use super::{PATIENCE, Script};
 use crate::interrupt;
 
-/// Connections from one source address. There is a port for each, of
-/// net.ipv4.ip_local_port_range, which has 28,000 where nobody changed it.
+/// Connections from one source address. Each needs a port from
+/// net.ipv4.ip_local_port_range, which has 28,000 by default.
 const PER_SOURCE: usize = 20_000;
 
-/// The longest line that rejects a new client, in bytes.
+/// The longest line that rejects a connection, in bytes.
 const LINE: usize = 256;
 
-/// New clients at a time: fewer than any accept queue holds.
+/// Connections opened before any is waited for: fewer than an accept queue
+/// holds.
 const AT_A_TIME: usize = 64;
 
-/// A server that takes no more clients.
+/// The server accepts no more connections.
 #[derive(Debug, thiserror::Error)]
-#[error("took {held} connections; {why}")]
+#[error("accepted {held} connections; {why}")]
 pub struct Full {
     pub held: usize,
-    /// The reply that the next one had, or what became of it.
+    /// The reply to the next connection, or the error on it.
     pub why: String,
 }
 
-/// Finds the source address of connection `number`, where not all fit on one.
+/// Returns the source address of connection `number`, None for the default one.
 pub fn source(number: usize) -> Option<Ipv4Addr> {
     match number / PER_SOURCE {
         0 => None,
-        // 127.0.1.0 and up: 127.0.0.x may be somebody's.
+        // From 127.0.1.0, because other programs may use 127.0.0.x.
         further => {
             let [high, low] = u16::try_from(further)
                 .unwrap_or(u16::MAX)
@@ -45,8 +46,9 @@ pub fn source(number: usize) -> Option<Ipv4Addr> {
     }
 }
 
-/// A socket that will come from that address, and takes its port when it
-/// connects, so that the port only has to be free towards one server.
+/// Makes a socket with that source address. It gets its port at connect(2), so
+/// that only the four-tuple must be unique, see IP_BIND_ADDRESS_NO_PORT in
+/// ip(7).
 pub fn socket(from: Option<Ipv4Addr>) -> Result<Socket> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)
         .context("a socket for the generator")?;
@@ -60,8 +62,8 @@ pub fn socket(from: Option<Ipv4Addr>) -> Result<Socket> {
     Ok(socket)
 }
 
-/// Connects clients until there are `wanted`, each of which has had its first
-/// request answered. Fails with `Full` where the server takes no more.
+/// Opens connections until there are `wanted`, each with its first request
+/// answered. Fails with `Full` if the server accepts no more.
 pub fn bring(
     server: SocketAddr,
     script: &Script,
@@ -86,8 +88,8 @@ pub fn bring(
     Ok(())
 }
 
-/// A server that is full says so, or breaks the connection off; all else is
-/// an error like others.
+/// Converts an error to [`Full`] if the server has rejected or reset the
+/// connection.
 fn refused(error: anyhow::Error, held: usize) -> anyhow::Error {
     let broken_off = error.downcast_ref().map(io::Error::kind);
     let full = error.is::<Refusal>()
@@ -96,17 +98,17 @@ fn refused(error: anyhow::Error, held: usize) -> anyhow::Error {
             Some(ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
         );
     if full {
-        return Full { held, why: format!("the next: {error:#}") }.into();
+        return Full { held, why: format!("the next one: {error:#}") }.into();
     }
     error.context(format!("connection {}", held + 1))
 }
 
-/// The line, instead of a reply, that rejects a new client.
+/// The line that rejects a connection instead of a reply.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Refusal(String);
 
-/// Connects and asks once.
+/// Connects and sends one request.
 fn greet(
     server: SocketAddr,
     script: &Script,
@@ -121,14 +123,14 @@ fn greet(
     Ok(stream)
 }
 
-/// Waits for the answer, or for the line that says that there is none.
+/// Waits for the reply, or for the line that rejects the connection.
 fn hear(mut stream: &TcpStream, script: &Script) -> Result<()> {
     let mut reply = vec![0; script.reply().len().max(LINE)];
     let mut received = 0;
     loop {
         match stream.read(&mut reply[received..]) {
             Ok(0) if received == 0 => {
-                return Err(Refusal("closed without a word".to_owned()).into());
+                return Err(Refusal("closed without a reply".to_owned()).into());
             }
             Ok(0) => bail!("the server ended the connection in mid-reply"),
             Ok(more) => received += more,
@@ -166,14 +168,14 @@ mod tests {
         assert_eq!(source(3 * PER_SOURCE), Some(Ipv4Addr::new(127, 0, 1, 2)));
     }
 
-    /// Connects three clients to a server that answers the first two and sends
-    /// the third `told`, and then ends.
-    fn third(told: &'static [u8]) -> anyhow::Error {
+    /// Connects three clients to a server that answers the first two, sends
+    /// `reply` to the third, and ends. Returns the third's error.
+    fn third(reply: &'static [u8]) -> anyhow::Error {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let server = thread::spawn(move || {
             let pong = Request::Ping.reply();
-            for reply in [&pong, &pong, told] {
+            for reply in [&pong, &pong, reply] {
                 let (mut stream, _) = listener.accept().unwrap();
                 stream.read_exact(&mut Request::Ping.bytes()).unwrap();
                 stream.write_all(reply).unwrap();
@@ -188,14 +190,14 @@ mod tests {
     }
 
     #[test]
-    fn a_full_server_is_told_from_a_wrong_one() {
-        for told in [&b"-ERR max number of clients reached\r\n"[..], b""] {
-            let error = third(told);
+    fn a_full_server_is_distinguished_from_a_wrong_one() {
+        for reply in [&b"-ERR max number of clients reached\r\n"[..], b""] {
+            let error = third(reply);
             let full = error.downcast_ref::<Full>();
             assert_eq!(full.unwrap().held, 2, "{error:#}");
         }
-        for told in [&b"+PO"[..], b"+PONK\r\n", b"+PONG\r\n+PONG\r\n"] {
-            let error = third(told);
+        for reply in [&b"+PO"[..], b"+PONK\r\n", b"+PONG\r\n+PONG\r\n"] {
+            let error = third(reply);
             assert!(!error.is::<Full>(), "{error:#}");
         }
     }

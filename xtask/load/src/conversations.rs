@@ -1,4 +1,4 @@
-//! Connections on which the script is asked again and again.
+//! Connections on which the script's requests are sent repeatedly.
 
 use std::net::TcpStream;
 use std::os::fd::AsFd;
@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 use super::epoll::Sockets;
 use super::{PATIENCE, Script};
 
-/// Connections, by number, and where in the script each of them is.
+/// Connections by number, and the position of each in the script.
 #[derive(Debug)]
 pub struct Conversations<'a, S> {
     sockets: Sockets<'a, S>,
@@ -19,25 +19,25 @@ pub struct Conversations<'a, S> {
 
 #[derive(Clone, Debug, Default)]
 struct Progress {
-    /// The part of the next reply that is there, in bytes.
+    /// Bytes of the next reply received so far.
     at: usize,
-    /// Replies on their way.
+    /// Outstanding replies.
     awaited: usize,
 }
 
-/// Replies that one connection has had.
+/// Replies received on one connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Replies {
     pub number: usize,
     pub count: usize,
-    /// Replies that are still on their way.
+    /// Replies still outstanding.
     pub awaited: usize,
-    /// The time at which they were there.
+    /// The time at which they were received.
     pub at: Instant,
 }
 
 impl<'a> Conversations<'a, &'a TcpStream> {
-    /// Takes connections that are there already.
+    /// Uses existing connections.
     pub fn on(streams: &'a [TcpStream], script: &'a Script) -> Result<Self> {
         let mut conversations = Self::new(streams.len(), script)?;
         for (number, stream) in streams.iter().enumerate() {
@@ -69,13 +69,13 @@ impl<'a, S: AsFd> Conversations<'a, S> {
         self.sockets.send(number, requests)
     }
 
-    /// True where all replies are there.
+    /// Returns whether no reply is outstanding.
     pub fn is_idle(&self, number: usize) -> bool {
         self.progress[number].awaited == 0
     }
 
-    /// Waits, checks every byte that came, and tells of whole replies. False
-    /// if nothing came in time.
+    /// Waits for data, checks every byte, and calls `on_replies` for complete
+    /// replies. Returns false if nothing arrived in time.
     pub fn wait(
         &mut self,
         patience: Duration,
@@ -96,7 +96,7 @@ impl<'a, S: AsFd> Conversations<'a, S> {
         })
     }
 
-    /// Waits like [`wait`](Self::wait) where silence is a failure.
+    /// Waits like [`wait`](Self::wait), but fails if nothing arrives in time.
     pub fn wait_for_news(
         &mut self,
         on_replies: impl FnMut(&Replies),
@@ -116,7 +116,7 @@ pub mod tests {
     use super::*;
     use crate::request::Request;
 
-    /// Makes connections, and a thread that serves the other end of each.
+    /// Makes connections, each with a thread that serves its other end.
     pub fn connect(
         count: usize,
         serve: impl Fn(TcpStream) + Copy + Send + 'static,
@@ -163,13 +163,13 @@ pub mod tests {
             }
         }
         let came = conversations.wait(Duration::ZERO, |_| {}).unwrap();
-        assert!(!came, "more than was asked for");
+        assert!(!came, "more replies than requests");
     }
 
-    /// Far more than a socket takes, sent in several steps to one who reads
-    /// late: no byte may be lost, sent twice, or overtake another.
+    /// Sends far more than a send buffer holds, in several steps, to a server
+    /// that reads late. No byte may be lost, sent twice or out of order.
     #[test]
-    fn what_a_socket_has_no_room_for_follows_in_order() {
+    fn short_writes_are_continued_in_order() {
         const ECHO: Request = Request::Echo(16_384);
         const REQUESTS: usize = 900;
         let streams = connect(2, |mut stream| {

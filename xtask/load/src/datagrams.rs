@@ -1,4 +1,4 @@
-//! Closed loop over UDP: a sender that has its reply sends again.
+//! Closed loop over UDP: a socket sends again once it has its reply.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -8,20 +8,20 @@ use anyhow::{Context, Result, ensure};
 use super::epoll::Sockets;
 use super::{Measurement, PATIENCE, Recorder, Script};
 
-/// A datagram that is not answered within this is lost, and sent again. On
-/// loopback that happens only where a queue is full.
+/// The time after which an unanswered datagram counts as lost, and another is
+/// sent. On loopback, datagrams are lost only when a queue is full.
 const LOST_AFTER: Duration = Duration::from_secs(1);
 
-/// Some sockets, each with one datagram on its way.
+/// Sockets that each have one datagram outstanding.
 #[derive(Debug)]
 pub struct Datagrams<'a> {
     sockets: Sockets<'a, &'a UdpSocket>,
     script: &'a Script,
-    /// The time at which the datagram on its way was sent.
+    /// The time at which the outstanding datagram was sent.
     sent: Vec<Option<Instant>>,
 }
 
-/// Sockets that talk to nobody else.
+/// Makes sockets that are connected to the server.
 pub fn senders(server: SocketAddr, count: usize) -> Result<Vec<UdpSocket>> {
     let sockets = (0..count).map(|_| {
         let socket = UdpSocket::bind("127.0.0.1:0").context("a socket")?;
@@ -40,7 +40,7 @@ impl<'a> Datagrams<'a> {
         Ok(Self { sockets, script, sent: vec![None; senders.len()] })
     }
 
-    /// Asks for this long, then waits for the last replies.
+    /// Sends datagrams for this long, then waits for the last replies.
     pub fn run(&mut self, span: Duration) -> Result<Measurement> {
         let mut recorder = Recorder::start()?;
         let end = recorder.began + span;
@@ -61,8 +61,8 @@ impl<'a> Datagrams<'a> {
             let Self { sockets, script, sent } = self;
             sockets.wait(LOST_AFTER, |number, received, at| {
                 let (replies, rest) = script.check(0, received)?;
-                ensure!((replies, rest) == (1, 0), "a reply that is cut short");
-                // The answer to one that was given up is nobody's.
+                ensure!((replies, rest) == (1, 0), "a truncated reply");
+                // A reply to a datagram that was given up doesn't count.
                 if let Some(sent) = sent[number].take() {
                     recorder.answered(1, at - sent);
                     last_reply = at;
@@ -70,7 +70,11 @@ impl<'a> Datagrams<'a> {
                 }
                 Ok(())
             })?;
-            ensure!(last_reply.elapsed() < PATIENCE, "no datagram is answered");
+            ensure!(
+                last_reply.elapsed() < PATIENCE,
+                "no reply for {} s",
+                PATIENCE.as_secs()
+            );
             if Instant::now() >= look_again {
                 let lost = self.give_up();
                 recorder.measurement.lost += lost.len() as u64;
@@ -80,8 +84,8 @@ impl<'a> Datagrams<'a> {
         }
     }
 
-    /// Gives up datagrams that have been on their way for too long; returns the
-    /// numbers of their sockets.
+    /// Gives up datagrams that have been outstanding for too long, and returns
+    /// the numbers of their sockets.
     fn give_up(&mut self) -> Vec<usize> {
         let mut lost = Vec::new();
         for (number, sent) in self.sent.iter_mut().enumerate() {
@@ -101,7 +105,7 @@ mod tests {
     use super::*;
     use crate::request::Request;
 
-    /// Starts a server that answers all datagrams but one.
+    /// Starts a server that answers all datagrams except one.
     fn swallows_one() -> SocketAddr {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
@@ -121,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_datagram_is_counted_and_keeps_nobody_else() {
+    fn a_lost_datagram_is_counted_and_delays_no_other() {
         let script = Script::new(Request::Ping, 1);
         let senders = senders(swallows_one(), 5).unwrap();
         let mut datagrams = Datagrams::new(&senders, &script).unwrap();
@@ -129,9 +133,9 @@ mod tests {
         let measured = datagrams.run(span).unwrap();
         assert_eq!(measured.lost, 1);
         assert!(measured.requests > 25, "{} requests", measured.requests);
-        // The wait for the lost one is none of the others' time.
+        // The wait for the lost datagram isn't part of the measured time.
         assert!(measured.elapsed < LOST_AFTER, "{:?}", measured.elapsed);
-        // The next time, nobody is missing.
+        // The next measurement loses none.
         assert_eq!(datagrams.run(span / 10).unwrap().lost, 0);
     }
 }

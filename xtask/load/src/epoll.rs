@@ -1,5 +1,5 @@
-//! The generator's sockets: epoll says which socket is ready, send(2)
-//! and recv(2) do the work.
+//! The generator's sockets: epoll reports which sockets are ready, send(2) and
+//! recv(2) move the data.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
@@ -14,16 +14,16 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use super::{CHUNK, Script};
 use crate::interrupt;
 
-/// Events that one wait returns at most.
+/// The most events that one wait returns.
 const EVENTS: usize = 1_024;
 
-/// Sockets, by number, that the script's requests go out on and replies come
-/// in from.
+/// Sockets by number, on which the script's requests are sent and replies are
+/// received.
 #[derive(Debug)]
 pub struct Sockets<'a, S> {
     sockets: Vec<Option<S>>,
     script: &'a Script,
-    /// Bytes that each socket still has to send.
+    /// Bytes pending on each socket.
     unsent: Vec<usize>,
     epoll: Epoll,
     events: Vec<EpollEvent>,
@@ -46,7 +46,7 @@ impl<'a, S: AsFd> Sockets<'a, S> {
         })
     }
 
-    /// Gives a socket its number, and begins to listen to it.
+    /// Adds a socket under a number, and registers it for reading.
     pub fn put(&mut self, number: usize, socket: S) -> Result<()> {
         let event = EpollEvent::new(EpollFlags::EPOLLIN, number as u64);
         self.epoll.add(&socket, event).context("EPOLL_CTL_ADD")?;
@@ -55,13 +55,13 @@ impl<'a, S: AsFd> Sockets<'a, S> {
         Ok(())
     }
 
-    /// Drops a socket, which closes it where it was owned.
+    /// Drops a socket, which closes it if it is owned.
     pub fn remove(&mut self, number: usize) {
         self.sockets[number] = None;
     }
 
-    /// Sends so many requests on socket `number`. The last ones may have to
-    /// wait for room in it.
+    /// Sends `requests` requests on socket `number`. Bytes that don't fit its
+    /// send buffer stay pending.
     pub fn send(&mut self, number: usize, requests: usize) -> Result<()> {
         let waited_for_room = self.unsent[number] > 0;
         self.unsent[number] += requests * self.script.request;
@@ -73,7 +73,7 @@ impl<'a, S: AsFd> Sockets<'a, S> {
         Ok(())
     }
 
-    /// Sends what the socket has room for.
+    /// Sends pending bytes until the send buffer is full.
     fn flush(&mut self, number: usize) -> Result<()> {
         let Some(socket) = &self.sockets[number] else { return Ok(()) };
         let socket = socket.as_fd().as_raw_fd();
@@ -97,9 +97,9 @@ impl<'a, S: AsFd> Sockets<'a, S> {
         self.epoll.modify(socket, &mut event).context("EPOLL_CTL_MOD")
     }
 
-    /// Waits until something is received, and shows all that was: the
-    /// socket's number, the bytes, and when they were there. False if nothing
-    /// came in time.
+    /// Waits for events, and passes received data to `on_received`: the
+    /// socket's number, the bytes, and the time of their receipt. Returns false
+    /// if nothing happened in time.
     pub fn wait(
         &mut self,
         patience: Duration,
@@ -129,7 +129,7 @@ impl<'a, S: AsFd> Sockets<'a, S> {
         Ok(count > 0)
     }
 
-    /// Waits for events; none came in time if there are none.
+    /// Waits for events, and returns their number, 0 at the timeout.
     fn ready(&mut self, patience: Duration) -> Result<usize> {
         let timeout = EpollTimeout::try_from(patience)
             .context("a wait within epoll_wait(2)'s range")?;

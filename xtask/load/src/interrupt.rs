@@ -1,5 +1,5 @@
-//! Ctrl-C ends the comparison, not what it has found out: the run under way
-//! is given up, and everything before it is shown.
+//! Handles Ctrl-C: the current run is given up, and the results of the runs
+//! before it are shown.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,8 +12,8 @@ static WANTED: AtomicBool = AtomicBool::new(false);
 #[error("interrupted")]
 pub struct Interrupted;
 
-/// Takes Ctrl-C and SIGTERM; a second one ends the program at once, and the
-/// kernel ends the server with it (PR_SET_PDEATHSIG).
+/// Handles SIGINT and SIGTERM. A second signal ends the program at once, and
+/// the kernel ends the server with it (PR_SET_PDEATHSIG).
 pub fn prepare() -> Result<()> {
     ctrlc::set_handler(|| {
         if WANTED.swap(true, Ordering::Relaxed) {

@@ -1,10 +1,10 @@
-//! The load generator: one thread that asks, and checks every byte of every
-//! reply.
+//! The load generator: one thread that sends requests, and checks every byte of
+//! every reply.
 //!
-//! It takes all replies that are there before it sends the next requests, one
-//! call for all that a connection sends. Its own processor time is measured
-//! along with the server's: where the generator was the busier of the two, the
-//! throughput is the generator's.
+//! It receives all replies that have arrived before it sends the next requests,
+//! with one call for all requests of a connection. Its own CPU time is measured
+//! along with the server's: if the generator was the busier of the two, it
+//! limited the throughput.
 
 pub mod closed;
 pub mod connection;
@@ -25,30 +25,30 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::request::Request;
 
-/// A server that keeps everybody waiting for this long has failed.
+/// The time without any reply after which a server has failed.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Replies that one receive takes at most, in bytes.
+/// The most bytes that one recv(2) returns.
 const CHUNK: usize = 64 * 1024;
 
-/// Requests and their latencies in some time. All that was asked has been
-/// answered, but for what `lost` counts.
+/// Requests and their latencies. All requests have been answered, except those
+/// that `lost` counts.
 #[derive(Debug)]
 pub struct Measurement {
     pub elapsed: Duration,
     pub requests: u64,
-    /// Of each request, in nanoseconds.
+    /// Latency of each request, in nanoseconds.
     pub latency: Histogram<u64>,
-    /// The generator's own processor time.
+    /// The generator's own CPU time.
     pub client: Duration,
-    /// Requests that went out more than a millisecond after they were due.
+    /// Requests sent more than a millisecond after they were due.
     pub late: u64,
-    /// Datagrams without an answer.
+    /// Unanswered datagrams.
     pub lost: u64,
 }
 
 impl Measurement {
-    /// Adds up two turns.
+    /// Adds up two measurements.
     pub fn and(mut self, other: &Self) -> Result<Self> {
         self.elapsed += other.elapsed;
         self.requests += other.requests;
@@ -60,18 +60,18 @@ impl Measurement {
     }
 }
 
-/// A measurement under way.
+/// A measurement in progress.
 #[derive(Debug)]
 pub struct Recorder {
     pub began: Instant,
-    /// The generator's processor time before it.
+    /// The generator's CPU time at the beginning.
     client: Duration,
     pub measurement: Measurement,
 }
 
 impl Recorder {
     pub fn start() -> Result<Self> {
-        // From a nanosecond to a minute, to three digits.
+        // From a nanosecond to a minute, with three significant digits.
         let latency = Histogram::new_with_bounds(1, 60_000_000_000, 3)
             .context("a histogram")?;
         let measurement = Measurement {
@@ -86,7 +86,7 @@ impl Recorder {
         Ok(Self { began: Instant::now(), client, measurement })
     }
 
-    /// Records that so many requests were answered after so long.
+    /// Records `requests` requests, each answered after `took`.
     pub fn answered(&mut self, requests: usize, took: Duration) {
         let nanoseconds = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         let Measurement { latency, requests: all, .. } = &mut self.measurement;
@@ -94,7 +94,7 @@ impl Recorder {
         *all += requests as u64;
     }
 
-    /// Requests that were answered so far.
+    /// Returns the number of requests answered so far.
     pub fn requests(&self) -> u64 {
         self.measurement.requests
     }
@@ -103,8 +103,8 @@ impl Recorder {
         self.finish_at(Instant::now())
     }
 
-    /// Finishes at a moment that has passed: the time since then was a wait
-    /// for replies that did not come.
+    /// Finishes with an earlier end, because the time since then was spent
+    /// waiting for replies that didn't arrive.
     pub fn finish_at(self, ended: Instant) -> Result<Measurement> {
         Ok(Measurement {
             elapsed: ended - self.began,
@@ -114,14 +114,14 @@ impl Recorder {
     }
 }
 
-/// Processor time that this thread has used.
+/// Returns the CPU time that this thread has used.
 fn processor_time() -> Result<Duration> {
     let now = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)
         .context("CLOCK_THREAD_CPUTIME_ID")?;
     Ok(now.into())
 }
 
-/// Quotes both strings from where they part, received and expected.
+/// Quotes the received and the expected bytes from the first difference.
 fn difference(received: &[u8], expected: &[u8]) -> String {
     const SHOWN: usize = 40;
     let pairs = received.iter().zip(expected);
@@ -133,15 +133,15 @@ fn difference(received: &[u8], expected: &[u8]) -> String {
     format!("\"{}\" instead of \"{}\"", tail(received), tail(expected))
 }
 
-/// Requests of one kind, and the replies that must come back.
+/// Requests of one kind, and their expected replies.
 #[derive(Debug)]
 pub struct Script {
     /// `pipeline` requests.
     pub requests: Vec<u8>,
     /// The length of one request, in bytes.
     pub request: usize,
-    /// One reply after the other, longer than a chunk by one reply: wherever
-    /// in a reply a chunk begins, it can be compared in one piece.
+    /// Repeated replies, longer than a chunk by one reply, so that a chunk can
+    /// be compared in one piece wherever in a reply it begins.
     replies: Vec<u8>,
     reply: usize,
 }
@@ -158,22 +158,22 @@ impl Script {
         }
     }
 
-    /// The bytes of one reply.
+    /// Returns the bytes of one reply.
     pub fn reply(&self) -> &[u8] {
         &self.replies[..self.reply]
     }
 
-    /// Finds the bytes to send next, when `unsent` are still to be sent: the
-    /// rest of the current request, and whole ones after it. They may be
-    /// fewer.
+    /// Returns the bytes to send next when `unsent` are pending: the rest of
+    /// the current request, and whole requests after it. They may be fewer than
+    /// `unsent`.
     pub fn rest(&self, unsent: usize) -> Range<usize> {
         let into = (self.request - unsent % self.request) % self.request;
         into..self.requests.len().min(into + unsent)
     }
 
-    /// Compares what came with what should have, given how much of the
-    /// current reply was there before; says how many replies are complete and
-    /// how much there is of the next.
+    /// Compares received with expected bytes, where `at` bytes of the current
+    /// reply were received before. Returns the number of complete replies, and
+    /// of bytes of the next reply.
     pub fn check(&self, at: usize, received: &[u8]) -> Result<(usize, usize)> {
         let expected = &self.replies[at..at + received.len()];
         if received != expected {

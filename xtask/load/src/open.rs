@@ -1,9 +1,10 @@
-//! Open loop: requests are due at fixed times, and latency counts from then.
+//! Open loop: requests are due at fixed times, and latency counts from the time
+//! at which a request is due.
 //!
-//! A closed loop stops asking while a server is slow, so that the requests
-//! which would have waited are never made, nor their latency seen. That is
-//! called coordinated omission. Here, a request that has to wait for anything,
-//! the generator included, has waited.
+//! A closed loop sends nothing while a server is slow. The requests that would
+//! have waited are never made, so their latency is never measured. That is
+//! called coordinated omission. Here, latency includes all waiting, also that
+//! for the generator.
 
 use std::collections::VecDeque;
 use std::net::TcpStream;
@@ -14,23 +15,23 @@ use anyhow::Result;
 use super::conversations::{Conversations, Replies};
 use super::{Measurement, PATIENCE, Recorder, Script};
 
-/// A request that is sent later than this is late, by the generator's fault.
+/// The delay beyond which a request counts as sent late by the generator.
 const LATE: Duration = Duration::from_millis(1);
 
-/// The longest queue of unanswered requests, in seconds' worth of requests:
-/// beyond it the rate counts as too high, and no more are made.
+/// The longest queue of unanswered requests, as the time in which they are due.
+/// Beyond it the rate counts as too high, and no more requests are sent.
 const BEHIND: Duration = Duration::from_millis(500);
 
-/// Requests at a fixed rate, spread over connections in turn.
+/// Requests at a fixed rate, on each connection in turn.
 #[derive(Debug)]
 pub struct Open<'a> {
     conversations: Conversations<'a, &'a TcpStream>,
-    /// The times at which the unanswered requests of each connection were due.
+    /// The due times of each connection's unanswered requests.
     due: Vec<VecDeque<Instant>>,
-    /// Requests a second.
+    /// Requests per second.
     rate: u32,
-    /// The longest wait for replies: none where the generator has a processor
-    /// to itself, because a wait takes longer than it should.
+    /// The longest wait for replies. Zero if the generator has a processor to
+    /// itself, because a thread wakes up later than its timeout.
     wait: Duration,
 }
 
@@ -49,8 +50,8 @@ impl<'a> Open<'a> {
         })
     }
 
-    /// Asks for this long, then waits for the last replies. Asks no more once
-    /// the server is too far behind.
+    /// Sends requests for this long, then waits for the last replies. Sends no
+    /// more once the server is too far behind.
     pub fn run(&mut self, span: Duration) -> Result<Measurement> {
         let mut recorder = Recorder::start()?;
         let began = recorder.began;
@@ -127,8 +128,8 @@ mod tests {
     use super::*;
     use crate::request::Request;
 
-    /// Connects to a server that replies at once, but for request number
-    /// `slow`, which takes it `stall`.
+    /// Connects to a server that replies at once, except to request number
+    /// `slow`, which it delays by `stall`.
     fn stalls_once(slow: usize, stall: Duration) -> Vec<TcpStream> {
         connect(1, move |mut stream| {
             let mut request = Request::Ping.bytes();
@@ -144,14 +145,14 @@ mod tests {
         })
     }
 
-    /// Milliseconds that nine requests in ten took at most.
+    /// Returns the 90th percentile of latency, in milliseconds.
     fn p90(measured: &Measurement) -> u128 {
         let nanoseconds = measured.latency.value_at_quantile(0.9);
         Duration::from_nanos(nanoseconds).as_millis()
     }
 
     #[test]
-    fn a_stall_counts_for_all_who_would_have_waited() {
+    fn a_stall_counts_for_all_requests_due_in_it() {
         let script = Script::new(Request::Ping, 1);
         let stall = Duration::from_millis(200);
         let span = 2 * stall;
@@ -159,9 +160,9 @@ mod tests {
         let mut open = Open::new(&streams, &script, 500, false).unwrap();
         let measured = open.run(span).unwrap();
         assert_eq!(measured.requests, 200);
-        // A hundred were due during the stall.
+        // A hundred requests were due during the stall.
         assert!(p90(&measured) > 100, "{} ms", p90(&measured));
-        // The closed loop asked for none of them.
+        // The closed loop sent none of them.
         let streams = stalls_once(20, stall);
         let mut closed = Closed::new(&streams, &script, 1, 1).unwrap();
         let measured = closed.run(span).unwrap();
@@ -169,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_falls_behind_is_asked_no_more() {
+    fn sending_ends_when_the_server_falls_behind() {
         let script = Script::new(Request::Ping, 1);
         let streams = stalls_once(0, Duration::from_secs(1));
         let mut open = Open::new(&streams, &script, 500, false).unwrap();

@@ -1,4 +1,4 @@
-//! Requests, and the replies that they must have.
+//! Requests and their expected replies.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,7 @@ use serde::Deserialize;
 #[serde(rename_all = "lowercase")]
 pub enum Request {
     Ping,
-    /// So many bytes come back.
+    /// An ECHO of this many bytes.
     Echo(usize),
 }
 
@@ -37,7 +37,7 @@ impl fmt::Display for Request {
 }
 
 impl Request {
-    /// The bytes of one request.
+    /// Returns the bytes of one request.
     pub fn bytes(self) -> Vec<u8> {
         match self {
             Self::Ping => b"*1\r\n$4\r\nPING\r\n".to_vec(),
@@ -48,7 +48,7 @@ impl Request {
         }
     }
 
-    /// The bytes of its reply.
+    /// Returns the bytes of its reply.
     pub fn reply(self) -> Vec<u8> {
         match self {
             Self::Ping => b"+PONG\r\n".to_vec(),
@@ -60,8 +60,8 @@ impl Request {
     }
 }
 
-/// Bytes whose period is no power of two, so that a page or a buffer in the
-/// wrong place shows.
+/// Makes bytes with a period that is no power of two, so that a page or a
+/// buffer in the wrong place is detected.
 fn payload(size: usize) -> Vec<u8> {
     (0..size).map(|at| b'a' + (at % 23) as u8).collect()
 }

@@ -1,4 +1,5 @@
-//! Short connections: connect, one request, its reply, close; again.
+//! Short connections: connect, send one request, receive its reply, close, and
+//! repeat.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -9,19 +10,19 @@ use super::connection::socket;
 use super::conversations::Conversations;
 use super::{Measurement, Recorder, Script};
 
-/// Source addresses, because a port stays taken for a while after its
-/// connection has ended (TIME_WAIT): 28,000 of them would last a second or
+/// The number of source addresses. A port stays in use after its connection has
+/// ended (TIME_WAIT), so the 28,000 ports of one address would last a second or
 /// two.
 const SOURCES: u32 = 64;
 
-/// Some connections at a time, each for one request.
+/// Connections that each carry one request.
 #[derive(Debug)]
 pub struct Short<'a> {
     server: SocketAddr,
     conversations: Conversations<'a, TcpStream>,
-    /// The time at which each of them began to connect.
+    /// The time at which each connection was begun.
     began: Vec<Instant>,
-    /// Connections so far.
+    /// The number of connections so far.
     made: u32,
 }
 
@@ -39,7 +40,7 @@ impl<'a> Short<'a> {
         })
     }
 
-    /// Connects and asks for this long, then waits for the last replies.
+    /// Connects and sends for this long, then waits for the last replies.
     pub fn run(&mut self, span: Duration) -> Result<Measurement> {
         let mut recorder = Recorder::start()?;
         let end = recorder.began + span;
@@ -67,8 +68,8 @@ impl<'a> Short<'a> {
         }
     }
 
-    /// Connects and sends a request. On loopback connect(2) mostly returns
-    /// when the connection is there; otherwise the request follows then.
+    /// Connects and sends a request. On loopback, connect(2) usually returns
+    /// with the connection established; otherwise the request is sent later.
     fn connect(&mut self, number: usize) -> Result<()> {
         self.began[number] = Instant::now();
         self.made = self.made.wrapping_add(1);
@@ -78,8 +79,8 @@ impl<'a> Short<'a> {
         match socket.connect(&self.server.into()) {
             Err(error) if error.raw_os_error() == Some(libc::EADDRNOTAVAIL) => {
                 bail!(
-                    "the generator has no port left on {SOURCES} addresses \
-                     (net.ipv4.ip_local_port_range)"
+                    "the generator has no free port on {SOURCES} source \
+                     addresses: widen net.ipv4.ip_local_port_range"
                 );
             }
             Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
@@ -99,10 +100,10 @@ mod tests {
     use super::*;
     use crate::request::Request;
 
-    /// A server with one client at a time: it waits for the end of one before
-    /// it hears of the next.
+    /// The server serves one client at a time, and waits for EOF before it
+    /// accepts the next.
     #[test]
-    fn every_connection_asks_once_and_ends() {
+    fn every_connection_carries_one_request() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let server = thread::spawn(move || {
@@ -122,7 +123,7 @@ mod tests {
         let mut short = Short::new(address, &script, 3).unwrap();
         let measured = short.run(Duration::from_millis(50)).unwrap();
         assert!(measured.requests > 3, "{measured:?}");
-        // One that says nothing ends the server.
+        // A client that sends nothing ends the server.
         drop(TcpStream::connect(address).unwrap());
         assert_eq!(server.join().unwrap(), measured.requests);
     }

@@ -1,4 +1,4 @@
-//! System calls a request, as a table.
+//! Formats system calls per request as a table.
 
 use console::Style;
 use lab::number;
@@ -7,19 +7,21 @@ use lab::table::{Column, Row, Table};
 
 use super::survey::{CONNECTIONS, Cost, Survey};
 
-/// Calls of a model that are named.
+/// The number of calls that are named per model.
 const NAMED: usize = 5;
 
 /// Explains the numbers.
 pub const NOTE: &str = "System calls of all threads and processes, counted \
-    under the tracer while each connection sends its next PING when it has \
-    the last reply. With one connection a server makes the same calls \
-    untraced. With 50, tracing makes it so slow that nearly all of them have \
-    asked again when it wakes up: what is called once a wake-up (poll, \
-    epoll_wait, io_uring_enter) has a far smaller share than untraced. A \
-    server that polls its sockets makes as many calls as there is time for.";
+    under the tracer in a closed loop: each connection sends its next PING \
+    when it has the last reply. With one connection, a server makes the same \
+    calls when it isn't traced. With 50, the traced server is so slow that \
+    nearly all connections have sent again when it wakes up. Calls made once \
+    per wake-up (poll, epoll_wait, io_uring_enter) therefore have a far \
+    smaller share than without tracing. A server that busy-polls its sockets \
+    makes as many calls as time permits.";
 
-/// Lays out a row for each model; no width is a pipe's.
+/// Formats a row for each model. Without a width, for a pipe, lines aren't
+/// broken.
 pub fn render(survey: &Survey, width: Option<usize>) -> String {
     let [one, many] = CONNECTIONS.map(|many| format!("at {many}"));
     let row = |cost: &Cost| Row {
@@ -32,10 +34,10 @@ pub fn render(survey: &Survey, width: Option<usize>) -> String {
             Column::right(&one),
             Column::right(&many),
         ],
-        text: "the most frequent".to_owned(),
+        text: "most frequent".to_owned(),
         rows: survey.costs.iter().map(row).collect(),
     };
-    let heading = "System calls a request, by connections";
+    let heading = "System calls per request, by number of connections";
     let heading = Style::new().bold().apply_to(heading);
     let mut text = format!("\n{heading}\n{}", table.render(width));
     let width = width.unwrap_or(usize::MAX);
@@ -46,14 +48,14 @@ pub fn render(survey: &Survey, width: Option<usize>) -> String {
     text + "\n" + &fill(NOTE, width.min(100)) + "\n"
 }
 
-/// Calls a request.
+/// Formats the number of calls per request.
 pub fn figure(cost: &Cost, place: usize) -> String {
     let tally = cost.tallies[place].as_ref();
     tally.map_or(number::NONE.to_owned(), |tally| short(tally.each()))
 }
 
-/// The calls that are made most, with as many connections as it serves:
-/// `recvfrom 1.00, sendto 1.00, epoll_wait 0.21`.
+/// Formats the most frequent calls, with the most connections that were
+/// counted: `recvfrom 1.00, sendto 1.00, epoll_wait 0.21`.
 pub fn calls_of(cost: &Cost) -> String {
     let tally = cost.tallies.iter().rev().flatten().next();
     let most = tally.map(|tally| tally.most(NAMED)).unwrap_or_default();
@@ -69,7 +71,7 @@ pub fn calls_of(cost: &Cost) -> String {
     shares.collect::<Vec<_>>().join(", ")
 }
 
-/// Counts, not measurements: two places behind the point.
+/// Formats with two decimals, because these are counts, not measurements.
 fn short(value: f64) -> String {
     match value {
         value if value >= 99.5 => number::count(value),

@@ -1,64 +1,63 @@
-//! The data of a chart, before it is drawn; the table below the drawing is made
-//! of it too. It knows nothing of what the values are.
+//! The data of a chart, for the drawing and for the table below it. It doesn't
+//! depend on what the values mean.
 
 use compare::results::Group;
 use compare::spread::Spread;
 use lab::number;
 
-/// A table of values with a title and an axis. Each row has a value of each
+/// A table of values with a title and an axis. Each row has a value for each
 /// series.
 #[derive(Clone, Debug, Default)]
 pub struct Chart {
     /// Unique on the page.
     pub id: &'static str,
     pub title: &'static str,
-    /// A paragraph that says how to read it.
+    /// A paragraph that explains how to read it.
     pub lead: String,
-    /// The axis' title, with the unit.
+    /// The axis title, with the unit.
     pub axis: String,
     pub kind: Kind,
     pub series: Vec<String>,
     /// Headings of columns that only the table shows.
     pub extra: Vec<String>,
     pub rows: Vec<ChartRow>,
-    /// Titles of what could be part of it and is not there.
+    /// Titles of workloads that belong to it, but weren't measured.
     pub missing: Vec<String>,
 }
 
 /// The form of the drawing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Kind {
-    /// A mark for each series; the least or the most first.
+    /// A mark for each series. Rows are sorted by value.
     Dots { log: bool, falling: bool },
-    /// From series to series, which are numbers of something.
+    /// Lines across the series, whose names are numbers of something.
     Lines { of: &'static str },
-    /// One series after the other, adding up, in reading order.
+    /// Stacked bars, with rows in reading order.
     #[default]
     Bars,
 }
 
-/// The values of one thing, under its name.
+/// The values of one server.
 #[derive(Clone, Debug)]
 pub struct ChartRow {
     pub name: String,
-    /// Each group has a drawing of its own; the yardsticks are in all of them.
+    /// Each group has a separate drawing; the yardsticks are in all of them.
     pub group: Group,
-    /// As many as there are series.
+    /// One per series.
     pub cells: Vec<Cell>,
-    /// As many as there are extra columns.
+    /// One per extra column.
     pub extra: Vec<Cell>,
-    /// Text that is drawn instead of the values.
+    /// Text drawn instead of the values.
     pub label: Option<String>,
     /// The spread of all series together.
     pub whisker: Option<Spread>,
 }
 
-/// A value, or why there is none.
+/// A value, or the reason why there is none.
 #[derive(Clone, Debug)]
 pub enum Cell {
     Known(Spread),
-    /// A number that is counted, not measured: every digit counts, and nothing
-    /// spreads.
+    /// A count, not a measurement: it is exact and has no spread.
     Count(f64),
     /// The reason why there is no value.
     Not(String),
@@ -77,7 +76,7 @@ impl Cell {
         }
     }
 
-    /// For a reader who can't see the drawing, and for the tables.
+    /// Formats the value for screen readers and tables.
     pub fn text(&self) -> String {
         match self {
             Self::Known(spread) => match spread.range() {
@@ -98,7 +97,7 @@ impl ChartRow {
         self.group == Group::Yardstick
     }
 
-    /// Says why nothing of it is drawn.
+    /// Returns the reason if the row has no value to draw.
     pub fn why(&self) -> Option<&str> {
         if self.cells.iter().any(|cell| cell.spread().is_some()) {
             return None;
@@ -117,7 +116,7 @@ impl Chart {
         cells.filter_map(Cell::spread)
     }
 
-    /// Collects the values that are drawn, their spreads with them.
+    /// Returns all drawn values, including the ends of spreads.
     pub fn values(&self) -> Vec<f64> {
         if self.kind != Kind::Bars {
             let values = self.spreads().map(|s| [s.least, s.median, s.most]);
@@ -131,12 +130,12 @@ impl Chart {
         sums.collect()
     }
 
-    /// Says whether there is nothing to draw.
+    /// Returns whether there is nothing to draw.
     pub fn is_empty(&self) -> bool {
         self.spreads().next().is_none()
     }
 
-    /// Divides the rows into groups; empty ones are left out. Yardsticks come
+    /// Divides the rows into groups, without empty groups. Yardsticks come
     /// last.
     pub fn groups(&self) -> Vec<(Group, Vec<&ChartRow>)> {
         let all = [Group::OneThread, Group::ManyThreads, Group::Yardstick];
@@ -148,7 +147,7 @@ impl Chart {
         groups.filter(|(_, rows): &(_, Vec<_>)| !rows.is_empty()).collect()
     }
 
-    /// Picks rows, in the order of drawing.
+    /// Returns the wanted rows in drawing order.
     pub fn sorted(&self, wanted: impl Fn(&ChartRow) -> bool) -> Vec<&ChartRow> {
         let rows = self.rows.iter().filter(|row| wanted(row));
         let mut rows: Vec<_> = rows.collect();

@@ -1,4 +1,4 @@
-//! The charts of the page, made of results.
+//! Makes the page's charts from the results.
 
 use compare::pick;
 use compare::results::{Figures, Finding, Results};
@@ -9,16 +9,16 @@ use lab::number;
 use super::chart::{Cell, Chart, ChartRow, Kind};
 
 /// The title of an axis of [`cost`].
-const COST: &str = "server processor time, µs a request (log)";
+const COST: &str = "server processor time, µs per request (log)";
 
 fn cost(figures: &Figures) -> Option<f64> {
     Some(figures.cpu)
 }
 
-/// Dots on an axis that grows by factors.
+/// Dots on a logarithmic axis.
 const LOG: Kind = Kind::Dots { log: true, falling: false };
 
-/// Takes one figure of a server under a workload.
+/// Returns one figure of a server under a workload.
 fn cell(
     results: &Results,
     workload: &Workload,
@@ -49,8 +49,8 @@ pub fn all(results: &Results) -> Vec<Chart> {
 type Pick = fn(&[Workload]) -> Vec<&Workload>;
 type Figure = fn(&Figures) -> Option<f64>;
 
-/// Completes a chart whose series are workloads: those that `pick` finds, each
-/// with the name that `name` gives it.
+/// Completes a chart whose series are the workloads that `pick` returns, named
+/// by `name`.
 fn by_workload(
     chart: Chart,
     results: &Results,
@@ -92,7 +92,8 @@ fn row(results: &Results, server: &str, cells: Vec<Cell>) -> ChartRow {
     }
 }
 
-/// Lists the titles of those that a full run measures and this one did not.
+/// Returns the titles of workloads that a full run measures and this one
+/// didn't.
 fn missing(results: &Results, pick: Pick) -> Vec<String> {
     let all = workload::all().unwrap_or_default();
     let ran = |wanted: &&Workload| {
@@ -106,11 +107,11 @@ fn throughput(results: &Results) -> Chart {
     let chart = Chart {
         id: "throughput",
         title: "Throughput by number of connections",
-        lead: "Requests a second, as many as the server and the load \
-               generator manage together; each connection has one request on \
-               its way. Farther right is more."
+        lead: "Requests per second that the server and the load generator \
+               reach together, with one outstanding request per connection. \
+               Farther right is better."
             .to_owned(),
-        axis: "requests a second".to_owned(),
+        axis: "requests per second".to_owned(),
         kind: Kind::Dots { log: false, falling: true },
         ..Chart::default()
     };
@@ -122,9 +123,9 @@ fn processor(results: &Results) -> Chart {
     let chart = Chart {
         id: "processor",
         title: "Processor time by number of connections",
-        lead: "What a request costs the server, all its threads and \
-               processes together. Farther left is better; each step to the \
-               right is a factor."
+        lead: "The server's processor time per request, for all its threads \
+               and processes. Farther left is better; the axis is \
+               logarithmic."
             .to_owned(),
         axis: COST.to_owned(),
         kind: LOG,
@@ -137,10 +138,11 @@ fn idle(results: &Results) -> Chart {
     let chart = Chart {
         id: "idle",
         title: "Cost against idle connections",
-        lead: "The classic picture: what a request costs while more and more \
-               connections say nothing. A flat line has a model that hears \
-               only of those that speak; a rising one looks at all of them \
-               each time. Strong lines have grown by half or more."
+        lead: "Processor time per request while more and more connections \
+               are idle. The line of a model that is notified of active \
+               connections only is flat; it rises if the model or the kernel \
+               examines all connections each time. Bold lines have risen by \
+               half or more."
             .to_owned(),
         axis: COST.to_owned(),
         kind: Kind::Lines { of: "idle connections" },
@@ -154,21 +156,22 @@ fn pipelining(results: &Results) -> Chart {
     let chart = Chart {
         id: "pipelining",
         title: "Pipelining",
-        lead: "What a request costs when a connection sends several at a \
-               time: system calls and wake-ups are shared, parsing is not."
+        lead: "Processor time per request when a connection sends several \
+               requests at once. They share system calls and wake-ups, but \
+               each is parsed."
             .to_owned(),
         axis: COST.to_owned(),
         kind: LOG,
         ..Chart::default()
     };
     let name = |workload: &Workload| match workload.pipeline {
-        1 => "1 at a time".to_owned(),
+        1 => "1 request".to_owned(),
         number => number.to_string(),
     };
     of_two(by_workload(chart, results, pick::by_pipeline, name, cost))
 }
 
-/// Empties a chart of one series: a comparison with nothing is no picture.
+/// Empties a chart with fewer than two series, which compares nothing.
 fn of_two(mut chart: Chart) -> Chart {
     if chart.series.len() < 2 {
         chart.rows.clear();
@@ -199,12 +202,12 @@ fn memory(results: &Results) -> Chart {
     });
     Chart {
         id: "memory",
-        title: "Memory of a connection",
-        lead: "What one more idle connection takes: in the server's \
-               processes, and in the kernel, which holds both ends of it, the \
-               load generator's too."
+        title: "Memory per connection",
+        lead: "Memory per additional idle connection, in the server's \
+               processes and in the kernel. The kernel's part includes the \
+               load generator's end of the connection."
             .to_owned(),
-        axis: "KiB a connection".to_owned(),
+        axis: "KiB per connection".to_owned(),
         kind: Kind::Bars,
         series: vec!["processes".to_owned(), "kernel".to_owned()],
         extra: vec!["together".to_owned()],
@@ -215,8 +218,8 @@ fn memory(results: &Results) -> Chart {
     }
 }
 
-/// Says why a server has not as many connections as its memory is measured
-/// with.
+/// Returns the reason why a server has too few connections to measure their
+/// memory.
 fn why_not(results: &Results, server: &str) -> Option<String> {
     let idle = results.workloads.iter().filter(|w| w.idle > 0);
     let mut rows = idle.filter_map(|w| results.row(&w.name, server));
@@ -228,16 +231,17 @@ fn latency(results: &Results) -> Chart {
     let picked = open.or_else(|| pick::usual(&results.workloads));
     let lead = match (open, picked) {
         (Some(Workload { rate: Some(rate), connections, .. }), _) => format!(
-            "How long requests took that were due at {} a second on {}, \
-             counted from when they were due. A server that can't keep up \
-             with that has all that waited on its account.",
+            "Latency of requests that are due at {} per second on {} (open \
+             loop), from the time at which a request is due. It includes the \
+             waiting time of requests if a server can't keep up.",
             number::count(f64::from(*rate)),
             number::some(*connections, "connection")
         ),
         (_, Some(w)) => format!(
-            "How long requests took on {}, each as fast as its replies came: \
-             at a different rate for each server, and without the requests \
-             that a slow one kept from being sent.",
+            "Latency of requests on {} in a closed loop: each connection \
+             sends when it has its reply. The rate differs between servers, \
+             and requests that a slow server delays are never sent \
+             (coordinated omission).",
             number::some(w.connections, "connection")
         ),
         _ => String::new(),
@@ -276,14 +280,14 @@ fn c10k(results: &Results) -> Chart {
     Chart {
         id: "c10k",
         title: "Ten thousand clients",
-        lead: "How many clients were held at the same time while PINGs went \
-               round all of them, and how many PINGs a second and which p99 \
-               that came to; or where it ended, and why."
+        lead: "Clients connected at the same time while all of them send a \
+               PING in turn, with the rate and the p99 latency of the PINGs; \
+               or the limit of the server, and its cause."
             .to_owned(),
         axis: "clients held".to_owned(),
         kind: Kind::Bars,
         series: vec!["clients held".to_owned()],
-        extra: vec!["PINGs a second".to_owned(), "p99, µs".to_owned()],
+        extra: vec!["PINGs per second".to_owned(), "p99, µs".to_owned()],
         rows: servers.collect(),
         missing: missing(results, |all| pick::round(all).into_iter().collect()),
     }
@@ -304,7 +308,7 @@ fn at_10k(results: &Results, round: &Workload, server: &str) -> ChartRow {
             format!("{rate}/s, p99 {}", time(p99))
         }
         _ => match results.row(&round.name, server) {
-            // How many are held is drawn, so it need not say that more can't.
+            // The bar shows the limit, so the label is only its cause.
             Some(Finding::Cannot { why, .. }) => why.to_owned(),
             row => row.and_then(|row| row.why()).unwrap_or_default(),
         },
@@ -316,7 +320,7 @@ fn at_10k(results: &Results, round: &Workload, server: &str) -> ChartRow {
     }
 }
 
-/// Microseconds, as short as may be.
+/// Formats microseconds briefly.
 fn time(micros: f64) -> String {
     if micros >= 999.5 {
         format!("{} ms", number::figure(micros / 1_000.0))
@@ -325,8 +329,8 @@ fn time(micros: f64) -> String {
     }
 }
 
-/// The chart of the README: cost against idle connections, or what a request
-/// costs if those were not measured.
+/// Makes the chart of the README: cost against idle connections, or if these
+/// weren't measured, cost with the usual number of connections.
 pub fn for_readme(results: &Results) -> Chart {
     let idle = idle(results);
     if !idle.is_empty() {
@@ -334,10 +338,10 @@ pub fn for_readme(results: &Results) -> Chart {
     }
     let usual: Pick = |all| pick::usual(all).into_iter().collect();
     let axis = usual(&results.workloads).first().map(|workload| {
-        format!("µs a request (log), {}", connections(workload))
+        format!("µs per request (log), {}", connections(workload))
     });
     let chart = Chart {
-        title: "Processor time a request",
+        title: "Processor time per request",
         axis: axis.unwrap_or_default(),
         kind: LOG,
         ..Chart::default()

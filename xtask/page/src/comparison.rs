@@ -1,5 +1,5 @@
-//! The page: summary, charts and tables in one file that asks the network for
-//! nothing.
+//! The page: summary, charts and tables in one file, which loads nothing from
+//! the network.
 
 use compare::results::Results;
 use compare::spread::APART;
@@ -15,10 +15,10 @@ use crate::{chart_data, charts, tables, traced};
 #[cfg(test)]
 mod tests;
 
-/// The calls of the models, or why they are not known.
+/// The models' system calls, or the reason why they weren't traced.
 pub type Traces = Result<Survey, String>;
 
-/// The page of a comparison.
+/// Makes the page of a comparison.
 pub fn render(results: &Results, traces: Option<&Traces>) -> String {
     let charts = chart_data::all(results);
     let main = html! {
@@ -27,13 +27,12 @@ pub fn render(results: &Results, traces: Option<&Traces>) -> String {
         section #charts {
             h2 { "Charts" }
             p {
-                "A mark is the median of all runs, the thin line "
-                "through it reaches from the least to the most. "
-                "Servers with one thread stand apart from those with "
-                "several; both have the same axis, and the "
-                "yardsticks below. Rows of marks are sorted, the best "
-                "first, by the mark in the middle of the legend (for "
-                "latency, p99)."
+                "A mark is the median of all runs; the thin line through it "
+                "is their range. Servers with one thread and servers with "
+                "several have separate drawings with the same axis, each "
+                "with the yardsticks below. Rows of marks are sorted, the "
+                "best first, by the middle mark of the legend (for latency, "
+                "p99)."
             }
             @for chart in &charts { (figure(chart)) }
         }
@@ -50,22 +49,23 @@ pub fn render(results: &Results, traces: Option<&Traces>) -> String {
     whole("Unix I/O models, compared", &main)
 }
 
-/// Names the document that says how the figures came about.
+/// Refers to the document that describes the measurements.
 fn method() -> Markup {
     html! {
         section #method {
             h2 { "Method and limits" }
             p {
                 code { "METHODOLOGY.md" } ", in the repository that this page "
-                "was made from, says how each figure is measured and what it "
-                "can't tell: what a closed loop hides, when the load generator "
-                "is the limit, how far short runs lie apart by chance."
+                "was made from, describes how each figure is measured, and "
+                "its limits: what a closed loop hides, when the load "
+                "generator limits the rate, and how much short runs differ by "
+                "chance."
             }
         }
     }
 }
 
-/// The chart of the README, as a file of its own.
+/// Draws the chart of the README as a separate file.
 pub fn chart_for_readme(results: &Results) -> String {
     charts::alone(&chart_data::for_readme(results))
 }
@@ -91,8 +91,8 @@ fn opening(results: &Results, is_traced: bool) -> Markup {
             h1 { "Unix I/O models, compared" }
             p .lead {
                 "One small server, written once for each way to wait for data "
-                "and once for each way to scale connections: here under the "
-                "same load, on one machine."
+                "and once for each way to scale connections, measured under "
+                "the same load on one machine."
             }
             @if !known.is_empty() { p .facts { (known.join(" · ")) } }
             nav aria-label="On this page" {
@@ -111,9 +111,9 @@ fn summary(results: &Results) -> Markup {
             h2 { "Summary" }
             p {
                 "Each list begins with the best model and its median. A "
-                "number with × says how many times that another server takes: "
-                "the ratio of the medians, and in brackets the least and the "
-                "most between any two runs. Yardsticks come last."
+                "number with × is another server's ratio to it: the ratio of "
+                "the medians, and in parentheses the least and the greatest "
+                "ratio of any two runs. Yardsticks come last."
             }
             div .panels {
                 @for ranking in summary::rankings(results) {
@@ -125,9 +125,9 @@ fn summary(results: &Results) -> Markup {
             }
             p .fine {
                 (MARK) " The best model, or not measurably different from it. "
-                "Two medians count as different only where the runs of one "
-                "all lie below the runs of the other and they are at least "
-                (percent(APART)) " % apart."
+                "Two medians count as different only if the runs don't "
+                "overlap and the medians differ by at least "
+                (percent(APART)) " %."
             }
         }
     }
@@ -169,9 +169,10 @@ fn figure(chart: &Chart) -> Markup {
                 h3 { (chart.title) }
                 p {
                     @if missing.is_empty() {
-                        "No server has a figure for it: the tables say why."
+                        "No server has figures for this chart; see the "
+                        "reasons in the tables."
                     } @else {
-                        "Not measured in this run: "
+                        "Not measured in this run. "
                         code { "cargo xtask compare --full" }
                         " makes this chart."
                     }
@@ -186,11 +187,11 @@ fn figure(chart: &Chart) -> Markup {
                     p .fine {
                         "Not in this run: " (missing.join("; ")) ". "
                         code { "cargo xtask compare --full" }
-                        " measures that too."
+                        " measures this too."
                     }
                 }
                 details {
-                    summary { "The data as a table" }
+                    summary { "Data as a table" }
                     (tables::of_chart(chart))
                 }
             }
@@ -205,7 +206,7 @@ fn environment(results: &Results) -> Markup {
         section #environment {
             h2 { "Environment" }
             @if results.environment.is_empty() {
-                p { "Nothing was written down." }
+                p { "Nothing was recorded." }
             } @else {
                 (pairs("The environment", facts))
             }

@@ -1,5 +1,5 @@
-//! System calls a request: a longer run under the tracer, with the load
-//! generator as its client.
+//! Counts system calls per request: a longer run under the tracer, with the
+//! load generator as the client.
 
 use std::path::Path;
 use std::thread;
@@ -13,16 +13,15 @@ use load::{Script, connection};
 use trace::host::{Host, Tracing};
 use trace::tally::Tally;
 
-/// The server has this long to come to rest once everybody is connected: no
-/// event is kept that would tell.
+/// The time for the server to become idle once all clients are connected. No
+/// events are recorded that would show it.
 const REST: Duration = Duration::from_millis(50);
 
-/// Calls are counted for this long.
+/// The time for which calls are counted.
 const SPAN: Duration = Duration::from_millis(200);
 
-/// Starts a server under the tracer and asks it on so many connections, each
-/// of which sends a request when it has the reply to the last. Every reply is
-/// checked.
+/// Starts a server under the tracer and sends requests on `connections`
+/// connections in a closed loop. Checks every reply.
 pub fn measure(
     program: &Path,
     arguments: &[String],

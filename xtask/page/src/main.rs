@@ -22,9 +22,9 @@ use lab::{program, screen};
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Put the same load on every model and show what each makes of it.
+    /// Compare throughput, latency, CPU time and memory under the same load.
     Compare(compare::Flags),
-    /// Trace all models: how each waits, and system calls per request.
+    /// Trace all models and draw where each waits, with calls per request.
     Figure(trace_all::Flags),
 }
 
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// Measures, traces, prints and writes.
+/// Measures and traces the models, prints the results and writes the page.
 fn compare_models(flags: &compare::Flags) -> Result<ExitCode> {
     let comparison = compare::measure(flags)?;
     let traces = comparison
@@ -48,12 +48,12 @@ fn compare_models(flags: &compare::Flags) -> Result<ExitCode> {
     comparison.show()?;
     let folder = &comparison.folder;
     screen::print(&format!(
-        "\nThe page: {folder}/index.html; every run: {folder}/runs.csv\n"
+        "\nPage: {folder}/index.html; all runs: {folder}/runs.csv\n"
     ))?;
     comparison.conclude()
 }
 
-/// Traces the models, after everything is measured.
+/// Traces the models after all measurements.
 fn trace(comparison: &compare::Comparison) -> Result<survey::Survey> {
     comparison.leave_processor()?;
     survey::survey(&comparison.workspace, &comparison.models())

@@ -1,4 +1,4 @@
-//! The parts that all pages share: head, styles, and boxes for wide tables.
+//! The parts that all pages share: head, styles, and scrolling boxes.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
@@ -6,13 +6,13 @@ use crate::charts::COLOURS;
 use crate::charts::STYLE as CHARTS;
 use crate::figure;
 
-/// Of everything but drawings.
+/// The style of everything except drawings.
 const STYLE: &str = include_str!("style.css");
 
-/// Nothing may be loaded and no script may run: a browser enforces it.
+/// The policy that makes browsers load nothing and run no script.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'";
 
-/// A page, complete.
+/// Makes a complete page.
 pub fn whole(title: &str, main: &Markup) -> String {
     html! {
         (DOCTYPE)
@@ -36,14 +36,14 @@ pub fn whole(title: &str, main: &Markup) -> String {
     .into_string()
 }
 
-/// A box in which wide content scrolls by itself, by keyboard too.
+/// Makes a box in which wide content scrolls, also by keyboard.
 pub fn boxed(label: &str, content: &Markup) -> Markup {
     html! {
         div .box tabindex="0" role="region" aria-label=(label) { (content) }
     }
 }
 
-/// A table of names and what there is to say of each.
+/// Makes a table of names and values.
 pub fn pairs<'a>(
     label: &str,
     pairs: impl IntoIterator<Item = (&'a str, &'a str)>,

@@ -1,4 +1,4 @@
-//! All models traced: how each waits, and what it calls.
+//! Traces all models: how each waits, and which system calls it makes.
 
 use std::path::Path;
 
@@ -16,7 +16,7 @@ use trace::timeline::{Detail, Timeline};
 
 use crate::count;
 
-/// At how many connections calls are counted.
+/// The numbers of connections with which calls are counted.
 pub const CONNECTIONS: [usize; 2] = [1, 50];
 
 /// The results of tracing all models.
@@ -24,22 +24,22 @@ pub const CONNECTIONS: [usize; 2] = [1, 50];
 pub struct Survey {
     pub columns: Vec<Column>,
     pub costs: Vec<Cost>,
-    /// Titles and timelines, as a terminal shows them.
+    /// Titles and timelines, as in a terminal.
     pub timelines: Vec<(String, String)>,
-    /// Models that can't be traced here, and why.
+    /// Models that can't be traced here, with the reason.
     pub missing: Vec<(String, String)>,
 }
 
-/// System calls a request, of one model.
+/// The system calls per request of one model.
 #[derive(Clone, Debug)]
 pub struct Cost {
     pub title: String,
-    /// For each of `CONNECTIONS`; None where it does not serve so many.
+    /// One for each of `CONNECTIONS`; None if it doesn't serve that many.
     pub tallies: [Option<Tally>; 2],
 }
 
-/// Plays the scene and counts calls, model by model. Fails with [`Unsupported`]
-/// where none of them can be traced here.
+/// Traces one request and counts calls, model by model. Fails with
+/// [`Unsupported`] if no model can be traced here.
 pub fn survey(
     workspace: &Workspace,
     models: &[(&Model, &Variant)],
@@ -109,8 +109,9 @@ impl Survey {
     }
 }
 
-/// The five models of I/O. Variants of one model wait alike, but for the
-/// asynchronous ones.
+/// Returns whether the figure shows the variant: it has the five I/O models,
+/// each with its first variant, except that the asynchronous variants wait in
+/// different ways.
 fn is_in_figure(model: &Model, variant: &Variant) -> bool {
     let first = model.variants[0].name == variant.name;
     match model.family {
@@ -120,12 +121,12 @@ fn is_in_figure(model: &Model, variant: &Variant) -> bool {
     }
 }
 
-/// Whether datagrams are another model: a signal handler copies them.
+/// Returns whether datagrams are received in another way: by a signal handler.
 fn waits_otherwise_for_datagrams(model: &Model, variant: &Variant) -> bool {
     variant.promises.waits_in == WaitsIn::Signals
         && model.transports_of(variant).contains(&Transport::Udp)
 }
 
 fn column(title: &str, scene: &Recording) -> Result<Column> {
-    Column::new(title, scene).context("the trace shows no request")
+    Column::new(title, scene).context("the trace contains no request")
 }

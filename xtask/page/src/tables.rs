@@ -1,4 +1,4 @@
-//! Numbers as tables: a chart's own, and all there is of each workload.
+//! Tables of numbers: those of a chart, and all figures of each workload.
 
 use compare::columns::{COLUMNS, Column};
 use compare::remark;
@@ -12,7 +12,7 @@ use maud::{Markup, html};
 use super::chart::{Cell, Chart};
 use super::shell::boxed;
 
-/// Lays out what a chart shows, panel by panel.
+/// Makes the table of a chart's values, group by group.
 pub fn of_chart(chart: &Chart) -> Markup {
     let columns = chart.series.len() + chart.extra.len() + 1;
     let table = html! {
@@ -46,12 +46,12 @@ pub fn of_chart(chart: &Chart) -> Markup {
     boxed(chart.title, &table)
 }
 
-/// The axis' title, without what is the drawing's.
+/// Returns the axis title without the type of scale.
 fn unit(chart: &Chart) -> &str {
     chart.axis.trim_end_matches(" (log)")
 }
 
-/// A reason that holds for several cells stands there once.
+/// Returns whether two cells share a reason, which is then shown once.
 fn same_reason(a: &&Cell, b: &&Cell) -> bool {
     matches!((a, b), (Cell::Not(a), Cell::Not(b)) if a == b)
 }
@@ -71,24 +71,23 @@ fn cell_of_chart(cell: &Cell, columns: usize) -> Markup {
     }
 }
 
-/// Every workload: each group with the yardsticks below it, then all servers
-/// together.
+/// Makes the tables of every workload: each group with the yardsticks below it,
+/// then all servers together.
 pub fn all(results: &Results) -> Markup {
     html! {
         section .wide #tables {
             h2 { "Tables" }
             p {
-                "All workloads, all figures: medians, and where there are "
-                "several runs, the least and the most below. Latencies are in "
-                "microseconds. " (MARK) " marks the best model's median, and "
-                "those not measurably different from it. Every single run is "
-                "a line of "
-                code { "runs.csv" } ", beside this page."
+                "All figures of all workloads: the median, and with several "
+                "runs their range below. Latencies are in microseconds. "
+                (MARK) " marks the best model, and servers not measurably "
+                "different from it. Every run is a line of "
+                code { "runs.csv" } ", in the same folder as this page."
             }
             @for workload in &results.workloads {
                 (workload_tables(results, workload))
             }
-            @if results.workloads.is_empty() { p { "There are none." } }
+            @if results.workloads.is_empty() { p { "No workloads." } }
         }
     }
 }
@@ -114,7 +113,7 @@ fn workload_tables(results: &Results, workload: &Workload) -> Markup {
                 }
             }
             details .again {
-                summary { "All together, the least processor time first" }
+                summary { "All servers, sorted by processor time" }
                 (table(results, workload, "All servers", &[&together]))
             }
         }
@@ -129,7 +128,7 @@ fn servers<'a>(
     found.flat_map(|(_, servers)| servers.clone())
 }
 
-/// Each part has a body of its own.
+/// Makes a table with a separate body for each part.
 fn table(
     results: &Results,
     workload: &Workload,
@@ -160,7 +159,7 @@ fn table(
     boxed(&label, &table)
 }
 
-/// `best` is what each column is marked by.
+/// Makes a server's row. `best` has the best model's spread in each column.
 fn row(
     results: &Results,
     workload: &Workload,

@@ -1,4 +1,4 @@
-//! `cargo xtask figure`: the models side by side.
+//! `cargo xtask figure`: traces all models and draws them side by side.
 
 use std::fs;
 use std::process::ExitCode;
@@ -16,13 +16,13 @@ use crate::{calls, figure, traced};
 /// Flags of `cargo xtask figure`.
 #[derive(Debug, clap::Args)]
 pub struct Flags {
-    /// Draw the figure into a file as well.
+    /// Also write the figure to an SVG file.
     #[arg(long, value_name = "FILE")]
     svg: Option<Utf8PathBuf>,
 }
 
-/// Builds and traces all models, and shows the results. Ends with 130 after an
-/// interruption.
+/// Builds and traces all models, and shows the results. Returns exit code 130
+/// after an interruption.
 pub fn run(flags: &Flags) -> Result<ExitCode> {
     match show(flags.svg.as_deref()) {
         Err(error) if error.is::<Interrupted>() => {
@@ -33,8 +33,8 @@ pub fn run(flags: &Flags) -> Result<ExitCode> {
     }
 }
 
-/// Prints the table of system calls, writes the page, and writes the figure
-/// into a file where one is named.
+/// Prints the table of system calls, and writes the page and, if a file is
+/// named, the figure.
 fn show(file: Option<&Utf8Path>) -> Result<()> {
     let workspace = Workspace::load()?;
     build::release(&workspace, &workspace.models)?;
@@ -52,7 +52,7 @@ fn show(file: Option<&Utf8Path>) -> Result<()> {
         write(file, &figure::svg::alone(&survey.columns))?;
     }
     screen::print(&format!(
-        "\nThe page, with the figure and every timeline: {page}\n"
+        "\nPage with the figure and all timelines: {page}\n"
     ))
 }
 

@@ -1,5 +1,5 @@
-//! The page of `figure`, and the part of it that the comparison's page has
-//! too.
+//! The page of `figure`, and the section of it that the comparison's page
+//! contains too.
 
 use lab::number;
 use maud::{Markup, html};
@@ -8,19 +8,19 @@ use crate::shell::{boxed, whole};
 use crate::survey::{CONNECTIONS, Survey};
 use crate::{calls, figure};
 
-/// The page, complete.
+/// Makes the complete page.
 pub fn render(survey: &Survey) -> String {
     let main = html! {
         header {
             h1 { "Unix I/O models, traced" }
             p .lead {
-                "The same server, written once for each way to wait for data: "
-                "which system calls it makes while a client connects, is "
-                "silent for 100 ms and asks."
+                "One server, written once for each way to wait for data: the "
+                "system calls it makes while a client connects, sends nothing "
+                "for 100 ms, and then sends a request."
             }
             nav aria-label="On this page" {
                 a href="#waits" { "How they wait" }
-                a href="#calls" { "System calls a request" }
+                a href="#calls" { "System calls per request" }
                 a href="#timelines" { "Timelines" }
             }
         }
@@ -30,18 +30,19 @@ pub fn render(survey: &Survey) -> String {
     whole("Unix I/O models, traced", &main)
 }
 
-/// The figure and the table.
+/// Makes the figure and the table.
 pub fn section(survey: &Survey) -> Markup {
     html! {
         section #waits {
             h2 { "How they wait" }
             @if survey.columns.is_empty() {
-                p { "None of the models of I/O was traced." }
+                p { "No model was traced." }
             } @else {
                 p {
-                    "Every input has two phases: waiting until the data is "
-                    "there, and copying it from the kernel to the "
-                    "application. This is where each model spends them."
+                    "Every input operation has two phases: waiting until the "
+                    "data has arrived, and copying it from the kernel to the "
+                    "application. The figure shows in which calls each model "
+                    "spends them."
                 }
                 (figure::svg::panels(&survey.columns))
             }
@@ -50,14 +51,14 @@ pub fn section(survey: &Survey) -> Markup {
             }
         }
         section #calls {
-            h3 { "System calls a request" }
+            h3 { "System calls per request" }
             p { (calls::NOTE) }
             (table(survey))
         }
     }
 }
 
-/// Says why nothing could be traced.
+/// Makes the section that gives the reason if nothing was traced.
 pub fn section_without(why: &str) -> Markup {
     html! {
         section #waits { h2 { "How they wait" } p { "Not traced: " (why) } }
@@ -72,7 +73,7 @@ fn table(survey: &Survey) -> Markup {
                 @for many in CONNECTIONS {
                     th scope="col" { (number::some(many, "connection")) }
                 }
-                th .calls scope="col" { "The most frequent" }
+                th .calls scope="col" { "Most frequent" }
             } }
             tbody {
                 @for cost in &survey.costs {
@@ -87,7 +88,7 @@ fn table(survey: &Survey) -> Markup {
             }
         }
     };
-    boxed("System calls a request", &table)
+    boxed("System calls per request", &table)
 }
 
 fn timelines(survey: &Survey) -> Markup {
@@ -95,8 +96,8 @@ fn timelines(survey: &Survey) -> Markup {
         section #timelines {
             h2 { "Timelines" }
             p {
-                "One request, call by call, to the microsecond: what "
-                code { "cargo xtask trace MODEL" } " prints."
+                "One request, call by call, as printed by "
+                code { "cargo xtask trace MODEL" } "."
             }
             @for (title, text) in &survey.timelines {
                 details {

@@ -1,4 +1,4 @@
-//! Two texts aligned in rows of equal, similar or single lines.
+//! Aligns two texts in rows of equal, similar or unmatched lines.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ pub struct Text {
 }
 
 impl Text {
-    /// The text below the `//!` doc.
+    /// Removes the `//!` doc at the beginning.
     pub fn without_opening(self) -> Self {
         let opening =
             |line: &&str| line.starts_with("//!") || line.trim().is_empty();
@@ -29,7 +29,7 @@ pub struct Line<'a> {
     pub text: &'a str,
 }
 
-/// A line of each text, or of one.
+/// One line of each text, or a line of one text alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row<'a> {
     pub left: Option<Line<'a>>,
@@ -44,13 +44,13 @@ impl<'a> Row<'a> {
         }
     }
 
-    /// The right line, or the left one if it stands alone.
+    /// Returns the right line, or the left one if there is no right one.
     fn text(&self) -> &'a str {
         self.right.or(self.left).map_or("", |line| line.text)
     }
 }
 
-/// How many lines differ, on each side.
+/// Number of lines that differ on each side, and of lines that are equal.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
     pub left: usize,
@@ -77,14 +77,14 @@ impl fmt::Display for Count {
         write!(
             f,
             "{} lines differ ({left} on the left, {right} on the right), \
-             {same} are the same",
+             {same} are equal",
             left + right
         )
     }
 }
 
-/// Puts the lines of two texts beside each other: first equal lines, then
-/// similar ones between them.
+/// Aligns the lines of two texts: first equal lines, then similar lines between
+/// them.
 pub fn align<'a>(left: &'a Text, right: &'a Text) -> Vec<Row<'a>> {
     let lines = |text: &'a Text| -> Vec<Line<'a>> {
         let lines = (text.first..).zip(text.body.lines());
@@ -118,16 +118,16 @@ fn row<'a>(left: Option<&Line<'a>>, right: Option<&Line<'a>>) -> Row<'a> {
     Row { left: left.copied(), right: right.copied() }
 }
 
-/// Two lines that are less alike than this don't belong together.
+/// The similarity below which two lines are not put into one row.
 const ALIKE_PERCENT: usize = 60;
 
-/// Beyond this number of pairs, similar lines aren't looked for: the time grows
-/// with the product of both sides.
+/// The number of pairs up to which similar lines are searched for: the time
+/// grows with the product of both sides.
 const PAIRS: usize = 10_000;
 
-/// Aligns lines that differ, in order, so that the sum of their likeness is
-/// greatest: `best[i][j]` is the greatest sum for the lines from `i` on the
-/// left and `j` on the right.
+/// Aligns lines that differ, in order, maximizing the sum of their
+/// similarities: `best[i][j]` is the greatest sum for the lines from `i` on the
+/// left and from `j` on the right.
 fn pair_up<'a>(left: &[Line<'a>], right: &[Line<'a>], rows: &mut Vec<Row<'a>>) {
     let (m, n) = (left.len(), right.len());
     let comparable = m * n <= PAIRS;
@@ -158,7 +158,8 @@ fn pair_up<'a>(left: &[Line<'a>], right: &[Line<'a>], rows: &mut Vec<Row<'a>>) {
     rows.extend(right[j..].iter().map(|line| row(None, Some(line))));
 }
 
-/// Percent of the words that two lines share, in order; 0 for too few.
+/// Returns the percentage of words that two lines share, in order; 0 if below
+/// [`ALIKE_PERCENT`].
 fn likeness(left: &str, right: &str) -> usize {
     let words = |line| -> Vec<_> {
         words(line).into_iter().filter(|word| *word != " ").collect()
@@ -190,10 +191,10 @@ fn words(line: &str) -> Vec<&str> {
     words
 }
 
-/// A stretch of a line, and whether the other line lacks it.
+/// Part of a line, and whether it is missing from the other line.
 pub type Stretch<'a> = (bool, &'a str);
 
-/// Cuts both lines where one differs from the other.
+/// Splits both lines into parts that are equal and parts that differ.
 pub fn within<'a>(
     left: &'a str,
     right: &'a str,
@@ -226,10 +227,10 @@ pub enum Piece<'r, 'a> {
     },
 }
 
-/// A fold of fewer rows would hide more than it saves.
+/// The fewest rows to fold: the fold's own line takes the place of one.
 const FOLD_MIN: usize = 3;
 
-/// Folds the equal rows farther than `context` from any that differ.
+/// Folds equal rows that are more than `context` rows away from a difference.
 pub fn fold<'r, 'a>(rows: &'r [Row<'a>], context: usize) -> Vec<Piece<'r, 'a>> {
     let mut pieces = Vec::new();
     let (mut shown, mut at) = (0, 0);
@@ -255,8 +256,8 @@ pub fn fold<'r, 'a>(rows: &'r [Row<'a>], context: usize) -> Vec<Piece<'r, 'a>> {
     pieces
 }
 
-/// The innermost `fn` or `impl` and the like around the row, without its
-/// arguments: rustfmt's indentation says what is around what.
+/// Finds the innermost `fn`, `impl` or other item that encloses the row, by
+/// rustfmt's indentation. Returns it without its arguments.
 fn enclosing_item<'a>(rows: &[Row<'a>], at: usize) -> Option<&'a str> {
     const ITEMS: [&str; 6] =
         ["fn ", "impl", "struct ", "enum ", "trait ", "mod "];
@@ -287,7 +288,7 @@ mod tests {
         Text { first: 1, body: body.to_owned() }
     }
 
-    /// One sign a row: = same, | changed, < and > alone.
+    /// Returns one sign per row: = equal, | changed, < and > unmatched.
     fn signs(left: &str, right: &str) -> String {
         let (left, right) = (text(left), text(right));
         let sign = |row: &Row<'_>| match (row.left, row.right) {

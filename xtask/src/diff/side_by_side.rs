@@ -1,14 +1,14 @@
-//! Two columns, in which long lines are broken.
+//! Prints aligned rows in two columns, breaking long lines.
 
 use console::{Style, measure_text_width, style, truncate_str};
 
 use super::rows::{Line, Piece, Row, Stretch, within};
 
-/// Columns of a line number and the space behind it.
+/// Width of a line number and the space after it.
 const NUMBER: usize = 5;
 
-/// Columns between the two texts, for a sign: `|` changed, `<` only on the
-/// left, `>` only on the right.
+/// Width of the gap between the two texts, which holds a sign: `|` changed,
+/// `<` only on the left, `>` only on the right.
 const SIGN: usize = 3;
 
 pub fn render(
@@ -39,11 +39,10 @@ pub fn render(
     text
 }
 
-/// Stands for lines that are the same on both sides.
+/// Formats the line that replaces rows that are equal on both sides.
 fn folded(count: usize, item: Option<&str>) -> String {
-    let item = item.map(|item| format!(", now in {item}"));
-    let text =
-        format!("... {count} lines the same{}", item.unwrap_or_default());
+    let item = item.map(|item| format!(", next in {item}"));
+    let text = format!("... {count} equal lines{}", item.unwrap_or_default());
     format!("{}\n", style(text).dim())
 }
 
@@ -78,7 +77,7 @@ fn render_row(row: &Row<'_>, column: usize) -> String {
     text
 }
 
-/// A line's number and text, broken into lines of the column's width.
+/// Formats a line's number and text, broken into lines of the column's width.
 fn cell(
     line: Option<Line<'_>>,
     stretches: &[Stretch<'_>],
@@ -108,15 +107,16 @@ fn cell(
     text.lines().map(|line| pad(&line.replace('\t', " "), column)).collect()
 }
 
-/// The indentation of a broken line's rest: one step more than the line's.
+/// Returns the indentation of continuation lines: one step more than the
+/// line's own.
 fn hang(text: &str, width: usize) -> usize {
     let indent = text.len() - text.trim_start().len();
     (indent + 4).min(width / 2)
 }
 
-/// The places at which to break the text so that each line fits `width`
-/// columns, all but the first indented by `hang`: behind a space if there is
-/// one in the second half of the line.
+/// Returns the byte offsets at which to break the text so that each line fits
+/// `width` columns, where all lines but the first are indented by `hang`.
+/// Breaks after a space if there is one in the second half of the line.
 fn breaks(text: &str, width: usize, hang: usize) -> Vec<usize> {
     let mut breaks = Vec::new();
     let (mut used, mut start, mut space) = (0, 0, None);
@@ -137,7 +137,7 @@ fn breaks(text: &str, width: usize, hang: usize) -> Vec<usize> {
     breaks
 }
 
-/// Fills up with spaces, escape sequences not counted.
+/// Pads with spaces to `width` columns, not counting escape sequences.
 fn pad(text: &str, width: usize) -> String {
     let missing = width.saturating_sub(measure_text_width(text));
     format!("{text}{}", " ".repeat(missing))

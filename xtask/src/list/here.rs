@@ -1,4 +1,4 @@
-//! A model's fitness for this machine, found out by starting it.
+//! Determines whether a model runs on this machine, by starting it.
 
 use std::path::Path;
 
@@ -8,19 +8,19 @@ use lab::Unsupported;
 use lab::model::{Transport, Variant};
 use lab::server::{self, Errors, Server};
 
-/// How starting a variant ended.
+/// The result of starting a variant.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Here {
     NotBuilt,
     Runs,
-    /// This kernel can't run it, for the reason that the model gives.
+    /// This kernel can't run it; the text is the model's own message.
     CannotRun(String),
-    /// It failed otherwise: a defect.
+    /// It failed for another reason, which is a defect.
     Fails(String),
 }
 
 impl Here {
-    /// The state in a word or two, in colour where there is a terminal.
+    /// Formats the result in a word or two, in colour on a terminal.
     pub fn word(&self) -> String {
         match self {
             Self::NotBuilt => style("not built").dim(),
@@ -33,7 +33,7 @@ impl Here {
 }
 
 /// Starts the variant on a port that the kernel chooses, waits for its ready
-/// line and stops it.
+/// line and shuts it down.
 pub fn try_to_run(
     binary: &Path,
     variant: &Variant,
@@ -66,7 +66,7 @@ fn start_and_stop(program: &Path, arguments: &[String]) -> Result<Here> {
     let mut server = Server::spawn(command, errors)?;
     server.wait_until_ready()?;
     let status = server.stop()?;
-    ensure!(status.success(), "SIGTERM ended it with {status}");
+    ensure!(status.success(), "ended with {status} after SIGTERM");
     Ok(Here::Runs)
 }
 

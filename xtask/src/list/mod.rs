@@ -15,7 +15,7 @@ use render::render;
 /// Flags of `cargo xtask list`.
 #[derive(Debug, clap::Args)]
 pub struct Flags {
-    /// Build the models first. Otherwise only models that are built are tried.
+    /// Build the models first (default: try only models already built).
     #[arg(long)]
     build: bool,
 }

@@ -1,4 +1,4 @@
-//! The list as text: a table, and notes below it.
+//! Formats the list as text: a table, and notes below it.
 
 use lab::promises::DESCRIPTORS;
 use lab::table::{Column, Row, Table};
@@ -6,8 +6,8 @@ use lab::{model, screen};
 
 use super::{Entry, Here};
 
-/// Lays out the list. Without a width, for a pipe, each variant is one complete
-/// line. For a terminal, the variants of a model share one summary.
+/// Formats the list. Without a width, for a pipe, each variant is one complete
+/// line. For a terminal, the summary appears once per model.
 pub fn render(entries: &[Entry<'_>], width: Option<usize>) -> String {
     let mut rows: Vec<_> = entries.iter().map(row).collect();
     for (at, pair) in entries.windows(2).enumerate() {
@@ -52,8 +52,8 @@ fn row(entry: &Entry<'_>) -> Row {
     }
 }
 
-/// Notes for which no cell has room: why a variant doesn't run, or serves less
-/// than its model, and what the numbers mean.
+/// Returns what doesn't fit a cell: why a variant doesn't run, or serves fewer
+/// transports than its model, and what the numbers mean.
 fn notes(entries: &[Entry<'_>]) -> Vec<String> {
     let mut notes = Vec::new();
     for Entry { model, variant, here, .. } in entries {
@@ -74,14 +74,14 @@ fn notes(entries: &[Entry<'_>]) -> Vec<String> {
         if !model.rests_with.is_empty() {
             let flags = model.rests_with.join(" ");
             notes.push(format!(
-                "{title} is busy while idle; with {flags} it rests"
+                "{title} busy-polls, even while idle; {flags} lets it sleep"
             ));
         }
     }
     notes.extend(ceilings(entries));
     if entries.iter().any(|entry| entry.here == Here::NotBuilt) {
         let command = "`cargo xtask list --build`";
-        notes.push(format!("{command} builds what is not built."));
+        notes.push(format!("{command} builds the missing models."));
     }
     notes
 }
@@ -89,21 +89,22 @@ fn notes(entries: &[Entry<'_>]) -> Vec<String> {
 /// Explains the numbers of clients.
 fn ceilings(entries: &[Entry<'_>]) -> Vec<String> {
     let mut notes = vec![format!(
-        "Clients: how many are served with {DESCRIPTORS} descriptors (ulimit \
-         -n {DESCRIPTORS}), and what refuses the next one."
+        "CLIENTS: the number of clients served at the same time with \
+         {DESCRIPTORS} descriptors (ulimit -n {DESCRIPTORS}), and the limit \
+         that the next one meets."
     )];
     for Entry { model, variant, .. } in entries {
         let title = model.title(variant);
         let ceiling = &variant.promises.ceiling;
         if let Some(limit) = &ceiling.machine {
             notes.push(format!(
-                "{title} was tried with {}; the limit is the machine's: \
-                 {limit}.",
+                "{title} was tested with up to {} clients; the machine \
+                 decides how many more fit: {limit}.",
                 ceiling.clients
             ));
         }
         if let Some(flags) = &ceiling.flags {
-            notes.push(format!("{title} was tried with {flags}."));
+            notes.push(format!("{title} was tested with {flags}."));
         }
     }
     notes
@@ -115,8 +116,7 @@ mod tests {
 
     use super::*;
 
-    /// The list of three variants, the first with a ceiling that is the
-    /// machine's.
+    /// Formats three variants; the limit of the first depends on the machine.
     fn rendered(width: Option<usize>) -> String {
         console::set_colors_enabled(false);
         let workspace = Workspace::load().unwrap();
@@ -165,7 +165,7 @@ mod tests {
     #[test]
     fn what_the_numbers_mean_is_said_below() {
         let text = rendered(Some(100));
-        for part in ["1000+, EMFILE", "Clients: how", "pids.max", "--loops 2"] {
+        for part in ["1000+, EMFILE", "CLIENTS: the", "pids.max", "--loops 2"] {
             assert!(text.contains(part), "no {part} in {text}");
         }
     }

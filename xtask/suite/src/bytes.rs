@@ -1,9 +1,9 @@
-//! Bytes for people to read, and for cases to send.
+//! Formats bytes for people, and builds requests and replies for cases.
 
-/// Bytes of a long string that are shown, at either end.
+/// The number of bytes of a long string that are shown at either end.
 const SHOWN: usize = 64;
 
-/// Writes bytes in ASCII; long strings are cut.
+/// Formats bytes as an escaped ASCII string; long strings are cut.
 pub fn show(bytes: &[u8]) -> String {
     if bytes.len() <= 2 * SHOWN {
         return format!("\"{}\"", bytes.escape_ascii());
@@ -17,7 +17,7 @@ pub fn show(bytes: &[u8]) -> String {
     )
 }
 
-/// Tells where two strings part, and what each has there.
+/// Describes where two byte strings differ, and what each has there.
 pub fn difference(expected: &[u8], seen: &[u8]) -> String {
     let same = expected.iter().zip(seen).take_while(|(a, b)| a == b).count();
     let from = same.saturating_sub(16);
@@ -40,7 +40,7 @@ pub fn difference(expected: &[u8], seen: &[u8]) -> String {
     )
 }
 
-/// Makes a request as clients send it: an array of bulk strings.
+/// Encodes a request the way clients send it: as an array of bulk strings.
 pub fn request<A: AsRef<[u8]>>(arguments: &[A]) -> Vec<u8> {
     let mut request = format!("*{}\r\n", arguments.len()).into_bytes();
     for argument in arguments {
@@ -49,7 +49,7 @@ pub fn request<A: AsRef<[u8]>>(arguments: &[A]) -> Vec<u8> {
     request
 }
 
-/// Makes a bulk string.
+/// Encodes a bulk string.
 pub fn bulk(bytes: impl AsRef<[u8]>) -> Vec<u8> {
     let bytes = bytes.as_ref();
     let mut bulk = format!("${}\r\n", bytes.len()).into_bytes();
@@ -58,19 +58,20 @@ pub fn bulk(bytes: impl AsRef<[u8]>) -> Vec<u8> {
     bulk
 }
 
-/// Makes `ECHO payload`, and its reply.
+/// Builds the request `ECHO payload`, and its reply.
 pub fn echo(payload: impl AsRef<[u8]>) -> (Vec<u8>, Vec<u8>) {
     let payload = payload.as_ref();
     (request(&[b"ECHO".as_slice(), payload]), bulk(payload))
 }
 
-/// Makes many ECHO requests in one string, and their replies, every one
-/// different: a lost, doubled or swapped piece shows.
+/// Builds `count` ECHO requests in one string, and their replies in another.
+/// Every payload is different, so a lost, duplicated or swapped piece is
+/// detected.
 pub fn echoes(count: usize, size: usize) -> (Vec<u8>, Vec<u8>) {
     joined((0..count).map(|number| echo(payload(number, size))))
 }
 
-/// Joins many requests to one string, and their replies to another.
+/// Concatenates many requests into one string, and their replies into another.
 pub fn joined(
     pairs: impl Iterator<Item = (Vec<u8>, Vec<u8>)>,
 ) -> (Vec<u8>, Vec<u8>) {
@@ -78,8 +79,8 @@ pub fn joined(
     (requests.concat(), replies.concat())
 }
 
-/// Makes a payload of `size` bytes that no other `number` has, with no period
-/// that a buffer's size could hide.
+/// Builds a payload of `size` bytes that is different for every `number`. The
+/// bytes have no period, so a shift by the size of some buffer is detected.
 pub fn payload(number: usize, size: usize) -> Vec<u8> {
     let mut random = fastrand::Rng::with_seed(number as u64);
     let mut payload = format!("{number}:").into_bytes();
@@ -87,8 +88,8 @@ pub fn payload(number: usize, size: usize) -> Vec<u8> {
     payload
 }
 
-/// Makes the reply to a command that does not exist. It shows a part of the
-/// command's name, and of its `arguments`, which are quoted and cut already.
+/// Builds the reply to a command that does not exist. It shows up to 128 bytes
+/// of the command's name, and `arguments`, which are quoted and cut already.
 pub fn unknown(name: &str, arguments: &str) -> String {
     let name = &name[..name.len().min(128)];
     format!(
@@ -97,13 +98,13 @@ pub fn unknown(name: &str, arguments: &str) -> String {
     )
 }
 
-/// Makes the reply to what is no request.
+/// Builds the reply to a malformed request.
 pub fn protocol_error(text: &str) -> String {
     format!("-ERR Protocol error: {text}\r\n")
 }
 
-/// Makes short requests, and the long replies to them: names that no command
-/// has, every one different. They multiply what a client sends by eleven.
+/// Builds short requests for unknown commands, every name different, and the
+/// replies to them, which are about ten times as long.
 pub fn unknowns(count: usize) -> (Vec<u8>, Vec<u8>) {
     joined((0..count).map(|number| {
         let name = format!("x{number:04x}");
@@ -132,7 +133,7 @@ mod tests {
         assert_eq!(payload(7, 40).len(), 40);
         assert_eq!(payload(7, 40), payload(7, 40));
         assert_ne!(payload(7, 40)[2..], payload(8, 40)[2..]);
-        // Too short for its number: the number is what tells them apart.
+        // The number does not fit, but it still distinguishes the payloads.
         assert_eq!(payload(123, 2), b"123:");
     }
 }

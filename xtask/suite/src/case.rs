@@ -1,4 +1,4 @@
-//! A case, what it runs against, and how it may end.
+//! A case, the subject it runs against, and its outcome.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,33 +17,33 @@ use super::server::{Server, Servers};
 use super::skip::{Skip, skip};
 use super::subject::{Example, Subject};
 
-/// The models that a case is for.
+/// The models that a case applies to.
 #[derive(Clone, Copy, Debug)]
 pub enum For {
     Everyone,
     /// Models that serve one client at a time.
     One,
-    /// Models that serve many.
+    /// Models that serve many clients at a time.
     Many,
     /// Models that have a minimal program.
     Minimal,
-    /// Models that have one for datagrams.
+    /// Models that have a minimal program for datagrams.
     MinimalDatagrams,
-    /// Models that promise this.
+    /// Models whose promises meet this condition.
     Promising(fn(&Promises) -> bool),
 }
 
 type Body = Box<dyn Fn(&Trial) -> Result<()> + Send + Sync>;
 
-/// One thing that models promise, and how to see that they keep it.
+/// One promise of the models, and the code that checks it.
 pub struct Case {
     pub name: String,
     models: For,
-    /// Models that need the machine's time for it: they are tested after the
-    /// others, by themselves.
+    /// True for models that need the whole machine for this case. It then runs
+    /// after all others, by itself.
     alone: fn(&Promises) -> bool,
-    /// How many clients it holds at a time, if many: they are descriptors of
-    /// this process.
+    /// The most clients that the case has at a time, if they are many: each
+    /// needs a descriptor of this process.
     pub crowd: usize,
     body: Body,
 }
@@ -62,7 +62,7 @@ impl Case {
         }
     }
 
-    /// Makes a case about one server for streams.
+    /// Makes a case that runs against one stream server.
     pub fn serving(
         name: impl Into<String>,
         body: impl Fn(&Server) -> Result<()> + Send + Sync + 'static,
@@ -79,14 +79,14 @@ impl Case {
         self.alone_for(|_| true)
     }
 
-    /// Runs it by itself for models that promise this.
+    /// Runs the case by itself for models whose promises meet this condition.
     pub fn alone_for(mut self, models: fn(&Promises) -> bool) -> Self {
         self.alone = models;
         self
     }
 
-    /// Says that the case has thousands of clients: it waits until there are
-    /// descriptors for them.
+    /// Declares that the case has thousands of clients: it waits until there
+    /// are descriptors for them.
     pub fn crowd(mut self, clients: usize) -> Self {
         self.crowd = clients;
         self
@@ -103,28 +103,28 @@ impl Case {
         }
     }
 
-    /// Runs the case, then stops its servers the way an operator would and
-    /// checks that each leaves in order.
+    /// Runs the case, then terminates its servers with SIGTERM and checks how
+    /// each ends.
     pub fn run(&self, trial: &Trial) -> Result<()> {
         (self.body)(trial)?;
         for server in trial.servers.all() {
-            server.stop().context("when stopped after the case")?;
+            server.stop().context("during shutdown after the case")?;
         }
         Ok(())
     }
 }
 
-/// The things that all trials of one run share.
+/// State that all trials of one run share.
 #[derive(Debug)]
 pub struct Surroundings {
     /// The seed of random streams: the same seed gives the same streams.
     pub seed: u64,
-    /// The Redis that judges replies, or why there is none.
+    /// The Redis that replies are compared with, or why there is none.
     pub redis: Result<Redis, String>,
     /// The folder of the transcripts.
     pub golden: Utf8PathBuf,
     pub scenes: Scenes,
-    /// Transcripts are written, not compared.
+    /// True if transcripts are written instead of compared.
     pub records: bool,
 }
 
@@ -145,30 +145,31 @@ impl Trial {
         }
     }
 
-    /// Prepares a server of the subject.
+    /// Prepares to start a server of the subject.
     pub fn launch(&self) -> Launch<'_> {
         Launch::new(&self.subject, &self.servers)
     }
 
-    /// Starts a server for streams.
+    /// Starts a stream server.
     pub fn serve(&self) -> Result<Rc<Server>> {
         self.launch().start()
     }
 
-    /// Starts a server for streams with these flags.
+    /// Starts a stream server with these flags.
     pub fn serve_with(&self, flags: &str) -> Result<Rc<Server>> {
         self.launch().flags(flags).start()
     }
 
-    /// Starts a server for streams and connects a client.
+    /// Starts a stream server and connects a client.
     pub fn client(&self) -> Result<Client> {
         self.serve()?.connect()
     }
 
-    /// Starts the minimal program. Skips the case where this kernel can't run
-    /// the model.
+    /// Starts the minimal program. Skips the case if this kernel can't run the
+    /// model.
     pub fn serve_minimal(&self) -> Result<Rc<Server>> {
-        let minimal = self.subject.minimal.as_ref().context("none")?;
+        let minimal =
+            self.subject.minimal.as_ref().context("no minimal program")?;
         let started = self.launch().example(minimal).start();
         started.map_err(|error| match self.serve() {
             Err(skipped) if skipped.is::<Skip>() => skipped,
@@ -176,8 +177,8 @@ impl Trial {
         })
     }
 
-    /// Plays the traced scene, or returns what was seen when another case had
-    /// it played.
+    /// Plays the traced scene, or returns its recording if another case has
+    /// played it already.
     pub fn scene(&self, transport: Transport) -> Result<Arc<Recording>> {
         let subject = &self.subject;
         let arguments = &subject.variant.args;
@@ -185,7 +186,7 @@ impl Trial {
         scenes.recording(&subject.program, arguments, transport)
     }
 
-    /// The same with an example.
+    /// Plays the traced scene with an example program, see [`Self::scene`].
     pub fn scene_of(
         &self,
         example: &Example,
@@ -195,7 +196,7 @@ impl Trial {
         scenes.recording(&example.program, &[], transport)
     }
 
-    /// Skips the case where the subject does not serve datagrams.
+    /// Skips the case if the subject does not serve datagrams.
     pub fn needs_datagrams(&self) -> Result<()> {
         if self.subject.serves(Transport::Udp) {
             return Ok(());
@@ -204,8 +205,8 @@ impl Trial {
         Err(skip(why.unwrap_or("serves no datagrams")))
     }
 
-    /// Makes random numbers, the same for every subject and in every run with
-    /// one seed.
+    /// Returns a generator of random numbers: the same numbers for every
+    /// subject and in every run with the same seed.
     pub fn random(&self) -> fastrand::Rng {
         fastrand::Rng::with_seed(self.surroundings.seed)
     }
@@ -216,18 +217,19 @@ pub struct Step {
     pub subject: Arc<Subject>,
     pub group: &'static str,
     pub case: Case,
-    /// How many steps of the subject come before it.
+    /// The number of the subject's steps before this one.
     pub number: usize,
 }
 
 impl Step {
+    /// Returns its full name, such as
     /// `multiplexing-epoll/edge::tcp::half_close`.
     pub fn name(&self) -> String {
         let title = self.subject.title();
         format!("{title}::{}::{}", self.group, self.case.name)
     }
 
-    /// Returns the command that repeats it.
+    /// Returns the command that repeats the step.
     pub fn command_line(&self) -> String {
         format!(
             "cargo xtask test {} --case {}::{}",
@@ -246,7 +248,7 @@ impl Step {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Passed,
-    /// The whole story, for people.
+    /// The full report, for people.
     Failed(String),
     /// The reason.
     Skipped(String),

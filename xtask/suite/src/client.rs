@@ -1,5 +1,5 @@
-//! A client of a server under test: says what a case tells it to, byte for
-//! byte, and checks every byte it gets.
+//! A client of a server under test. It sends exactly the bytes that a case
+//! specifies, and checks every byte it receives.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -32,9 +32,9 @@ impl Client {
         Self::new(stream)
     }
 
-    /// Connects a client that takes a few kilobytes at a time, so that whoever
-    /// sends it more gets short writes. The window is negotiated at connect: it
-    /// has to be set before.
+    /// Connects a client whose receive window is a few kilobytes, so that the
+    /// server gets short writes. The window is negotiated while connecting, so
+    /// SO_RCVBUF must be set before.
     pub fn with_small_window(address: SocketAddr) -> Result<Self> {
         let socket =
             Socket::new(Domain::for_address(address), Type::STREAM, None)
@@ -46,9 +46,9 @@ impl Client {
         Self::new(socket.into())
     }
 
-    /// Lets the client take as much as others do from here on, or 64 KiB, which
-    /// is the most that a window can be whose scale was negotiated when it was
-    /// small.
+    /// Enlarges the receive buffer to that of other clients. The window grows
+    /// to 64 KiB at most, because its scale was negotiated with the small
+    /// buffer.
     pub fn widen(&mut self) -> Result<&mut Self> {
         let socket = SockRef::from(&self.stream);
         socket.set_recv_buffer_size(1 << 20).context("SO_RCVBUF")?;
@@ -70,7 +70,7 @@ impl Client {
         Ok(self)
     }
 
-    /// Sends pieces of such sizes.
+    /// Sends the bytes in pieces of the sizes that `size` returns.
     pub fn send_in_pieces(
         &mut self,
         mut bytes: &[u8],
@@ -84,18 +84,18 @@ impl Client {
         Ok(self)
     }
 
-    /// Sends a byte now and then, until the server has closed the connection.
+    /// Sends one byte every 50 ms, until the server has closed the connection.
     pub fn dribble(&mut self) -> Result<()> {
         let started = Instant::now();
         while self.send("x").is_ok() {
             let waited = started.elapsed();
-            ensure!(waited < PATIENCE, "after {waited:?} it is still open");
+            ensure!(waited < PATIENCE, "still open after {waited:?}");
             thread::sleep(Duration::from_millis(50));
         }
         Ok(())
     }
 
-    /// Sends without ever waiting, as much as the kernel takes.
+    /// Sends as much as the kernel accepts, without blocking.
     pub fn send_what_fits(&mut self, bytes: &[u8]) -> Result<usize> {
         self.stream.set_nonblocking(true)?;
         let mut sent = 0;
@@ -110,7 +110,7 @@ impl Client {
         Ok(sent)
     }
 
-    /// Reads as many bytes as `expected` has and compares.
+    /// Reads as many bytes as `expected` has, and compares them.
     pub fn expect(&mut self, expected: impl AsRef<[u8]>) -> Result<&mut Self> {
         let expected = expected.as_ref();
         let mut seen = Vec::with_capacity(expected.len());
@@ -118,7 +118,7 @@ impl Client {
         let trouble = match stream.read_to_end(&mut seen) {
             Err(error) => explain(&error) + ": ",
             Ok(count) if count < expected.len() => {
-                "the end came early: ".to_owned()
+                "EOF came early: ".to_owned()
             }
             Ok(_) => String::new(),
         };
@@ -132,7 +132,7 @@ impl Client {
             .map_err(|error| anyhow!("expected a reply: {}", explain(&error)))
     }
 
-    /// Reads some of what comes next; nothing at the end.
+    /// Reads up to 64 bytes; returns none at EOF.
     fn next(&mut self) -> io::Result<Vec<u8>> {
         let mut seen = vec![0; 64];
         let count = self.stream.read(&mut seen)?;
@@ -140,24 +140,24 @@ impl Client {
         Ok(seen)
     }
 
-    /// Checks that the server has nothing more to say and has closed its
-    /// side in order; a reset is no end.
+    /// Checks that the server sends nothing more and has closed the connection
+    /// with a FIN, not with a reset.
     pub fn expect_end(&mut self) -> Result<&mut Self> {
         let seen = self.next().map_err(no_end)?;
-        ensure!(seen.is_empty(), "expected the end, seen {}", show(&seen));
+        ensure!(seen.is_empty(), "expected EOF, seen {}", show(&seen));
         self.expect_no_reset()
     }
 
-    /// Checks that no reset has come behind the end: the sign of a server that
-    /// closed with input unread. Reading does not tell, once the end is read.
+    /// Checks that no reset has followed the FIN, as it does when a server
+    /// closes with unread input. Once EOF was read, read(2) does not report it.
     pub fn expect_no_reset(&mut self) -> Result<&mut Self> {
         match self.stream.take_error().context("SO_ERROR")? {
             None => Ok(self),
-            Some(error) => bail!("the end came with a reset: {error}"),
+            Some(error) => bail!("EOF was followed by a reset: {error}"),
         }
     }
 
-    /// Waits until the connection has ended, in order or by a reset.
+    /// Waits until the connection has ended, by EOF or by a reset.
     pub fn expect_gone(&mut self) -> Result<&mut Self> {
         let seen = match self.next() {
             Err(error) if is_reset(&error) => Vec::new(),
@@ -167,7 +167,7 @@ impl Client {
         Ok(self)
     }
 
-    /// Returns the connection a second time, for another thread.
+    /// Duplicates the connection, for another thread.
     pub fn twin(&self) -> Result<Self> {
         let stream = self.stream.try_clone().context("dup")?;
         Ok(Self { stream })
@@ -178,11 +178,12 @@ impl Client {
         let sent = SockRef::from(&self.stream)
             .send_out_of_band(&[byte])
             .context("sending an urgent byte")?;
-        ensure!(sent == 1, "the urgent byte was not taken");
+        ensure!(sent == 1, "the urgent byte was not sent");
         Ok(self)
     }
 
-    /// Waits until the other side's kernel has everything that was sent.
+    /// Waits until the server's kernel has acknowledged everything that was
+    /// sent.
     pub fn wait_until_arrived(&mut self) -> Result<&mut Self> {
         process::poll_until("the requests to arrive", PATIENCE, || {
             Ok(outstanding(&self.stream)? == 0)
@@ -190,8 +191,9 @@ impl Client {
         Ok(self)
     }
 
-    /// Waits for many who have all sent: a server that does not read may put
-    /// off each acknowledgement for 40 ms.
+    /// Waits until the requests of all clients have arrived. All must have been
+    /// sent before, because the kernel of a server that does not read may delay
+    /// each acknowledgement by 40 ms.
     pub fn wait_until_all_arrived(clients: &mut [Self]) -> Result<()> {
         for client in clients {
             client.wait_until_arrived()?;
@@ -199,8 +201,8 @@ impl Client {
         Ok(())
     }
 
-    /// Waits until everything has arrived, or for a while nothing more has:
-    /// the server has stopped reading.
+    /// Waits until everything has been acknowledged, or until nothing more has
+    /// been for 50 ms because the server has stopped reading.
     pub fn wait_until_settled(&mut self) -> Result<&mut Self> {
         let (mut before, mut since) =
             (outstanding(&self.stream)?, Instant::now());
@@ -214,7 +216,7 @@ impl Client {
         Ok(self)
     }
 
-    /// Whether the kernel accepts no more bytes for this long.
+    /// Returns whether the kernel accepts no more bytes for this long.
     pub fn is_stuck(&self, patience: Duration) -> Result<bool> {
         process::wait_for(
             &self.stream,
@@ -224,7 +226,8 @@ impl Client {
         .map(|writable| !writable)
     }
 
-    /// Checks that for a while the server says nothing and closes nothing.
+    /// Checks that the server neither sends anything nor closes the connection
+    /// for this long.
     pub fn expect_silence(&mut self, time: Duration) -> Result<&mut Self> {
         if process::wait_readable(&self.stream, Instant::now() + time)? {
             bail!("expected silence, seen {}", show(&self.next()?));
@@ -232,8 +235,8 @@ impl Client {
         Ok(self)
     }
 
-    /// Sends `request` and reads `expected` at the same time: what a client
-    /// must do that asks for more than the buffers on the way hold.
+    /// Sends `request` and reads `expected` at the same time, as a client must
+    /// if its replies exceed the socket buffers.
     pub fn exchange(
         &mut self,
         request: impl AsRef<[u8]> + Send,
@@ -244,7 +247,7 @@ impl Client {
             let sent = scope.spawn(|| writer.send(request).map(drop));
             let received = self.expect(expected).map(drop);
             if received.is_err() {
-                // Nobody reads any more: let the writer end too.
+                // No thread reads any more, so end the writer, too.
                 let _ = self.stream.shutdown(Shutdown::Both);
             }
             (sent.join(), received)
@@ -254,21 +257,21 @@ impl Client {
         Ok(self)
     }
 
-    /// Says that nothing more will be sent.
+    /// Shuts down the sending direction.
     pub fn half_close(&mut self) -> Result<&mut Self> {
         self.stream.shutdown(Shutdown::Write).context("shutdown")?;
         Ok(self)
     }
 
-    /// Says goodbye and waits for the server's: from then on the server has
-    /// nothing left to do for this client but to close.
+    /// Half-closes and waits for EOF from the server, which then has nothing
+    /// left to do for this client but to close.
     pub fn leave(mut self) -> Result<()> {
         self.half_close()?.expect_end()?;
         Ok(())
     }
 
-    /// Breaks the connection: the server gets ECONNRESET. Closing with
-    /// SO_LINGER of zero is what sends the reset.
+    /// Resets the connection, so that the server gets ECONNRESET. Closing with
+    /// a SO_LINGER of zero sends the reset.
     pub fn reset(self) -> Result<()> {
         SockRef::from(&self.stream)
             .set_linger(Some(Duration::ZERO))
@@ -280,7 +283,7 @@ impl Client {
         Reply::read(&mut self.stream)
     }
 
-    /// Asks for INFO and checks its form.
+    /// Sends INFO and checks the form of the reply.
     pub fn info(&mut self) -> Result<Info> {
         self.send("INFO\r\n")?;
         Info::from_reply(&self.reply()?)
@@ -291,20 +294,21 @@ impl Client {
         self.send("PING\r\n")?.expect("+PONG\r\n")
     }
 
-    /// Reads the answer to a new client's PING: true if it is served, false if
-    /// it is rejected. Anything else is an error.
+    /// Reads the reply to a new client's PING. Returns true if the client is
+    /// served, false if it is rejected; anything else is an error.
     pub fn was_served(&mut self) -> Result<bool> {
         let mut first = [0];
         self.read_exactly(&mut first)?;
         match first[0] {
             b'+' => self.expect("PONG\r\n").map(|_| true),
             b'-' => self.expect(&REFUSAL[1..]).map(|_| false),
-            other => bail!("neither a reply nor a refusal: {other:#x}"),
+            other => bail!("neither a reply nor a rejection: {other:#x}"),
         }
     }
 
-    /// Lets many clients ask, some at a time: a server that looks at all of
-    /// them for each event does that less often.
+    /// Sends PING from all clients and checks the replies, 64 clients at a
+    /// time: a server that scans all clients for each event then does so less
+    /// often.
     pub fn ping_all(clients: &mut [Self]) -> Result<()> {
         for (group, some) in clients.chunks_mut(64).enumerate() {
             for client in some.iter_mut() {
@@ -318,16 +322,17 @@ impl Client {
         Ok(())
     }
 
-    /// Sends `request` again and again, reading nothing, until the kernel has
-    /// taken nothing for a while, and says how much it took: the server has
-    /// stopped reading. A server that goes on reading gets `MOST_STUFFED`.
-    /// `check` looks on.
+    /// Sends `request` repeatedly, reading nothing, until the kernel has
+    /// accepted no bytes for 200 ms because the server has stopped reading.
+    /// Returns the number of bytes sent. Gives up at `MOST_STUFFED` if the
+    /// server goes on reading. Calls `check` with the number of bytes sent so
+    /// far.
     pub fn stuff(
         &mut self,
         request: &[u8],
         mut check: impl FnMut(usize) -> Result<()>,
     ) -> Result<usize> {
-        /// More than the socket buffers of both sides hold, several times.
+        /// Several times what the socket buffers of both sides hold.
         const MOST_STUFFED: usize = 32 << 20;
 
         let block = request.repeat(1 + 65_536 / request.len());
@@ -345,37 +350,39 @@ impl Client {
     }
 }
 
-/// Counts the bytes that were sent and are not yet acknowledged over TCP, or
-/// not yet read by the other side of a Unix socket.
+/// Counts the bytes that were sent and are not yet acknowledged (TCP), or not
+/// yet read by the peer (Unix socket).
 pub fn outstanding(socket: &impl AsRawFd) -> Result<i32> {
     let mut bytes = 0;
-    // SAFETY: an open socket, and an integer that outlives the call.
+    // SAFETY: the socket is open, and the integer outlives the call.
     unsafe { unacknowledged(socket.as_raw_fd(), &raw mut bytes) }?;
     Ok(bytes)
 }
 
 nix::ioctl_read_bad!(
-    /// Bytes that the other side has not acknowledged, see tcp(7).
+    /// Counts the bytes that the peer has not acknowledged, see tcp(7).
     unacknowledged,
     libc::TIOCOUTQ,
     libc::c_int
 );
 
-/// Tells whether an error says that the connection was broken off.
+/// Returns whether an error means that the connection was reset.
 pub fn is_reset(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
 }
 
 fn no_end(error: io::Error) -> anyhow::Error {
-    anyhow!("expected the end: {}", explain(&error))
+    anyhow!("expected EOF: {}", explain(&error))
 }
 
 fn explain(error: &io::Error) -> String {
     match error.kind() {
         ErrorKind::WouldBlock | ErrorKind::TimedOut => {
-            format!("nothing came within {PATIENCE:?}")
+            format!("nothing arrived within {PATIENCE:?}")
         }
-        ErrorKind::ConnectionReset => "the server reset it".to_owned(),
+        ErrorKind::ConnectionReset => {
+            "the server reset the connection".to_owned()
+        }
         _ => error.to_string(),
     }
 }

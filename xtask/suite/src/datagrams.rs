@@ -1,4 +1,4 @@
-//! A datagram socket that asks a server under test.
+//! A UDP client of a server under test.
 
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -12,7 +12,8 @@ use super::PATIENCE;
 use super::bytes::{difference, show};
 use super::reply::{Info, Reply};
 
-/// One socket, which notices where replies come from: it is not connected.
+/// One UDP socket. It is not connected, so that it can check where replies come
+/// from.
 #[derive(Debug)]
 pub struct Peer {
     socket: UdpSocket,
@@ -27,7 +28,7 @@ impl Peer {
         };
         let socket = UdpSocket::bind((any, 0)).context("bind")?;
         socket.set_read_timeout(Some(PATIENCE)).context("SO_RCVTIMEO")?;
-        // Room for the largest datagrams, of which the default holds two.
+        // Room for many of the largest datagrams; the default holds two.
         SockRef::from(&socket).set_recv_buffer_size(1 << 20)?;
         Ok(Self { socket, server })
     }
@@ -43,14 +44,14 @@ impl Peer {
     }
 
     /// Receives one datagram, which must hold `expected` and come from the
-    /// address that was asked.
+    /// server's address.
     pub fn expect(&self, expected: impl AsRef<[u8]>) -> Result<&Self> {
         let (expected, seen) = (expected.as_ref(), self.receive()?);
         ensure!(seen == expected, "{}", difference(expected, &seen));
         Ok(self)
     }
 
-    /// Asks for INFO and checks its form.
+    /// Sends INFO and checks the form of the reply.
     pub fn info(&self) -> Result<Info> {
         Info::from_reply(&self.send("INFO\r\n")?.reply()?)
     }
@@ -64,7 +65,7 @@ impl Peer {
         Ok(reply)
     }
 
-    /// Tells whether a datagram comes within a moment.
+    /// Returns whether a datagram arrives within 100 ms.
     pub fn has_answer(&self) -> Result<bool> {
         let moment = Instant::now() + Duration::from_millis(100);
         wait_readable(&self.socket, moment)
@@ -81,7 +82,7 @@ impl Peer {
         };
         ensure!(
             from == self.server,
-            "asked {}, and {from} has answered",
+            "sent to {}, but {from} has replied",
             self.server
         );
         seen.truncate(length);

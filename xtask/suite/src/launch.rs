@@ -1,4 +1,4 @@
-//! How a server is started: its command line, its limits, its faults.
+//! How a server is started: its command line, its limits and its faults.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -15,7 +15,7 @@ use super::server::{End, Server, Servers};
 use super::skip::skip;
 use super::subject::{Example, Subject};
 
-/// A server that will be started.
+/// A server that is to be started.
 pub struct Launch<'a> {
     subject: &'a Subject,
     servers: &'a Servers,
@@ -31,7 +31,8 @@ pub struct Launch<'a> {
 }
 
 impl<'a> Launch<'a> {
-    /// Launches for streams on 127.0.0.1 and a port that the kernel picks.
+    /// Prepares a stream server on 127.0.0.1, on a port that the kernel
+    /// chooses.
     pub fn new(subject: &'a Subject, servers: &'a Servers) -> Self {
         Self {
             subject,
@@ -48,7 +49,7 @@ impl<'a> Launch<'a> {
         }
     }
 
-    /// Launches an example in the model's place.
+    /// Starts an example instead of the model.
     pub fn example(mut self, example: &'a Example) -> Self {
         self.program = &example.program;
         self.arguments = &[];
@@ -66,32 +67,32 @@ impl<'a> Launch<'a> {
         self
     }
 
-    /// Serves datagrams and nothing else.
+    /// Serves datagrams only.
     pub fn only_udp(mut self, address: impl ToString) -> Self {
         self.tcp = None;
         self.udp(address)
     }
 
-    /// Leaves out all flags but those that choose the variant.
+    /// Omits all flags except those that choose the variant.
     pub fn no_flags(mut self) -> Self {
         self.tcp = None;
         self
     }
 
-    /// Adds flags, with blanks between them.
+    /// Adds flags, separated by blanks.
     pub fn flags(mut self, flags: &str) -> Self {
         self.flags.extend(flags.split_whitespace().map(str::to_owned));
         self
     }
 
-    /// Adds the flags with which the model uses no CPU time while nobody says
-    /// anything. All but those that never wait do that anyway.
+    /// Adds the flags with which the model uses no CPU time while all clients
+    /// are idle. Only models that never wait need any.
     pub fn resting(mut self) -> Self {
         self.flags.extend(self.subject.model.rests_with.iter().cloned());
         self
     }
 
-    /// Sets the limits on open files, soft and hard: servers raise the soft
+    /// Sets the soft and the hard limit on open files; servers raise the soft
     /// one.
     pub fn descriptors(mut self, soft: u64, hard: u64) -> Self {
         self.limits.push(("nofile", Resource::RLIMIT_NOFILE, soft, hard));
@@ -99,22 +100,22 @@ impl<'a> Launch<'a> {
     }
 
     /// Limits queued signals. The kernel counts those of all the user's
-    /// processes, and compares with the limit of the one that gets the signal
-    /// (getrlimit(2)).
+    /// processes, and compares the number with the limit of the receiving
+    /// process (getrlimit(2)).
     pub fn signals_pending(mut self, limit: u64) -> Self {
         let resource = Resource::RLIMIT_SIGPENDING;
         self.limits.push(("sigpending", resource, limit, limit));
         self
     }
 
-    /// Adds system calls that fail once the fault is switched on.
+    /// Adds system calls that fail while the fault is on.
     pub fn fault(mut self, fault: &'a Arc<Fault>) -> Self {
         self.fault = Some(fault);
         self
     }
 
-    /// Calls a function in the new process just before it becomes the server.
-    /// It makes async-signal-safe calls only.
+    /// Calls a function in the new process just before exec. The function must
+    /// make async-signal-safe calls only.
     pub fn inheriting(
         mut self,
         heritage: impl Fn() -> io::Result<()> + Send + Sync + 'static,
@@ -123,20 +124,20 @@ impl<'a> Launch<'a> {
         self
     }
 
-    /// Starts the server, which must say that it is ready. The trial stops it
-    /// when the case is over.
+    /// Starts the server and waits until it is ready. The trial terminates it
+    /// after the case.
     pub fn start(self) -> Result<Rc<Server>> {
-        // A model that is given no address has a default one, for streams.
+        // Without an address, a model serves streams on its default address.
         let udp = self.udp.is_some();
         let tcp = self.tcp.is_some() || !udp;
-        // Kept at once, so that a failure shows what it said.
+        // Kept before it is ready, so that a failure report has its output.
         let servers = self.servers;
         let server = servers.keep(self.spawn()?);
         server.wait_until_ready(tcp, udp)?;
         Ok(server)
     }
 
-    /// Starts a program that must not serve but end by itself.
+    /// Starts a program that must exit by itself instead of serving.
     pub fn run(self) -> Result<End> {
         let servers = self.servers;
         servers.keep(self.spawn()?).wait()
@@ -173,7 +174,7 @@ impl<'a> Launch<'a> {
             }
             heritage()
         };
-        // SAFETY: system calls only, on values made before the fork.
+        // SAFETY: system calls only, on values that were made before fork.
         unsafe { command.pre_exec(before_exec) };
         let mut server = Server::spawn(
             command,
@@ -193,14 +194,14 @@ impl<'a> Launch<'a> {
     }
 }
 
-/// Skips the case where the kernel refuses the filter, or a container's rules
-/// do: no fault can be injected.
+/// Skips the case if the kernel or a container's seccomp profile denies the
+/// filter, so that no fault can be injected.
 fn skip_without_filter(error: anyhow::Error) -> anyhow::Error {
     let refused = error.downcast_ref::<io::Error>().and_then(|error| {
         let errno = error.raw_os_error()?;
         [libc::EACCES, libc::EINVAL, libc::ENOSYS, libc::EPERM]
             .contains(&errno)
-            .then(|| skip(format!("no seccomp filter here: {error}")))
+            .then(|| skip(format!("cannot install a seccomp filter: {error}")))
     });
     refused.unwrap_or(error)
 }

@@ -1,8 +1,8 @@
 //! The shared suite: what every model promises, checked from outside.
 //!
-//! It knows models only through the process contract: command line, ready
-//! line, sockets, signals, exit codes, and what /proc and ptrace(2) show. A
-//! case's name says where it belongs:
+//! The suite knows models only through the process contract: command line,
+//! ready line, sockets, signals, exit codes, and what /proc and ptrace(2) show.
+//! The name of a case begins with model, variant and group:
 //! `multiplexing-epoll/edge::tcp::...`.
 
 #![allow(clippy::print_stdout, reason = "its report is for people")]
@@ -42,21 +42,21 @@ use report::Report;
 use scenes::Scenes;
 use subject::Subject;
 
-/// The longest time that a case waits for anything. Generous, because a
-/// wait that ends well ends early: only a failure takes this long.
+/// The longest time that a case waits for anything. It is generous, because
+/// only a failing case waits that long.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the shared suite on the named models.
     Test {
-        /// Which models: `multiplexing-epoll`, or one variant,
-        /// `multiplexing-epoll/edge`; all of them if none is named.
+        /// Models to test: `multiplexing-epoll`, or one variant,
+        /// `multiplexing-epoll/edge` (default: all).
         models: Vec<String>,
         #[command(flatten)]
         options: Options,
     },
-    /// Build everything, run the unit tests and the suite on every model.
+    /// Build everything, then run the unit tests, and the suite on every model.
     TestAll {
         #[command(flatten)]
         options: Options,
@@ -72,26 +72,26 @@ fn main() -> ExitCode {
 
 #[derive(Debug, clap::Args)]
 struct Options {
-    /// Run only the cases whose whole name contains this.
+    /// Run only the cases whose full name contains this.
     #[arg(long, value_name = "FILTER")]
     case: Option<String>,
-    /// List the cases and run none.
+    /// List the cases without running them.
     #[arg(long)]
     list: bool,
-    /// How many cases run side by side; they mostly wait [default: four for
-    /// each processor].
+    /// Number of cases to run in parallel; they mostly wait [default: four per
+    /// CPU].
     #[arg(long, value_name = "N", default_value_t = default_jobs(),
           hide_default_value = true)]
     jobs: usize,
-    /// Where random streams start: the same seed gives the same streams.
+    /// Seed of the random streams: the same seed gives the same streams.
     #[arg(long, value_name = "N", default_value_t = 7379)]
     seed: u64,
-    /// Show so many of the cases that took longest.
+    /// Show the N cases that took longest.
     #[arg(long, value_name = "N", default_value_t = 0)]
     slowest: usize,
-    /// Write down what calls the models make, in xtask/trace/golden, instead
-    /// of comparing with what stands there; and try the ceilings that are the
-    /// machine's with as many clients as were declared.
+    /// Write the transcripts in xtask/trace/golden instead of comparing with
+    /// them, and test client limits of the machine with as many clients as are
+    /// declared.
     #[arg(long)]
     record: bool,
 }
@@ -100,8 +100,8 @@ fn default_jobs() -> usize {
     4 * std::thread::available_parallelism().map_or(2, usize::from)
 }
 
-/// Builds the models that `names` choose and runs the suite on them, behind the
-/// unit tests if `all` is to be tested.
+/// Builds the models that `names` select and runs the suite on them. With
+/// `all`, runs the unit tests before it.
 fn test(names: &[String], options: &Options, all: bool) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
     let mut subjects = Vec::new();
@@ -145,13 +145,14 @@ fn run<'a>(
     steps: &'a [Step],
     options: &Options,
 ) -> Result<Report<'a>> {
-    // Orphans of what the suite starts become its children, so that it can
-    // reap them. All its processes end with it, see `lab::server::tie`.
+    // Orphaned descendants become children of the suite, so that it can reap
+    // them. They all end with the suite, see `lab::server::tie`.
     prctl::set_child_subreaper(true).context("PR_SET_CHILD_SUBREAPER")?;
     process::raise_descriptor_limit()?;
     let around = Arc::new(Surroundings {
         seed: options.seed,
-        // Started here, because it would end with the thread that started it.
+        // Started on this thread, because it ends with the thread that starts
+        // it.
         redis: Redis::start(),
         golden: golden::folder(workspace),
         scenes: Scenes::default(),

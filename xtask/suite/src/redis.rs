@@ -1,4 +1,4 @@
-//! A live Redis, which knows what the right replies are.
+//! A live Redis, as the reference for replies.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
@@ -18,19 +18,19 @@ use super::PATIENCE;
 use super::bytes::show;
 use super::client::outstanding;
 
-/// The version whose texts the models repeat.
+/// The version whose reply texts the models use.
 const VERSION: &str = "7.0.";
 
-/// A redis-server of our own, which listens on a Unix socket.
+/// A redis-server started by the suite, which listens on a Unix socket.
 #[derive(Debug)]
 pub struct Redis {
     _server: Server,
-    /// The socket, whose name no folder holds any more.
+    /// The socket, kept open because its name has been removed.
     socket: File,
 }
 
 impl Redis {
-    /// Starts it; says why not where there is none that could judge.
+    /// Starts it. The error says why there is no Redis to compare with.
     pub fn start() -> Result<Self, String> {
         let program = process::which("redis-server")
             .ok_or("redis-server is not on the PATH".to_owned())?;
@@ -49,8 +49,8 @@ impl Redis {
             .map_err(|error| format!("redis-server does not start: {error:#}"))
     }
 
-    /// Nothing has to be removed when this program ends, however it does: the
-    /// socket loses its name as soon as it is there.
+    /// Starts it in a folder that is removed as soon as its socket exists, so
+    /// that nothing is left behind, however the suite ends.
     fn launch(program: &Path) -> Result<Self> {
         let name = format!("unix-io-models-judge-{}", std::process::id());
         let folder = std::env::temp_dir().join(name);
@@ -89,16 +89,16 @@ impl Redis {
         UnixStream::connect(socket)
     }
 
-    /// Returns all that Redis says to a client that sends a short stream in one
-    /// piece and then ends.
+    /// Returns all that Redis replies to a client that sends a short stream in
+    /// one piece and half-closes.
     pub fn answer(&self, stream: &[u8]) -> Result<Vec<u8>> {
-        ensure!(stream.len() < 16_384, "a stream that one read cannot take");
+        ensure!(stream.len() < 16_384, "the stream exceeds one read");
         self.answer_pieces(&[stream])
             .with_context(|| format!("asking Redis {}", show(stream)))
     }
 
-    /// Sends a stream in pieces, each once Redis has read the one before, and
-    /// returns all that Redis replies, which can depend on the pieces.
+    /// Sends a stream in pieces, each after Redis has read the one before.
+    /// Returns all that Redis replies, which can depend on the pieces.
     pub fn answer_pieces(&self, pieces: &[&[u8]]) -> Result<Vec<u8>> {
         let mut connection = self.connect().context("connecting to Redis")?;
         for piece in pieces {
@@ -117,7 +117,7 @@ impl Redis {
         }
         let mut replies = Vec::new();
         match connection.read_to_end(&mut replies) {
-            // Redis closes with input unread, after a protocol error.
+            // After a protocol error, Redis closes with input unread.
             Err(error) if error.kind() == ErrorKind::ConnectionReset => {}
             result => drop(result?),
         }

@@ -1,5 +1,5 @@
-//! Replies whose bytes cannot be known beforehand, taken apart and checked
-//! for form.
+//! Replies whose bytes are not known in advance: parses them and checks their
+//! form.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -8,20 +8,20 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::bytes::show;
 
-/// One reply in RESP2 or RESP3, as
-/// <https://redis.io/docs/latest/develop/reference/protocol-spec/> has it.
+/// One reply in RESP2 or RESP3, see
+/// <https://redis.io/docs/latest/develop/reference/protocol-spec/>.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reply {
     Simple(String),
     Error(String),
     Integer(i64),
     Bulk(Vec<u8>),
-    /// A string with its format's three letters.
+    /// A string with the three letters of its format.
     Verbatim(String, Vec<u8>),
     Null,
     Boolean(bool),
     Array(Vec<Self>),
-    /// Keys and values in turn, as RESP2 has them in an array.
+    /// Keys and values, alternating.
     Map(Vec<Self>),
 }
 
@@ -45,7 +45,7 @@ impl Reply {
             }
             "*" | "~" | ">" => Self::Array(read_all(stream, number(rest)?)?),
             "%" => Self::Map(read_all(stream, 2 * number::<usize>(rest)?)?),
-            _ => bail!("no kind of reply begins like {line:?}"),
+            _ => bail!("not the first line of a reply: {line:?}"),
         })
     }
 }
@@ -54,7 +54,7 @@ fn number<T: std::str::FromStr>(text: &str) -> Result<T> {
     text.parse().ok().with_context(|| format!("not a number: {text:?}"))
 }
 
-/// Byte by byte, so that what follows stays unread.
+/// Reads byte by byte, so that what follows stays unread.
 fn read_line(stream: &mut impl Read) -> Result<String> {
     let mut line = Vec::new();
     while !line.ends_with(b"\r\n") {
@@ -76,21 +76,21 @@ fn read_all(stream: &mut impl Read, count: usize) -> Result<Vec<Reply>> {
 fn read_bulk(stream: &mut impl Read, length: usize) -> Result<Vec<u8>> {
     let mut bulk = vec![0; length + 2];
     stream.read_exact(&mut bulk).context("in a bulk string")?;
-    ensure!(bulk.ends_with(b"\r\n"), "a bulk string without its end");
+    ensure!(bulk.ends_with(b"\r\n"), "a bulk string without CRLF");
     bulk.truncate(length);
     Ok(bulk)
 }
 
-/// The text of INFO: `key:value` lines, in sections as Redis has them, which
-/// begin with `# Name` and have an empty line between them.
+/// The text of INFO: `key:value` lines in sections, which begin with `# Name`
+/// and have an empty line between them, as in Redis.
 #[derive(Clone, Debug)]
 pub struct Info {
     values: BTreeMap<String, String>,
 }
 
 impl Info {
-    /// The most that INFO may say, in bytes: a flood of it is what
-    /// multiplies a client's input best.
+    /// The most bytes that INFO may have. No other request multiplies a
+    /// client's input more.
     pub const MAX: usize = 512;
 
     pub fn from_reply(reply: &Reply) -> Result<Self> {
@@ -116,7 +116,7 @@ impl Info {
                 .split_once(':')
                 .with_context(|| format!("not key:value: {line:?}"))?;
             let before = values.insert(key.to_owned(), value.to_owned());
-            ensure!(before.is_none(), "{key} comes twice");
+            ensure!(before.is_none(), "{key} occurs twice");
         }
         Ok(Self { values })
     }
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_reply() {
+    fn malformed_replies_are_errors() {
         for bytes in ["", "+OK", "?1\r\n", "$3\r\nab", "$1\r\nabc", ":x\r\n"] {
             assert!(
                 Reply::read(&mut bytes.as_bytes()).is_err(),
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_info() {
+    fn malformed_info_is_an_error() {
         for wrong in ["a:1", "a\r\n", "a:1\r\na:2\r\n"] {
             assert!(Info::parse(wrong.as_bytes()).is_err(), "{wrong:?}");
         }

@@ -1,5 +1,5 @@
-//! How a run ended: a matrix of models and groups, why cases were skipped,
-//! and the total.
+//! The result of a run: a matrix of models and groups, the reasons for skipped
+//! cases, and the total.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -40,7 +40,8 @@ impl Count {
         count
     }
 
-    /// A cell of the matrix: passed, and what is not as it should be.
+    /// Formats a cell of the matrix: the passed cases, and any failed or
+    /// skipped.
     fn cell(self) -> String {
         if self == Self::default() {
             return "-".to_owned();
@@ -63,22 +64,22 @@ impl fmt::Display for Count {
     }
 }
 
-/// One step and how it ended.
+/// One step and its outcome.
 pub struct Row<'a> {
     pub step: &'a Step,
     pub outcome: Outcome,
     pub took: Duration,
 }
 
-/// The steps that have ended.
+/// The steps that have run.
 pub struct Report<'a> {
     pub rows: Vec<Row<'a>>,
     pub took: Duration,
 }
 
 impl Report<'_> {
-    /// Prints everything, with the `slowest` cases; `units` are the unit
-    /// tests, if they were run, and `titles` the subjects in reading order.
+    /// Prints the report with the `slowest` cases. `units` counts the unit
+    /// tests, if they were run; `titles` are the subjects in reading order.
     pub fn print(
         &self,
         titles: &[String],
@@ -98,8 +99,8 @@ impl Report<'_> {
         if total.failed > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
     }
 
-    /// One column for each group where the terminal is wide enough; else the
-    /// groups by name.
+    /// Formats the matrix: one column per group if the terminal is wide enough,
+    /// else the groups by name.
     fn matrix(&self, titles: &[String], width: Option<usize>) -> String {
         let groups = GROUPS.map(|(group, _)| group);
         let cell = |title: &str, group: &str| {
@@ -128,7 +129,7 @@ impl Report<'_> {
         format!("passed, F failed, s skipped\n{}", table.render(width))
     }
 
-    /// Prints each reason once, with how many cases it kept from running.
+    /// Prints each reason once, with the number of cases skipped for it.
     fn print_skips(&self) {
         let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
         for row in &self.rows {
@@ -141,7 +142,7 @@ impl Report<'_> {
         }
     }
 
-    /// Prints where the time went.
+    /// Prints the cases that took longest.
     fn print_slowest(&self, count: usize) {
         let mut rows: Vec<_> = self.rows.iter().collect();
         rows.sort_by_key(|row| Reverse(row.took));
@@ -160,7 +161,8 @@ mod tests {
         let titles = ["blocking".to_owned()];
         let report = Report { rows: vec![], took: Duration::ZERO };
         let wide = report.matrix(&titles, None);
-        assert!(wide.contains("\nblocking         -    -    - "), "{wide}");
+        let first = "\nblocking        -         -    - ";
+        assert!(wide.contains(first), "{wide}");
         let narrow = report.matrix(&titles, Some(60));
         for (name, _) in GROUPS {
             assert!(narrow.contains(&format!("{name} -")), "{narrow}");

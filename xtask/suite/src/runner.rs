@@ -1,4 +1,4 @@
-//! Runs cases on threads, several at a time, and gathers how they ended.
+//! Runs cases on threads, several at a time, and collects their outcomes.
 
 use std::cmp::Reverse;
 use std::panic::{self, AssertUnwindSafe};
@@ -17,11 +17,11 @@ use super::report::{Report, Row};
 use super::skip::Skip;
 use super::subject::Subject;
 
-/// Descriptors for a case that asks for none: what two servers and some
-/// hundred clients take.
+/// The descriptors reserved for a case without a crowd: enough for two servers
+/// and some hundred clients.
 const ORDINARY: usize = 512;
 
-/// Makes all cases of all subjects whose names contain `filter`.
+/// Returns the steps of all subjects whose full names contain `filter`.
 pub fn steps(subjects: &[Arc<Subject>], filter: Option<&str>) -> Vec<Step> {
     let mut steps = Vec::new();
     for subject in subjects {
@@ -39,7 +39,7 @@ pub fn steps(subjects: &[Arc<Subject>], filter: Option<&str>) -> Vec<Step> {
     steps
 }
 
-/// Runs the steps, `jobs` at a time, and those that must be alone behind them.
+/// Runs the steps, `jobs` at a time, and afterwards those that must run alone.
 pub fn run<'a>(
     steps: &'a [Step],
     jobs: usize,
@@ -53,9 +53,9 @@ pub fn run<'a>(
     let started = Instant::now();
     let (alone, mut together): (Vec<_>, Vec<_>) =
         steps.iter().partition(|step| step.is_alone());
-    // Crowds first, for they take longest, then each case on every subject, so
-    // that what runs side by side are different models. Several that never
-    // wait would leave no processor to each other.
+    // Crowds come first, because they take longest. Then each case runs on
+    // every subject, so that different models run side by side: several that
+    // never wait would leave no CPU to each other.
     together.sort_by_key(|step| (Reverse(step.case.crowd), step.number));
     let mut rows = run_phase(together, jobs.max(1), around, &bar)?;
     rows.extend(run_phase(alone, 1, around, &bar)?);
@@ -63,15 +63,15 @@ pub fn run<'a>(
     Ok(Report { rows, took: started.elapsed() })
 }
 
-/// The steps that wait, and the descriptors that no crowd has.
+/// The steps not yet started, and the descriptors that no crowd uses.
 struct Queue<'a> {
     waiting: Vec<&'a Step>,
     free: usize,
 }
 
-/// Runs steps on `jobs` threads. All crowds together get the descriptors that
-/// this process has to spare: a step with a crowd begins when there are enough
-/// for it, and others overtake it.
+/// Runs steps on `jobs` threads. All crowds share the descriptors that this
+/// process can spare: a step with a crowd starts when there are enough for it,
+/// and other steps may overtake it.
 fn run_phase<'a>(
     waiting: Vec<&'a Step>,
     jobs: usize,
@@ -81,7 +81,7 @@ fn run_phase<'a>(
     let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let room = limit.saturating_sub(jobs * ORDINARY);
-    // A crowd that never fits needs none: it is skipped.
+    // A crowd that never fits starts when all are free, and is skipped.
     let needs = |step: &Step| step.case.crowd.min(room);
     let queue = Mutex::new(Queue { waiting, free: room });
     let freed = Condvar::new();
@@ -125,7 +125,7 @@ fn run_phase<'a>(
     })
 }
 
-/// Runs one step. Its servers are gone afterwards, even if it fails.
+/// Runs one step. Its servers have ended afterwards, even if it fails.
 fn attempt<'a>(
     step: &'a Step,
     room: usize,
@@ -135,7 +135,7 @@ fn attempt<'a>(
     let crowd = step.case.crowd;
     let outcome = if crowd > room {
         Outcome::Skipped(format!(
-            "takes {crowd} clients, and the limit of open files (ulimit -Hn) \
+            "needs {crowd} clients, but the open file limit (ulimit -Hn) \
              leaves room for {room}"
         ))
     } else {
@@ -157,14 +157,14 @@ fn run_case(step: &Step, trial: &Trial) -> Outcome {
     }
 }
 
-/// Tells what a person needs to understand a failure and to see it again.
+/// Formats what a person needs to understand a failure and to repeat it.
 fn story(step: &Step, trial: &Trial, error: &anyhow::Error) -> String {
-    /// Enough for any story.
+    /// Enough for any failure.
     const MOST_LINES: usize = 200;
 
     let mut story = format!("{error:#}\n");
     for server in trial.servers.all() {
-        // A message that it is about to write belongs to the story.
+        // Waits for a message that the server is about to write.
         thread::sleep(Duration::from_millis(20));
         story += &format!("server: {}\n", server.command_line);
         story += &format!("        {}\n", server.fate());

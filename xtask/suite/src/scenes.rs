@@ -1,4 +1,4 @@
-//! Traced scenes, each played once and kept for all cases that look at it.
+//! Traced scenes, each played once and kept for all cases that use it.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -12,22 +12,23 @@ use trace::scene::{self, Recording};
 
 use super::skip::skip;
 
-/// The time for which the client is silent: here nobody looks at it.
+/// The time for which the client is silent. No case of the suite uses it.
 const SILENCE: Duration = Duration::ZERO;
 
-/// A scene that was played, or why it could not be.
+/// A recording, or why the scene could not be played.
 type Scene = Arc<OnceLock<Result<Arc<Recording>>>>;
 
 /// A program, its arguments, and the transport of the scene.
 type Key = (PathBuf, Vec<String>, Transport);
 
-/// The scenes that were played.
+/// The scenes played so far.
 #[derive(Debug, Default)]
 pub struct Scenes(Mutex<HashMap<Key, Scene>>);
 
 impl Scenes {
-    /// Returns the scene, played now if it has not been. Skips the case where
-    /// the machine does not let us trace, or the kernel can't run the model.
+    /// Returns the scene, which is played now if it has not been. Skips the
+    /// case if the machine does not permit tracing, or the kernel can't run the
+    /// model.
     pub fn recording(
         &self,
         program: &Path,
@@ -46,7 +47,7 @@ impl Scenes {
         match recording {
             Ok(recording) => Ok(Arc::clone(recording)),
             Err(error) => Err(match error.downcast_ref::<Unsupported>() {
-                // One reason for all, whichever server it was.
+                // The reason alone, so that it is the same for all servers.
                 Some(refused) => skip(refused.to_string()),
                 None => anyhow!("{error:#}"),
             }),

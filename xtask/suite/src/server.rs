@@ -1,4 +1,4 @@
-//! A server under test, and the guard that none outlives its case.
+//! A server under test, which never outlives its case.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fs::File;
@@ -23,25 +23,24 @@ use super::client::Client;
 use super::datagrams::Peer;
 use super::skip::skip;
 
-/// The end of a program, and what it had said.
+/// The exit status of a program, and its output.
 #[derive(Debug)]
 pub struct End {
     pub status: ExitStatus,
-    /// Without the ready line.
+    /// Standard output after the ready line.
     pub stdout: String,
     pub stderr: String,
 }
 
 impl End {
-    /// Checks the exit code, and that nothing was said on standard output. A
-    /// program that this kernel cannot run skips the case, unless that is
-    /// what was expected.
+    /// Checks the exit code, and that standard output is empty. Skips the case
+    /// if this kernel cannot run the program, unless that was expected.
     pub fn expect(self, code: u8) -> Result<Self> {
         let seen = self.status.code();
         let unsupported = i32::from(Unsupported::CODE);
         if seen == Some(unsupported) && code != Unsupported::CODE {
             let line = self.stderr.trim().lines().last();
-            let why = line.unwrap_or("it does not say why");
+            let why = line.unwrap_or("no reason given");
             let why = server::without_prefix(why);
             return Err(skip(format!("cannot run: {why}")));
         }
@@ -58,7 +57,7 @@ impl End {
         Ok(self)
     }
 
-    /// Checks that standard error names each of `words`.
+    /// Checks that standard error contains each of `words`.
     pub fn says(self, words: &[&str]) -> Result<Self> {
         for word in words {
             ensure!(
@@ -87,7 +86,7 @@ impl Servers {
     }
 }
 
-/// A running server. Dropped, it is killed with all its children.
+/// A running server. Dropping it kills it with all its children.
 #[derive(Debug)]
 pub struct Server {
     pub pid: Pid,
@@ -95,19 +94,19 @@ pub struct Server {
     pub command_line: String,
     /// True if it serves one client at a time.
     pub serves_one: bool,
-    /// True for a minimal program, which SIGTERM kills.
+    /// True for a minimal program, which is killed by SIGTERM.
     pub is_minimal: bool,
     pub stderr: Errors,
     stdout: File,
     child: RefCell<Child>,
     ready: OnceCell<Ready>,
-    /// True once nothing is left of its process group, whose number may be
-    /// another's by now.
+    /// True once nothing is left of its process group. The number may be reused
+    /// by then.
     gone: Cell<bool>,
 }
 
 impl Server {
-    /// Starts what [`server::command`] has made with this `stderr`.
+    /// Starts a command that [`server::command`] has made with this `stderr`.
     pub fn spawn(
         mut command: Command,
         command_line: String,
@@ -131,16 +130,16 @@ impl Server {
         })
     }
 
-    /// Waits for the ready line, which must name the services that were asked
-    /// for.
+    /// Waits for the ready line, which must name exactly the requested
+    /// services.
     pub fn wait_until_ready(&self, tcp: bool, udp: bool) -> Result<()> {
         let Some(ready) = server::wait_until_ready(&self.stdout)? else {
             let end = self.wait().context("it closed its standard output")?;
-            end.expect(0).context("it ended instead of getting ready")?;
-            bail!("it ended in order instead of getting ready");
+            end.expect(0).context("it exited before it was ready")?;
+            bail!("it exited with 0 before it was ready");
         };
         let services = (ready.tcp.is_some(), ready.udp.is_some());
-        ensure!(services == (tcp, udp), "it is ready otherwise: {ready:?}");
+        ensure!(services == (tcp, udp), "unexpected services: {ready:?}");
         self.ready.get_or_init(|| ready);
         Ok(())
     }
@@ -157,7 +156,7 @@ impl Server {
         self.ready.get().context("it is not ready")?.address(transport)
     }
 
-    /// Returns `most`, or as many clients as it serves at a time.
+    /// Returns `most`, or 1 if the server serves one client at a time.
     pub fn clients(&self, most: usize) -> usize {
         if self.serves_one { 1 } else { most }
     }
@@ -171,15 +170,15 @@ impl Server {
         (0..count).map(|_| self.connect()).collect()
     }
 
-    /// Connects several clients and serves each.
+    /// Connects several clients and waits until each is served.
     pub fn connect_served(&self, count: usize) -> Result<Vec<Client>> {
         let mut clients = self.connect_many(count)?;
         Client::ping_all(&mut clients)?;
         Ok(clients)
     }
 
-    /// Connects new clients, some at a time, until there are `count` of them or
-    /// one is rejected. Returns whether all were served.
+    /// Connects new clients, `at_a_time` together, until there are `count` of
+    /// them or one is rejected. Returns whether all were served.
     pub fn bring(
         &self,
         clients: &mut Vec<Client>,
@@ -195,7 +194,7 @@ impl Server {
             for mut client in new_clients {
                 let name = || format!("after {} clients", clients.len());
                 if client.was_served().with_context(name)? {
-                    ensure!(all, "served after others were refused");
+                    ensure!(all, "served after others were rejected");
                     clients.push(client);
                 } else {
                     all = false;
@@ -205,11 +204,11 @@ impl Server {
         Ok(all)
     }
 
-    /// Connects a client that asks at once. It is [served](Client::was_served)
-    /// or rejected.
+    /// Connects a client that sends a request at once. It is
+    /// [served](Client::was_served) or rejected.
     pub fn new_client(&self) -> Result<Client> {
         let mut client = self.connect()?;
-        // A refusal may be followed by a reset, if it crosses this.
+        // A rejection may be followed by a reset, if this request crosses it.
         let _ = client.send("PING\r\n");
         Ok(client)
     }
@@ -228,18 +227,18 @@ impl Server {
         Ok(served)
     }
 
-    /// Connects until a client is served: when a place is free again is no
-    /// event for those outside.
+    /// Connects clients until one is served. The release of a connection is not
+    /// visible from outside, so this polls.
     pub fn wait_for_place(&self) -> Result<Client> {
         let mut served = None;
-        process::poll_until("a place to be free", PATIENCE, || {
+        process::poll_until("a client to be served", PATIENCE, || {
             served = self.admitted(1)?.pop();
             Ok(served.is_some())
         })?;
-        served.context("nobody was served")
+        served.context("no client was served")
     }
 
-    /// Opens a datagram socket that talks to the server.
+    /// Opens a datagram socket for requests to the server.
     pub fn peer(&self) -> Result<Peer> {
         Peer::new(self.udp()?)
     }
@@ -248,13 +247,13 @@ impl Server {
         kill(self.pid, signal).with_context(|| format!("sending {signal}"))
     }
 
-    /// Asks the server to stop.
+    /// Requests shutdown.
     pub fn terminate(&self) -> Result<()> {
         self.signal(Signal::SIGTERM)
     }
 
-    /// Sends a signal and waits until the server has taken it: of two that are
-    /// pending at once, one would be dropped.
+    /// Sends a signal and waits until the server has taken it: while it is
+    /// pending, a second one would be dropped.
     pub fn signal_and_wait(&self, signal: Signal) -> Result<()> {
         self.signal(signal)?;
         process::poll_until("the signal to be taken", PATIENCE, || {
@@ -262,8 +261,8 @@ impl Server {
         })
     }
 
-    /// Stops the server, its children included, and comes back when all have
-    /// stopped.
+    /// Stops the server and its children with SIGSTOP, and returns when all
+    /// have stopped.
     pub fn freeze(&self) -> Result<()> {
         killpg(self.pid, Signal::SIGSTOP).context("sending SIGSTOP")?;
         process::poll_until("the server to stop", PATIENCE, || {
@@ -275,9 +274,9 @@ impl Server {
         killpg(self.pid, Signal::SIGCONT).context("sending SIGCONT")
     }
 
-    /// Reads the server's own process.
+    /// Reads the server's own process from /proc.
     pub fn process(&self) -> Result<Process> {
-        Process::read(self.pid).context("the server has gone")
+        Process::read(self.pid).context("the server has ended")
     }
 
     /// Lists the server and its children, zombies included.
@@ -289,8 +288,8 @@ impl Server {
         process::group_memory(self.pid)
     }
 
-    /// Waits for the process to end and checks that it left nobody behind:
-    /// no child, no zombie.
+    /// Waits for the process to end and checks that it left no child and no
+    /// zombie.
     pub fn wait(&self) -> Result<End> {
         ensure!(
             server::ends_within(self.pid, PATIENCE),
@@ -309,9 +308,9 @@ impl Server {
         self.wait()?.expect(code).map(drop)
     }
 
-    /// Checks that no child is left. A server that ends in order has waited for
-    /// them. One that was told twice has not; they die with it, but the kernel
-    /// takes its time.
+    /// Checks that no child is left. A server that exits with 0 has waited for
+    /// its children. After a second signal it has not; the children are killed
+    /// with it, which takes the kernel a moment.
     fn expect_nobody_left(&self, status: ExitStatus) -> Result<()> {
         if status.code() != Some(0) {
             let patience = Duration::from_secs(2);
@@ -327,16 +326,16 @@ impl Server {
         Ok(())
     }
 
-    /// Reads what came behind the ready line. The end may take a moment: a
-    /// process that the suite is about to start elsewhere holds a copy of the
-    /// pipe between its fork and its exec.
+    /// Reads the output after the ready line. EOF may take a moment: a process
+    /// that the suite is about to start elsewhere holds a copy of the pipe
+    /// between its fork and its exec.
     fn unread_stdout(&self) -> Result<String> {
         let deadline = Instant::now() + PATIENCE;
         let (mut text, mut buffer) = (Vec::new(), [0; 4096]);
         loop {
             ensure!(
                 process::wait_readable(&self.stdout, deadline)?,
-                "standard output is still open: somebody is left"
+                "standard output is still open: a process is left"
             );
             let mut stdout = &self.stdout;
             match stdout.read(&mut buffer).context("standard output")? {
@@ -346,7 +345,7 @@ impl Server {
         }
     }
 
-    /// Asks the server to stop, unless its end was waited for already. It must
+    /// Terminates the server, unless its end was waited for already. It must
     /// exit with 0 and leave nothing behind.
     pub fn stop(&self) -> Result<()> {
         if self.gone.get() {
@@ -363,7 +362,7 @@ impl Server {
         self.expect_exit(0)
     }
 
-    /// Tells how it ended, for a report.
+    /// Returns its exit status or `running`, for a report.
     pub fn fate(&self) -> String {
         match self.child.borrow_mut().try_wait() {
             Ok(Some(status)) => status.to_string(),

@@ -6,20 +6,20 @@ use lab::build;
 use lab::model::{Clients, Model, Transport, Variant, Workspace};
 use lab::promises::Promises;
 
-/// One model in one variant: what the suite knows of it is what its manifest
-/// declares, and where its program is.
+/// One model in one variant. The suite knows of it what its manifest declares,
+/// and where its program is.
 #[derive(Clone, Debug)]
 pub struct Subject {
     pub model: Model,
     pub variant: Variant,
     pub program: PathBuf,
-    /// Its minimal program, which the suite builds where a case needs it.
+    /// The model's minimal program, which is built if a case needs it.
     pub minimal: Option<Example>,
     /// The model's minimal program for datagrams.
     pub minimal_datagrams: Option<Example>,
 }
 
-/// An example of a model.
+/// An example program of a model.
 #[derive(Clone, Debug)]
 pub struct Example {
     pub name: String,
@@ -55,7 +55,7 @@ impl Subject {
         &self.variant.promises
     }
 
-    /// Tells whether it serves one client at a time.
+    /// Returns whether it serves one client at a time.
     pub fn serves_one(&self) -> bool {
         self.model.clients == Clients::One
     }

@@ -1,8 +1,8 @@
 //! The workspace's unit tests, as `cargo test` runs them.
 //!
-//! Cargo knows tests that are left out when they are compiled, and none that
-//! find out later that they can't run. Such a test [says so](lab::test::skip)
-//! and passes; it is counted as skipped.
+//! Cargo counts tests as ignored that are excluded at compile time, but not
+//! those that find out at run time that they can't run. Such a test [prints
+//! so](lab::test::skip) and passes; it is counted as skipped.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -13,8 +13,8 @@ use lab::test::SKIPPED;
 
 use super::report::Count;
 
-/// Runs them, shows what cargo says, and counts. Models have none, so that they
-/// need not be built once more.
+/// Runs the tests, prints cargo's output, and counts the results. Models have
+/// no unit tests, so they are excluded and need not be built again.
 pub fn run(workspace: &Workspace) -> Result<Count> {
     let models = workspace.models.iter();
     let models = models.flat_map(|model| ["--exclude", &model.name]);
@@ -34,7 +34,7 @@ pub fn run(workspace: &Workspace) -> Result<Count> {
     }
     let count = count(&lines);
     let status = child.wait().context("waiting for cargo test")?;
-    // Something broke that no test has counted: it did not compile.
+    // If no test has failed, something did not compile.
     ensure!(
         status.success() || count.failed > 0,
         "cargo test failed: {status}"
@@ -42,7 +42,7 @@ pub fn run(workspace: &Workspace) -> Result<Count> {
     Ok(count)
 }
 
-/// Adds up the lines that close a test program, like
+/// Adds up the last lines of the test programs, like
 /// `test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured`.
 fn count(lines: &[String]) -> Count {
     let mut count = Count::default();

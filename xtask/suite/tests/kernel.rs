@@ -1,8 +1,8 @@
-//! Statements about the kernel, one per test: what becomes of data that arrives
+//! Statements about the kernel, one per test: what happens to data that arrives
 //! while a thread computes, and which thread copies it.
 //!
-//! Page faults show which thread copies. Memory that has not been touched takes
-//! one for each page, and the kernel counts them for the thread that copies.
+//! Page faults show which thread copies. Untouched memory causes one fault per
+//! page, and the kernel counts them for the thread that copies.
 
 #![expect(clippy::unwrap_used, reason = "a helper's failure is the test's")]
 
@@ -34,19 +34,18 @@ use nix::sys::time::TimeValLike as _;
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork, getpid, gettid};
 
-/// The time for which a thread computes after the data has been sent.
+/// How long a thread computes after the data has been sent.
 const COMPUTING: Duration = Duration::from_millis(100);
 
-/// The longest time to wait for another thread, which a busy machine may not
-/// run.
+/// The longest wait for another thread, which may get no CPU on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A datagram, and the buffer for it: several pages.
+/// The size of a datagram and of its buffer: several pages.
 const LENGTH: usize = 128 * 1024;
 
 /// Computes without a system call while another thread sends a datagram and
-/// lets `COMPUTING` pass. Then returns what `look` finds, which this thread
-/// calls before it makes any system call.
+/// lets `COMPUTING` pass. Then calls `look`, before this thread makes any
+/// system call, and returns its result.
 fn compute<T>(sender: &UnixDatagram, look: impl FnOnce() -> T) -> T {
     let (begun, over) = (AtomicBool::new(false), AtomicBool::new(false));
     thread::scope(|scope| {
@@ -67,7 +66,7 @@ fn compute<T>(sender: &UnixDatagram, look: impl FnOnce() -> T) -> T {
     })
 }
 
-/// Computes until a condition holds; false if that takes too long.
+/// Computes until a condition holds. Returns false if that takes too long.
 fn comes_true(condition: impl Fn() -> bool) -> bool {
     let start = Instant::now();
     while !condition() && start.elapsed() < PATIENCE {
@@ -87,11 +86,11 @@ impl Buffer {
             libc::PROT_READ | libc::PROT_WRITE,
             libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
         );
-        // SAFETY: a new mapping, which is never undone.
+        // SAFETY: a new mapping, which is never unmapped.
         let start =
             unsafe { libc::mmap(ptr::null_mut(), LENGTH, access, kind, -1, 0) };
         assert_ne!(start, libc::MAP_FAILED);
-        // SAFETY: advice about the mapping just made.
+        // SAFETY: the advice is for the mapping just made.
         unsafe { libc::madvise(start, LENGTH, libc::MADV_NOHUGEPAGE) };
         let buffer = Self { start: start.cast() };
         // SAFETY: the mapping's last byte.
@@ -103,21 +102,21 @@ impl Buffer {
         self.start.wrapping_add(LENGTH - 1)
     }
 
-    /// True once a datagram has been copied, to the last byte.
+    /// Returns whether a datagram has been copied, to the last byte.
     fn is_filled(&self) -> bool {
         // SAFETY: the mapping's last byte.
         unsafe { self.last().read_volatile() == b'x' }
     }
 
-    /// Page faults that one copy takes.
+    /// Returns the number of page faults that one copy causes.
     fn pages() -> i64 {
-        // SAFETY: asks for a number.
+        // SAFETY: sysconf takes and returns numbers.
         let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
         LENGTH as i64 / page - 1
     }
 }
 
-/// Page faults of this thread so far.
+/// Returns the number of page faults of this thread so far.
 fn faults() -> i64 {
     let usage = getrusage(UsageWho::RUSAGE_THREAD).unwrap();
     usage.minor_page_faults()
@@ -140,7 +139,8 @@ fn data_stays_in_the_socket_until_a_call_asks() {
     assert_eq!(receiver.recv(&mut [0; LENGTH]).unwrap(), LENGTH);
 }
 
-/// Events that epoll_wait(0) reports if the data came before that call.
+/// Returns how many events epoll_wait reports with a timeout of 0 if the data
+/// arrived before the call.
 fn reported(trigger: EpollFlags) -> usize {
     let (sender, receiver) = pair();
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC).unwrap();
@@ -163,8 +163,8 @@ fn epoll_reports_a_level_that_nobody_waited_for() {
     assert_eq!(reported(EpollFlags::empty()), 1);
 }
 
-/// fcntl(2): which signal a descriptor sends, and to whom. libc has them for
-/// some platforms only.
+/// Commands of fcntl(2) for the signal of a descriptor, and its receiver. libc
+/// has them for some platforms only.
 const F_SETSIG: i32 = 10;
 const F_SETOWN_EX: i32 = 15;
 
@@ -186,7 +186,7 @@ fn arm(socket: &UnixDatagram, signal: i32, kind: i32) -> nix::Result<()> {
     fcntl(socket, FcntlArg::F_SETFL(flags)).map(drop)
 }
 
-/// Signals that were handled, by number.
+/// The number of signals handled, by signal number.
 static HANDLED: [AtomicUsize; 65] = [const { AtomicUsize::new(0) }; 65];
 
 extern "C" fn count(signal: i32) {
@@ -244,18 +244,18 @@ fn a_signal_that_only_ppoll_unblocks_is_handled_in_ppoll() {
     assert_eq!(handled(signal), 1);
 }
 
-/// A real-time signal: several of them queue.
+/// Returns a real-time signal, of which several can be queued.
 fn queued() -> i32 {
     libc::SIGRTMIN()
 }
 
 /// Sends a SIGTERM to the process, then has a socket send three signals to
-/// `kind`. Returns them in the order in which read(signalfd) does.
+/// `kind`. Returns them in the order in which the signalfd is read.
 fn order(kind: i32) -> nix::Result<[i32; 4]> {
     let mut mask = *SigSet::from(Signal::SIGTERM).as_ref();
     // SAFETY: a valid set and a valid signal.
     unsafe { libc::sigaddset(&mut mask, queued()) };
-    // SAFETY: the same set.
+    // SAFETY: the set was initialized above.
     let mask = unsafe { SigSet::from_sigset_t_unchecked(mask) };
     mask.thread_block()?;
     let signals = SignalFd::new(&mask)?;
@@ -276,11 +276,11 @@ fn order(kind: i32) -> nix::Result<[i32; 4]> {
 /// Calls `order` in a child process, where no other thread takes the SIGTERM,
 /// and checks what it returns.
 fn expect_order_in_child(kind: i32, expected: [i32; 4]) {
-    // SAFETY: the child makes system calls and ends.
+    // SAFETY: the child makes system calls and exits.
     match unsafe { fork() }.unwrap() {
         ForkResult::Child => {
             let as_expected = order(kind) == Ok(expected);
-            // SAFETY: ends the process, and runs nothing of the parent's.
+            // SAFETY: ends the process, and runs no handler of the parent.
             unsafe { libc::_exit(as_expected.into()) }
         }
         ForkResult::Parent { child } => {
@@ -294,11 +294,11 @@ fn expect_order_in_child(kind: i32, expected: [i32; 4]) {
 fn signals_for_the_thread_come_before_those_for_the_process() {
     let (term, queued) = (Signal::SIGTERM as i32, queued());
     expect_order_in_child(F_OWNER_TID, [queued, queued, queued, term]);
-    // Of one pending set, the lowest number comes first.
+    // Within one pending set, the lowest number comes first.
     expect_order_in_child(F_OWNER_PID, [term, queued, queued, queued]);
 }
 
-/// Submits a receive. None where the kernel refuses such a ring.
+/// Submits a receive. Returns None if the kernel denies such a ring.
 fn receiving(
     ring: io::Result<IoUring>,
     receiver: &UnixDatagram,
@@ -371,9 +371,9 @@ fn io_uring_with_sqpoll_copies_on_a_thread_of_the_kernel() {
 #[test]
 fn posix_aio_copies_on_a_thread_of_the_c_library() {
     let ((sender, receiver), buffer) = (pair(), Buffer::new());
-    // SAFETY: it has numbers and pointers only, and zero is none.
+    // SAFETY: `aiocb` has numbers and pointers only; zero is valid for each.
     let operation: libc::aiocb = unsafe { mem::zeroed() };
-    // It must stay where it is for as long as the operation lasts.
+    // It must stay in place while the operation is in progress.
     let operation = Box::leak(Box::new(operation));
     operation.aio_fildes = receiver.as_raw_fd();
     operation.aio_buf = buffer.start.cast();

@@ -1,8 +1,8 @@
-//! Import circles between the source files of one crate, and files that are
-//! not in it because no module declares them.
+//! Finds import cycles between the source files of a crate, and files that no
+//! module declares.
 //!
-//! A child module may use its parent's items, and the parent its child's. Any
-//! other circle joins files that can then be read only together.
+//! A child module may use its parent's items, and the parent its child's. Files
+//! in any other cycle can't be understood separately.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::mem;
@@ -15,8 +15,8 @@ use syn::{Item, ItemMod};
 use super::code::is_test;
 use super::{Problem, Source};
 
-/// Reports the shortest circle through each file of the member's `folder`, and
-/// none of them twice; and the files below its `src` that no module declares.
+/// Reports the shortest cycle through each file of the member's `folder`, each
+/// cycle once, and the files in its `src` that no module declares.
 pub fn check(folder: &Utf8Path, sources: &[Source]) -> Vec<Problem> {
     let mut imports = Imports::default();
     let src = folder.join("src");
@@ -37,13 +37,13 @@ pub fn check(folder: &Utf8Path, sources: &[Source]) -> Vec<Problem> {
     let orphans = own.filter(|source| !imports.contains_key(&*source.path));
     let orphans = orphans.map(|source| {
         let wrong = "no module declares this file";
-        Problem::new(source, 1, wrong, "declare it, or delete it")
+        Problem::new(source, 1, wrong, "declare or delete it")
     });
     circles.chain(orphans).collect()
 }
 
 /// For each file, the files that it uses, each with the line of its first use.
-/// A file's use of its ancestors is left out, and so are its own tests' uses.
+/// Uses of its ancestors and uses in its tests are not included.
 type Imports<'a> = BTreeMap<&'a str, BTreeMap<&'a str, usize>>;
 
 fn problem(circle: &[&str], imports: &Imports<'_>) -> Problem {
@@ -52,18 +52,18 @@ fn problem(circle: &[&str], imports: &Imports<'_>) -> Problem {
         file: circle[0].to_owned(),
         line: imports[circle[0]][next],
         wrong: format!(
-            "files import each other in a circle: {} -> {}",
+            "files import each other in a cycle: {} -> {}",
             circle.join(" -> "),
             circle[0]
         ),
-        remedy: "move what several of them need into a file that uses none \
-                 of them"
+        remedy: "move the items that several of them use into a file that \
+                 uses none of them"
             .to_owned(),
     }
 }
 
-/// Finds the shortest way from a file back to itself. The chain begins with
-/// the least of its names, so that it is the same from whichever file.
+/// Finds the shortest path from a file back to itself. It begins with the least
+/// name, so that all files of a cycle yield the same path.
 fn circle<'a>(start: &'a str, imports: &Imports<'a>) -> Option<Vec<&'a str>> {
     let mut ways = VecDeque::from([vec![start]]);
     let mut reached = BTreeSet::new();
@@ -84,7 +84,8 @@ fn circle<'a>(start: &'a str, imports: &Imports<'a>) -> Option<Vec<&'a str>> {
     None
 }
 
-/// Records what the file of one module uses, then its child modules' files.
+/// Records the files that a module's file uses, then those that its child
+/// modules use.
 fn follow<'a>(
     source: &'a Source,
     module: &[String],
@@ -137,7 +138,7 @@ fn file_of<'a>(
 
 /// The modules and items that a file names, as paths from the root.
 struct Names<'a> {
-    /// The file's child modules, which a path may begin with.
+    /// The file's child modules, with which a path may begin.
     children: &'a [String],
     uses: Vec<(usize, Vec<String>)>,
 }
@@ -158,8 +159,8 @@ impl Names<'_> {
         }
     }
 
-    /// Finds paths in tokens, because a macro's arguments are nothing else.
-    /// Inside the braces of an import, `prefix` stands before each path.
+    /// Finds paths in tokens, because macro arguments have no other structure.
+    /// Inside the braces of an import, `prefix` precedes each path.
     fn add_tokens(
         &mut self,
         tokens: TokenStream,
@@ -238,7 +239,7 @@ mod tests {
         ("x/src/main.rs", "mod a; mod b; mod c; use a::A; struct R;");
 
     #[test]
-    fn circles_are_reported_once() {
+    fn cycles_are_reported_once() {
         let two = [
             ROOT,
             ("x/src/a.rs", "// A.\nuse super::{\n b::{B, C},\n};"),

@@ -1,4 +1,4 @@
-//! The items and methods of a Rust file, by name.
+//! Lists the items and methods of a Rust file by name.
 
 use std::ops::RangeInclusive;
 
@@ -14,7 +14,7 @@ pub struct Item {
     pub name: String,
     /// From 1.
     pub lines: RangeInclusive<usize>,
-    /// Everything but comments; documentation counts, spaces do not.
+    /// All tokens without spaces and comments, but with doc comments.
     pub tokens: String,
     /// The number of tokens.
     pub length: usize,
@@ -33,7 +33,7 @@ impl Item {
     }
 }
 
-/// Lists what a file defines; nothing if it does not parse.
+/// Returns the items that a file defines; none if it doesn't parse.
 pub fn items(text: &str) -> Vec<Item> {
     let Ok(file) = syn::parse_file(text) else { return Vec::new() };
     let mut items = Vec::new();

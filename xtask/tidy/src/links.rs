@@ -1,18 +1,18 @@
-//! Links in the docs lead somewhere. A link whose text is code, as in
-//! ``[`serve`](blocking/src/main.rs)``, also promises that the file defines
-//! that name: the index from idea to file can't go stale unseen. In files other
-//! than Rust code the name has to be a word.
+//! Checks the links in the documents. If the text of a link is code, as in
+//! ``[`serve`](blocking/src/main.rs)``, the file must also define that name, so
+//! that an index of names can't become outdated unnoticed. In files other than
+//! Rust code, the name must occur as a word.
 //!
-//! ``[`Server::run`]`` promises a method of that type, and
-//! ``[`stop::signals`]`` names a function together with its file.
+//! ``[`Server::run`]`` is a method of that type, and ``[`stop::signals`]`` is a
+//! function together with its file.
 
 use camino::{Utf8Path, Utf8PathBuf};
 
 use super::items::items;
 use super::{Problem, Source};
 
-/// Reads a path relative to the root: a file's text, an empty text for a
-/// folder, None if there is nothing.
+/// Reads a path relative to the root. Returns a file's text, an empty text for
+/// a folder, and None if the path doesn't exist.
 pub type Lookup<'a> = &'a dyn Fn(&Utf8Path) -> Option<String>;
 
 pub fn check(source: &Source, lookup: Lookup<'_>) -> Vec<Problem> {
@@ -47,7 +47,7 @@ fn check_link(
     let folder = Utf8Path::new(&source.path).parent()?;
     let file = normal(&folder.join(path));
     let Some(found) = lookup(&file) else {
-        let wrong = format!("the link to {target} leads nowhere");
+        let wrong = format!("the link target {target} doesn't exist");
         return Some(Problem::new(source, number, wrong, "correct it"));
     };
     let name = text.strip_prefix('`')?.strip_suffix('`')?;
@@ -57,25 +57,21 @@ fn check_link(
         return None;
     }
     let (known, wrong) = if file.extension() == Some("rs") {
-        let wrong = format!("{path} does not define {name}");
+        let wrong = format!("{path} doesn't define {name}");
         (defines(&found, &file, name), wrong)
     } else {
         let mut words = found.split(|c| !is_word(c));
         let name = name.rsplit("::").next()?;
-        (words.any(|word| word == name), format!("{path} has no {name}"))
+        let wrong = format!("{path} doesn't contain {name}");
+        (words.any(|word| word == name), wrong)
     };
     (!known).then(|| {
-        Problem::new(
-            source,
-            number,
-            wrong,
-            "name what the reader finds there, or link to where it is",
-        )
+        Problem::new(source, number, wrong, "correct the name or the target")
     })
 }
 
-/// Whether a file's text defines a name, with or without the file's own name,
-/// or its folder's for a `mod.rs`, before it.
+/// Returns whether a file's text defines a name, which may be preceded by the
+/// name of the file, or of its folder for a `mod.rs`.
 fn defines(text: &str, file: &Utf8Path, name: &str) -> bool {
     let stem = match file.file_stem() {
         Some("mod") => file.parent().and_then(Utf8Path::file_name),
@@ -90,7 +86,7 @@ fn defines(text: &str, file: &Utf8Path, name: &str) -> bool {
     })
 }
 
-/// The texts and targets of a line's links.
+/// Returns the texts and targets of a line's links.
 fn links(line: &str) -> Vec<(&str, &str)> {
     let mut links = Vec::new();
     let mut rest = line;
@@ -103,7 +99,7 @@ fn links(line: &str) -> Vec<(&str, &str)> {
     links
 }
 
-/// Without `.` and `..`.
+/// Resolves `.` and `..`.
 fn normal(path: &Utf8Path) -> Utf8PathBuf {
     let mut normal = Utf8PathBuf::new();
     for part in path.components() {
@@ -141,17 +137,17 @@ mod tests {
     }
 
     #[test]
-    fn links_lead_somewhere() {
+    fn link_targets_exist() {
         let text = "[`serve`](a/src/main.rs), [`serve()`](./a/src/main.rs)\n\
-                    [a folder](./a), [the web](https://a.example/b), [here](#x)\n\
+                    [a folder](./a), [the web](https://a.example/), [id](#x)\n\
                     ```text\n[not a link](b)\n```\n";
         assert_eq!(wrongs("README.md", text), [""; 0]);
         assert_eq!(wrongs("a/NOTES.md", "[up](../a/src/main.rs)"), [""; 0]);
         assert_eq!(
             wrongs("README.md", "\n[a](b) and [`serve`](a/src/main.c)\n"),
             [
-                "2: the link to b leads nowhere",
-                "2: the link to a/src/main.c leads nowhere"
+                "2: the link target b doesn't exist",
+                "2: the link target a/src/main.c doesn't exist"
             ]
         );
     }

@@ -1,11 +1,12 @@
-//! Rules for manifests: what the workspace decides once is not decided again.
+//! Rules for manifests: members inherit the workspace's settings, and every
+//! dependency is used and explained.
 
 use anyhow::{Context, Result};
 use toml::{Table, Value};
 
 use super::{Problem, Source};
 
-/// Members that are no models.
+/// Members that aren't models.
 const OTHERS: [&str; 2] = ["common", "xtask"];
 
 /// Fields that every member inherits from the workspace.
@@ -22,7 +23,7 @@ pub fn check(source: &Source, is_model: bool) -> Result<Vec<Problem>> {
             source,
             1,
             "the crate has no [package.metadata.model]",
-            "declare the model it is: CONTRIBUTING.md shows the fields",
+            "declare the model, see the fields in CONTRIBUTING.md",
         ));
     }
     problems.extend(own(source, &manifest));
@@ -49,7 +50,7 @@ fn own(source: &Source, manifest: &Table) -> Vec<Problem> {
         Problem::new(
             source,
             source.line_of(name),
-            format!("{name} is not the workspace's"),
+            format!("{name} is not inherited from the workspace"),
             format!("write {name}.workspace = true"),
         )
     };
@@ -61,8 +62,8 @@ fn inherits(value: &Value) -> bool {
     value.get("workspace").and_then(Value::as_bool) == Some(true)
 }
 
-/// Each dependency that is not a member itself has a user among the manifests
-/// below the root's, and a reason: `reasons` is the text that names it as code.
+/// Checks that every dependency that isn't a member is used by a member's
+/// manifest, and that `reasons` names it as code.
 pub fn check_dependencies(
     root: &Source,
     sources: &[Source],
@@ -89,13 +90,13 @@ pub fn check_dependencies(
         };
         if !sources.iter().any(used) {
             let wrong = format!("no crate depends on {name}");
-            problems.push(Problem::new(root, line, wrong, "take it out"));
+            problems.push(Problem::new(root, line, wrong, "remove it"));
         }
         if !reasons.contains(&format!("`{name}`")) {
             problems.push(Problem::new(
                 root,
                 line,
-                format!("ARCHITECTURE.md does not say why {name} is here"),
+                format!("ARCHITECTURE.md gives no reason for {name}"),
                 "add it to the table of dependencies",
             ));
         }
@@ -131,28 +132,28 @@ workspace = true
     }
 
     #[test]
-    fn what_is_not_inherited_is_found() {
+    fn settings_that_are_not_inherited_are_found() {
         assert_eq!(wrongs("xtask/Cargo.toml", GOOD), [""; 0]);
         let rows = [
             (
                 "[lints]\nworkspace = true\n",
                 "",
-                "1: lints is not the workspace's",
+                "1: lints is not inherited from the workspace",
             ),
             (
                 "edition.workspace = true",
                 "edition = \"2021\"",
-                "5: edition is not the workspace's",
+                "5: edition is not inherited from the workspace",
             ),
             (
                 "anyhow.workspace = true",
                 "anyhow = \"1\"",
-                "11: anyhow is not the workspace's",
+                "11: anyhow is not inherited from the workspace",
             ),
             (
                 "[lints]",
                 "[dev-dependencies.divan]\nversion = \"1\"\n[lints]",
-                "14: divan is not the workspace's",
+                "14: divan is not inherited from the workspace",
             ),
         ];
         for (from, to, expected) in rows {
@@ -162,7 +163,7 @@ workspace = true
     }
 
     #[test]
-    fn a_member_is_a_model() {
+    fn a_member_declares_a_model() {
         let expected = "1: the crate has no [package.metadata.model]";
         assert_eq!(wrongs("blocking/Cargo.toml", GOOD), [expected]);
     }
@@ -184,7 +185,7 @@ workspace = true
         assert_eq!(check("`nix`, `nixon`"), [unused]);
         assert_eq!(
             check("`nixon`"),
-            ["2: ARCHITECTURE.md does not say why nix is here", unused]
+            ["2: ARCHITECTURE.md gives no reason for nix", unused]
         );
     }
 }

@@ -1,5 +1,5 @@
-//! Rules for minimal programs: one for each model, short enough to be read in
-//! three minutes, with an opening that names what is left out.
+//! Rules for minimal programs: each model has one that can be read in three
+//! minutes, and its opening names what it leaves out.
 
 use std::ops::RangeInclusive;
 
@@ -9,10 +9,10 @@ use syn::{File, Item};
 
 use super::{Problem, Source};
 
-/// Lines of code; imports, comments and blank lines aside.
+/// Lines of code without imports, comments and blank lines.
 const LINES: RangeInclusive<usize> = 30..=100;
 
-/// Opens the paragraph of a minimal program about what it does not do.
+/// The beginning of the paragraph that names what a minimal program leaves out.
 const LEFT_OUT: &str = "Left out";
 
 /// Checks the opening and the length of a minimal program.
@@ -23,8 +23,8 @@ pub fn check(source: &Source, file: &File) -> Vec<Problem> {
         problems.push(Problem::new(
             source,
             1,
-            "the opening does not say what is left out",
-            format!("name each part after {LEFT_OUT:?}, with its function"),
+            "the opening doesn't name what is left out",
+            format!("after {LEFT_OUT:?}, list each part with its function"),
         ));
     }
     let lines = code_lines(source, file);
@@ -34,7 +34,7 @@ pub fn check(source: &Source, file: &File) -> Vec<Problem> {
             source,
             1,
             format!("the minimal program has {lines} lines of code"),
-            format!("{least} to {most} can be read in three minutes"),
+            format!("use {least} to {most}, which take three minutes to read"),
         ));
     }
     problems
@@ -56,7 +56,7 @@ fn code_lines(source: &Source, file: &File) -> usize {
     code.count()
 }
 
-/// Each model has a minimal program, for its first variant.
+/// Checks that the model has a minimal program for its first variant.
 pub fn is_there(manifest: &Source, model: &Model) -> Option<Problem> {
     if model.minimal(&model.variants[0]).is_some() {
         return None;
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_minimal_program_is_short_and_says_what_it_leaves_out() {
+    fn a_minimal_program_is_short_and_names_what_it_leaves_out() {
         let opening = "//! **A model.**\n//!\n//! Left out: limits.\n";
         let rows = [
             (opening, 30, ""),

@@ -1,7 +1,8 @@
-//! Copies that must not drift. Models keep the code that readers came for in
-//! each crate, even where it is the same; `same = [...]` in a crate's metadata
-//! names those items, and here their copies are compared token by token. What
-//! is a copy and is not named is found too: it could drift unseen.
+//! Checks that copies of code stay equal. Each model contains all the code that
+//! shows how it works, even if other models have the same code. `same = [...]`
+//! in a crate's metadata names these items, and their copies are compared token
+//! by token. Copies that aren't named are reported too, because they could
+//! diverge unnoticed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,22 +11,22 @@ use similar::TextDiff;
 use super::items::{Item, items};
 use super::{Problem, Source};
 
-/// Fewer tokens than this may be equal by chance, or because there is only one
-/// way to say it.
+/// The length from which equal items count as copies. Shorter ones may be equal
+/// by chance, or because there is only one way to write them.
 const COPY_TOKENS: usize = 40;
 
-/// Where a crate's copies are.
+/// A crate whose copies are compared.
 #[derive(Debug)]
 pub struct Crate<'a> {
     /// `item`, `Type::method`, `file::item` for one outside main.rs, or
     /// `file.rs` for all of it.
     pub names: &'a [String],
     pub manifest: &'a Source,
-    /// The files below src, and the minimal programs.
+    /// The files in src, and the minimal programs.
     pub sources: Vec<&'a Source>,
 }
 
-/// An item, or a whole file, and where it is.
+/// An item or a whole file, and its place.
 struct Copy<'a> {
     holder: &'a Crate<'a>,
     source: &'a Source,
@@ -39,7 +40,7 @@ impl Copy<'_> {
         own == name || format!("{stem}::{own}") == name
     }
 
-    /// Whether its crate names it, or the whole file that it is in.
+    /// Returns whether its crate names it or its whole file.
     fn is_named(&self) -> bool {
         let file = file_name(self.source);
         let names = self.holder.names;
@@ -53,8 +54,8 @@ impl Copy<'_> {
     }
 }
 
-/// Compares every named copy with the first one in reading order, and looks for
-/// copies without a name.
+/// Compares every named copy with the first one in reading order, and searches
+/// for copies that aren't named.
 pub fn check(crates: &[Crate<'_>]) -> Vec<Problem> {
     let copies: Vec<_> = crates.iter().map(copies).collect();
     let names: BTreeSet<_> = crates.iter().flat_map(|c| c.names).collect();
@@ -65,7 +66,7 @@ pub fn check(crates: &[Crate<'_>]) -> Vec<Problem> {
     problems
 }
 
-/// Lists a crate's items, those of main.rs first, and its files.
+/// Returns a crate's items, those of main.rs first, and its files.
 fn copies<'a>(holder: &'a Crate<'a>) -> Vec<Copy<'a>> {
     let mut sources = holder.sources.clone();
     sources.sort_by_key(|source| file_name(source) != "main.rs");
@@ -101,7 +102,7 @@ fn named(
         problems.push(in_manifest(
             holder,
             format!("only this crate names {name} in `same`"),
-            "name it in the crates that hold its copies too, or take it out",
+            "name it in the crates with its copies too, or remove the name",
         ));
     }
     let mut first: Option<&Copy<'_>> = None;
@@ -110,7 +111,7 @@ fn named(
             problems.push(in_manifest(
                 holder,
                 format!("`same` names {name}, which is not in the crate"),
-                "correct the name or take it out",
+                "correct or remove the name",
             ));
             continue;
         };
@@ -133,11 +134,11 @@ fn drift(name: &str, first: &Copy<'_>, copy: &Copy<'_>) -> Problem {
         copy.source,
         *copy.item.lines.start(),
         format!("{name} is not the same as in {path}:{line}"),
-        format!("make the copies equal, or take it out of `same`{diff}"),
+        format!("make the copies equal, or remove it from `same`{diff}"),
     )
 }
 
-/// Items that are equal in two crates and not named in both.
+/// Reports items that are equal in two crates, but not named in both.
 fn unnamed<'a>(copies: impl Iterator<Item = &'a Copy<'a>>) -> Vec<Problem> {
     let mut groups: BTreeMap<_, Vec<_>> = BTreeMap::new();
     let is_long = |copy: &&Copy<'_>| copy.item.length >= COPY_TOKENS;
@@ -156,7 +157,7 @@ fn unnamed<'a>(copies: impl Iterator<Item = &'a Copy<'a>>) -> Vec<Problem> {
                 copy.source,
                 *copy.item.lines.start(),
                 format!("{name} is a copy of the one in {}", other.source.path),
-                "name it in `same` of both crates, or its whole file",
+                "name it or its whole file in `same` of both crates",
             ));
         }
     }
@@ -177,7 +178,7 @@ impl Connection {
 }
 ";
 
-    /// Checks two crates, each with its names in `same` and its main.rs.
+    /// Checks two crates, given their names in `same` and their main.rs.
     fn problems(names: [&[&str]; 2], texts: [&str; 2]) -> Vec<String> {
         let names = names.map(|names| {
             names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>()
@@ -197,7 +198,7 @@ impl Connection {
     }
 
     #[test]
-    fn named_copies_are_equal_but_for_spaces_and_comments() {
+    fn named_copies_are_equal_except_for_spaces_and_comments() {
         let same = POLL.replace(" // in poll.rs", "").replace("    ", "  ");
         let other = POLL.replace("receive(budget)", "receive(2 * budget)");
         let documented = POLL.replace("what arrived", "what came");
@@ -225,7 +226,7 @@ impl Connection {
     #[test]
     fn names_are_of_items_in_two_crates() {
         let missing = "`same` names strange, which is not in the crate; \
-                       correct the name or take it out";
+                       correct or remove the name";
         assert_eq!(
             problems([&["strange"], &["strange"]], [POLL, POLL]),
             ["a", "b"].map(|name| format!("{name}/Cargo.toml:2: {missing}"))

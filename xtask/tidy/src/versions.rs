@@ -1,13 +1,13 @@
-//! A statement about a version of the kernel or of the C library names its
-//! source in the same paragraph or row, so that a reader can check it.
+//! Checks that a statement about a version of the kernel or the C library names
+//! its source in the same paragraph or row, so that a reader can verify it.
 
 use super::{Problem, Source};
 
-const REMEDY: &str = "name in the same paragraph where it is from: a man page \
-                      with its section, an RFC, a file or commit of the \
-                      kernel, or the command of this repository that shows it";
+const REMEDY: &str = "name the source in the same paragraph: a man page with \
+                      its section, an RFC, a file or commit of the kernel, or \
+                      the command of this repository that shows it";
 
-/// One problem per paragraph: its first version.
+/// Reports the first version of each paragraph without a source.
 pub fn check(source: &Source) -> Vec<Problem> {
     let problem = |lines: &Vec<(usize, &str)>| {
         let text: Vec<_> = lines.iter().map(|(_, line)| *line).collect();
@@ -19,8 +19,9 @@ pub fn check(source: &Source) -> Vec<Problem> {
     paragraphs(source).iter().filter_map(problem).collect()
 }
 
-/// Lines with their numbers. In code only comments count. A list's item and a
-/// table's row are paragraphs of their own; fenced blocks are none.
+/// Splits the lines, with their numbers, into paragraphs. In code only comments
+/// count. List items and table rows are separate paragraphs; fenced blocks are
+/// skipped.
 fn paragraphs(source: &Source) -> Vec<Vec<(usize, &str)>> {
     let mut paragraphs = vec![Vec::new()];
     let mut fenced = false;
@@ -47,7 +48,7 @@ fn comment(line: &str) -> Option<&str> {
     Some(text.strip_prefix(['/', '!']).unwrap_or(text))
 }
 
-/// "Linux 5.4", "glibc 2", "since 3.9", "added in 6.0", and the line.
+/// Finds "Linux 5.4", "glibc 2", "since 3.9" or "added in 6.0", and its line.
 fn first_version(lines: &[(usize, &str)]) -> Option<(usize, String)> {
     let mut before = ["", ""];
     for (line, text) in lines {
@@ -81,7 +82,7 @@ fn has_source(text: &str) -> bool {
         || text.split_whitespace().map(bare).any(is_kernels)
 }
 
-/// A file of the kernel's source, or a commit.
+/// Recognizes a file of the kernel's source, or a commit.
 fn is_kernels(word: &str) -> bool {
     let hex = |c: char| c.is_ascii_digit() || ('a'..='f').contains(&c);
     let is_file = [".c", ".h", ".rst"].iter().any(|end| word.ends_with(end));
@@ -120,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_is_one_that_can_be_looked_up() {
+    fn sources_can_be_looked_up() {
         for source in [
             "listen(2)",
             "RFC 9293",

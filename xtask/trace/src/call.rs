@@ -1,6 +1,5 @@
-//! A system call with its arguments and its result by their meaning. Rules
-//! and pictures ask it questions; what people read is written here, too, and
-//! nobody takes that apart again.
+//! A system call with its arguments and its result, decoded. Rules and figures
+//! query it. The text for people is made here, too, and is never parsed.
 
 use std::fmt;
 use std::time::Duration;
@@ -15,38 +14,39 @@ use super::values::{data, length};
 #[derive(Clone, Debug, PartialEq)]
 pub struct CallStep {
     pub name: &'static str,
-    /// The name of all calls that do the same.
+    /// The common name of all calls that do the same.
     pub general: &'static str,
     pub family: Family,
     pub arguments: Vec<Argument>,
-    /// The operations that io_uring_enter(2) hands over.
+    /// The operations that io_uring_enter(2) submits.
     pub submitted: Vec<Handover>,
-    /// As the kernel returns it: an errno is negative. None: it never did.
+    /// The kernel's return value; an errno is negative. None if the call never
+    /// returned.
     pub result: Option<i64>,
     pub answer: Answer,
 }
 
-/// An argument, or what several of them say together.
+/// An argument, or several that belong together.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Argument {
     Descriptor(Role),
     Registration(Registration),
-    /// As many bytes as the call has room for.
+    /// The size of the buffer in bytes.
     Room(u64),
     Data(Data),
-    /// SOCK_NONBLOCK, SOCK_CLOEXEC.
+    /// Flags such as SOCK_NONBLOCK and SOCK_CLOEXEC.
     AcceptFlags(u64),
-    /// MSG_DONTWAIT.
+    /// Flags such as MSG_DONTWAIT.
     MessageFlags(u64),
-    /// IORING_SETUP_DEFER_TASKRUN.
+    /// Flags such as IORING_SETUP_DEFER_TASKRUN.
     RingFlags(u32),
     /// Level and option.
     SocketOption(i32, i32),
-    /// Waits, where another operation of futex(2) wakes.
+    /// The operation of futex(2) waits; others wake.
     FutexWait,
-    /// How long the call may wait, if that is limited.
+    /// The timeout of the call, if it has one.
     Patience(Duration),
-    /// Something that only people read.
+    /// Text that is only shown to people.
     Words(String),
 }
 
@@ -59,41 +59,41 @@ pub struct Registration {
     pub events: u32,
 }
 
-/// The first bytes of a message, and how many it has.
+/// The first bytes of a message, and its length.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Data {
     pub bytes: Box<[u8]>,
     pub count: u64,
 }
 
-/// An operation that is handed over to a ring.
+/// An operation that is submitted to a ring.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Handover {
     pub operation: Operation,
     pub role: Role,
-    /// Those of the call of that name.
+    /// The flags of the system call of that name.
     pub flags: u32,
     pub data: Box<[u8]>,
 }
 
-/// The answer to a call, besides the number that it returns.
+/// The result of a call, besides the number that it returns.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum Answer {
     #[default]
     Number,
     /// A new descriptor.
     Descriptor(Role),
-    /// A descriptor whose file the arguments name.
+    /// A descriptor of the file that the arguments name.
     File,
     Data(Data),
-    /// Those that were read from a signalfd(2).
+    /// The signals that were read from a signalfd(2).
     Signals(Vec<Signal>),
-    /// The signal of the number that was returned.
+    /// The signal that has the returned number.
     Signal,
     Address(String),
-    /// The descriptors that are ready; none when time is up.
+    /// The ready descriptors; none after a timeout.
     Ready(Vec<(Role, Events)>),
-    /// The events of the descriptor that was asked for.
+    /// The events of the polled descriptor.
     Events(Events),
 }
 
@@ -101,12 +101,12 @@ pub enum Answer {
 pub enum Events {
     Poll(u32),
     Epoll(u32),
-    /// Of select(2), which does not say more.
+    /// Readiness reported by select(2), which returns no event mask.
     Any,
 }
 
 impl Registration {
-    /// Whether one of these flags is set.
+    /// Returns whether one of these flags is set.
     pub fn asks_for(&self, flags: i32) -> bool {
         self.events & flags.cast_unsigned() != 0
     }
@@ -126,8 +126,8 @@ impl CallStep {
         }
     }
 
-    /// The descriptors that it was called with: one for most calls; all that
-    /// are asked for where it is about many.
+    /// Returns the descriptors that it was called with: one for most calls, all
+    /// that are waited for in a call about many.
     pub fn roles(&self) -> impl Iterator<Item = &Role> {
         self.arguments.iter().filter_map(|argument| match argument {
             Argument::Descriptor(role)
@@ -136,17 +136,17 @@ impl CallStep {
         })
     }
 
-    /// The descriptor that the call is about, where it is about one.
+    /// Returns the descriptor that the call is about, if there is one.
     pub fn role(&self) -> Option<&Role> {
         self.roles().next()
     }
 
-    /// Whether requests come in at its descriptor.
+    /// Returns whether requests arrive at its descriptor.
     pub fn is_about_client(&self) -> bool {
         self.role().is_some_and(Role::carries_requests)
     }
 
-    /// The descriptors that are ready, or new.
+    /// Returns the descriptors that are ready, or new.
     pub fn answers(&self) -> impl Iterator<Item = &Role> {
         let (one, many) = match &self.answer {
             Answer::Descriptor(role) => (Some(role), [].as_slice()),
@@ -181,7 +181,8 @@ impl CallStep {
         })
     }
 
-    /// Flags of a call, or of an operation handed over, that accepts.
+    /// Returns the flags of a call that accepts, or of a submitted operation
+    /// that does.
     pub fn accept_flags(&self) -> Option<u64> {
         let accepts = |it: &&Handover| it.operation.family == Family::Accept;
         let handed = self.submitted.iter().rfind(accepts);
@@ -195,7 +196,7 @@ impl CallStep {
         Some(flags.unwrap_or(0))
     }
 
-    /// Whether a transfer must not wait (MSG_DONTWAIT).
+    /// Returns whether a transfer must not block (MSG_DONTWAIT).
     pub fn is_nonblocking(&self) -> bool {
         self.arguments.iter().any(|argument| match argument {
             Argument::MessageFlags(flags) => dont_wait(*flags),
@@ -203,37 +204,38 @@ impl CallStep {
         })
     }
 
-    /// Whether it is about an option of SOL_SOCKET.
+    /// Returns whether it is about this option of SOL_SOCKET.
     pub fn is_about_option(&self, option: i32) -> bool {
         let wanted = Argument::SocketOption(libc::SOL_SOCKET, option);
         self.arguments.contains(&wanted)
     }
 
-    /// Whether it has returned an errno.
+    /// Returns whether it has failed with this errno.
     pub fn fails_with(&self, errno: i32) -> bool {
         self.result == Some(-i64::from(errno))
     }
 
-    /// The name of the error that it has returned.
+    /// Returns the name of the error that it has failed with.
     pub fn error_name(&self) -> Option<String> {
         let result = self.result.filter(|result| *result < 0);
         result.map(names::errno_name)
     }
 
-    /// Whether it has returned what was asked for, `least` or more.
+    /// Returns whether its result is `least` or more.
     pub fn returns_at_least(&self, least: i64) -> bool {
         self.result.is_some_and(|result| result >= least)
     }
 
-    /// The arguments but for how long it may wait: `client 1, 4096`.
+    /// Formats the arguments except the timeout: `client 1, 4096`.
     pub fn about(&self) -> String {
         let waits = |it: &&Argument| matches!(it, Argument::Patience(_));
-        let told = self.arguments.iter().filter(|it| !waits(it));
-        let told = told.map(Argument::to_string);
-        listed(told.filter(|text| !text.is_empty()))
+        let shown = self.arguments.iter().filter(|it| !waits(it));
+        let shown = shown.map(Argument::to_string);
+        listed(shown.filter(|text| !text.is_empty()))
     }
 
-    /// All arguments, and what is handed over: `epoll; at most 500 ms`.
+    /// Formats all arguments and the submitted operations:
+    /// `epoll; at most 500 ms`.
     pub fn in_brackets(&self) -> String {
         let mut text = self.about();
         if let Some(patience) = self.patience() {
@@ -247,7 +249,7 @@ impl CallStep {
         text
     }
 
-    /// The result in words: `6 "PING\r\n"`. Empty while the call lasts.
+    /// Formats the result: `6 "PING\r\n"`. Empty while the call lasts.
     pub fn outcome(&self) -> String {
         let Some(result) = self.result else { return String::new() };
         self.answer.in_words(result, self.role())
@@ -255,7 +257,7 @@ impl CallStep {
 }
 
 impl Answer {
-    /// How many bytes of data it is.
+    /// Returns the number of bytes of data.
     pub fn bytes(&self) -> u64 {
         match self {
             Self::Data(data) => data.count,
@@ -263,7 +265,7 @@ impl Answer {
         }
     }
 
-    /// The result of a call or an operation about a descriptor, in words.
+    /// Formats the result of a call or of an operation on a descriptor.
     pub fn in_words(&self, result: i64, role: Option<&Role>) -> String {
         let at_end = matches!(role, Some(Role::Client(_)));
         match self {
@@ -371,7 +373,7 @@ impl fmt::Display for Events {
     }
 }
 
-/// Texts with commas in between.
+/// Joins texts with commas.
 pub fn listed(texts: impl Iterator<Item = String>) -> String {
     texts.collect::<Vec<_>>().join(", ")
 }

@@ -1,7 +1,7 @@
-//! The system calls that a trace understands, a row each: the purpose of a
-//! call, its arguments, and its effect on descriptors. The row decides which
-//! memory is read, how the call is shown, and what rules may ask of it. A call
-//! without a row is shown by its name alone.
+//! The system calls that a trace understands, one row for each: the purpose of
+//! the call, its arguments, and its effect on descriptors. The row determines
+//! which memory is read, how the call is shown, and what rules may ask about
+//! it. A call without a row is shown by its name alone.
 
 use super::names::{self, Names};
 use super::role::Role;
@@ -12,22 +12,22 @@ pub enum Family {
     Accept,
     Receive,
     Send,
-    /// Waits until a descriptor is ready, or asks whether one is.
+    /// Waits until a descriptor is ready, or checks whether one is.
     Readiness,
     /// Waits for a signal.
     Signals,
-    /// Hands operations over and waits for completions.
+    /// Submits operations and waits for completions.
     Ring,
-    /// Lets time pass.
+    /// Sleeps.
     Sleep,
     /// Waits for another thread, or wakes it.
     Thread,
-    /// Makes a process or a thread, waits for its end, or ends.
+    /// Creates a process or a thread, waits for its end, or exits.
     Process,
-    /// Says which descriptors to watch, and how.
+    /// Specifies which descriptors to watch, and how.
     Register,
     Close,
-    /// Makes room, asks for its own number, and the like.
+    /// Manages memory, returns its own ID, and the like.
     Housekeeping,
     Other,
 }
@@ -35,32 +35,33 @@ pub enum Family {
 /// One system call.
 #[derive(Clone, Copy, Debug)]
 pub struct CallSpec {
-    /// As in the kernel's own table.
+    /// The name in the kernel's own table.
     pub name: &'static str,
-    /// The name of all calls that do the same: which of them a program makes
-    /// depends on the machine and the C library.
+    /// The common name of all calls that do the same. Which of them a program
+    /// makes depends on the machine and the C library.
     pub general: &'static str,
     pub family: Family,
     pub effect: Effect,
-    /// From the first on; the rest is not shown.
+    /// The first arguments; the others are not shown.
     pub arguments: &'static [ArgumentKind],
 }
 
-/// The meaning of an argument, and with it the memory that it points to.
+/// The meaning of an argument, which determines the memory that it points to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ArgumentKind {
     /// Not shown.
     Skip,
-    /// Stands for all that is not understood.
+    /// Stands for all that is not decoded.
     Rest,
     Fd,
-    /// Goes into the kernel; a plain buffer's length is the next argument.
+    /// Memory that the kernel reads. The length of a plain buffer is the next
+    /// argument.
     Data(Layout),
-    /// Is filled by the kernel.
+    /// Memory that the kernel fills.
     Buffer(Layout),
     /// The size of a buffer.
     Room,
-    /// A socket's address that goes in, or comes out.
+    /// A socket's address that the kernel reads; it fills `AddressFilled`.
     Address,
     AddressFilled,
     Path,
@@ -72,12 +73,14 @@ pub enum ArgumentKind {
     SocketType,
     /// A level; the option is the next argument.
     SocketOption,
-    /// A command of fcntl(2), and the next argument as it says.
+    /// A command of fcntl(2), which determines the meaning of the next
+    /// argument.
     Command,
     FutexOperation,
     Signal,
     SignalSet,
-    /// How to change the mask, by the set in the next argument's memory.
+    /// How to change the signal mask, by the set that the next argument points
+    /// to.
     SignalMask,
     /// A siginfo_t that the kernel fills.
     SignalInfo,
@@ -85,7 +88,7 @@ pub enum ArgumentKind {
     Child,
     /// An array of pollfd; its length is the next argument.
     PollFds,
-    /// How many descriptors the next three arguments have bits for.
+    /// The number of descriptors that the next three arguments have bits for.
     Sets,
     Set,
     /// Two descriptors that the kernel fills in.
@@ -94,19 +97,19 @@ pub enum ArgumentKind {
     EpollEvents,
     /// An operation of epoll_ctl(2); the descriptor and an event follow.
     Control,
-    /// This many bytes, which an argument before it has shown already.
+    /// This many bytes, which an earlier argument has shown already.
     Hidden(u64),
     /// Parameters of io_uring_setup(2).
     RingParameters,
-    /// How long the call may wait.
+    /// The timeout of the call.
     Milliseconds,
     Timespec,
     Timeval,
-    /// How long it sleeps.
+    /// The time to sleep.
     Pause,
 }
 
-/// How data lies in memory.
+/// The layout of data in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     Plain,
@@ -116,16 +119,16 @@ pub enum Layout {
     Message,
 }
 
-/// The effect that a call has on descriptors when it succeeds.
+/// The effect of a successful call on descriptors.
 #[derive(Clone, Copy, Debug)]
 pub enum Effect {
     None,
-    /// The result is a new one.
+    /// The result is a new descriptor.
     Opens(fn(u32) -> Role),
     OpensSocket,
-    /// The result is a file's, whose path is this argument.
+    /// The result is the descriptor of a file; this argument is its path.
     OpensFile(u8),
-    /// Two new ones stand in memory at this argument.
+    /// Two new descriptors are in the memory of this argument.
     OpensPair(u8),
     Listens,
     /// The result is a copy of the first argument.
@@ -136,7 +139,7 @@ pub enum Effect {
     Controls,
     Closes,
     ClosesRange,
-    /// epoll_ctl(2) says what an event will bear.
+    /// epoll_ctl(2), which specifies the data of later events.
     Watches,
     /// Sets up a ring, and returns its descriptor.
     SetsUpRing,
@@ -176,8 +179,7 @@ const fn row(
     CallSpec { name, general, family, effect, arguments }
 }
 
-/// A call that nothing else does the work of, and that no descriptor comes
-/// from.
+/// Makes the row of a call that has no alternatives and returns no descriptor.
 const fn plain(
     name: &'static str,
     family: Family,
@@ -186,7 +188,7 @@ const fn plain(
     row(name, name, family, NONE, arguments)
 }
 
-/// By name.
+/// The rows, sorted by name.
 #[rustfmt::skip]
 pub static CALLS: &[CallSpec] = &[
     row("accept", "accept", Accept, Opens(Role::Client), &[Fd]),
@@ -287,7 +289,7 @@ pub static CALLS: &[CallSpec] = &[
     row("writev", "send", Send, NONE, &[Fd, Data(Vector)]),
 ];
 
-/// Calls for housekeeping whose arguments say nothing.
+/// Housekeeping calls whose arguments are not shown.
 #[rustfmt::skip]
 const QUIET: &[&str] = &[
     "brk", "fstatfs", "getppid", "getuid", "lstat", "madvise", "mprotect",
@@ -296,7 +298,7 @@ const QUIET: &[&str] = &[
     "sigaltstack", "stat", "statfs", "statx", "uname",
 ];
 
-/// The row of a call; one of its own for a call that has none.
+/// Returns the row of a call, or makes one for a call that has none.
 pub fn of(name: &'static str) -> CallSpec {
     match CALLS.binary_search_by(|row| row.name.cmp(name)) {
         Ok(place) => CALLS[place],
@@ -308,7 +310,7 @@ pub fn of(name: &'static str) -> CallSpec {
 /// An operation of io_uring_enter(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Operation {
-    /// As the man page has it, in small letters.
+    /// The name in the man page, in lower case.
     pub name: &'static str,
     pub family: Family,
     pub layout: Layout,
@@ -322,7 +324,7 @@ const fn message(name: &'static str, family: Family) -> Operation {
     Operation { name, family, layout: Message }
 }
 
-/// By their codes.
+/// The operations by their codes.
 const OPERATIONS: &[(u8, Operation)] = &[
     (0, operation("nop", Other)),
     (6, operation("poll_add", Readiness)),
@@ -337,7 +339,7 @@ const OPERATIONS: &[(u8, Operation)] = &[
     (27, operation("recv", Receive)),
 ];
 
-/// The one that is about another operation, not about a descriptor.
+/// The operation that is about another operation, not about a descriptor.
 pub const CANCEL: Operation = operation("async_cancel", Other);
 
 impl Operation {

@@ -1,6 +1,6 @@
-//! How long copying takes. Stops for the tracer take longer than the copying
-//! of a short request, so it is measured apart: untraced, by this program, with
-//! a call and a buffer like the server's.
+//! Measures how long copying takes. The tracer's stops take longer than the
+//! copying of a short request, so this program measures it untraced, with a
+//! call and a buffer like the server's.
 
 use std::fmt;
 use std::io::{Read, Write};
@@ -11,22 +11,22 @@ use anyhow::{Context, Result};
 
 use super::values::length;
 
-/// As many bytes as a duration can be seen in.
+/// Enough bytes for a duration that can be drawn.
 const MUCH: usize = 1 << 20;
 
-/// As many are in a socket at a time, while none is being received.
+/// The number of bytes that are sent before any is received.
 const PART: usize = 64 * 1024;
 
-/// Each copy is measured so often; the median counts.
+/// The number of measurements of each copy; the median counts.
 const ROUNDS: usize = 201;
 
-/// The time that it takes to copy from a socket, untraced.
+/// The time to copy from a socket, untraced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Copying {
     pub bytes: usize,
-    /// For so many.
+    /// The time to copy `bytes` bytes.
     pub request: Duration,
-    /// For a MiB, which takes many calls with a server's buffer.
+    /// The time to copy 1 MiB, which takes many calls with a server's buffer.
     pub mebibyte: Duration,
 }
 
@@ -42,7 +42,7 @@ impl fmt::Display for Copying {
     }
 }
 
-/// Measures on a loopback stream, with a receive buffer of so many bytes.
+/// Measures on a loopback stream, with a receive buffer of `buffer` bytes.
 pub fn measure(bytes: usize, buffer: usize) -> Result<Copying> {
     let listener = TcpListener::bind("127.0.0.1:0").context("bind")?;
     let mut sender = TcpStream::connect(listener.local_addr()?)?;

@@ -1,5 +1,5 @@
-//! A system call's arguments and result by their meaning: descriptors by their
-//! role, flags and options as such, and the data.
+//! Decodes a system call's arguments and result: descriptors by their role,
+//! flags and options by their names, and the data.
 
 use std::time::Duration;
 
@@ -30,13 +30,13 @@ impl View<'_> {
         self.roles.of(self.pid, fd as i32)
     }
 
-    /// The arguments of a call that begins.
+    /// Decodes the arguments of a call that begins.
     pub fn arguments(&self, spec: &CallSpec, call: &Call) -> Vec<Argument> {
         let kinds = spec.arguments.iter().enumerate();
         let about = self.of(call.arguments[0]);
         kinds
             .flat_map(|(place, kind)| match kind {
-                // Bytes written to an eventfd are no data.
+                // The bytes written to an eventfd are not data.
                 ArgumentKind::Data(_) if matches!(about, Role::Event(_)) => {
                     Vec::new()
                 }
@@ -111,7 +111,7 @@ impl View<'_> {
         roles.map(Argument::Descriptor).collect()
     }
 
-    /// The descriptors in the sets of select(2), each once.
+    /// Returns the descriptors in the sets of select(2), each once.
     fn in_sets(&self, sets: &Memory, count: u64) -> Vec<Role> {
         let is_in = |set: &[u8], fd: u64| {
             set.get((fd / 8) as usize)
@@ -122,7 +122,7 @@ impl View<'_> {
         fds.map(|fd| self.of(fd)).collect()
     }
 
-    /// The answer to a call that has succeeded.
+    /// Decodes the result of a call that has succeeded.
     pub fn answer(
         &self,
         spec: &CallSpec,
@@ -192,8 +192,9 @@ impl View<'_> {
     }
 }
 
-/// An argument that only people read, from its value and the next one's, and
-/// the memory of both. None where there is nothing to say.
+/// Formats an argument that is only shown to people, from its value and the
+/// next one's, and the memory of both. Returns None if there is nothing to
+/// show.
 fn words(
     kind: ArgumentKind,
     (value, next): (u64, u64),
@@ -228,7 +229,7 @@ fn words(
     })
 }
 
-/// Whether an operation of futex(2) waits.
+/// Returns whether an operation of futex(2) waits.
 fn waits(operation: u64) -> bool {
     const WAITS: [i32; 5] = [
         libc::FUTEX_WAIT,
@@ -255,7 +256,8 @@ fn command(command: u64, argument: u64) -> String {
     }
 }
 
-/// The answer to an operation of a ring, of which `header` bytes are no data.
+/// Decodes the result of a ring operation, of which `header` bytes are not
+/// data.
 pub fn completed(
     operation: Operation,
     result: i32,
@@ -279,8 +281,8 @@ mod tests {
 
     const NONE: Bytes<'_> = &[];
 
-    /// A call's name, arguments and result; memory that goes in, and that comes
-    /// out; the text.
+    /// A call's name, arguments and result; memory that the kernel reads, and
+    /// that it fills; the text.
     type Row<'a> = (&'static str, [u64; 4], i64, Bytes<'a>, Bytes<'a>, &'a str);
 
     fn error(errno: i32) -> i64 {

@@ -1,21 +1,21 @@
-//! Folding: what repeats itself is shown once, with a count.
+//! Folding: repeated rounds are shown once, with a count.
 
 use std::ops::Range;
 
-/// The longest round that is looked for.
+/// The longest round that is detected.
 const LONGEST: usize = 8;
 
-/// As many rounds are worth folding.
+/// The least number of rounds that is folded.
 const WORTH: usize = 3;
 
-/// A piece of a list: so many equal rounds.
+/// A piece of a list: `rounds` equal rounds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Piece {
     pub range: Range<usize>,
     pub rounds: usize,
 }
 
-/// Cuts a list into pieces. An item without a key is like no other.
+/// Cuts a list into pieces. An item without a key equals no other.
 pub fn fold<K: PartialEq>(keys: &[Option<K>]) -> Vec<Piece> {
     let mut pieces = Vec::new();
     let mut at = 0;
@@ -31,7 +31,7 @@ pub fn fold<K: PartialEq>(keys: &[Option<K>]) -> Vec<Piece> {
     pieces
 }
 
-/// How often the first `period` keys come, one time after the other.
+/// Counts how often the first `period` keys occur in a row.
 fn rounds<K: PartialEq>(keys: &[Option<K>], period: usize) -> usize {
     if keys.len() < period || keys[..period].iter().any(Option::is_none) {
         return 1;

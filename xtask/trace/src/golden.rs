@@ -1,5 +1,5 @@
-//! The transcripts that are written down: a file for each variant and
-//! transport, in the folder `golden` beside this file.
+//! The recorded transcripts: one file per variant and transport, in the folder
+//! `xtask/trace/golden`.
 
 use std::fs;
 
@@ -10,17 +10,17 @@ use similar::TextDiff;
 
 const FOLDER: &str = "xtask/trace/golden";
 
-/// The folder that they are in.
+/// Returns the folder of the transcripts.
 pub fn folder(workspace: &Workspace) -> Utf8PathBuf {
     workspace.root.join(FOLDER)
 }
 
-/// `multiplexing-epoll-edge.tcp.txt`
+/// Returns a transcript's file name: `multiplexing-epoll-edge.tcp.txt`.
 pub fn file(title: &str, transport: Transport) -> String {
     format!("{}.{transport}.txt", title.replace('/', "-"))
 }
 
-/// Fails where a transcript is not as it is written down.
+/// Fails if a transcript differs from the recorded one.
 pub fn compare(
     folder: &Utf8Path,
     title: &str,
@@ -30,20 +30,20 @@ pub fn compare(
     let path = folder.join(file(title, transport));
     let rewrite = command(title);
     let written = fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {path}; {rewrite} writes it"))?;
+        .with_context(|| format!("cannot read {path}; record it: {rewrite}"))?;
     let seen = text(title, transport, transcript);
     let diff = TextDiff::from_lines(&written, &seen);
     ensure!(
         written == seen,
-        "the server does not make the calls that are written down (-) in \
-         {FOLDER}/{}, but these (+):\n{}if that is meant: {rewrite}",
+        "the server makes other calls (+) than those recorded (-) in \
+         {FOLDER}/{}:\n{}if that is intended, record them: {rewrite}",
         file(title, transport),
         diff.unified_diff().context_radius(4)
     );
     Ok(())
 }
 
-/// Writes a transcript down in place of what was there.
+/// Writes a transcript in place of the recorded one.
 pub fn write(
     folder: &Utf8Path,
     title: &str,
@@ -85,7 +85,7 @@ mod tests {
         }
         for entry in folder(&workspace).read_dir_utf8().unwrap() {
             let name = entry.unwrap().file_name().to_owned();
-            assert!(known.contains(&name), "{name} is no variant's");
+            assert!(known.contains(&name), "{name} belongs to no variant");
         }
     }
 

@@ -1,5 +1,5 @@
-//! A server that is watched, from its start until it stops or is no use: under
-//! a tracer, or without one where that is forbidden and does no harm.
+//! A server under observation, from its start until it is shut down or useless:
+//! under a tracer, or without one if tracing is forbidden and not required.
 
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
@@ -16,25 +16,25 @@ use nix::unistd::Pid;
 use crate::event::Event;
 use crate::tracer::{Trace, Tracee};
 
-/// How long the end of a server that is about to end may take.
+/// The longest time that the exit of a server may take once it has begun.
 const A_MOMENT: Duration = Duration::from_millis(100);
 
-/// A server that listens. Dropped, it is killed with all its children.
+/// A server that listens. Dropping it kills it with all its children.
 #[derive(Debug)]
 pub struct Host {
     server: Process,
     address: SocketAddr,
     errors: Errors,
-    /// Why it is not traced, if it is not.
+    /// The reason why it is not traced, if it is not.
     pub untraced: Option<String>,
 }
 
-/// Whether a server may run where the machine forbids tracing.
+/// Whether a server may run if the machine forbids tracing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tracing {
     /// The start fails with [`Unsupported`].
     Required,
-    /// The server runs all the same, and nothing is seen of it.
+    /// The server runs without being traced.
     Optional,
 }
 
@@ -45,8 +45,8 @@ enum Process {
 }
 
 impl Host {
-    /// Starts it, and waits until it listens. Fails with [`Unsupported`] where
-    /// the server says that this kernel can't run it.
+    /// Starts the server and waits until it listens. Fails with [`Unsupported`]
+    /// if the server reports that this kernel can't run it.
     pub fn start(
         program: &Path,
         arguments: &[String],
@@ -77,7 +77,7 @@ impl Host {
         self.address
     }
 
-    /// None if it is not traced.
+    /// Returns None if the server is not traced.
     pub fn tracee(&self) -> Option<&Tracee> {
         match &self.server {
             Process::Traced(tracee) => Some(tracee),
@@ -95,19 +95,19 @@ impl Host {
     fn wait_until_ready(mut self, transport: Transport) -> Result<Self> {
         let stdout = self.stdout().context("no output")?;
         let Some(ready) = server::wait_until_ready(stdout)? else {
-            return Err(self.explain(anyhow!("it does not get ready")));
+            return Err(self.explain(anyhow!("no ready line")));
         };
         self.address = ready.address(transport)?;
         Ok(self)
     }
 
-    /// The error, with what has become of the server.
+    /// Adds to the error what has become of the server.
     pub fn explain(self, error: anyhow::Error) -> anyhow::Error {
         let has_ended = server::ends_within(self.leader(), A_MOMENT);
         let errors = self.errors.clone();
         let status = match has_ended.then(|| self.status()).transpose() {
             Ok(status) => status.flatten(),
-            // The tracer has ended it, and knows why.
+            // The tracer has killed it, and knows why.
             Err(failure) => return failure.context(error),
         };
         let words = errors.last_line();
@@ -124,7 +124,7 @@ impl Host {
         }
     }
 
-    /// The first of its processes, and its process group.
+    /// Returns its first process, which leads its process group.
     pub fn leader(&self) -> Pid {
         match &self.server {
             Process::Traced(tracee) => tracee.pid(),
@@ -132,7 +132,7 @@ impl Host {
         }
     }
 
-    /// Of a server that has ended.
+    /// Returns the status of a server that has ended.
     fn status(self) -> Result<Option<ExitStatus>> {
         Ok(match self.server {
             Process::Traced(tracee) => Some(tracee.wait()?.status),
@@ -140,8 +140,8 @@ impl Host {
         })
     }
 
-    /// Stops it, and says what it has done, as far as that was seen. Fails if
-    /// it had ended by itself, or does not end well.
+    /// Shuts the server down and returns the events that were seen. Fails if it
+    /// had exited by itself, or exits with an error.
     pub fn stop(self) -> Result<Vec<Event>> {
         match self.server {
             Process::Traced(tracee) => {
@@ -154,7 +154,7 @@ impl Host {
                 );
                 Ok(events)
             }
-            // Stopping is not what is shown.
+            // Shutdown is not what is shown.
             Process::Plain(plain) => {
                 drop(plain);
                 Ok(Vec::new())

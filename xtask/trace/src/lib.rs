@@ -1,8 +1,8 @@
 //! A server's system calls, seen with ptrace(2).
 //!
-//! [`tracer`] sees events, [`steps`] puts them in order, [`phases`] finds the
-//! two phases in them, and [`timeline`] makes lines of them. [`rules`] are what
-//! a model promises, and [`transcript`] is what it does.
+//! [`tracer`] records events, [`steps`] combines them, [`phases`] finds the two
+//! phases in the steps, and [`timeline`] formats the steps as lines. [`rules`]
+//! are what a model promises, and [`transcript`] is what it does.
 
 pub mod call;
 pub mod calls;

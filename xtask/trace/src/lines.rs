@@ -1,5 +1,5 @@
-//! The lines of a timeline: each step of the trace in words, what repeats
-//! itself once.
+//! The lines of a timeline: each step of the trace as text, with repetitions
+//! folded.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use super::steps::{Deed, Step, threads};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Line {
     pub at: Duration,
-    /// Which thread or process, where there are several.
+    /// The thread or process, if there are several.
     pub who: String,
     pub kind: LineKind,
     pub text: String,
@@ -29,12 +29,11 @@ pub struct Line {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LineKind {
-    /// A call, or rounds that were folded.
+    /// A call, or folded rounds of calls.
     Call,
-    /// A call of this name that is not about input or output.
+    /// A call of this name that is unrelated to I/O.
     Housekeeping(&'static str),
-    /// One end of a call that lasts, or the call that copies: it is never
-    /// folded.
+    /// One end of a long call, or the call that copies. It is never folded.
     Once,
     /// A signal, a completion, a start or an end.
     Event,
@@ -45,7 +44,7 @@ pub enum LineKind {
 }
 
 impl Line {
-    /// A line that is no thread's.
+    /// Makes a line that belongs to no thread.
     pub fn new(at: Duration, kind: LineKind, text: String) -> Self {
         let who = String::new();
         Self { at, who, kind, text, spent: None, phase: None }
@@ -62,11 +61,11 @@ pub enum Phase {
     Copying,
 }
 
-/// A call that takes longer, while somebody else does something, has a line
-/// for its beginning and one for its end.
+/// A call that takes longer, while something else happens, has one line for its
+/// beginning and one for its end.
 const LONG: Duration = Duration::from_millis(2);
 
-/// Whether a call has brought what the client did.
+/// Returns whether a call has received what the client did.
 fn brings(step: &Step) -> bool {
     let Some(call) = step.call() else { return false };
     let least = match call.family {
@@ -77,13 +76,13 @@ fn brings(step: &Step) -> bool {
     call.returns_at_least(least)
 }
 
-/// Writes lines.
+/// Formats steps as lines.
 #[derive(Debug)]
 pub struct Writer<'a> {
     steps: &'a [Step],
-    /// Those that are shown, by their indices.
+    /// The indices of the steps that are shown.
     shown: &'a [usize],
-    /// The names of the threads that are seen.
+    /// The names of the threads that make these steps.
     pub names: HashMap<Pid, String>,
     phases: Option<&'a Phases>,
 }
@@ -101,23 +100,23 @@ impl<'a> Writer<'a> {
         Self { steps, shown, names, phases }
     }
 
-    /// The steps and the client's acts, in the order of time. A step that
-    /// something lies within has a line for its beginning and one for its end,
-    /// unless that is behind `end`.
+    /// Returns the lines of the steps and of the client's acts, in order of
+    /// time. A step during which something else happens has one line for its
+    /// beginning and one for its end, unless it ends after `end`.
     pub fn lines(&self, client: &[Line], end: Duration) -> Vec<Line> {
         let mut lines = Vec::new();
         for (place, &index) in self.shown.iter().enumerate() {
             let step = &self.steps[index];
             let until = step.until.unwrap_or(step.at);
             let long = until.saturating_sub(step.at) > LONG;
-            // Steps are in the order of their beginnings.
+            // Steps are sorted by their beginnings.
             let mut meanwhile = self.shown[place + 1..]
                 .iter()
                 .map(|index| &self.steps[*index])
                 .take_while(|other| other.at < until);
             let client_did = (long || brings(step))
                 && client.iter().any(|it| (step.at..until).contains(&it.at));
-            // A short call that the stop meets is not one that waits for it.
+            // A short call during which shutdown begins is not a wait for it.
             if until >= end && long {
                 lines.push(self.line(index, Part::Enter));
             } else if client_did
@@ -130,7 +129,7 @@ impl<'a> Writer<'a> {
             }
         }
         lines.extend_from_slice(client);
-        // Stable: what is of the same moment stays in the order of the trace.
+        // Stable: lines of the same moment stay in the order of the trace.
         lines.sort_by_key(|line| line.at);
         lines
     }
@@ -176,7 +175,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// A result in words; a process or a thread by its name.
+    /// Formats a result; processes and threads are given by their names.
     fn outcome(&self, call: &CallStep) -> String {
         let id = call.result.and_then(|result| i32::try_from(result).ok());
         let id = id.filter(|_| call.family == Family::Process);
@@ -184,7 +183,7 @@ impl<'a> Writer<'a> {
         name.cloned().unwrap_or_else(|| call.outcome())
     }
 
-    /// Which phase a part of a step is in.
+    /// Returns the phase that a part of a step is in.
     fn phase(&self, index: usize, at: Duration, part: Part) -> Option<Phase> {
         let phases = self.phases?;
         let (since, arrival) = phases.waiting;
@@ -200,7 +199,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// A part of the trace that is not the scene.
+/// Summarizes a part of the trace outside the scene.
 pub fn summary(name: &str, steps: &[Step]) -> Line {
     let calls = steps.iter().filter(|step| step.call().is_some()).count();
     let at = steps.first().map_or(Duration::ZERO, |step| step.at);
@@ -210,7 +209,7 @@ pub fn summary(name: &str, steps: &[Step]) -> Line {
     Line { spent, ..Line::new(at, LineKind::Call, text) }
 }
 
-/// A step that is no call.
+/// Formats a step that is not a call.
 fn event(step: &Step, deed: &Deed) -> String {
     match deed {
         Deed::Completed(done) => {
@@ -241,7 +240,7 @@ fn event(step: &Step, deed: &Deed) -> String {
     }
 }
 
-/// Folds lines that are alike.
+/// Folds equal lines.
 pub fn folded(lines: &[Line]) -> Vec<Line> {
     let lines: Vec<_> = lines.chunk_by(is_more_of).map(tidied).collect();
     let is_call = |line: &&Line| line.kind == LineKind::Call;
@@ -267,14 +266,14 @@ pub fn folded(lines: &[Line]) -> Vec<Line> {
     folded
 }
 
-/// Whether two lines are about one thread's housekeeping.
+/// Returns whether two lines are about housekeeping of the same thread.
 fn is_more_of(line: &Line, next: &Line) -> bool {
     let both = [line, next].map(|it| it.kind);
     let housekeep = both.map(|it| matches!(it, LineKind::Housekeeping(_)));
     housekeep == [true, true] && line.who == next.who
 }
 
-/// One line for calls of housekeeping in a row.
+/// Combines consecutive housekeeping calls into one line.
 fn tidied(lines: &[Line]) -> Line {
     let (first, last) = (&lines[0], &lines[lines.len() - 1]);
     let mut names: Vec<_> = lines

@@ -1,4 +1,4 @@
-//! `cargo xtask trace`: a model's system calls, as it makes them.
+//! `cargo xtask trace`: shows a model's system calls.
 
 use std::process::ExitCode;
 
@@ -27,20 +27,20 @@ fn main() -> ExitCode {
 /// Flags of `cargo xtask trace`.
 #[derive(Debug, clap::Args)]
 struct Flags {
-    /// Which model, and which variant of it unless the first.
+    /// Model, optionally with a variant (default: the model's first).
     #[arg(value_name = "MODEL[/VARIANT]")]
     title: String,
-    /// Ask by datagram instead of a stream.
+    /// Send the request in a datagram instead of over a stream.
     #[arg(long)]
     udp: bool,
-    /// Every call from the first to the last, nothing folded.
+    /// Show every call from the first to the last, without folding.
     #[arg(long)]
     raw: bool,
 }
 
-/// Ends with exit code 2 where no such model is, or it does not serve the
-/// transport, and with 77 where the machine does not let us trace, or the
-/// kernel can't run the model.
+/// Exits with code 2 if there is no such model or it does not serve the
+/// transport, and with 77 if the machine forbids tracing or the kernel can't
+/// run the model.
 fn run(flags: &Flags) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
     let transport = if flags.udp { Transport::Udp } else { Transport::Tcp };
@@ -58,7 +58,8 @@ fn run(flags: &Flags) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// As many bytes as a receiving call has room for, where it says so.
+/// Returns how many bytes a receiving call has room for, or the usual number if
+/// the call does not specify it.
 fn buffer(step: &Step) -> usize {
     const USUAL: usize = 16 * 1024;
     let room = step.call().and_then(CallStep::room);

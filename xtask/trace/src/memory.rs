@@ -1,6 +1,5 @@
-//! Memory of a system call that is worth a look, by the kinds of its arguments:
-//! what goes into the kernel is read when the call begins, what comes out of
-//! it when the call has ended.
+//! Reads the memory that a system call's arguments point to, according to their
+//! kinds: input when the call begins, output when it has ended.
 
 use nix::unistd::Pid;
 
@@ -8,22 +7,22 @@ use super::calls::{ArgumentKind, CallSpec, Layout};
 use super::event::Memory;
 use super::remote::{read, read_message, read_text, read_vector};
 
-/// As much of a buffer as is kept, in bytes: room for four signalfd_siginfo.
+/// The number of bytes kept of a buffer: room for four signalfd_siginfo.
 const BUFFER: u64 = 512;
 
-/// As much of a list as is kept, in entries.
+/// The number of entries kept of a list.
 const ENTRIES: u64 = 64;
 
-/// Room for any sockaddr of IPv4 or IPv6.
+/// The size of the largest sockaddr of IPv4 or IPv6.
 const ADDRESS: u64 = size_of::<libc::sockaddr_in6>() as u64;
 
-/// A timespec, and a timeval.
+/// The size of a timespec, and of a timeval.
 const TIME: u64 = 16;
 
-/// The kernel's own sigset_t.
+/// The size of the kernel's own sigset_t.
 const SIGNALS: u64 = 8;
 
-/// struct io_uring_params.
+/// The size of a struct io_uring_params.
 const PARAMETERS: u64 = 120;
 
 const EPOLL_EVENT: u64 = size_of::<libc::epoll_event>() as u64;
@@ -54,7 +53,7 @@ pub fn entering(pid: Pid, call: &CallSpec, arguments: &[u64; 6]) -> Memory {
     })
 }
 
-/// Reads the memory that the kernel has filled, of a call that returned
+/// Reads the memory that the kernel has filled, for a call that returned
 /// `result`.
 pub fn leaving(
     pid: Pid,
@@ -68,7 +67,7 @@ pub fn leaving(
         let length = match kind {
             ArgumentKind::Buffer(layout) => {
                 let mut bytes = buffer(pid, layout, address, count)?;
-                // Behind the data, it holds what was there before.
+                // After the data, the buffer has its previous content.
                 bytes.truncate(usize::try_from(count).unwrap_or(usize::MAX));
                 return Some(bytes);
             }
@@ -85,7 +84,7 @@ pub fn leaving(
     })
 }
 
-/// The first bytes of a buffer, which is as long as `length` if it is plain.
+/// Reads the first bytes of a buffer. A plain one is `length` bytes long.
 fn buffer(
     pid: Pid,
     layout: Layout,
@@ -99,12 +98,12 @@ fn buffer(
     }
 }
 
-/// The bytes of an array of pollfd, whose length is the second argument.
+/// Returns the size of an array of pollfd, whose length is the second argument.
 fn pollfds(arguments: &[u64; 6]) -> u64 {
     arguments[1].min(ENTRIES) * POLLFD
 }
 
-/// The bytes of a set of select(2), as far as its first argument says.
+/// Returns the size of a set of select(2), according to the first argument.
 fn set(arguments: &[u64; 6]) -> u64 {
     arguments[0].div_ceil(64).saturating_mul(8).min(BUFFER)
 }

@@ -1,8 +1,8 @@
-//! Numbers of the kernel's interface by name.
+//! Names for numbers of the kernel's interface.
 
 use nix::errno::Errno;
 
-/// Named bits or values, as libc has them.
+/// Lists bits or values with the names that libc has for them.
 macro_rules! named {
     ($($name:ident)*) => {
         &[$((stringify!($name), libc::$name as u32)),*]
@@ -32,7 +32,7 @@ const STATUS_COMMANDS: Names = named![
     F_DUPFD_CLOEXEC
 ];
 
-/// Flags of io_uring_setup(2), which libc does not name.
+/// Flags of io_uring_setup(2), which libc does not define.
 pub const RING: Names = &[
     ("IORING_SETUP_IOPOLL", 1 << 0),
     ("IORING_SETUP_SQPOLL", 1 << 1),
@@ -51,7 +51,7 @@ pub const RING: Names = &[
 ];
 pub const IORING_SETUP_DEFER_TASKRUN: u32 = 1 << 13;
 
-/// Commands that libc does not name, see fcntl(2).
+/// Commands that libc does not define, see fcntl(2).
 const F_SETOWN_EX: u64 = 15;
 pub const F_SETSIG: u64 = 10;
 
@@ -62,20 +62,20 @@ pub const REQUESTS: Names = &[
     ("FIONBIO", libc::FIONBIO as u32),
 ];
 
-/// Bits of a set, `EPOLLIN|EPOLLET`; 0 if none is named.
+/// Formats the bits of a set: `EPOLLIN|EPOLLET`; 0 if none has a name.
 pub fn bits(names: Names, value: u64) -> String {
     let set = names.iter().filter(|(_, bit)| value & u64::from(*bit) != 0);
     let set: Vec<_> = set.map(|(name, _)| *name).collect();
     if set.is_empty() { "0".to_owned() } else { set.join("|") }
 }
 
-/// The name of a value, or its number.
+/// Returns the name of a value, or its number.
 pub fn value(names: Names, value: u64) -> String {
     let name = names.iter().find(|(_, number)| u64::from(*number) == value);
     name.map_or_else(|| value.to_string(), |(name, _)| (*name).to_owned())
 }
 
-/// The value of a name.
+/// Returns the value of a name.
 #[cfg(any(test, feature = "script"))]
 pub fn number(names: Names, name: &str) -> Option<u32> {
     let named = names.iter().find(|(other, _)| *other == name);
@@ -106,7 +106,7 @@ pub fn socket_option(level: i32, option: i32) -> String {
     }
 }
 
-/// A signal's name; real-time signals count from SIGRTMIN, as glibc has it.
+/// Returns a signal's name; real-time signals count from SIGRTMIN, as in glibc.
 pub fn signal(number: i32) -> String {
     match nix::sys::signal::Signal::try_from(number) {
         Ok(signal) => signal.as_str().to_owned(),
@@ -117,13 +117,13 @@ pub fn signal(number: i32) -> String {
     }
 }
 
-/// The signals of a kernel's sigset_t.
+/// Formats the signals of a kernel's sigset_t.
 pub fn signals(set: &[u8]) -> String {
     let Some(set) = set.get(..8).and_then(|set| set.try_into().ok()) else {
         return "?".to_owned();
     };
     let set = u64::from_ne_bytes(set);
-    // glibc leaves out some for itself when it means all.
+    // When all signals are requested, glibc omits some that it uses itself.
     if set.count_ones() > 32 {
         return "all signals".to_owned();
     }
@@ -132,7 +132,7 @@ pub fn signals(set: &[u8]) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(" ") }
 }
 
-/// An error's name and meaning: `EAGAIN, nothing there`.
+/// Returns an error's name and meaning: `EAGAIN, nothing there`.
 pub fn errno(result: i64) -> String {
     let name = errno_name(result);
     match to_errno(result) {
@@ -142,10 +142,10 @@ pub fn errno(result: i64) -> String {
     }
 }
 
-/// An error's name: `EAGAIN`.
+/// Returns an error's name: `EAGAIN`.
 pub fn errno_name(result: i64) -> String {
     match to_errno(result) {
-        // Programs do not see these results.
+        // Restart codes of the kernel, which programs do not see.
         _ if (-516..=-512).contains(&result) => {
             "interrupted by a signal".to_owned()
         }

@@ -1,4 +1,4 @@
-//! The two phases of an input operation: waiting until data is there, and
+//! The two phases of an input operation: waiting until data has arrived, and
 //! copying it from the kernel to the application.
 
 use std::time::Duration;
@@ -8,15 +8,15 @@ use super::calls::Family;
 use super::scene::Recording;
 use super::steps::{Deed, Step, defers_copies};
 
-/// A call that takes no longer is not asleep, and one that began so shortly
-/// before the arrival was not waiting for it: it met it. The client is silent
-/// for much longer.
+/// A call that takes no longer is not asleep. One that began this shortly
+/// before the arrival was not waiting for the data, but found it by chance. The
+/// client is silent for much longer.
 const SHORT: Duration = Duration::from_millis(5);
 
-/// A stretch of time, from and until.
+/// A span of time: its start and its end.
 pub type Span = (Duration, Duration);
 
-/// A step, or one end of a step that something lies within.
+/// A step, or one end of a step during which something else happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
     Whole,
@@ -24,40 +24,40 @@ pub enum Part {
     Return,
 }
 
-/// Where the two phases of the request lie.
+/// The two phases of the request.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Phases {
-    /// From the first question for data that found none, or from the call that
-    /// waited, to the arrival.
+    /// From the first call that returned EAGAIN, or from the call that waited,
+    /// to the arrival.
     pub waiting: Span,
     /// The call that copies; without such a call, from the arrival to the
     /// completion.
     pub copying: Span,
-    /// The step that ended phase 1: a wait that lasted until the data was
-    /// there. None where nothing waited (nonblocking).
+    /// The step that ended phase 1: a wait that lasted until the data arrived.
+    /// None if nothing waited (nonblocking).
     pub waiter: Option<usize>,
     /// The step that ended phase 2: a call, or a completion.
     pub copier: usize,
     pub place: Place,
-    /// How many receiving calls returned EAGAIN in phase 1.
+    /// The number of receiving calls that returned EAGAIN in phase 1.
     pub empty: usize,
-    /// Bytes of the request.
+    /// The size of the request in bytes.
     pub bytes: usize,
 }
 
-/// In which call the copy is made.
+/// The call in which the data is copied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// A receiving call.
     Receive,
     /// io_uring_enter(2), on the thread that makes it.
     Enter,
-    /// None: the kernel copies at any moment.
+    /// No call: the kernel copies at any time.
     Kernel,
 }
 
 impl Phases {
-    /// None where the request was never received.
+    /// Returns None if the request was never received.
     pub fn find(Recording { steps, marks }: &Recording) -> Option<Self> {
         let arrival = marks.sending;
         let (copier, bytes) = copier(steps, arrival)?;
@@ -73,7 +73,7 @@ impl Phases {
                 && (step.tid == copy.tid || copy.call().is_none())
                 && step.call().is_some_and(waits_for_data)
         };
-        // One thread may wait, and another one copy.
+        // One thread may wait, and another one may copy.
         let role = copy.call().and_then(CallStep::role);
         let reports = |step: &Step| {
             let call = step.call().filter(|_| spans(step));
@@ -116,7 +116,7 @@ fn place(steps: &[Step], copy: &Step) -> Place {
     }
 }
 
-/// The first step that has brought bytes of the request, and how many.
+/// Returns the first step that received bytes of the request, and their number.
 pub fn copier(steps: &[Step], arrival: Duration) -> Option<(usize, usize)> {
     let brought = |step: &Step| match &step.deed {
         Deed::Call(call)
@@ -138,7 +138,7 @@ pub fn copier(steps: &[Step], arrival: Duration) -> Option<(usize, usize)> {
     .next()
 }
 
-/// Whether a call can wait until data is there.
+/// Returns whether a call can wait for data.
 fn waits_for_data(call: &CallStep) -> bool {
     match call.family {
         Family::Readiness | Family::Signals | Family::Ring => true,
@@ -147,13 +147,13 @@ fn waits_for_data(call: &CallStep) -> bool {
     }
 }
 
-/// Whether a thread sleeps in a call at that moment, and is woken then.
+/// Returns whether a thread is asleep in a call until that moment or beyond it.
 pub fn sleeps_at(step: &Step, moment: Duration) -> bool {
     let until = step.until.unwrap_or(Duration::MAX);
     step.at < moment && until >= moment && until - step.at > SHORT
 }
 
-/// Whether a receiving call found no data.
+/// Returns whether a receiving call returned EAGAIN.
 pub fn returns_eagain(call: &CallStep) -> bool {
     call.family == Family::Receive
         && call.is_about_client()
@@ -166,7 +166,7 @@ mod tests {
     use crate::script::recording;
     use crate::tape::at;
 
-    /// A scene; where the phases begin and end, in ms; whether somebody was
+    /// A scene; when the phases begin and end, in ms; whether a thread was
     /// asleep; how many calls returned EAGAIN.
     type Row = (&'static str, [f64; 4], bool, usize);
 
@@ -175,13 +175,13 @@ mod tests {
         // Blocking waits and copies in one call.
         ("main 1 100.4 recvfrom(client 1, 4096) = 6",
             [1.0, 100.0, 100.0, 100.4], true, 0),
-        // Nonblocking asks and never sleeps,
+        // Nonblocking polls and never sleeps,
         ("main 1      1.1    recvfrom(client 1, 4096) = EAGAIN
           main 50     50.1   recvfrom(client 1, 4096) = EAGAIN
           main 99.995 100.01 recvfrom(client 1, 4096) = EAGAIN
           main 100.2  100.3  recvfrom(client 1, 4096) = 6",
             [1.0, 100.0, 100.2, 100.3], false, 3),
-        // and may meet the data in a call.
+        // and the data may arrive during a call.
         ("main 1    1.1   recvfrom(client 1, 4096) = EAGAIN
           main 99.9 100.3 recvfrom(client 1, 4096) = 6",
             [1.0, 100.0, 100.0, 100.3], false, 1),
@@ -194,7 +194,7 @@ mod tests {
           other  2     100.3 epoll_wait(epoll) = 1 client 1
           main   100.5 100.6 recvfrom(client 1, 4096) = 6",
             [2.0, 100.0, 100.5, 100.6], true, 0),
-        // A call that comes too late has not waited.
+        // A call after the arrival has not waited.
         ("main 100.5 100.6 recvfrom(client 1, 4096) = 6",
             [100.0, 100.0, 100.5, 100.6], false, 0),
         // Signal-driven receives once and sleeps.
@@ -208,7 +208,7 @@ mod tests {
           thread 1   1.1   pread64(client 1, 1024) = ESPIPE
           thread 1.2 100.4 read(client 1, 1024) = 6",
             [1.2, 100.0, 100.0, 100.4], true, 0),
-        // io_uring copies until the completion.
+        // With io_uring, copying lasts until the completion.
         (RING, [2.0, 100.0, 100.0, 100.3], true, 0),
     ];
 

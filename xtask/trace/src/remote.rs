@@ -1,4 +1,4 @@
-//! Memory of another process, which is stopped.
+//! Reads the memory of another process, which is stopped.
 
 use std::io::IoSliceMut;
 
@@ -7,7 +7,7 @@ use nix::unistd::Pid;
 
 const IO_VECTOR: u64 = size_of::<libc::iovec>() as u64;
 
-/// The bytes at an address; None where the process has none there.
+/// Reads the bytes at an address. Returns None if the process has none there.
 pub fn read(pid: Pid, address: u64, length: u64) -> Option<Vec<u8>> {
     if address == 0 || length == 0 {
         return None;
@@ -22,20 +22,20 @@ pub fn read(pid: Pid, address: u64, length: u64) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// The first bytes of the first buffer of an array of iovec.
+/// Reads the first bytes of the first buffer of an array of iovec.
 pub fn read_vector(pid: Pid, address: u64, most: u64) -> Option<Vec<u8>> {
     let first = read(pid, address, IO_VECTOR)?;
     read(pid, u64_at(&first, 0), u64_at(&first, 8).min(most))
 }
 
-/// The first bytes of the first buffer of a msghdr, in which the address of
-/// the peer and its length come first.
+/// Reads the first bytes of the first buffer of a msghdr, which begins with the
+/// address of the peer and its length.
 pub fn read_message(pid: Pid, address: u64, most: u64) -> Option<Vec<u8>> {
     let message = read(pid, address, 24)?;
     read_vector(pid, u64_at(&message, 16), most)
 }
 
-/// A string, which may end right before a page that is not there.
+/// Reads a string, which may end just before a page that is not mapped.
 pub fn read_text(pid: Pid, address: u64, most: u64) -> Option<Vec<u8>> {
     let to_next_page = 4096 - address % 4096;
     let mut text = read(pid, address, most.min(to_next_page))?;
@@ -52,7 +52,7 @@ pub fn u32_at(bytes: &[u8], at: usize) -> u32 {
     number_at(bytes, at).map_or(0, u32::from_ne_bytes)
 }
 
-/// Zero where there are not so many bytes.
+/// Returns zero if there are not enough bytes.
 pub fn u64_at(bytes: &[u8], at: usize) -> u64 {
     number_at(bytes, at).map_or(0, u64::from_ne_bytes)
 }

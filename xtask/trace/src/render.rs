@@ -1,4 +1,4 @@
-//! A timeline for the terminal.
+//! Formats a timeline for the terminal.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -10,17 +10,17 @@ use super::lines::{Line, LineKind, Phase};
 use super::timeline::Timeline;
 use super::values::length;
 
-/// Columns where nobody says how many there are, and the least.
+/// The number of columns if the width is unknown, and the minimum.
 const USUAL: usize = 100;
 const LEAST: usize = 60;
 
-/// Columns of the marks of a phase, of times, of names, of durations.
+/// Widths of the phase marks, times, names and durations.
 const MARK: usize = 2;
 const TIME: usize = 9;
 const WHO: usize = 9;
 const SPENT: usize = 8;
 
-/// The timeline as text, a heading first.
+/// Formats the timeline as text, with a heading.
 pub fn render(timeline: &Timeline, width: Option<usize>) -> String {
     let columns = Columns::new(timeline, width);
     let mut text = columns.heading();
@@ -33,7 +33,7 @@ pub fn render(timeline: &Timeline, width: Option<usize>) -> String {
     text
 }
 
-/// Warns of the times of a traced program.
+/// A warning about the times of a traced program.
 const NOTE: &str = "The tracer stops the server at each call, twice: what it \
                     took includes that.";
 
@@ -41,7 +41,7 @@ const NOTE: &str = "The tracer stops the server at each call, twice: what it \
 struct Columns {
     start: Duration,
     many: bool,
-    /// Columns for the text, and of the whole.
+    /// The width of the text, and of the whole line.
     text: usize,
     width: usize,
 }
@@ -62,7 +62,8 @@ impl Columns {
         format!("{}\n", Style::new().dim().apply_to(heading))
     }
 
-    /// The first columns: time, and the thread if there are several.
+    /// Formats the first columns: the time, and the thread if there are
+    /// several.
     fn head(self, time: &str, who: &str) -> String {
         match self.many {
             true => format!("{time:>TIME$} {who:WHO$}"),
@@ -83,7 +84,7 @@ impl Columns {
         format!("{:.3}", since * 1e3)
     }
 
-    /// An act of the client's, across all columns.
+    /// Formats an act of the client, across all columns.
     fn client(self, line: &Line) -> String {
         let head = format!("{:MARK$}{:>TIME$} ", "", self.time(line.at));
         let text = format!("── {} ", line.text);
@@ -131,7 +132,7 @@ fn pad(text: &str, width: usize) -> Cow<'_, str> {
     pad_str(text, width, Alignment::Left, None)
 }
 
-/// Further lines stand two columns to the right.
+/// Wraps a text and indents further lines by two columns.
 fn wrap_hanging(text: &str, width: usize) -> Vec<String> {
     if measure_text_width(text) <= width {
         return vec![text.to_owned()];
@@ -144,7 +145,7 @@ fn wrap_hanging(text: &str, width: usize) -> Vec<String> {
     hanging.collect()
 }
 
-/// How a phase is marked.
+/// Returns the mark and the style of a phase.
 fn mark(phase: Option<Phase>) -> (&'static str, Style) {
     match phase {
         None => ("", Style::new()),

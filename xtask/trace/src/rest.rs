@@ -1,5 +1,5 @@
-//! When a server under the tracer has done all that there was to do. A pause
-//! would do on a machine that is never busy; here the trace itself tells.
+//! Detects when a server under the tracer has done all that there was to do. On
+//! an idle machine a pause would be enough; here the trace shows it.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,14 +12,14 @@ use super::calls::{self, Family};
 use super::event::{Event, EventKind};
 use super::tracer::Tracee;
 
-/// How long the server may take, in a trace and on a busy machine.
+/// The longest time that the server may take, traced and on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A server that has not come to rest after so many events is one that never
-/// does. To start a process or a thread takes some hundred.
+/// A server that has not come to rest after this many events never does.
+/// Starting a process or a thread takes some hundred.
 const ROUNDS: usize = 1_000;
 
-/// Looks at a trace as it grows.
+/// Watches a trace as it grows.
 #[derive(Debug)]
 pub struct Watch<'a> {
     tracee: &'a Tracee,
@@ -33,8 +33,9 @@ impl<'a> Watch<'a> {
         Self { tracee, seen: 0, calls: HashMap::new() }
     }
 
-    /// Waits for a call, or an operation, of that family to end with such a
-    /// result. Events that were looked at before don't count.
+    /// Waits until a call or an operation of that family ends with a result for
+    /// which `is_it` returns true. Events that were examined before don't
+    /// count.
     pub fn until(
         &mut self,
         awaited: &str,
@@ -57,7 +58,7 @@ impl<'a> Watch<'a> {
         })
     }
 
-    /// The call or operation that has ended, and its result.
+    /// Returns the call or operation that has ended, and its result.
     fn ended(&mut self, event: &Event) -> Option<(Family, i64)> {
         match &event.what {
             EventKind::Enter(call) => {
@@ -75,8 +76,8 @@ impl<'a> Watch<'a> {
         }
     }
 
-    /// Waits until every thread sleeps in a call, or, of a server that never
-    /// sleeps, until it has gone round some times.
+    /// Waits until every thread sleeps in a call or, for a server that never
+    /// sleeps, until it has made some rounds.
     pub fn rest(&mut self) -> Result<()> {
         let mut first = None;
         poll_until("the server to rest", PATIENCE, || {

@@ -1,5 +1,5 @@
-//! The queues of io_uring(7), read from the memory of the process that has
-//! them: what it submits, and what the kernel has completed.
+//! The queues of io_uring(7), read from the memory of their process: its
+//! submissions, and the kernel's completions.
 
 use std::collections::HashMap;
 
@@ -9,20 +9,21 @@ use super::calls::{Family, Layout, Operation};
 use super::event::{Completion, Submission};
 use super::remote::{read, read_message, u16_at, u32_at, u64_at};
 
-/// One ring: where its queues are mapped, and what is in flight. Zeroes until
-/// the calls that set it up have been seen.
+/// One ring: where its queues are mapped, and which operations are in flight.
+/// All numbers are zero until the calls that set it up have been seen.
 #[derive(Debug, Default)]
 pub struct Ring {
     parameters: Vec<u8>,
     /// Addresses of the two queues, which share one mapping
-    /// (IORING_FEAT_SINGLE_MMAP), and of the entries to submit.
+    /// (IORING_FEAT_SINGLE_MMAP), and of the SQEs.
     queues: u64,
     entries: u64,
-    /// The rings of provided buffers, by group: address and entries.
+    /// The rings of provided buffers, by group: address and number of entries.
     buffers: HashMap<u16, (u64, u64)>,
-    /// By user data; a multishot operation stays until its last completion.
+    /// Operations by user data. A multishot one stays until its last
+    /// completion.
     in_flight: HashMap<u64, PendingOperation>,
-    /// The completion queue's tail as last seen.
+    /// The tail of the completion queue as last seen.
     completed: u32,
 }
 
@@ -31,7 +32,7 @@ struct PendingOperation {
     submission: Submission,
     address: u64,
     group: u16,
-    /// Bytes in front of the data, in a buffer of recvmsg.
+    /// The number of bytes in front of the data, in a buffer of recvmsg.
     header: u64,
 }
 
@@ -45,34 +46,34 @@ const CQ_TAIL: usize = 84;
 const CQ_MASK: usize = 88;
 const CQ_ENTRIES: usize = 100;
 
-/// The offset that mmap(2) takes for the entries to submit.
+/// The offset for mmap(2) to map the SQEs.
 const IORING_OFF_SQES: u64 = 0x1000_0000;
 
 const IORING_REGISTER_PBUF_RING: u64 = 22;
 
-/// A completion's flags: its buffer is in the upper half, and there are more
-/// to come.
+/// Flags of a CQE: the buffer ID is in the upper half, and more completions
+/// follow.
 const IORING_CQE_F_BUFFER: u32 = 1;
 const IORING_CQE_F_MORE: u32 = 2;
 
-/// The most that one look takes from a queue.
+/// The most entries that are read from a queue at a time.
 const MOST: u32 = 4_096;
 
-/// As much of the data as is kept, in bytes.
+/// The number of bytes kept of the data.
 const DATA: u64 = 128;
 
-/// The flags among the parameters of io_uring_setup(2).
+/// Returns the flags among the parameters of io_uring_setup(2).
 pub fn flags(parameters: &[u8]) -> u32 {
     u32_at(parameters, FLAGS)
 }
 
 impl Ring {
-    /// `parameters` as io_uring_setup(2) has filled them.
+    /// Makes a ring with the `parameters` that io_uring_setup(2) has filled.
     pub fn new(parameters: &[u8]) -> Self {
         Self { parameters: parameters.to_vec(), ..Self::default() }
     }
 
-    /// The process has mapped a part of the ring.
+    /// Records that the process has mapped a part of the ring.
     pub fn mapped(&mut self, offset: u64, address: u64) {
         match offset {
             0 => self.queues = address,
@@ -81,7 +82,7 @@ impl Ring {
         }
     }
 
-    /// io_uring_register(2), which may tell of buffers.
+    /// Records an io_uring_register(2), which may provide buffers.
     pub fn registered(&mut self, pid: Pid, operation: u64, argument: u64) {
         if operation != IORING_REGISTER_PBUF_RING {
             return;
@@ -92,7 +93,7 @@ impl Ring {
         self.buffers.insert(u16_at(&registration, 12), (address, count.into()));
     }
 
-    /// Reads the operations that the process hands over with io_uring_enter(2).
+    /// Reads the operations that the process submits with io_uring_enter(2).
     pub fn submitted(&mut self, pid: Pid) -> Vec<Submission> {
         let mask = self.shared(pid, SQ_MASK);
         let (head, tail) =
@@ -114,7 +115,7 @@ impl Ring {
         submissions
     }
 
-    /// Reads the completions since the last look.
+    /// Reads the completions since the last time.
     pub fn completed(&mut self, pid: Pid) -> Vec<Completion> {
         let mask = self.shared(pid, CQ_MASK);
         let tail = self.shared(pid, CQ_TAIL);
@@ -159,8 +160,8 @@ impl Ring {
         })
     }
 
-    /// The address of a provided buffer. An entry of the ring keeps what the
-    /// program put there until it puts another one in its place.
+    /// Returns the address of a provided buffer. An entry of the ring stays as
+    /// the program wrote it until the program overwrites it.
     fn buffer(&self, pid: Pid, group: u16, id: u16) -> Option<u64> {
         let (address, count) = *self.buffers.get(&group)?;
         let ring = read(pid, address, 16 * count)?;
@@ -169,7 +170,7 @@ impl Ring {
         Some(u64_at(entry, 0))
     }
 
-    /// A number in the mapping that the kernel shares.
+    /// Reads a number in the mapping that the kernel shares.
     fn shared(&self, pid: Pid, parameter: usize) -> u32 {
         if self.queues == 0 {
             return 0;

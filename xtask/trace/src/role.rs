@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-/// The purpose of a descriptor. Those of one kind are numbered in the order of
-/// their appearance, from 1.
+/// The purpose of a descriptor. Descriptors of one kind are numbered from 1, in
+/// the order of their appearance.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Role {
-    /// Streams arrive here.
+    /// A socket that listens for streams.
     Listener(u32),
-    /// A stream that was accepted.
+    /// An accepted stream.
     Client(u32),
     /// A socket for datagrams.
     Datagrams(u32),
@@ -17,20 +17,20 @@ pub enum Role {
     Epoll(u32),
     /// io_uring(7).
     Ring(u32),
-    /// eventfd(2): another thread knocks.
+    /// eventfd(2), with which another thread wakes this one.
     Event(u32),
     /// signalfd(2).
     Signals(u32),
     Timer(u32),
     /// One end of a pipe or of a pair of sockets.
     Pipe(u32),
-    /// Held back, so that one can be closed when there is no other left.
+    /// The spare descriptor, which is closed when no other is left.
     Spare,
     Input,
     Output,
     Errors,
     File(String),
-    /// A number that was never seen to be opened.
+    /// A descriptor whose opening was not seen.
     Unknown(i32),
 }
 
@@ -62,7 +62,7 @@ impl fmt::Display for Role {
 }
 
 impl Role {
-    /// Whether requests come in here.
+    /// Returns whether requests arrive here.
     pub fn carries_requests(&self) -> bool {
         matches!(self, Self::Client(_) | Self::Datagrams(_))
     }

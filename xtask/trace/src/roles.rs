@@ -1,5 +1,5 @@
-//! The descriptors of all processes: a table for each, as the kernel keeps
-//! them. A child begins with a copy of its parent's, threads share one.
+//! The descriptors of all processes: one table per process, as in the kernel. A
+//! child begins with a copy of its parent's; threads share one.
 
 use std::collections::HashMap;
 use std::mem::{Discriminant, discriminant};
@@ -15,20 +15,20 @@ use super::role::Role;
 #[derive(Debug, Default)]
 pub struct Roles {
     tables: HashMap<Pid, Table>,
-    /// How many there were of each kind.
+    /// The number of roles of each kind so far.
     counts: HashMap<Discriminant<Role>, u32>,
 }
 
 #[derive(Clone, Debug, Default)]
 struct Table {
     roles: HashMap<i32, Role>,
-    /// The role behind the data that epoll(7) puts into an event, for each
-    /// instance; a copy of its descriptor has the same role.
+    /// The role for the data that epoll(7) puts into an event, by epoll
+    /// instance. A copy of the instance's descriptor has the same role.
     watched: HashMap<(Role, u64), Role>,
 }
 
 impl Roles {
-    /// The role of a process's descriptor.
+    /// Returns the role of a process's descriptor.
     pub fn of(&self, pid: Pid, fd: i32) -> Role {
         let role = self.tables.get(&pid).and_then(|it| it.roles.get(&fd));
         role.cloned().unwrap_or(match fd {
@@ -39,13 +39,13 @@ impl Roles {
         })
     }
 
-    /// The role that an event of epoll is about.
+    /// Returns the role that an event of epoll is about.
     pub fn watched(&self, pid: Pid, epoll: i32, data: u64) -> Option<Role> {
         let epoll = self.of(pid, epoll);
         self.tables.get(&pid)?.watched.get(&(epoll, data)).cloned()
     }
 
-    /// A new process has what its parent has.
+    /// Applies an event: a new process has its parent's descriptors.
     pub fn happened(&mut self, pid: Pid, what: &EventKind) {
         match *what {
             EventKind::Started { by } if by != pid => {
@@ -57,7 +57,7 @@ impl Roles {
         }
     }
 
-    /// A call has succeeded.
+    /// Applies a call that has succeeded.
     pub fn called(
         &mut self,
         pid: Pid,
@@ -104,7 +104,7 @@ impl Roles {
         }
     }
 
-    /// A descriptor that the kernel has opened by itself, for io_uring.
+    /// Adds a descriptor that the kernel has opened for io_uring.
     pub fn accepted(&mut self, pid: Pid, fd: i32) -> Role {
         self.open(pid, fd, Role::Client);
         self.of(pid, fd)
@@ -144,8 +144,8 @@ impl Roles {
         }
     }
 
-    /// epoll_ctl(2): EPOLL_CTL_ADD and EPOLL_CTL_MOD say what an event will
-    /// bear.
+    /// Applies epoll_ctl(2): EPOLL_CTL_ADD and EPOLL_CTL_MOD specify the data
+    /// of later events.
     fn watch(&mut self, pid: Pid, arguments: &[u64; 6], event: &[u8]) {
         let Some(data) = epoll_data(event) else { return };
         let role = self.of(pid, arguments[2] as i32);
@@ -154,8 +154,8 @@ impl Roles {
     }
 }
 
-/// The last eight bytes of an epoll_event: where they begin depends on the
-/// machine, which packs the struct or does not.
+/// Returns the data of an epoll_event, its last eight bytes. Their offset
+/// depends on whether the machine packs the struct.
 pub fn epoll_data(event: &[u8]) -> Option<u64> {
     let at = std::mem::offset_of!(libc::epoll_event, u64);
     event.get(at..at + 8).map(|bytes| u64_at(bytes, 0))

@@ -1,5 +1,6 @@
-//! The scene that is traced: a server starts, a client connects, waits a known
-//! while, sends one request, reads the reply, closes; the server stops.
+//! The traced scene: a server starts; a client connects, waits for a known
+//! time, sends one request, reads the reply and closes; the server is shut
+//! down.
 
 use std::io::Read as _;
 use std::io::Write as _;
@@ -23,28 +24,28 @@ use super::steps::{Step, steps};
 pub const REQUEST: &[u8] = b"PING\r\n";
 pub const REPLY: &[u8] = b"+PONG\r\n";
 
-/// How long the client is silent: between connecting and asking.
+/// The time between connecting and sending, in which the client is silent.
 const SILENCE: Duration = Duration::from_millis(100);
 
-/// How long a reply may take.
+/// The longest time that a reply may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The times of the client's acts, on the clock of the events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Marks {
-    /// Just before connect(2). For datagrams: the socket was made.
+    /// Just before connect(2); for datagrams, before the socket is made.
     pub connecting: Duration,
-    /// Just before the call that sends the request. On loopback, that call
-    /// delivers it: from here on it can be at the server.
+    /// Just before the call that sends the request. On loopback that call
+    /// delivers it, so the request can be at the server from now on.
     pub sending: Duration,
-    /// The reply had been read.
+    /// When the reply had been read.
     pub answered: Duration,
     pub closing: Duration,
-    /// The server was asked to stop.
+    /// When shutdown was requested.
     pub stopping: Duration,
 }
 
-/// A scene, as it went.
+/// A recorded scene.
 #[derive(Clone, Debug)]
 pub struct Recording {
     pub steps: Vec<Step>,
@@ -60,7 +61,7 @@ pub fn play(
     play_with(program, arguments, transport, SILENCE)
 }
 
-/// Plays the scene with a client that is silent for that long, or until the
+/// Plays the scene with a client that is silent for this long, or until the
 /// server rests, which may take longer.
 pub fn play_with(
     program: &Path,
@@ -106,9 +107,8 @@ fn over_tcp(
     watch.rest()?;
     marks.closing = now();
     drop(stream);
-    watch.until("the server to see the end", Family::Receive, |count| {
-        count == 0
-    })?;
+    watch
+        .until("the server to get EOF", Family::Receive, |count| count == 0)?;
     watch.rest()?;
     Ok(marks)
 }
@@ -139,12 +139,12 @@ fn over_udp(
 fn no_reply(error: io::Error) -> anyhow::Error {
     match error.kind() {
         ErrorKind::WouldBlock => {
-            anyhow!("no reply came within {} s", PATIENCE.as_secs())
+            anyhow!("no reply within {} s", PATIENCE.as_secs())
         }
         ErrorKind::UnexpectedEof => {
-            anyhow!("the server ended the conversation instead of replying")
+            anyhow!("the server closed the connection instead of replying")
         }
-        _ => anyhow::Error::from(error).context("no reply came"),
+        _ => anyhow::Error::from(error).context("no reply"),
     }
 }
 
@@ -164,8 +164,8 @@ mod tests {
     use super::*;
     use crate::tape::is_forbidden;
 
-    /// The scene with a shell script as the server, and what went wrong. None
-    /// where tracing is forbidden.
+    /// Plays the scene with a shell script as the server, and returns the
+    /// error. None if tracing is forbidden.
     fn failure(script: &str) -> Option<anyhow::Error> {
         let arguments = ["-c", script].map(str::to_owned);
         let error =
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_server_does_instead_of_serving_is_told() {
+    fn what_a_server_does_instead_of_serving_is_reported() {
         let rows = [
             ("exit 3", "exit status: 3"),
             ("echo hello; sleep 60", "expected a ready line, got \"hello"),

@@ -9,8 +9,8 @@
 //! child  1   .   begins
 //! ```
 //!
-//! Times are those of [`tape::marks`]: the client comes at 0, asks at 100, goes
-//! at 150, and the server is stopped at 200.
+//! Times are those of [`tape::marks`]: the client connects at 0, sends at 100,
+//! closes at 150, and the server is shut down at 200.
 //!
 //! [`tape::marks`]: super::tape::marks
 
@@ -34,12 +34,12 @@ use super::scene::{REQUEST, Recording};
 use super::steps::{Deed, OperationStep, Step};
 use super::tape::{MAIN, at, marks};
 
-/// The scene of a text.
+/// Parses a text into a scene.
 pub fn recording(text: &str) -> Recording {
     Recording { steps: script(text), marks: marks() }
 }
 
-/// The steps of a text, a line each.
+/// Parses a text into steps, one per line.
 pub fn script(text: &str) -> Vec<Step> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let mut steps: Vec<_> = lines.map(step).collect();
@@ -71,7 +71,7 @@ fn step(line: &str) -> Step {
         "child" => (MAIN + 1, MAIN + 1),
         "thread" => (MAIN, MAIN + 2),
         "other" => (MAIN, MAIN + 3),
-        who => panic!("nobody is called {who}"),
+        who => panic!("no thread is called {who}"),
     };
     Step {
         at: at(from.parse().unwrap()),
@@ -96,7 +96,7 @@ fn parse(text: &str, process: bool) -> Deed {
     }
 }
 
-/// `SIGRTMIN client 1`, or `done`: an operation of aio_read(3) is.
+/// Parses `SIGRTMIN client 1`, or `done` for the completion of an aio_read(3).
 fn signalled(text: &str) -> Deed {
     let (name, socket) = text.split_once(' ').unwrap_or((text, ""));
     let (number, code) = match name {
@@ -108,7 +108,7 @@ fn signalled(text: &str) -> Deed {
     Deed::Signal(Signal::new(number, code, 0, 0), about)
 }
 
-/// `recv(client 1) = 6`
+/// Parses `recv(client 1) = 6`.
 fn done(text: &str) -> Deed {
     let (operation, outcome) = text.split_once(" = ").unwrap();
     let Handover { operation, role, .. } = handover(operation, 0);
@@ -125,7 +125,7 @@ fn done(text: &str) -> Deed {
     Deed::Completed(OperationStep { operation, role, result, answer, inside })
 }
 
-/// `accept4(listener) SOCK_CLOEXEC = 4 client 1`
+/// Parses `accept4(listener) SOCK_CLOEXEC = 4 client 1`.
 fn call(text: &str) -> CallStep {
     let (call, outcome) = text.split_once(" = ").unwrap_or((text, ""));
     let (name, rest) = call.split_once('(').unwrap();
@@ -151,7 +151,7 @@ fn call(text: &str) -> CallStep {
     call
 }
 
-/// As many bytes as the request has are the request.
+/// Returns the request if `count` is its length, else nothing.
 fn data(count: u64) -> Box<[u8]> {
     let all = if count == REQUEST.len() as u64 { REQUEST } else { &[] };
     all.into()
@@ -174,7 +174,7 @@ fn answer(call: &CallStep, answers: &str) -> Answer {
     }
 }
 
-/// `epoll, add client 1, EPOLLIN|EPOLLET`
+/// Parses `epoll, add client 1, EPOLLIN|EPOLLET`.
 fn registration(text: &str) -> Option<(Argument, Argument)> {
     let (epoll, text) = text.split_once(", ")?;
     let (word, rest) = text.split_once(' ')?;
@@ -211,7 +211,7 @@ fn argument(family: Family, text: &str) -> Argument {
     }
 }
 
-/// `at most 300 s`, `without waiting`
+/// Parses `at most 300 s` or `without waiting`.
 fn limit(text: &str) -> Option<Argument> {
     let patience = match text.strip_prefix("at most ") {
         Some(time) => time.strip_suffix(" s").unwrap().parse().unwrap(),
@@ -222,14 +222,14 @@ fn limit(text: &str) -> Option<Argument> {
     Some(Argument::Patience(Duration::from_secs(patience)))
 }
 
-/// `EPOLLIN|EPOLLET`
+/// Parses `EPOLLIN|EPOLLET`.
 fn bits(names: Names, text: &str) -> u32 {
     let flags = text.split('|').filter(|name| !name.is_empty());
     let flags = flags.map(|name| names::number(names, name).unwrap());
     flags.fold(0, |all, flag| all | flag)
 }
 
-/// `6`, `EAGAIN`
+/// Parses `6` or `EAGAIN`.
 fn parse_result(text: &str) -> Option<i64> {
     let is_it = |it: &i32| format!("{:?}", Errno::from_raw(*it)) == text;
     match text.parse() {
@@ -239,7 +239,7 @@ fn parse_result(text: &str) -> Option<i64> {
     }
 }
 
-/// `recv(client 1)`
+/// Parses `recv(client 1)`.
 fn handover(text: &str, flags: u32) -> Handover {
     let (name, about) =
         text.strip_suffix(')').and_then(|it| it.split_once('(')).unwrap();

@@ -1,4 +1,4 @@
-//! Events, put together into what happened: each call with its end, in words.
+//! Events combined into steps: each call with its end, decoded.
 
 use std::collections::HashMap;
 use std::process::ExitStatus;
@@ -16,12 +16,12 @@ use super::names;
 use super::role::Role;
 use super::roles::Roles;
 
-/// Something that a thread did, or that was done to it.
+/// Something that a thread did, or that happened to it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Step {
     pub at: Duration,
-    /// When a call returned; None where it never did. Other things have no
-    /// length.
+    /// When a call returned; None if it never did. Other steps have no
+    /// duration.
     pub until: Option<Duration>,
     pub pid: Pid,
     pub tid: Pid,
@@ -49,7 +49,7 @@ pub struct OperationStep {
     pub role: Role,
     pub result: i32,
     pub answer: Answer,
-    /// It was completed between the entry and the return of an
+    /// True if it was completed between the entry and the return of an
     /// io_uring_enter(2) of this thread.
     pub inside: bool,
 }
@@ -62,7 +62,7 @@ impl Step {
         }
     }
 
-    /// A signal, and the descriptor that it reports.
+    /// Returns the signal, and the descriptor that it reports.
     pub fn signal(&self) -> Option<(Signal, Option<&Role>)> {
         match &self.deed {
             Deed::Signal(signal, role) => Some((*signal, role.as_ref())),
@@ -72,12 +72,12 @@ impl Step {
 }
 
 impl OperationStep {
-    /// Whether data was received, or the end of the file.
+    /// Returns whether data or EOF was received.
     pub fn receives(&self) -> bool {
         self.operation.family == Family::Receive
     }
 
-    /// Whether a client was accepted.
+    /// Returns whether a client was accepted.
     pub fn accepts(&self) -> bool {
         self.operation.family == Family::Accept && self.result >= 0
     }
@@ -87,7 +87,7 @@ impl OperationStep {
     }
 }
 
-/// All steps of a trace, in the order in which they began.
+/// Returns all steps of a trace, in the order in which they began.
 pub fn steps(events: &[Event]) -> Vec<Step> {
     let mut maker = Maker::default();
     for event in events {
@@ -100,7 +100,7 @@ pub fn steps(events: &[Event]) -> Vec<Step> {
 struct Maker {
     roles: Roles,
     steps: Vec<Step>,
-    /// Each thread's call that has not returned: its step, and itself.
+    /// Each thread's call that has not returned, and the index of its step.
     open: HashMap<Pid, (usize, Call)>,
 }
 
@@ -165,7 +165,7 @@ impl Maker {
             step.result = Some(outcome.result);
             step.answer = answer;
         }
-        // These are not delivered but fetched.
+        // These signals were fetched, not delivered.
         for signal in signals {
             self.signal(event, signal);
         }
@@ -209,8 +209,8 @@ impl Maker {
     }
 }
 
-/// Whether the kernel copies for io_uring inside io_uring_enter(2) only, on the
-/// thread that calls it (IORING_SETUP_DEFER_TASKRUN).
+/// Returns whether io_uring copies only inside io_uring_enter(2), on the thread
+/// that calls it (IORING_SETUP_DEFER_TASKRUN).
 pub fn defers_copies(steps: &[Step]) -> bool {
     let asks = |argument: &Argument| match argument {
         Argument::RingFlags(flags) => {
@@ -223,20 +223,20 @@ pub fn defers_copies(steps: &[Step]) -> bool {
         .any(|call| call.arguments.iter().any(asks) && call.returns_at_least(0))
 }
 
-/// Whether a signal interrupts its thread. Other signals are fetched by a call,
-/// at whose return they are seen.
+/// Returns whether a signal interrupts its thread. Other signals are fetched by
+/// a call, and are seen when it returns.
 pub fn is_delivered(steps: &[Step], signal: &Step) -> bool {
     fetches(steps, signal).is_none()
 }
 
-/// The call that has fetched a signal.
+/// Returns the call that has fetched a signal.
 pub fn fetches<'a>(steps: &'a [Step], signal: &Step) -> Option<&'a CallStep> {
     let ends =
         |step: &&Step| step.tid == signal.tid && step.until == Some(signal.at);
     steps.iter().filter(ends).find_map(Step::call)
 }
 
-/// All threads in the order of their appearance. The first is `main`.
+/// Returns all threads in the order of their appearance. The first is `main`.
 pub fn threads(steps: &[Step]) -> Vec<(Pid, String)> {
     let (mut children, mut others) = (0, 0);
     let mut all: Vec<(Pid, String)> = Vec::new();

@@ -1,5 +1,5 @@
-//! The tracer's work at each stop of a tracee: it notes what happened, and lets
-//! the thread go on.
+//! The tracer's work at each stop of a tracee: it records what happened, and
+//! resumes the thread.
 
 use std::collections::{HashMap, HashSet};
 use std::os::unix::process::ExitStatusExt;
@@ -20,26 +20,26 @@ use super::memory;
 use super::ring::Ring;
 use super::tally::Calls;
 
-/// More events than this are not kept: the command is killed, and `stop` says
-/// so. A thread that does nothing but system calls makes them in a minute.
+/// The most events that are kept. At more the command is killed, and `stop`
+/// fails. A thread that does nothing but system calls makes them in a minute.
 pub const EVENTS: usize = 1_000_000;
 
-/// All that the tracer knows.
+/// The state of the tracer.
 #[derive(Debug, Default)]
 pub struct State {
     pub events: Vec<Event>,
-    /// Every living thread that is traced, with its process.
+    /// Every living thread that is traced.
     pub tasks: HashMap<Pid, Task>,
-    /// Those that were seen before the event of their birth, which is still
+    /// Threads that were seen before the event of their start, which is still
     /// to come; they may have ended meanwhile.
     early: HashSet<Pid>,
-    /// By process and descriptor.
+    /// Rings by process and descriptor.
     rings: HashMap<(Pid, u64), Ring>,
-    /// Calls are counted, and no event is kept.
+    /// Set if calls are counted and no events kept.
     pub counted: Option<Calls>,
     pub status: Option<ExitStatus>,
     pub failure: Option<anyhow::Error>,
-    /// All are being killed, and so is who is born meanwhile.
+    /// True once all are being killed, including those that start meanwhile.
     ending: bool,
 }
 
@@ -58,9 +58,9 @@ impl State {
         }
     }
 
-    /// Whether every thread sleeps in a call. While nobody looks at stops, as
-    /// whoever holds the state does not, none that sleeps can be woken by
-    /// another and yet be seen asleep: that one would not sleep.
+    /// Returns whether every thread sleeps in a call. The caller holds the
+    /// state, so no stop is handled meanwhile. A thread that could still wake
+    /// another one would not be asleep itself.
     pub fn rests(&self) -> bool {
         self.tasks.iter().all(|(tid, task)| {
             let state = Process::read(*tid).map(|process| process.state);
@@ -81,7 +81,7 @@ impl State {
         }
     }
 
-    /// Ends the trace; the first failure is the one that counts.
+    /// Ends the trace. The first failure is the one that is returned.
     pub fn fail(&mut self, failure: anyhow::Error) {
         if self.failure.is_none() {
             self.failure = Some(failure);
@@ -89,7 +89,7 @@ impl State {
         }
     }
 
-    /// Makes a new thread known.
+    /// Adds a new thread.
     fn started(&mut self, tid: Pid, pid: Pid, by: Pid) {
         if self.ending {
             let _ = signal::kill(pid, signal::Signal::SIGKILL);
@@ -99,7 +99,7 @@ impl State {
     }
 }
 
-/// Notes what stopped a thread and lets it go on.
+/// Records what stopped a thread, and resumes it.
 pub fn handle(tid: Pid, status: i32, leader: Pid, state: &mut State) {
     if !libc::WIFSTOPPED(status) {
         return ended(tid, ExitStatus::from_raw(status), leader, state);
@@ -118,7 +118,7 @@ pub fn handle(tid: Pid, status: i32, leader: Pid, state: &mut State) {
             }
             (libc::PTRACE_SYSCALL, signal)
         }
-        // The whole process is stopped, and stays so until it is continued.
+        // The whole process is stopped, and stays so until SIGCONT.
         (
             libc::PTRACE_EVENT_STOP,
             libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU,
@@ -146,11 +146,11 @@ pub fn handle(tid: Pid, status: i32, leader: Pid, state: &mut State) {
     resume(request, tid, passed_on);
 }
 
-/// With PTRACE_O_TRACESYSGOOD, a stop at a system call looks like this.
+/// The signal of a stop at a system call, with PTRACE_O_TRACESYSGOOD.
 const SYSCALL_STOP: i32 = libc::SIGTRAP | 0x80;
 
-/// The process of a thread. One that runs before its parent's event was seen
-/// introduces itself.
+/// Returns the process of a thread. A thread that runs before its parent's
+/// event was seen is added here.
 fn known(tid: Pid, state: &mut State) -> Pid {
     if let Some(task) = state.tasks.get(&tid) {
         return task.pid;
@@ -172,7 +172,7 @@ fn ended(tid: Pid, status: ExitStatus, leader: Pid, state: &mut State) {
     }
 }
 
-/// After execve(2) the process has one thread, which bears the process's id.
+/// Handles execve(2): the process now has one thread, with the process's ID.
 fn executed(pid: Pid, state: &mut State) {
     let by = ptrace::getevent(pid).map_or(pid, |tid| Pid::from_raw(tid as i32));
     let entered = state.tasks.get(&by).and_then(|task| task.entered);
@@ -184,18 +184,18 @@ fn executed(pid: Pid, state: &mut State) {
 fn system_call(tid: Pid, pid: Pid, state: &mut State) {
     let info = match ptrace::syscall_info(tid) {
         Ok(info) => info,
-        // Killed while it was stopped.
+        // The thread was killed while it was stopped.
         Err(Errno::ESRCH) => return,
         Err(errno) => {
             return state.fail(anyhow!(Unsupported::Tool(format!(
-                "PTRACE_GET_SYSCALL_INFO fails ({errno}): tracing takes \
+                "PTRACE_GET_SYSCALL_INFO fails ({errno}): tracing requires \
                  Linux 5.3 or later"
             ))));
         }
     };
     match info.op {
         libc::PTRACE_SYSCALL_INFO_ENTRY => {
-            // SAFETY: `op` says that this is the member that is filled.
+            // SAFETY: according to `op`, this is the member that is filled.
             let entry = unsafe { info.u.entry };
             entered(tid, pid, entry.nr, entry.args, state);
         }
@@ -221,8 +221,7 @@ fn entered(
         task.entered = Some((name, arguments));
     }
     if let Some(calls) = &mut state.counted {
-        // Counted here, not at the end: a call that lasts was made before it
-        // waited.
+        // Counted here, not at the end, so that a call in progress counts.
         calls.entry(name).or_default().made += 1;
         return;
     }
@@ -231,7 +230,7 @@ fn entered(
     let call = Call { name, arguments, memory };
     let enters_ring = spec.family == Family::Ring;
     if enters_ring {
-        // Completed before the call, so its event comes before the call's.
+        // Completed before the call, so the event comes before the call's.
         look_at_ring(tid, pid, arguments[0], state);
     }
     state.push(tid, pid, EventKind::Enter(call));
@@ -266,7 +265,7 @@ fn left(tid: Pid, pid: Pid, result: i64, state: &mut State) {
     state.push(tid, pid, EventKind::Exit(outcome));
 }
 
-/// Calls that make rings known, and where their memory is.
+/// Handles calls that set up rings, and that map their memory.
 fn follow_rings(
     tid: Pid,
     pid: Pid,
@@ -307,14 +306,14 @@ fn look_at_ring(tid: Pid, pid: Pid, descriptor: u64, state: &mut State) {
 fn pending_signal(tid: Pid) -> Option<Signal> {
     let info = ptrace::getsiginfo(tid).ok()?;
     let length = size_of_val(&info);
-    // SAFETY: a whole struct that the kernel has filled.
+    // SAFETY: the kernel has filled the whole struct.
     let bytes =
         unsafe { std::slice::from_raw_parts((&raw const info).cast(), length) };
     Signal::parse(bytes)
 }
 
-/// Lets a thread go on, with a signal or without (0). One that was killed
-/// meanwhile is not there any more (ESRCH); its end is the next that is seen.
+/// Resumes a thread, with a signal or without (0). A thread that was killed
+/// meanwhile no longer exists (ESRCH); its end is seen next.
 pub fn resume(request: libc::c_uint, tid: Pid, signal: i32) {
     // SAFETY: neither of these requests uses an address.
     unsafe {
@@ -327,7 +326,7 @@ pub fn resume(request: libc::c_uint, tid: Pid, signal: i32) {
     }
 }
 
-/// The process of a thread, as long as it is not reaped.
+/// Returns the process of a thread that is not reaped yet.
 fn process_of(tid: Pid) -> Option<Pid> {
     in_status(tid, "Tgid:")
 }

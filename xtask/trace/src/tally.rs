@@ -1,4 +1,4 @@
-//! System calls per request, as a tracer counts them that keeps no events.
+//! System calls per request, counted by a tracer that keeps no events.
 
 use std::collections::BTreeMap;
 
@@ -21,7 +21,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// From what had been counted at either mark.
+    /// Makes a tally from the counts at both marks.
     pub fn between(before: &Calls, after: &Calls, requests: u64) -> Self {
         let mut calls = Calls::new();
         for (name, count) in after {
@@ -35,14 +35,14 @@ impl Tally {
         Self { requests, calls }
     }
 
-    /// System calls a request.
+    /// Returns the number of system calls per request.
     pub fn each(&self) -> f64 {
         let made: u64 = self.calls.values().map(|count| count.made).sum();
         self.share(made)
     }
 
-    /// The calls that were made most, with how many per request, and how many
-    /// of these returned EAGAIN.
+    /// Returns the calls that were made most often, with how many per request,
+    /// and how many of these returned EAGAIN.
     pub fn most(&self, many: usize) -> Vec<(&'static str, f64, f64)> {
         let mut calls: Vec<_> = self.calls.iter().collect();
         calls.sort_by_key(|(_, count)| std::cmp::Reverse(count.made));

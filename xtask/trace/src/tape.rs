@@ -12,21 +12,21 @@ use super::steps::{Step, steps};
 /// The one process of most tests.
 pub const MAIN: i32 = 100;
 
-/// Events of one process, a millisecond after each other.
+/// Events of one process, one millisecond apart.
 #[derive(Debug, Default)]
 pub struct Tape {
     events: Vec<Event>,
 }
 
-/// Where in memory an argument points to, and what is there.
+/// The position of an argument, and the memory that it points to.
 pub type Bytes<'a> = &'a [(u8, &'a [u8])];
 
-/// A moment of the scene, in ms.
+/// Returns a moment of the scene, given in ms.
 pub fn at(milliseconds: f64) -> Duration {
     Duration::from_secs_f64((1_000.0 + milliseconds) / 1e3)
 }
 
-/// The client's acts.
+/// Returns the times of the client's acts.
 pub fn marks() -> Marks {
     Marks {
         connecting: at(0.0),
@@ -43,8 +43,9 @@ fn memory(bytes: Bytes<'_>) -> Memory {
 }
 
 impl Tape {
-    /// The main thread listens (3), has epoll (5), a signalfd (6) and a ring
-    /// (7), and has accepted client 1 (4), which epoll reports as 77.
+    /// Returns a tape whose main thread listens (3), has an epoll instance (5),
+    /// a signalfd (6) and a ring (7), and has accepted client 1 (4), which
+    /// epoll reports as 77.
     pub fn serving() -> Self {
         let stream = libc::SOCK_STREAM as u64;
         let event = epoll_event(libc::EPOLLIN as u32, 77);
@@ -66,7 +67,7 @@ impl Tape {
         self
     }
 
-    /// A call with the memory that goes in and comes out.
+    /// Adds a call with the memory that the kernel reads and fills.
     pub fn call<const N: usize>(
         self,
         name: &'static str,
@@ -82,7 +83,7 @@ impl Tape {
         self.event(EventKind::Enter(call)).event(EventKind::Exit(outcome))
     }
 
-    /// The last call, as the timeline has it.
+    /// Formats the last call as in the timeline.
     pub fn last_call(&self) -> String {
         let steps = steps(&self.events);
         let call = steps.iter().rev().find_map(Step::call).unwrap();
@@ -90,8 +91,8 @@ impl Tape {
     }
 }
 
-/// Whether a test can't be done because tracing is forbidden; then it says that
-/// it was skipped, and why.
+/// Returns whether a test can't run because tracing is forbidden, and if so,
+/// reports that it is skipped, and why.
 pub fn is_forbidden(error: &anyhow::Error) -> bool {
     let refusal = error.downcast_ref();
     let forbidden = matches!(refusal, Some(Unsupported::Tool(_)));
@@ -101,7 +102,7 @@ pub fn is_forbidden(error: &anyhow::Error) -> bool {
     forbidden
 }
 
-/// A struct epoll_event as this machine has it.
+/// Makes a struct epoll_event in the layout of this machine.
 pub fn epoll_event(events: u32, data: u64) -> Vec<u8> {
     let mut bytes = vec![0; size_of::<libc::epoll_event>()];
     bytes[..4].copy_from_slice(&events.to_ne_bytes());
@@ -110,7 +111,7 @@ pub fn epoll_event(events: u32, data: u64) -> Vec<u8> {
     bytes
 }
 
-/// A struct pollfd.
+/// Makes a struct pollfd.
 pub fn pollfd(fd: i32, events: i16, found: i16) -> Vec<u8> {
     let (fd, events, found) =
         (fd.to_ne_bytes(), events.to_ne_bytes(), found.to_ne_bytes());

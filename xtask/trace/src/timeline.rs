@@ -1,5 +1,5 @@
-//! Steps as the lines of a timeline: what the client did in between, repeated
-//! calls folded, the two phases marked.
+//! Steps as the lines of a timeline, between the client's acts: repeated calls
+//! are folded, and the two phases marked.
 
 use std::time::Duration;
 
@@ -17,14 +17,15 @@ use super::values::length;
 pub struct Timeline {
     pub start: Duration,
     pub lines: Vec<Line>,
-    /// Whether several threads did something; otherwise no line says who.
+    /// True if several threads did something; otherwise no line names one.
     pub many: bool,
 }
 
 /// How much is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Detail {
-    /// The scene; start-up and shut-down in a line each, nothing twice.
+    /// The scene, with start-up and shutdown in one line each, and repetitions
+    /// folded.
     Scene,
     /// Every call.
     Raw,
@@ -64,13 +65,13 @@ impl Timeline {
         timeline
     }
 
-    /// Puts a line where each phase ends, that says what it was.
+    /// Inserts a line at the end of each phase that summarizes it.
     fn explain(&mut self, phases: &Phases, copying: Option<Copying>) {
         let waited = phases.waiting.1.saturating_sub(phases.waiting.0);
         let how = match (phases.waiter, phases.empty) {
             (Some(_), 0) => "asleep".to_owned(),
             (Some(_), many) => format!("asleep, after {}", eagain(many)),
-            // On a busy machine the data may come before the call for it.
+            // On a busy machine the data may arrive before the call.
             (None, 0) => "no call waited".to_owned(),
             (None, many) => format!("never asleep: {}", eagain(many)),
         };
@@ -88,7 +89,7 @@ impl Timeline {
         let sent = self.lines.iter().position(is_arrival);
         let is_copy = |l: &Line| l.phase == Some(Phase::Copying);
         let copy = self.lines.iter().rposition(is_copy);
-        // From behind, so that places stay what they are.
+        // From the end, so that the other index stays valid.
         if let Some(place) = copy {
             let text = format!("phase 2, copying: {copied}");
             self.lines.insert(place + 1, note(end, text, Phase::Copying));
@@ -100,7 +101,7 @@ impl Timeline {
     }
 }
 
-/// Receiving calls that found no data.
+/// Formats the number of calls that returned EAGAIN.
 fn eagain(calls: usize) -> String {
     format!("{} that returned EAGAIN", some(calls, "call"))
 }
@@ -109,7 +110,7 @@ fn note(at: Duration, text: String, phase: Phase) -> Line {
     Line { phase: Some(phase), ..Line::new(at, LineKind::Phase, text) }
 }
 
-/// The client's acts, in order.
+/// Returns the client's acts, in order.
 fn client_acts(marks: &Marks) -> [Line; 4] {
     let (request, reply) = (REQUEST.escape_ascii(), REPLY.escape_ascii());
     let act = |at, text| Line::new(at, LineKind::Client, text);
@@ -121,8 +122,9 @@ fn client_acts(marks: &Marks) -> [Line; 4] {
     ]
 }
 
-/// The steps between the client's coming and the stop, with the calls that
-/// were waiting when it came; and where start-up ends and shut-down begins.
+/// Returns the steps between the client's connect and shutdown, with the calls
+/// that were in progress when it connected; and where start-up ends and
+/// shutdown begins.
 fn scene(steps: &[Step], marks: &Marks) -> (Vec<usize>, usize, usize) {
     let (first, last) = (marks.connecting, marks.stopping);
     let is_shown = |step: &Step| {
@@ -157,7 +159,7 @@ mod tests {
         timeline.lines.iter().map(text).collect()
     }
 
-    /// Calls that return EAGAIN.
+    /// Generates calls that return EAGAIN.
     fn eagain(from: f64, step: f64, times: u32) -> String {
         let lines = (0..times).map(|round| {
             let at = from + step * f64::from(round);
@@ -210,7 +212,7 @@ mod tests {
             + "main 100.2 100.3 recvfrom(client 1, 9) = 6\n"
             + &eagain(103.0, 1.0, 5);
         let rows: [(&str, &[&str]); 7] = [
-            // Rounds are folded up to the data, and go on behind it.
+            // Rounds are folded up to the data, and again after it.
             (
                 &rounds,
                 &[
@@ -224,14 +226,14 @@ mod tests {
                 "main 100.5 100.6 recvfrom(client 1, 9) = 6",
                 &["1 phase 1, waiting for data: 0 ns, no call waited"],
             ),
-            // A short call that the stop meets does not wait.
+            // A short call during which shutdown begins is not a wait.
             (
                 "main 1       100.4   recvfrom(client 1, 9) = 6
                  main 199.999 200.001 recvfrom(client 1, 9) = EAGAIN
                  main 205     -       close(client 1)",
                 &["  recvfrom(client 1, 9) = EAGAIN, nothing there"],
             ),
-            // Housekeeping is one line, and threads have names.
+            // Housekeeping calls share one line, and threads have names.
             (
                 "main   1   1.1   mmap() = 4096
                  main   1.2 1.3   getpid() = 100

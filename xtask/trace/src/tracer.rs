@@ -1,12 +1,12 @@
-//! A command run under ptrace(2), with all its processes and threads, and what
-//! they do as a list of events.
+//! Runs a command under ptrace(2), with all its processes and threads, and
+//! records what they do as a list of events.
 //!
-//! A thread of its own is the tracer: only the thread that attached may wait
-//! for a tracee and let it go on. It never waits for what is not its own
+//! The tracer is a thread of its own, because only the thread that attached may
+//! wait for a tracee and resume it. It waits for its own tracees only
 //! (`__WNOTHREAD`), so other threads may have children. The reverse does not
-//! hold: a call of wait(2) for any child, on another thread, would take stops
-//! away from the tracer. If the tracer ends, however it ends, the kernel kills
-//! all tracees (PTRACE_O_EXITKILL).
+//! hold: if another thread called wait(2) for any child, it would take stops
+//! away from the tracer. When the tracer ends, for whatever reason, the kernel
+//! kills all tracees (PTRACE_O_EXITKILL).
 
 use std::io::{self, Read, Write};
 use std::mem;
@@ -30,10 +30,10 @@ use super::event::Event;
 use super::stops::{State, Task, handle, resume};
 use super::tally::Calls;
 
-/// How long a command may take to end when it is asked to.
+/// The longest time that a command may take to exit when requested.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A command under a tracer. Dropped, it is killed.
+/// A command under a tracer. Dropping it kills the command.
 #[derive(Debug)]
 pub struct Tracee {
     /// The command, as one would type it.
@@ -52,15 +52,15 @@ pub struct Trace {
 }
 
 impl Tracee {
-    /// Starts a command and traces it from its first instruction. It is to
-    /// have a process group of its own, see [`lab::server::tie`]. Fails with
-    /// [`Unsupported`] where the machine's rules forbid tracing.
+    /// Starts a command and traces it from its first instruction. It must have
+    /// a process group of its own, see [`lab::server::tie`]. Fails with
+    /// [`Unsupported`] if the machine forbids tracing.
     pub fn start(mut command: Command) -> Result<Self> {
         let title = words(&command);
         let (ours, theirs) = UnixStream::pair().context("socketpair")?;
         let meeting = theirs.as_raw_fd();
-        // SAFETY: between fork and exec, only system calls on the stack's
-        // memory and a descriptor that `theirs` keeps open.
+        // SAFETY: between fork and exec, only system calls on memory of the
+        // stack and on a descriptor that `theirs` keeps open.
         unsafe { command.pre_exec(move || meet_tracer(meeting)) };
         let state = Arc::new(Mutex::new(State::default()));
         let tracer = thread::Builder::new().name("tracer".to_owned()).spawn({
@@ -69,7 +69,7 @@ impl Tracee {
         });
         let tracer = tracer.context("cannot start a thread")?;
         let child = command.spawn();
-        // Without a child, the tracer still waits for one to introduce itself.
+        // If there is no child, this ends the tracer's wait for one.
         drop(theirs);
         let mut child = match child {
             Ok(child) => child,
@@ -93,36 +93,36 @@ impl Tracee {
         lock(&self.state)
     }
 
-    /// The command's first process, which leads its group.
+    /// Returns the command's first process, which leads its group.
     pub fn pid(&self) -> Pid {
         self.pid
     }
 
-    /// The command's output, if it was piped and nobody has taken it.
+    /// Returns the command's output, if it was piped and has not been taken.
     pub fn stdout(&mut self) -> Option<ChildStdout> {
         self.stdout.take()
     }
 
-    /// From here on, calls are counted and no events kept: of a load, that is
-    /// what can be held.
+    /// Counts calls from here on and keeps no events: a load makes too many of
+    /// them to keep.
     pub fn count(&self) {
         let mut state = self.state();
         state.counted = Some(Calls::new());
         state.events = Vec::new();
     }
 
-    /// The calls that were made since `count`.
+    /// Returns the calls that were made since `count`.
     pub fn calls(&self) -> Calls {
         self.state().counted.clone().unwrap_or_default()
     }
 
-    /// Looks at what has been seen by now.
+    /// Calls a function with what has been recorded so far.
     pub fn look<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         look(&self.state())
     }
 
-    /// Asks the command to stop (SIGTERM), kills it where that does not help,
-    /// and returns what was seen. Fails if the command had ended by itself.
+    /// Requests the command to exit (SIGTERM), kills it if that does not help,
+    /// and returns the trace. Fails if the command had exited by itself.
     pub fn stop(self) -> Result<Trace> {
         let ended = self.state().status;
         if let Some(status) = ended {
@@ -136,7 +136,7 @@ impl Tracee {
         self.wait()
     }
 
-    /// Waits for a command that ends by itself, however it ends.
+    /// Waits for a command that exits by itself, with any status.
     pub fn wait(self) -> Result<Trace> {
         let ended = process::poll_until("its end", PATIENCE, || {
             Ok(self.tracer.is_finished())
@@ -147,11 +147,11 @@ impl Tracee {
         }
         ended.with_context(|| self.title.clone())?;
         let events = mem::take(&mut state.events);
-        let status = state.status.context("ended unseen")?;
+        let status = state.status.context("no exit status was seen")?;
         Ok(Trace { events, status })
     }
 
-    /// Kills what is left and waits until the tracer has seen it go.
+    /// Kills what is left and waits until the tracer has seen it end.
     fn end(&self) {
         while !self.tracer.is_finished() {
             self.state().kill_all();
@@ -170,10 +170,10 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// In the child, before exec: says who it is and waits until it is traced.
+/// Runs in the child, before exec: sends its ID and waits until it is traced.
 fn meet_tracer(meeting: RawFd) -> io::Result<()> {
     let pid = std::process::id().to_ne_bytes();
-    // SAFETY: `pid` is as long as is said, and on the stack.
+    // SAFETY: `pid` has this length, and is on the stack.
     let sent = unsafe { libc::write(meeting, pid.as_ptr().cast(), pid.len()) };
     let mut refused = 1u8;
     // SAFETY: one byte on the stack.
@@ -184,10 +184,10 @@ fn meet_tracer(meeting: RawFd) -> io::Result<()> {
     }
 }
 
-/// The tracer's thread, from the meeting to the end of the last tracee.
+/// Runs the tracer's thread, until the end of the last tracee.
 fn trace(meeting: UnixStream, state: &Mutex<State>) {
-    // No signal is blocked here. The kernel sends SIGCHLD at every stop; it is
-    // ignored, but if this thread blocked it, it would be kept for another
+    // No signal is blocked here. The kernel sends SIGCHLD at every stop, which
+    // is ignored. If this thread blocked SIGCHLD, it would be kept for another
     // thread and interrupt that one's calls.
     let traced = attach(meeting, state).and_then(|leader| {
         let Some(leader) = leader else { return Ok(()) };
@@ -201,7 +201,7 @@ fn trace(meeting: UnixStream, state: &Mutex<State>) {
     }
 }
 
-/// Seizes the child before its exec; None if there is no child.
+/// Seizes the child before its exec. Returns None if there is no child.
 fn attach(
     mut meeting: UnixStream,
     state: &Mutex<State>,
@@ -225,18 +225,18 @@ fn attach(
     match seized {
         Ok(()) => wait_for_exec(pid, state),
         Err(errno) => bail!(Unsupported::Tool(format!(
-            "ptrace(2) is refused here ({errno}): a container's seccomp filter \
-             may forbid it, or the setting kernel.yama.ptrace_scope, or \
-             another tracer (strace, a debugger) was first"
+            "ptrace(2) is denied here ({errno}): a container's seccomp filter \
+             or kernel.yama.ptrace_scope may forbid it, or another \
+             tracer (strace, a debugger) is attached"
         ))),
     }
 }
 
-/// Until exec, the child is std's: if that fails, std reaps it. So its end is
-/// only looked at here.
+/// Waits for the child's exec. If exec fails, std reaps the child, so its end
+/// is not consumed here (WNOWAIT).
 fn wait_for_exec(pid: Pid, state: &Mutex<State>) -> Result<Option<Pid>> {
     loop {
-        // SAFETY: a struct of integers, for which zero is a value.
+        // SAFETY: `siginfo_t` is plain data, for which all zeros are valid.
         let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
         let id = pid.as_raw().cast_unsigned();
         let flags = libc::WEXITED
@@ -258,18 +258,18 @@ fn wait_for_exec(pid: Pid, state: &Mutex<State>) -> Result<Option<Pid>> {
             lock(state).tasks.clear();
             return Ok(None);
         }
-        // SAFETY: of a child's change of state it is its status.
+        // SAFETY: for a change of a child's state, this member is valid.
         let status = unsafe { info.si_status() };
         if status == libc::SIGTRAP | libc::PTRACE_EVENT_EXEC << 8 {
             return Ok(Some(pid));
         }
-        // A signal that found it early.
+        // A signal that arrived before exec.
         next_stop()?;
         resume(libc::PTRACE_CONT, pid, status & 0xff);
     }
 }
 
-/// The next thread that stopped or ended; None when there is none left.
+/// Returns the next thread that stopped or ended; None if none is left.
 fn next_stop() -> Result<Option<(Pid, i32)>> {
     loop {
         let mut status = 0;
@@ -297,14 +297,14 @@ mod tests {
     use crate::stops::EVENTS;
     use crate::tape::is_forbidden;
 
-    /// Names the part that this test program plays as a child: it is
-    /// the command that the other tests trace.
+    /// The variable that names the part that this test program plays as a
+    /// child: it is the command that the other tests trace.
     const PART: &str = "XTASK_TRACED_PART";
 
-    /// Not a descriptor that anybody has.
+    /// A descriptor that is never open.
     const STRANGE: i32 = 1_000_000;
 
-    /// How many children or threads, and calls of each.
+    /// The number of children or threads, and of calls that each makes.
     const MANY: i32 = 50;
     const CALLS: i32 = 40;
 
@@ -337,8 +337,8 @@ mod tests {
             }
             Ok("chain") => {
                 for _ in 0..100_000 {
-                    // SAFETY: parents end at once, and children go on with
-                    // system calls only.
+                    // SAFETY: parents exit at once, and children make system
+                    // calls only.
                     let fork = unsafe { nix::unistd::fork() }.unwrap();
                     if let nix::unistd::ForkResult::Parent { .. } = fork {
                         // SAFETY: no memory is involved.
@@ -383,7 +383,7 @@ mod tests {
         }
     }
 
-    /// Calls that fail, and that nobody else makes.
+    /// Makes calls that fail, and that no other code makes.
     fn strange_calls(number: i32) {
         for call in 0..CALLS {
             // SAFETY: there is no such descriptor.
@@ -393,7 +393,7 @@ mod tests {
 
     fn command(part: &str) -> Command {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        // A test's name lacks the crate's.
+        // A test's name does not include the crate's.
         let (_, tests) = module_path!().split_once("::").unwrap();
         command.args(["--exact", &format!("{tests}::part"), "--ignored"]);
         command.args(["--nocapture", "--test-threads", "1"]);
@@ -406,7 +406,8 @@ mod tests {
         Tracee::start(command(part)).unwrap()
     }
 
-    /// Where tracing is forbidden, the test says that it was skipped.
+    /// Starts a part. If tracing is forbidden, reports that the test is
+    /// skipped.
     fn try_start(part: &str) -> Option<Tracee> {
         match Tracee::start(command(part)) {
             Err(error) if is_forbidden(&error) => None,
@@ -414,7 +415,7 @@ mod tests {
         }
     }
 
-    /// The strange calls of each thread: number, place, entered and left.
+    /// Returns the strange calls that have returned: thread, number, place.
     fn strange(events: &[Event]) -> Vec<(Pid, i32, u64)> {
         let mut open = HashMap::new();
         let mut seen = Vec::new();
@@ -443,8 +444,8 @@ mod tests {
         wait_until(|| events() >= count as usize);
     }
 
-    /// Every call of each of `MANY`, in order, each on a thread of its own,
-    /// and its start and end.
+    /// Checks that every call of each of `MANY` was seen, in order, each on a
+    /// thread of its own, and the thread's start and end.
     fn check_many(part: &str) -> Option<Trace> {
         let trace = try_start(part)?.wait().unwrap();
         assert!(trace.status.success(), "{}", trace.status);
@@ -491,7 +492,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_killed_is_reported_and_leaves_nobody() {
+    fn one_that_is_killed_is_reported_and_leaves_no_process() {
         let Some(tracee) = try_start("sleeper") else { return };
         wait_for_calls(&tracee, 2 * CALLS);
         let pid = tracee.pid();
@@ -534,14 +535,15 @@ mod tests {
         wait_until(|| living(inner) == 0);
     }
 
-    /// Orphans are reaped by whoever inherits them: a zombie has ended.
+    /// Counts processes that have not ended. Zombies have: orphans stay zombies
+    /// until the process that inherits them reaps them.
     fn living(group: Pid) -> usize {
         let group = process::group(group);
         group.iter().filter(|process| process.state != 'Z').count()
     }
 
     fn wait_until(is_so: impl Fn() -> bool) {
-        process::poll_until("it", PATIENCE, || Ok(is_so())).unwrap();
+        process::poll_until("the condition", PATIENCE, || Ok(is_so())).unwrap();
     }
 
     #[test]

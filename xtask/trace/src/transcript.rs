@@ -1,11 +1,11 @@
 //! A scene as a text that is the same on every run, machine and load: for each
 //! thread, what it does with its client and where it waits.
 //!
-//! Calls have the names of their families, descriptors those of their roles;
-//! times, sizes and numbers are left out, and so is what is no client's. What
-//! the client does stands between the lines, where the thread learns of it.
-//! Calls that return EAGAIN again and again stand there once: how many there
-//! are, and which comes first, is chance.
+//! Calls have the names of their families, descriptors those of their roles.
+//! Times, sizes and numbers are omitted, and so is what is unrelated to a
+//! client. The client's acts are between the lines, where the thread learns of
+//! them. Calls that repeatedly return EAGAIN are listed once, because their
+//! number and order vary from run to run.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use super::role::Role;
 use super::scene::Marks;
 use super::steps::{Deed, Step, threads};
 
-/// Writes a scene down, a part for each thread.
+/// Formats a scene, with one part per thread.
 pub fn transcript(
     steps: &[Step],
     marks: &Marks,
@@ -38,7 +38,7 @@ pub fn transcript(
     text
 }
 
-/// Whether a step is a client's, or a wait.
+/// Returns whether a step is about a client, or is a wait.
 fn tells(step: &Step) -> bool {
     match &step.deed {
         Deed::Call(call) => match call.family {
@@ -53,7 +53,8 @@ fn tells(step: &Step) -> bool {
     }
 }
 
-/// Whether a deadline has to be moved depends on how long all took.
+/// Returns whether a call sets a socket's timeout. How often that is necessary
+/// depends on timing.
 fn moves_a_deadline(call: &CallStep) -> bool {
     let options = [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO];
     options.into_iter().any(|option| call.is_about_option(option))
@@ -71,7 +72,7 @@ fn is_told_of(role: &Role) -> bool {
     )
 }
 
-/// A call that asks for something and finds nothing.
+/// Returns whether a call returned EAGAIN.
 fn is_vain(step: &Step) -> bool {
     step.call().is_some_and(|call| {
         matches!(call.family, Family::Accept | Family::Receive)
@@ -79,15 +80,15 @@ fn is_vain(step: &Step) -> bool {
     })
 }
 
-/// Writes one thread's part.
+/// Formats the part of one thread.
 #[derive(Debug)]
 struct Writer {
     lines: Vec<String>,
     /// The client's acts to come, the next one last.
     client: Vec<(Duration, &'static str)>,
-    /// When the server is stopped.
+    /// When shutdown was requested.
     last: Duration,
-    /// The thread never waits.
+    /// True if the thread never waits.
     busy: bool,
 }
 
@@ -100,7 +101,7 @@ impl Writer {
                 sends,
                 (marks.connecting, "-- the client connects"),
             ],
-            // It neither comes nor goes.
+            // This client neither connects nor closes.
             Transport::Udp => vec![sends],
         };
         Self { lines: Vec::new(), client, last: marks.stopping, busy: false }
@@ -115,7 +116,7 @@ impl Writer {
         self.busy = is_busy(&all);
         let mut shown = &all[beginning(&all, marks.connecting, self.busy)..];
         if self.busy {
-            // In which call the stop finds it is chance.
+            // In which call shutdown finds a busy thread varies.
             let ends = |step: &&&Step| step.until.is_some_and(|it| it < last);
             shown = &shown[..shown.iter().take_while(ends).count()];
         }
@@ -144,15 +145,15 @@ impl Writer {
         folded(&self.lines)
     }
 
-    /// Adds the client's acts before that moment.
+    /// Adds the client's acts before this moment.
     fn client_until(&mut self, moment: Duration) {
         while let Some((_, text)) = self.client.pop_if(|(at, _)| *at < moment) {
             self.lines.push(text.to_owned());
         }
     }
 
-    /// Questions that find nothing, in a row: each once, for which is the
-    /// first and which the last is chance.
+    /// Adds calls in a row that returned EAGAIN: each once, because which is
+    /// the first and which the last varies.
     fn vain(&mut self, run: &[&Step]) {
         let calls = run.iter().filter_map(|step| step.call());
         let asked: BTreeSet<_> =
@@ -162,15 +163,15 @@ impl Writer {
         self.lines.extend(asked);
     }
 
-    /// A step, on one line unless something happens while it lasts: then what
-    /// comes of it stands below that.
+    /// Adds a step, on one line unless something happens while it lasts. In
+    /// that case its result is on a line below.
     fn step(&mut self, step: &Step, next: Duration) {
         let call = match &step.deed {
             Deed::Call(call) => call,
             deed => {
                 self.client_until(step.at);
                 let line = format!("    {}", event(deed));
-                // How many signals one cause has is not told.
+                // The number of signals for one cause varies.
                 if self.lines.last() != Some(&line) {
                     self.lines.push(line);
                 }
@@ -179,7 +180,7 @@ impl Writer {
         };
         let until = step.until.filter(|until| *until < self.last);
         let end = until.unwrap_or(self.last);
-        // One that never waits is in some call whenever something happens.
+        // A busy thread is in some call whenever something happens.
         self.client_until(if self.busy { end } else { step.at });
         let text = words(call);
         let meanwhile = self.client.last().is_some_and(|(at, _)| *at < end);
@@ -196,8 +197,7 @@ impl Writer {
     }
 }
 
-/// The lines, rounds of which are there once: how many there were is chance,
-/// or a matter of time.
+/// Folds rounds into one, because their number varies or depends on timing.
 fn folded(lines: &[String]) -> Vec<String> {
     let is_told = |line: &&String| line.starts_with(' ');
     let keys: Vec<_> =
@@ -216,11 +216,12 @@ fn folded(lines: &[String]) -> Vec<String> {
     folded
 }
 
-/// Stands above what is repeated.
+/// The line above what is repeated.
 const AGAIN: &str = "    again and again:";
 
-/// Where a thread's part begins: in the call in which it was when the client
-/// came; of a busy one, with the calls that returned EAGAIN before that.
+/// Returns where a thread's part begins: with the call in which it was when the
+/// client connected; for a busy thread, with the calls that returned EAGAIN
+/// before that.
 fn beginning(steps: &[&Step], first: Duration, busy: bool) -> usize {
     let lasts = |step: &&Step| {
         let until = step.until.unwrap_or(Duration::MAX);
@@ -231,7 +232,7 @@ fn beginning(steps: &[&Step], first: Duration, busy: bool) -> usize {
     begun - before.take_while(|step| busy && is_vain(step)).count()
 }
 
-/// A thread that makes as many calls in a row that return EAGAIN never waits.
+/// A thread that makes this many calls in a row that return EAGAIN never waits.
 const BUSY: usize = 9;
 
 fn is_busy(steps: &[&Step]) -> bool {
@@ -242,7 +243,7 @@ fn prefix(prefix: &str, text: &str) -> String {
     if text.is_empty() { String::new() } else { format!("{prefix}{text}") }
 }
 
-/// A call with what it is about, as it is the same on every machine.
+/// Formats a call and what it is about, the same on every machine.
 pub fn words(call: &CallStep) -> String {
     let mut about: Vec<_> = call.roles().map(Role::to_string).collect();
     match call.family {
@@ -276,7 +277,7 @@ fn handed_over(handover: &Handover) -> String {
     }
 }
 
-/// How an accepted descriptor behaves, with a comma in front.
+/// Formats the flags of an accepted descriptor, with a comma in front.
 fn accept_flags(set: u64) -> String {
     match names::bits(names::ACCEPT, set).as_str() {
         "0" => String::new(),
@@ -284,7 +285,7 @@ fn accept_flags(set: u64) -> String {
     }
 }
 
-/// Whether a wait ends by itself.
+/// Describes the timeout of a wait.
 fn limit(call: &CallStep) -> &'static str {
     match call.patience() {
         None => "",
@@ -293,8 +294,7 @@ fn limit(call: &CallStep) -> &'static str {
     }
 }
 
-/// The result of a call, in words that are the same on every run. Empty where
-/// that is no news.
+/// Formats the result of a call, the same on every run. Empty if it is obvious.
 fn outcome(call: &CallStep) -> String {
     let result = call.result.unwrap_or(0);
     match call.family {
@@ -312,7 +312,7 @@ fn outcome(call: &CallStep) -> String {
     }
 }
 
-/// A step that is no call.
+/// Formats a step that is not a call.
 fn event(deed: &Deed) -> String {
     match deed {
         Deed::Completed(done) => {
@@ -335,7 +335,7 @@ fn event(deed: &Deed) -> String {
     }
 }
 
-/// The files in `golden` show what single transcripts look like.
+/// For examples of whole transcripts, see the files in `golden`.
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -403,8 +403,9 @@ mod tests {
         }
     }
 
-    /// One whose calls return EAGAIN all the time: from that line on, as often,
-    /// and in the middle of a round when the client acts.
+    /// Generates a thread whose calls return EAGAIN all the time: without the
+    /// `first` ones, with `rounds` calls while the client is silent, and with
+    /// `silent` more at the moment when it sends.
     fn busy(first: usize, rounds: usize, silent: usize) -> String {
         let accept = "accept4(listener) SOCK_CLOEXEC = EAGAIN";
         let signals = "read(signals, 128) = EAGAIN";

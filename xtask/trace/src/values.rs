@@ -1,4 +1,4 @@
-//! Values as the kernel has them in memory, and as people read them.
+//! Values in the kernel's layout, and as text for people.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,17 +6,17 @@ use std::time::Duration;
 use super::event::Signal;
 use super::remote::{u16_at, u32_at, u64_at};
 
-/// As much of a message as is shown, in bytes.
+/// The number of bytes of a message that are shown.
 const SHOWN: usize = 24;
 
-/// Bytes in quotes, cut where it gets long.
+/// Formats bytes in quotes, cut if they are many.
 pub fn data(bytes: &[u8], count: u64) -> String {
     let shown = &bytes[..bytes.len().min(SHOWN)];
     let more = if count > shown.len() as u64 { "…" } else { "" };
     format!("\"{}\"{more}", shown.escape_ascii())
 }
 
-/// The signals in what was read from a signalfd.
+/// Parses the signals that were read from a signalfd.
 pub fn signals_in(bytes: &[u8]) -> Vec<Signal> {
     let word = |bytes: &[u8], at| u32_at(bytes, at).cast_signed();
     let infos = bytes.chunks_exact(size_of::<libc::signalfd_siginfo>());
@@ -27,7 +27,8 @@ pub fn signals_in(bytes: &[u8]) -> Vec<Signal> {
     signals.collect()
 }
 
-/// Descriptors and events (those asked for below, those found above).
+/// Parses descriptors and events; requested events are in the lower half,
+/// returned ones in the upper half.
 pub fn pollfds(list: &[u8]) -> impl Iterator<Item = (i32, u32)> {
     list.chunks_exact(8).map(|entry| {
         let (asked, found) = (u16_at(entry, 4), u16_at(entry, 6));
@@ -36,14 +37,14 @@ pub fn pollfds(list: &[u8]) -> impl Iterator<Item = (i32, u32)> {
     })
 }
 
-/// A timespec or a timeval: seconds, and a count of smaller units.
+/// Parses a timespec or a timeval: seconds, and a number of smaller units.
 pub fn time(bytes: &[u8], unit: Duration) -> Option<Duration> {
     let parts = u32::try_from(u64_at(bytes, 8)).ok()?;
     let seconds = Duration::from_secs(u64_at(bytes, 0));
     (bytes.len() >= 16).then(|| seconds + unit * parts)
 }
 
-/// A time for people: three digits and a unit.
+/// Formats a time for people: three digits and a unit.
 pub fn length(time: Duration) -> String {
     let nanoseconds = time.as_nanos() as f64;
     let (value, unit) = match nanoseconds {
@@ -60,7 +61,7 @@ pub fn length(time: Duration) -> String {
     format!("{value:.digits$} {unit}")
 }
 
-/// A socket's address, `127.0.0.1:7379`.
+/// Formats a socket's address: `127.0.0.1:7379`.
 pub fn address(bytes: &[u8]) -> String {
     let address = parse_address(bytes);
     address.map_or("…".to_owned(), |address| address.to_string())

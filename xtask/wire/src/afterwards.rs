@@ -1,8 +1,8 @@
-//! The rest of a connection that the kernel keeps once both programs have
-//! closed it.
+//! Reads the state of a connection that the kernel keeps after both programs
+//! have closed it.
 //!
-//! /proc/net/tcp and tcp6 list it with its state and a timer, see
-//! proc_net(5). They are asked, nothing is concluded.
+//! /proc/net/tcp and tcp6 list connections with their state and timer, see
+//! proc_net(5). The state is read there, not inferred from the packets.
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 
 use super::packet::{Ends, Side};
 
-/// The names of the states, from 01, see include/net/tcp_states.h.
+/// The names of the states from 01 on, see include/net/tcp_states.h.
 const STATES: [&str; 12] = [
     "ESTABLISHED",
     "SYN_SENT",
@@ -28,12 +28,12 @@ const STATES: [&str; 12] = [
     "NEW_SYN_RECV",
 ];
 
-/// One side's half of a connection, as the kernel has it.
+/// One side's socket of a connection, as the kernel lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Half {
     pub side: Side,
     pub state: &'static str,
-    /// When its timer runs out, if it has one.
+    /// The time until its timer expires, if it has one.
     pub left: Option<Duration>,
 }
 
@@ -43,7 +43,7 @@ impl Half {
     }
 }
 
-/// Looks up what there is of either side.
+/// Looks up the sockets of both sides.
 pub fn look(ends: &Ends) -> Result<Vec<Half>> {
     let path = match ends.server {
         SocketAddr::V4(_) => "/proc/net/tcp",
@@ -69,7 +69,7 @@ fn half(line: &str, ends: &Ends) -> Option<Half> {
     Some(Half { side, state, left: left(timer) })
 }
 
-/// `03:000017A0`: which timer, and in how many ticks it runs out. USER_HZ is
+/// Parses `03:000017A0`: the timer, and the ticks until it expires. USER_HZ is
 /// 100, see time(7).
 fn left(timer: &str) -> Option<Duration> {
     let (kind, ticks) = timer.split_once(':')?;
@@ -80,8 +80,8 @@ fn left(timer: &str) -> Option<Duration> {
     Some(Duration::from_millis(ticks * 10))
 }
 
-/// An address as it stands there: words of 32 bits as the machine has them in
-/// memory, read in its own byte order.
+/// Formats an address as /proc does: 32-bit words of the address in network
+/// order, printed as numbers in the machine's byte order.
 fn in_proc(address: SocketAddr) -> String {
     let bytes = match address.ip() {
         IpAddr::V4(ip) => ip.octets().to_vec(),
@@ -98,10 +98,10 @@ fn in_proc(address: SocketAddr) -> String {
 mod tests {
     use super::*;
 
-    /// As in proc_net(5), on a machine whose words begin with the low byte.
+    /// Parses lines as in proc_net(5), on a little-endian machine.
     #[cfg(target_endian = "little")]
     #[test]
-    fn lines_are_understood() {
+    fn lines_are_parsed() {
         let [v4, v6] = ["127.0.0.1", "[::1]"].map(|host| Ends {
             client: format!("{host}:46576").parse().unwrap(),
             server: format!("{host}:7379").parse().unwrap(),
@@ -120,7 +120,7 @@ mod tests {
             (client, &v4, waits(Side::Client, "TIME_WAIT", Some(60_480))),
             (server, &v4, waits(Side::Server, "CLOSE_WAIT", None)),
             (&v6_line, &v6, waits(Side::Server, "FIN_WAIT2", Some(1_000))),
-            // The listener, another connection, the headings, and rubbish.
+            // The listener, another connection, the heading, and invalid lines.
             ("0: 0100007F:1CD3 00000000:0000 0A 0:0 00:0 0", &v4, None),
             ("1: 0100007F:B5F1 0100007F:1CD3 06 0:0 03:0 0", &v4, None),
             ("sl local_address rem_address st tx_queue tr", &v4, None),

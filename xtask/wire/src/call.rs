@@ -1,33 +1,33 @@
-//! System calls of either side, as the ladder shows them.
+//! System calls of both sides, as the ladder shows them.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::packet::Side;
 
-/// A call's part in the packets.
+/// How a call relates to packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallKind {
-    /// Sends the SYN and waits for what answers it.
+    /// Sends the SYN and waits for the SYN ACK.
     Connect,
-    /// Takes a connection whose handshake is complete.
+    /// Accepts a connection after its handshake.
     Accept,
-    /// Gives so many bytes to the kernel.
+    /// Sends this many bytes.
     Send(usize),
-    /// Has taken so many bytes from it; none at end of file.
+    /// Receives this many bytes; 0 at EOF.
     Receive(usize),
-    /// Ends the sending side, and with it sends a FIN if none was sent.
+    /// Closes the sending direction, which sends a FIN.
     Shutdown,
     Close,
-    /// Asks or waits, for nothing that a packet is certain to have brought.
+    /// Any other call, which is not tied to a certain packet.
     Other,
 }
 
-/// The origin of a call, or of an event that is shown as one.
+/// The origin of a call, or of an event shown as a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Origin {
     /// The client's only thread.
     Client,
-    /// A thread of the server's.
+    /// A thread of the server.
     Thread(i32),
     /// The kernel, which may interrupt a call of this thread.
     Kernel(i32),
@@ -39,24 +39,25 @@ pub struct Call {
     pub side: Side,
     pub origin: Origin,
     pub kind: CallKind,
-    /// `recvfrom`, for when it returns, and `recvfrom(client 1, 4096)`.
+    /// `recvfrom`, shown at its return.
     pub name: String,
+    /// `recvfrom(client 1, 4096)`, shown at its beginning.
     pub text: String,
-    /// `6`, or the name of an error. Empty where nothing is returned.
+    /// `6`, or the name of an error. Empty if nothing is returned.
     pub result: String,
-    /// Since the epoch (CLOCK_REALTIME), as packets have it.
+    /// Time since the epoch (CLOCK_REALTIME), as for packets.
     pub begun: Duration,
-    /// None if it waits still.
+    /// None if it hasn't returned.
     pub ended: Option<Duration>,
 }
 
-/// The clock of the packets' times.
+/// Reads the clock of the packets' times.
 pub fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
 impl Call {
-    /// Whether both are the same call: a thread makes one at a time.
+    /// Returns whether both are the same call. A thread makes one at a time.
     pub fn is(&self, other: &Self) -> bool {
         self.origin == other.origin && self.begun == other.begun
     }

@@ -1,5 +1,5 @@
-//! A packet socket on the loopback: a copy of every packet of one port, with
-//! the headers that the kernel has put before it. See packet(7).
+//! A packet socket on the loopback, which receives a copy of every packet of
+//! one port, including its headers. See packet(7).
 
 use std::io::IoSliceMut;
 use std::os::fd::AsRawFd as _;
@@ -23,47 +23,49 @@ use socket2::SockRef;
 
 use super::filter;
 
-/// A packet of the loopback, its Ethernet header first.
+/// A packet of the loopback, from its Ethernet header on.
 #[derive(Clone, Debug)]
 pub struct Frame {
-    /// When the kernel handed it to the receiving side, since the epoch
+    /// When the kernel passed it to the receiving side, since the epoch
     /// (CLOCK_REALTIME).
     pub at: Duration,
     pub bytes: Vec<u8>,
 }
 
-/// Why there can be no packet socket here.
+/// The message if the process may not open a packet socket.
 const NOT_ALLOWED: &str = "a packet socket requires CAP_NET_RAW, which this \
-    process does not have: start it as root, or where the system lets \
-    everybody have a network of their own, with: unshare -rn sh -c 'ip link \
-    set lo up && cargo xtask wire ...'";
+    process does not have: run the command as root, or, if the system permits \
+    user namespaces, in a network namespace: unshare -rn sh -c 'ip link set \
+    lo up && cargo xtask wire ...'";
 
-/// Longer than any packet: the loopback's may be 64 KiB, and their headers.
+/// Longer than any packet: those of the loopback have up to 64 KiB and headers.
 const LONGEST: usize = 128 * 1024;
 
-/// After this long without a packet none will follow: an acknowledgement is
-/// delayed by 200 ms at most (TCP_DELACK_MAX).
+/// The time without a packet after which none will follow. An acknowledgement
+/// is delayed by at most 200 ms (TCP_DELACK_MAX in include/net/tcp.h).
 const QUIET: Duration = Duration::from_millis(250);
 
-/// The kernel begins to stamp packets a moment after it was asked to
-/// (net_enable_timestamp). Those before get the time at which they are read.
+/// The time until the kernel timestamps packets: it begins asynchronously
+/// (net_enable_timestamp in net/core/dev.c). Until then, packets get the time
+/// at which they are read.
 const UNTIL_STAMPED: Duration = Duration::from_millis(20);
 
-/// One conversation is over by then, whatever is sent again.
+/// The time after which a conversation is over, even with retransmissions.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// More packets than a conversation has, however much is sent again.
+/// More packets than a conversation has, even with retransmissions.
 const FRAMES: usize = 10_000;
 
-/// A packet socket. Packets wait in its buffer, 208 KiB unless
-/// net.core.rmem_default says otherwise; those that find no room are counted.
+/// A packet socket. Packets wait in its receive buffer, which has 208 KiB by
+/// default (net.core.rmem_default); packets that don't fit are dropped and
+/// counted.
 #[derive(Debug)]
 pub struct Capture {
     socket: OwnedFd,
 }
 
 impl Capture {
-    /// A socket that receives nothing yet.
+    /// Opens a socket that receives nothing yet.
     pub fn open() -> Result<Self> {
         let socket = socket(
             AddressFamily::Packet,
@@ -83,9 +85,9 @@ impl Capture {
         Ok(Self { socket })
     }
 
-    /// From here on it receives what belongs to the port.
+    /// Starts to receive the packets of the port.
     pub fn watch(&self, transport: Transport, port: u16) -> Result<()> {
-        // The filter first, so that nothing else ever gets in.
+        // The filter is attached first, so that no other packet is queued.
         SockRef::from(&self.socket)
             .attach_filter(&filter::program(transport, port))
             .context("SO_ATTACH_FILTER on a packet socket")?;
@@ -94,7 +96,7 @@ impl Capture {
             .context("binding a packet socket to lo")
     }
 
-    /// Collects what has come and still comes, until nothing does any more.
+    /// Receives packets until none has arrived for [`QUIET`].
     pub fn collect(&self) -> Result<Vec<Frame>> {
         let deadline = Instant::now() + PATIENCE;
         let mut frames = Vec::new();
@@ -134,7 +136,7 @@ impl Capture {
         Ok(Frame { at, bytes: buffer[..received].to_vec() })
     }
 
-    /// How many packets found no room in the buffer since the last question.
+    /// Returns the number of packets dropped since the last call.
     pub fn dropped(&self) -> Result<u32> {
         let mut statistics = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
         let mut length = size_of_val(&statistics) as libc::socklen_t;
@@ -154,7 +156,8 @@ impl Capture {
     }
 }
 
-/// All protocols, for the Internet's are two: the filter chooses.
+/// Makes the address for all protocols on an interface. IPv4 and IPv6 are two
+/// protocols, and the filter selects their packets.
 fn everything_on(interface: libc::c_uint) -> LinkAddr {
     let address = libc::sockaddr_ll {
         sll_family: libc::AF_PACKET as u16,
@@ -166,7 +169,7 @@ fn everything_on(interface: libc::c_uint) -> LinkAddr {
         sll_addr: [0; 8],
     };
     let length = size_of_val(&address) as libc::socklen_t;
-    // SAFETY: it is an address of the family that it says, and of this length.
+    // SAFETY: the address is valid for its family, and has this length.
     let address = unsafe {
         LinkAddr::from_raw((&raw const address).cast(), Some(length))
     };

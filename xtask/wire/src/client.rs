@@ -1,5 +1,5 @@
-//! The client: one conversation in calls that wait, with the moments before
-//! and after each.
+//! The client: one conversation with blocking calls, and the times before and
+//! after each call.
 
 use std::io::Read as _;
 use std::io::{self, ErrorKind};
@@ -13,14 +13,14 @@ use socket2::{Domain, Socket, Type};
 use super::call::{Call, CallKind, Origin, now};
 use super::packet::{Ends, Side};
 
-/// The side that ends a conversation, and how.
+/// How a conversation ends, and which side ends it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum End {
-    /// The client says first that it will send no more.
+    /// The client sends the first FIN (shutdown(2) with SHUT_WR).
     Client,
-    /// The server does, because the client asks it to (QUIT).
+    /// The server sends the first FIN, because the client sends QUIT.
     Server,
-    /// The client gives the connection up (SO_LINGER of 0 s).
+    /// The client resets the connection (SO_LINGER of 0 s).
     Reset,
 }
 
@@ -30,19 +30,19 @@ const QUIT: &[u8] = b"QUIT\r\n";
 const OK: &[u8] = b"+OK\r\n";
 const END_OF_FILE: &[u8] = b"";
 
-/// How long the client does nothing between two steps: longer than the 40 ms
-/// by which the kernel puts off an acknowledgement (TCP_DELACK_MIN).
+/// The client's pause between two steps: longer than the 40 ms by which the
+/// kernel delays an acknowledgement (TCP_DELACK_MIN in include/net/tcp.h).
 pub const PAUSE: Duration = Duration::from_millis(60);
 
-/// The longest that a call may wait.
+/// The timeout of each call.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Connects, asks, reads the reply, and ends the conversation.
+/// Connects, sends a request, receives the reply, and ends the connection.
 pub fn converse(server: SocketAddr, end: End) -> Result<(Ends, Vec<Call>)> {
     let stream = Socket::new(Domain::for_address(server), Type::STREAM, None)
         .context("the client's socket")?;
     stream.set_read_timeout(Some(PATIENCE)).context("SO_RCVTIMEO")?;
-    // It bounds connect(2) as well.
+    // SO_SNDTIMEO applies to connect(2) as well, see socket(7).
     stream.set_write_timeout(Some(PATIENCE)).context("SO_SNDTIMEO")?;
     let mut record = Record::default();
     record.call(CallKind::Connect, ("connect", "server"), || {
@@ -80,7 +80,7 @@ pub fn converse(server: SocketAddr, end: End) -> Result<(Ends, Vec<Call>)> {
 
 /// Sends one datagram and waits for its reply.
 pub fn exchange(server: SocketAddr) -> Result<(Ends, Vec<Call>)> {
-    // On the loopback both ends have the same address.
+    // On the loopback, both ends can use the same address.
     let socket =
         UdpSocket::bind((server.ip(), 0)).context("the client's socket")?;
     socket.set_read_timeout(Some(PATIENCE)).context("SO_RCVTIMEO")?;
@@ -101,16 +101,14 @@ pub fn exchange(server: SocketAddr) -> Result<(Ends, Vec<Call>)> {
     Ok((Ends { client, server }, record.calls))
 }
 
-/// A call that waits for the server. Where nothing comes in time, the kernel
-/// has no better name for it than EAGAIN; one that a signal has interrupted is
-/// made again.
+/// Makes a receive call. Repeats it if a signal interrupts it, and reports a
+/// timeout, for which the kernel returns EAGAIN.
 fn patient(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match call() {
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                let waited =
-                    format!("nothing came for {} s", PATIENCE.as_secs());
+                let waited = format!("no data within {} s", PATIENCE.as_secs());
                 return Err(io::Error::new(ErrorKind::TimedOut, waited));
             }
             outcome => return outcome,
@@ -118,7 +116,7 @@ fn patient(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     }
 }
 
-/// Bytes as they stand in a program.
+/// Formats bytes as a string literal.
 pub fn quoted(bytes: &[u8]) -> String {
     format!("\"{}\"", bytes.escape_ascii())
 }
@@ -169,8 +167,7 @@ impl Record {
         self.expect(stream, reply)
     }
 
-    /// Reads a reply, in as many calls as it needs; an empty one is the end of
-    /// file.
+    /// Receives a reply, in as many calls as needed. An empty reply is EOF.
     fn expect(&mut self, mut stream: &Socket, reply: &[u8]) -> Result<()> {
         let mut received = Vec::new();
         loop {

@@ -1,16 +1,16 @@
-//! The program that the kernel runs on every packet of the loopback, in
-//! classic BPF: see Documentation/networking/filter.rst of Linux.
+//! The classic BPF program that the kernel runs on every packet of the
+//! loopback, see Documentation/networking/filter.rst of Linux.
 
 use lab::model::Transport;
 use libc::{BPF_ABS, BPF_B, BPF_H, BPF_JEQ, BPF_JMP, BPF_LD, BPF_RET, BPF_W};
 use socket2::SockFilter;
 
-/// Loads into the accumulator: a word, half of one, or a byte.
+/// Instructions that load a word, a half-word or a byte into the accumulator.
 const WORD: u32 = BPF_LD | BPF_W | BPF_ABS;
 const HALF: u32 = BPF_LD | BPF_H | BPF_ABS;
 const BYTE: u32 = BPF_LD | BPF_B | BPF_ABS;
 
-/// The direction of a packet, which the kernel knows beside its bytes.
+/// The direction of a packet, which the kernel provides as ancillary data.
 const DIRECTION: u32 =
     (libc::SKF_AD_OFF + libc::SKF_AD_PKTTYPE).cast_unsigned();
 const OUTGOING: u32 = libc::PACKET_OUTGOING as u32;
@@ -18,7 +18,7 @@ const OUTGOING: u32 = libc::PACKET_OUTGOING as u32;
 const TYPE_IPV4: u32 = libc::ETH_P_IP.cast_unsigned();
 const TYPE_IPV6: u32 = libc::ETH_P_IPV6.cast_unsigned();
 
-/// Where things are in an Ethernet frame.
+/// Offsets in an Ethernet frame.
 const TYPE: u32 = 12;
 const IP: u32 = 14;
 const IPV4_PROTOCOL: u32 = IP + 9;
@@ -26,9 +26,9 @@ const IPV4_END: u32 = IP + 20;
 const IPV6_NEXT_HEADER: u32 = IP + 6;
 const IPV6_END: u32 = IP + 40;
 
-/// Takes what goes to the port or comes from it, once: what leaves the
-/// loopback enters it again. The conversation's packets are no fragments, and
-/// their headers have no options.
+/// Makes a program that accepts packets to or from the port, once each: a
+/// packet that leaves the loopback enters it again. It requires that packets
+/// aren't fragmented and that IP headers have no options.
 pub fn program(transport: Transport, port: u16) -> Vec<SockFilter> {
     let port = port.into();
     let protocol = match transport {
@@ -55,8 +55,7 @@ pub fn program(transport: Transport, port: u16) -> Vec<SockFilter> {
         .0
 }
 
-/// Instructions in the order in which they run. A load beyond the packet's
-/// end leaves it.
+/// Instructions in order. A load beyond the end of a packet rejects it.
 #[derive(Default)]
 struct Program(Vec<SockFilter>);
 
@@ -69,7 +68,7 @@ impl Program {
         self.with(BPF_RET, [0, 0], 0)
     }
 
-    /// All of the packet, however long it is.
+    /// Accepts the whole packet.
     fn take(self) -> Self {
         self.with(BPF_RET, [0, 0], u32::MAX)
     }
@@ -93,8 +92,8 @@ impl Program {
         all
     }
 
-    /// Jumps say how many instructions they leave out: where the accumulator
-    /// is as asked for, and where it is not.
+    /// Adds an instruction. A jump has the numbers of instructions to skip if
+    /// its condition is true, and if it is false.
     fn with(mut self, code: u32, [yes, no]: [u8; 2], operand: u32) -> Self {
         let code = u16::try_from(code).expect("codes have 16 bits");
         self.0.push(SockFilter::new(code, yes, no, operand));

@@ -1,5 +1,5 @@
-//! The conversation as a ladder: the client on the left, the server on the
-//! right, time going down, packets from one to the other.
+//! Draws the conversation as a ladder diagram: the client on the left, the
+//! server on the right, time running downwards, and packets as arrows.
 
 use std::time::Duration;
 
@@ -12,27 +12,27 @@ use super::moments::{Moment, MomentKind};
 use super::notes::annotate;
 use super::packet::{Packet, Side};
 
-/// How wide a ladder is, and how narrow it can be.
+/// The usual and the least width of a ladder.
 const USUAL: usize = 80;
 const LEAST: usize = 60;
 
-/// The column of times, in milliseconds.
+/// The width of the column of times, in milliseconds.
 const TIMES: usize = 9;
 
-/// From how long on it is seen that nothing happened.
+/// The pause from which an empty line is shown.
 const GAP: Duration = Duration::from_millis(5);
 
-/// How many bytes of what a packet carries are shown.
+/// The most bytes of a payload that are shown.
 const SHOWN: usize = 24;
 
-/// Whether it is said in words what happens.
+/// Whether notes explain the packets and calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notes {
     With,
     Without,
 }
 
-/// Draws it for a terminal of so many columns; without one, as for 80.
+/// Draws the ladder for a terminal of this width, or for 80 columns.
 pub fn draw(moments: &[Moment], width: Option<usize>, notes: Notes) -> String {
     let mut ladder = Ladder::new(moments, width);
     ladder.header();
@@ -45,12 +45,12 @@ pub fn draw(moments: &[Moment], width: Option<usize>, notes: Notes) -> String {
 
 struct Ladder {
     text: String,
-    /// Columns between the two lines.
+    /// Columns between the two vertical lines.
     between: usize,
-    /// Times count from here: the client's first call.
+    /// The client's first call, from which times count.
     start: Duration,
     last: Duration,
-    /// The first number of the client's stream, and of the server's.
+    /// The initial sequence numbers of the client and of the server.
     first: [u32; 2],
 }
 
@@ -112,8 +112,8 @@ impl Ladder {
         }
     }
 
-    /// Adds the result of a call. Where there is no room for all, it matters
-    /// more than what was asked.
+    /// Adds the result of a call. If there is too little room, the arguments
+    /// are truncated before the result.
     fn outcome(&self, text: &str, call: &Call) -> String {
         if call.result.is_empty() {
             return text.to_owned();
@@ -157,7 +157,7 @@ impl Ladder {
         self.noted(time, ["│", "│"], &text, note);
     }
 
-    /// A line with its note below.
+    /// Draws a line with its note below.
     fn noted(
         &mut self,
         time: &str,
@@ -179,8 +179,8 @@ impl Ladder {
         self.text += &format!("{time:>TIMES$} {left}{inside}{right}\n");
     }
 
-    /// `PSH ACK, seq 1, ack 1, 6 bytes "PING\r\n"`: the numbers count from the
-    /// first of each side, as in tcpdump.
+    /// Formats `PSH ACK, seq 1, ack 1, 6 bytes "PING\r\n"`. Sequence numbers
+    /// are relative to each side's initial one, as in tcpdump.
     fn label(&self, packet: &Packet) -> String {
         let mut label = match &packet.tcp {
             None => "datagram".to_owned(),

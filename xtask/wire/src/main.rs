@@ -1,5 +1,5 @@
-//! `cargo xtask wire`: the packets of one conversation, seen through a packet
-//! socket, beside the system calls of both sides.
+//! `cargo xtask wire`: shows the packets of one connection, captured with a
+//! packet socket, beside the system calls of both sides.
 
 mod afterwards;
 mod call;
@@ -33,7 +33,7 @@ use scene::{Scene, Script};
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show the packets of one conversation, seen through a packet socket.
+    /// Show the packets of one connection, captured with a packet socket.
     Wire(Flags),
 }
 
@@ -46,16 +46,16 @@ fn main() -> ExitCode {
 /// Flags of `cargo xtask wire`.
 #[derive(Debug, clap::Args)]
 pub struct Flags {
-    /// Which model, and which variant of it unless the first.
+    /// Model, optionally with a variant (default: the model's first).
     #[arg(value_name = "MODEL[/VARIANT]")]
     title: String,
-    /// One datagram and its reply instead of a connection.
+    /// Show one datagram and its reply instead of a connection.
     #[arg(long)]
     udp: bool,
-    /// Over IPv6.
+    /// Use IPv6.
     #[arg(long)]
     ipv6: bool,
-    /// The side that ends the connection, and how.
+    /// How the connection ends, and which side ends it.
     #[arg(
         long,
         value_name = "WHO",
@@ -63,23 +63,23 @@ pub struct Flags {
         conflicts_with = "udp"
     )]
     end: End,
-    /// Packets and calls only, no words.
+    /// Show packets and calls without notes.
     #[arg(long)]
     brief: bool,
-    /// Write the packets to a file that tcpdump and Wireshark open.
+    /// Also write the packets to a file for tcpdump or Wireshark.
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
 }
 
-/// Ends with exit code 77 where no packet socket can be opened, or the model
-/// can't run; with 2 where there is no such model.
+/// Runs the command. The exit code is 77 if no packet socket can be opened or
+/// the model can't run here, and 2 if the model doesn't exist.
 pub fn run(flags: &Flags) -> Result<ExitCode> {
     let workspace = Workspace::load()?;
     let transport = if flags.udp { Transport::Udp } else { Transport::Tcp };
     let script = Script { transport, ipv6: flags.ipv6, end: flags.end };
     let (model, variant) = workspace.serving(&flags.title, transport)?;
     let title = model.title(variant);
-    // Before a build that takes its time.
+    // Opened before the build, so that an error is reported at once.
     let capture = Capture::open()?;
     let file = flags.pcap.as_ref().map(|path| {
         let file = File::create(path);
@@ -104,7 +104,7 @@ pub fn run(flags: &Flags) -> Result<ExitCode> {
 }
 
 impl Scene {
-    /// The ladder and the sentences below it, for this many columns.
+    /// Formats the ladder and the sentences below it, for this many columns.
     fn story(&self, title: &str, width: Option<usize>) -> String {
         let Ends { client, server } = self.ends;
         let transport = self.script.transport;

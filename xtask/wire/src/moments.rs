@@ -1,8 +1,8 @@
-//! Packets and calls of both sides in the order in which they happened.
+//! Sorts packets and calls of both sides by time.
 //!
-//! A call's moments are taken by a program, before it begins and after it has
-//! returned; a packet's by the kernel, in between. Where a clock says
-//! otherwise, by some microseconds, the cause comes first all the same.
+//! A program takes the times of a call, before it begins and after it has
+//! returned; the kernel takes the time of a packet in between. If the clocks
+//! disagree by some microseconds, the cause is still placed first.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,20 +10,20 @@ use std::time::Duration;
 use super::call::{Call, CallKind, Origin};
 use super::packet::{Packet, Side};
 
-/// An occurrence at one moment.
+/// An event at one moment.
 #[derive(Clone, Debug)]
 pub enum MomentKind {
     Packet(Packet),
-    /// A call during which something else happens.
+    /// The beginning of a call during which something else happens.
     Begins(Call),
     Returns(Call),
-    /// A call with nothing between its beginning and its return.
+    /// A call during which nothing else happens.
     Passes(Call),
 }
 
 #[derive(Clone, Debug)]
 pub struct Moment {
-    /// Since the epoch.
+    /// Time since the epoch.
     pub at: Duration,
     pub what: MomentKind,
 }
@@ -34,15 +34,14 @@ impl Moment {
     }
 }
 
-/// By how much two clocks may disagree. A larger difference is none of the
-/// clocks', and stays.
+/// The largest difference that is attributed to the clocks and corrected.
 const DISAGREEMENT: Duration = Duration::from_micros(50);
 
-/// The least that parts cause and effect.
+/// The least time between cause and effect.
 const STEP: Duration = Duration::from_nanos(1);
 
-/// Puts all in order. The packets of one packet socket are in theirs, and so
-/// are the calls of one thread.
+/// Sorts packets and calls. The packets of a socket keep their order, and so do
+/// the calls of a thread.
 pub fn in_order(mut packets: Vec<Packet>, mut calls: Vec<Call>) -> Vec<Moment> {
     let mut latest = Duration::ZERO;
     for packet in &mut packets {
@@ -64,12 +63,12 @@ pub fn in_order(mut packets: Vec<Packet>, mut calls: Vec<Call>) -> Vec<Moment> {
             moments.push(Moment { at, what: MomentKind::Returns(call) });
         }
     }
-    // Stable: of two things at one moment, a thread's first one stays first.
+    // The sort is stable, so a thread's calls at one moment keep their order.
     moments.sort_by_key(|moment| moment.at);
     fold(moments)
 }
 
-/// A beginning and the return right behind it become one.
+/// Joins a beginning with a return that follows directly.
 fn fold(moments: Vec<Moment>) -> Vec<Moment> {
     let mut folded: Vec<Moment> = Vec::with_capacity(moments.len());
     for moment in moments {
@@ -83,8 +82,8 @@ fn fold(moments: Vec<Moment>) -> Vec<Moment> {
     folded
 }
 
-/// Moves moments of calls by as much as clocks may disagree: a call begins
-/// before the packet that it sends, and returns after the one it waits for.
+/// Corrects the times of calls by up to [`DISAGREEMENT`]: a call begins before
+/// the packet that it sends, and returns after the packet that it waits for.
 fn settle(packets: &[Packet], calls: &mut [Call]) {
     let times = |side, is: fn(&Packet) -> bool| {
         let own = packets.iter().filter(move |packet| packet.from == side);
@@ -92,7 +91,7 @@ fn settle(packets: &[Packet], calls: &mut [Call]) {
     };
     let first = |side, is| times(side, is).next();
     let carries = |packet: &Packet| !packet.payload.is_empty();
-    // The last packet of the handshake, of the side that has sent the first.
+    // The last packet of the handshake, from the side that sent the SYN.
     let completes = |packet: &Packet| !packet.is_syn();
     let ends = |packet: &Packet| packet.is_fin() || packet.is_reset();
     for side in [Side::Client, Side::Server] {
@@ -127,7 +126,7 @@ fn settle(packets: &[Packet], calls: &mut [Call]) {
     keep_threads_in_order(calls);
 }
 
-/// No call of a thread begins before the last one has returned.
+/// Ensures that a thread's call returns before its next one begins.
 fn keep_threads_in_order(calls: &mut [Call]) {
     let mut next: HashMap<Origin, Duration> = HashMap::new();
     for call in calls.iter_mut().rev() {

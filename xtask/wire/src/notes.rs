@@ -1,5 +1,5 @@
-//! Explains packets and calls in words, judged by what was seen, not by what
-//! books draw.
+//! Explains packets and calls, according to what was captured, not to the
+//! textbook sequence.
 
 use std::mem;
 use std::time::Duration;
@@ -11,41 +11,41 @@ use super::call::{Call, CallKind};
 use super::moments::{Moment, MomentKind};
 use super::packet::{Packet, Side};
 
-/// An acknowledgement that took longer was put off on purpose.
+/// The time from which an acknowledgement counts as delayed (delayed ACK).
 const PUT_OFF: Duration = Duration::from_millis(20);
 
-/// The conversation before the moment that is being looked at.
+/// The state of the conversation before the current moment.
 #[derive(Debug, Default)]
 struct Reader {
     /// When connect(2) returned.
     connected: Option<Duration>,
-    /// The SYN has been answered, and the answer not been acknowledged.
+    /// The SYN ACK has been sent, but not yet acknowledged.
     answered: bool,
-    /// The client's, and the server's.
+    /// The client's packets, and the server's.
     sent: [Outgoing; 2],
     first_fin: Option<Side>,
-    /// A packet with nothing but an acknowledgement has been explained.
+    /// A pure acknowledgement has been explained.
     explained: bool,
 }
 
 /// The packets that one side has sent.
 #[derive(Debug, Default)]
 struct Outgoing {
-    /// The sequence number behind the last one used.
+    /// The next sequence number.
     next: Option<u32>,
-    /// When that was, until it is acknowledged.
+    /// When the last bytes were sent, until they are acknowledged.
     waits: Option<Duration>,
     fin: bool,
 }
 
-/// Data or a FIN that a packet is the first to acknowledge.
+/// The first acknowledgement of data or a FIN.
 #[derive(Clone, Copy, Debug)]
 struct Acknowledgement {
     after: Duration,
     fin: bool,
 }
 
-/// A note for each moment; None where its line says enough.
+/// Returns a note for each moment; None if it needs no explanation.
 pub fn annotate(moments: &[Moment]) -> Vec<Option<String>> {
     let mut reader = Reader::default();
     let note = |moment: &Moment| match &moment.what {
@@ -64,12 +64,13 @@ pub fn annotate(moments: &[Moment]) -> Vec<Option<String>> {
 fn datagram(from: Side) -> &'static str {
     match from {
         Side::Client => {
-            "The first packet is the request: no connection is made. It waits \
-             in the socket's buffer until the server takes it, whole."
+            "The first packet is the request, because UDP has no handshake. \
+             It waits in the socket's receive buffer until the server \
+             receives it as a whole."
         }
         Side::Server => {
-            "The reply. Nothing acknowledges it; if it were lost, only the \
-             client's own patience would tell."
+            "The reply. UDP has no acknowledgements, so only the client's own \
+             timeout would reveal its loss."
         }
     }
 }
@@ -79,21 +80,21 @@ impl Reader {
         let acknowledged = self.acknowledge(packet, tcp);
         let again = self.advance(packet, tcp);
         Some(if again {
-            "Sent again: no acknowledgement of it has come in time.".to_owned()
+            "Retransmission: no acknowledgement has arrived in time.".to_owned()
         } else if tcp.rst {
-            "A reset: the connection is given up at once. Nothing answers it, \
-             and neither side keeps anything of the connection."
+            "A reset aborts the connection at once. It is not acknowledged, \
+             and neither side keeps any state of the connection."
                 .to_owned()
         } else if tcp.syn && !tcp.ack {
-            "connect() sends the first packet and waits.".to_owned()
+            "connect() sends the SYN and waits.".to_owned()
         } else if tcp.syn {
             self.answered = true;
-            "The server's kernel answers: that a socket listens is enough, no \
-             program is asked."
+            "The server's kernel replies on behalf of the listening socket, \
+             without the server's program."
                 .to_owned()
         } else if mem::take(&mut self.answered) {
-            "The handshake is complete. The connection waits in the \
-             listener's queue; the server's program does not know of it yet."
+            "The handshake is complete. The connection waits in the accept \
+             queue until the server's program accepts it."
                 .to_owned()
         } else if tcp.fin {
             self.fin(packet.from, acknowledged)
@@ -118,7 +119,7 @@ impl Reader {
         Some(Acknowledgement { after, fin: other.fin })
     }
 
-    /// Returns whether all that the packet carries was sent before.
+    /// Returns whether the packet is a retransmission.
     fn advance(&mut self, packet: &Packet, tcp: &TcpHeader) -> bool {
         if packet.consumes() == 0 {
             return false;
@@ -137,19 +138,19 @@ impl Reader {
             None => {
                 self.first_fin = Some(from);
                 format!(
-                    "The first FIN: the {from} will send no more. It can \
-                     still receive."
+                    "The first FIN: the {from} sends no more data, but can \
+                     still receive (half-close)."
                 )
             }
             Some(_) if also.is_some_and(|also| also.fin) => format!(
-                "The {from}'s FIN acknowledges the other one as well: three \
-                 packets end the connection where books draw four."
+                "The {from}'s FIN also acknowledges the first FIN, so three \
+                 packets end the connection instead of the usual four."
             ),
-            Some(_) => format!("The {from}'s FIN ends the other direction."),
+            Some(_) => format!("The {from}'s FIN closes its direction too."),
         }
     }
 
-    /// Of a packet that carries nothing else.
+    /// Explains a pure acknowledgement.
     fn acknowledges(
         &mut self,
         from: Side,
@@ -157,16 +158,16 @@ impl Reader {
     ) -> Option<String> {
         if what.fin && self.sent.iter().all(|sent| sent.fin) {
             return Some(
-                "The last packet. Should it be lost, the FIN comes again, and \
-                 somebody must be left to answer: that is what TIME_WAIT is \
-                 for."
+                "The last packet. If it is lost, the FIN is retransmitted and \
+                 must be acknowledged again; TIME_WAIT keeps the state for \
+                 that."
                     .to_owned(),
             );
         }
         if what.fin {
             return Some(format!(
                 "The {from}'s kernel acknowledges the FIN{}. The connection \
-                 is half closed until the {from}'s program ends its side too.",
+                 stays half-closed until the {from}'s program closes its side.",
                 put_off(what.after)
             ));
         }
@@ -174,8 +175,8 @@ impl Reader {
         let late = put_off(what.after);
         match (first, late.is_empty()) {
             (true, _) => Some(format!(
-                "The {from}'s kernel acknowledges the bytes{late}; whether \
-                 its program has taken them, this does not say."
+                "The {from}'s kernel acknowledges the bytes{late}, whether or \
+                 not its program has received them."
             )),
             (false, false) => {
                 Some(format!("The {from}'s kernel acknowledges{late}."))
@@ -193,22 +194,23 @@ impl Reader {
             CallKind::Accept => {
                 let Some(connected) = self.connected else {
                     return Some(
-                        "The server's program knows of the client before \
-                         connect() has returned: the kernels shake hands, and \
-                         then it depends on who runs first."
+                        "The server's program accepts the connection before \
+                         connect() has returned: after the handshake, the \
+                         scheduler decides which side runs first."
                             .to_owned(),
                     );
                 };
                 Some(format!(
-                    "Only now does the server's program know of the client, \
-                     {} after connect() has returned.",
+                    "The server's program accepts the connection {} after \
+                     connect() has returned.",
                     length(at.saturating_sub(connected))
                 ))
             }
             CallKind::Receive(0) => {
                 let other = call.side.other();
                 Some(format!(
-                    "0 is the end of file: the {other}'s FIN has been reached."
+                    "0 is end of file (EOF): all data before the {other}'s \
+                     FIN has been received."
                 ))
             }
             _ => None,
@@ -219,7 +221,7 @@ impl Reader {
 fn carries(from: Side, also: Option<Acknowledgement>) -> String {
     match (from, also) {
         (Side::Client, None) => "The bytes wait in the server's receive \
-                                 buffer until a call takes them."
+                                 buffer until its program receives them."
             .to_owned(),
         (Side::Server, None) => "The reply.".to_owned(),
         (_, Some(what)) => {
@@ -228,26 +230,26 @@ fn carries(from: Side, also: Option<Acknowledgement>) -> String {
                 Side::Server => ("The reply", "request", what.after),
             };
             format!(
-                "{} takes the acknowledgement of the {} along (piggybacked).",
+                "{} carries the acknowledgement of the {} (piggybacking).",
                 what.0, what.1
             )
         }
     }
 }
 
-/// Says that the kernel has waited, where it has.
+/// Formats the delay of an acknowledgement; empty if it wasn't delayed.
 fn put_off(after: Duration) -> String {
     if after < PUT_OFF {
         return String::new();
     }
     format!(
-        ", after {} in which nothing came that could have taken the \
-         acknowledgement along",
+        " after {} (delayed ACK: no data was sent that could carry it)",
         length(after)
     )
 }
 
-/// Whether `number` lies at `end` or before it; numbers go round.
+/// Returns whether `number` is at or before `end`. Sequence numbers wrap
+/// around.
 fn is_up_to(number: u32, end: u32) -> bool {
     end.wrapping_sub(number).cast_signed() >= 0
 }

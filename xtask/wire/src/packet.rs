@@ -1,4 +1,4 @@
-//! A packet's contents: who sends it, its TCP header, what it carries.
+//! The contents of a packet: its sender, its TCP header and its payload.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -8,7 +8,7 @@ use etherparse::{NetHeaders, PacketHeaders, TcpHeader, TransportHeader};
 
 use super::capture::Frame;
 
-/// One of two who talk to each other.
+/// A side of the conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     Client,
@@ -36,10 +36,10 @@ impl fmt::Display for Side {
 /// A packet of the conversation.
 #[derive(Clone, Debug)]
 pub struct Packet {
-    /// Since the epoch.
+    /// Time since the epoch.
     pub at: Duration,
     pub from: Side,
-    /// None in a datagram.
+    /// None for a datagram.
     pub tcp: Option<TcpHeader>,
     pub payload: Vec<u8>,
 }
@@ -52,7 +52,8 @@ pub struct Ends {
 }
 
 impl Packet {
-    /// None of a frame that is cut off, broken, or of another conversation.
+    /// Parses a frame. Returns None if it is truncated, invalid, or not part of
+    /// this conversation.
     pub fn parse(frame: &Frame, ends: &Ends) -> Option<Self> {
         let headers = PacketHeaders::from_ethernet_slice(&frame.bytes).ok()?;
         let (source, destination) = addresses(headers.net?)?;
@@ -88,8 +89,8 @@ impl Packet {
         self.tcp.as_ref().is_some_and(|tcp| tcp.rst)
     }
 
-    /// How far it takes its sender's sequence numbers: SYN and FIN count as a
-    /// byte each.
+    /// Returns the number of sequence numbers that it uses: one per byte, SYN
+    /// and FIN.
     pub fn consumes(&self) -> u32 {
         let length = self.payload.len() as u32;
         length + u32::from(self.is_syn()) + u32::from(self.is_fin())

@@ -1,4 +1,5 @@
-//! One conversation, from the server's start to what the kernel keeps of it.
+//! Carries out one conversation, from the server's start to the state that the
+//! kernel keeps after it.
 
 use std::path::Path;
 use std::thread;
@@ -15,16 +16,16 @@ use super::client::{self, End};
 use super::packet::{Ends, Packet};
 use super::served::{self, Offset, Window};
 
-/// A conversation to be had.
+/// A conversation to carry out.
 #[derive(Clone, Copy, Debug)]
 pub struct Script {
     pub transport: Transport,
     pub ipv6: bool,
-    /// Of a connection.
+    /// How a connection ends.
     pub end: End,
 }
 
-/// All that was seen of it.
+/// Everything recorded of a conversation.
 #[derive(Debug)]
 pub struct Scene {
     pub script: Script,
@@ -32,11 +33,11 @@ pub struct Scene {
     pub frames: Vec<Frame>,
     pub packets: Vec<Packet>,
     pub calls: Vec<Call>,
-    /// The rest of the connection that the kernel keeps.
+    /// The state of the connection that the kernel still keeps.
     pub halves: Vec<Half>,
-    /// Packets that found no room.
+    /// Packets that the packet socket dropped.
     pub dropped: u32,
-    /// Why there are no calls of the server, if there are none.
+    /// The reason why the server's calls are missing, if they are.
     pub untraced: Option<String>,
 }
 
@@ -52,7 +53,7 @@ impl Scene {
         let host = Host::start(program, arguments, socket, Tracing::Optional)?;
         let server = host.address();
         capture.watch(script.transport, server.port())?;
-        // Until the server rests, and waits for its first client.
+        // Wait until the server is idle and waits for its first client.
         thread::sleep(client::PAUSE);
         let talked = match script.transport {
             Transport::Tcp => client::converse(server, script.end),
@@ -80,7 +81,7 @@ impl Scene {
             .iter()
             .filter_map(|frame| Packet::parse(frame, &ends))
             .collect();
-        ensure!(!packets.is_empty(), "the packet socket has seen no packet");
+        ensure!(!packets.is_empty(), "the packet socket received no packet");
         Ok(Self {
             script,
             ends,

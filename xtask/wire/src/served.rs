@@ -1,4 +1,4 @@
-//! The server's calls out of its trace: those that have to do with packets.
+//! Selects the server's calls that relate to packets from its trace.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,25 +13,26 @@ use trace::steps::{Deed, OperationStep, Step, threads};
 use super::call::{Call, CallKind, Origin, now};
 use super::packet::Side;
 
-/// From this many EAGAINs in a row on, a server is drawn as one that polls.
+/// The number of consecutive EAGAINs from which a server is shown as polling.
 const IN_VAIN: usize = 3;
 
-/// When something is of interest, on the clock of packets.
+/// The time in which calls are shown, on the clock of packets.
 #[derive(Clone, Copy, Debug)]
 pub struct Window {
-    /// The client's first call.
+    /// The beginning of the client's first call.
     pub from: Duration,
-    /// The server has not been stopped yet.
+    /// A time before the server's shutdown.
     pub to: Duration,
 }
 
-/// The clock of traces is CLOCK_MONOTONIC, that of packets CLOCK_REALTIME:
-/// by how much they differ.
+/// The difference between the clock of packets (CLOCK_REALTIME) and the clock
+/// of traces (CLOCK_MONOTONIC).
 #[derive(Clone, Copy, Debug)]
 pub struct Offset(pub Duration);
 
 impl Offset {
-    /// Asked in between, and so exact to the time that this takes.
+    /// Reads one clock between two readings of the other. Their distance bounds
+    /// the error.
     pub fn measure() -> Self {
         let measured = (0..5).map(|_| {
             let before = event::now();
@@ -48,8 +49,8 @@ impl Offset {
     }
 }
 
-/// Calls that send, take or wait for packets, and what tells of them, in the
-/// order in which they began.
+/// Returns the calls that send, receive or wait for packets, and the signals
+/// and completions that report them, in the order in which they began.
 pub fn calls(steps: &[Step], offset: Offset, window: Window) -> Vec<Call> {
     let mut reader = Reader {
         offset,
@@ -74,16 +75,16 @@ struct Reader {
     offset: Offset,
     window: Window,
     leader: Pid,
-    /// The names of threads, but for the first.
+    /// The names of all threads except the first.
     names: HashMap<Pid, String>,
     /// The server has started other processes.
     children: bool,
-    /// The calls that each thread polls with, while they return EAGAIN.
+    /// For each thread, its latest consecutive calls that returned EAGAIN.
     vain: HashMap<Pid, Run>,
     calls: Vec<Call>,
 }
 
-/// Calls in a row that found nothing.
+/// Consecutive calls that returned EAGAIN.
 struct Run {
     call: Call,
     what: Vec<String>,
@@ -118,7 +119,7 @@ impl Reader {
         let is_childs = step.pid != self.leader;
         let Some(kind) = kind(call, is_childs, waits) else { return };
         let about = match call.family {
-            // How long it would wait is not what is shown.
+            // The timeout is omitted.
             Family::Readiness | Family::Signals => call.about(),
             _ => call.in_brackets(),
         };
@@ -127,14 +128,14 @@ impl Reader {
         shown.ended = ended;
         if kind == CallKind::Close && !is_childs && self.children {
             shown.kind = CallKind::Other;
-            shown.result += ", the child has a copy";
+            shown.result += ", the child's copy stays open";
         }
         self.end_run(step.tid);
         self.show(shown);
     }
 
-    /// A call that returns at once; other steps are the kernel's, and may
-    /// happen within one of the thread's calls.
+    /// Makes a call without duration. Steps other than calls come from the
+    /// kernel, and may happen during a call of the thread.
     fn call(
         &self,
         step: &Step,
@@ -178,14 +179,15 @@ impl Reader {
         }
     }
 
-    /// A call of the thread has brought something.
+    /// Ends the run of EAGAINs of a thread.
     fn end_run(&mut self, thread: Pid) {
         if let Some(run) = self.vain.remove(&thread) {
             self.add_run(run);
         }
     }
 
-    /// One or two EAGAINs are how a thread learns that it has read all.
+    /// Shows a run, unless it is short: one or two EAGAINs are normal for a
+    /// thread that reads until the socket is drained.
     fn add_run(&mut self, run: Run) {
         if run.count >= IN_VAIN {
             let text = run.call.text.clone() + &run.what.join(", ");
@@ -199,7 +201,7 @@ impl Reader {
         if call.begun > to || call.ended.is_some_and(|ended| ended < from) {
             return;
         }
-        // A later end is caused by the stop.
+        // A later return is caused by the shutdown.
         if call.ended.is_some_and(|ended| ended > to) {
             call.ended = None;
         }
@@ -207,8 +209,8 @@ impl Reader {
     }
 }
 
-/// Finds a call's part in the packets; None if it has none. At its end, a
-/// child's stream is closed.
+/// Returns how a call relates to packets; None if it doesn't. The end of a
+/// child process closes its stream.
 fn kind(call: &CallStep, is_childs: bool, waits: bool) -> Option<CallKind> {
     let carries = call.is_about_client();
     let count = call.result.and_then(|result| usize::try_from(result).ok());
@@ -231,7 +233,7 @@ fn kind(call: &CallStep, is_childs: bool, waits: bool) -> Option<CallKind> {
         }
         (Family::Readiness, _) => {
             let answers = call.answers().any(is_ours);
-            // By a signal, which is shown too.
+            // A signal, which is shown too, has interrupted the call.
             let interrupted = call.fails_with(libc::EINTR);
             (answers || waits || interrupted).then_some(CallKind::Other)
         }
@@ -239,7 +241,8 @@ fn kind(call: &CallStep, is_childs: bool, waits: bool) -> Option<CallKind> {
     }
 }
 
-/// An operation handed over to io_uring is on its way before the call returns.
+/// Returns the kind of a call that submits operations to io_uring, which start
+/// before the call returns.
 fn submitted(call: &CallStep) -> CallKind {
     let kinds = call.submitted.iter().map(|it| match it.operation.family {
         Family::Send => CallKind::Send(0),

@@ -1,4 +1,4 @@
-//! Sentences under the ladder that sum the conversation up.
+//! The sentences below the ladder, which summarize the conversation.
 
 use lab::model::Transport;
 
@@ -6,29 +6,30 @@ use super::afterwards::Half;
 use super::packet::Side;
 use super::scene::Scene;
 
-/// Says what is left of the connection, and how far all this is to be trusted.
+/// Describes the remaining state of the connection, and the accuracy of the
+/// ladder.
 pub fn sentences(scene: &Scene) -> Vec<String> {
     let mut sentences = Vec::new();
     match scene.script.transport {
         Transport::Tcp => sentences.push(left(&scene.halves)),
         Transport::Udp => sentences.push(format!(
-            "{} packets, and no connection: close() sends none, and the \
-             kernel keeps nothing.",
+            "{} packets and no connection: close() sends no packet, and the \
+             kernel keeps no state.",
             scene.packets.len()
         )),
     }
     sentences.push(trust(scene));
     if scene.dropped > 0 {
         sentences.push(format!(
-            "{} packets found no room in the packet socket's buffer, and are \
-             not shown.",
+            "{} packets are missing, because the packet socket's receive \
+             buffer was full.",
             scene.dropped
         ));
     }
     sentences
 }
 
-/// As /proc/net/tcp has it.
+/// Describes the remaining state, as listed in /proc/net/tcp.
 fn left(halves: &[Half]) -> String {
     let mut parts = Vec::new();
     for half in halves {
@@ -40,35 +41,35 @@ fn left(halves: &[Half]) -> String {
         if half.is_waiting() {
             part += match half.side {
                 Side::Client => {
-                    ": a late packet of it meets no other connection between \
-                     these two ports"
+                    ", so that a late packet can't reach a new connection \
+                     between the same two ports"
                 }
                 Side::Server => {
-                    ": a server that is to start again at this port meanwhile \
-                     needs SO_REUSEADDR"
+                    ", during which a restarted server needs SO_REUSEADDR to \
+                     bind this port"
                 }
             };
         }
         parts.push(part);
     }
     if parts.is_empty() {
-        return "Nothing is left of it: no TIME_WAIT on either side \
-                (/proc/net/tcp)."
+        return "Remaining state (/proc/net/tcp): none, and no TIME_WAIT on \
+                either side."
             .to_owned();
     }
-    format!("What is left of it (/proc/net/tcp): {}.", parts.join("; "))
+    format!("Remaining state (/proc/net/tcp): {}.", parts.join("; "))
 }
 
 fn trust(scene: &Scene) -> String {
-    let clocks = "Packets bear the kernel's time";
+    let clocks = "Packets have the kernel's timestamps";
     match &scene.untraced {
         Some(why) => {
             format!("{clocks}. The server's calls are not shown: {why}.")
         }
         None => format!(
-            "{clocks}, calls the time of who saw them. The server was traced, \
-             which makes its calls slower: the order on each side is right, \
-             but a return may be seen late."
+            "{clocks}, calls those of the client or the tracer. Tracing slows \
+             the server's calls down: the order on each side is correct, but \
+             a return may be recorded late."
         ),
     }
 }

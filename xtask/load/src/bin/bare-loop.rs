@@ -1,9 +1,9 @@
-//! The floor: a loop that receives and sends, and knows nothing.
+//! The lower bound for a server: a loop that only receives and sends.
 //!
-//! It is told how long a request is and what the reply is, counts the bytes
-//! that arrive, and sends as many replies as whole requests came in, from a
-//! buffer that was there before. It makes the calls that a server with epoll
-//! can't do without, so it shows what the kernel takes of the server's time.
+//! It knows the length of a request and the bytes of the reply in advance. It
+//! counts received bytes, and sends one reply per complete request from a
+//! prepared buffer. It makes only the system calls that no server with epoll
+//! can avoid, so it shows the kernel's part of a server's CPU time.
 
 use std::io::{Write, stdout};
 use std::net::{TcpListener, TcpStream, UdpSocket};
@@ -18,16 +18,16 @@ use nix::sys::epoll::{
 };
 use nix::sys::socket::{MsgFlags, recv, send};
 
-/// As much as the models receive at once, in bytes.
+/// Bytes per recv(2), as in the models.
 const CHUNK: usize = 16 * 1024;
 
-/// As many events as the models take at once.
+/// Events per epoll_wait(2), as in the models.
 const EVENTS: usize = 1_024;
 
-/// Receives and sends, and knows nothing else.
+/// Answers requests of a known length with a prepared reply.
 #[derive(Debug, Parser)]
 struct Flags {
-    /// The request that clients send: `ping`, or `echo:BYTES`.
+    /// Request that clients send: `ping`, or `echo:BYTES`.
     #[arg(long)]
     request: Request,
     /// Serve datagrams instead of streams.
@@ -51,7 +51,7 @@ fn say(line: &str) -> Result<()> {
     writeln!(stdout(), "{line}").context("the ready line")
 }
 
-/// One client: its stream, and how much of a request is there.
+/// One client: its stream, and the received bytes of an incomplete request.
 type Client = (TcpStream, usize);
 
 fn serve(listener: &TcpListener, request: usize, reply: &[u8]) -> Result<()> {
@@ -60,11 +60,11 @@ fn serve(listener: &TcpListener, request: usize, reply: &[u8]) -> Result<()> {
         EpollEvent::new(EpollFlags::EPOLLIN, number.cast_unsigned().into())
     };
     epoll.add(listener, interest(listener.as_raw_fd()))?;
-    // By descriptor, which is a small number.
+    // Indexed by descriptor, because the kernel assigns the lowest free number.
     let mut clients: Vec<Option<Client>> = Vec::new();
     let mut events = [EpollEvent::empty(); EVENTS];
     let mut input = [0; CHUNK];
-    // To one chunk, and the request that it completes.
+    // Enough replies for one chunk, and for the request that it completes.
     let replies = reply.repeat(CHUNK.div_ceil(request) + 1);
     loop {
         let count = match epoll.wait(&mut events, EpollTimeout::NONE) {
@@ -90,8 +90,8 @@ fn serve(listener: &TcpListener, request: usize, reply: &[u8]) -> Result<()> {
     }
 }
 
-/// Receives once and sends once. False at the end of the connection, whatever
-/// ended it.
+/// Receives once, and sends the replies. Returns false if the connection has
+/// ended for any reason.
 fn answer(
     (stream, pending): &mut Client,
     input: &mut [u8],
@@ -108,7 +108,7 @@ fn answer(
     *pending += received;
     let mut rest = &replies[..*pending / request * reply];
     *pending %= request;
-    // It waits in send(2) if it must: nobody here reads slowly.
+    // send(2) may block, but the generator always reads.
     while !rest.is_empty() {
         match send(stream, rest, MsgFlags::MSG_NOSIGNAL) {
             Ok(sent) => rest = &rest[sent..],

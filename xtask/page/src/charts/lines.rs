@@ -1,4 +1,4 @@
-//! A line for each row, from series to series, its name at its end.
+//! Draws a line for each row, from series to series, with its name at the end.
 
 use compare::spread::Spread;
 use maud::{Markup, html};
@@ -6,19 +6,19 @@ use maud::{Markup, html};
 use super::{AXIS, Drawing, Scale, WIDTH, px};
 use crate::chart::{Cell, Chart, ChartRow};
 
-/// The sizes of everything.
+/// Sizes and positions.
 #[derive(Debug)]
 pub struct Layout {
     width: f64,
     height: f64,
-    /// The places of the first series and of the last.
+    /// The positions of the first and the last series.
     left: f64,
     right: f64,
-    /// From name to name.
+    /// The least distance between two names.
     line: f64,
 }
 
-/// On the page.
+/// The layout on the page.
 pub const PANEL: Layout = Layout {
     width: WIDTH,
     height: 300.0,
@@ -27,7 +27,7 @@ pub const PANEL: Layout = Layout {
     line: 14.0,
 };
 
-/// In a file of its own, as wide as a README.
+/// The layout of a separate file, as wide as a README.
 pub const FILE: Layout = Layout {
     width: 760.0,
     height: 380.0,
@@ -36,25 +36,25 @@ pub const FILE: Layout = Layout {
     line: 16.0,
 };
 
-/// Above the highest tick, for half a label.
+/// The space above the highest tick, for half a label.
 const TOP: f64 = 10.0;
 
-/// Grown by this, a line is a strong one.
+/// The factor of growth from which a line is drawn bold.
 const GROWN: f64 = 1.5;
 
 /// The line of one row.
 struct Curve<'a> {
     row: &'a ChartRow,
-    /// From left to right, each with the heights of the most, the median and
-    /// the least.
+    /// Points from left to right, each with the y coordinates of the greatest
+    /// value, the median and the least.
     points: Vec<(f64, [f64; 3])>,
     class: &'static str,
     name: String,
-    /// The height at which the name stands.
+    /// The y coordinate of the name.
     label: f64,
 }
 
-/// `of` is what there is more and more of, from left to right.
+/// Draws the rows. `of` is the title of the horizontal axis.
 pub fn drawing(
     chart: &Chart,
     of: &str,
@@ -65,7 +65,7 @@ pub fn drawing(
     let lines = rows.iter().filter_map(|row| line(chart, row, scale, layout));
     let mut lines: Vec<_> = lines.collect();
     spread_labels(&mut lines, layout);
-    // Strong lines lie above the others.
+    // Bold lines are drawn last, over the others.
     lines.sort_by_key(|line| line.class == "line grows");
     let content = html! {
         (axes(chart, of, scale, layout))
@@ -150,7 +150,7 @@ fn class(row: &ChartRow, first: &Spread, last: &Spread) -> &'static str {
     }
 }
 
-/// Moves names apart that would stand on each other, as little as can be.
+/// Moves overlapping names apart, as little as possible.
 fn spread_labels(lines: &mut [Curve<'_>], layout: &Layout) {
     lines.sort_by(|a, b| a.label.total_cmp(&b.label));
     let mut least = TOP;

@@ -1,8 +1,8 @@
-//! Charts as SVG, which the page's style sheet colours.
+//! Draws charts as SVG.
 //!
-//! A chart of a page that is read on a phone, in the dark and on paper wants
-//! classes for colours, names above their rows, where they have room, and a
-//! width of 340 units that a phone shows one to one.
+//! The page is read on phones, in dark mode and on paper. Charts therefore
+//! use classes, which the style sheet colours, place names above their rows,
+//! and are 340 units wide, which a phone shows without scaling.
 
 mod lines;
 mod rows;
@@ -15,18 +15,18 @@ use super::chart::{Chart, ChartRow, Kind};
 use lines::Layout;
 use scale::Scale;
 
-/// The colours and their names, in the light and in the dark.
+/// The named colours of the light and the dark scheme.
 pub const COLOURS: &str = include_str!("../colours.css");
-/// The rules that say what is drawn in which colour.
+/// The style rules of the charts.
 pub const STYLE: &str = include_str!("../charts.css");
 
 /// A drawing's width, in units that are pixels on a phone.
 const WIDTH: f64 = 340.0;
-/// Below the drawing, for the axis.
+/// The height of the axis below the drawing.
 const AXIS: f64 = 40.0;
-/// Above a drawing that stands alone, for its title.
+/// The height of the title above a drawing in a separate file.
 const HEADLINE: f64 = 36.0;
-/// Beside one.
+/// The margin of a drawing in a separate file.
 const MARGIN: f64 = 10.0;
 
 /// The content of an `svg`, and its size.
@@ -37,8 +37,9 @@ struct Drawing {
     height: f64,
 }
 
-/// Makes one drawing for each group, side by side where there is room, all
-/// with the same axis; one of the yardsticks where there is nothing else.
+/// Makes one drawing per group, side by side if there is room, all with the
+/// same axis. The yardsticks have their own drawing only if there are no other
+/// groups.
 pub fn draw(chart: &Chart) -> Markup {
     let mut groups: Vec<_> =
         chart.groups().into_iter().map(|(group, _)| group).collect();
@@ -92,8 +93,7 @@ fn panel(chart: &Chart, group: Group) -> Markup {
     }
 }
 
-/// Makes one drawing of all rows, with the style that it needs: a file to show
-/// where the page is not.
+/// Makes one drawing of all rows, including its style, for a separate file.
 pub fn alone(chart: &Chart) -> String {
     let models = [Group::OneThread, Group::ManyThreads];
     let Drawing { content, width, height } =
@@ -118,7 +118,7 @@ pub fn alone(chart: &Chart) -> String {
         + "\n"
 }
 
-/// Explains the marks; lines have their names beside them.
+/// Makes the legend of marks. Lines need none, because they have names.
 fn legend(chart: &Chart) -> Markup {
     let named = matches!(chart.kind, Kind::Lines { .. });
     if named || chart.series.len() < 2 {
@@ -140,8 +140,8 @@ fn legend(chart: &Chart) -> Markup {
     }
 }
 
-/// A series' mark: each has a shape of its own, so that nobody needs to tell
-/// colours apart.
+/// Draws a series' mark. Each series has its own shape, so that readers don't
+/// depend on colours.
 fn mark(chart: &Chart, series: usize, x: f64, y: f64) -> Markup {
     let (cx, cy) = (px(x), px(y));
     if chart.kind == Kind::Bars {
@@ -151,7 +151,7 @@ fn mark(chart: &Chart, series: usize, x: f64, y: f64) -> Markup {
                 width="10" height="10" {}
         };
     }
-    // One series alone has the second mark, the strongest.
+    // A single series has the second mark, which is the most visible.
     match series + usize::from(chart.series.len() == 1) {
         0 => html! { circle .m0 cx=(cx) cy=(cy) r="5.5" {} },
         1 => html! { circle .m1 cx=(cx) cy=(cy) r="4" {} },
@@ -168,18 +168,18 @@ fn mark(chart: &Chart, series: usize, x: f64, y: f64) -> Markup {
     }
 }
 
-/// A coordinate: a tenth of a unit is enough.
+/// Formats a coordinate, to a tenth of a unit.
 fn px(place: f64) -> String {
     let text = format!("{place:.1}");
     text.strip_suffix(".0").map(str::to_owned).unwrap_or(text)
 }
 
-/// Describes a drawing to readers who do not see it.
+/// Describes a drawing for screen readers.
 fn description(chart: &Chart) -> String {
     let form = match chart.kind {
-        Kind::Dots { .. } => "A row for each server, a mark for each of",
-        Kind::Lines { .. } => "A line for each server, from left to right by",
-        Kind::Bars => "A bar for each server, made of",
+        Kind::Dots { .. } => "A row for each server, with marks for",
+        Kind::Lines { .. } => "A line for each server, from left to right at",
+        Kind::Bars => "A bar for each server, composed of",
     };
     format!(
         "{form}: {}. The axis is {}. The table below has all values.",

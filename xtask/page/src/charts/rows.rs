@@ -1,5 +1,5 @@
-//! A row for each name: marks on a line, or a bar. Its name stands above it, so
-//! that the whole width is for the values.
+//! Draws a row for each server: marks on a line, or a bar. The name is above
+//! the row, so that the values can use the whole width.
 
 use compare::spread::Spread;
 use console::truncate_str;
@@ -9,17 +9,18 @@ use maud::{Markup, html};
 use super::{AXIS, Drawing, Scale, WIDTH, mark, px};
 use crate::chart::{Chart, ChartRow, Kind};
 
-/// From row to row.
+/// The height of a row.
 const ROW: f64 = 34.0;
-/// From a row's top to its name's base line, and to the middle of its marks.
+/// The distance from a row's top to its name's baseline, and to the middle of
+/// its marks.
 const NAME: f64 = 13.0;
 const MARKS: f64 = 23.0;
-/// Above the references.
+/// The space above the references.
 const APART: f64 = 12.0;
-/// Beside the drawing, for half a mark and half a label.
+/// The margin at both sides, for half a mark and half a label.
 const SIDE: f64 = 12.0;
-/// Characters that fit the width, and those of a name with its label. The
-/// table has what is cut.
+/// The number of characters that fit the width, and that fit if a name and a
+/// label share it. The table has the full texts.
 const CHARACTERS: usize = 60;
 const NAME_AND_LABEL: usize = 56;
 
@@ -49,7 +50,7 @@ pub fn drawing(
     Drawing { content, width: WIDTH, height: bottom + AXIS }
 }
 
-/// The place of a value, from left to right.
+/// Returns the x coordinate of a value.
 fn x(scale: &Scale, value: f64) -> f64 {
     SIDE + scale.at(value) * (WIDTH - 2.0 * SIDE)
 }
@@ -96,7 +97,7 @@ fn drawn(chart: &Chart, row: &ChartRow, scale: &Scale, top: f64) -> Markup {
     }
 }
 
-/// Makes the text of a row for readers who point at it, or listen.
+/// Formats the text of a row for tooltips and screen readers.
 fn spoken(chart: &Chart, row: &ChartRow) -> String {
     let headings = chart.series.iter().chain(&chart.extra);
     let cells = row.cells.iter().chain(&row.extra);
@@ -140,7 +141,7 @@ fn dots(chart: &Chart, row: &ChartRow, scale: &Scale, y: f64) -> Markup {
     }
 }
 
-/// From the least run to the most, where there is a difference to be seen.
+/// Draws the range of the runs, if it is wide enough to be visible.
 fn whisker(spread: &Spread, scale: &Scale, y: f64) -> Markup {
     let (least, most) = (x(scale, spread.least), x(scale, spread.most));
     if most - least < 1.0 {

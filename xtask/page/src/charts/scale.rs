@@ -1,6 +1,6 @@
-//! From a value to a place.
+//! Maps values to positions.
 
-/// More ticks than this stand too close on a phone.
+/// The most ticks that fit on a phone.
 const TICKS: usize = 6;
 
 /// A range of values that begins and ends with a tick.
@@ -11,7 +11,7 @@ pub struct Scale {
 }
 
 impl Scale {
-    /// From nothing to at least the greatest value.
+    /// Makes a scale from zero to at least the greatest value.
     pub fn linear(values: &[f64]) -> Self {
         let most = values.iter().copied().fold(0.0, f64::max);
         if most == 0.0 {
@@ -25,7 +25,8 @@ impl Scale {
         Self { ticks, log: false }
     }
 
-    /// From below the least value to above the greatest, each step a factor.
+    /// Makes a logarithmic scale from below the least value to above the
+    /// greatest.
     pub fn log(values: &[f64]) -> Self {
         let positive = || values.iter().copied().filter(|v| *v > 0.0);
         let least = positive().fold(f64::INFINITY, f64::min);
@@ -49,7 +50,7 @@ impl Scale {
         Self { ticks, log: true }
     }
 
-    /// Places a value, from 0 to 1.
+    /// Returns the position of a value, from 0 to 1.
     pub fn at(&self, value: f64) -> f64 {
         let (from, to) = (self.ticks[0], self.ticks[self.ticks.len() - 1]);
         let part = if self.log {
@@ -60,7 +61,7 @@ impl Scale {
         part.clamp(0.0, 1.0)
     }
 
-    /// Ticks are round: nothing is lost.
+    /// Formats a tick. Ticks are round, so this is exact.
     pub fn label(tick: f64) -> String {
         match tick {
             _ if tick >= 1e6 => format!("{}M", tick / 1e6),
@@ -70,12 +71,12 @@ impl Scale {
     }
 }
 
-/// 1, 2, 5, 10, 20, 50 and so on, from below `least`.
+/// Returns 1, 2, 5, 10, 20, 50 and so on, from below `least`.
 fn steps(least: f64) -> impl Iterator<Item = f64> {
     let exponent = least.max(1e-9).log10().floor() as i32;
     (exponent..exponent + 24).flat_map(|exponent| {
         [1, 2, 5].map(|digit| {
-            // Parsed, because powers of a tenth are not exact.
+            // Parsed, because powers of 0.1 aren't exact.
             format!("{digit}e{exponent}").parse().unwrap_or(f64::NAN)
         })
     })
@@ -85,7 +86,8 @@ fn is_decade(tick: f64) -> bool {
     (tick.log10() - tick.log10().round()).abs() < 1e-6
 }
 
-/// A tick less than a factor of three beside the end would touch its label.
+/// Removes ticks within a factor of three of the ends, because their labels
+/// would overlap.
 fn thin(ticks: &mut Vec<f64>) {
     let count = ticks.len();
     if count > 3 && ticks[count - 1] / ticks[count - 2] < 3.0 {

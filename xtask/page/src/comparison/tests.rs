@@ -1,4 +1,4 @@
-//! The page of a full run, and of less.
+//! Tests the page of full and partial runs.
 
 use compare::results::{Figures, Outcome, Results};
 use compare::sample;
@@ -13,15 +13,15 @@ use crate::charts::COLOURS;
 use crate::figure::sample::survey;
 use crate::{chart_data, tables};
 
-/// Panels of the section on how they wait.
+/// The number of panels in the section on how the models wait.
 const WAITS: usize = 4;
 
-/// The page of results beside traces put together by hand.
+/// Makes the page of results, with hand-written traces.
 fn page_of(results: &Results) -> String {
     render(results, Some(&Ok(survey())))
 }
 
-/// The drawings in a page, as XML.
+/// Returns the drawings in a page, as XML.
 fn drawings(page: &str) -> Vec<String> {
     let parts = page.split("<svg").skip(1);
     let parts = parts.map(|part| {
@@ -31,7 +31,7 @@ fn drawings(page: &str) -> Vec<String> {
     parts.collect()
 }
 
-/// A full run after something has changed each of its runs.
+/// Makes a full run and changes each of its runs.
 fn with_runs(change: impl Fn(usize, &mut Outcome)) -> Results {
     let mut results = sample::full();
     for (at, run) in results.runs.iter_mut().enumerate() {
@@ -44,7 +44,7 @@ fn failed() -> Results {
     with_runs(|_, run| *run = Outcome::Failed("it died".to_owned()))
 }
 
-/// Everything that renders, from much to nothing.
+/// Returns all kinds of results, from full to empty.
 fn all_kinds() -> Vec<(&'static str, Results)> {
     let strange = with_runs(|at, run| {
         let Outcome::Measured(figures) = run else { return };
@@ -61,7 +61,7 @@ fn all_kinds() -> Vec<(&'static str, Results)> {
     vec![
         ("full", sample::full()),
         ("quick", sample::quick()),
-        ("strange numbers", strange),
+        ("unusual numbers", strange),
         ("yardsticks only", yardsticks),
         ("all failed", failed()),
         ("no runs", Results { runs: Vec::new(), ..sample::full() }),
@@ -88,7 +88,7 @@ fn check_drawing(kind: &str, drawing: &str) {
 }
 
 #[test]
-fn whatever_was_measured_makes_a_sound_page() {
+fn all_kinds_of_results_make_a_valid_page() {
     for (kind, results) in all_kinds() {
         let (page, alone) = (page_of(&results), chart_for_readme(&results));
         for drawing in drawings(&page).iter().chain([&alone]) {
@@ -99,7 +99,7 @@ fn whatever_was_measured_makes_a_sound_page() {
                 assert!(!["NaN", "inf"].contains(&word), "{kind}: {text}");
             }
         }
-        // Nothing comes from elsewhere.
+        // Nothing is loaded.
         for part in ["//", "src=", "url(", "@import", "<link", "<script"] {
             assert!(!page.contains(part), "{kind}: {part}");
         }
@@ -109,18 +109,18 @@ fn whatever_was_measured_makes_a_sound_page() {
 #[test]
 fn a_full_run_has_all_charts_in_both_groups() {
     let page = page_of(&sample::full());
-    // Two drawings each, with a part of a row where the rest is not known.
+    // Each chart has two drawings; rows may be incomplete.
     assert!(page.contains(" · – · –</text>"));
     assert!(page.contains(">can't: serves one client at a time</text>"));
     let charts = chart_data::all(&sample::full()).len();
     assert_eq!(page.matches("role=\"img\"").count(), charts * 2 + WAITS);
     assert!(!page.contains("makes this chart"));
     let page = page_of(&failed());
-    assert_eq!(page.matches("No server has a figure").count(), charts);
+    assert_eq!(page.matches("No server has figures").count(), charts);
 }
 
 #[test]
-fn how_they_wait_is_told_where_somebody_looked() {
+fn the_section_on_waiting_depends_on_the_traces() {
     let page = page_of(&sample::full());
     assert!(page.contains("href=\"#waits\""));
     assert!(page.contains("50 calls return EAGAIN"));
@@ -132,21 +132,21 @@ fn how_they_wait_is_told_where_somebody_looked() {
 }
 
 #[test]
-fn what_was_not_run_says_which_command_runs_it() {
+fn missing_workloads_name_the_command_that_runs_them() {
     let page = page_of(&sample::quick());
     let missing = page.matches("makes this chart").count();
-    // Nothing is known of ten thousand clients. Latency is shown as it was in
-    // the closed loop, because there is no open one.
+    // The run has no load with ten thousand clients. It has no open loop
+    // either, so latency is that of the closed loop.
     assert_eq!(missing, 1);
     let charts = chart_data::all(&sample::quick()).len() - missing;
     assert!(page.contains("cargo xtask compare --full"));
     assert!(page.contains("Not in this run: Ping-pong, 1 connection"));
-    assert!(page.contains("each as fast as its replies came"));
+    assert!(page.contains("in a closed loop"));
     assert_eq!(page.matches("role=\"img\"").count(), charts * 2 + WAITS);
 }
 
 #[test]
-fn what_is_drawn_is_in_the_table_below() {
+fn the_table_has_all_drawn_values() {
     for chart in chart_data::all(&sample::full()) {
         let table = tables::of_chart(&chart).into_string();
         for row in &chart.rows {
@@ -186,7 +186,7 @@ fn the_best_and_those_like_it_are_marked() {
 }
 
 #[test]
-fn what_servers_say_is_text() {
+fn names_and_messages_are_escaped() {
     let page = page_of(&sample::full());
     assert!(page.contains("&lt;script&gt;alert(1)&lt;/script&gt; &amp; more"));
     let mut results = sample::full();
@@ -217,23 +217,23 @@ fn ids_are_unique_and_found() {
 }
 
 #[test]
-fn the_readme_has_the_classic_picture_or_the_next_best() {
+fn the_readme_shows_idle_connections_or_the_usual_load() {
     let full = chart_for_readme(&sample::full());
     assert!(full.contains("Cost against idle connections"));
     assert!(full.contains("prefers-color-scheme: dark"));
     let mut short = sample::full();
     short.workloads.truncate(2);
     let short = chart_for_readme(&short);
-    assert!(short.contains("Processor time a request"));
+    assert!(short.contains("Processor time per request"));
     assert!(short.contains("50 connections"));
 }
 
-/// Contrast that text must have, and what is drawn: level AA of WCAG 2,
+/// The contrast required for text and for drawings: level AA of WCAG 2,
 /// sections 1.4.3 and 1.4.11.
 const TEXT: f64 = 4.5;
 const DRAWN: f64 = 3.0;
 
-/// The colours of each scheme, light and dark: names and channels.
+/// Returns the colours of each scheme, light and dark: names and channels.
 fn palettes() -> Vec<Vec<(&'static str, [f64; 3])>> {
     let schemes = COLOURS.split(":root").skip(1);
     let palettes = schemes.map(|scheme| {
@@ -248,7 +248,7 @@ fn palettes() -> Vec<Vec<(&'static str, [f64; 3])>> {
     palettes.collect()
 }
 
-/// Relative luminance, from 0 to 1.
+/// Returns the relative luminance, from 0 to 1.
 fn luminance(channels: [f64; 3]) -> f64 {
     let linear = channels.map(|channel| match channel / 255.0 {
         part if part <= 0.04045 => part / 12.92,
@@ -263,7 +263,7 @@ fn contrast(a: [f64; 3], b: [f64; 3]) -> f64 {
 }
 
 #[test]
-fn colours_can_be_told_from_what_is_behind_them() {
+fn colours_contrast_with_their_background() {
     let palettes = palettes();
     assert_eq!(palettes.len(), 2);
     for (colours, scheme) in palettes.iter().zip(["light", "dark"]) {

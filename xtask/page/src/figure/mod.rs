@@ -1,5 +1,5 @@
-//! The models side by side, time downwards: the figure that every book has,
-//! drawn from what was seen.
+//! The models side by side, with time running downwards: the well-known figure
+//! of the I/O models, drawn from traces.
 
 pub mod svg;
 
@@ -10,10 +10,10 @@ mod tests;
 
 use trace::figure::{BANDS, Bar, Column, Row};
 
-/// Rows that a band has at least: a wait is to be seen as one.
+/// The fewest rows of each band, so that a wait looks like one.
 const LEAST: [usize; BANDS] = [1, 4, 1, 1];
 
-/// Counts the rows of each band in the column where it is longest.
+/// Returns the most rows of each band in any column.
 fn heights(columns: &[Column]) -> [usize; BANDS] {
     std::array::from_fn(|band| {
         let rows = columns.iter().map(|column| column.bands[band].len());
@@ -21,13 +21,13 @@ fn heights(columns: &[Column]) -> [usize; BANDS] {
     })
 }
 
-/// Counts the threads that a column has room for.
+/// Returns the number of threads in a column.
 fn lanes(column: &Column) -> usize {
     let rows = column.bands.iter().flatten();
     rows.map(|row| row.bars.len()).max().unwrap_or(1)
 }
 
-/// A column's rows, filled up: a thread that sleeps goes on sleeping.
+/// Pads a column's bands to these heights. A sleeping thread stays asleep.
 fn filled(column: &Column, heights: &[usize; BANDS]) -> [Vec<Row>; BANDS] {
     let mut bars = vec![Bar::Running];
     let mut bands = column.bands.clone();
@@ -37,7 +37,7 @@ fn filled(column: &Column, heights: &[usize; BANDS]) -> [Vec<Row>; BANDS] {
         }
         let settle = |bar: &mut Bar| match bar {
             Bar::Copying => *bar = Bar::Running,
-            // Until the data comes.
+            // Polling lasts until the data arrives, in phase 1.
             Bar::Eagain if band != 1 => *bar = Bar::Running,
             _ => {}
         };

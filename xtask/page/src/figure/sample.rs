@@ -1,4 +1,4 @@
-//! Traces as they might be, written by hand.
+//! Sample traces, written by hand.
 
 use trace::figure::Column;
 use trace::script::recording;
@@ -47,7 +47,7 @@ const TRACES: [(&str, &str); 7] = [
          main 100.4 100.5 recvfrom(client 1, 4096) = 6
          main 100.6 100.7 sendto(client 1, 7) = 7",
     ),
-    // The handler of a signal copies.
+    // A signal handler copies the data.
     (
         "signal-driven, UDP",
         "main -99   100.1 ppoll(signals) = EINTR
@@ -56,7 +56,7 @@ const TRACES: [(&str, &str); 7] = [
          main 100.6 100.7 sendto(datagrams, 7) = 7",
     ),
     ("async-io/io-uring", RING),
-    // Another thread copies, and sends a signal.
+    // Another thread copies the data, and sends a signal.
     (
         "async-io/posix-aio",
         "main   -99   .1    rt_sigtimedwait() = 29
@@ -88,13 +88,13 @@ pub fn column(title: &str, trace: &str) -> Column {
     Column::new(title, &recording(&trace)).unwrap()
 }
 
-/// The columns of the figure.
+/// Makes the columns of the figure.
 pub fn columns() -> Vec<Column> {
     TRACES.map(|(title, trace)| column(title, trace)).to_vec()
 }
 
-/// Columns that no model has: a ring of which nothing is known of when it
-/// copies, and a call that receives just when the client sends.
+/// Makes columns that no model has: a ring without the flags that determine
+/// when it copies, and a receive call during which the client sends.
 pub fn further_columns() -> [Column; 2] {
     let ring = RING.replace(", IORING_SETUP_DEFER_TASKRUN", "");
     let meeting = "main .1    .2    accept4(listener) = 4 client 1
@@ -104,7 +104,7 @@ pub fn further_columns() -> [Column; 2] {
     [column("ring without flags", &ring), column("meeting", meeting)]
 }
 
-/// With counts that add up.
+/// Makes a survey with consistent counts.
 pub fn survey() -> Survey {
     let tally = |waits| {
         let count = |made, empty| Count { made, empty };

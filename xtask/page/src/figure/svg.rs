@@ -1,5 +1,5 @@
-//! The figure as SVG: two columns a panel on the page, so that a phone shows
-//! them one to one; five a line in a file of its own.
+//! Draws the figure as SVG: panels of two columns on the page, which a phone
+//! shows without scaling, or lines of up to five columns in a file.
 
 use lab::screen::wrap;
 use maud::{Markup, PreEscaped, html};
@@ -9,59 +9,60 @@ use super::{filled, heights, lanes};
 use crate::charts::COLOURS;
 use crate::charts::STYLE as CHARTS;
 
-/// Colours of the figure, beside the style of the charts.
+/// The figure's colours, used with the style of the charts.
 pub const STYLE: &str = include_str!("figure.css");
 
 /// A column's width, in units that are pixels on a phone.
 const COLUMN: usize = 168;
-/// Beside the drawing.
+/// The margin at both sides of the drawing.
 const SIDE: usize = 2;
-/// From row to row, and above the first of a band.
+/// The height of a row, and of the space above the first row of a band.
 const ROW: usize = 16;
 const RULE: usize = 22;
-/// For the names.
+/// The height of the names.
 const TOP: usize = 24;
-/// A thread's bar, and from one to the next.
+/// The width of a thread's bar, and the distance between two bars.
 const BAR: usize = 8;
 const LANE: usize = 12;
-/// From the last bar to the texts.
+/// The distance from the last bar to the texts.
 const TEXT: usize = 14;
-/// Letters of a sentence that a column has room for, and of a drawing's.
+/// The letters of a sentence that fit a column.
 const LETTERS: usize = 23;
 /// The width of a note's letter.
 const LETTER: f64 = 6.1;
 
-/// Columns of a panel on the page, and of a line in a file.
+/// The columns in a panel on the page, and the most in a line of a file.
 const PANEL: usize = 2;
 const FILE: usize = 5;
 
-/// A panel with fewer columns is as wide, so that all have one scale.
+/// The width of all panels. One with fewer columns is as wide, so that all have
+/// the same scale.
 const PANEL_WIDTH: usize = width(PANEL);
 
 const fn width(columns: usize) -> usize {
     columns * COLUMN + 2 * SIDE
 }
 
-/// Around the drawing in a file; above, for its title.
+/// The margin around the drawing in a file, and the height of its title.
 const MARGIN: usize = 14;
 const HEADLINE: usize = 44;
 
 /// Explains the figure to its reader.
-const NOTE: &str = "Time runs downwards, not to scale: each row is a call. \
-    \"call…\" is where it begins, \"…call\" where it ends, and indented \
-    rows belong to the call above. Calls for memory, for further signals and \
-    between a library's threads are left out.";
+const NOTE: &str = "Time runs downwards, not to scale; each row is a call. \
+    \"call…\" marks its beginning, \"…call\" its end, and indented rows \
+    belong to the call above. Calls that manage memory or other signals, and \
+    calls between a library's threads, are omitted.";
 
-/// Draws a sign beside a text whose base line is at the second coordinate.
+/// Draws a sign beside a text with its baseline at the second coordinate.
 type Sign = fn(usize, usize) -> Markup;
 
 /// The signs and their meanings.
 const LEGEND: [(Sign, &str); 5] = [
-    (|x, y| mark(Bar::Asleep, x, y - 10, 12), "asleep in the call it waits in"),
+    (|x, y| mark(Bar::Asleep, x, y - 10, 12), "asleep in the waiting call"),
     (|x, y| mark(Bar::Eagain, x, y - 10, 12), "calls that return EAGAIN"),
     (
         |x, y| mark(Bar::Copying, x, y - 10, 12),
-        "copies the data into its buffer",
+        "copying the data to the buffer",
     ),
     (learns, "the program learns of the data"),
     (
@@ -70,9 +71,9 @@ const LEGEND: [(Sign, &str); 5] = [
     ),
 ];
 
-const TITLE: &str = "The models of I/O, as traced: who waits, who copies";
+const TITLE: &str = "The I/O models, traced: where each waits and copies";
 
-/// Panels for a page that has the styles.
+/// Makes panels for a page that contains the styles.
 pub fn panels(columns: &[Column]) -> Markup {
     let heights = heights(columns);
     html! {
@@ -105,14 +106,14 @@ pub fn panels(columns: &[Column]) -> Markup {
     }
 }
 
-/// All columns as a file.
+/// Draws all columns as a file.
 pub fn alone(columns: &[Column]) -> String {
     let heights = heights(columns);
-    // The legend needs as much.
+    // The least width that the legend needs.
     let mut width = 3 * COLUMN;
     let mut bottom = HEADLINE;
     let mut blocks = Vec::new();
-    // As few lines as have room for them, about equally long.
+    // The fewest lines that hold all columns, about equally long.
     let lines = columns.len().div_ceil(FILE).max(1);
     for line in columns.chunks(columns.len().div_ceil(lines).max(1)) {
         let (drawing, its_width, height) = block(line, &heights);
@@ -149,7 +150,8 @@ pub fn alone(columns: &[Column]) -> String {
     drawing.into_string() + "\n"
 }
 
-/// Some columns with the lines that run through them; its width and height.
+/// Draws some columns with the lines that cross them. Returns the width and the
+/// height too.
 fn block(
     columns: &[Column],
     heights: &[usize; BANDS],
@@ -194,7 +196,7 @@ fn block(
     (drawing, width, bottom + 12 + most * ROW)
 }
 
-/// Cuts a column's sentences into lines.
+/// Wraps a column's sentences.
 fn sentences(column: &Column) -> Vec<String> {
     let all = column.account.sentences().into_iter();
     all.flat_map(|text| {
@@ -207,12 +209,13 @@ fn sentences(column: &Column) -> Vec<String> {
     .collect()
 }
 
-/// Finds the place where a column's texts begin.
+/// Returns the distance from a column's edge to its texts.
 fn texts(column: &Column) -> usize {
     (lanes(column) - 1) * LANE + BAR + TEXT
 }
 
-/// A band of one column; bars begin where the band does, beside its title.
+/// Draws a band of one column. Bars begin at the top of the band, beside its
+/// title.
 fn rows_of(column: &Column, rows: &[Row], x: usize, top: usize) -> Markup {
     let texts = x + texts(column);
     let shown = rows.iter().enumerate().filter(|(_, row)| !row.text.is_empty());
@@ -241,7 +244,7 @@ fn rows_of(column: &Column, rows: &[Row], x: usize, top: usize) -> Markup {
     }
 }
 
-/// Rows in which a thread is in the same state: from and until.
+/// Returns the ranges of rows in which a thread's state stays the same.
 fn stretches(rows: &[Row], lane: usize) -> Vec<(Bar, usize, usize)> {
     let bar = |row: &Row| row.bars.get(lane).copied();
     let mut at = 0;
@@ -254,7 +257,7 @@ fn stretches(rows: &[Row], lane: usize) -> Vec<(Bar, usize, usize)> {
     all.flatten().collect()
 }
 
-/// A thread's state for some time.
+/// Draws a thread's state over some rows.
 fn mark(bar: Bar, x: usize, y: usize, height: usize) -> Markup {
     let middle = x + BAR / 2;
     let class = match bar {
@@ -271,7 +274,7 @@ fn mark(bar: Bar, x: usize, y: usize, height: usize) -> Markup {
     html! { rect class=(class) x=(x) y=(y) width=(BAR) height=(height) {} }
 }
 
-/// A triangle that points at a text whose base line is at `y`.
+/// Draws a triangle that points at a text with its baseline at `y`.
 fn learns(x: usize, y: usize) -> Markup {
     html! {
         path .learns d={ "M" (x) " " (y - 8) "l7 4l-7 4z" } {}
@@ -300,7 +303,7 @@ fn names(columns: &[Column]) -> String {
     names.join(", ")
 }
 
-/// For those who do not see it.
+/// Describes the columns for screen readers.
 fn description(columns: &[Column]) -> String {
     let said = columns.iter().map(|column| {
         let sentences = column.account.sentences();

@@ -1,19 +1,19 @@
-//! Columns from hand-written traces, as they are and as they are drawn.
+//! Tests columns from hand-written traces, and their drawings.
 
 use roxmltree::{Document, Node};
 use trace::figure::{Bar, Column, Row};
 
 use super::{filled, heights, lanes, sample, svg};
 
-/// Widths of a letter, in parts of its size: of all letters of calls, and of
-/// the widest that sentences, and titles, have on average.
+/// Widths of a letter relative to the font size: exact for calls, and the
+/// greatest average for sentences and titles.
 const CALL_LETTER: f64 = 0.61;
 const LETTER: f64 = 0.58;
 const BOLD_LETTER: f64 = 0.61;
 
-/// Writes out a column, a row a line: the band, the state of each thread,
-/// where the program learns of the data or the kernel copies, and the text.
-/// The sentences follow.
+/// Writes a column with one line per row: the band, the state of each thread,
+/// a mark where the program learns of the data or the kernel copies it, and the
+/// text. The sentences follow.
 fn dump(column: &Column) -> String {
     let lanes = lanes(column);
     let line = |band: usize, row: &Row| {
@@ -47,7 +47,7 @@ fn columns_have_what_was_traced() {
     let columns = columns.chain(sample::further_columns());
     let columns: Vec<_> = columns.map(|column| dump(&column)).collect();
     let columns = columns.join("\n");
-    assert!(columns == include_str!("golden.txt"), "it is now:\n{columns}");
+    assert!(columns == include_str!("golden.txt"), "now:\n{columns}");
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn all_columns_reach_the_same_lines() {
         let bands = filled(column, &heights);
         let filled: Vec<_> = bands.iter().map(Vec::len).collect();
         assert_eq!(filled, heights, "{}", column.title);
-        // A wait lasts until the data comes.
+        // A wait lasts until the data arrives.
         let last = &bands[1][heights[1] - 1];
         assert_ne!(last.bars[0], Bar::Running, "{}", column.title);
     }
@@ -79,7 +79,7 @@ fn a_queued_signal_is_drawn_as_a_ready_list_is() {
     assert_eq!(states("multiplexing-epoll"), states("signal-driven"));
 }
 
-/// Finds where a text begins and ends, if it is as wide as it can be.
+/// Returns the beginning and the end of a text, for the widest letters.
 fn extent(text: &Node<'_, '_>) -> (f64, f64) {
     let class = text.attribute("class").unwrap();
     let (size, letter) = match class.split(' ').next().unwrap() {
@@ -125,7 +125,7 @@ fn columns_do_not_overlap() {
 }
 
 #[test]
-fn a_drawing_says_what_it_shows_to_those_who_do_not_see_it() {
+fn a_drawing_has_a_description_for_screen_readers() {
     let drawing = svg::alone(&sample::columns());
     let xml = Document::parse(&drawing).unwrap();
     let root = xml.root_element();
@@ -138,6 +138,6 @@ fn a_drawing_says_what_it_shows_to_those_who_do_not_see_it() {
     assert!(texts[0].contains("models"));
     assert!(texts[1].contains("nonblocking: waits in no call;"));
     assert!(drawing.contains("prefers-color-scheme: dark"));
-    // Nothing to draw is no reason to fail.
+    // A figure without columns is valid, too.
     Document::parse(&svg::alone(&[])).unwrap();
 }

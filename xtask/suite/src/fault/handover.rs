@@ -1,4 +1,4 @@
-//! A descriptor's way from one process to another, see unix(7).
+//! Passes a descriptor from one process to another, see unix(7).
 
 use std::io;
 use std::mem::{self, offset_of};
@@ -14,8 +14,8 @@ struct Rights {
     fd: RawFd,
 }
 
-/// Sends a descriptor over a socket without touching the heap, which a child
-/// of a program with threads must not, see fork(2).
+/// Sends a descriptor over a socket. It does not allocate: after fork(2), a
+/// child of a multithreaded program must not.
 pub fn send_descriptor(socket: &UnixStream, fd: RawFd) -> io::Result<()> {
     let mut byte = 0u8;
     let mut part = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
@@ -25,13 +25,13 @@ pub fn send_descriptor(socket: &UnixStream, fd: RawFd) -> io::Result<()> {
         cmsg_type: libc::SCM_RIGHTS,
     };
     let mut rights = Rights { header, fd };
-    // SAFETY: a struct of integers and pointers, for which zero is a value.
+    // SAFETY: `msghdr` has integers and pointers only; zero is valid for each.
     let mut message: libc::msghdr = unsafe { mem::zeroed() };
     message.msg_iov = &raw mut part;
     message.msg_iovlen = 1;
     message.msg_control = (&raw mut rights).cast();
     message.msg_controllen = size_of::<Rights>() as _;
-    // SAFETY: `message` and all it points to outlive the call.
+    // SAFETY: `message` and all that it points to outlive the call.
     let sent =
         unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, 0) };
     if sent == 1 { Ok(()) } else { Err(io::Error::last_os_error()) }

@@ -1,9 +1,9 @@
 //! Faults that no client can cause: system calls that fail on demand.
 //!
-//! A filter set before exec hands the chosen calls to this process, which lets
-//! them pass or answers with an errno in the kernel's place, see
-//! seccomp_unotify(2). So a fault begins and ends while the server runs, and
-//! every call that met it is counted.
+//! A filter installed before exec forwards the chosen calls to this process,
+//! which lets them continue or makes them fail with an errno, see
+//! seccomp_unotify(2). So a fault can begin and end while the server runs, and
+//! every call that failed is counted.
 
 mod handover;
 
@@ -18,12 +18,13 @@ use nix::errno::Errno;
 
 use handover::{receive_descriptor, send_descriptor};
 
-/// System calls of one purpose.
+/// System calls that serve one purpose.
 #[derive(Clone, Copy, Debug)]
 pub struct Calls {
     numbers: &'static [i64],
-    /// Only calls on sockets count: read(2) and write(2) serve other
-    /// descriptors too, from which no such error comes, an eventfd for one.
+    /// True if only calls on sockets count. read(2) and write(2) are used on
+    /// other descriptors too, an eventfd for example, which do not return such
+    /// errors.
     on_sockets: bool,
 }
 
@@ -35,8 +36,8 @@ const fn on_sockets(numbers: &'static [i64]) -> Calls {
     Calls { numbers, on_sockets: true }
 }
 
-/// `fork` and every other way to start a process or a thread. glibc starts
-/// both through clone and clone3.
+/// `fork` and every other call that starts a process or a thread. glibc starts
+/// both with clone or clone3.
 pub const CLONE: Calls = calls(&[
     libc::SYS_clone,
     libc::SYS_clone3,
@@ -48,7 +49,7 @@ pub const CLONE: Calls = calls(&[
 
 pub const ACCEPT: Calls = calls(&[libc::SYS_accept, libc::SYS_accept4]);
 
-/// Every way to receive from a socket.
+/// Every call that receives from a socket.
 pub const RECEIVE: Calls = on_sockets(&[
     libc::SYS_read,
     libc::SYS_readv,
@@ -57,12 +58,13 @@ pub const RECEIVE: Calls = on_sockets(&[
     libc::SYS_recvmmsg,
 ]);
 
-/// Every way to send to a socket but sendmsg, which hands the filter over.
+/// Every call that sends to a socket except sendmsg, which passes the filter's
+/// descriptor to the suite.
 pub const SEND: Calls =
     on_sockets(&[libc::SYS_write, libc::SYS_writev, libc::SYS_sendto]);
 
-/// Every way to wait for whatever comes next: for descriptors, for a queued
-/// signal, for a completion.
+/// Every call that waits: for descriptors, for a queued signal, for a
+/// completion.
 pub const WAIT: Calls = calls(&[
     #[cfg(target_arch = "x86_64")]
     libc::SYS_epoll_wait,
@@ -78,7 +80,7 @@ pub const WAIT: Calls = calls(&[
     libc::SYS_io_uring_enter,
 ]);
 
-/// The way to get a ring, without which there is no io_uring.
+/// The call that creates a ring, without which there is no io_uring.
 pub const RING: Calls = calls(&[libc::SYS_io_uring_setup]);
 
 #[cfg(target_arch = "x86_64")]
@@ -93,30 +95,30 @@ const AUDIT_ARCH: u32 = 0;
 pub struct Fault {
     calls: Calls,
     errno: Errno,
-    /// The number of calls that shall still fail.
+    /// The number of calls that are still to fail.
     left: AtomicUsize,
     failed: AtomicUsize,
     asked: AtomicUsize,
 }
 
 impl Fault {
-    /// `calls` will fail with `errno`, once switched on.
+    /// Makes a fault, switched off: `calls` fail with `errno` once it is on.
     pub fn new(calls: Calls, errno: Errno) -> Arc<Self> {
         let [left, failed, asked] = [const { AtomicUsize::new(0) }; 3];
         Arc::new(Self { calls, errno, left, failed, asked })
     }
 
-    /// From now on every call fails.
+    /// Makes every call fail from now on.
     pub fn on(&self) {
         self.fail_next(usize::MAX);
     }
 
-    /// The next `count` calls fail, then all pass.
+    /// Makes the next `count` calls fail; later ones pass.
     pub fn fail_next(&self, count: usize) {
         self.left.store(count, Ordering::SeqCst);
     }
 
-    /// From now on every call passes.
+    /// Lets every call pass from now on.
     pub fn off(&self) {
         self.fail_next(0);
     }
@@ -126,23 +128,24 @@ impl Fault {
         self.failed.load(Ordering::SeqCst)
     }
 
-    /// Tells whether there was any such call, failed or not: who has others do
-    /// its work, as with io_uring, makes none that a filter could see.
+    /// Returns whether any such call was made, failed or not. A server that has
+    /// io_uring do its work makes none that a filter could see.
     pub fn was_asked(&self) -> bool {
         self.asked.load(Ordering::SeqCst) > 0
     }
 
-    /// The filter as a BPF program: the chosen calls ask, all others pass.
+    /// Returns the filter as a BPF program: it forwards the chosen calls and
+    /// lets all others pass.
     fn program(&self) -> Vec<libc::sock_filter> {
         const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
         const JUMP_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
         const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
-        // The members of struct seccomp_data.
+        // Offsets of the members of struct seccomp_data.
         const NUMBER: u32 = 0;
         const ARCHITECTURE: u32 = 4;
 
         let step = |code: u32, k: u32, jt: usize, jf: usize| {
-            // Far less than 255 steps, see the constants above.
+            // Jumps fit into a byte: there are far fewer than 255 steps.
             libc::sock_filter {
                 code: code as u16,
                 jt: jt as u8,
@@ -164,8 +167,9 @@ impl Fault {
         program
     }
 
-    /// Makes what the new process must install before exec, and what decides
-    /// its calls from then on.
+    /// Makes the two sides of the fault: the filter, which the new process must
+    /// install before exec, and the judge, which decides its calls from then
+    /// on.
     pub fn prepare(self: &Arc<Self>) -> Result<(Filter, Judge)> {
         ensure!(
             AUDIT_ARCH != 0,
@@ -177,7 +181,7 @@ impl Fault {
         Ok((filter, judge))
     }
 
-    /// Counts a call and says whether it shall fail.
+    /// Counts a call and returns whether it is to fail.
     fn is_next(&self) -> bool {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let fewer = |left: usize| match left {
@@ -200,7 +204,7 @@ impl fmt::Display for Fault {
     }
 }
 
-/// The new process's side.
+/// The side of the new process.
 #[derive(Debug)]
 pub struct Filter {
     program: Vec<libc::sock_filter>,
@@ -208,18 +212,18 @@ pub struct Filter {
 }
 
 impl Filter {
-    /// Puts the calling process under the filter and hands its decisions
-    /// over. Async-signal-safe: called between fork and exec.
+    /// Installs the filter in the calling process and sends its listener to the
+    /// judge. Async-signal-safe, because it is called between fork and exec.
     pub fn install(&mut self) -> io::Result<()> {
         let program = libc::sock_fprog {
             len: self.program.len() as u16,
             filter: self.program.as_mut_ptr(),
         };
-        // SAFETY: an integer option, no memory involved. Without it, only
-        // root may set a filter.
+        // SAFETY: the option takes integers only. Without it, seccomp(2)
+        // requires CAP_SYS_ADMIN.
         unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) };
-        // SAFETY: `program` points to `len` steps that live in `self`, and
-        // the kernel copies them before the call returns.
+        // SAFETY: `program` points to `len` steps that live in `self`, and the
+        // kernel copies them before the call returns.
         let listener = unsafe {
             libc::syscall(
                 libc::SYS_seccomp,
@@ -231,12 +235,12 @@ impl Filter {
         if listener < 0 {
             return Err(io::Error::last_os_error());
         }
-        // The listener is close-on-exec: after this only the judge has it.
+        // The listener is close-on-exec: after exec only the judge has it.
         send_descriptor(&self.handover, listener as RawFd)
     }
 }
 
-/// The side that decides.
+/// The side of the suite, which decides.
 #[derive(Debug)]
 pub struct Judge {
     handover: UnixStream,
@@ -244,11 +248,11 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// Decides calls on a thread of its own, until the last process under
-    /// the filter has gone.
+    /// Decides calls on a thread of its own, until the last process under the
+    /// filter has ended.
     pub fn start(self) -> Result<()> {
         let listener = receive_descriptor(&self.handover)
-            .context("the filtered process did not hand over its calls")?;
+            .context("the filtered process did not send its listener")?;
         thread::Builder::new()
             .name("fault".to_owned())
             .spawn(move || while self.decide(&listener).is_ok() {})
@@ -257,11 +261,11 @@ impl Judge {
     }
 
     fn decide(&self, listener: &OwnedFd) -> Result<()> {
-        // SAFETY: a struct of integers, for which zero is a value.
+        // SAFETY: `seccomp_notif` has integers only; zero is valid for each.
         let mut call: libc::seccomp_notif = unsafe { mem::zeroed() };
         wait_for_call(listener)?;
-        // SAFETY: `listener` is a seccomp listener, `call` is zeroed as it
-        // demands and outlives the call.
+        // SAFETY: `listener` is a seccomp listener; `call` is zeroed, as the
+        // ioctl requires, and outlives the call.
         match unsafe {
             notification_receive(listener.as_raw_fd(), &raw mut call)
         } {
@@ -280,7 +284,7 @@ impl Judge {
             answer.flags = 0;
             answer.error = -(self.fault.errno as i32);
         }
-        // SAFETY: as above; `answer` is a whole response.
+        // SAFETY: as above; `answer` is a complete response.
         match unsafe {
             notification_send(listener.as_raw_fd(), &raw mut answer)
         } {
@@ -290,8 +294,8 @@ impl Judge {
     }
 }
 
-/// Tells whether a call's first argument is a socket. The caller waits for the
-/// answer meanwhile, so its descriptors are what they were.
+/// Returns whether a call's first argument is a socket. The caller is blocked
+/// until it has the answer, so the descriptor is still the same.
 fn is_on_a_socket(call: &libc::seccomp_notif) -> bool {
     let path = format!("/proc/{}/fd/{}", call.pid, call.data.args[0]);
     let target = std::fs::read_link(path).unwrap_or_default();
@@ -301,8 +305,9 @@ fn is_on_a_socket(call: &libc::seccomp_notif) -> bool {
 nix::ioctl_readwrite!(notification_receive, b'!', 0, libc::seccomp_notif);
 nix::ioctl_readwrite!(notification_send, b'!', 1, libc::seccomp_notif_resp);
 
-/// The receiving ioctl would sleep on when the last filtered process ends;
-/// poll(2) reports that as a hang-up.
+/// Waits until there is a call to decide. The receiving ioctl would sleep on
+/// after the last filtered process has ended; poll(2) reports that as a
+/// hang-up.
 fn wait_for_call(listener: &OwnedFd) -> Result<()> {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use std::os::fd::AsFd;
@@ -315,7 +320,7 @@ fn wait_for_call(listener: &OwnedFd) -> Result<()> {
     let seen = fds[0].revents().unwrap_or(PollFlags::empty());
     ensure!(
         seen.contains(PollFlags::POLLIN),
-        "the filtered processes have gone"
+        "the filtered processes have ended"
     );
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Clients that nobody here wrote, and a Redis that judges every byte.
+//! Third-party clients, and Redis as the reference for every byte.
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
@@ -21,10 +21,10 @@ use crate::reply::Info;
 use crate::server::Server;
 use crate::skip::skip;
 
-/// Random streams that each case sends.
+/// The number of random streams that each case sends.
 const STREAMS: usize = 400;
 
-/// No program here needs as long.
+/// Longer than any program here needs.
 const HALF_A_MINUTE: Duration = Duration::from_secs(30);
 
 pub fn cases() -> Vec<Case> {
@@ -66,8 +66,8 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// Runs a program with the server's port where `{}` stands, and gives it
-/// `input`.
+/// Runs a program, with the server's port in place of `{}`, and writes `input`
+/// to its standard input.
 fn run(
     name: &str,
     arguments: &str,
@@ -90,10 +90,10 @@ fn run(
     let _guard = Group(pid(&child));
     let mut stdin = child.stdin.take().context("no standard input")?;
     let input = input.to_owned();
-    // On a thread: it may not be read before the replies are.
+    // By a thread: the program may read all of it only after some replies.
     std::thread::spawn(move || stdin.write_all(&input));
-    // It says less than its pipes hold.
-    ensure!(ends_within(pid(&child), HALF_A_MINUTE), "{name} does not end");
+    // Its output fits into the pipes, so it can end before that is read.
+    ensure!(ends_within(pid(&child), HALF_A_MINUTE), "{name} is still running");
     let output = child.wait_with_output().context("reading its output")?;
     let (stdout, stderr) = (show(&output.stdout), show(&output.stderr));
     ensure!(
@@ -104,7 +104,7 @@ fn run(
     Ok(output)
 }
 
-/// Kills a program that does not end by itself.
+/// Kills the program's process group when dropped.
 struct Group(Pid);
 
 impl Drop for Group {
@@ -113,7 +113,7 @@ impl Drop for Group {
     }
 }
 
-/// Runs a program and checks all that it says.
+/// Makes a case that runs a program and checks its whole output.
 fn says(
     name: &'static str,
     program: &'static str,
@@ -142,7 +142,7 @@ fn redis_cli_mass(server: &Server) -> Result<()> {
     let input = request(&["PING"]).repeat(100_000);
     let output = run("redis-cli", "-p {} --pipe", server, &input)?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(said.contains("errors: 0, replies: 100000"), "it says {said:?}");
+    ensure!(said.contains("errors: 0, replies: 100000"), "output {said:?}");
     Ok(())
 }
 
@@ -157,7 +157,7 @@ fn redis_benchmark(server: &Server) -> Result<()> {
         ensure!(said.contains(test), "no {test} in {said:?}");
     }
     for word in ["WARN", "ERR", "rror"] {
-        ensure!(!said.contains(word), "it says {said:?}");
+        ensure!(!said.contains(word), "output {said:?}");
     }
     Ok(())
 }
@@ -166,12 +166,13 @@ fn redis(trial: &Trial) -> Result<&Redis> {
     trial.surroundings.redis.as_ref().map_err(skip)
 }
 
-/// Redis says what the protocol group expects.
+/// Checks that Redis gives the replies that the protocol group expects, and
+/// that the model gives the same.
 fn judged_table(trial: &Trial) -> Result<()> {
     let redis = redis(trial)?;
     let server = trial.serve()?;
     for row in rows().iter().filter(|row| row.request.len() < 16_384) {
-        // The second PING is answered unless the row ends the conversation.
+        // PING is answered unless the row ends the connection.
         let stream = [&row.request, "PING\r\n".as_bytes()].concat();
         let right = redis.answer(&stream)?;
         let pong = if row.ends { "" } else { "+PONG\r\n" };
@@ -183,13 +184,13 @@ fn judged_table(trial: &Trial) -> Result<()> {
             difference(&right, &expected)
         );
         hears(&server, &[&stream], &right)
-            .with_context(|| format!("Redis differs: {}", row.name))?;
+            .with_context(|| format!("it differs from Redis: {}", row.name))?;
     }
     Ok(())
 }
 
-/// Redis replies at the parser's limits as the edges say, and the model as
-/// Redis does, except where an edge names a difference.
+/// Checks that Redis replies at the parser's limits as the edges say, and that
+/// the model replies like Redis, except where an edge has two replies.
 fn judged_limits(trial: &Trial) -> Result<()> {
     let redis = redis(trial)?;
     let server = trial.serve()?;
@@ -202,13 +203,13 @@ fn judged_limits(trial: &Trial) -> Result<()> {
         );
         if edge.redis == edge.reply {
             hears(&server, &edge.pieces(), &right)
-                .with_context(|| format!("Redis differs: {edge}"))?;
+                .with_context(|| format!("it differs from Redis: {edge}"))?;
         }
     }
     Ok(())
 }
 
-/// Streams that nobody thought of, to both.
+/// Sends random streams to the model and to Redis, and compares the replies.
 fn judged_streams(
     trial: &Trial,
     generate: fn(&mut fastrand::Rng) -> Vec<u8>,
@@ -221,7 +222,7 @@ fn judged_streams(
         let right = redis.answer(&stream)?;
         hears(&server, &[&stream], &right).with_context(|| {
             format!(
-                "Redis differs: stream {number} of --seed {}: \"{}\"",
+                "it differs from Redis: stream {number} of --seed {}: \"{}\"",
                 trial.surroundings.seed,
                 stream.escape_ascii()
             )

@@ -1,4 +1,5 @@
-//! The parser's limits: one below, at and above each, cut where it matters.
+//! The parser's limits: streams just below, at and above each, split at the
+//! critical places.
 
 use std::thread;
 use std::time::Duration;
@@ -26,10 +27,10 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// Last bytes of a stream that come in segments of their own.
+/// The number of last bytes that are sent in segments of their own.
 const LAST: usize = 10;
 
-/// Long enough, mostly, for the server to read one piece before the next.
+/// Usually long enough for the server to read one piece before the next.
 const MOMENT: Duration = Duration::from_millis(1);
 
 fn hold(trial: &Trial, edges: &[Edge]) -> Result<()> {
@@ -41,7 +42,7 @@ fn hold(trial: &Trial, edges: &[Edge]) -> Result<()> {
     Ok(())
 }
 
-/// Checks one edge: in one piece, cut as it says, and with the last bytes one
+/// Checks one edge: in one piece, split as it says, and with the last bytes one
 /// by one.
 fn holds(server: &Server, edge: &Edge) -> Result<()> {
     let whole = [&edge.stream[..]];
@@ -59,7 +60,7 @@ fn holds(server: &Server, edge: &Edge) -> Result<()> {
     Ok(())
 }
 
-/// Checks all that a client hears that sends these pieces and half-closes.
+/// Sends these pieces, half-closes, and checks everything that comes back.
 pub fn hears(server: &Server, pieces: &[&[u8]], reply: &[u8]) -> Result<()> {
     let mut client = server.connect()?;
     for (number, piece) in pieces.iter().enumerate() {
@@ -75,7 +76,8 @@ pub fn hears(server: &Server, pieces: &[&[u8]], reply: &[u8]) -> Result<()> {
 const MOST: usize = 1000;
 const FLAGS: &str = "--max-request 1000";
 
-/// The sum of the arguments' bytes, in two arguments or in many.
+/// Checks the limit on the sum of the arguments' bytes, in two arguments and in
+/// ten.
 fn max_request(trial: &Trial) -> Result<()> {
     let server = trial.serve_with(FLAGS)?;
     let too_long = "-ERR Protocol error: invalid bulk length\r\n";
@@ -96,7 +98,7 @@ fn max_request(trial: &Trial) -> Result<()> {
             let stream = request(&arguments);
             let whole = [&stream[..], b"PING\r\n"].concat();
             holds(&server, &Edge::new(whole, &*reply))?;
-            // The last header says it all.
+            // The last header is enough for the server to decide.
             let header = &stream[..stream.len() - last.len() - 2];
             let reply = if fits { "" } else { too_long };
             holds(&server, &Edge::new(header, reply))?;
@@ -105,12 +107,12 @@ fn max_request(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// The limit on all that is not in arguments: count, headers, line ends.
+/// Checks the limit on all bytes outside arguments: count, headers, line ends.
 fn max_request_headers(trial: &Trial) -> Result<()> {
     let server = trial.serve_with(FLAGS)?;
     let too_many = "-ERR Protocol error: invalid multibulk length\r\n";
     let answer = unknown("", &"'' ".repeat(43)) + "+PONG\r\n";
-    // An argument of ten bytes has a header that is longer by one.
+    // The header of a ten-byte argument is one byte longer.
     for (empty, long) in [(162, 3), (161, 4), (160, 5)] {
         let (empty, long) = (vec![""; empty], vec!["0123456789"; long]);
         let stream = request(&[&empty[..], &long].concat());

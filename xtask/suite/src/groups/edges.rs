@@ -1,44 +1,46 @@
-//! Streams at the parser's limits: one below, at and above each, with the
+//! Streams at the parser's limits: just below, at and above each. Each has the
 //! replies of the models and of Redis 7.0, which differ in two ways only.
 //!
-//! Redis looks at a line's length only while the line's end has not arrived.
-//! A client's name is kept up to 21 bytes; Redis keeps all of it.
+//! Redis checks the length of a line only while its end has not arrived. The
+//! models keep 21 bytes of a client's name; Redis keeps all of it.
 
 use std::fmt;
 
 use crate::bytes::{bulk, protocol_error, request, show, unknown};
 
-/// The longest line, without its end. Redis calls it PROTO_INLINE_MAX_SIZE.
+/// The longest valid line, without its end. Redis calls it
+/// PROTO_INLINE_MAX_SIZE.
 pub const LINE_MOST: usize = 64 * 1024;
 
-/// The longest argument: the models' default for all arguments of a request
-/// together, and what the Redis that judges is started with.
+/// The longest valid argument. It is the models' default for all arguments of a
+/// request together, and the setting of the Redis that replies are compared
+/// with.
 pub const ARGUMENT_MOST: usize = 1024 * 1024;
 
-/// Long streams are cut here first, so that what follows fits into one read
-/// of Redis, whatever the size of its buffer.
+/// Long streams are split here first, so that the rest fits into one read of
+/// Redis, whatever the size of its buffer.
 const FIRST_CUT: usize = 60_000;
 
 /// A stream that a client sends before it half-closes, and all replies to it.
 #[derive(Clone, Debug)]
 pub struct Edge {
     pub stream: Vec<u8>,
-    /// The place where the stream is cut; only for one sent in pieces.
+    /// The position where the stream is split, if it is sent in pieces.
     cut: Option<usize>,
     pub reply: Vec<u8>,
-    /// All that Redis replies to the same pieces.
+    /// The replies of Redis to the same pieces.
     pub redis: Vec<u8>,
 }
 
 impl Edge {
-    /// An edge at which Redis is no different.
+    /// Makes an edge at which Redis replies the same.
     pub fn new(stream: impl Into<Vec<u8>>, reply: impl Into<Vec<u8>>) -> Self {
         let (stream, reply) = (stream.into(), reply.into());
         let redis = reply.clone();
         Self { stream, cut: None, reply, redis }
     }
 
-    /// The pieces in which the stream is sent.
+    /// Returns the pieces in which the stream is sent.
     pub fn pieces(&self) -> Vec<&[u8]> {
         let first = Some(FIRST_CUT).filter(|cut| *cut < self.stream.len());
         let mut pieces = Vec::new();
@@ -58,12 +60,13 @@ impl fmt::Display for Edge {
     }
 }
 
-/// Every edge there is.
+/// Returns all edges.
 pub fn edges() -> Vec<Edge> {
     [words(), headers(), numbers(), payloads(), shown(), names()].concat()
 }
 
-/// Lines of words: with either end, cut before and within it, and without it.
+/// Inline requests: with either line end, split before and within it, and
+/// without one.
 pub fn words() -> Vec<Edge> {
     let mut edges = Vec::new();
     for length in [LINE_MOST - 1, LINE_MOST, LINE_MOST + 1] {
@@ -77,7 +80,7 @@ pub fn words() -> Vec<Edge> {
             words_cut(&line, "", None),
             words_cut(&line, "\r", None),
         ]);
-        // A carriage return that no line feed follows is part of the line.
+        // A carriage return without a line feed is part of the line.
         let line = format!("{}\r", &line[1..]);
         edges.push(words_cut(&line, "\r\n", Some(length)));
         let line = format!("{}\ry", &line[1..length - 1]);
@@ -86,7 +89,8 @@ pub fn words() -> Vec<Edge> {
     edges
 }
 
-/// A line of one long word, perhaps of another, and its end or half of it.
+/// Makes a line of one long word, perhaps a second word, and its end or half of
+/// it.
 fn words_cut(line: &str, end: &str, cut: Option<usize>) -> Edge {
     let too_long = protocol_error("too big inline request");
     let arguments = if line.ends_with('y') { "'y' " } else { "" };
@@ -103,8 +107,8 @@ fn words_cut(line: &str, end: &str, cut: Option<usize>) -> Edge {
     edge
 }
 
-/// Tells whether Redis, after one of the pieces, has more than a line may have
-/// from `start` on, and no `last`.
+/// Returns whether after one of the pieces Redis has more bytes from `start` on
+/// than a line may have, and none of them is `last`.
 fn is_too_long_for_redis(edge: &Edge, start: usize, last: u8) -> bool {
     let mut arrived = 0;
     edge.pieces().into_iter().any(|piece| {
@@ -114,7 +118,7 @@ fn is_too_long_for_redis(edge: &Edge, start: usize, last: u8) -> bool {
     })
 }
 
-/// Headers, which end with `\r` and any byte.
+/// Headers, which end with `\r` and any one byte.
 pub fn headers() -> Vec<Edge> {
     let mut edges = Vec::new();
     for length in [LINE_MOST - 1, LINE_MOST, LINE_MOST + 1] {
@@ -155,7 +159,7 @@ fn header_cut(
     edge
 }
 
-/// Numbers: of arguments, of an argument's bytes, of a protocol version.
+/// Numbers: argument counts, argument lengths, protocol versions.
 pub fn numbers() -> Vec<Edge> {
     let bad_count = protocol_error("invalid multibulk length");
     let bad_length = protocol_error("invalid bulk length");
@@ -200,7 +204,7 @@ pub fn numbers() -> Vec<Edge> {
     ]
 }
 
-/// Arguments as long as they may be, sent to the end.
+/// Arguments of the greatest valid length, sent completely.
 pub fn payloads() -> Vec<Edge> {
     let mut edges = Vec::new();
     for length in [ARGUMENT_MOST - 1, ARGUMENT_MOST] {
@@ -212,7 +216,7 @@ pub fn payloads() -> Vec<Edge> {
         let cuts = [None, Some(end - 1), Some(end), Some(end + 1)];
         edges.extend(cuts.map(|cut| Edge { cut, ..whole.clone() }));
     }
-    // A quoted word counts as it was sent, not as the bytes it stands for.
+    // A quoted word counts with the bytes sent, not those it stands for.
     for length in [LINE_MOST - 1, LINE_MOST] {
         let rest = (length - "ECHO \"\"".len()) % 4;
         let quoted = "\\x41".repeat((length - "ECHO \"\"".len()) / 4);
@@ -223,7 +227,7 @@ pub fn payloads() -> Vec<Edge> {
     edges
 }
 
-/// Errors show a part of the request.
+/// Error messages, which show a part of the request.
 pub fn shown() -> Vec<Edge> {
     let mut edges = Vec::new();
     for length in [127, 128, 129] {
@@ -232,8 +236,8 @@ pub fn shown() -> Vec<Edge> {
         let argument = format!("'{}' ", &long[..length.min(128)]);
         let stream = request(&["n", &long, "y"]);
         edges.push(Edge::new(stream, unknown("n", &argument)));
-        // Quotes and the blank count too, so the first argument leaves a byte
-        // of the limit or none.
+        // Quotes and the blank count too, so the first argument leaves one byte
+        // of the limit, or none.
         let first = &long[..length - 3];
         let left = if length == 127 { "'y' " } else { "" };
         let stream = request(&["n", first, "yy"]);
@@ -243,7 +247,7 @@ pub fn shown() -> Vec<Edge> {
     edges
 }
 
-/// A client's name, which the models cut.
+/// Client names, which the models cut.
 pub fn names() -> Vec<Edge> {
     let edge = |length: usize| {
         let name = &"abcdefghijklmnopqrstuvwxyz"[..length];

@@ -1,5 +1,5 @@
-//! Minimal programs: they do what they show, for several clients, and their
-//! system calls are those of the model.
+//! Minimal programs: they serve several clients, and their system calls are
+//! those of the model.
 
 use anyhow::{Context, Result, ensure};
 use lab::model::Transport;
@@ -12,13 +12,13 @@ use crate::server::Server;
 
 /// Rules about what minimal programs leave out.
 const LEFT_OUT: [&str; 4] = [
-    // std::net sets O_NONBLOCK with a second call.
+    // They call functions of std::net, which set O_NONBLOCK with a second call.
     "accepts_nonblocking",
-    // Timeouts.
+    // They have no timeouts.
     "asks_for_a_deadline",
-    // Multishot operations.
+    // They use no multishot operations.
     "one_receive_for_all",
-    // Where SIGCHLD is ignored, the kernel reaps.
+    // They ignore SIGCHLD, so the kernel reaps.
     "reaps_its_children",
 ];
 
@@ -47,7 +47,7 @@ fn ping_and_echo(server: &Server) -> Result<()> {
     Ok(())
 }
 
-/// Many requests at once, cut anywhere.
+/// Many requests arrive at once, and split anywhere.
 fn pipelining(server: &Server) -> Result<()> {
     let (requests, replies) = echoes(200, 100);
     let mut client = server.connect()?;
@@ -57,7 +57,7 @@ fn pipelining(server: &Server) -> Result<()> {
     Ok(())
 }
 
-/// A server of one serves the second when the first has left.
+/// A server of one client serves the second when the first has left.
 fn two_clients(server: &Server) -> Result<()> {
     let (mut first, mut second) = (server.connect()?, server.connect()?);
     first.ping()?;
@@ -75,7 +75,7 @@ fn two_clients(server: &Server) -> Result<()> {
     Ok(())
 }
 
-/// However a client leaves, the others are served.
+/// However a client leaves, the others are still served.
 fn client_leaves(server: &Server) -> Result<()> {
     let mut witness = match server.serves_one {
         true => None,
@@ -99,7 +99,8 @@ fn client_leaves(server: &Server) -> Result<()> {
 }
 
 fn keeps_rules(trial: &Trial) -> Result<()> {
-    let minimal = trial.subject.minimal.as_ref().context("none")?;
+    let minimal =
+        trial.subject.minimal.as_ref().context("no minimal program")?;
     let seen = trial.scene_of(minimal, Transport::Tcp)?;
     let promises = trial.subject.promises();
     let about = rules().filter(|rule| {
@@ -108,12 +109,13 @@ fn keeps_rules(trial: &Trial) -> Result<()> {
             && !LEFT_OUT.contains(&rule.name)
     });
     let about: Vec<_> = about.collect();
-    ensure!(!about.is_empty(), "no rule is about it");
+    ensure!(!about.is_empty(), "no rule applies to it");
     about.iter().try_for_each(|it| it.check(&seen).context(it.name))
 }
 
 fn datagrams(trial: &Trial) -> Result<()> {
-    let minimal = trial.subject.minimal_datagrams.as_ref().context("none")?;
+    let minimal =
+        trial.subject.minimal_datagrams.as_ref().context("no program")?;
     let launch = trial.launch().example(minimal);
     let server = launch.only_udp("127.0.0.1:0").start()?;
     let (first, second) = (server.peer()?, server.peer()?);
@@ -121,7 +123,7 @@ fn datagrams(trial: &Trial) -> Result<()> {
         peer.send("PING\r\nPING hello\r\n")?;
         peer.expect("+PONG\r\n$5\r\nhello\r\n")?;
     }
-    // Several that arrive together may come with one signal.
+    // One signal may report several that arrive together.
     server.freeze()?;
     for _ in 0..10 {
         first.send("PING\r\n")?;
@@ -133,9 +135,10 @@ fn datagrams(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// The handler of a signal interrupts the program and receives the datagram.
+/// The signal handler interrupts the program and receives the datagram.
 fn handler_copies(trial: &Trial) -> Result<()> {
-    let minimal = trial.subject.minimal_datagrams.as_ref().context("none")?;
+    let minimal =
+        trial.subject.minimal_datagrams.as_ref().context("no program")?;
     let seen = trial.scene_of(minimal, Transport::Udp)?;
     let copier = seen.copier()?;
     let interrupts = |step: &Step| {
@@ -143,6 +146,6 @@ fn handler_copies(trial: &Trial) -> Result<()> {
             && (seen.marks.sending..=copier.at).contains(&step.at)
             && is_delivered(&seen.steps, step)
     };
-    ensure!(seen.steps.iter().any(interrupts), "no handler has run before");
+    ensure!(seen.steps.iter().any(interrupts), "no signal handler ran");
     Ok(())
 }

@@ -45,12 +45,13 @@ pub const GROUPS: [(&str, Cases); 10] = [
     ("trace", trace::cases),
 ];
 
-/// A client that must not notice what others suffer. A server of many serves
-/// it all the time; a server of one, whenever the others have left.
+/// A client that must not be affected by other clients. A server of many
+/// clients serves it all the time; a server of one client, whenever the others
+/// have left.
 #[derive(Debug)]
 struct Witness<'a> {
     server: &'a Server,
-    /// Connected before the others, unless the server serves one.
+    /// Connected before the others, unless the server serves one at a time.
     first: Option<Client>,
 }
 
@@ -78,7 +79,7 @@ impl<'a> Witness<'a> {
     }
 }
 
-/// The memory that one client costs a server, which has a bound.
+/// The memory that one client costs a server, and its bound.
 #[derive(Debug)]
 struct Price<'a> {
     server: &'a Server,
@@ -89,13 +90,13 @@ struct Price<'a> {
 }
 
 impl<'a> Price<'a> {
-    /// Bytes after which it is checked again. The memory that a server holds
+    /// The number of bytes between two checks. The memory that a server holds
     /// for a client that doesn't read stays, and reading /proc is expensive.
     const STEP: usize = 1 << 20;
 
-    /// The bound is twice the largest request, the replies at which the server
-    /// stops to listen, and what one chunk of input can multiply to. Besides,
-    /// an allocator does not give back at once all that it got.
+    /// Sums up the bound: twice the largest request, the high-water mark of
+    /// pending output, and the replies to one chunk of input. An allocator may
+    /// also keep memory that was freed.
     fn new(server: &'a Server, max_request: u64) -> Self {
         const PENDING: u64 = 256 << 10;
         const CHUNK: u64 = 16 << 10;
@@ -105,7 +106,7 @@ impl<'a> Price<'a> {
         Self { server, before: server.memory(), most, sent: 0 }
     }
 
-    /// Checks it now and then, while the client sends.
+    /// Checks the bound after every `STEP` bytes, while the client sends.
     fn watch(&mut self, sent: usize) -> Result<()> {
         if sent < self.sent + Self::STEP {
             return Ok(());
@@ -125,8 +126,8 @@ impl<'a> Price<'a> {
     }
 }
 
-/// Looks at a server in a row that show the same before that is taken for what
-/// it keeps.
+/// The number of equal observations in a row after which the resources of a
+/// server count as settled.
 const LOOKS: usize = 25;
 
 /// The resources that a server holds.
@@ -147,12 +148,12 @@ impl Resources {
         })
     }
 
-    /// Waits until what it holds changes no more: a client that has its reply
-    /// may be without its thread for a moment, where a pool lends them.
+    /// Waits until the resources no longer change: with a thread pool, a client
+    /// that has its reply may be without a thread for a moment.
     fn settled(server: &Server) -> Result<Self> {
         let mut seen = Self::of(server)?;
         let mut same = 0;
-        poll_until("what the server holds to settle", PATIENCE, || {
+        poll_until("the server's resources to settle", PATIENCE, || {
             let now = Self::of(server)?;
             same = if now == seen { same + 1 } else { 0 };
             seen = now;
@@ -161,15 +162,15 @@ impl Resources {
         Ok(seen)
     }
 
-    /// Tells whether there are more threads or processes than before.
+    /// Returns whether there are more threads or processes than before.
     fn exceeds(&self, before: &Self) -> bool {
         self.threads > before.threads || self.processes > before.processes
     }
 
-    /// Waits until the server holds no more than it did: its side of an end
-    /// is no event for anybody.
+    /// Waits until the server holds no more than this. A client gets no event
+    /// when the server has released its side.
     fn again(&self, server: &Server) -> Result<()> {
-        poll_until("everything to be given back", PATIENCE, || {
+        poll_until("everything to be released", PATIENCE, || {
             let seen = Self::of(server)?;
             Ok(seen.descriptors <= self.descriptors && !seen.exceeds(self))
         })
@@ -177,7 +178,7 @@ impl Resources {
     }
 }
 
-/// Skips a case where the machine has no IPv6.
+/// Skips a case if the machine has no IPv6.
 fn needs_ipv6() -> Result<()> {
     match std::net::TcpListener::bind("[::1]:0") {
         Ok(_) => Ok(()),

@@ -42,7 +42,7 @@ pub fn cases() -> Vec<Case> {
 }
 
 /// Checks one row: in one piece, byte by byte, between other requests, and as
-/// the last words of a client that half-closes.
+/// the last request before a half-close.
 fn row_holds(trial: &Trial, row: &Row) -> Result<()> {
     let server = trial.serve()?;
     let mut client = server.connect()?;
@@ -63,7 +63,7 @@ fn row_holds(trial: &Trial, row: &Row) -> Result<()> {
         .expect([&*before.1, &row.reply].concat())
         .context("between other requests")?;
     if !row.ends {
-        client.expect(after.1).context("behind it")?;
+        client.expect(after.1).context("after it")?;
     }
     and_then(&mut client, row).context("between other requests")?;
     drop(client);
@@ -77,12 +77,12 @@ fn row_holds(trial: &Trial, row: &Row) -> Result<()> {
     Ok(())
 }
 
-/// Ends where the row ends, and else goes on.
+/// Expects EOF if the row ends the connection; else checks that it goes on.
 fn and_then(client: &mut Client, row: &Row) -> Result<()> {
     if row.ends { client.expect_end() } else { client.ping() }.map(drop)
 }
 
-/// Joins all rows that go on to one stream, and the replies to it.
+/// Joins all rows that do not end the connection, and the replies to them.
 fn stream() -> (Vec<u8>, Vec<u8>) {
     let rows = rows().into_iter().filter(|row| !row.ends);
     joined(rows.map(|row| (row.request, row.reply)))
@@ -110,7 +110,7 @@ fn table_in_random_pieces(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// Checks the members of HELLO's reply, the same in both versions.
+/// Checks the members of HELLO's reply, which are the same in both versions.
 fn check_hello(reply: &Reply, version: i64) -> Result<()> {
     let (Reply::Map(seen) | Reply::Array(seen)) = reply else {
         anyhow::bail!("expected members, seen {reply:?}");
@@ -131,7 +131,7 @@ fn check_hello(reply: &Reply, version: i64) -> Result<()> {
     ensure!(*seen == expected, "expected {expected:?}, seen {seen:?}");
     let texts = matches!((server, release), (Reply::Bulk(_), Reply::Bulk(_)));
     let number = matches!(id, Reply::Integer(_));
-    ensure!(texts && number, "a member of another kind: {seen:?}");
+    ensure!(texts && number, "a member of another type: {seen:?}");
     Ok(())
 }
 
@@ -153,7 +153,7 @@ fn hello(trial: &Trial, version: &str) -> Result<()> {
     Ok(())
 }
 
-/// Keeps the version, which is 2 at first and whatever was chosen later.
+/// HELLO without a version keeps the version, which is 2 at first.
 fn hello_without_version(trial: &Trial) -> Result<()> {
     let mut client = trial.client()?;
     for (request, version) in
@@ -162,13 +162,13 @@ fn hello_without_version(trial: &Trial) -> Result<()> {
         let reply = client.send(request)?.send("\r\n")?.reply()?;
         check_hello(&reply, version).context(request)?;
     }
-    // A version that is refused changes nothing.
+    // A rejected version changes nothing.
     client.send("HELLO 4\r\n")?;
     client.expect("-NOPROTO unsupported protocol version\r\n")?;
     check_hello(&client.send("HELLO\r\n")?.reply()?, 2)
 }
 
-/// Client libraries open a connection like that.
+/// Client libraries open connections like this.
 fn hello_with_options(trial: &Trial) -> Result<()> {
     let mut client = trial.client()?;
     let hello = request(&["HELLO", "3", "SETNAME", "me"]);
@@ -194,14 +194,15 @@ fn info(trial: &Trial) -> Result<()> {
     for key in ["clients", "accepted", "rejected"] {
         info.number(key)?;
     }
-    // A section is asked for and the same is told.
+    // The reply is the same if a section is requested.
     client.send("INFO server\r\n")?;
     Info::from_reply(&client.reply()?)?;
     client.ping()?;
     Ok(())
 }
 
-/// One reply each is enough for clients; most ask in one write.
+/// Clients accept any reply to these, but need exactly one for each. Most send
+/// them in one write.
 fn what_clients_ask_first(trial: &Trial) -> Result<()> {
     let requests = [
         "COMMAND",
@@ -221,13 +222,13 @@ fn what_clients_ask_first(trial: &Trial) -> Result<()> {
         client.send(hello)?.send("\r\n")?.reply()?;
         for request in requests {
             client.send(request)?.send("\r\n")?.reply().context(request)?;
-            client.ping().with_context(|| format!("behind {request}"))?;
+            client.ping().with_context(|| format!("after {request}"))?;
         }
         client.send(requests.join("\r\n") + "\r\n")?;
         for request in requests {
             client.reply().context(request)?;
         }
-        client.ping().context("behind them all")?;
+        client.ping().context("after all of them")?;
     }
     Ok(())
 }
@@ -239,8 +240,9 @@ fn ten_thousand(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// A server that sends every reply by itself without TCP_NODELAY waits for
-/// an acknowledgement that this side delays by 40 ms.
+/// A server that sends every reply separately without TCP_NODELAY waits for an
+/// acknowledgement, which this side delays by 40 ms (Nagle's algorithm,
+/// tcp(7)).
 fn without_delay(trial: &Trial) -> Result<()> {
     let mut client = trial.client()?;
     let (first, second) = ("PING\r\n".repeat(8), "+PONG\r\n".repeat(8));
@@ -269,7 +271,7 @@ fn one_mebibyte(trial: &Trial) -> Result<()> {
 
 const INVALID_BULK: &str = "-ERR Protocol error: invalid bulk length\r\n";
 
-/// The header says it all: no byte of the payload is waited for.
+/// The header is enough: the server does not wait for the payload.
 fn over_the_limit(trial: &Trial) -> Result<()> {
     let server = trial.serve_with("--max-request 1000")?;
     let payload = bulk("x".repeat(996));
@@ -289,12 +291,12 @@ fn sum_over_the_limit(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// Empty arguments are no bytes, but each has a header and a place in a
-/// table: they are counted too.
+/// Empty arguments have no bytes, but each has a header and an entry in a
+/// table, so they count too.
 fn too_many_arguments(trial: &Trial) -> Result<()> {
     let server = trial.serve_with("--max-request 100000")?;
     let mut client = server.connect()?;
-    // It is allowed to have many; what counts is what came.
+    // The announced count is valid; the arguments that arrive exceed the limit.
     client.send("*1000000\r\n")?;
     let flood = "$0\r\n\r\n".repeat(1_000_000);
     let mut writer = client.twin()?;
@@ -304,14 +306,15 @@ fn too_many_arguments(trial: &Trial) -> Result<()> {
     };
     ensure!(error.starts_with("ERR Protocol error: "), "seen {error:?}");
     client.expect_end()?;
-    // Whether all of the flood was read, nobody has promised.
+    // The server need not have read the whole flood.
     drop(client);
     let _ = flood.join();
     server.connect()?.ping()?;
     Ok(())
 }
 
-/// Redis says nothing to a browser, but what was asked before is answered.
+/// Like Redis, the server sends no reply to a browser, but it answers the
+/// requests before.
 fn http_after_requests(server: &Server) -> Result<()> {
     for line in ["POST / HTTP/1.1", "Host: example.org", "post", "host:"] {
         let mut client = server.connect()?;

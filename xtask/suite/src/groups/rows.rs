@@ -1,15 +1,15 @@
 //! Requests and the exact bytes of their replies, which Redis 7.0 gives too:
-//! the `clients` group asks it.
+//! the `clients` group compares with it.
 
 use crate::bytes::{self, bulk, echo, protocol_error, request};
 
-/// A request, and the reply that a client hears.
+/// A request, and the reply that a client receives.
 #[derive(Clone, Debug)]
 pub struct Row {
     pub name: &'static str,
     pub request: Vec<u8>,
     pub reply: Vec<u8>,
-    /// True if the server ends the conversation after the reply.
+    /// True if the server closes the connection after the reply.
     pub ends: bool,
 }
 
@@ -34,7 +34,7 @@ fn broken(name: &'static str, request: impl Into<Vec<u8>>, text: &str) -> Row {
     last(name, request, protocol_error(text))
 }
 
-/// Every row there is.
+/// Returns all rows.
 pub fn rows() -> Vec<Row> {
     [commands(), unknown(), inline(), tolerated(), malformed()].concat()
 }
@@ -144,7 +144,7 @@ fn inline() -> Vec<Row> {
     ]
 }
 
-/// Lists what Redis lets pass.
+/// Irregular input that Redis tolerates.
 fn tolerated() -> Vec<Row> {
     vec![
         row("empty_lines", "\r\n\n\r\nPING\r\n", "+PONG\r\n"),
@@ -188,7 +188,7 @@ fn malformed() -> Vec<Row> {
             format!("*1\r\n${digits}"),
             "too big bulk count string",
         ),
-        // An HTTP request that someone's browser was talked into: no text.
+        // HTTP requests that a browser was tricked into sending get no reply.
         last("http_post", "POST / HTTP/1.1\r\n", ""),
         last("http_host", "Host: localhost\r\n", ""),
     ]

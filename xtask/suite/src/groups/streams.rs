@@ -1,14 +1,14 @@
-//! Random streams of requests, for a Redis and a server to answer alike.
+//! Random streams of requests, which Redis and a server must answer alike.
 //!
-//! They hold only what both know: the commands that are part of the service
-//! and have one right reply, and names that nobody knows. INFO, HELLO, COMMAND,
-//! CONFIG and CLIENT tell of the server, and differ.
+//! They contain only what has the same reply from both: the commands of the
+//! service that have one right reply, and unknown names. INFO, HELLO, COMMAND,
+//! CONFIG and CLIENT describe the server, so their replies differ.
 
 use fastrand::Rng;
 
 use crate::bytes::request;
 
-/// Makes requests that are all well-formed, if not all sensible.
+/// Generates requests that are all well-formed, though not all valid commands.
 pub fn valid(random: &mut Rng) -> Vec<u8> {
     let mut stream = Vec::new();
     for _ in 0..random.usize(1..12) {
@@ -25,17 +25,18 @@ pub fn valid(random: &mut Rng) -> Vec<u8> {
     stream
 }
 
-/// Makes such requests with some bytes changed, put in, left out or doubled.
+/// Generates such requests with some bytes changed, inserted, removed or
+/// duplicated.
 pub fn mutated(random: &mut Rng) -> Vec<u8> {
-    /// Bytes with a meaning.
+    /// Bytes that have a meaning in the protocol.
     const SPECIAL: &[u8] = b"*$\r\n 0123456789-+\"'\\x:";
 
     let mut stream = valid(random);
     for _ in 0..random.usize(1..4) {
         let at = random.usize(..stream.len());
         let byte = match random.u8(..4) {
-            // Inline, what stands behind a zero byte does not exist for
-            // Redis, which takes lines for C strings.
+            // No zero byte: Redis treats the line of an inline request as a C
+            // string and ignores what follows a zero.
             0 => random.u8(1..),
             _ => SPECIAL[random.usize(..SPECIAL.len())],
         };
@@ -54,7 +55,7 @@ pub fn mutated(random: &mut Rng) -> Vec<u8> {
     stream
 }
 
-/// A command and its arguments.
+/// Generates a command and its arguments.
 fn words(random: &mut Rng) -> Vec<Vec<u8>> {
     const NAMES: &[&str] =
         &["PING", "ping", "ECHO", "eChO", "FOO", "bar", "x", "", "GE", "PINGX"];
@@ -83,7 +84,7 @@ fn argument(random: &mut Rng) -> Vec<u8> {
     (0..length).map(|_| byte(random)).collect()
 }
 
-/// The words in one line, quoted in one of the ways that there are.
+/// Encodes the words in one line, with a random choice of the quoting rules.
 fn inline(random: &mut Rng, words: &[Vec<u8>]) -> Vec<u8> {
     let mut line = Vec::new();
     for (number, word) in words.iter().enumerate() {

@@ -1,5 +1,5 @@
 //! A model's system calls: transcripts, and rules with reasons. The scene of
-//! `cargo xtask trace` is played once for each transport.
+//! `cargo xtask trace` is played once per transport.
 
 use anyhow::{Context, Result};
 use lab::model::Transport;
@@ -40,7 +40,7 @@ fn compare(trial: &Trial, transport: Transport) -> Result<()> {
     golden::compare(folder, &title, transport, &text)
 }
 
-/// A rule holds for each transport that it is about and the subject serves.
+/// Checks a rule for each transport that it applies to and the subject serves.
 fn hold(trial: &Trial, rule: &Rule) -> Result<()> {
     let subject = &trial.subject;
     for transport in rule.transports.iter().filter(|it| subject.serves(**it)) {

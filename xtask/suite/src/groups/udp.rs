@@ -1,4 +1,4 @@
-//! Datagrams: one carries whole requests, one carries the replies.
+//! Datagrams: each carries whole requests, and its reply carries all replies.
 
 use std::io::Error;
 use std::rc::Rc;
@@ -12,8 +12,8 @@ use crate::datagrams::Peer;
 use crate::reply::{Info, Reply};
 use crate::server::Server;
 
-/// The most that a datagram can carry over IPv4: 65,535 bytes less the
-/// headers of IP and UDP.
+/// The most bytes that a datagram can carry over IPv4: 65,535 less the headers
+/// of IP and UDP.
 const LARGEST: usize = 65_507;
 
 const INCOMPLETE: &str = "-ERR incomplete request\r\n";
@@ -56,8 +56,8 @@ fn case(
     })
 }
 
-/// Makes a case about one who asks a server of datagrams. The next datagram is
-/// answered as if it were the first, whatever was sent before.
+/// Makes a case about one peer of a datagram server. The next datagram must be
+/// answered as if it were the first, whatever the peer has sent.
 fn exchange(name: &str, body: fn(&Peer) -> Result<()>) -> Case {
     case(name, move |trial| {
         let (_server, peer) = serve(trial)?;
@@ -66,7 +66,7 @@ fn exchange(name: &str, body: fn(&Peer) -> Result<()>) -> Case {
     })
 }
 
-/// Starts a server of datagrams and nothing else, and one who asks it.
+/// Starts a server for datagrams only, and opens a peer.
 fn serve(trial: &Trial) -> Result<(Rc<Server>, Peer)> {
     let server = trial.launch().only_udp("127.0.0.1:0").start()?;
     let peer = server.peer()?;
@@ -106,7 +106,7 @@ fn quit(peer: &Peer) -> Result<()> {
     Ok(())
 }
 
-/// Nothing lasts from one datagram to the next.
+/// No state is kept from one datagram to the next.
 fn hello(peer: &Peer) -> Result<()> {
     let reply = peer.send("HELLO 3\r\n")?.reply()?;
     ensure!(matches!(reply, Reply::Map(_)), "expected a map, seen {reply:?}");
@@ -116,8 +116,8 @@ fn hello(peer: &Peer) -> Result<()> {
     Ok(())
 }
 
-/// It multiplies what is sent, so one datagram gets it once: a sender may
-/// have forged the address that the reply goes to.
+/// INFO multiplies what is sent, so it is answered once per datagram: the
+/// sender may have forged the address that the reply goes to.
 fn info(trial: &Trial) -> Result<()> {
     let (_server, peer) = serve(trial)?;
     let info = peer.info()?;
@@ -140,7 +140,7 @@ fn incomplete(peer: &Peer) -> Result<()> {
             .expect(INCOMPLETE)
             .with_context(|| format!("{length} bytes"))?;
     }
-    // One part spoils the datagram: nothing of it is repeated.
+    // One incomplete request makes the whole datagram invalid.
     peer.send("PING\r\nPING")?.expect(INCOMPLETE)?;
     peer.send("PING")?.expect(INCOMPLETE)?;
     Ok(())
@@ -161,7 +161,7 @@ fn malformed(peer: &Peer) -> Result<()> {
     Ok(())
 }
 
-/// An error of this kind is a reply like others.
+/// An error of this kind is a reply like any other.
 fn unknown_command(peer: &Peer) -> Result<()> {
     peer.send("PING\r\nfoo bar\r\nPING\r\n")?.expect(
         "+PONG\r\n-ERR unknown command 'foo', \
@@ -171,7 +171,7 @@ fn unknown_command(peer: &Peer) -> Result<()> {
 }
 
 fn empty(peer: &Peer) -> Result<()> {
-    // The replies come in order: one to an empty datagram would come first.
+    // Replies come in order: one to an empty datagram would come first.
     for nothing in ["", "\r\n", "*0\r\n", "*-1\r\n"] {
         peer.send(nothing)?;
     }
@@ -180,7 +180,7 @@ fn empty(peer: &Peer) -> Result<()> {
 }
 
 fn largest_request(peer: &Peer) -> Result<()> {
-    // The request's own bytes besides the payload, for this many digits.
+    // The bytes around the payload, for a length of this many digits.
     let around = echo(payload(1, 65_000)).0.len() - 65_000;
     let (request, reply) = echo(payload(1, LARGEST - around));
     ensure!(request.len() == LARGEST, "{} bytes", request.len());
@@ -188,10 +188,10 @@ fn largest_request(peer: &Peer) -> Result<()> {
     Ok(())
 }
 
-/// Replies that fill a datagram to its last byte.
+/// Replies that fill a datagram to the last byte.
 fn largest_reply(peer: &Peer) -> Result<()> {
     let (pings, rest) = (LARGEST / 7, LARGEST % 7);
-    // A reply of 7 + `rest` bytes closes the gap.
+    // A reply of 7 + `rest` bytes fills the gap.
     let (last, reply) = echo("x".repeat(rest + 1));
     let pings = pings - 1 - usize::from(reply.len() > 7 + rest);
     let sent = ["PING\n".repeat(pings).as_bytes(), &last].concat();
@@ -208,8 +208,8 @@ fn reply_too_large(peer: &Peer) -> Result<()> {
     Ok(())
 }
 
-/// Requests that fill a datagram, or all but a byte of it. A larger datagram
-/// can't be sent, so there is nothing for the server to refuse.
+/// Requests that fill a datagram, or all but one byte of it. A larger datagram
+/// can't be sent, so the server never has to reject one.
 fn request_limits(peer: &Peer) -> Result<()> {
     for length in [LARGEST - 1, LARGEST] {
         for end in ["\n", "\r\n"] {
@@ -219,7 +219,7 @@ fn request_limits(peer: &Peer) -> Result<()> {
             ensure!(datagram.len() == length);
             let context = || format!("{length} bytes with {end:?}");
             peer.send(&datagram)?.expect(bulk("x")).with_context(context)?;
-            // One byte is lacking, the last.
+            // The last byte is missing.
             let part = format!("{}.", &datagram[..length - 1]);
             peer.send(part)?.expect(INCOMPLETE).with_context(context)?;
         }
@@ -227,11 +227,11 @@ fn request_limits(peer: &Peer) -> Result<()> {
     let error = peer.send("\n".repeat(LARGEST + 1)).err();
     let error = error.as_ref().and_then(|e| e.downcast_ref::<Error>());
     let code = error.and_then(Error::raw_os_error);
-    ensure!(code == Some(libc::EMSGSIZE), "a larger one: {error:?}");
+    ensure!(code == Some(libc::EMSGSIZE), "a larger datagram: {error:?}");
     Ok(())
 }
 
-/// Replies that fill a datagram, or all but a byte of it, or do not fit.
+/// Replies that fill a datagram, or all but one byte of it, or do not fit.
 fn reply_limits(peer: &Peer) -> Result<()> {
     let around = bulk("x".repeat(65_000)).len() - 65_000;
     for length in [LARGEST - 1, LARGEST, LARGEST + 1] {
@@ -250,7 +250,7 @@ fn hundred_clients(trial: &Trial) -> Result<()> {
     let (server, _) = serve(trial)?;
     let peers = (0..100).map(|_| server.peer()).collect::<Result<Vec<_>>>()?;
     for round in 0..3 {
-        // Ten at a time: the socket's buffer loses what it cannot hold.
+        // Ten at a time: a full socket buffer drops datagrams.
         for (ten, peers) in peers.chunks(10).enumerate() {
             let words = |i| echo(payload(round * 100 + ten * 10 + i, 200));
             for (i, peer) in peers.iter().enumerate() {
@@ -265,15 +265,15 @@ fn hundred_clients(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// More than the server's buffer holds, and nobody takes the replies: some
-/// are lost, as datagrams are; the server is not.
+/// The peer sends more than the server's buffer holds and reads no replies.
+/// Some datagrams are lost, but the server goes on.
 fn flood(trial: &Trial) -> Result<()> {
     let (server, deaf) = serve(trial)?;
     let (request, _) = echo(payload(3, 20_000));
     for _ in 0..500 {
         deaf.send(&request)?;
     }
-    // Sent again if it is lost in the flood itself.
+    // Repeated, as it may be lost in the flood.
     let peer = server.peer()?;
     for _ in 0..100 {
         thread::yield_now();
@@ -282,10 +282,11 @@ fn flood(trial: &Trial) -> Result<()> {
             return peer.expect("+PONG\r\n").map(drop);
         }
     }
-    anyhow::bail!("100 times asked after the flood, and never answered")
+    anyhow::bail!("no reply to 100 requests after the flood")
 }
 
-/// A host has many addresses; 127.0.0.0/8 are all this one's.
+/// A reply comes from the address that was asked. All of 127.0.0.0/8 are
+/// addresses of this host.
 fn from_the_address_asked(trial: &Trial) -> Result<()> {
     let server = trial.launch().only_udp("127.0.0.2:0").start()?;
     ensure!(server.udp()?.ip().to_string() == "127.0.0.2");
@@ -301,8 +302,9 @@ fn ipv6(trial: &Trial) -> Result<()> {
     still_well(&peer)
 }
 
-/// IPv6 carries 20 bytes more, because its own header is not counted. The
-/// kernel would cut a datagram to a smaller buffer without an error.
+/// IPv6 carries 20 bytes more, because its length does not include its header.
+/// With a smaller buffer, the kernel would truncate the datagram without an
+/// error.
 fn ipv6_largest(trial: &Trial) -> Result<()> {
     super::needs_ipv6()?;
     let server = trial.launch().only_udp("[::1]:0").start()?;
@@ -312,7 +314,7 @@ fn ipv6_largest(trial: &Trial) -> Result<()> {
     still_well(&peer)
 }
 
-/// Both services in one process, neither in the other's way.
+/// Both services work in one process without disturbing each other.
 fn beside_streams(trial: &Trial) -> Result<()> {
     let server = trial.launch().udp("127.0.0.1:0").start()?;
     let peer = server.peer()?;

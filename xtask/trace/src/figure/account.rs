@@ -1,11 +1,11 @@
-//! A column in words, in the terms of all models.
+//! A column of the figure in sentences, in the same terms for all models.
 
 use lab::number::count;
 
 use crate::event::Signal;
 
-/// Says who waits, how the program learns of the data, and who copies it.
-/// Calls go by their names.
+/// Describes which threads wait, how the program learns of the data, and which
+/// thread copies it. Calls are given by their names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
     pub waits: Waits,
@@ -13,22 +13,22 @@ pub struct Account {
     pub copies: Copier,
 }
 
-/// In which calls threads are asleep when the data comes.
+/// The calls in which threads are asleep when the data arrives.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waits {
     pub main: Option<&'static str>,
     pub other: Option<&'static str>,
-    /// How many receiving calls returned EAGAIN before.
+    /// The number of receiving calls that returned EAGAIN before.
     pub empty: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Learning {
-    /// A signal's handler runs inside of a call.
+    /// A signal handler runs inside a call.
     Handler(Signal, &'static str),
     /// A call returns a completion.
     Completion(Option<&'static str>),
-    /// A call returns, and another one may say which socket it is about.
+    /// A call returns, and another one may report which socket is ready.
     Return(&'static str, Option<&'static str>),
     /// The call that copies returns.
     Copy(&'static str),
@@ -39,7 +39,7 @@ pub enum Copier {
     Call(&'static str),
     Handler(&'static str),
     OtherThread(&'static str),
-    /// No call: the kernel copies at any moment.
+    /// No call: the kernel copies at any time.
     Kernel,
 }
 

@@ -1,5 +1,5 @@
-//! One model's column of the figure: what its threads called, in order, and
-//! in which state they were meanwhile. Not to scale: a call is a row.
+//! One model's column of the figure: the calls of its threads, in order, and
+//! the state of each thread meanwhile. Not to scale: each call is one row.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ use crate::phases::{Part, Phases, Place, returns_eagain, sleeps_at};
 use crate::scene::{Marks, Recording};
 use crate::steps::{Deed, OperationStep, Step};
 
-/// As long as a row's text may be.
+/// The longest text of a row, in characters.
 const LETTERS: usize = 16;
 
 /// The parts of the scene, from top to bottom.
 pub const BANDS: usize = 4;
 
-/// Titles of the bands, in two parts: each has the room of a column.
+/// Titles of the bands, in two parts; each part has the width of a column.
 pub const BAND_TITLES: [(&str, &str); BANDS] = [
     ("a new client", ""),
     ("phase 1: waiting", "100 ms without data"),
@@ -41,13 +41,13 @@ pub struct Row {
     pub text: String,
     /// The state of each thread, the main one first.
     pub bars: Vec<Bar>,
-    /// The thread that the text is about, of these.
+    /// The index of the thread that the text is about.
     pub lane: usize,
-    /// The kernel copies here, in no call.
+    /// True where the kernel copies without a call.
     pub kernel: bool,
-    /// The program learns of the data here.
+    /// True where the program learns of the data.
     pub learns: bool,
-    /// A call that returns EAGAIN.
+    /// True for a call that returns EAGAIN.
     pub vain: bool,
 }
 
@@ -64,7 +64,7 @@ pub enum Bar {
 }
 
 impl Column {
-    /// None where the trace does not show the request.
+    /// Returns None if the trace does not show the request.
     pub fn new(title: &str, recording: &Recording) -> Option<Self> {
         let Recording { steps, marks } = recording;
         let phases = Phases::find(recording)?;
@@ -85,7 +85,7 @@ impl Column {
         }
         let account = story.account();
         let mut bands = maker.bands;
-        // Calls that returned EAGAIN before there was a client.
+        // These calls returned EAGAIN before there was a client.
         let come = bands[0].iter().position(|row| !row.vain);
         bands[0].drain(..come.unwrap_or(0));
         let bands = bands.map(|rows| folded(&rows));
@@ -93,21 +93,22 @@ impl Column {
     }
 }
 
-/// A step, or one end of a step that something lies within.
+/// A step, or one end of a step during which something else happens.
 #[derive(Clone, Copy, Debug)]
 struct Moment<'a> {
     at: Duration,
     index: usize,
     step: &'a Step,
     part: Part,
-    /// The call that copies returns, or the copy is complete.
+    /// True if the call that copies returns here, or the copy is complete.
     copies: bool,
-    /// It is part of the call above it.
+    /// True if it is part of the call above it.
     inside: bool,
 }
 
-/// From the client's coming to the sending of the reply; calls in which
-/// threads were asleep when the client came or sent are in two parts.
+/// Returns the moments from the client's connect to the sending of the reply.
+/// Calls in which threads were asleep when the client connected or sent are in
+/// two parts.
 fn moments<'a>(
     steps: &'a [Step],
     marks: &Marks,
@@ -147,7 +148,7 @@ fn moments<'a>(
     moments
 }
 
-/// Whether a step sends the reply.
+/// Returns whether a step sends the reply.
 fn replies(step: &Step) -> bool {
     step.call().is_some_and(|call| {
         let sends = call.family == Family::Send
@@ -158,8 +159,8 @@ fn replies(step: &Step) -> bool {
     })
 }
 
-/// The moment at which the program learns of the data: a handler runs, the
-/// call that it waits in returns, or the call that copies does.
+/// Returns the moment at which the program learns of the data: a handler runs,
+/// the call that it waits in returns, or the call that copies returns.
 fn learns(
     moments: &[Moment<'_>],
     phases: &Phases,
@@ -174,14 +175,15 @@ fn learns(
     end(story.handler).or_else(waited).or_else(|| end(Some(phases.copier)))
 }
 
-/// Makes rows.
+/// Builds the rows.
 #[derive(Debug)]
 struct Maker<'a> {
     phases: &'a Phases,
     story: &'a Story<'a>,
-    /// Where among the moments the program learns of the data, and when.
+    /// The index of the moment at which the program learns of the data, and its
+    /// time.
     learns: Option<(usize, Duration)>,
-    /// Threads, and what each is doing.
+    /// The threads, and the current state of each.
     lanes: Vec<(Pid, Bar)>,
     bands: [Vec<Row>; BANDS],
     copied: bool,
@@ -195,7 +197,7 @@ impl Maker<'_> {
         let band = self.band(moment);
         let begun = moment.part == Part::Enter && moment.at < marks.connecting;
         if begun && band > 0 {
-            // It has been asleep since before there was a client.
+            // The thread has been asleep since before there was a client.
             let row = self.row(String::new(), lane);
             self.bands[0].push(row);
         }
@@ -206,7 +208,8 @@ impl Maker<'_> {
         self.lanes[lane].1 = after;
     }
 
-    /// A thread's state in a moment's rows, and in those behind them.
+    /// Returns a thread's state in the rows of a moment, and in those after
+    /// them.
     fn bars(&self, moment: &Moment<'_>, before: Bar) -> (Bar, Bar) {
         let runs = |now| (now, Bar::Running);
         let stays = |bar| (bar, bar);
@@ -251,10 +254,10 @@ impl Maker<'_> {
         }
     }
 
-    /// The part of the scene that a moment belongs to.
+    /// Returns the band that a moment belongs to.
     fn band(&self, moment: &Moment<'_>) -> usize {
         let (since, arrival) = self.phases.waiting;
-        // The events that a wait returns have the time of its return.
+        // Events that a wait returns have the time of its return.
         let knows = self.learns.is_none_or(|(_, when)| when < moment.at);
         let waits =
             moment.part == Part::Enter && sleeps_at(moment.step, arrival);
@@ -280,7 +283,7 @@ impl Maker<'_> {
     }
 }
 
-/// A moment in words, short ones.
+/// Formats a moment in short texts.
 fn texts(moment: &Moment<'_>, kernel: bool) -> Vec<String> {
     let mut texts = match (&moment.step.deed, moment.part) {
         (Deed::Call(call), Part::Enter) => vec![format!("{}…", call.name)],
@@ -317,7 +320,7 @@ fn completed(done: &OperationStep, kernel: bool) -> String {
     }
 }
 
-/// How many bytes, or which error.
+/// Formats the number of bytes, or the error.
 fn outcome(call: &CallStep) -> String {
     let transfers = matches!(call.family, Family::Receive | Family::Send);
     match (call.error_name(), call.result) {
@@ -337,7 +340,7 @@ fn broken(text: &str) -> Vec<String> {
     }
 }
 
-/// Folds rows that repeat themselves, with a count.
+/// Folds repeated rows, with a count.
 fn folded(rows: &[Row]) -> Vec<Row> {
     let key = |row: &Row| (!row.learns).then(|| (row.lane, row.text.clone()));
     let keys: Vec<_> = rows.iter().map(key).collect();
@@ -353,7 +356,7 @@ fn folded(rows: &[Row]) -> Vec<Row> {
         }
         let period = piece.range.len() / piece.rounds;
         let round = &keys[piece.range.start..piece.range.start + period];
-        // A last round that was broken off.
+        // The last round may be incomplete.
         let rest = keys[piece.range.end..].iter().zip(round);
         let rest = rest.take_while(|(key, same)| key == same).count();
         next = piece.range.end + rest;
@@ -370,7 +373,7 @@ fn round_of(rows: &[Row], rounds: usize) -> Vec<Row> {
         one.text = format!("{many} × {}", one.text);
         return round;
     }
-    // The mark is for the whole round, not only for the receiving call.
+    // The mark applies to the whole round, not only to the receiving call.
     let empty = |row: &&Row| row.bars.contains(&Bar::Eagain);
     if let Some(bars) = rows.iter().find(empty).map(|row| &row.bars) {
         round.iter_mut().for_each(|row| row.bars.clone_from(bars));

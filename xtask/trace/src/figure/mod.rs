@@ -1,5 +1,5 @@
 //! The models side by side, time downwards: the content of the figure that
-//! every book has, read from what was seen.
+//! textbooks have, derived from a trace.
 
 pub mod account;
 mod column;

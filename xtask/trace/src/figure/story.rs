@@ -1,5 +1,5 @@
-//! Reads from a trace who waits, how the program learns of the data, and who
-//! copies it.
+//! Determines from a trace which threads wait, how the program learns of the
+//! data, and which thread copies it.
 
 use nix::unistd::Pid;
 
@@ -10,15 +10,15 @@ use crate::event::SI_ASYNCIO;
 use crate::phases::{Phases, Place, sleeps_at};
 use crate::steps::{Deed, Step, fetches, is_delivered};
 
-/// The request, as one model serves it. Steps go by their indices.
+/// How one model serves the request. Steps are given by their indices.
 #[derive(Debug)]
 pub struct Story<'a> {
     steps: &'a [Step],
     phases: &'a Phases,
     main: Pid,
-    /// The call in which the main thread is asleep when the data comes.
+    /// The call in which the main thread is asleep when the data arrives.
     pub sleeper: Option<usize>,
-    /// Another thread's.
+    /// The call in which another thread is asleep then.
     other: Option<usize>,
     /// The signal whose handler copies.
     pub handler: Option<usize>,
@@ -54,8 +54,8 @@ impl<'a> Story<'a> {
         }
     }
 
-    /// Whether a step is part of the call above it: a signal that it fetched,
-    /// a handler's call, or what a ring does inside io_uring_enter(2).
+    /// Returns whether a step is part of the call above it: a signal that it
+    /// fetched, a handler's call, or a completion inside io_uring_enter(2).
     pub fn is_inside(&self, index: usize) -> bool {
         let step = &self.steps[index];
         match (&step.deed, self.handler) {
@@ -70,8 +70,8 @@ impl<'a> Story<'a> {
         }
     }
 
-    /// Whether a step is the wait that the handler interrupts. It returns when
-    /// the handler has, whatever the tracer sees before.
+    /// Returns whether a step is the wait that the handler interrupts. It
+    /// returns after the handler, whatever the tracer sees before.
     pub fn is_interrupted(&self, index: usize) -> bool {
         self.handler.is_some() && Some(index) == self.sleeper
     }
@@ -112,8 +112,8 @@ impl<'a> Story<'a> {
         }
     }
 
-    /// Whether the wait returned a signal that says that an operation of
-    /// aio_read(3) is complete.
+    /// Returns whether the wait returned a signal that reports the completion
+    /// of an aio_read(3).
     fn collects_completion(&self) -> bool {
         let until = self.sleeper.and_then(|index| self.steps[index].until);
         let mut fetched = self.steps.iter().filter(|it| Some(it.at) == until);
@@ -122,7 +122,8 @@ impl<'a> Story<'a> {
         })
     }
 
-    /// The call that fetched a signal about the socket, before the copy.
+    /// Returns the call that fetched a signal about the socket, before the
+    /// copy.
     fn fetched(&self, copy: &CallStep) -> Option<&'a CallStep> {
         let arrival = self.phases.waiting.1;
         let before = &self.steps[..self.phases.copier];
@@ -149,9 +150,9 @@ impl<'a> Story<'a> {
     }
 }
 
-/// Calls for memory and the like say nothing of input or output; nor do those
-/// by which a library's threads keep out of each other's way, or the question
-/// whether there are more signals.
+/// Returns whether a step is shown. Calls for memory and the like are unrelated
+/// to I/O. So are those with which a library's threads synchronize, and the
+/// check whether there are more signals.
 pub fn is_shown(step: &Step) -> bool {
     match &step.deed {
         Deed::Call(call) => {

@@ -1,4 +1,4 @@
-//! Rules about who answers: a process, a thread, or any of several.
+//! Rules about which thread or process answers.
 
 use anyhow::{Result, bail, ensure};
 use lab::promises::Answers::{
@@ -35,14 +35,14 @@ pub const RULES: &[Rule] = &[
         whose: |it| it.answers == OwnProcess,
         transports: TCP,
         why: "a child that kept the listener would keep the port, and a parent \
-              that kept the stream would keep the client from its end",
+              that kept the stream would keep the client from getting EOF",
         check: parent_and_child_part,
     },
     Rule {
         name: "reaps_its_children",
         whose: |it| it.answers == OwnProcess,
         transports: TCP,
-        why: "a child that nobody waits for stays behind as a zombie",
+        why: "a child that is not waited for remains a zombie",
         check: reaps_its_children,
     },
     Rule {
@@ -56,7 +56,7 @@ pub const RULES: &[Rule] = &[
         name: "main_thread_only_accepts",
         whose: |it| matches!(it.answers, AnyThread | OneLoop),
         transports: BOTH,
-        why: "the main thread serves nobody",
+        why: "the main thread serves no client",
         check: main_transfers_nothing,
     },
     Rule {
@@ -97,7 +97,8 @@ fn starts_nobody(scene: &Recording) -> Result<()> {
     Ok(())
 }
 
-/// One process, or thread, that is not the main one receives and sends.
+/// Checks that one process, or thread, that is not the main one receives and
+/// sends.
 fn answers_apart(scene: &Recording, id: fn(&Step) -> Pid) -> Result<()> {
     scene.never(|made| id(made.step) == scene.main() && transfers(made))?;
     let (copier, reply) = (scene.copier()?, scene.reply()?);
@@ -139,7 +140,7 @@ fn reaps_its_children(scene: &Recording) -> Result<()> {
             && made.step.pid == scene.main()
             && made.call.returns_at_least(1)
     });
-    ensure!(reaped, "the parent waits for the child: never");
+    ensure!(reaped, "the parent never waits for the child");
     Ok(())
 }
 

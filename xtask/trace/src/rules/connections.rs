@@ -1,4 +1,4 @@
-//! Of every client's descriptor: how it comes, and how it goes.
+//! Rules about every client's descriptor, from accept to close.
 
 use std::collections::BTreeMap;
 
@@ -26,7 +26,7 @@ pub const RULES: &[Rule] = &[
         name: "accepts_nonblocking",
         whose: |it| it.waits_in == Nothing || waits_for_readiness(it),
         transports: TCP,
-        why: "who has others to serve must not wait in a client's call",
+        why: "a thread that serves others must not block on one client",
         check: |scene| accepts_with(scene, libc::SOCK_NONBLOCK),
     },
     Rule {
@@ -41,7 +41,7 @@ pub const RULES: &[Rule] = &[
         whose: EVERYONE,
         transports: TCP,
         why: "a descriptor that is not closed is lost, and one that is closed \
-              twice may be another's the second time",
+              twice may be another client's by then",
         check: closes_once,
     },
     Rule {
@@ -55,15 +55,15 @@ pub const RULES: &[Rule] = &[
         name: "one_at_a_time",
         whose: |it| it.ceiling.clients == 1,
         transports: TCP,
-        why: "who comes second waits until the first has left",
+        why: "a second client waits until the first has left",
         check: one_at_a_time,
     },
     Rule {
         name: "asks_for_a_deadline",
         whose: |it| it.waits_in == Receive,
         transports: TCP,
-        why: "a receive that waits ends by the socket's own deadline only, \
-              which is set before",
+        why: "a blocking receive is limited by the socket's timeout only, \
+              which must be set before",
         check: asks_for_a_deadline,
     },
 ];
@@ -78,7 +78,7 @@ fn accepts_with(scene: &Recording, flag: i32) -> Result<()> {
         ensure!(flags & flag != 0, "{who}, without {name}");
         accepted = true;
     }
-    ensure!(accepted, "nobody accepts the client");
+    ensure!(accepted, "no call accepts the client");
     Ok(())
 }
 
@@ -89,7 +89,8 @@ fn accepts_blocking(scene: &Recording) -> Result<()> {
     })
 }
 
-/// Every process that has the descriptor closes it, or ends with it.
+/// Checks that the process that accepts a client closes it once, and that no
+/// other process closes its copy twice.
 fn closes_once(scene: &Recording) -> Result<()> {
     let mut closed: BTreeMap<_, u32> = BTreeMap::new();
     for step in scene.with_client() {
@@ -108,7 +109,7 @@ fn closes_once(scene: &Recording) -> Result<()> {
             *closed.entry(place).or_default() += 1;
         }
     }
-    ensure!(!closed.is_empty(), "nobody accepts the client");
+    ensure!(!closed.is_empty(), "no call accepts the client");
     for ((pid, client), times) in closed {
         let who = scene.who(pid);
         ensure!(times == 1, "{who} closes {client} {times} times");

@@ -1,5 +1,5 @@
-//! Questions of the rules about a recorded scene, up to the moment at which the
-//! server was asked to stop.
+//! Queries on a recorded scene for the rules, up to the moment at which
+//! shutdown was requested.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ impl<'a> Invocation<'a> {
         Some(Self { step, call: step.call()? })
     }
 
-    /// Whether it is about the conversation: a client, or datagrams.
+    /// Returns whether it is about a client, or about datagrams.
     pub fn is_about_client(&self) -> bool {
         self.call.is_about_client()
     }
@@ -35,8 +35,8 @@ impl<'a> Invocation<'a> {
         self.call.family == family
     }
 
-    /// Whether it can wait for events of many sockets: for readiness, or for
-    /// signals, with or without a descriptor that reads them.
+    /// Returns whether it can wait for events of many sockets: for readiness,
+    /// or for signals, with or without a signalfd.
     pub fn waits_for_events(&self) -> bool {
         let reads = matches!(self.call.role(), Some(Role::Signals(_)));
         self.is(Family::Readiness)
@@ -44,7 +44,7 @@ impl<'a> Invocation<'a> {
             || (self.is(Family::Receive) && reads)
     }
 
-    /// Whether it lasted from before a moment to after it.
+    /// Returns whether it lasted from before a moment to after it.
     pub fn spans(&self, moment: Duration) -> bool {
         let until = self.step.until.unwrap_or(Duration::MAX);
         self.step.at < moment && until > moment
@@ -56,7 +56,8 @@ impl Recording {
         self.steps.first().map_or(Pid::from_raw(0), |step| step.tid)
     }
 
-    /// Everything from the client's coming on; calls that had begun included.
+    /// Returns everything from the client's connect on, including calls that
+    /// were in progress then.
     pub fn with_client(&self) -> impl Iterator<Item = &Step> {
         let (first, last) = (self.marks.connecting, self.marks.stopping);
         self.steps.iter().filter(move |step| {
@@ -66,47 +67,47 @@ impl Recording {
         })
     }
 
-    /// The calls of the scene.
+    /// Returns the calls of the scene.
     pub fn calls(&self) -> impl Iterator<Item = Invocation<'_>> {
         self.with_client().filter_map(Invocation::of)
     }
 
-    /// The calls that are about the client.
+    /// Returns the calls that are about the client.
     pub fn of_client(&self) -> impl Iterator<Item = Invocation<'_>> {
         self.calls().filter(Invocation::is_about_client)
     }
 
-    /// In which calls the threads were while the client had not asked yet.
+    /// Returns the calls that the threads were in just before the request.
     pub fn in_silence(&self) -> impl Iterator<Item = Invocation<'_>> {
         self.calls().filter(|made| made.spans(self.marks.sending))
     }
 
-    /// The step that brought the request.
+    /// Returns the step that received the request.
     pub fn copier(&self) -> Result<&Step> {
         let copier = phases::copier(&self.steps, self.marks.sending);
-        let (index, _) = copier.context("nobody receives the request")?;
+        let (index, _) = copier.context("no step receives the request")?;
         Ok(&self.steps[index])
     }
 
-    /// The call that sends the reply.
+    /// Returns the call that sends the reply.
     pub fn reply(&self) -> Result<Invocation<'_>> {
         let sends = |made: &Invocation<'_>| made.is(Family::Send);
-        self.of_client().find(sends).context("nobody sends the reply")
+        self.of_client().find(sends).context("no call sends the reply")
     }
 
-    /// A thread's name.
+    /// Returns a thread's name.
     pub fn who(&self, tid: Pid) -> String {
         let all = threads(&self.steps);
         let found = all.into_iter().find(|(other, _)| *other == tid);
         found.map_or_else(|| tid.to_string(), |(_, name)| name)
     }
 
-    /// A call with who makes it, as a failure tells it.
+    /// Describes a call and the thread that makes it, for a failure.
     pub fn describe(&self, made: &Invocation<'_>) -> String {
         format!("{} calls {}", self.who(made.step.tid), words(made.call))
     }
 
-    /// Fails if there is such a call.
+    /// Fails if there is a call for which `is_wrong` returns true.
     pub fn never(
         &self,
         is_wrong: impl Fn(&Invocation<'_>) -> bool,

@@ -47,7 +47,7 @@ pub const RULES: &[Rule] = &[
     },
 ];
 
-/// The figure must say so, too.
+/// Checks the trace, and that the figure shows the same.
 fn learns_when_its_wait_returns(scene: &Recording) -> Result<()> {
     let copier = scene.copier()?;
     let wait = scene
@@ -58,14 +58,14 @@ fn learns_when_its_wait_returns(scene: &Recording) -> Result<()> {
     })?;
     let returned = wait.step.until.is_some_and(|until| until <= copier.at);
     ensure!(returned, "it receives before {} returns", wait.call.name);
-    // A signal about a socket that interrupted the server.
+    // Finds a signal about a socket that interrupted the server.
     let handled = scene.with_client().find(|step| {
         let about = step.signal().and_then(|(_, role)| role);
         about.is_some() && is_delivered(&scene.steps, step)
     });
     if let Some(signal) = handled {
         let who = scene.who(signal.tid);
-        anyhow::bail!("a handler runs on {who}: nothing is blocked");
+        anyhow::bail!("a handler runs on {who}: its signal is not blocked");
     }
     let column = Column::new("", &with_long_silence(scene));
     let account = column.context("the figure shows no request")?.account;
@@ -80,8 +80,8 @@ fn learns_when_its_wait_returns(scene: &Recording) -> Result<()> {
     Ok(())
 }
 
-/// The scene with a client that is silent for 100 ms more. For the suite it is
-/// silent for so short a time that the figure would see no wait.
+/// Returns the scene with 100 ms more of silence. In the suite, the client is
+/// silent for so short a time that the figure would show no wait.
 fn with_long_silence(scene: &Recording) -> Recording {
     let sending = scene.marks.sending;
     let earlier = |at: Duration| match at < sending {
@@ -112,7 +112,8 @@ fn learns_by_signal(scene: &Recording) -> Result<()> {
     Ok(())
 }
 
-/// At start-up the program sends itself the signal, outside of ppoll(2).
+/// Checks all handlers, including that of the signal that the program sends
+/// itself at start-up, outside of ppoll(2).
 fn handler_runs_inside_the_wait(scene: &Recording) -> Result<()> {
     let is_delivered = |step: &&Step| {
         step.signal().is_some_and(|(it, _)| it.number == libc::SIGUSR1)

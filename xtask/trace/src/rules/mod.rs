@@ -1,5 +1,6 @@
 //! Promises of a model about its system calls, as rules with reasons. A
-//! transcript says what is; a rule says what must be, whatever else changes.
+//! transcript shows what a model does; a rule states what must hold, whatever
+//! else changes.
 
 mod answers;
 mod connections;
@@ -20,23 +21,23 @@ use crate::scene::Recording;
 #[derive(Clone, Copy, Debug)]
 pub struct Rule {
     pub name: &'static str,
-    /// The models that it is for: those that promise this.
+    /// Returns whether the rule applies to models with these promises.
     pub whose: fn(&Promises) -> bool,
-    /// The transports that it is about.
+    /// The transports that it applies to.
     pub transports: &'static [Transport],
-    /// The reason; a failure says it first.
+    /// The reason, with which the message of a failure begins.
     pub why: &'static str,
     check: fn(&Recording) -> Result<()>,
 }
 
 impl Rule {
-    /// Fails with the reason, and with what was seen that is against it.
+    /// Fails with the reason, and with what violates the rule.
     pub fn check(&self, scene: &Recording) -> Result<()> {
         (self.check)(scene).context(self.why)
     }
 }
 
-/// All of them.
+/// Returns all rules.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
     let all: [&[Rule]; 5] = [
         connections::RULES,

@@ -1,4 +1,4 @@
-//! Rules about what a model registers and hands over to the kernel.
+//! Rules about what a model registers with the kernel, and submits to it.
 
 use anyhow::{Result, ensure};
 use lab::promises::Reports::{Edge, Level, Oneshot};
@@ -18,7 +18,7 @@ pub const RULES: &[Rule] = &[
         name: "registers_once",
         whose: |it| in_epoll(it, Level) || in_epoll(it, Edge),
         transports: TCP,
-        why: "a socket joins epoll's set once, and is never armed again",
+        why: "a socket is added to epoll once, and is never re-armed",
         check: registers_once,
     },
     Rule {
@@ -72,16 +72,15 @@ pub const RULES: &[Rule] = &[
         name: "one_call_a_round",
         whose: |it| it.waits_in == IoUringEnter,
         transports: BOTH,
-        why: "io_uring_enter(2) hands over what is wanted and waits for what \
-              is done, and between a request and its reply nothing else is \
-              called",
+        why: "io_uring_enter(2) submits operations and waits for completions; \
+              between a request and its reply no other call is made",
         check: one_call_a_round,
     },
     Rule {
         name: "one_receive_for_all",
         whose: |it| it.waits_in == IoUringEnter,
         transports: BOTH,
-        why: "one operation receives for as long as there is somebody",
+        why: "a multishot receive is submitted once",
         check: one_receive,
     },
 ];
@@ -90,7 +89,8 @@ fn in_epoll(promises: &Promises, reports: Reports) -> bool {
     promises.waits_in == WaitsIn::EpollWait && promises.reports == Some(reports)
 }
 
-/// Adds a client to a set, or changes what is known of it there.
+/// Returns how the call registers a client: it adds it to the interest list, or
+/// modifies its entry.
 fn registration<'a>(made: &Invocation<'a>) -> Option<&'a Registration> {
     let how = made.call.registration()?;
     let is_client = matches!(how.role, Role::Client(_));
@@ -134,7 +134,8 @@ fn rearms(scene: &Recording) -> Result<()> {
     Ok(())
 }
 
-/// The last call before a wait has found less than it had room for.
+/// Checks that the last receive before a wait returned less than it had room
+/// for.
 fn reads_until_empty(scene: &Recording) -> Result<()> {
     let copier = scene.copier()?.tid;
     let mut full = None;
@@ -185,6 +186,6 @@ fn one_receive(scene: &Recording) -> Result<()> {
         it.operation.family == Family::Receive && it.role.carries_requests()
     });
     let times = receives.count();
-    ensure!(times == 1, "it was handed over {times} times");
+    ensure!(times == 1, "it was submitted {times} times");
     Ok(())
 }

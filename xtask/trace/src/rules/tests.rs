@@ -1,10 +1,11 @@
-//! Each rule with a scene in which it holds, and one in which it does not.
+//! Checks each rule on a scene in which it holds, and on one in which it does
+//! not.
 
 use super::{Rule, rules};
 use crate::script::recording;
 
-/// A rule, a scene in which it holds, what is changed in it (from, to), and a
-/// part of what is said then.
+/// A rule, a scene in which it holds, a change to that scene (from, to), and a
+/// part of the message that follows.
 type Row =
     (&'static str, &'static str, (&'static str, &'static str), &'static str);
 
@@ -244,7 +245,7 @@ const ROWS: &[Row] = &[
         "main calls receive(signals)"),
     ("one_receive_for_all", RING,
         ("io_uring_enter(ring) =", "io_uring_enter(ring: recv(client 1)) ="),
-        "it was handed over 2 times"),
+        "it was submitted 2 times"),
     ("starts_nobody", BLOCKING, ("main 101 ", "thread 100 . begins\nmain 101 "),
         "there is thread 1 beside it"),
     ("answers_from_a_child", PROCESS, ("child 102", "main 102"),
@@ -257,7 +258,7 @@ const ROWS: &[Row] = &[
         "main does not close the stream"),
     ("reaps_its_children", PROCESS,
         ("wait4(any child) = 101", "wait4(any child) = 0"),
-        "the parent waits for the child: never"),
+        "the parent never waits for the child"),
     ("answers_from_its_own_thread", THREAD, ("thread 102", "main 102"),
         "main calls send(client 1)"),
     ("answers_from_its_own_thread", THREAD, ("thread 102", "other 102"),
@@ -305,11 +306,11 @@ fn each_rule_is_checked_here() {
 }
 
 #[test]
-fn each_rule_is_somebodys() {
+fn each_rule_applies_to_a_model() {
     let workspace = lab::model::Workspace::load().unwrap();
     for rule in rules() {
         let mut variants = workspace.variants();
-        let somebodys = variants.any(|(_, it)| (rule.whose)(&it.promises));
-        assert!(somebodys, "nobody promises what {} is about", rule.name);
+        let applies = variants.any(|(_, it)| (rule.whose)(&it.promises));
+        assert!(applies, "no model promises what {} is about", rule.name);
     }
 }

@@ -1,4 +1,4 @@
-//! Where a model waits, and where it never does.
+//! Rules about where a model waits, and where it never does.
 
 use anyhow::{Result, bail, ensure};
 use lab::promises::Answers::OwnProcess;
@@ -25,15 +25,15 @@ pub const RULES: &[Rule] = &[
         name: "asks_no_readiness",
         whose: |it| it.waits_in == Receive && it.answers != OwnProcess,
         transports: BOTH,
-        why: "a thread that waits inside its transfers has nothing to ask",
+        why: "a thread that blocks in its transfers need not ask for readiness",
         check: |scene| scene.never(|made| made.is(Family::Readiness)),
     },
     Rule {
         name: "child_asks_no_readiness",
         whose: |it| it.answers == OwnProcess,
         transports: BOTH,
-        why: "a child waits inside its transfers and has nothing to ask; the \
-              parent, which has no client, asks",
+        why: "a child blocks in its transfers; only the parent, which has \
+              no client, asks for readiness",
         check: |scene| {
             scene.never(|made| {
                 made.is(Family::Readiness) && made.step.pid != scene.main()
@@ -88,7 +88,7 @@ pub const RULES: &[Rule] = &[
         name: "never_waits_in_a_transfer",
         whose: |it| it.waits_in == IoUringEnter || waits_for_readiness(it),
         transports: BOTH,
-        why: "who waits in one client's call leaves the others waiting",
+        why: "a thread that blocks on one client leaves the others waiting",
         check: |scene| {
             let sending = scene.marks.sending;
             scene.never(|made| is_transfer(made) && made.spans(sending))
@@ -121,7 +121,7 @@ fn never_waits(scene: &Recording) -> Result<()> {
         Family::Thread => made.call.arguments.contains(&Argument::FutexWait),
         _ => false,
     })?;
-    // A receive that waits would be the only one.
+    // A receive that blocks would be the only one.
     let silent = scene.marks.connecting..scene.marks.sending;
     let empty = scene.of_client().filter(|made| {
         made.is(Family::Receive)
@@ -136,17 +136,17 @@ fn never_waits(scene: &Recording) -> Result<()> {
     Ok(())
 }
 
-/// The thread that serves waits in one call, which the others may share.
+/// Checks that a serving thread waits in this call only.
 fn waits_in(scene: &Recording, own: &str) -> Result<()> {
     scene.never(|made| {
         let other = made.is(Family::Readiness) && made.call.general != own;
-        // A main thread that serves nobody may wait for signals as it likes.
+        // A main thread that serves no client may wait for signals in any call.
         let serves = scene.of_client().any(|it| it.step.tid == made.step.tid);
         let elsewhere = made.is(Family::Signals) || made.is(Family::Sleep);
         serves && (other || elsewhere)
     })?;
     let there = scene.in_silence().any(|made| made.call.general == own);
-    ensure!(there, "while the client was silent, nobody was in {own}");
+    ensure!(there, "while the client was silent, no thread was in {own}");
     Ok(())
 }
 
@@ -177,7 +177,7 @@ fn waits_for_signals_only(scene: &Recording) -> Result<()> {
     })?;
     ensure!(
         scene.in_silence().any(|made| made.waits_for_events()),
-        "while the client was silent, nobody waited for signals"
+        "while the client was silent, no thread waited for signals"
     );
     Ok(())
 }

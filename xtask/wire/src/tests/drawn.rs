@@ -1,4 +1,4 @@
-//! Whole conversations, from packets and calls to the text that is printed.
+//! Tests whole conversations, from packets and calls to the printed text.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::ladder::{self, Notes};
 use crate::moments;
 use crate::packet::{Packet, Side};
 
-/// A call of either side's only thread, from one microsecond to another.
+/// Makes a call of a side's only thread, with its times in microseconds.
 fn call(
     side: Side,
     (begun, ended): (u64, u64),
@@ -43,8 +43,8 @@ fn draw(packets: Vec<Packet>, calls: Vec<Call>) -> String {
     text
 }
 
-/// Begins a conversation as all do: the handshake, the request, and the
-/// reply that comes 50 ms later, with an acknowledgement before it.
+/// Makes the common beginning of conversations: the handshake, the request, and
+/// the reply 50 ms later, with an acknowledgement before it.
 fn beginning() -> (Vec<Packet>, Vec<Call>) {
     let packets = vec![
         segment((10, Client), ("S", 0, 0), b"".as_slice()),
@@ -109,18 +109,18 @@ fn datagrams() {
 }
 
 #[test]
-fn a_request_that_is_sent_again_is_named() {
+fn a_retransmission_is_named() {
     let (mut packets, calls) = beginning();
     let again = segment((90_000, Client), ("P.", 1, 1), b"PING\r\n");
     packets.insert(4, again);
     let text = draw(packets, calls);
-    assert_eq!(text.matches("Sent again").count(), 1, "{text}");
+    assert_eq!(text.matches("Retransmission").count(), 1, "{text}");
 }
 
 #[test]
-fn a_cause_comes_first_where_clocks_disagree_by_little() {
+fn causes_come_first_if_clocks_disagree_slightly() {
     let request = segment((10, Client), ("P.", 1, 1), b"PING\r\n");
-    // As if the server's clock were late by some microseconds, or early.
+    // The server's clock is some microseconds late or early.
     for (call_at, packet_at) in [(15, 30), (30, 15)] {
         let reply = segment((packet_at, Server), ("P.", 1, 7), b"+PONG\r\n");
         let calls = [

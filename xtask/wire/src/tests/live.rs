@@ -1,4 +1,4 @@
-//! Conversations on this machine's loopback, as a packet socket sees them.
+//! Tests conversations on this machine's loopback with a packet socket.
 
 use std::io::Read as _;
 use std::io::Write as _;
@@ -26,7 +26,7 @@ use crate::packet::{Packet, Side};
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const V6: IpAddr = IpAddr::V6(Ipv6Addr::LOCALHOST);
 
-/// A conversation, as it was seen.
+/// A conversation, as it was captured.
 struct Conversation {
     packets: Vec<Packet>,
     calls: Vec<Call>,
@@ -44,7 +44,7 @@ fn open() -> Option<Capture> {
     }
 }
 
-/// A server for one client, which does what the models do.
+/// Serves one client like the models do.
 fn serve(listener: TcpListener) {
     let (mut stream, _) = listener.accept().unwrap();
     let mut input = [0; 512];
@@ -61,7 +61,7 @@ fn serve(listener: TcpListener) {
     }
 }
 
-/// Talks at another port, while others talk.
+/// Exchanges data over another port.
 fn chat() {
     let listener = TcpListener::bind((V4, 0)).unwrap();
     let mut stream =
@@ -90,14 +90,14 @@ fn converse(address: IpAddr, end: End) -> Option<Conversation> {
     let frames = capture.collect().unwrap();
     let packets: Vec<_> =
         frames.iter().filter_map(|f| Packet::parse(f, &ends)).collect();
-    assert_eq!(packets.len(), frames.len(), "the filter lets others in");
+    assert_eq!(packets.len(), frames.len(), "the filter accepts others");
     assert_eq!(capture.dropped().unwrap(), 0);
     let halves = afterwards::look(&ends).unwrap();
     Some(Conversation { packets, calls, halves })
 }
 
-/// Lists who sends what, as it must be. A segment that only acknowledges may be
-/// there or not, TCP leaves that open.
+/// Lists the senders and contents of packets, without pure acknowledgements,
+/// which TCP may send or omit.
 fn said(packets: &[Packet]) -> Vec<String> {
     let says = |packet: &&Packet| packet.consumes() > 0 || packet.is_reset();
     let text = |packet: &Packet| {
@@ -170,7 +170,7 @@ fn a_datagram_and_its_reply() {
 }
 
 #[test]
-fn what_finds_no_room_is_counted() {
+fn dropped_packets_are_counted() {
     let Some(capture) = open() else { return };
     let socket = UdpSocket::bind((V4, 0)).unwrap();
     let server = socket.local_addr().unwrap();
@@ -186,14 +186,14 @@ fn what_finds_no_room_is_counted() {
 }
 
 #[test]
-fn nobody_is_left_of_a_server_that_dies_or_is_not_needed() {
+fn no_process_of_a_server_survives() {
     let dies = "echo error: broken >&2; exit 3";
     let expected = "the server has ended: exit status: 3; it said: broken: \
                     no reply";
     for (script, expected) in
         [(dies, Some(expected)), ("sleep 60 & sleep 60", None)]
     {
-        // A shell in a server's place.
+        // A shell takes the place of a server.
         let script = format!("echo ready tcp=127.0.0.1:1; {script}");
         let arguments = ["-c".to_owned(), script];
         let shell = Path::new("/bin/sh");
@@ -208,7 +208,7 @@ fn nobody_is_left_of_a_server_that_dies_or_is_not_needed() {
             }
             None => drop(host),
         }
-        // Orphans that were killed are init's to reap, which takes it a moment.
+        // init reaps killed orphans, which takes a moment.
         let patience = Duration::from_secs(5);
         process::poll_until("the end of a group", patience, || {
             Ok(!process::group_exists(group))

@@ -1,4 +1,4 @@
-//! From packets to ladders, and from a packet socket to packets.
+//! Tests the way from packets to ladders, and from a packet socket to packets.
 
 use std::time::Duration;
 
@@ -13,14 +13,14 @@ mod live;
 mod parsed;
 mod read;
 
-/// The first number of each side's stream. The client's go round within the
-/// conversation.
+/// The initial sequence number of each side. The client's numbers wrap around
+/// within the conversation.
 const CLIENT: u32 = u32::MAX - 2;
 const SERVER: u32 = 1_000_000;
 
-/// A segment, so many microseconds after the epoch. Flags are letters as in
-/// tcpdump, with `.` for an acknowledgement; the number that the segment
-/// begins with and the one that it acknowledges count from the first.
+/// Makes a segment, `at` microseconds after the epoch. Flags are letters as in
+/// tcpdump, with `.` for ACK. The sequence and acknowledgement numbers are
+/// relative to the initial ones.
 fn segment(
     (at, from): (u64, Side),
     (flags, number, acknowledged): (&str, u32, u32),
@@ -45,7 +45,7 @@ fn datagram((at, from): (u64, Side), payload: &[u8]) -> Packet {
     Packet { at, from, tcp: None, payload: payload.to_vec() }
 }
 
-/// The entries of a ladder, in its order, in short.
+/// Returns the entries of a ladder in order, abbreviated.
 fn order(packets: &[Packet], calls: &[Call]) -> Vec<String> {
     let moments = moments::in_order(packets.to_vec(), calls.to_vec());
     let name = |moment: &Moment| match &moment.what {

@@ -1,4 +1,4 @@
-//! Frames that are understood, frames that are not ours, and files of frames.
+//! Tests the parsing of frames, and files of frames.
 
 use std::net::SocketAddrV4;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::capture::Frame;
 use crate::packet::{Ends, Packet, Side};
 use crate::pcap;
 
-/// A datagram as the loopback has it.
+/// Makes a datagram as on the loopback.
 fn frame(from: &str, to: &str) -> Frame {
     let [from, to]: [SocketAddrV4; 2] =
         [from, to].map(|address| address.parse().unwrap());
@@ -24,7 +24,7 @@ fn frame(from: &str, to: &str) -> Frame {
 }
 
 #[test]
-fn packets_are_whole_and_ours() {
+fn only_whole_packets_of_the_conversation_are_parsed() {
     let [client, server] = ["127.0.0.1:40000", "127.0.0.1:7379"];
     let ends = Ends {
         client: client.parse().unwrap(),
@@ -48,7 +48,7 @@ fn packets_are_whole_and_ours() {
 }
 
 #[test]
-fn a_file_has_what_was_captured() {
+fn a_file_contains_the_captured_packets() {
     let frames =
         [("127.0.0.1:1", "127.0.0.1:2"), ("127.0.0.1:2", "127.0.0.1:1")]
             .map(|(from, to)| frame(from, to));

@@ -1,4 +1,4 @@
-//! From a server's trace to the calls that stand beside packets.
+//! Tests the selection of calls from a server's trace.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use trace::tape::at;
 use crate::call::CallKind;
 use crate::served::{Offset, Window, calls};
 
-/// Text, result and kind of all that is shown of a trace, from 1 ms to 2 ms.
+/// Returns the text, result and kind of the calls shown from 1 ms to 2 ms.
 fn shown(text: &str) -> Vec<(String, String, CallKind)> {
     let window = Window { from: at(1.0), to: at(2.0) };
     calls(&script(text), Offset(Duration::ZERO), window)
@@ -34,8 +34,8 @@ fn line(
 }
 
 #[test]
-fn what_has_to_do_with_packets_is_shown() {
-    // The first accept4 is over before the client comes.
+fn calls_that_relate_to_packets_are_shown() {
+    // The first accept4 returns before the client connects.
     let trace = "
         main .01  .02  listen(listener) = 0
         main .03  .9   accept4(listener) = EAGAIN
@@ -59,14 +59,14 @@ fn what_has_to_do_with_packets_is_shown() {
         line("recvfrom(client 1, 4096)", "0, end of file", Receive(0)),
         line("shutdown(client 1, SHUT_WR)", "0", Shutdown),
         line("close(client 1)", "0", Close),
-        // It ends with the stop, so it has not ended for us.
+        // The shutdown ends this wait, so it is shown without a return.
         line("epoll_wait(epoll)", "...", Other),
     ];
     assert_eq!(shown(trace), expected);
 }
 
 #[test]
-fn asking_in_vain_is_one_line() {
+fn consecutive_eagains_are_one_line() {
     let mut trace = String::new();
     for round in 0..4 {
         trace += &format!(
@@ -74,7 +74,7 @@ fn asking_in_vain_is_one_line() {
              main 1.0{round}5 1.0{round}6 recvfrom(client 1, 9) = EAGAIN\n"
         );
     }
-    // Twice only after the data: it knows now that it has taken all.
+    // After the data there are only two, which are normal.
     trace += "main 1.1   1.101 recvfrom(client 1, 9) = 6
               main 1.102 1.103 recvfrom(client 1, 9) = EAGAIN
               main 1.104 1.105 accept4(listener) = EAGAIN";
@@ -105,14 +105,14 @@ fn children_and_threads_have_names() {
         receives(""),
         receives("thread 1: "),
         receives("child 1: "),
-        line("close(client 1)", "0, the child has a copy", Other),
+        line("close(client 1)", "0, the child's copy stays open", Other),
         line("child 1: exit_group(0)", "0", Close),
     ];
     assert_eq!(shown(trace), expected);
 }
 
 #[test]
-fn signals_and_completions_are_told_of() {
+fn signals_and_completions_are_shown() {
     let trace = "
         main 1    1.1 io_uring_enter(ring: send(client 1)) = 1
         main 1.05 .   completed recv(client 1) = 6

@@ -1,5 +1,5 @@
-//! A server must not depend on what it inherits: exec(2) changes neither
-//! ignored nor blocked signals, nor where standard error leads.
+//! A server must not depend on what it inherits: execve(2) preserves ignored
+//! signals, blocked signals and standard error.
 
 use std::io;
 
@@ -21,7 +21,7 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// The case ends with a stop, as every case does.
+/// SIGTERM must still work; it ends the server after every case.
 fn stop_signals_blocked(trial: &Trial) -> Result<()> {
     let server = trial.launch().inheriting(block_stop_signals).start()?;
     server.connect()?.ping()?;
@@ -36,8 +36,9 @@ fn block_stop_signals() -> io::Result<()> {
     Ok(signals.thread_block()?)
 }
 
-/// Ignored, the end of a child is nobody's news: who counts on it counts
-/// clients that have left, and refuses everybody in the end.
+/// While SIGCHLD is ignored, it is not delivered. A server that relies on it
+/// would go on counting clients that have left, and reject all new ones in the
+/// end.
 fn children_ignored(trial: &Trial) -> Result<()> {
     let launch = trial.launch().inheriting(ignore_children);
     let server = match trial.subject.serves_one() {
@@ -52,29 +53,32 @@ fn children_ignored(trial: &Trial) -> Result<()> {
     }
     server.terminate()?;
     let end = server.wait()?.expect(0)?;
-    anyhow::ensure!(!end.stderr.contains("cut off"), "nobody was there");
+    anyhow::ensure!(
+        !end.stderr.contains("cut off"),
+        "it cut off clients, but all had left"
+    );
     Ok(())
 }
 
 fn ignore_children() -> io::Result<()> {
-    // SAFETY: to ignore a signal takes no handler.
+    // SAFETY: ignoring a signal installs no handler.
     unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }?;
     Ok(())
 }
 
-/// A message that cannot be delivered is dropped: nobody waits for it, neither
-/// the clients nor the stop at the end of the case.
+/// A message that cannot be written to standard error is dropped. Neither the
+/// clients nor the shutdown after the case may wait for it.
 fn stderr_nobody_reads(trial: &Trial) -> Result<()> {
     let launch = trial.launch().inheriting(fill_stderr);
     let server = launch.flags("--max-connections 1").start()?;
     let mut first = server.connect()?;
     first.ping()?;
     server.connect()?.expect(REFUSAL)?;
-    first.ping().context("after a new client was refused")?;
+    first.ping().context("after a new client was rejected")?;
     Ok(())
 }
 
-/// Standard error becomes a pipe without room, whose other end stays open.
+/// Makes standard error a full pipe, whose read end stays open.
 fn fill_stderr() -> io::Result<()> {
     let (reader, writer) = pipe()?;
     fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;

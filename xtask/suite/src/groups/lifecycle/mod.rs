@@ -1,5 +1,5 @@
-//! From start to stop: the command line, the ready line, signals, exit codes,
-//! and nobody left behind.
+//! From start to shutdown: the command line, the ready line, signals, exit
+//! codes, and no process left behind.
 
 mod heritage;
 mod stop;
@@ -33,13 +33,17 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-/// Once the line is there, everything is: the first try connects.
+/// When the ready line is printed, the server is ready: the first attempt to
+/// connect succeeds.
 fn ready_line(trial: &Trial) -> Result<()> {
     let first = trial.serve()?;
     let second = trial.serve()?;
     for server in [&first, &second] {
         let address = server.tcp()?;
-        ensure!(address.ip().to_string() == "127.0.0.1", "it is {address}");
+        ensure!(
+            address.ip().to_string() == "127.0.0.1",
+            "its address is {address}"
+        );
         server.connect()?.ping()?;
     }
     ensure!(first.tcp()? != second.tcp()?, "two servers, one address");
@@ -60,7 +64,7 @@ fn default_address(trial: &Trial) -> Result<()> {
         return Err(skip(format!("{default} is not free: {error}")));
     }
     let server = trial.launch().no_flags().start()?;
-    ensure!(server.tcp()? == default, "it is {}", server.tcp()?);
+    ensure!(server.tcp()? == default, "its address is {}", server.tcp()?);
     server.connect()?.ping()?;
     Ok(())
 }
@@ -69,14 +73,14 @@ fn ipv6(trial: &Trial) -> Result<()> {
     super::needs_ipv6()?;
     let server = trial.launch().tcp("[::1]:0").start()?;
     let address = server.tcp()?;
-    ensure!(address.ip().to_string() == "::1", "it is {address}");
+    ensure!(address.ip().to_string() == "::1", "its address is {address}");
     server.connect()?.ping()?;
     takes_no_ipv4_port(trial)
 }
 
-/// An IPv6 address means IPv6 only: the wildcard leaves the port of IPv4 to
-/// another socket. Other servers of the suite may have the port of IPv6 by
-/// chance, but not three times.
+/// An IPv6 address means IPv6 only: on the wildcard, the same port of IPv4
+/// stays free for another socket. Other servers of the suite may have the IPv6
+/// port by chance, but not three times.
 fn takes_no_ipv4_port(trial: &Trial) -> Result<()> {
     let mut started = Ok(());
     for _ in 0..3 {
@@ -88,18 +92,18 @@ fn takes_no_ipv4_port(trial: &Trial) -> Result<()> {
             break;
         }
     }
-    started.context("beside a socket of IPv4")
+    started.context("beside an IPv4 socket on the port")
 }
 
 /// Connections that the server closed first are in TIME_WAIT, which must not
-/// keep it from starting again.
+/// prevent a restart on the same port.
 fn same_port_again(trial: &Trial) -> Result<()> {
     let first = trial.serve()?;
     first.connect()?.send("QUIT\r\n")?.expect("+OK\r\n")?.expect_end()?;
     let address = first.tcp()?;
     first.stop()?;
     let second = trial.launch().tcp(address).start()?;
-    ensure!(second.tcp()? == address, "it is {}", second.tcp()?);
+    ensure!(second.tcp()? == address, "its address is {}", second.tcp()?);
     second.connect()?.ping()?;
     Ok(())
 }
@@ -122,8 +126,8 @@ fn expect_in_use(launch: Launch<'_>, address: SocketAddr) -> Result<()> {
     Ok(())
 }
 
-/// A server that shared the address, as SO_REUSEPORT lets a user's processes
-/// do, would get some of the clients and nobody would know.
+/// A second server that shared the address, as SO_REUSEPORT allows processes of
+/// one user, would silently get some of the clients.
 fn second_instance(trial: &Trial) -> Result<()> {
     let streams = trial.serve()?;
     let address = streams.tcp()?;
@@ -162,7 +166,8 @@ fn bad_flags(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// A reply from a wildcard socket leaves from another address than was asked.
+/// A wildcard socket may reply from another address than the one that was
+/// asked, so the flag is rejected.
 fn wildcard(trial: &Trial) -> Result<()> {
     trial.needs_datagrams()?;
     for address in ["0.0.0.0:0", "[::]:0"] {
@@ -172,8 +177,8 @@ fn wildcard(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// A server of one cannot wait for two sockets, and has no use for a number
-/// of clients.
+/// A server of one client at a time cannot wait for two sockets, and has no use
+/// for a connection limit.
 fn flags_for_many(trial: &Trial) -> Result<()> {
     let both = trial.launch().udp("127.0.0.1:0").run()?;
     both.expect(2)?.says(&["--tcp", "--udp"])?;
@@ -186,7 +191,7 @@ fn help(trial: &Trial) -> Result<()> {
     let ended = trial.launch().no_flags().flags("--help").run()?;
     ensure!(ended.status.code() == Some(0), "{}", ended.status);
     for flag in ["--tcp", "--udp", "--max-request", "--drain-timeout"] {
-        ensure!(ended.stdout.contains(flag), "--help does not tell {flag}");
+        ensure!(ended.stdout.contains(flag), "--help does not mention {flag}");
     }
     Ok(())
 }

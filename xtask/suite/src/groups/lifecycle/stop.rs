@@ -1,4 +1,5 @@
-//! The end: what is still delivered, who is waited for, who is left.
+//! Shutdown: what is still delivered, which clients are waited for, and what is
+//! left behind.
 
 use std::io::ErrorKind;
 use std::io::Read as _;
@@ -42,7 +43,7 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// Longer than any case: nobody is cut off.
+/// Longer than any case, so that no client is cut off.
 const A_MINUTE: &str = "--drain-timeout 60";
 
 fn stops_idle(trial: &Trial, signal: Signal) -> Result<()> {
@@ -60,7 +61,7 @@ fn stops_datagrams(trial: &Trial) -> Result<()> {
     trial.needs_datagrams()?;
     let server = trial.launch().only_udp("127.0.0.1:0").start()?;
     server.peer()?.send("PING\r\n")?.expect("+PONG\r\n")?;
-    // Datagrams that are queued when the server is asked to stop are answered.
+    // Datagrams that are queued when shutdown is requested are answered.
     server.freeze()?;
     let peer = server.peer()?;
     for _ in 0..20 {
@@ -75,14 +76,14 @@ fn stops_datagrams(trial: &Trial) -> Result<()> {
     server.expect_exit(0)
 }
 
-/// A client that waits for nothing is not waited for: neither a silent one nor
-/// one in the middle of a request.
+/// Shutdown does not wait for a client without a complete request: neither for
+/// a silent one nor for one in the middle of a request.
 fn idle_clients(server: &Server) -> Result<()> {
     let mut clients = server.connect_served(server.clients(10))?;
     for client in clients.iter_mut().skip(1).step_by(2) {
         client.send("*2\r\n$4\r\nECHO\r\n$5\r\nhe")?;
     }
-    // A server of one has this one in its backlog.
+    // A server of one client has this one in its accept queue.
     let mut late = server.connect()?;
     server.terminate()?;
     for mut client in clients {
@@ -92,8 +93,8 @@ fn idle_clients(server: &Server) -> Result<()> {
     server.expect_exit(0)
 }
 
-/// Requests from before the signal are answered after it, though the client
-/// takes its time.
+/// Requests from before the signal are answered after it, even if the client
+/// reads slowly.
 fn replies_in_flight(server: &Server) -> Result<()> {
     let (requests, replies) = unknowns(10_500);
     let mut clients = Vec::new();
@@ -112,9 +113,9 @@ fn replies_in_flight(server: &Server) -> Result<()> {
     server.expect_exit(0)
 }
 
-/// Requests behind an urgent byte have arrived like those before it, and are
-/// answered, though SIOCINQ may count up to that byte only. Both parts take
-/// several receiving calls.
+/// Requests behind an urgent byte have arrived like those before it and are
+/// answered, though SIOCINQ may count only up to that byte. Each part needs
+/// several calls to receive.
 fn behind_urgent_data(server: &Server) -> Result<()> {
     const REQUESTS: usize = 5_000;
 
@@ -131,21 +132,23 @@ fn behind_urgent_data(server: &Server) -> Result<()> {
     server.expect_exit(0)
 }
 
-/// A client that asks for more after the signal gets no answer to that, and
-/// loses none that is on its way: a server that closed, or shut down both its
-/// sides, would answer with a reset, and the kernel drop what is queued.
+/// Requests sent after the signal are not answered, but they must not destroy
+/// replies on their way. A server that closed the socket, or shut down both
+/// directions, would respond to them with a reset, and the client's kernel
+/// would drop what is queued.
 fn client_goes_on_asking(server: &Server) -> Result<()> {
     let (requests, replies) = unknowns(1_000);
     let mut client = Client::with_small_window(server.tcp()?)?;
     client.ping()?.send(&requests)?.wait_until_arrived()?;
     server.signal_and_wait(Signal::SIGTERM)?;
-    // At its own pace, whatever the server is at. It may meet a closed door.
+    // The client sends at its own pace, whatever the server does. The
+    // connection may be closed already.
     for _ in 0..20 {
         let _ = client.send("PING\r\n");
         thread::sleep(Duration::from_millis(5));
     }
     client.expect(&replies)?;
-    // The first ones may have come in before the door was closed.
+    // The first of these may have arrived before the server stopped reading.
     let mut rest = Vec::new();
     let _ = client.stream.read_to_end(&mut rest);
     let pongs = rest.chunks(7).all(|reply| reply == b"+PONG\r\n");
@@ -153,7 +156,7 @@ fn client_goes_on_asking(server: &Server) -> Result<()> {
     server.expect_exit(0)
 }
 
-/// A connection that was reset has nothing left to wait for, though replies in
+/// Shutdown does not wait for a connection that was reset, though replies in
 /// its send queue will never be acknowledged.
 fn reset_before_the_end(trial: &Trial) -> Result<()> {
     let (server, client) = with_unread_replies(trial)?;
@@ -169,18 +172,19 @@ fn reset_before_the_end(trial: &Trial) -> Result<()> {
     expect_end_at_once(&server).context("reset after the signal")
 }
 
-/// Starts a server, and a client that leaves part of its replies in the
+/// Starts a server and connects a client that leaves part of its replies in the
 /// server's send queue.
 fn with_unread_replies(trial: &Trial) -> Result<(Rc<Server>, Client)> {
     let server = trial.serve_with(A_MINUTE)?;
     let mut client = Client::with_small_window(server.tcp()?)?;
-    // Replies to one chunk of input, and more than the window has room for.
+    // The requests fit into one chunk of input; the replies exceed the window.
     let (requests, replies) = unknowns(300);
     client.ping()?.send(&requests)?.expect(&replies[..100])?;
     Ok((server, client))
 }
 
-/// A server that has nothing to wait for ends in some milliseconds.
+/// Checks that the server ends within milliseconds, as it has nothing to wait
+/// for.
 fn expect_end_at_once(server: &Server) -> Result<()> {
     let asked = Instant::now();
     server.expect_exit(0)?;
@@ -189,7 +193,8 @@ fn expect_end_at_once(server: &Server) -> Result<()> {
     Ok(())
 }
 
-/// Clients that never read are waited for as long as was said, and counted.
+/// Clients that never read are waited for until --drain-timeout, and their
+/// number is logged.
 fn drain_timeout(trial: &Trial) -> Result<()> {
     let server = trial.serve_with("--drain-timeout 0.5")?;
     let count = server.clients(3);
@@ -199,17 +204,17 @@ fn drain_timeout(trial: &Trial) -> Result<()> {
     let end = server.wait()?.expect(0)?;
     let took = asked.elapsed().as_secs_f64();
     ensure!((0.4..2.5).contains(&took), "stopped after {took:.1} s, not 0.5");
-    let told = end.stderr.lines().any(|line| {
+    let logged = end.stderr.lines().any(|line| {
         line.contains("cut off")
             && line.split(' ').any(|word| word == count.to_string())
     });
-    ensure!(told, "standard error does not say that {count} were cut off");
+    ensure!(logged, "standard error does not say that {count} were cut off");
     drop(clients);
     Ok(())
 }
 
-/// Connects clients that wait for nothing and take nothing: the server has more
-/// for each than the buffers on the way hold.
+/// Connects clients that never read: for each, the server has more replies than
+/// the socket buffers hold.
 fn deaf_clients(server: &Server, count: usize) -> Result<Vec<Client>> {
     let mut clients = Vec::new();
     for _ in 0..count {
@@ -220,7 +225,7 @@ fn deaf_clients(server: &Server, count: usize) -> Result<Vec<Client>> {
     Ok(clients)
 }
 
-/// A server that is asked twice does not wait any more.
+/// After a second signal the server does not wait any more.
 fn second_signal(server: &Server) -> Result<()> {
     let count = server.clients(3);
     let clients = deaf_clients(server, count)?;
@@ -234,14 +239,15 @@ fn second_signal(server: &Server) -> Result<()> {
     Ok(())
 }
 
-/// While the last ones are waited for, the door is shut: nobody is let in
-/// whom nobody will serve.
+/// While the last clients are waited for, new connections are refused, because
+/// they would not be served.
 fn no_new_clients(server: &Server) -> Result<()> {
     let deaf = deaf_clients(server, 1)?;
     server.terminate()?;
     let address = server.tcp()?;
-    poll_until("new clients to be turned away", PATIENCE, || {
-        // Not for any error: a backlog that nobody empties gets full, too.
+    poll_until("new connections to be refused", PATIENCE, || {
+        // Other errors don't count: an accept queue that is not emptied fills
+        // up, too.
         let new_client = TcpStream::connect_timeout(&address, PATIENCE);
         Ok(new_client.is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused))
     })?;
@@ -249,8 +255,8 @@ fn no_new_clients(server: &Server) -> Result<()> {
     server.expect_exit(0)
 }
 
-/// Clients that never stop asking get whole replies up to the end, and the
-/// server does not wait until they are tired.
+/// Clients that never stop sending requests get whole replies up to the end,
+/// and the server does not wait for them to stop.
 fn under_load(server: &Server) -> Result<()> {
     let load = Load::start(server.tcp()?, server.clients(8))?;
     server.terminate()?;
@@ -258,7 +264,7 @@ fn under_load(server: &Server) -> Result<()> {
     server.expect_exit(0)
 }
 
-/// A signal that arrives between a check and a wait is a signal too.
+/// A signal that arrives between a check and a wait must not be missed.
 fn at_any_moment(trial: &Trial) -> Result<()> {
     let mut random = trial.random();
     for round in 0..25 {
@@ -271,7 +277,10 @@ fn at_any_moment(trial: &Trial) -> Result<()> {
         });
         let deadline = Instant::now() + PATIENCE;
         while client.ping().is_ok() {
-            ensure!(Instant::now() < deadline, "it serves on and on");
+            ensure!(
+                Instant::now() < deadline,
+                "it still serves after {PATIENCE:?}"
+            );
         }
         let _ = stopper.join();
         server
@@ -281,8 +290,8 @@ fn at_any_moment(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// Clients that have just connected are no reason to wait: each is answered, or
-/// told the end before the server has begun with it.
+/// Shutdown does not wait for clients that have just connected. Each is
+/// answered, or disconnected before the server has read its request.
 fn while_clients_connect(trial: &Trial) -> Result<()> {
     for round in 0..5 {
         let server = trial.serve_with(A_MINUTE)?;
@@ -297,7 +306,7 @@ fn while_clients_connect(trial: &Trial) -> Result<()> {
             .with_context(|| format!("round {round}"))?;
         for (number, client) in clients.iter_mut().enumerate() {
             let mut reply = Vec::new();
-            // A reset may follow, where the server had not taken the request.
+            // A reset may follow, if the server had not read the request.
             let _ = client.stream.read_to_end(&mut reply);
             let whole = reply.is_empty() || reply == b"+PONG\r\n";
             ensure!(whole, "client {number} has {}", show(&reply));
@@ -306,7 +315,7 @@ fn while_clients_connect(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// Nothing can be done about SIGKILL, except by the kernel.
+/// After SIGKILL only the kernel can clean up.
 fn killed(server: &Server) -> Result<()> {
     let clients = server.connect_served(server.clients(10))?;
     let held = Resources::of(server)?;

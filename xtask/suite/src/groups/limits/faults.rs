@@ -1,5 +1,4 @@
-//! Faults that no client can cause: calls that the kernel refuses or breaks
-//! off.
+//! Faults that no client can cause: system calls that fail or are interrupted.
 
 use std::time::Duration;
 
@@ -59,12 +58,12 @@ fn nobody_to_serve(trial: &Trial) -> Result<()> {
     if fault.failed() == 0 {
         return Err(skip("starts no process and no thread for a client"));
     }
-    ensure!(!served, "served, though nobody could be started to serve it");
-    // Its request may have come behind the refusal, and met a closed socket.
+    ensure!(!served, "served, though nothing could be started for it");
+    // Its request may have arrived after the rejection, at a closed socket.
     new_client.expect_gone()?;
     for _ in 0..20 {
         server.connect()?.expect(REFUSAL)?.expect_end()?;
-        first.ping().context("the client that was there")?;
+        first.ping().context("the client that was served before")?;
     }
     held.again(&server)?;
     fault.off();
@@ -73,36 +72,36 @@ fn nobody_to_serve(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// A new connection is rejected where there is no memory for a thread's stack.
-/// No filter is needed for that.
+/// A new connection is rejected if there is no memory for a thread's stack. The
+/// address space is limited for that; no filter is needed.
 fn no_memory_for_a_thread(server: &Server) -> Result<()> {
     let mut first = server.connect()?;
     first.ping()?;
     let before = limit_address_space(server.pid, None)?;
     let mut served = Vec::new();
-    // Stacks of those who have left are used again, then there is no more.
+    // Stacks of ended threads are reused first, then there are no more.
     let all = server.bring(&mut served, 100, 1)?;
-    ensure!(!all, "100 threads without address space");
-    first.ping().context("the client that was there")?;
+    ensure!(!all, "100 threads started without address space");
+    first.ping().context("the client that was served before")?;
     limit_address_space(server.pid, Some(before))?;
     server.wait_for_place()?;
     first.ping()?;
     Ok(())
 }
 
-/// While accept fails the server neither spins nor ends. Afterwards new clients
-/// are served, and those that waited.
+/// While accept fails, the server neither spins nor exits. Afterwards it serves
+/// new clients, and those that waited.
 fn accept_fails(trial: &Trial, errno: Errno) -> Result<()> {
     let fault = Fault::new(fault::ACCEPT, errno);
     let server = trial.launch().fault(&fault).start()?;
     let mut first = Witness::beside(&server)?;
     first.is_served()?;
     if !fault.was_asked() {
-        return Err(skip("has the kernel accept: no call could fail"));
+        return Err(skip("accepts without a system call that could fail"));
     }
     fault.on();
-    // The first may still be let in, by a call that had begun before; it says
-    // all it has to say at once, so that a server of one goes on.
+    // The first may still be accepted, by a call that had begun before. It
+    // sends everything at once, so that a server of one client goes on.
     let mut waiting = Vec::new();
     for _ in 0..3 {
         let mut client = server.connect()?;
@@ -114,20 +113,20 @@ fn accept_fails(trial: &Trial, errno: Errno) -> Result<()> {
     let (before, window) = (fault.failed(), Duration::from_millis(500));
     std::thread::sleep(window);
     let tried = fault.failed() - before;
-    // Twice every 100 ms: with the reserve descriptor and without.
+    // Two attempts every 100 ms: with the spare descriptor and without.
     ensure!(tried <= 20, "tried {tried} times within {window:?}: it spins");
     first.first_is_served()?;
     fault.off();
     for mut client in waiting {
-        // Served or refused, as the last failure may have been met.
+        // Served or rejected: the last failure may have affected this one.
         client.was_served().context("a new client that had to wait")?;
     }
     server.wait_for_place()?;
     first.is_served()
 }
 
-/// Calls that fail now and then, for no fault of the client's: they are made
-/// again and nobody notices.
+/// A call that fails for a reason unrelated to the client is repeated, and the
+/// client notices nothing.
 fn tries_again(trial: &Trial, calls: Calls, errno: Errno) -> Result<()> {
     let fault = Fault::new(calls, errno);
     let server = trial.launch().fault(&fault).start()?;
@@ -143,13 +142,13 @@ fn tries_again(trial: &Trial, calls: Calls, errno: Errno) -> Result<()> {
         server.connect()?.send(&requests)?.expect(&replies)?;
     }
     if fault.failed() == 0 {
-        return Err(skip(format!("makes no call that {errno:?} could meet")));
+        return Err(skip(format!("makes no call that could return {errno:?}")));
     }
     fault.off();
     Ok(())
 }
 
-/// A datagram that cannot be received costs that one, if any, not the service.
+/// At most one datagram is lost when receiving fails; the service goes on.
 fn datagram_out_of_memory(trial: &Trial) -> Result<()> {
     trial.needs_datagrams()?;
     let fault = Fault::new(fault::RECEIVE, Errno::ENOMEM);
@@ -158,24 +157,24 @@ fn datagram_out_of_memory(trial: &Trial) -> Result<()> {
     let peer = server.peer()?;
     peer.send("PING\r\n")?.expect("+PONG\r\n")?;
     if !fault.was_asked() {
-        return Err(skip("has the kernel receive: no call could fail"));
+        return Err(skip("receives without a system call that could fail"));
     }
     fault.fail_next(2);
     for _ in 0..3 {
         peer.send("PING\r\n")?.expect("+PONG\r\n")?;
     }
-    // recvfrom(2), recvmsg(2) or recvmmsg(2).
+    // The message names recvfrom(2), recvmsg(2) or recvmmsg(2).
     server.stderr.wait_for("recv")?;
     Ok(())
 }
 
-/// A process that is stopped and continued gets EINTR from calls that wait
-/// (signal(7)), in the middle of everything. A call that has transferred
-/// some bytes by then returns their number: a short send, in a blocking one.
+/// When a process is stopped and continued, calls that wait may return EINTR
+/// (signal(7)), at any point. A blocking call that has transferred some bytes
+/// by then returns their number, so even a blocking send may be short.
 fn stopped_and_continued(server: &Server) -> Result<()> {
     let mut client = Client::with_small_window(server.tcp()?)?;
     let (requests, replies) = unknowns(10_500);
-    // More than the server's kernel takes at once, so that it has to wait.
+    // More than the server's kernel accepts at once, so the client must wait.
     let (requests, replies) = (requests.repeat(12), replies.repeat(12));
     let sent = client.send_what_fits(&requests)?;
     std::thread::scope(|scope| {
@@ -183,7 +182,7 @@ fn stopped_and_continued(server: &Server) -> Result<()> {
         let group = server.pid;
         scope.spawn(move || {
             let pause = Duration::from_micros(500);
-            // Until the other side is dropped.
+            // Runs until `over` is dropped.
             while is_over.recv_timeout(pause)
                 == Err(std::sync::mpsc::RecvTimeoutError::Timeout)
             {

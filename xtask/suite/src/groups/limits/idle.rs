@@ -1,6 +1,6 @@
-//! Clients that send nothing, or too slowly, or that don't read.
+//! Idle clients, clients that send too slowly, and clients that don't read.
 //!
-//! These cases wait for time to pass: that is what they are about.
+//! These cases have to wait for timeouts.
 
 use std::net::Shutdown;
 use std::thread;
@@ -39,7 +39,7 @@ fn expect_half_a_second(since: Instant) -> Result<()> {
     Ok(())
 }
 
-/// Closed silently: without a word, and without a reset.
+/// The server closes the connection without a message and without a reset.
 fn silent_client(server: &Server) -> Result<()> {
     let before = Resources::of(server)?;
     let started = Instant::now();
@@ -58,7 +58,7 @@ fn after_a_request(server: &Server) -> Result<()> {
     expect_half_a_second(started)
 }
 
-/// A byte now and then is no request: the deadline stands.
+/// Single bytes don't restart the idle timeout; only complete requests do.
 fn dribbled_request(server: &Server) -> Result<()> {
     let mut client = server.connect()?;
     let started = Instant::now();
@@ -67,7 +67,7 @@ fn dribbled_request(server: &Server) -> Result<()> {
     expect_half_a_second(started)
 }
 
-/// A client that completes a request in time may stay as long as it likes.
+/// A client that completes requests in time may stay connected.
 fn complete_requests(server: &Server) -> Result<()> {
     let mut client = server.connect()?;
     let started = Instant::now();
@@ -79,22 +79,23 @@ fn complete_requests(server: &Server) -> Result<()> {
     Ok(())
 }
 
-/// The deadline holds while the client is being written to, too.
+/// The idle timeout also applies while the server has output pending.
 fn deaf_client(server: &Server) -> Result<()> {
     let before = Resources::of(server)?;
     let started = Instant::now();
     let mut deaf = Client::with_small_window(server.tcp()?)?;
-    // Until the server resets it, which has input that nobody will read.
-    let told = deaf.stuff(b"INFO\r\n", |_| Ok(()));
-    before.again(server).with_context(|| format!("sending: {told:?}"))?;
+    // Ends when the server resets the connection by closing with unread input.
+    let outcome = deaf.stuff(b"INFO\r\n", |_| Ok(()));
+    before.again(server).with_context(|| format!("sending: {outcome:?}"))?;
     let took = started.elapsed();
     ensure!(took < Duration::from_secs(4), "closed after {took:?}");
     server.connect()?.ping()?;
     Ok(())
 }
 
-/// Deadlines of many clients, which come in another order than the clients.
-/// On a busy machine the first end may be noticed late: then once more.
+/// The timers of many clients expire in another order than the clients
+/// connected in. On a busy machine the first EOF may be noticed late, so there
+/// are three attempts.
 fn many(server: &Server) -> Result<()> {
     let before = Resources::of(server)?;
     let mut apart = Duration::ZERO;
@@ -104,15 +105,15 @@ fn many(server: &Server) -> Result<()> {
             return before.again(server);
         }
     }
-    bail!("the silent ones left {apart:?} before the others")
+    bail!("the silent clients ended {apart:?} before the others")
 }
 
-/// Measures how long before the others the silent clients leave, if the others
-/// say something when a quarter of a second has passed.
+/// Measures how long before the others the silent clients are closed, if the
+/// others send a request after a quarter of a second.
 fn leave_in_turn(server: &Server) -> Result<Duration> {
     let mut clients = server.connect_many(50)?;
     thread::sleep(Duration::from_millis(250));
-    // Every second one restarts its deadline.
+    // Every second client restarts its timer.
     for client in clients.iter_mut().step_by(2) {
         client.ping()?;
     }
@@ -128,8 +129,7 @@ fn leave_in_turn(server: &Server) -> Result<Duration> {
     Ok(first.elapsed())
 }
 
-/// A server that never runs out of work finds the time to look for those who
-/// give it none.
+/// A server that never runs out of work still checks its timers.
 fn beside_a_busy_one(server: &Server) -> Result<()> {
     let busy = server.connect()?;
     let mut reader = busy.twin()?;
@@ -137,7 +137,7 @@ fn beside_a_busy_one(server: &Server) -> Result<()> {
     let mut silent = server.connect()?;
     thread::scope(|scope| {
         let mut writer = busy.twin()?;
-        // Both end when the busy one's connection does.
+        // Both threads end when the busy connection does.
         scope.spawn(move || {
             let pings = "PING\r\n".repeat(1000);
             while writer.send(&pings).is_ok() {}
@@ -153,7 +153,7 @@ fn beside_a_busy_one(server: &Server) -> Result<()> {
     expect_half_a_second(started)
 }
 
-/// A request that came in time counts, though the server comes to it late.
+/// A request that arrived in time counts, even if the server reads it late.
 fn stalled_server(server: &Server) -> Result<()> {
     let mut clients = server.connect_served(server.clients(3))?;
     server.freeze()?;

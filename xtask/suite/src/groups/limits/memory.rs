@@ -1,5 +1,5 @@
 //! The memory that one hostile client can make a server hold, and the cost of
-//! an idle one.
+//! an idle client.
 
 use std::thread;
 use std::time::Duration;
@@ -15,12 +15,12 @@ use crate::skip::skip;
 
 const MAX_REQUEST: u64 = 1 << 20;
 
-/// Idle clients at the first look and at the second: as many as select(2) can
-/// wait for.
+/// The numbers of idle clients at the first and the second measurement.
+/// select(2) can wait for both.
 const SOME: usize = 200;
 const MANY: usize = 1_000;
 
-/// Clients who come at a time: see `ceiling`.
+/// The number of clients that connect at a time, see `ceiling`.
 const AT_A_TIME: usize = 64;
 
 pub fn cases() -> Vec<Case> {
@@ -42,8 +42,9 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// Sends the opening and then the same again and again, reading nothing, until
-/// the server has had enough; what it holds then is within the stated bound.
+/// Sends the opening and then the flood repeatedly, reading nothing, until the
+/// server stops reading. The memory that it holds then must be within the
+/// stated bound.
 fn bounded(trial: &Trial, opening: &str, flood: &str) -> Result<()> {
     let server = trial.serve()?;
     let mut witness = Witness::beside(&server)?;
@@ -52,7 +53,7 @@ fn bounded(trial: &Trial, opening: &str, flood: &str) -> Result<()> {
     client.ping()?;
     let mut price = Price::new(&server, MAX_REQUEST);
     client.send(opening)?;
-    // A server that ends the conversation instead has had enough too.
+    // The server may have closed the connection instead.
     let outcome = client.stuff(flood.as_bytes(), |sent| price.watch(sent));
     if let Err(error) = outcome
         && !error.downcast_ref().is_some_and(is_reset)
@@ -64,9 +65,10 @@ fn bounded(trial: &Trial, opening: &str, flood: &str) -> Result<()> {
     witness.is_served()
 }
 
-/// Measures what an idle client that did one PING costs, as the slope between
-/// some and many: what a server needs in any case does not count. Memory grows
-/// in steps, which weigh more with so few: half a KiB for each client at most.
+/// Measures what an idle client that has done one PING costs. It is the slope
+/// between some clients and many, so the server's fixed costs do not count.
+/// Memory grows in steps, which with so few clients add up to half a KiB for
+/// each.
 fn slope(trial: &Trial) -> Result<()> {
     const STEP: f64 = 0.5;
 
@@ -78,18 +80,18 @@ fn slope(trial: &Trial) -> Result<()> {
     for (held, count) in held.iter_mut().zip([SOME, MANY]) {
         let served = server.bring(&mut clients, count, AT_A_TIME)?;
         let brought = clients.len();
-        ensure!(served, skip(format!("refuses the next of {brought}")));
+        ensure!(served, skip(format!("rejects clients beyond {brought}")));
         *held = at_rest(&server) as f64;
     }
     let each = (held[1] - held[0]) / (MANY - SOME) as f64 / 1024.0;
     ensure!(
         each <= most + STEP,
-        "an idle client costs {each:.2} KiB, not {most} and {STEP} for a step"
+        "an idle client costs {each:.2} KiB, more than {most} + {STEP}"
     );
     Ok(())
 }
 
-/// Reads what the server's processes hold, once that does not change any more.
+/// Returns the memory of the server's processes, once it no longer changes.
 fn at_rest(server: &Server) -> u64 {
     let mut before = server.memory();
     for _ in 0..20 {
@@ -103,9 +105,9 @@ fn at_rest(server: &Server) -> u64 {
     before
 }
 
-/// An idle client holds no buffer, whatever it has needed before. Where it
-/// has a thread or a process of its own, that one's allocator may keep some;
-/// so may that of each thread that is there for all.
+/// An idle client holds no buffer, whatever it has needed before. If it has a
+/// thread or a process of its own, the allocator of that one may keep some
+/// memory; so may the allocator of each thread that serves all clients.
 fn idle_clients(trial: &Trial) -> Result<()> {
     const CLIENTS: usize = 50;
     const OWN_ALLOCATOR: u64 = 512 << 10;
@@ -127,7 +129,7 @@ fn idle_clients(trial: &Trial) -> Result<()> {
     let more = server.memory().saturating_sub(before);
     ensure!(
         more <= most,
-        "{CLIENTS} idle clients hold {more} bytes more, not {most}"
+        "{CLIENTS} idle clients hold {more} bytes more; the bound is {most}"
     );
     Ok(())
 }

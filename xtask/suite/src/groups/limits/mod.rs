@@ -1,4 +1,5 @@
-//! Limits: what is refused, who is refused, and who notices nothing.
+//! Limits: which connections are rejected and how, and that other clients are
+//! not affected.
 
 mod faults;
 mod idle;
@@ -38,7 +39,7 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-/// Starts a server with room for two, and connects the two.
+/// Starts a server with a connection limit of two, and connects two clients.
 fn full(trial: &Trial) -> Result<(Rc<Server>, Client, Client)> {
     let server = trial.serve_with("--max-connections 2")?;
     let (mut first, mut second) = (server.connect()?, server.connect()?);
@@ -49,20 +50,20 @@ fn full(trial: &Trial) -> Result<(Rc<Server>, Client, Client)> {
 
 fn one_too_many(trial: &Trial) -> Result<()> {
     let (server, mut first, mut second) = full(trial)?;
-    // By the time one is refused, those who were served have what they keep.
+    // When one is rejected, the served clients have all their resources.
     server.connect()?.expect(REFUSAL)?.expect_end()?;
     let held = Resources::settled(&server)?;
     for _ in 0..10 {
         server.connect()?.expect(REFUSAL)?.expect_end()?;
     }
-    held.again(&server).context("refused new clients left something")?;
+    held.again(&server).context("rejected connections left something")?;
     first.ping()?;
     second.ping()?;
     Ok(())
 }
 
-/// Input that nobody reads makes a close a reset, which would destroy the
-/// refusal on its way.
+/// Closing a socket with unread input sends a reset, which would destroy the
+/// rejection on its way.
 fn had_sent(trial: &Trial) -> Result<()> {
     let (server, mut first, _second) = full(trial)?;
     server.connect()?.expect(REFUSAL)?.expect_end()?;
@@ -76,7 +77,7 @@ fn had_sent(trial: &Trial) -> Result<()> {
             .expect(REFUSAL)
             .and_then(Client::expect_end)
             .with_context(|| format!("had sent {size} bytes"))?;
-        // The server's close has happened then, and what it brings is here.
+        // The server has closed by now, and a reset, if any, has arrived.
         held.again(&server)?;
         new_client
             .expect_no_reset()
@@ -98,7 +99,7 @@ fn place_is_free(trial: &Trial) -> Result<()> {
     server.wait_for_place().map(drop)
 }
 
-/// A client that was told goodbye has its place until it has gone.
+/// A client that got EOF counts until it has closed its side.
 fn ending_ones_count(trial: &Trial) -> Result<()> {
     let (server, mut first, mut second) = full(trial)?;
     first.send("QUIT\r\n")?.expect("+OK\r\n")?.expect_end()?;
@@ -109,7 +110,7 @@ fn ending_ones_count(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// While hundreds are refused, those who are served are served.
+/// While hundreds of connections are rejected, the clients are served.
 fn others_go_on(trial: &Trial) -> Result<()> {
     let (server, mut first, mut second) = full(trial)?;
     for _ in 0..300 {
@@ -124,7 +125,7 @@ fn others_go_on(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// A number that is given is used, with a warning.
+/// A limit beyond the descriptors is used, with a warning.
 fn warns(trial: &Trial) -> Result<()> {
     let server = trial
         .launch()
@@ -133,16 +134,16 @@ fn warns(trial: &Trial) -> Result<()> {
         .start()?;
     server.connect()?.ping()?;
     if trial.subject.promises().answers == Answers::OwnProcess {
-        // Its clients' descriptors are their processes'.
+        // The descriptors of its clients are in other processes.
         return Ok(());
     }
     let said = server.stderr.wait_for("100000")?;
-    ensure!(said.contains("warning"), "it says {said:?}");
+    ensure!(said.contains("warning"), "stderr: {said:?}");
     Ok(())
 }
 
-/// A hundred clients and 32 descriptors: whoever is not served is told so,
-/// nothing spins, and when they have gone the next are served.
+/// A hundred clients, and 32 descriptors: each client is served or gets the
+/// rejection, nothing spins, and when they have left the next are served.
 fn descriptors_exhausted(trial: &Trial) -> Result<()> {
     let server = trial
         .launch()
@@ -157,7 +158,7 @@ fn descriptors_exhausted(trial: &Trial) -> Result<()> {
         let count = served.len();
         ensure!(count >= 10, "32 descriptors, and {count} clients served");
         Client::ping_all(&mut served)?;
-        // Nobody says anything now, so there is nothing to do.
+        // No client sends anything now, so there is nothing to do.
         expect_rest(&server)?;
         drop(served);
         before.again(&server)?;
@@ -169,7 +170,8 @@ fn descriptors_exhausted(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// A server of one needs few descriptors: the others wait in the backlog.
+/// A server of one client needs few descriptors: other clients wait in the
+/// accept queue.
 fn few_descriptors(trial: &Trial) -> Result<()> {
     let server = trial.launch().resting().descriptors(32, 32).start()?;
     let mut clients = server.connect_many(100)?;
@@ -181,9 +183,9 @@ fn few_descriptors(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// Watches the server for half a second, in which it may use the CPU for a
-/// tenth: a spin uses all of it. The server was started [resting], in case
-/// its model is to spin.
+/// Checks that the server uses the CPU for at most a tenth of half a second; a
+/// busy loop uses all of it. The server was started [resting], in case its
+/// model polls.
 ///
 /// [resting]: crate::launch::Launch::resting
 pub fn expect_rest(server: &Server) -> Result<()> {

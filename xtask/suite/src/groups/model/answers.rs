@@ -1,4 +1,4 @@
-//! The threads and processes that answer: as many as the model promises.
+//! Which threads and processes answer, and how many.
 
 use std::collections::BTreeSet;
 
@@ -18,12 +18,12 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// The thread that has answered, as INFO says.
+/// The thread that has answered, as INFO reports it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Answerer {
     pid: u64,
     tid: u64,
-    /// Where there are several loops, and nowhere else.
+    /// The number of the event loop, where there are several.
     event_loop: Option<u64>,
 }
 
@@ -45,14 +45,17 @@ impl Answerer {
             OwnProcess => pid != ours && tid == pid,
             OwnThread | AnyThread | OneLoop => pid == ours && tid != ours,
         };
-        ensure!(as_promised, "promised {answer:?}; of {ours}, seen {self:?}");
+        ensure!(
+            as_promised,
+            "promised {answer:?}; server {ours}, seen {self:?}"
+        );
         let numbered = self.event_loop.is_some();
         ensure!(numbered == (answer == OneLoop), "seen {self:?}");
         Ok(())
     }
 }
 
-/// One client after the other, as every model can serve them.
+/// Clients connect one after the other, as every model can serve them.
 fn who_answers(trial: &Trial) -> Result<()> {
     let answer = trial.subject.promises().answers;
     let server = trial.serve()?;
@@ -64,13 +67,14 @@ fn who_answers(trial: &Trial) -> Result<()> {
         second.expect(answer, &server)?;
         ensure!(
             second == first || answer == AnyThread,
-            "{first:?}, and on the next request {second:?}"
+            "{first:?}, then for the next request {second:?}"
         );
     }
     Ok(())
 }
 
-/// Fifty at a time: as many who answer as were promised, and no more.
+/// Fifty clients at a time are answered by as many threads or processes as
+/// promised.
 fn fifty(trial: &Trial) -> Result<()> {
     const CLIENTS: usize = 50;
     let answer = trial.subject.promises().answers;
@@ -96,7 +100,7 @@ fn fifty(trial: &Trial) -> Result<()> {
     );
     if answer == OwnProcess {
         for process in server.group() {
-            ensure!(process.threads == 1, "{process} has more than one");
+            ensure!(process.threads == 1, "{process} has several threads");
         }
     } else if answer != OwnThread {
         ensure!(counted == CLIENTS as u64, "INFO counts {counted} clients");
@@ -105,7 +109,7 @@ fn fifty(trial: &Trial) -> Result<()> {
     before.again(&server)
 }
 
-/// Tells whether as many as promised have answered that many clients, and
+/// Returns whether as many as promised have answered that many clients, and
 /// whether there are as many threads and processes as promised.
 fn is_promised(
     answer: Answers,
@@ -127,8 +131,8 @@ fn is_promised(
         && now.processes == processes
 }
 
-/// Datagrams have no client to start anybody for: one answers them all, or
-/// one of those who are there from the start.
+/// No process or thread is started for a datagram: one answers them all, or
+/// those that exist from the start do.
 fn datagrams(trial: &Trial) -> Result<()> {
     trial.needs_datagrams()?;
     let answer = trial.subject.promises().answers;
@@ -142,7 +146,7 @@ fn datagrams(trial: &Trial) -> Result<()> {
         // The kernel chooses a loop's socket by the sender's address.
         ensure!(
             second == first || answer == AnyThread,
-            "{first:?}, and the next datagram {second:?}"
+            "{first:?}, then for the next datagram {second:?}"
         );
         answerers.extend([first, second]);
     }

@@ -1,5 +1,5 @@
-//! Where each model ends: how many clients it holds when descriptors are
-//! scarce, and what refuses the next one. The manifest declares both.
+//! Each model's client limit: how many clients it holds when descriptors are
+//! scarce, and why the next one is rejected. The manifest declares both.
 
 use anyhow::{Context, Result, bail, ensure};
 use lab::promises::{Ceiling, DESCRIPTORS, WaitsIn};
@@ -11,23 +11,24 @@ use crate::groups::Resources;
 use crate::server::Server;
 use crate::skip::skip;
 
-/// Clients beyond any number of descriptors.
+/// More clients than there are descriptors.
 const TOO_MANY: usize = DESCRIPTORS + 64;
 
-/// Clients who come and ask at the same time: a model that looks at all of
-/// them for each event would otherwise take long. Those who come last come one
-/// by one, so that each meets a server with nothing else to do.
+/// The number of clients that connect and send at the same time: a model that
+/// scans all clients for each event would otherwise take long. The last ones
+/// connect one by one, so that each meets an idle server.
 const AT_A_TIME: usize = 64;
 const LAST: usize = 128;
 
-/// Clients who show that a model goes on where the machine's limits would end
-/// it. All that are declared come with `--record`.
+/// Enough clients for a model that only the machine limits. With `--record`,
+/// all that are declared connect.
 const ENOUGH: usize = 1_000;
 
 pub fn cases() -> Vec<Case> {
     vec![
-        // glibc does not tell where it has no thread for an operation: on a
-        // busy machine the model waits for one too long, and refuses.
+        // glibc does not report that it has no thread for an operation. On a
+        // busy machine the model may wait for one too long, and reject a
+        // client.
         Case::new("ceiling", many)
             .only(For::Many)
             .crowd(TOO_MANY)
@@ -58,14 +59,14 @@ fn many(trial: &Trial) -> Result<()> {
         (Some(_), false) => "EAGAIN".to_owned(),
         (Some(machine), true) => {
             return Err(skip(format!(
-                "this machine ends it at {clients} clients: {machine}"
+                "this machine's limit is {clients} clients: {machine}"
             )));
         }
         (None, true) => why_refused(&server)?,
         (None, false) => bail!("all {TOO_MANY} clients are served"),
     };
-    // All of them, and still as many when one leaves and another comes.
-    Client::ping_all(&mut served).context("asked once more")?;
+    // All are still served, and as many after one leaves and another comes.
+    Client::ping_all(&mut served).context("pinged once more")?;
     if let Some(client) = served.pop() {
         client.leave()?;
         served.push(server.wait_for_place()?);
@@ -75,7 +76,7 @@ fn many(trial: &Trial) -> Result<()> {
     compare(trial, Ceiling { clients, ends, machine, flags })
 }
 
-/// The reason why connections are rejected, as the server logs it.
+/// Returns the reason why connections are rejected, as the server logs it.
 fn why_refused(server: &Server) -> Result<String> {
     let said = server.stderr.wait_for("connection rejected: ")?;
     let (_, why) =
@@ -96,10 +97,10 @@ fn why_refused(server: &Server) -> Result<String> {
     if why.contains("no descriptor is left") && open + 1 >= DESCRIPTORS {
         return Ok("EMFILE".to_owned());
     }
-    bail!("it has {open} descriptors, and refuses new clients: {why}")
+    bail!("it has {open} descriptors, and rejects clients: {why}")
 }
 
-/// One at a time is a ceiling too.
+/// One client at a time is a limit, too.
 fn one(trial: &Trial) -> Result<()> {
     let limit = DESCRIPTORS as u64;
     let server = trial.launch().descriptors(limit, limit).start()?;
@@ -115,8 +116,8 @@ fn compare(trial: &Trial, mut seen: Ceiling) -> Result<()> {
     }
     ensure!(
         seen == *promised,
-        "promised are {promised}, seen {seen}; if that is meant, the manifest \
-         has to say: {}",
+        "promised: {promised}; seen: {seen}; if that is intended, declare \
+         in the manifest: {}",
         seen.declaration()
     );
     Ok(())

@@ -1,5 +1,5 @@
-//! Operations that the kernel completes: where it refuses to, and where it has
-//! more to tell than there is room for.
+//! Operations that the kernel completes: when it refuses them, and when there
+//! is no room for completions.
 
 use anyhow::{Context, Result, ensure};
 use lab::Unsupported;
@@ -26,15 +26,15 @@ pub fn cases() -> Vec<Case> {
         ring("ring::refused", refused),
         ring("ring::more_clients_than_buffers", few_buffers),
         aio("pool::hundred_idle_clients", hundred_idle),
-        // The limit is the user's: nobody else's signals may be queued.
+        // The limit is per user, so no other process may have signals queued.
         aio("queue::few_places", few_places).alone(),
         aio("queue::lost_completions", lost_completions),
     ]
 }
 
-/// Where there is no ring to be had, it says why and what would help.
+/// If no ring can be created, the server says why and what would help.
 fn refused(trial: &Trial) -> Result<()> {
-    // A filter refuses it, not the sysctl: it must tell the one from the other.
+    // A filter denies it, not the sysctl; the message must distinguish them.
     for (errno, name) in [(Errno::EPERM, "EPERM"), (Errno::ENOSYS, "ENOSYS")] {
         let fault = Fault::new(fault::RING, errno);
         fault.on();
@@ -51,7 +51,7 @@ fn refused(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// Six million bytes arrive at once, for which a megabyte of buffers waits.
+/// Six million bytes arrive at once; the buffers hold one megabyte.
 fn few_buffers(trial: &Trial) -> Result<()> {
     let server = trial.serve()?;
     let mut clients = server.connect_many(300)?;
@@ -72,8 +72,7 @@ fn few_buffers(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// glibc's pool is 20 threads unless it is told otherwise, and each idle
-/// client keeps one.
+/// glibc's pool has 20 threads by default, and each idle client occupies one.
 fn hundred_idle(trial: &Trial) -> Result<()> {
     let server = trial.serve()?;
     let mut idle = server.connect_many(100)?;
@@ -87,9 +86,9 @@ fn hundred_idle(trial: &Trial) -> Result<()> {
     Client::ping_all(&mut idle)
 }
 
-/// A completion without a place in the queue of signals would be lost: there
-/// are no more clients than places, less those that the user's other processes
-/// have taken, and those who are in are served.
+/// A completion that finds no room in the signal queue would be lost. So the
+/// server admits no more clients than the queue has places, less those taken by
+/// other processes of the user, and serves all that it admits.
 fn few_places(trial: &Trial) -> Result<()> {
     const PLACES: usize = 120;
 
@@ -113,9 +112,9 @@ fn few_places(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// When others have used up the places, some completions are lost all the
-/// same: whoever waits for one is answered or told goodbye, nobody waits for
-/// ever, and afterwards everything is as before.
+/// If others have used up the places, completions are lost nevertheless. A
+/// client that waits for one is answered or disconnected, none waits forever,
+/// and afterwards everything is as before.
 fn lost_completions(trial: &Trial) -> Result<()> {
     let server = trial.serve()?;
     let before = Resources::of(&server)?;

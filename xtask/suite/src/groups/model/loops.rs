@@ -1,5 +1,5 @@
-//! Several event loops: each has its share, its processor, and its fate is
-//! all the others'.
+//! Several event loops: each has its share of the clients and a CPU of its own,
+//! and if one fails all end.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -27,9 +27,9 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// The kernel distributes connections by a hash of their addresses. With 250 as
-/// each loop's share, one gets half of it by chance once in 10^19 runs: nine
-/// standard deviations.
+/// The kernel distributes connections by a hash of their addresses. The mean is
+/// 250 clients per loop; a loop gets less than half of that by chance once in
+/// 10^19 runs (nine standard deviations).
 fn share(trial: &Trial) -> Result<()> {
     const CLIENTS: usize = 1_000;
     const LOOPS: usize = 4;
@@ -56,13 +56,14 @@ fn share(trial: &Trial) -> Result<()> {
 }
 
 /// A loop that can't wait any more would keep its share of the connections and
-/// answer none.
+/// serve none, so the server must exit.
 fn one_dies(trial: &Trial) -> Result<()> {
     let fault = Fault::new(fault::WAIT, Errno::EBADF);
     let server = trial.launch().flags("--loops 4").fault(&fault).start()?;
     let mut clients = server.connect_served(20)?;
     fault.fail_next(1);
-    // Its loop wakes up, and may answer, if no other loop goes to wait before.
+    // The client's loop wakes up and may answer, unless another loop waits
+    // first.
     let _ = clients[0].send("PING\r\n");
     server.wait()?.expect(1)?.says(&["loop", "wait"])?;
     for (number, client) in clients.iter_mut().enumerate().skip(1) {
@@ -71,7 +72,7 @@ fn one_dies(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// As many loops as there are processors for this process, each on its own.
+/// There is one loop per CPU that the process may use, each on its own CPU.
 fn processors(trial: &Trial) -> Result<()> {
     let ours = allowed_processors(Pid::this(), Pid::this())?;
     for count in [1, 2] {
@@ -97,7 +98,7 @@ fn processors(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// Leaves the process the first so many of the processors it has.
+/// Restricts the process to the first `count` of its CPUs.
 fn keep_processors(count: usize) -> io::Result<()> {
     let this = Pid::from_raw(0);
     let all = sched_getaffinity(this)?;

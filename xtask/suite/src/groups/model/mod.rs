@@ -32,8 +32,8 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-/// Really one at a time: the second is connected, its request has arrived,
-/// and it waits as long as the first likes to stay.
+/// Checks that the server serves one client at a time: the second is connected
+/// and its request has arrived, but it waits until the first leaves.
 fn second_waits(server: &Server) -> Result<()> {
     let mut first = server.connect()?;
     first.ping()?;

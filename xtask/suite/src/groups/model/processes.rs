@@ -1,4 +1,4 @@
-//! A process each: what happens to one, and what is left of it.
+//! A process per client: what happens when one ends, and what is left of it.
 
 use anyhow::{Context, Result, bail, ensure};
 use lab::process::{list, poll_until};
@@ -21,13 +21,13 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// A child that has ended is reaped while the server does nothing else.
+/// A child that has ended is reaped even if the server is idle.
 fn no_zombie(trial: &Trial) -> Result<()> {
     let server = trial.serve()?;
     let mut stays = server.connect()?;
     stays.ping()?;
     for _ in 0..20 {
-        // All at once: signals of one kind do not queue.
+        // All end at once: standard signals do not queue.
         drop(server.connect_served(5)?);
         poll_until("all children but one to be reaped", PATIENCE, || {
             Ok(server.group().len() == 2)
@@ -38,7 +38,7 @@ fn no_zombie(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// The end of one client's process affects no other client.
+/// The death of one client's process affects no other client.
 fn one_child_killed(trial: &Trial) -> Result<()> {
     let server = trial.serve()?;
     let (mut first, mut second) = (server.connect()?, server.connect()?);
@@ -54,7 +54,7 @@ fn one_child_killed(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// A server without its service does not go on as if it had it.
+/// A server whose datagram process has died exits.
 fn datagram_child_killed(trial: &Trial) -> Result<()> {
     let server = trial.launch().udp("127.0.0.1:0").start()?;
     let mut client = server.connect()?;

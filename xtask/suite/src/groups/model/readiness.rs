@@ -1,5 +1,5 @@
-//! Models that ask which sockets are ready, or ask every one: how many they
-//! can ask about, and what the asking costs.
+//! Models that ask which sockets are ready, or try every one: how many sockets
+//! they can handle, and what that costs.
 
 use std::time::Duration;
 use std::{io, thread};
@@ -12,7 +12,7 @@ use crate::case::{Case, For, Trial};
 use crate::client::{Client, REFUSAL};
 use crate::server::Server;
 
-/// How many descriptors a set of select(2) has bits for.
+/// The number of descriptors that an fd_set of select(2) has bits for.
 const FD_SETSIZE: usize = libc::FD_SETSIZE;
 
 pub fn cases() -> Vec<Case> {
@@ -33,22 +33,22 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// A model that never waits makes calls that return EAGAIN all the time; with a
-/// pause in between, fewer.
+/// A model that never waits makes calls that return EAGAIN all the time; fewer
+/// with a pause between rounds.
 fn empty_calls(trial: &Trial) -> Result<()> {
     let window = Duration::from_millis(300);
-    let in_vain = |server: &Server| -> Result<u64> {
+    let measure = |server: &Server| -> Result<u64> {
         let mut client = server.connect()?;
         let before = client.info()?.number("empty_calls")?;
         thread::sleep(window);
         let after = client.info()?.number("empty_calls")?;
         Ok(after - before)
     };
-    let busy = in_vain(&*trial.serve()?)?;
+    let busy = measure(&*trial.serve()?)?;
     ensure!(busy >= 1_000, "{busy} empty calls within {window:?}: it waits");
     let paused = trial.serve_with("--pause-us 100000")?;
-    let paused = in_vain(&paused)?;
-    // Three or four rounds, in each a listener and a client.
+    let paused = measure(&paused)?;
+    // Three or four rounds, each with a call for the listener and the client.
     ensure!(
         (2..=16).contains(&paused),
         "{paused} empty calls within {window:?}, ten rounds a second"
@@ -57,14 +57,14 @@ fn empty_calls(trial: &Trial) -> Result<()> {
 }
 
 /// A client whose descriptor is beyond FD_SETSIZE is rejected. The others are
-/// served, and a new client is once one of them has left.
+/// served, and a new client is served once one of them has left.
 fn beyond(trial: &Trial) -> Result<()> {
     let server = trial.serve()?;
     fill(&server, 1_100).map(drop)
 }
 
-/// A higher limit on connections is used, but no descriptor beyond FD_SETSIZE:
-/// its bit would be written outside the set.
+/// A higher connection limit is used, but no descriptor beyond FD_SETSIZE,
+/// because its bit would be written outside the set.
 fn number_beyond(trial: &Trial) -> Result<()> {
     let server = trial.serve_with("--max-connections 2000")?;
     let room = FD_SETSIZE - server.process()?.descriptors();
@@ -74,7 +74,7 @@ fn number_beyond(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// Descriptors that the server has inherited have bits, too.
+/// Descriptors that the server has inherited occupy bits, too.
 fn few_bits_left(trial: &Trial) -> Result<()> {
     let server = trial
         .launch()
@@ -88,7 +88,7 @@ fn few_bits_left(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// Without a bit for its own sockets a server cannot work, and says so.
+/// A server without bits for its own sockets cannot work, and says so.
 fn no_bit(trial: &Trial) -> Result<()> {
     for count in [1_022, 1_024, 1_100] {
         let launch = trial.launch().udp("127.0.0.1:0");
@@ -101,39 +101,40 @@ fn no_bit(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// Has every descriptor up to so many open before the server opens its first.
-/// Some of them are copies of the suite's own, which exec would close: they
-/// are replaced.
+/// Opens every descriptor below `count` before the server opens its first. Some
+/// of the numbers are in use by the suite, with descriptors that exec would
+/// close; these are replaced.
 fn open_descriptors(count: i32) -> io::Result<()> {
     for number in libc::STDERR_FILENO + 1..count {
-        // SAFETY: numbers, no memory; whoever has them open is about to be
-        // another program.
+        // SAFETY: dup2 takes numbers only; the process is about to exec another
+        // program.
         let fd = unsafe { libc::dup2(libc::STDERR_FILENO, number) };
         Errno::result(fd)?;
     }
     Ok(())
 }
 
-/// Brings so many clients, more than there is room for, and says how many
-/// were served: those are served on, and when one leaves another can come.
+/// Connects this many clients, more than there is room for, and returns how
+/// many were served. Checks that these are still served, and that another can
+/// connect when one leaves.
 fn fill(server: &Server, clients: usize) -> Result<usize> {
     let mut served = Vec::new();
     ensure!(!server.bring(&mut served, clients, 1)?, "all are served");
     let count = served.len();
     let late = server.admitted(clients - count - 1)?.len();
-    ensure!(late == 0, "{late} are served after others were refused");
+    ensure!(late == 0, "{late} are served after others were rejected");
     Client::ping_all(&mut served)?;
-    // The last one has the highest descriptor, the first one the lowest.
+    // The last client has the highest descriptor, the first one the lowest.
     for index in [served.len() - 1, 0] {
         served.swap_remove(index).leave()?;
         served.push(server.wait_for_place()?);
         server.connect()?.expect(REFUSAL)?.expect_end()?;
     }
-    Client::ping_all(&mut served).context("after some have changed")?;
+    Client::ping_all(&mut served).context("after some were replaced")?;
     Ok(count)
 }
 
-/// A set that the caller keeps has no size of its own.
+/// The array that poll(2) takes has no fixed size.
 fn two_thousand(server: &Server) -> Result<()> {
     let mut clients = server.connect_many(2_000)?;
     for _ in 0..2 {

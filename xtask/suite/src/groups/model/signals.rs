@@ -1,4 +1,4 @@
-//! Queued signals that report sockets, and the end of the queue.
+//! Queued signals that report events on sockets, and a full queue.
 
 use anyhow::{Context, Result, ensure};
 use lab::promises::WaitsIn;
@@ -23,7 +23,7 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// SIGIO from another process is not the kernel's: nothing was lost, and
+/// A SIGIO from another process is not the kernel's: nothing was lost, and
 /// standard error must not say so.
 fn forged_overflow(server: &Server) -> Result<()> {
     let mut client = server.connect()?;
@@ -36,9 +36,9 @@ fn forged_overflow(server: &Server) -> Result<()> {
     Ok(())
 }
 
-/// More happens at once than the queue has places for signals: everybody who
-/// asked is answered all the same, whoever came is served, whoever left is
-/// gone, and whoever did not read gets the rest.
+/// More events occur at once than the signal queue has places. Still every
+/// request is answered, every new client is served, every client that left is
+/// released, and a client that did not read gets the rest.
 fn overflows(trial: &Trial, places: u64) -> Result<()> {
     const CLIENTS: usize = 40;
 

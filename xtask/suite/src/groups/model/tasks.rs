@@ -1,4 +1,4 @@
-//! Tasks on a few threads: as many as were asked for.
+//! Tasks on a few threads: as many workers as requested.
 
 use std::collections::BTreeSet;
 
@@ -15,8 +15,8 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// The workers and the first thread, before anybody comes and with two
-/// hundred there; the workers answer, and nobody else.
+/// Counts the workers and the main thread, before any client connects and with
+/// two hundred connected. Only the workers answer.
 fn workers(trial: &Trial) -> Result<()> {
     for number in [1, 3, 8] {
         let flags = format!("--workers {number}");

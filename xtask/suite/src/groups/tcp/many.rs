@@ -1,4 +1,4 @@
-//! Many clients: at a time, in turn, one after the other.
+//! Many clients: at the same time, in turn, one after the other.
 
 use std::sync::mpsc;
 use std::thread;
@@ -23,7 +23,7 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// 200 clients, each with words of its own, in pieces that come in turn.
+/// 200 clients send different words, in pieces that interleave.
 fn interleaved(trial: &Trial) -> Result<()> {
     let server = trial.serve()?;
     let mut random = trial.random();
@@ -50,8 +50,8 @@ fn interleaved(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// 200 clients of a server of one wait in the backlog. Each is served when
-/// those before it have left, and nobody is lost.
+/// 200 clients of a server that serves one at a time wait in the accept queue.
+/// Each is served when those before it have left, and none is lost.
 fn in_turn(trial: &Trial) -> Result<()> {
     let server = trial.serve_with("--backlog 256")?;
     let mut clients = server.connect_many(200)?;
@@ -68,8 +68,7 @@ fn in_turn(trial: &Trial) -> Result<()> {
 }
 
 /// A client that never stops sending gets its share and no more. It sends empty
-/// lines: no reply slows it down, and it is quicker than the server that reads
-/// them.
+/// lines: no replies slow it down, and it sends faster than the server reads.
 fn busy_one(server: &Server) -> Result<()> {
     let mut busy = server.connect()?;
     let mut other = server.connect()?;
@@ -79,7 +78,7 @@ fn busy_one(server: &Server) -> Result<()> {
         let (over, is_over) = mpsc::channel::<()>();
         let busy = scope.spawn(move || -> Result<()> {
             let lines = "\r\n".repeat(32_768);
-            // Until the other side is dropped.
+            // Runs until `over` is dropped.
             while is_over.try_recv() == Err(mpsc::TryRecvError::Empty) {
                 busy.send(&lines)?;
             }
@@ -92,12 +91,13 @@ fn busy_one(server: &Server) -> Result<()> {
             ensure!(waited < Duration::from_secs(1), "waited {waited:?}");
         }
         drop(over);
-        busy.join().unwrap_or_else(|_| anyhow::bail!("it panicked"))
+        busy.join()
+            .unwrap_or_else(|_| anyhow::bail!("the busy client panicked"))
     })
 }
 
-/// Three hundred who say nothing, or half of something, cost one who speaks
-/// neither time nor a place in some pool.
+/// Three hundred clients that send nothing, or half a request, cost an active
+/// client neither time nor its place in a pool.
 fn silent_ones(server: &Server) -> Result<()> {
     let mut silent = server.connect_many(300)?;
     for client in silent.iter_mut().step_by(2) {
@@ -115,7 +115,8 @@ fn silent_ones(server: &Server) -> Result<()> {
     Ok(())
 }
 
-/// 2,000 come and go, in three ways: nothing of them may stay.
+/// 2,000 clients connect and leave, in three ways; the server must keep nothing
+/// of them.
 fn short_connections(server: &Server) -> Result<()> {
     let before = Resources::of(server)?;
     for number in 0..2_000 {

@@ -1,5 +1,5 @@
-//! Streams: how conversations begin, go on and end, and what one client's
-//! end or slowness does to the others.
+//! Streams: how connections begin, go on and end, and how one client's end or
+//! slowness affects the others.
 
 mod many;
 
@@ -15,7 +15,7 @@ use crate::case::{Case, Trial};
 use crate::client::Client;
 use crate::server::Server;
 
-/// Requests behind which replies of 600,000 bytes wait.
+/// The number of requests whose replies have 600,000 bytes.
 const MANY_REPLIES: usize = 10_500;
 
 pub fn cases() -> Vec<Case> {
@@ -53,7 +53,7 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-/// Connect, request, reply, close; and the server keeps nothing.
+/// Connect, request, reply, close: afterwards the server keeps nothing.
 fn order_of_closing(server: &Server) -> Result<()> {
     let before = Resources::of(server)?;
     let mut client = server.connect()?;
@@ -62,8 +62,8 @@ fn order_of_closing(server: &Server) -> Result<()> {
     before.again(server)
 }
 
-/// A client that connects and says nothing is neither answered nor sent away,
-/// and is served when it speaks.
+/// A client that connects and sends nothing gets no reply and is not closed,
+/// and it is served when it sends a request.
 fn silent_client(server: &Server) -> Result<()> {
     let mut silent = server.connect()?;
     if !server.serves_one {
@@ -78,8 +78,8 @@ fn silent_client(server: &Server) -> Result<()> {
     Ok(())
 }
 
-/// Replies of 600,000 bytes are on their way when the conversation ends, and
-/// there is input that the server will never read: a plain close would reset
+/// Replies of 600,000 bytes are on their way when the connection ends, and
+/// there is input that the server will never read. A plain close would reset
 /// the connection and destroy the replies.
 fn ending_delivers(trial: &Trial, end: &[u8], last: &[u8]) -> Result<()> {
     let server = trial.serve()?;
@@ -88,19 +88,19 @@ fn ending_delivers(trial: &Trial, end: &[u8], last: &[u8]) -> Result<()> {
         let unread = vec![b'x'; 100_000];
         let requests = [&requests.repeat(times), end, &unread].concat();
         let replies = [&replies.repeat(times), last].concat();
-        // Until neither side can go on: the server's buffers are full.
+        // Until neither side can go on, because the server's buffers are full.
         let sent = client.send_what_fits(&requests)?;
         client.exchange(&requests[sent..], &replies)?.expect_end()?;
     }
     Ok(())
 }
 
-/// Connects one that reads as fast as it can and one that is slow; and tells
-/// how many times `MANY_REPLIES` they ask for. For the slow one that is more
-/// than the server's kernel takes, so that the server itself has something
-/// left.
+/// Connects a client that reads as fast as it can and one that reads slowly,
+/// and returns with each how many times it is to request `MANY_REPLIES`. For
+/// the slow one that is more than the server's kernel accepts, so that the
+/// server has pending output.
 fn readers(server: &Server) -> Result<Vec<(Client, usize)>> {
-    // In this order: a server of one serves the first first.
+    // In this order, since a server of one client serves the first one first.
     let quick = server.connect()?;
     let slow = Client::with_small_window(server.tcp()?)?;
     Ok(vec![(quick, 1), (slow, 12)])
@@ -122,9 +122,9 @@ fn half_close(server: &Server) -> Result<()> {
     Ok(())
 }
 
-/// The end of file is read while the server's kernel takes nothing more, and
-/// the server still listens: between the two lie 256 KiB of replies, and how
-/// much the kernel takes is not known. So it is tried in steps of 200,000.
+/// EOF is read when the server's send buffer is full, but the server has not
+/// stopped reading. That is a window of 256 KiB of replies, and the size of the
+/// send buffer is not known, so the case tries steps of 200,000 bytes.
 fn half_stuck(server: &Server) -> Result<()> {
     let (requests, replies) = unknowns(3_500);
     for times in 5..=21 {
@@ -140,7 +140,7 @@ fn half_stuck(server: &Server) -> Result<()> {
     Ok(())
 }
 
-/// The end of file arrives together with the request.
+/// EOF arrives together with the request.
 fn half_close_at_once(server: &Server) -> Result<()> {
     for _ in 0..20 {
         let mut client = server.connect()?;
@@ -151,7 +151,7 @@ fn half_close_at_once(server: &Server) -> Result<()> {
     Ok(())
 }
 
-/// A request that came in full is answered, part of one is dropped.
+/// A complete request is answered, a partial one is dropped.
 fn half_close_in_request(trial: &Trial) -> Result<()> {
     let mut client = trial.client()?;
     client.send("PING\r\n*2\r\n$4\r\nECHO\r\n$5\r\nhel")?.half_close()?;
@@ -159,8 +159,8 @@ fn half_close_in_request(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// A client that is told goodbye and does not leave is listened to for two
-/// seconds, then closed.
+/// A client that got EOF but does not leave is read from for two seconds, then
+/// closed.
 fn waits_two_seconds(server: &Server) -> Result<()> {
     let mut client = server.connect()?;
     client.send("QUIT\r\n")?.expect("+OK\r\n")?.expect_end()?;
@@ -194,7 +194,8 @@ fn reset_in_mid_reply(server: &Server) -> Result<()> {
     for _ in 0..10 {
         let mut client = Client::with_small_window(server.tcp()?)?;
         client.send_what_fits(&requests)?;
-        // It answers: the rest of its replies meets the reset.
+        // The server has begun to reply; the rest of its replies meets the
+        // reset.
         client.expect("-ERR unknown command 'x0000'")?;
         client.reset()?;
         witness.is_served()?;
@@ -203,7 +204,7 @@ fn reset_in_mid_reply(server: &Server) -> Result<()> {
     before.again(server)
 }
 
-/// The connection is broken before the server could accept it.
+/// The connection is reset before the server can accept it.
 fn reset_before_accept(server: &Server) -> Result<()> {
     server.freeze()?;
     for _ in 0..10 {
@@ -230,8 +231,8 @@ fn reset_after_quit(server: &Server) -> Result<()> {
     before.again(server)
 }
 
-/// Eight million bytes through a window of some thousand: twice what a send
-/// buffer grows to (tcp(7), tcp_wmem), so that sends are short.
+/// Sends eight million bytes through a window of a few thousand. That is twice
+/// the size that a send buffer grows to (tcp(7), tcp_wmem), so sends are short.
 fn slow_reader(server: &Server) -> Result<()> {
     let (requests, replies) = echoes(800, 10_000);
     let mut client = Client::with_small_window(server.tcp()?)?;
@@ -240,7 +241,7 @@ fn slow_reader(server: &Server) -> Result<()> {
     Ok(())
 }
 
-/// A client asks and asks and never reads. The server must stop to listen.
+/// A client sends requests and never reads, so the server must stop reading.
 fn slow_reader_memory(trial: &Trial) -> Result<()> {
     let server = trial.serve_with("--max-request 65536")?;
     let mut client = Client::with_small_window(server.tcp()?)?;
@@ -251,8 +252,8 @@ fn slow_reader_memory(trial: &Trial) -> Result<()> {
     client.reset()
 }
 
-/// The requests of a client stay unread for as long as the client does not
-/// read: a server that is told of it again and again has nothing to do.
+/// The requests of a client that does not read stay unread. A server that is
+/// notified of them again and again uses the CPU for nothing.
 fn slow_reader_costs_no_time(trial: &Trial) -> Result<()> {
     let server = trial.launch().resting().start()?;
     let mut client = Client::with_small_window(server.tcp()?)?;
@@ -261,10 +262,10 @@ fn slow_reader_costs_no_time(trial: &Trial) -> Result<()> {
     client.reset()
 }
 
-/// A client that did not read for a while gets all when it does.
+/// A client that did not read for a while gets everything when it does.
 fn slow_reader_goes_on(server: &Server) -> Result<()> {
-    // More than both sides' buffers, and several times the mark at which
-    // the server stops to listen and the mark at which it goes on.
+    // More than both sides' buffers, and several times the high-water and the
+    // low-water mark.
     let (requests, replies) = unknowns(65_536);
     let requests = requests.repeat(3);
     let replies = replies.repeat(3);
@@ -284,7 +285,7 @@ fn slow_reader_goes_on(server: &Server) -> Result<()> {
     Ok(())
 }
 
-/// A request that comes byte by byte holds up nobody else.
+/// A request that arrives in small pieces holds up no other client.
 fn slow_writer(server: &Server) -> Result<()> {
     let mut witness = Witness::beside(server)?;
     let (request, reply) = echo(payload(1, 40));
@@ -310,7 +311,7 @@ fn large_request_in_pieces(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// A receive ends before an urgent byte, however much follows (tcp(7),
+/// A recv ends before an urgent byte, however much follows (tcp(7),
 /// SIOCATMARK). The byte is part of the stream (SO_OOBINLINE).
 fn urgent_byte(server: &Server) -> Result<()> {
     let mut client = server.connect()?;
