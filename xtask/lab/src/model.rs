@@ -66,9 +66,9 @@ struct Declaration {
     promises: Table,
     #[serde(default)]
     variants: Vec<VariantDeclaration>,
-    /// See [`Model::rests_with`].
+    /// See [`Model::idle_flags`].
     #[serde(default)]
-    rests_with: Vec<String>,
+    idle_flags: Vec<String>,
     /// Items that are token for token identical in all crates that list them.
     #[serde(default)]
     same: Vec<String>,
@@ -101,7 +101,7 @@ pub struct Model {
     pub variants: Vec<Variant>,
     /// Flags that make a busy-polling model sleep while its clients are idle.
     /// Empty for all other models.
-    pub rests_with: Vec<String>,
+    pub idle_flags: Vec<String>,
     pub same: Vec<String>,
     /// The crate's folder.
     pub folder: Utf8PathBuf,
@@ -404,7 +404,7 @@ fn model(
         Ok(Variant { name, args, transports, why, promises })
     };
     let variants = ways.into_iter().map(variant).collect::<Result<_>>()?;
-    let Declaration { rests_with, same, .. } = declared;
+    let Declaration { idle_flags, same, .. } = declared;
     Ok(Model {
         name: package.name,
         family,
@@ -412,7 +412,7 @@ fn model(
         clients,
         transports,
         variants,
-        rests_with,
+        idle_flags,
         same,
         folder,
     })

@@ -71,8 +71,8 @@ fn notes(entries: &[Entry<'_>]) -> Vec<String> {
             let names = model::names(model.transports_of(variant));
             notes.push(format!("{title} serves {names} only: {why}"));
         }
-        if !model.rests_with.is_empty() {
-            let flags = model.rests_with.join(" ");
+        if !model.idle_flags.is_empty() {
+            let flags = model.idle_flags.join(" ");
             notes.push(format!(
                 "{title} busy-polls, even while idle; {flags} lets it sleep"
             ));

@@ -88,7 +88,7 @@ impl<'a> Launch<'a> {
     /// Adds the flags with which the model uses no CPU time while all clients
     /// are idle. Only models that never wait need any.
     pub fn resting(mut self) -> Self {
-        self.flags.extend(self.subject.model.rests_with.iter().cloned());
+        self.flags.extend(self.subject.model.idle_flags.iter().cloned());
         self
     }
 

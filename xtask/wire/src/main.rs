@@ -89,7 +89,7 @@ pub fn run(flags: &Flags) -> Result<ExitCode> {
     build::release(&workspace, std::slice::from_ref(model))?;
     let program = build::binary(&workspace, model);
     let mut arguments = variant.args.clone();
-    arguments.extend(model.rests_with.iter().cloned());
+    arguments.extend(model.idle_flags.iter().cloned());
     let scene = Scene::play(capture, &program, &arguments, script)
         .with_context(|| title.clone())?;
     if let Some(file) = file {
