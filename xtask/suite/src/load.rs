@@ -1,5 +1,5 @@
-//! Full load: clients that ask again as soon as they are answered, all at
-//! once, until the server ends them or the case is over.
+//! Full load: clients that send requests again as soon as they are answered,
+//! all at the same time, until the server closes them or the case is over.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -17,17 +17,16 @@ use super::PATIENCE;
 use super::bytes::difference;
 use super::client::is_reset;
 
-/// Requests that a client sends at once: enough to keep the server busy, and
-/// few enough that no send falls short.
+/// The number of requests that a client sends at once: enough to keep the
+/// server busy, and few enough that no send is short.
 const PIPELINE: usize = 256;
 
 const REPLY: &str = "+PONG\r\n";
 
-/// The time after which the thread checks whether the case is over, in
-/// milliseconds.
+/// Milliseconds between two checks whether the case is over.
 const CHECK_MS: u8 = 10;
 
-/// The clients, on a thread of their own, which checks every byte.
+/// The clients, driven by one thread, which checks every byte.
 #[derive(Debug)]
 pub struct Load {
     clients: usize,
@@ -37,12 +36,14 @@ pub struct Load {
 
 #[derive(Debug, Default)]
 struct Shared {
-    /// Batches of requests that were answered, all clients together.
+    /// The number of answered batches of requests, over all clients.
     answered: AtomicUsize,
-    /// The moment when the server ended the first client.
+    /// When the server closed the first client.
     first_end: OnceLock<Instant>,
-    /// True once the clients are to leave.
+    /// True once the clients are to disconnect.
     over: AtomicBool,
+    /// At the end: the number of batches of the client that has the fewest.
+    fewest: AtomicUsize,
 }
 
 impl Load {
@@ -62,36 +63,49 @@ impl Load {
         Ok(load)
     }
 
-    /// Tells how often each client has been answered so far, on average.
+    /// Returns how often each client has been answered so far, on average.
     pub fn rounds(&self) -> usize {
         self.shared.answered.load(Ordering::Relaxed) / self.clients
     }
 
-    /// Waits until the server ends the first client, and returns when that
+    /// Waits until the server closes the first client, and returns when that
     /// was.
     pub fn first_end(&self) -> Result<Instant> {
         let first = &self.shared.first_end;
-        poll_until("the server to end a client", PATIENCE, || {
+        poll_until("the server to close a client", PATIENCE, || {
             Ok(first.get().is_some() || self.thread.is_finished())
         })?;
         first.get().copied().context("the load ended before the server did")
     }
 
-    /// Waits until the server has ended all clients.
+    /// Waits until the server has closed all clients.
     pub fn expect_ends(self) -> Result<()> {
-        poll_until("the server to end all clients", PATIENCE, || {
+        poll_until("the server to close all clients", PATIENCE, || {
             Ok(self.thread.is_finished())
         })?;
         self.join()
     }
 
-    /// Has the clients leave; the server must not have ended any of them.
+    /// Disconnects the clients; the server must not have closed any of them.
     pub fn leave(self) -> Result<()> {
         self.shared.over.store(true, Ordering::Relaxed);
         let first_end = self.shared.first_end.get().copied();
         self.join()?;
-        ensure!(first_end.is_none(), "the server ended a busy client");
+        ensure!(first_end.is_none(), "the server closed a busy client");
         Ok(())
+    }
+
+    /// Lets the load run until each client has been answered `rounds` times on
+    /// average, disconnects the clients, and returns how often the one with the
+    /// fewest answers was.
+    pub fn fewest(self, rounds: usize) -> Result<usize> {
+        let end = self.rounds() + rounds;
+        poll_until("the server to answer the load", PATIENCE, || {
+            Ok(self.rounds() >= end || self.thread.is_finished())
+        })?;
+        let shared = Arc::clone(&self.shared);
+        self.leave()?;
+        Ok(shared.fewest.load(Ordering::Relaxed))
     }
 
     fn join(self) -> Result<()> {
@@ -100,12 +114,14 @@ impl Load {
     }
 }
 
-/// A client that never stops asking.
+/// A client that never stops sending requests.
 #[derive(Debug)]
 struct BusyClient {
     stream: TcpStream,
-    /// Bytes received of the replies to its batch.
+    /// The number of bytes received of the replies to its batch.
     received: usize,
+    /// The number of answered batches.
+    answered: usize,
 }
 
 impl BusyClient {
@@ -114,30 +130,30 @@ impl BusyClient {
             .with_context(|| format!("connecting to {server}"))?;
         stream.set_nodelay(true).context("TCP_NODELAY")?;
         stream.set_nonblocking(true).context("O_NONBLOCK")?;
-        Ok(Self { stream, received: 0 })
+        Ok(Self { stream, received: 0, answered: 0 })
     }
 
-    /// Sends a batch. All earlier ones were answered, so there is room for it;
-    /// a server that has ended may reset it.
+    /// Sends a batch. All earlier ones were answered, so the send buffer has
+    /// room. A server that has exited may reset the connection.
     fn ask(&mut self, requests: &[u8]) -> Result<()> {
         self.received = 0;
         match self.stream.write(requests) {
-            Ok(sent) => ensure!(sent == requests.len(), "a send fell short"),
+            Ok(sent) => ensure!(sent == requests.len(), "a short send"),
             Err(error) if is_reset(&error) => {}
             Err(error) => return Err(error).context("sending requests"),
         }
         Ok(())
     }
 
-    /// Receives what there is of the replies to a batch, and checks it; false
-    /// at the end.
+    /// Receives what has arrived of the replies to a batch, and checks it.
+    /// Returns false at the end of the connection.
     fn hear(&mut self, replies: &[u8]) -> Result<bool> {
         let expected = &replies[self.received..];
         let mut seen = [0; PIPELINE * REPLY.len()];
         match self.stream.read(&mut seen[..expected.len()]) {
             Ok(0) => {
                 let whole = self.received.is_multiple_of(REPLY.len());
-                ensure!(whole, "the end came within a reply");
+                ensure!(whole, "EOF within a reply");
                 Ok(false)
             }
             Ok(count) => {
@@ -153,7 +169,7 @@ impl BusyClient {
     }
 }
 
-/// Keeps all clients asking until none is left or the case is over.
+/// Keeps all clients sending until none is left or the case is over.
 fn run(clients: Vec<BusyClient>, shared: &Shared) -> Result<()> {
     let (requests, replies) =
         ("PING\r\n".repeat(PIPELINE), REPLY.repeat(PIPELINE));
@@ -178,14 +194,17 @@ fn run(clients: Vec<BusyClient>, shared: &Shared) -> Result<()> {
             let name = || format!("busy client {}", event.data());
             if !client.hear(replies.as_bytes()).with_context(name)? {
                 shared.first_end.get_or_init(Instant::now);
-                // Closing takes it off the interest list.
+                // Closing the socket removes it from the interest list.
                 *place = None;
                 left -= 1;
             } else if client.received == replies.len() {
+                client.answered += 1;
                 shared.answered.fetch_add(1, Ordering::Relaxed);
                 client.ask(requests.as_bytes())?;
             }
         }
     }
+    let answered = clients.iter().flatten().map(|client| client.answered);
+    shared.fewest.store(answered.min().unwrap_or(0), Ordering::Relaxed);
     Ok(())
 }
