@@ -1,13 +1,13 @@
-//! `cargo xtask compare`: the same load on every model, and what each makes
-//! of it.
+//! `cargo xtask compare`: measures every model under the same load.
 //!
-//! METHODOLOGY.md says how it measures, and what that can't tell.
+//! METHODOLOGY.md describes the measurements and their limits.
 
 mod abreast;
 mod check;
 pub mod columns;
 pub mod contender;
 mod environment;
+mod markdown;
 pub mod pick;
 mod plan;
 mod raw;
@@ -46,30 +46,30 @@ use workload::Workload;
 /// Flags of `cargo xtask compare`.
 #[derive(Debug, clap::Args)]
 pub struct Flags {
-    /// All workloads, not only those that matter most, with longer runs; says
-    /// beforehand how long that takes.
+    /// Measure all workloads, not only the most important, with longer runs.
+    /// The command first prints how long that will take.
     #[arg(long, conflicts_with = "check")]
     full: bool,
-    /// Check the speed of the models that promise to be near the bare loop,
-    /// against the yardsticks.
+    /// Check the performance bounds of the models with `near_bare_loop`,
+    /// against bare-loop and Redis.
     #[arg(long, conflicts_with_all = ["model", "workload"])]
     check: bool,
-    /// Only this model, or this variant of one: `multiplexing-epoll/edge`.
-    /// May be given several times.
+    /// Measure only this model or variant, for example
+    /// `multiplexing-epoll/edge`. May be repeated.
     #[arg(long, value_name = "MODEL", value_delimiter = ',')]
     model: Vec<String>,
-    /// Only this workload. May be given several times.
+    /// Measure only this workload. May be repeated.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     workload: Vec<String>,
-    /// Do not trace the models afterwards, for the page's section on how they
+    /// Don't trace the models afterwards for the page's section on how they
     /// wait.
     #[arg(long)]
     no_trace: bool,
-    /// How often everything is measured [default: 3; with --check 15].
+    /// Number of runs of each measurement [default: 3; with --check 15].
     #[arg(long, value_name = "N")]
     runs: Option<usize>,
-    /// How long one measurement lasts [default: 0.8; with --full 2, with
-    /// --check 0.5].
+    /// Length of one measurement [default: 0.8; with --full 2, with --check
+    /// 0.5].
     #[arg(long, value_name = "SECONDS")]
     seconds: Option<f64>,
 }
@@ -78,29 +78,29 @@ const ENVIRONMENT: &str = "environment.txt";
 pub const PAGE: &str = "index.html";
 pub const CHART: &str = "chart.svg";
 
-/// The files that the folder holds at the end.
-const FILES: [&str; 4] = [raw::FILE, ENVIRONMENT, PAGE, CHART];
+/// The files that the folder contains at the end.
+const FILES: [&str; 5] = [raw::FILE, ENVIRONMENT, PAGE, CHART, markdown::FILE];
 
-/// Exit code after Ctrl-C, as shells have it: 128 and the signal's number.
+/// Exit code after Ctrl-C, as in shells: 128 plus the signal's number.
 pub const INTERRUPTED: u8 = 130;
 
-/// Fewer runs have no spread.
+/// The fewest runs that show a spread.
 const RUNS_MIN: usize = 3;
 
-/// In seconds: shorter measurements are of the start, longer ones tell nothing
-/// more.
+/// The shortest and longest measurement, in seconds. A shorter one would
+/// measure the start, a longer one adds no information.
 const SECONDS: (f64, f64) = (0.1, 600.0);
 
-/// The part of a measurement's time that is spent before it, to fill caches and
-/// buffers.
+/// The length of the warm-up before a measurement, as a fraction of it. It
+/// fills caches and buffers.
 const WARM_UP: f64 = 0.2;
 
-/// A comparison that was carried out, or begun.
+/// A comparison, complete or interrupted.
 #[derive(Debug)]
 pub struct Comparison {
     pub workspace: Workspace,
     pub results: Results,
-    /// Where everything is written.
+    /// The folder for all output files.
     pub folder: Utf8PathBuf,
     contenders: Vec<Contender>,
     processors: Processors,
@@ -110,8 +110,8 @@ pub struct Comparison {
     _alone: Flock<File>,
 }
 
-/// Builds and measures. An error on the way is part of the comparison, so that
-/// the results before it can be shown.
+/// Builds and measures. An error while measuring is stored in the comparison,
+/// so that the results before it can be shown.
 pub fn measure(flags: &Flags) -> Result<Comparison> {
     let workspace = Workspace::load()?;
     let plan = flags.plan(&workspace)?;
@@ -138,41 +138,42 @@ pub fn measure(flags: &Flags) -> Result<Comparison> {
 }
 
 impl Comparison {
-    /// Whether the models are traced as well: everything was measured, and the
-    /// flags allow it.
+    /// Returns whether to trace the models as well: everything was measured,
+    /// and the flags allow it.
     pub fn is_traced(&self) -> bool {
         let is_whole = self.carried_out.is_ok() && self.results.missing == 0;
         is_whole && !self.is_check && !self.no_trace
     }
 
-    /// The models that took part.
+    /// Returns the models that were measured.
     pub fn models(&self) -> Vec<(&Model, &Variant)> {
         self.contenders.iter().filter_map(Contender::variant).collect()
     }
 
-    /// Goes on, on all processors.
+    /// Lets this process run on all processors again.
     pub fn leave_processor(&self) -> Result<()> {
         let mut both = self.processors.servers.unwrap_or_default();
         both.set(self.processors.generator).context("a processor")?;
         sched_setaffinity(Pid::from_raw(0), &both).context("sched_setaffinity")
     }
 
-    /// Writes the environment and prints the tables: what there is, even after
-    /// an interruption.
+    /// Writes the environment and prints the tables, also after an
+    /// interruption.
     pub fn show(&self) -> Result<()> {
         let lines = self.results.environment.iter();
         let lines = lines.map(|(name, value)| format!("{name}: {value}\n"));
         self.write(ENVIRONMENT, &lines.collect::<String>())?;
+        self.write(markdown::FILE, &markdown::render(&self.results))?;
         screen::print(&table::render(&self.results, screen::width()))
     }
 
-    /// Writes a file into the folder.
+    /// Writes a file in the folder.
     pub fn write(&self, name: &str, text: &str) -> Result<()> {
         let path = self.folder.join(name);
         fs::write(&path, text).with_context(|| format!("cannot write {path}"))
     }
 
-    /// How the command ends.
+    /// Returns the command's exit code or error.
     pub fn conclude(self) -> Result<ExitCode> {
         self.carried_out?;
         if self.is_check {
@@ -185,7 +186,7 @@ impl Comparison {
     }
 }
 
-/// Fails if a run failed. A server that can't take a load is no failure.
+/// Fails if a run failed. A load that a server doesn't support is no failure.
 fn exit_code(results: &Results) -> Result<ExitCode> {
     if results.missing > 0 {
         return Ok(ExitCode::from(INTERRUPTED));
@@ -207,7 +208,7 @@ impl Flags {
             (RUNS_MIN, RUNS_MIN)
         };
         let runs = self.runs.unwrap_or(usual);
-        ensure!(runs >= least, "--runs {runs}: it is {least} at least");
+        ensure!(runs >= least, "--runs {runs}: at least {least} are required");
         let seconds = match (self.full, self.check) {
             (true, _) => 2.0,
             (_, true) => check::SECONDS,
@@ -217,7 +218,7 @@ impl Flags {
         let (least, most) = SECONDS;
         ensure!(
             (least..=most).contains(&seconds),
-            "--seconds {seconds}: it is {least} to {most}"
+            "--seconds {seconds}: must be {least} to {most}"
         );
         let (workloads, names) = if self.check {
             (check::workloads(all)?, check::servers(workspace))
@@ -252,7 +253,7 @@ fn build(workspace: &Workspace, contenders: &[Contender]) -> Result<()> {
     build::programs(workspace, names.chain([contender::BARE]))
 }
 
-/// The last processor is the generator's, the others are the servers'.
+/// Pins the generator to the last processor; the servers get the others.
 fn place_apart() -> Result<Processors> {
     let me = Pid::from_raw(0);
     let mine = process::allowed_processors(
@@ -260,7 +261,7 @@ fn place_apart() -> Result<Processors> {
         nix::unistd::gettid(),
     )?;
     let Some((last, others)) = mine.split_last() else {
-        bail!("no processor");
+        bail!("/proc lists no allowed processor");
     };
     if others.is_empty() {
         return Ok(Processors { servers: None, count: 1, generator: *last });
@@ -279,9 +280,9 @@ fn place_apart() -> Result<Processors> {
     })
 }
 
-/// Makes the folder ours, and empty of an earlier comparison's files: new
-/// figures beside an old page would deceive. Two comparisons at a time would
-/// measure each other.
+/// Locks the folder, because two simultaneous comparisons would disturb each
+/// other. Removes an earlier comparison's files, because new figures beside an
+/// old page would mislead.
 fn take(folder: &Utf8Path) -> Result<Flock<File>> {
     fs::create_dir_all(folder)
         .with_context(|| format!("cannot create {folder}"))?;
