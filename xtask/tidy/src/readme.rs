@@ -1,23 +1,23 @@
-//! README.md's table of models, generated from what the crates declare.
+//! Generates README.md's table of models from the crates' manifests.
 
 use anyhow::{Context, Result};
-use lab::model::{self, Model};
+use lab::model::Model;
 
 use super::{Problem, Source};
 
 const BEGIN: &str = "<!-- models -->\n";
 const END: &str = "<!-- /models -->\n";
 
-/// A row for each model, in reading order, the columns aligned.
+/// Makes a row for each model, in reading order, with aligned columns.
 pub fn table(models: &[Model]) -> String {
-    let header = ["model", "family", "variants", "clients", "serves", "how"];
+    let header = ["chapter", "minimal program", "how it works"];
     let mut rows = vec![header.map(str::to_owned)];
     rows.extend(models.iter().map(row));
-    let widths: [usize; 6] = std::array::from_fn(|column| {
+    let widths: [usize; 3] = std::array::from_fn(|column| {
         rows.iter().map(|row| row[column].len()).max().unwrap_or(0)
     });
     rows.insert(1, widths.map(|width| "-".repeat(width)));
-    let line = |row: &[String; 6]| {
+    let line = |row: &[String; 3]| {
         let cells = row.iter().zip(widths);
         let cells = cells.map(|(cell, width)| format!(" {cell:width$} |"));
         format!("|{}\n", cells.collect::<String>())
@@ -25,27 +25,24 @@ pub fn table(models: &[Model]) -> String {
     rows.iter().map(line).collect()
 }
 
-fn row(model: &Model) -> [String; 6] {
-    let names: Vec<_> =
-        model.variants.iter().map(|v| v.name.as_str()).collect();
-    let mut serves = model::names(&model.transports);
-    for variant in &model.variants {
-        if let Some(narrow) = &variant.transports {
-            let narrow = model::names(narrow);
-            serves += &format!(" ({}: {narrow})", variant.name);
-        }
-    }
+fn row(model: &Model) -> [String; 3] {
+    let name = &model.name;
+    let minimal = model.variants.iter().filter_map(|variant| {
+        let example = model.minimal(variant)?;
+        let label = match variant.name.as_str() {
+            "" => "minimal",
+            variant => variant,
+        };
+        Some(format!("[{label}]({name}/examples/{example}.rs)"))
+    });
     [
-        format!("[{0}]({0}/src/main.rs)", model.name),
-        model.family.to_string(),
-        names.join(", "),
-        model.clients.to_string(),
-        serves,
+        format!("[{name}]({name}/src/main.rs)"),
+        minimal.collect::<Vec<_>>().join(", "),
         model.summary.clone(),
     ]
 }
 
-/// The table in README.md is the one that the crates make.
+/// Checks that README.md contains the generated table.
 pub fn check(source: &Source, table: &str) -> Option<Problem> {
     let remedy = "run `cargo xtask tidy --fix`";
     match with_table(&source.text, table) {
@@ -53,17 +50,17 @@ pub fn check(source: &Source, table: &str) -> Option<Problem> {
         Ok(_) => {
             let before = source.text.split(BEGIN).next().unwrap_or_default();
             let line = before.lines().count() + 1;
-            let wrong = "the table of models is not what the crates declare";
+            let wrong = "the table of models differs from the manifests";
             Some(Problem::new(source, line, wrong, remedy))
         }
         Err(error) => {
-            let remedy = "put both markers where the table belongs";
+            let remedy = "put both markers around the place for the table";
             Some(Problem::new(source, 1, format!("{error:#}"), remedy))
         }
     }
 }
 
-/// The text with the table between its markers.
+/// Returns the text with the table between the markers.
 pub fn with_table(text: &str, table: &str) -> Result<String> {
     let missing = |marker: &str| format!("there is no line {}", marker.trim());
     let (before, rest) =
@@ -90,8 +87,9 @@ mod tests {
         assert_eq!(lines.len(), 3);
         assert_eq!(
             lines[2],
-            "| [async-io](async-io/src/main.rs) | asynchronous | io-uring, \
-             posix-aio | many    | tcp udp (posix-aio: tcp) | One thread \
+            "| [async-io](async-io/src/main.rs) | \
+             [io-uring](async-io/examples/minimal_io_uring.rs), \
+             [posix-aio](async-io/examples/minimal_posix_aio.rs) | One thread \
              submits operations, and completions bring the data |"
         );
         assert!(lines.iter().all(|line| line.len() == lines[0].len()));
