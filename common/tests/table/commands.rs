@@ -109,15 +109,15 @@ pub(super) const ROWS: &[Row] = &[
         b"-ERR Syntax error in HELLO option 'a b'\r\n", Open),
 
     row("info", b"INFO\r\n",
-        b"$257\r\n# Server\r\nredis_version:7.0.0\r\n\
+        b"$258\r\n# Server\r\nredis_version:7.0.0\r\n\
           model:multiplexing-epoll\r\nvariant:edge\r\npid:42\r\ntid:43\r\n\
           build:0.1.0\r\nkernel:6.1.0-test\r\n\
-          \r\n# Clients\r\nclients:1\r\naccepted:2\r\nrefused:3\r\n\
+          \r\n# Clients\r\nclients:1\r\naccepted:2\r\nrejected:3\r\n\
           \r\n# Stats\r\nrequests:4\r\nempty_calls:6\r\n\
           datagrams:5\r\n\
           datagrams_dropped:18446744073709551615\r\n\r\n", Open),
     row("info on clients", b"info CLIENTS nonsense\r\n",
-        b"$45\r\n# Clients\r\nclients:1\r\naccepted:2\r\nrefused:3\r\n\r\n",
+        b"$46\r\n# Clients\r\nclients:1\r\naccepted:2\r\nrejected:3\r\n\r\n",
         Open),
     row("info on nothing", b"INFO nonsense\r\n", b"$0\r\n\r\n", Open),
 

@@ -17,7 +17,7 @@ use super::bytes::{difference, show};
 use super::reply::{Info, Reply};
 
 /// The reply to a connection that is rejected.
-pub const REFUSAL: &str = "-ERR max number of clients reached\r\n";
+pub const REJECTION: &str = "-ERR max number of clients reached\r\n";
 
 /// One connection to a server.
 #[derive(Debug)]
@@ -301,7 +301,7 @@ impl Client {
         self.read_exactly(&mut first)?;
         match first[0] {
             b'+' => self.expect("PONG\r\n").map(|_| true),
-            b'-' => self.expect(&REFUSAL[1..]).map(|_| false),
+            b'-' => self.expect(&REJECTION[1..]).map(|_| false),
             other => bail!("neither a reply nor a rejection: {other:#x}"),
         }
     }

@@ -27,7 +27,7 @@ pub struct Launch<'a> {
     flags: Vec<String>,
     limits: Vec<(&'static str, Resource, u64, u64)>,
     fault: Option<&'a Arc<Fault>>,
-    heritage: Box<dyn Fn() -> io::Result<()> + Send + Sync>,
+    inherited: Box<dyn Fn() -> io::Result<()> + Send + Sync>,
 }
 
 impl<'a> Launch<'a> {
@@ -45,7 +45,7 @@ impl<'a> Launch<'a> {
             flags: Vec::new(),
             limits: Vec::new(),
             fault: None,
-            heritage: Box::new(|| Ok(())),
+            inherited: Box::new(|| Ok(())),
         }
     }
 
@@ -118,9 +118,9 @@ impl<'a> Launch<'a> {
     /// make async-signal-safe calls only.
     pub fn inheriting(
         mut self,
-        heritage: impl Fn() -> io::Result<()> + Send + Sync + 'static,
+        inherited: impl Fn() -> io::Result<()> + Send + Sync + 'static,
     ) -> Self {
-        self.heritage = Box::new(heritage);
+        self.inherited = Box::new(inherited);
         self
     }
 
@@ -162,7 +162,7 @@ impl<'a> Launch<'a> {
         if let Some(fault) = self.fault {
             command_line += &format!("    (with {fault})");
         }
-        let (limits, heritage) = (self.limits, self.heritage);
+        let (limits, inherited) = (self.limits, self.inherited);
         let (mut filter, judge) =
             self.fault.map(|fault| fault.prepare()).transpose()?.unzip();
         let before_exec = move || {
@@ -172,7 +172,7 @@ impl<'a> Launch<'a> {
             if let Some(filter) = &mut filter {
                 filter.install()?;
             }
-            heritage()
+            inherited()
         };
         // SAFETY: system calls only, on values that were made before fork.
         unsafe { command.pre_exec(before_exec) };

@@ -296,7 +296,7 @@ impl Server {
             "the server has not ended within {PATIENCE:?}"
         );
         let status = self.child.borrow_mut().wait().context("wait")?;
-        self.expect_nobody_left(status)?;
+        self.expect_no_process_left(status)?;
         self.gone.set(true);
         let stdout = self.unread_stdout()?;
         Ok(End { status, stdout, stderr: self.stderr.text() })
@@ -311,7 +311,7 @@ impl Server {
     /// Checks that no child is left. A server that exits with 0 has waited for
     /// its children. After a second signal it has not; the children are killed
     /// with it, which takes the kernel a moment.
-    fn expect_nobody_left(&self, status: ExitStatus) -> Result<()> {
+    fn expect_no_process_left(&self, status: ExitStatus) -> Result<()> {
         if status.code() != Some(0) {
             let patience = Duration::from_secs(2);
             return process::poll_until("its children's end", patience, || {

@@ -154,12 +154,12 @@ fn reported(trigger: EpollFlags) -> usize {
 }
 
 #[test]
-fn epoll_reports_an_edge_that_nobody_waited_for() {
+fn epoll_reports_an_edge_that_no_call_waited_for() {
     assert_eq!(reported(EpollFlags::EPOLLET), 1);
 }
 
 #[test]
-fn epoll_reports_a_level_that_nobody_waited_for() {
+fn epoll_reports_a_level_that_no_call_waited_for() {
     assert_eq!(reported(EpollFlags::empty()), 1);
 }
 

@@ -73,7 +73,7 @@ fn is_told_of(role: &Role) -> bool {
 }
 
 /// Returns whether a call returned EAGAIN.
-fn is_vain(step: &Step) -> bool {
+fn returns_eagain(step: &Step) -> bool {
     step.call().is_some_and(|call| {
         matches!(call.family, Family::Accept | Family::Receive)
             && call.fails_with(libc::EAGAIN)
@@ -127,9 +127,10 @@ impl Writer {
         self.client.retain(|(at, _)| *at >= since);
         let mut at = 0;
         while let Some(step) = shown.get(at) {
-            let run = shown[at..].iter().take_while(|s| is_vain(s)).count();
+            let run =
+                shown[at..].iter().take_while(|s| returns_eagain(s)).count();
             if self.busy && run > 0 {
-                self.vain(&shown[at..at + run]);
+                self.add_eagain(&shown[at..at + run]);
                 at += run;
                 continue;
             }
@@ -154,7 +155,7 @@ impl Writer {
 
     /// Adds calls in a row that returned EAGAIN: each once, because which is
     /// the first and which the last varies.
-    fn vain(&mut self, run: &[&Step]) {
+    fn add_eagain(&mut self, run: &[&Step]) {
         let calls = run.iter().filter_map(|step| step.call());
         let asked: BTreeSet<_> =
             calls.map(|call| format!("{} = EAGAIN", words(call))).collect();
@@ -229,14 +230,14 @@ fn beginning(steps: &[&Step], first: Duration, busy: bool) -> usize {
     };
     let begun = steps.iter().position(lasts).unwrap_or(steps.len());
     let before = steps[..begun].iter().rev();
-    begun - before.take_while(|step| busy && is_vain(step)).count()
+    begun - before.take_while(|step| busy && returns_eagain(step)).count()
 }
 
 /// A thread that makes this many calls in a row that return EAGAIN never waits.
 const BUSY: usize = 9;
 
 fn is_busy(steps: &[&Step]) -> bool {
-    steps.windows(BUSY).any(|some| some.iter().all(|step| is_vain(step)))
+    steps.windows(BUSY).any(|some| some.iter().all(|step| returns_eagain(step)))
 }
 
 fn prefix(prefix: &str, text: &str) -> String {

@@ -14,7 +14,7 @@ use super::call::{Call, CallKind, Origin, now};
 use super::packet::Side;
 
 /// The number of consecutive EAGAINs from which a server is shown as polling.
-const IN_VAIN: usize = 3;
+const POLLING: usize = 3;
 
 /// The time in which calls are shown, on the clock of packets.
 #[derive(Clone, Copy, Debug)]
@@ -58,13 +58,13 @@ pub fn calls(steps: &[Step], offset: Offset, window: Window) -> Vec<Call> {
         leader: steps.first().map_or(Pid::from_raw(0), |step| step.pid),
         names: threads(steps).into_iter().skip(1).collect(),
         children: false,
-        vain: HashMap::new(),
+        runs: HashMap::new(),
         calls: Vec::new(),
     };
     for step in steps {
         reader.take(step);
     }
-    for (_, run) in std::mem::take(&mut reader.vain) {
+    for (_, run) in std::mem::take(&mut reader.runs) {
         reader.add_run(run);
     }
     reader.calls.sort_by_key(|call| call.begun);
@@ -80,7 +80,7 @@ struct Reader {
     /// The server has started other processes.
     children: bool,
     /// For each thread, its latest consecutive calls that returned EAGAIN.
-    vain: HashMap<Pid, Run>,
+    runs: HashMap<Pid, Run>,
     calls: Vec<Call>,
 }
 
@@ -95,7 +95,9 @@ impl Reader {
     fn take(&mut self, step: &Step) {
         match &step.deed {
             Deed::Started(is_process) => self.children |= is_process,
-            Deed::Call(call) if is_in_vain(call) => self.vain(step, call),
+            Deed::Call(call) if returns_eagain(call) => {
+                self.add_eagain(step, call);
+            }
             Deed::Call(call) => self.asked(step, call),
             Deed::Completed(done) if is_ours(&done.role) => {
                 let name = format!("completed: {}", done.operation.name);
@@ -162,12 +164,12 @@ impl Reader {
         }
     }
 
-    fn vain(&mut self, step: &Step, call: &CallStep) {
+    fn add_eagain(&mut self, step: &Step, call: &CallStep) {
         let Some(role) = call.role() else { return };
         let what = format!("{}({role})", call.name);
         let error = call.error_name().unwrap_or_default();
         let first = self.call(step, CallKind::Other, ("", ""), &error);
-        let run = self.vain.entry(step.tid).or_insert_with(|| Run {
+        let run = self.runs.entry(step.tid).or_insert_with(|| Run {
             call: first,
             what: Vec::new(),
             count: 0,
@@ -181,7 +183,7 @@ impl Reader {
 
     /// Ends the run of EAGAINs of a thread.
     fn end_run(&mut self, thread: Pid) {
-        if let Some(run) = self.vain.remove(&thread) {
+        if let Some(run) = self.runs.remove(&thread) {
             self.add_run(run);
         }
     }
@@ -189,7 +191,7 @@ impl Reader {
     /// Shows a run, unless it is short: one or two EAGAINs are normal for a
     /// thread that reads until the socket is drained.
     fn add_run(&mut self, run: Run) {
-        if run.count >= IN_VAIN {
+        if run.count >= POLLING {
             let text = run.call.text.clone() + &run.what.join(", ");
             let result = format!("{}, {} times", run.call.result, run.count);
             self.show(Call { name: text.clone(), text, result, ..run.call });
@@ -261,7 +263,7 @@ fn completed(done: &OperationStep) -> CallKind {
     }
 }
 
-fn is_in_vain(call: &CallStep) -> bool {
+fn returns_eagain(call: &CallStep) -> bool {
     let asks = matches!(call.family, Family::Accept | Family::Receive);
     let ours = call.role().is_some_and(is_ours);
     asks && ours && call.fails_with(libc::EAGAIN)

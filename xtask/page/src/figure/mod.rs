@@ -48,7 +48,7 @@ fn filled(column: &Column, heights: &[usize; BANDS]) -> [Vec<Row>; BANDS] {
             lane: 0,
             kernel: false,
             learns: false,
-            vain: false,
+            eagain: false,
         };
         rows.resize(heights[band].max(rows.len()), filler);
     }

@@ -15,7 +15,7 @@ const LEFT_OUT: [&str; 4] = [
     // They call functions of std::net, which set O_NONBLOCK with a second call.
     "accepts_nonblocking",
     // They have no timeouts.
-    "asks_for_a_deadline",
+    "sets_socket_timeouts",
     // They use no multishot operations.
     "one_receive_for_all",
     // They ignore SIGCHLD, so the kernel reaps.
@@ -104,7 +104,7 @@ fn keeps_rules(trial: &Trial) -> Result<()> {
     let seen = trial.scene_of(minimal, Transport::Tcp)?;
     let promises = trial.subject.promises();
     let about = rules().filter(|rule| {
-        (rule.whose)(promises)
+        (rule.applies_to)(promises)
             && rule.transports.contains(&Transport::Tcp)
             && !LEFT_OUT.contains(&rule.name)
     });

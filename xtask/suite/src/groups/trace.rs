@@ -17,7 +17,7 @@ pub fn cases() -> Vec<Case> {
     ];
     let rules = rules().map(|rule| {
         Case::new(rule.name, |trial| hold(trial, rule))
-            .only(For::Promising(rule.whose))
+            .only(For::Promising(rule.applies_to))
     });
     transcripts.into_iter().chain(rules).collect()
 }

@@ -27,7 +27,7 @@ pub fn cases() -> Vec<Case> {
         exchange("several_requests", several_requests),
         exchange("quit_ignores_the_rest", quit),
         exchange("hello_lasts_one_datagram", hello),
-        case("info_once_a_datagram", info),
+        case("info_once_per_datagram", info),
         exchange("incomplete", incomplete),
         exchange("malformed", malformed),
         exchange("unknown_command", unknown_command),

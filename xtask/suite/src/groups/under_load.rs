@@ -15,8 +15,8 @@ use crate::server::Server;
 
 pub fn cases() -> Vec<Case> {
     vec![
-        Case::new("stop", stop).alone(),
-        Case::new("second_stop", second_stop).alone(),
+        Case::new("shutdown", shutdown).alone(),
+        Case::new("second_signal", second_signal).alone(),
         Case::new("accept", accept).only(For::Many).alone(),
         Case::new("datagram", datagram).only(For::Many).alone(),
         Case::new("idle_timeout", idle_timeout).only(For::Many).alone(),
@@ -57,15 +57,15 @@ fn load(server: &Server) -> Result<Load> {
     Load::start(server.tcp()?, server.clients(CLIENTS))
 }
 
-fn stop(trial: &Trial) -> Result<()> {
+fn shutdown(trial: &Trial) -> Result<()> {
     // Whether other signals are queued before SIGTERM varies between runs.
     for round in 0..2 {
-        stop_once(trial).with_context(|| format!("round {round}"))?;
+        shutdown_once(trial).with_context(|| format!("round {round}"))?;
     }
     Ok(())
 }
 
-fn stop_once(trial: &Trial) -> Result<()> {
+fn shutdown_once(trial: &Trial) -> Result<()> {
     let server = trial.serve_with("--drain-timeout 60")?;
     let load = load(&server)?;
     let asked = Instant::now();
@@ -80,7 +80,7 @@ fn stop_once(trial: &Trial) -> Result<()> {
 }
 
 /// A client that does not read keeps the drain going for a minute.
-fn second_stop(trial: &Trial) -> Result<()> {
+fn second_signal(trial: &Trial) -> Result<()> {
     let server = trial.serve_with("--drain-timeout 60")?;
     // A server of one client has no other client, and drains for this one.
     let mut deaf = Client::with_small_window(server.tcp()?)?;

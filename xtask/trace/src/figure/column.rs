@@ -48,7 +48,7 @@ pub struct Row {
     /// True where the program learns of the data.
     pub learns: bool,
     /// True for a call that returns EAGAIN.
-    pub vain: bool,
+    pub eagain: bool,
 }
 
 /// A thread's state.
@@ -86,7 +86,7 @@ impl Column {
         let account = story.account();
         let mut bands = maker.bands;
         // These calls returned EAGAIN before there was a client.
-        let come = bands[0].iter().position(|row| !row.vain);
+        let come = bands[0].iter().position(|row| !row.eagain);
         bands[0].drain(..come.unwrap_or(0));
         let bands = bands.map(|rows| folded(&rows));
         Some(Self { title: title.to_owned(), bands, account })
@@ -244,13 +244,13 @@ impl Maker<'_> {
         let kernel = moment.copies && self.phases.place == Place::Kernel;
         let learns = self.learns.is_some_and(|(it, _)| it == place);
         let call = moment.step.call();
-        let vain = call.is_some_and(|call| call.fails_with(libc::EAGAIN));
+        let eagain = call.is_some_and(|call| call.fails_with(libc::EAGAIN));
         let texts = texts(moment, kernel && call.is_none());
         for (part, text) in texts.into_iter().enumerate() {
             let first = part == 0;
             let (kernel, learns) = (kernel && first, learns && first);
             let row = self.row(text, lane);
-            self.bands[band].push(Row { kernel, learns, vain, ..row });
+            self.bands[band].push(Row { kernel, learns, eagain, ..row });
         }
     }
 
@@ -271,7 +271,7 @@ impl Maker<'_> {
 
     fn row(&self, text: String, lane: usize) -> Row {
         let bars = self.lanes.iter().map(|(_, bar)| *bar).collect();
-        Row { text, bars, lane, kernel: false, learns: false, vain: false }
+        Row { text, bars, lane, kernel: false, learns: false, eagain: false }
     }
 
     fn lane(&mut self, tid: Pid) -> usize {

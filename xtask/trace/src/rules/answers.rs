@@ -17,58 +17,58 @@ use crate::steps::Step;
 
 pub const RULES: &[Rule] = &[
     Rule {
-        name: "starts_nobody",
-        whose: |it| it.answers == OneThread,
+        name: "starts_no_other",
+        applies_to: |it| it.answers == OneThread,
         transports: BOTH,
         why: "one thread does it all",
-        check: starts_nobody,
+        check: starts_no_other,
     },
     Rule {
         name: "answers_from_a_child",
-        whose: |it| it.answers == OwnProcess,
+        applies_to: |it| it.answers == OwnProcess,
         transports: BOTH,
         why: "each client has a process of its own, and the parent has none",
         check: |scene| answers_apart(scene, |step| step.pid),
     },
     Rule {
-        name: "parent_and_child_part",
-        whose: |it| it.answers == OwnProcess,
+        name: "parent_and_child_close_copies",
+        applies_to: |it| it.answers == OwnProcess,
         transports: TCP,
         why: "a child that kept the listener would keep the port, and a parent \
               that kept the stream would keep the client from getting EOF",
-        check: parent_and_child_part,
+        check: parent_and_child_close_copies,
     },
     Rule {
         name: "reaps_its_children",
-        whose: |it| it.answers == OwnProcess,
+        applies_to: |it| it.answers == OwnProcess,
         transports: TCP,
         why: "a child that is not waited for remains a zombie",
         check: reaps_its_children,
     },
     Rule {
         name: "answers_from_its_own_thread",
-        whose: |it| it.answers == OwnThread,
+        applies_to: |it| it.answers == OwnThread,
         transports: BOTH,
         why: "each client has a thread of its own, which is not the main one",
         check: answers_from_its_own_thread,
     },
     Rule {
         name: "main_thread_only_accepts",
-        whose: |it| matches!(it.answers, AnyThread | OneLoop),
+        applies_to: |it| matches!(it.answers, AnyThread | OneLoop),
         transports: BOTH,
         why: "the main thread serves no client",
         check: main_transfers_nothing,
     },
     Rule {
         name: "client_stays_with_its_loop",
-        whose: |it| it.answers == OneLoop,
+        applies_to: |it| it.answers == OneLoop,
         transports: BOTH,
         why: "no loop ever hands a client to another",
         check: stays_with_its_loop,
     },
     Rule {
         name: "main_thread_copies_nothing",
-        whose: |it| it.answers == FirstThread,
+        applies_to: |it| it.answers == FirstThread,
         transports: TCP,
         why: "aio_read(3) and aio_write(3) are carried out by the C library's \
               threads",
@@ -76,7 +76,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "learns_by_completion",
-        whose: |it| it.waits_in == Aio,
+        applies_to: |it| it.waits_in == Aio,
         transports: TCP,
         why: "the main thread learns of the data by a completion, once another \
               thread has copied it",
@@ -89,7 +89,7 @@ fn transfers(made: &Invocation<'_>) -> bool {
     copies && made.is_about_client()
 }
 
-fn starts_nobody(scene: &Recording) -> Result<()> {
+fn starts_no_other(scene: &Recording) -> Result<()> {
     let (main, all) = (scene.main(), &scene.steps);
     if let Some(step) = all.iter().find(|step| step.tid != main) {
         bail!("there is {} beside it", scene.who(step.tid));
@@ -111,7 +111,7 @@ fn answers_apart(scene: &Recording, id: fn(&Step) -> Pid) -> Result<()> {
     Ok(())
 }
 
-fn parent_and_child_part(scene: &Recording) -> Result<()> {
+fn parent_and_child_close_copies(scene: &Recording) -> Result<()> {
     let child = scene.copier()?.pid;
     let first = scene.of_client().find(|it| it.is(Family::Receive));
     let first = first.map(|made| made.step.at);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::{Result, ensure};
 use lab::promises::WaitsIn::{Aio, Nothing, Receive};
 
-use super::{BOTH, EVERYONE, Rule, TCP, waits_for_readiness};
+use super::{ALL_MODELS, BOTH, Rule, TCP, waits_for_readiness};
 use crate::call::Answer;
 use crate::calls::Family;
 use crate::names;
@@ -16,7 +16,7 @@ use crate::steps::Deed;
 pub const RULES: &[Rule] = &[
     Rule {
         name: "accepts_with_cloexec",
-        whose: EVERYONE,
+        applies_to: ALL_MODELS,
         transports: TCP,
         why: "a client's descriptor must not outlive an execve(2), and a flag \
               set later would come too late for a fork between the two",
@@ -24,21 +24,21 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "accepts_nonblocking",
-        whose: |it| it.waits_in == Nothing || waits_for_readiness(it),
+        applies_to: |it| it.waits_in == Nothing || waits_for_readiness(it),
         transports: TCP,
         why: "a thread that serves others must not block on one client",
         check: |scene| accepts_with(scene, libc::SOCK_NONBLOCK),
     },
     Rule {
         name: "accepts_blocking",
-        whose: |it| matches!(it.waits_in, Receive | Aio),
+        applies_to: |it| matches!(it.waits_in, Receive | Aio),
         transports: TCP,
         why: "the call that transfers is the one that waits",
         check: accepts_blocking,
     },
     Rule {
         name: "closes_each_client_once",
-        whose: EVERYONE,
+        applies_to: ALL_MODELS,
         transports: TCP,
         why: "a descriptor that is not closed is lost, and one that is closed \
               twice may be another client's by then",
@@ -46,25 +46,25 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "uses_no_closed_descriptor",
-        whose: EVERYONE,
+        applies_to: ALL_MODELS,
         transports: BOTH,
         why: "EBADF means that the program has lost track of its descriptors",
         check: |scene| scene.never(|made| made.call.fails_with(libc::EBADF)),
     },
     Rule {
         name: "one_at_a_time",
-        whose: |it| it.ceiling.clients == 1,
+        applies_to: |it| it.ceiling.clients == 1,
         transports: TCP,
         why: "a second client waits until the first has left",
         check: one_at_a_time,
     },
     Rule {
-        name: "asks_for_a_deadline",
-        whose: |it| it.waits_in == Receive,
+        name: "sets_socket_timeouts",
+        applies_to: |it| it.waits_in == Receive,
         transports: TCP,
         why: "a blocking receive is limited by the socket's timeout only, \
               which must be set before",
-        check: asks_for_a_deadline,
+        check: sets_socket_timeouts,
     },
 ];
 
@@ -132,7 +132,7 @@ fn one_at_a_time(scene: &Recording) -> Result<()> {
     Ok(())
 }
 
-fn asks_for_a_deadline(scene: &Recording) -> Result<()> {
+fn sets_socket_timeouts(scene: &Recording) -> Result<()> {
     let first = scene.of_client().find(|made| made.is(Family::Receive));
     let before = first.map(|made| made.step.at);
     for option in [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO] {

@@ -15,7 +15,7 @@ use crate::steps::{Deed, Step, defers_copies, is_delivered};
 pub const RULES: &[Rule] = &[
     Rule {
         name: "learns_when_its_wait_returns",
-        whose: |it| waits_for_readiness(it) && it.is_one_thread(),
+        applies_to: |it| waits_for_readiness(it) && it.is_one_thread(),
         transports: TCP,
         why: "a thread learns of a queued signal as it does of an entry in a \
               ready list, when the call it waits in returns",
@@ -23,14 +23,14 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "learns_by_signal",
-        whose: |it| it.waits_in == Signals,
+        applies_to: |it| it.waits_in == Signals,
         transports: BOTH,
         why: "data is received because a signal names its socket",
         check: learns_by_signal,
     },
     Rule {
         name: "handler_runs_inside_the_wait",
-        whose: |it| it.waits_in == Signals,
+        applies_to: |it| it.waits_in == Signals,
         transports: UDP,
         why: "SIGUSR1 is unblocked inside ppoll(2) only, so that its handler \
               interrupts no other code",
@@ -38,7 +38,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "copies_inside_enter",
-        whose: |it| it.waits_in == IoUringEnter,
+        applies_to: |it| it.waits_in == IoUringEnter,
         transports: BOTH,
         why: "one call per round waits, copies and reports; no other call \
               receives, and IORING_SETUP_DEFER_TASKRUN leaves the copy to \

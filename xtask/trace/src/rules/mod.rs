@@ -22,7 +22,7 @@ use crate::scene::Recording;
 pub struct Rule {
     pub name: &'static str,
     /// Returns whether the rule applies to models with these promises.
-    pub whose: fn(&Promises) -> bool,
+    pub applies_to: fn(&Promises) -> bool,
     /// The transports that it applies to.
     pub transports: &'static [Transport],
     /// The reason, with which the message of a failure begins.
@@ -53,7 +53,7 @@ const TCP: &[Transport] = &[Transport::Tcp];
 const UDP: &[Transport] = &[Transport::Udp];
 const BOTH: &[Transport] = &[Transport::Tcp, Transport::Udp];
 
-const EVERYONE: fn(&Promises) -> bool = |_| true;
+const ALL_MODELS: fn(&Promises) -> bool = |_| true;
 
 fn waits_for_readiness(promises: &Promises) -> bool {
     promises.waits_in.is_for_readiness()

@@ -16,14 +16,14 @@ use crate::steps::Deed;
 pub const RULES: &[Rule] = &[
     Rule {
         name: "registers_once",
-        whose: |it| in_epoll(it, Level) || in_epoll(it, Edge),
+        applies_to: |it| in_epoll(it, Level) || in_epoll(it, Edge),
         transports: TCP,
         why: "a socket is added to epoll once, and is never re-armed",
         check: registers_once,
     },
     Rule {
         name: "registers_for_levels",
-        whose: |it| in_epoll(it, Level),
+        applies_to: |it| in_epoll(it, Level),
         transports: TCP,
         why: "a socket is reported whenever it is ready",
         check: |scene| {
@@ -35,7 +35,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "registers_for_edges",
-        whose: |it| in_epoll(it, Edge),
+        applies_to: |it| in_epoll(it, Edge),
         transports: TCP,
         why: "a socket is reported when something new has happened",
         check: |scene| {
@@ -47,7 +47,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "rearms_after_each_report",
-        whose: |it| in_epoll(it, Oneshot),
+        applies_to: |it| in_epoll(it, Oneshot),
         transports: TCP,
         why: "a report disarms the socket: without another epoll_ctl(2) it \
               would be the last",
@@ -55,30 +55,30 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "reads_until_empty",
-        whose: |it| it.reports == Some(Edge),
+        applies_to: |it| it.reports == Some(Edge),
         transports: TCP,
         why: "what is left unread is not reported again",
         check: reads_until_empty,
     },
     Rule {
         name: "transfers_are_operations",
-        whose: |it| it.waits_in == IoUringEnter,
+        applies_to: |it| it.waits_in == IoUringEnter,
         transports: BOTH,
         why: "accept, receive and send are operations of the ring; no system \
               call of these names is made",
         check: transfers_are_operations,
     },
     Rule {
-        name: "one_call_a_round",
-        whose: |it| it.waits_in == IoUringEnter,
+        name: "one_call_per_round",
+        applies_to: |it| it.waits_in == IoUringEnter,
         transports: BOTH,
         why: "io_uring_enter(2) submits operations and waits for completions; \
               between a request and its reply no other call is made",
-        check: one_call_a_round,
+        check: one_call_per_round,
     },
     Rule {
         name: "one_receive_for_all",
-        whose: |it| it.waits_in == IoUringEnter,
+        applies_to: |it| it.waits_in == IoUringEnter,
         transports: BOTH,
         why: "a multishot receive is submitted once",
         check: one_receive,
@@ -173,7 +173,7 @@ fn transfers_are_operations(scene: &Recording) -> Result<()> {
     Ok(())
 }
 
-fn one_call_a_round(scene: &Recording) -> Result<()> {
+fn one_call_per_round(scene: &Recording) -> Result<()> {
     let (first, last) = (scene.marks.sending, scene.marks.answered);
     scene.never(|made| {
         (first..last).contains(&made.step.at) && !made.is(Family::Ring)

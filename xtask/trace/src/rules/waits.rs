@@ -16,21 +16,21 @@ use crate::scene::Recording;
 pub const RULES: &[Rule] = &[
     Rule {
         name: "waits_in_the_transfer",
-        whose: |it| it.waits_in == Receive,
+        applies_to: |it| it.waits_in == Receive,
         transports: BOTH,
         why: "the receive itself waits, and copies when the data is there",
         check: waits_in_the_transfer,
     },
     Rule {
-        name: "asks_no_readiness",
-        whose: |it| it.waits_in == Receive && it.answers != OwnProcess,
+        name: "never_asks_for_readiness",
+        applies_to: |it| it.waits_in == Receive && it.answers != OwnProcess,
         transports: BOTH,
         why: "a thread that blocks in its transfers need not ask for readiness",
         check: |scene| scene.never(|made| made.is(Family::Readiness)),
     },
     Rule {
-        name: "child_asks_no_readiness",
-        whose: |it| it.answers == OwnProcess,
+        name: "child_never_asks_for_readiness",
+        applies_to: |it| it.answers == OwnProcess,
         transports: BOTH,
         why: "a child blocks in its transfers; only the parent, which has \
               no client, asks for readiness",
@@ -42,43 +42,43 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "never_waits",
-        whose: |it| it.waits_in == Nothing,
+        applies_to: |it| it.waits_in == Nothing,
         transports: BOTH,
         why: "without --pause-us it polls its sockets, and never sleeps",
         check: never_waits,
     },
     Rule {
         name: "waits_in_select",
-        whose: |it| it.waits_in == Select,
+        applies_to: |it| it.waits_in == Select,
         transports: BOTH,
         why: "one select(2) waits for all sockets, and nothing else waits",
         check: |scene| waits_in(scene, "select"),
     },
     Rule {
         name: "waits_in_poll",
-        whose: |it| it.waits_in == Poll,
+        applies_to: |it| it.waits_in == Poll,
         transports: BOTH,
         why: "one poll(2) waits for all sockets, and nothing else waits",
         check: |scene| waits_in(scene, "poll"),
     },
     Rule {
         name: "waits_in_epoll",
-        whose: |it| it.waits_in == EpollWait,
+        applies_to: |it| it.waits_in == EpollWait,
         transports: BOTH,
         why: "one epoll_wait(2) waits for all sockets, and no other call that \
               asks for readiness is made",
         check: |scene| waits_in(scene, "epoll_wait"),
     },
     Rule {
-        name: "names_all_sockets",
-        whose: |it| matches!(it.waits_in, Select | Poll),
+        name: "passes_all_sockets",
+        applies_to: |it| matches!(it.waits_in, Select | Poll),
         transports: TCP,
         why: "the kernel keeps no list, so each wait names every socket",
-        check: names_all_sockets,
+        check: passes_all_sockets,
     },
     Rule {
         name: "waits_for_signals_only",
-        whose: |it| it.waits_in == Signals,
+        applies_to: |it| it.waits_in == Signals,
         transports: BOTH,
         why: "it learns of data by signals, and asks no socket whether it is \
               ready",
@@ -86,7 +86,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "never_waits_in_a_transfer",
-        whose: |it| it.waits_in == IoUringEnter || waits_for_readiness(it),
+        applies_to: |it| it.waits_in == IoUringEnter || waits_for_readiness(it),
         transports: BOTH,
         why: "a thread that blocks on one client leaves the others waiting",
         check: |scene| {
@@ -150,7 +150,7 @@ fn waits_in(scene: &Recording, own: &str) -> Result<()> {
     Ok(())
 }
 
-fn names_all_sockets(scene: &Recording) -> Result<()> {
+fn passes_all_sockets(scene: &Recording) -> Result<()> {
     let mut sockets = vec![&Role::Listener(1)];
     for made in scene.calls() {
         let call = made.call;

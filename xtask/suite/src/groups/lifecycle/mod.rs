@@ -1,8 +1,8 @@
 //! From start to shutdown: the command line, the ready line, signals, exit
 //! codes, and no process left behind.
 
-mod heritage;
-mod stop;
+mod inherited;
+mod shutdown;
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 
@@ -28,8 +28,8 @@ pub fn cases() -> Vec<Case> {
         Case::new("start::help", help),
         Case::new("start::raises_descriptor_limit", raises_limit),
     ];
-    cases.extend(heritage::cases());
-    cases.extend(stop::cases());
+    cases.extend(inherited::cases());
+    cases.extend(shutdown::cases());
     cases
 }
 

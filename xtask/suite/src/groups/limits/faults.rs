@@ -12,7 +12,7 @@ use super::super::{Resources, Witness};
 use crate::PATIENCE;
 use crate::bytes::{echoes, unknowns};
 use crate::case::{Case, For, Trial};
-use crate::client::{Client, REFUSAL};
+use crate::client::{Client, REJECTION};
 use crate::fault::{self, Calls, Fault};
 use crate::server::Server;
 use crate::skip::skip;
@@ -25,7 +25,7 @@ pub fn cases() -> Vec<Case> {
         Case::new(name, move |trial| accept_fails(trial, errno))
     };
     vec![
-        Case::new("faults::nothing_to_serve_new_clients", nobody_to_serve)
+        Case::new("faults::no_resource_for_new_clients", no_resource)
             .only(For::Many),
         Case::serving("faults::no_memory_for_a_thread", no_memory_for_a_thread)
             .only(For::Promising(|it| it.answers == Answers::OwnThread)),
@@ -46,7 +46,7 @@ pub fn cases() -> Vec<Case> {
 
 /// Where fork or the creation of a thread fails, the new connection is
 /// rejected, and no other client is affected.
-fn nobody_to_serve(trial: &Trial) -> Result<()> {
+fn no_resource(trial: &Trial) -> Result<()> {
     let fault = Fault::new(fault::CLONE, Errno::EAGAIN);
     let server = trial.launch().fault(&fault).start()?;
     let mut first = server.connect()?;
@@ -62,7 +62,7 @@ fn nobody_to_serve(trial: &Trial) -> Result<()> {
     // Its request may have arrived after the rejection, at a closed socket.
     new_client.expect_gone()?;
     for _ in 0..20 {
-        server.connect()?.expect(REFUSAL)?.expect_end()?;
+        server.connect()?.expect(REJECTION)?.expect_end()?;
         first.ping().context("the client that was served before")?;
     }
     held.again(&server)?;

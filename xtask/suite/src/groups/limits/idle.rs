@@ -24,7 +24,7 @@ pub fn cases() -> Vec<Case> {
         case("idle::complete_requests_count", complete_requests),
         case("idle::client_that_does_not_read", deaf_client),
         case("idle::many", many).only(For::Many),
-        case("idle::beside_a_busy_one", beside_a_busy_one).only(For::Many),
+        case("idle::beside_busy_client", beside_busy_client).only(For::Many),
         case("idle::stalled_server", stalled_server),
         Case::new("idle::zero_is_never", zero_is_never),
     ]
@@ -130,7 +130,7 @@ fn leave_in_turn(server: &Server) -> Result<Duration> {
 }
 
 /// A server that never runs out of work still checks its timers.
-fn beside_a_busy_one(server: &Server) -> Result<()> {
+fn beside_busy_client(server: &Server) -> Result<()> {
     let busy = server.connect()?;
     let mut reader = busy.twin()?;
     let started = Instant::now();

@@ -14,18 +14,17 @@ use lab::promises::Answers;
 
 use super::Resources;
 use crate::case::{Case, For, Trial};
-use crate::client::{Client, REFUSAL};
+use crate::client::{Client, REJECTION};
 use crate::server::Server;
 
 pub fn cases() -> Vec<Case> {
     let mut cases = vec![
         Case::new("connections::one_too_many", one_too_many).only(For::Many),
         Case::new("connections::had_sent_already", had_sent).only(For::Many),
-        Case::new("connections::place_is_free_again", place_is_free)
+        Case::new("connections::freed_place", place_is_free).only(For::Many),
+        Case::new("connections::ending_clients_count", ending_clients_count)
             .only(For::Many),
-        Case::new("connections::ending_ones_count", ending_ones_count)
-            .only(For::Many),
-        Case::new("connections::others_notice_nothing", others_go_on)
+        Case::new("connections::others_are_unaffected", others_go_on)
             .only(For::Many),
         Case::new("connections::more_than_descriptors", warns).only(For::Many),
         Case::new("descriptors::exhausted", descriptors_exhausted)
@@ -51,10 +50,10 @@ fn full(trial: &Trial) -> Result<(Rc<Server>, Client, Client)> {
 fn one_too_many(trial: &Trial) -> Result<()> {
     let (server, mut first, mut second) = full(trial)?;
     // When one is rejected, the served clients have all their resources.
-    server.connect()?.expect(REFUSAL)?.expect_end()?;
+    server.connect()?.expect(REJECTION)?.expect_end()?;
     let held = Resources::settled(&server)?;
     for _ in 0..10 {
-        server.connect()?.expect(REFUSAL)?.expect_end()?;
+        server.connect()?.expect(REJECTION)?.expect_end()?;
     }
     held.again(&server).context("rejected connections left something")?;
     first.ping()?;
@@ -66,7 +65,7 @@ fn one_too_many(trial: &Trial) -> Result<()> {
 /// rejection on its way.
 fn had_sent(trial: &Trial) -> Result<()> {
     let (server, mut first, _second) = full(trial)?;
-    server.connect()?.expect(REFUSAL)?.expect_end()?;
+    server.connect()?.expect(REJECTION)?.expect_end()?;
     let held = Resources::settled(&server)?;
     for size in [6, 600, 60_000] {
         server.freeze()?;
@@ -74,7 +73,7 @@ fn had_sent(trial: &Trial) -> Result<()> {
         new_client.send("PING\r\n".repeat(size / 6))?.wait_until_arrived()?;
         server.thaw()?;
         new_client
-            .expect(REFUSAL)
+            .expect(REJECTION)
             .and_then(Client::expect_end)
             .with_context(|| format!("had sent {size} bytes"))?;
         // The server has closed by now, and a reset, if any, has arrived.
@@ -89,21 +88,21 @@ fn had_sent(trial: &Trial) -> Result<()> {
 
 fn place_is_free(trial: &Trial) -> Result<()> {
     let (server, first, mut second) = full(trial)?;
-    server.connect()?.expect(REFUSAL)?;
+    server.connect()?.expect(REJECTION)?;
     first.leave()?;
     let mut third = server.wait_for_place()?;
     second.ping()?;
-    server.connect()?.expect(REFUSAL)?.expect_end()?;
+    server.connect()?.expect(REJECTION)?.expect_end()?;
     third.ping()?;
     third.reset()?;
     server.wait_for_place().map(drop)
 }
 
 /// A client that got EOF counts until it has closed its side.
-fn ending_ones_count(trial: &Trial) -> Result<()> {
+fn ending_clients_count(trial: &Trial) -> Result<()> {
     let (server, mut first, mut second) = full(trial)?;
     first.send("QUIT\r\n")?.expect("+OK\r\n")?.expect_end()?;
-    server.connect()?.expect(REFUSAL)?.expect_end()?;
+    server.connect()?.expect(REJECTION)?.expect_end()?;
     drop(first);
     server.wait_for_place()?;
     second.ping()?;
@@ -116,7 +115,7 @@ fn others_go_on(trial: &Trial) -> Result<()> {
     for _ in 0..300 {
         let mut new_client = server.connect()?;
         first.ping()?;
-        new_client.expect(REFUSAL)?.expect_end()?;
+        new_client.expect(REJECTION)?.expect_end()?;
         second.ping()?;
     }
     // One line per second, not one per connection.

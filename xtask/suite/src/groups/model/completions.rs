@@ -27,7 +27,7 @@ pub fn cases() -> Vec<Case> {
         ring("ring::more_clients_than_buffers", few_buffers),
         aio("pool::hundred_idle_clients", hundred_idle),
         // The limit is per user, so no other process may have signals queued.
-        aio("queue::few_places", few_places).alone(),
+        aio("queue::short_queue", short_queue).alone(),
         aio("queue::lost_completions", lost_completions),
     ]
 }
@@ -89,7 +89,7 @@ fn hundred_idle(trial: &Trial) -> Result<()> {
 /// A completion that finds no room in the signal queue would be lost. So the
 /// server admits no more clients than the queue has places, less those taken by
 /// other processes of the user, and serves all that it admits.
-fn few_places(trial: &Trial) -> Result<()> {
+fn short_queue(trial: &Trial) -> Result<()> {
     const PLACES: usize = 120;
 
     let server = trial.launch().signals_pending(PLACES as u64).start()?;

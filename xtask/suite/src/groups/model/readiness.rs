@@ -9,7 +9,7 @@ use lab::promises::WaitsIn;
 use nix::errno::Errno;
 
 use crate::case::{Case, For, Trial};
-use crate::client::{Client, REFUSAL};
+use crate::client::{Client, REJECTION};
 use crate::server::Server;
 
 /// The number of descriptors that an fd_set of select(2) has bits for.
@@ -128,7 +128,7 @@ fn fill(server: &Server, clients: usize) -> Result<usize> {
     for index in [served.len() - 1, 0] {
         served.swap_remove(index).leave()?;
         served.push(server.wait_for_place()?);
-        server.connect()?.expect(REFUSAL)?.expect_end()?;
+        server.connect()?.expect(REJECTION)?.expect_end()?;
     }
     Client::ping_all(&mut served).context("after some were replaced")?;
     Ok(count)

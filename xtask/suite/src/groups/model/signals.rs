@@ -17,7 +17,7 @@ pub fn cases() -> Vec<Case> {
     };
     vec![
         case("queue::overflows", 8),
-        case("queue::has_no_place", 0),
+        case("queue::no_room", 0),
         Case::serving("queue::forged_overflow", forged_overflow)
             .only(For::Promising(|it| it.waits_in == WaitsIn::Signals)),
     ]

@@ -15,10 +15,8 @@ pub fn cases() -> Vec<Case> {
     vec![
         Case::new("many::interleaved", interleaved).only(For::Many),
         Case::new("many::in_turn", in_turn).only(For::One),
-        Case::serving("many::busy_one_starves_nobody", busy_one)
-            .only(For::Many),
-        Case::serving("many::silent_ones_stall_nobody", silent_ones)
-            .only(For::Many),
+        Case::serving("many::busy_client", busy_one).only(For::Many),
+        Case::serving("many::silent_clients", silent_ones).only(For::Many),
         Case::serving("many::short_connections", short_connections),
     ]
 }

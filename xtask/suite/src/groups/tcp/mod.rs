@@ -30,10 +30,7 @@ pub fn cases() -> Vec<Case> {
             ending_delivers(trial, b"*1\r\n$x\r\n", error)
         }),
         Case::serving("ending::half_close_delivers_every_byte", half_close),
-        Case::serving(
-            "ending::half_close_of_one_that_does_not_read",
-            half_stuck,
-        ),
+        Case::serving("ending::half_close_without_reading", half_stuck),
         Case::serving("ending::half_close_at_once", half_close_at_once),
         Case::new("ending::half_close_in_mid_request", half_close_in_request),
         Case::serving("ending::waits_two_seconds", waits_two_seconds),
@@ -47,7 +44,7 @@ pub fn cases() -> Vec<Case> {
         Case::new("slow::reader_costs_no_time", slow_reader_costs_no_time),
         Case::serving("slow::writer", slow_writer),
         Case::new("slow::large_request_in_pieces", large_request_in_pieces),
-        Case::serving("urgent::what_follows_is_read", urgent_byte),
+        Case::serving("urgent::later_data_is_read", urgent_byte),
     ];
     cases.extend(many::cases());
     cases

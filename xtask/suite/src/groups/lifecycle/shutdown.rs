@@ -25,21 +25,21 @@ pub fn cases() -> Vec<Case> {
         Case::new(name, move |trial| body(&*trial.serve_with(A_MINUTE)?))
     };
     vec![
-        Case::new("stop::sigterm", |t| stops_idle(t, Signal::SIGTERM)),
-        Case::new("stop::sigint", |t| stops_idle(t, Signal::SIGINT)),
-        Case::new("stop::datagrams", stops_datagrams),
-        case("stop::idle_clients_at_once", idle_clients),
-        case("stop::replies_in_flight", replies_in_flight),
-        case("stop::behind_urgent_data", behind_urgent_data),
-        case("stop::client_goes_on_asking", client_goes_on_asking),
-        Case::new("stop::reset_before_the_end", reset_before_the_end),
-        Case::new("stop::drain_timeout", drain_timeout),
-        case("stop::second_signal", second_signal),
-        case("stop::no_new_clients", no_new_clients).only(For::Many),
-        case("stop::under_load", under_load),
-        Case::new("stop::at_any_moment", at_any_moment),
-        Case::new("stop::while_clients_connect", while_clients_connect),
-        Case::serving("stop::killed", killed),
+        Case::new("shutdown::sigterm", |t| stops_idle(t, Signal::SIGTERM)),
+        Case::new("shutdown::sigint", |t| stops_idle(t, Signal::SIGINT)),
+        Case::new("shutdown::datagrams", stops_datagrams),
+        case("shutdown::idle_clients_at_once", idle_clients),
+        case("shutdown::replies_in_flight", replies_in_flight),
+        case("shutdown::behind_urgent_data", behind_urgent_data),
+        case("shutdown::client_keeps_sending", client_keeps_sending),
+        Case::new("shutdown::reset_before_the_end", reset_before_the_end),
+        Case::new("shutdown::drain_timeout", drain_timeout),
+        case("shutdown::second_signal", second_signal),
+        case("shutdown::no_new_clients", no_new_clients).only(For::Many),
+        case("shutdown::under_load", under_load),
+        Case::new("shutdown::at_any_moment", at_any_moment),
+        Case::new("shutdown::while_clients_connect", while_clients_connect),
+        Case::serving("shutdown::killed", killed),
     ]
 }
 
@@ -136,7 +136,7 @@ fn behind_urgent_data(server: &Server) -> Result<()> {
 /// replies on their way. A server that closed the socket, or shut down both
 /// directions, would respond to them with a reset, and the client's kernel
 /// would drop what is queued.
-fn client_goes_on_asking(server: &Server) -> Result<()> {
+fn client_keeps_sending(server: &Server) -> Result<()> {
     let (requests, replies) = unknowns(1_000);
     let mut client = Client::with_small_window(server.tcp()?)?;
     client.ping()?.send(&requests)?.wait_until_arrived()?;

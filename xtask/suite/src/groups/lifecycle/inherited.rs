@@ -10,19 +10,22 @@ use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::unistd::{dup2_stderr, pipe, write};
 
 use crate::case::{Case, For, Trial};
-use crate::client::REFUSAL;
+use crate::client::REJECTION;
 
 pub fn cases() -> Vec<Case> {
     vec![
-        Case::new("heritage::stop_signals_blocked", stop_signals_blocked),
-        Case::new("heritage::children_ignored", children_ignored),
-        Case::new("heritage::stderr_nobody_reads", stderr_nobody_reads)
+        Case::new(
+            "inherited::shutdown_signals_blocked",
+            shutdown_signals_blocked,
+        ),
+        Case::new("inherited::children_ignored", children_ignored),
+        Case::new("inherited::full_stderr_pipe", full_stderr_pipe)
             .only(For::Many),
     ]
 }
 
 /// SIGTERM must still work; it ends the server after every case.
-fn stop_signals_blocked(trial: &Trial) -> Result<()> {
+fn shutdown_signals_blocked(trial: &Trial) -> Result<()> {
     let server = trial.launch().inheriting(block_stop_signals).start()?;
     server.connect()?.ping()?;
     Ok(())
@@ -68,12 +71,12 @@ fn ignore_children() -> io::Result<()> {
 
 /// A message that cannot be written to standard error is dropped. Neither the
 /// clients nor the shutdown after the case may wait for it.
-fn stderr_nobody_reads(trial: &Trial) -> Result<()> {
+fn full_stderr_pipe(trial: &Trial) -> Result<()> {
     let launch = trial.launch().inheriting(fill_stderr);
     let server = launch.flags("--max-connections 1").start()?;
     let mut first = server.connect()?;
     first.ping()?;
-    server.connect()?.expect(REFUSAL)?;
+    server.connect()?.expect(REJECTION)?;
     first.ping().context("after a new client was rejected")?;
     Ok(())
 }
