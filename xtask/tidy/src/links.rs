@@ -72,7 +72,7 @@ fn check_link(
 
 /// Returns whether a file's text defines a name, which may be preceded by the
 /// name of the file, or of its folder for a `mod.rs`.
-fn defines(text: &str, file: &Utf8Path, name: &str) -> bool {
+pub fn defines(text: &str, file: &Utf8Path, name: &str) -> bool {
     let stem = match file.file_stem() {
         Some("mod") => file.parent().and_then(Utf8Path::file_name),
         stem => stem,

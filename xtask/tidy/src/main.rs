@@ -203,6 +203,12 @@ fn members(workspace: &Workspace, sources: &[Source]) -> Result<Vec<Problem>> {
             if source.extension() == "rs" {
                 problems.extend(code(source, folder, model)?);
             }
+            if model.is_some() && source.is_in(&folder.join("examples")) {
+                let src = folder.join("src");
+                let files: Vec<_> =
+                    sources.iter().filter(|file| file.is_in(&src)).collect();
+                problems.extend(minimal::names(source, &files));
+            }
         }
     }
     Ok(problems)

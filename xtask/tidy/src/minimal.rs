@@ -1,5 +1,6 @@
 //! Rules for minimal programs: each model has one that can be read in three
-//! minutes, and its opening names what it leaves out.
+//! minutes, and its opening names what it leaves out, with functions that
+//! exist.
 
 use std::ops::RangeInclusive;
 
@@ -7,6 +8,7 @@ use lab::model::Model;
 use syn::spanned::Spanned;
 use syn::{File, Item};
 
+use super::links::defines;
 use super::{Problem, Source};
 
 /// Lines of code without imports, comments and blank lines.
@@ -40,6 +42,37 @@ pub fn check(source: &Source, file: &File) -> Vec<Problem> {
     problems
 }
 
+/// Checks that the model's files define the names in the paragraph that says
+/// what is left out.
+pub fn names(source: &Source, files: &[&Source]) -> Vec<Problem> {
+    let opening = source.text.lines().take_while(|it| it.starts_with("//!"));
+    let left_out = (1..)
+        .zip(opening)
+        .skip_while(|(_, line)| !line.contains(LEFT_OUT))
+        .map(|(number, line)| {
+            let from = line.find(LEFT_OUT).unwrap_or(0);
+            (number, &line[from..])
+        });
+    let mut problems = Vec::new();
+    for (number, line) in left_out {
+        for name in line.split('`').skip(1).step_by(2) {
+            let known = files
+                .iter()
+                .any(|file| defines(&file.text, file.path.as_ref(), name));
+            if !known && name != "src" {
+                let wrong = format!("no file in src defines {name}");
+                problems.push(Problem::new(
+                    source,
+                    number,
+                    wrong,
+                    "name the function that has what is left out",
+                ));
+            }
+        }
+    }
+    problems
+}
+
 fn code_lines(source: &Source, file: &File) -> usize {
     let imports = file.items.iter().filter_map(|item| match item {
         Item::Use(item) => Some(item.span()),
@@ -67,6 +100,7 @@ pub fn is_there(manifest: &Source, model: &Model) -> Option<Problem> {
 
 #[cfg(test)]
 mod tests {
+    use super::names as names_of;
     use super::*;
 
     #[test]
@@ -88,5 +122,28 @@ mod tests {
             assert_eq!(found.is_empty(), expected.is_empty(), "{found:?}");
             assert!(found.join("").contains(expected), "{found:?}");
         }
+    }
+
+    #[test]
+    fn functions_with_what_is_left_out_exist() {
+        let main = Source::sample("a/src/main.rs", "fn serve() {}");
+        let drain = Source::sample(
+            "a/src/drain.rs",
+            "impl Server { fn on_signal() {} } fn next() {}",
+        );
+        let wrongs = |names: &str| {
+            let text = format!("//! `no`. Left out, in `src`:\n//! {names}.\n");
+            let source = Source::sample("a/examples/minimal.rs", &text);
+            let problems = names_of(&source, &[&main, &drain]);
+            problems
+                .into_iter()
+                .map(|it| (it.line, it.wrong))
+                .collect::<Vec<_>>()
+        };
+        let good =
+            "`serve`, `on_signal` and `Server::on_signal`, `drain::next`";
+        assert_eq!(wrongs(good), []);
+        let wrong = "no file in src defines on_signals".to_owned();
+        assert_eq!(wrongs("`serve`, `on_signals`"), [(2, wrong)]);
     }
 }
