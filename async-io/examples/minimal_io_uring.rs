@@ -4,9 +4,9 @@
 //!
 //! An error ends its client; an error of accept or of the wait (also EINTR)
 //! ends the program. Left out, with the function in `src` that has it:
-//! multishot receives into shared buffers (`start_receiving`), closing in order
-//! (`Uring::apply_outcome`), idle timeouts (`close_timed_out`), limits
-//! (`on_accepted`), a kernel that can't (`refused`), graceful shutdown
+//! multishot receives into shared buffers (`start_receives`), closing in order
+//! (`flush_and_advance`), idle timeouts (`close_timed_out`), limits
+//! (`Server::add_client`), a kernel that can't (`refused`), graceful shutdown
 //! (`begin_drain`), datagrams (`on_datagram`).
 
 use std::collections::HashMap;
@@ -105,7 +105,7 @@ impl Client {
     fn on_complete(&mut self, result: i32, about: &About) -> Option<Entry> {
         let count = usize::try_from(result).ok().filter(|it| *it > 0)?;
         if self.output.is_empty() {
-            self.session.receive(&self.input[..count], about, &mut self.output);
+            self.session.answer(&self.input[..count], about, &mut self.output);
         } else {
             self.output.drain(..count);
         }

@@ -42,7 +42,7 @@ pub struct Connection {
     waiting: Vec<u8>,
     /// Replies that wait until the send in flight is complete.
     output: Vec<u8>,
-    /// Bytes of replies in the send in flight that the kernel has not accepted.
+    /// Bytes of the send in flight that the kernel has not accepted.
     sending: usize,
     pressure: BackPressure,
 }
@@ -264,7 +264,7 @@ impl Connection {
         if self.output.is_empty() {
             self.output = pool.take();
         }
-        let completed = self.session.receive(input, about, &mut self.output);
+        let completed = self.session.answer(input, about, &mut self.output);
         if completed > 0 {
             about.counters.requests += completed as u64;
             self.timer.restart(now);

@@ -5,7 +5,8 @@
 //! # How it works
 //!
 //! `examples/minimal_io_uring.rs` and `examples/minimal_posix_aio.rs` are the
-//! two variants of this model alone.
+//! two variants of this model alone. This file only chooses one; read on in
+//! `uring.rs` or `posix_aio.rs`.
 //!
 //! ```text
 //!      application                         kernel or helper thread

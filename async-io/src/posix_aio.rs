@@ -31,13 +31,13 @@
 //! in front. For the same reason the streams are blocking: on a non-blocking
 //! one read(2) would return EAGAIN, and the operation would fail at once.
 //!
-//! There is no aio_accept. The listener is signal-driven instead: it sends
-//! SIGIO, and the program accepts until the accept queue is empty.
+//! There is no aio_accept. The listener is signal-driven instead: the kernel
+//! sends SIGIO, and the program accepts until the accept queue is empty.
 //!
 //! A connection has one operation at a time, a read or a write, because glibc
-//! carries out those on one descriptor in turn: a write would wait behind a
-//! read that waits for the client. So nothing is read during a write, and a
-//! client that does not read its replies is not read from.
+//! runs the operations on one descriptor one after another: a write would wait
+//! behind a read that waits for the client. So nothing is read during a write,
+//! and a client that does not read its replies is not read from.
 //!
 //! An operation that a thread has begun can't be cancelled (AIO_NOTCANCELED).
 //! It ends through shutdown(2) of the stream, after which read(2) returns end
@@ -80,10 +80,11 @@
 //!   main thread is busy, searches all threads for one that does not block the
 //!   signal (kernel/signal.c, complete_signal). Among 1,000 idle clients a PING
 //!   costs 0.06 ms of processor time, among 10,000 it costs 1.1 ms (`cargo
-//!   xtask compare --full`, README.md).
+//!   xtask compare --full`, docs/RESULTS.md).
 //! - A new client is accepted soon, but its first completion is queued behind
-//!   one or two of each busy client (`cargo xtask test async-io/posix-aio
-//!   --case under_load::accept` has 400 of them, and allows ten of each).
+//!   one or two completions of each busy client (`cargo xtask test
+//!   async-io/posix-aio --case under_load::accept` has 400 of them, and allows
+//!   ten of each).
 //!
 //! # When to use it
 //!
@@ -165,7 +166,7 @@ struct PosixAio<'a> {
 struct Client {
     operation: Operation,
     /// True once `Connection::begin_drain` has been called.
-    is_input_drained: bool,
+    has_drain_begun: bool,
     /// True once the connection is to be closed, as soon as its operation is
     /// complete.
     is_over: bool,
@@ -200,7 +201,7 @@ impl<'a> PosixAio<'a> {
 
     fn run(&mut self) -> Result<()> {
         while !self.server.has_finished() {
-            let mut until = self.next_moment();
+            let mut until = self.next_deadline();
             for _ in 0..SIGNALS_PER_ROUND {
                 let signal = self.signals.next(until)?;
                 self.server.now = Instant::now();
@@ -224,10 +225,10 @@ impl<'a> PosixAio<'a> {
     }
 
     /// Returns when the next wait must end even if no signal comes.
-    fn next_moment(&self) -> Option<Instant> {
+    fn next_deadline(&self) -> Option<Instant> {
         let now = self.server.now;
         let moments = [
-            self.server.next_moment(),
+            self.server.next_deadline(),
             self.may_accept().then_some(now),
             (!self.clients.is_empty()).then_some(self.next_scan),
         ];
@@ -294,8 +295,8 @@ impl<'a> PosixAio<'a> {
     }
 
     /// Starts the next operation, if none is in flight. There is one at a time,
-    /// because glibc carries out those on one descriptor in turn, and replies
-    /// would wait behind a read.
+    /// because glibc runs those on one descriptor one after another, and
+    /// replies would wait behind a read.
     fn start(&mut self, key: DefaultKey) {
         let connection = &mut self.server.connections[key];
         let Client { operation, is_over, .. } = &mut self.clients[key];

@@ -79,16 +79,17 @@ impl<'a> Server<'a> {
     }
 
     /// Returns when the next wait must end even if nothing completes.
-    pub fn next_moment(&self) -> Option<Instant> {
-        let look = self.drain_until.map(|_| self.next_ack_poll);
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let ack_poll = self.drain_until.map(|_| self.next_ack_poll);
         let moments =
-            [self.timers.next(), self.paused_until, self.drain_until, look];
+            [self.timers.next(), self.paused_until, self.drain_until, ack_poll];
         moments.into_iter().flatten().min()
     }
 
     /// Adds a new client and returns its key, or rejects it.
     pub fn add_client(&mut self, stream: OwnedFd) -> Option<DefaultKey> {
-        // This connection has taken the descriptor that was kept spare.
+        // The spare descriptor can't be opened again, so this connection holds
+        // the last one.
         if !self.spare.reacquire() {
             let why = format_args!("no descriptor is left (ulimit -Hn)");
             reject(stream, why);
@@ -150,7 +151,7 @@ impl<'a> Server<'a> {
             .collect()
     }
 
-    /// Logs an error that no client can cause.
+    /// Logs an error, unless the peer has caused it.
     pub fn report(&self, errno: Errno) {
         if !is_peer_error(errno) {
             log(

@@ -21,16 +21,16 @@
 //!           |    and the buffer              |
 //!        answers                             |
 //!           |    SQE: send; io_uring_enter   |
-//!           |------------------------------->|  copies what there is room for,
-//!           :                                |  now or when there is
+//!           |------------------------------->|  copies as the send buffer has
+//!           :                                |  room
 //!           |<-------------------------------|
 //!           |    CQE: the number of bytes;   |
 //!           |    the reply's buffer is free  |
 //! ```
 //!
-//! The program writes a submission queue entry (SQE) for each operation. The
-//! kernel writes completion queue entries (CQEs) with the results. Neither
-//! requires a system call: io_uring_enter(2) submits all new SQEs at once, and
+//! The program writes a submission queue entry (SQE) for each operation, and
+//! the kernel a completion queue entry (CQE) for each result. Neither write is
+//! a system call. One io_uring_enter(2) per round submits all new SQEs, and
 //! sleeps until there is a CQE. An SQE has 64 bits of user data, here the
 //! operation's key, which the kernel copies to each of its CQEs.
 //!
@@ -46,15 +46,15 @@
 //!   ends with ENOBUFS, and is re-armed when its turn comes.
 //! - A *cancel* ends an operation early. If a client does not read its replies,
 //!   the receive in flight can't be paused, so it is cancelled. Input that
-//!   arrives before that has been carried out is kept.
+//!   arrives before the cancel takes effect is kept.
 //!
 //! The flags of io_uring_setup(2) decide who copies, and on which thread. With
 //! IORING_SETUP_DEFER_TASKRUN, as here, the program's own thread copies, inside
 //! io_uring_enter, and never while it computes. Data that arrives meanwhile
 //! stays in its socket until the next call with IORING_ENTER_GETEVENTS, which
-//! this program always sets. Without flags the kernel interrupts the computing
-//! thread, which copies at once. With IORING_SETUP_SQPOLL a thread of the
-//! kernel copies. `xtask/suite/tests/kernel.rs` has a test of each.
+//! each wait of this program sets. Without flags the kernel interrupts the
+//! computing thread, which copies at once. With IORING_SETUP_SQPOLL a thread of
+//! the kernel copies. `xtask/suite/tests/kernel.rs` has a test of each.
 //!
 //! # System calls
 //!
@@ -69,7 +69,7 @@
 //!   of kernel memory for the receive in flight (io_kiocb, kmalloc-512 and
 //!   kmalloc-96 in slabinfo(5), on x86-64 with Linux 6.18).
 //! - 128 provided buffers for all clients. A receive that finds none ends with
-//!   ENOBUFS, and its client queues for another one. If clients ahead of it
+//!   ENOBUFS, and its client queues for another receive. If clients ahead of it
 //!   fill all buffers again, it goes to the end of the queue: no client is
 //!   left out, but they are not served strictly in the order of arrival.
 //! - Linux 6.1, for IORING_SETUP_DEFER_TASKRUN (kernel commit c0e0d6ba25f1),
@@ -160,9 +160,9 @@ struct Uring<'a> {
     buffers: Buffers,
     in_flight: SecondaryMap<DefaultKey, InFlight>,
     /// Clients whose receive is to be armed, each once.
-    queue: VecDeque<DefaultKey>,
+    to_receive: VecDeque<DefaultKey>,
     /// True if shutdown was requested and the drain has not begun.
-    stop_asked: bool,
+    drain_requested: bool,
 }
 
 /// The operations of one client, kept until none is in flight. A cancelled
@@ -203,8 +203,8 @@ impl<'a> Uring<'a> {
             datagrams,
             buffers,
             in_flight: SecondaryMap::new(),
-            queue: VecDeque::new(),
-            stop_asked: false,
+            to_receive: VecDeque::new(),
+            drain_requested: false,
         };
         uring.watch_signals();
         uring.receive_datagrams();
@@ -214,7 +214,7 @@ impl<'a> Uring<'a> {
 
     fn run(&mut self) -> Result<()> {
         while !self.has_finished() {
-            let until = self.next_moment();
+            let until = self.next_deadline();
             self.operations.ring.submit_and_wait(until)?;
             self.server.now = Instant::now();
             while let Some(completion) = self.operations.ring.next() {
@@ -238,14 +238,14 @@ impl<'a> Uring<'a> {
     }
 
     /// Returns when the next wait must end: at once if there is more to do.
-    fn next_moment(&self) -> Option<Instant> {
-        if self.stop_asked || !self.queue.is_empty() {
+    fn next_deadline(&self) -> Option<Instant> {
+        if self.drain_requested || !self.to_receive.is_empty() {
             return Some(self.server.now);
         }
         let datagrams = self.datagrams.as_ref();
         let moments = [
-            self.server.next_moment(),
-            datagrams.and_then(Datagrams::next_moment),
+            self.server.next_deadline(),
+            datagrams.and_then(Datagrams::next_deadline),
         ];
         moments.into_iter().flatten().min()
     }
@@ -275,7 +275,7 @@ impl<'a> Uring<'a> {
     /// Handles the completion of a receive: input, end of file, or an error.
     fn on_received(&mut self, client: DefaultKey, completion: &Completion) {
         let flight = &mut self.in_flight[client];
-        if self.operations.finish(completion).is_some() {
+        if self.operations.take_if_last(completion).is_some() {
             flight.receiving = None;
             flight.cancelled = false;
         }
@@ -286,10 +286,13 @@ impl<'a> Uring<'a> {
             let received = completion.result.unwrap_or(0);
             let (pool, about) = (&mut server.pool, &mut server.about);
             let closing = flight.closing;
-            outcome = self.buffers.take(id, received, |input| match closing {
-                true => Ok(()),
-                false => connection.on_received(input, pool, about, server.now),
-            });
+            outcome =
+                self.buffers.consume(id, received, |input| match closing {
+                    true => Ok(()),
+                    false => {
+                        connection.on_received(input, pool, about, server.now)
+                    }
+                });
         }
         match completion.result {
             Ok(0) => connection.on_end_of_file(),
@@ -310,7 +313,7 @@ impl<'a> Uring<'a> {
     /// Handles the completion of a send. After a short write, sends the rest.
     fn on_sent(&mut self, client: DefaultKey, completion: &Completion) {
         let Some(Operation::Send { replies, sent, .. }) =
-            self.operations.finish(completion)
+            self.operations.take_if_last(completion)
         else {
             return;
         };
@@ -374,12 +377,12 @@ impl<'a> Uring<'a> {
             }
         }
         server.timers.schedule(client, &mut connection.timer);
-        self.send(client);
-        self.receive(client);
+        self.start_send(client);
+        self.update_receive(client);
     }
 
     /// Starts to send pending replies, unless a send is in flight.
-    fn send(&mut self, client: DefaultKey) {
+    fn start_send(&mut self, client: DefaultKey) {
         let connection = &mut self.server.connections[client];
         if let Some(replies) = connection.take_output() {
             let stream = connection.stream.as_raw_fd();
@@ -392,13 +395,13 @@ impl<'a> Uring<'a> {
     /// Queues the client for a receive, or cancels the one in flight if no
     /// input is wanted. Until the cancel is carried out, input still arrives,
     /// but no more than the group's buffers can hold.
-    fn receive(&mut self, client: DefaultKey) {
+    fn update_receive(&mut self, client: DefaultKey) {
         let wanted = self.server.connections[client].wants_input();
         let flight = &mut self.in_flight[client];
         match flight.receiving {
             None if wanted && !flight.queued => {
                 flight.queued = true;
-                self.queue.push_back(client);
+                self.to_receive.push_back(client);
             }
             Some(key) if !wanted && !flight.cancelled => {
                 flight.cancelled = true;
@@ -413,7 +416,7 @@ impl<'a> Uring<'a> {
     /// client finds one. A client that finds none queues again.
     fn start_receives(&mut self) {
         for _ in 0..self.buffers.count() {
-            let Some(client) = self.queue.pop_front() else { break };
+            let Some(client) = self.to_receive.pop_front() else { break };
             let Some(flight) = self.in_flight.get_mut(client) else { continue };
             flight.queued = false;
             let connection = &self.server.connections[client];

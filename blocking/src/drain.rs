@@ -1,4 +1,5 @@
-//! Graceful shutdown of a program that blocks in system calls.
+//! Graceful shutdown of a program that blocks in system calls: skip it on a
+//! first read.
 //!
 //! A flag that the signal handler sets is not enough: the signal may arrive
 //! after the check of the flag and before the call that waits. So the handler
@@ -28,7 +29,7 @@ use nix::sys::socket::{Shutdown, shutdown};
 
 /// The socket that the signal handler shuts down: the one on which a call waits
 /// or will wait next. -1 if it must not touch any.
-static WAITED_ON: AtomicI32 = AtomicI32::new(-1);
+static TARGET: AtomicI32 = AtomicI32::new(-1);
 /// The socket on which the program waits while it serves no client.
 static HOME: AtomicI32 = AtomicI32::new(-1);
 static REQUESTED: AtomicBool = AtomicBool::new(false);
@@ -71,7 +72,7 @@ pub fn install(home: BorrowedFd<'_>, drain_timeout: Duration) -> Result<()> {
 /// call of this function. That call must come before a new descriptor can reuse
 /// the number of a closed `socket`.
 pub fn set_target(socket: BorrowedFd<'_>) {
-    WAITED_ON.store(socket.as_raw_fd(), Ordering::SeqCst);
+    TARGET.store(socket.as_raw_fd(), Ordering::SeqCst);
     if requested() {
         let _ = shutdown(socket.as_raw_fd(), Shutdown::Read);
     }
@@ -80,7 +81,7 @@ pub fn set_target(socket: BorrowedFd<'_>) {
 /// Keeps the signal handler from touching `stream` any more; returns false if
 /// it already has.
 pub fn clear_target(_stream: BorrowedFd<'_>) -> bool {
-    WAITED_ON.store(-1, Ordering::SeqCst);
+    TARGET.store(-1, Ordering::SeqCst);
     !requested()
 }
 
@@ -95,7 +96,7 @@ extern "C" fn on_signal(_: i32) {
         // SAFETY: _exit is async-signal-safe and does not return.
         unsafe { libc::_exit(1) }
     }
-    let _ = shutdown(WAITED_ON.load(Ordering::SeqCst), Shutdown::Read);
+    let _ = shutdown(TARGET.load(Ordering::SeqCst), Shutdown::Read);
     let drain_us = DRAIN_US.load(Ordering::SeqCst);
     let once = libc::itimerval {
         it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 },
@@ -117,7 +118,7 @@ extern "C" fn on_drain_deadline(_: i32) {
     let home = HOME.load(Ordering::SeqCst);
     let stderr = std::io::stderr();
     let mut writable = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
-    if WAITED_ON.load(Ordering::SeqCst) != home
+    if TARGET.load(Ordering::SeqCst) != home
         && poll(&mut writable, PollTimeout::ZERO) == Ok(1)
     {
         let _ = nix::unistd::write(stderr.as_fd(), CUT_OFF);

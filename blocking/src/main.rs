@@ -32,9 +32,11 @@
 //! that waits longer fails with EAGAIN.
 //!
 //! For a graceful shutdown, the signal handler shuts down the receiving side of
-//! the socket on which a call waits or will wait next. The call returns whether
-//! or not it had begun, so a signal that arrives between a check of a flag and
-//! the call is not missed.
+//! the socket on which a call waits or will wait next. accept4 and recv return
+//! then, whether or not they had begun, so a signal that arrives between a
+//! check of a flag and the call is not missed. A send that waits is
+//! interrupted, and waits again; if it still waits at the end of the drain,
+//! SIGALRM ends the program (setitimer(2)).
 //!
 //! # System calls
 //!
@@ -123,7 +125,8 @@ fn serve(config: &Config) -> Result<()> {
             return Ok(());
         }
         match accepted {
-            // This connection has taken the descriptor that was kept spare.
+            // The spare descriptor can't be opened again, so this connection
+            // holds the last one.
             Ok(stream) if !spare.reacquire() => {
                 reject(
                     stream,

@@ -39,7 +39,7 @@ fn feed(bencher: Bencher<'_, '_>, input: &[u8], size: usize, items: usize) {
             output.clear();
             let mut completed = 0;
             for piece in black_box(input).chunks(size) {
-                completed += session.receive(piece, &about, &mut output);
+                completed += session.answer(piece, &about, &mut output);
             }
             assert_eq!(completed, items);
             black_box(&output);

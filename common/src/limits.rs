@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-/// Size in bytes of an input buffer that all clients share: large enough that
-/// system calls do not dominate.
+/// Size in bytes of the input buffer that all clients of a loop share: large
+/// enough that system calls do not dominate.
 pub const INPUT_CHUNK: usize = 16 * 1024;
 
-/// Size in bytes of an input buffer of which each client has its own: one page.
+/// Size in bytes of a client's own input buffer: one page.
 pub const INPUT_CHUNK_PER_CLIENT: usize = 4 * 1024;
 
 /// Read budget in bytes: how much is read from one client before the next
@@ -27,12 +27,10 @@ pub const OUTPUT_HIGH_WATER: usize = 256 * 1024;
 /// Low-water mark: bytes of pending output below which reading resumes.
 pub const OUTPUT_LOW_WATER: usize = 64 * 1024;
 
-/// Capacity in bytes that an output buffer keeps which all clients of a loop
-/// share.
+/// Capacity in bytes that a loop's shared output buffer keeps between uses.
 pub const OUTPUT_KEPT: usize = 64 * 1024;
 
-/// Capacity in bytes that an output buffer keeps of which each client has its
-/// own.
+/// Capacity in bytes that a client's own output buffer keeps between uses.
 pub const OUTPUT_KEPT_PER_CLIENT: usize = 4 * 1024;
 
 /// How long a lingering close waits for the client's end of file. Closing

@@ -6,8 +6,7 @@ use anyhow::{Context as _, Result};
 
 use crate::announce;
 
-/// Returns the address that the last argument names, 127.0.0.1:7379 without
-/// one.
+/// Returns the address in the last argument, by default 127.0.0.1:7379.
 ///
 /// # Errors
 ///

@@ -42,7 +42,7 @@ impl Session {
     /// It never fails: a malformed request is answered with an error, which
     /// ends the conversation. The output does not depend on how the input is
     /// cut into pieces.
-    pub fn receive(
+    pub fn answer(
         &mut self,
         input: &[u8],
         about: &About,
@@ -67,7 +67,7 @@ impl Session {
         self.conversation.open
     }
 
-    /// Processes input; a fault is left to `receive`.
+    /// Processes input; a fault is left to `answer`.
     fn take_in(
         &mut self,
         input: &[u8],
@@ -81,7 +81,7 @@ impl Session {
             if carried.is_empty() {
                 match Progress::of(rest, self.max_request) {
                     Ok((request, length)) => {
-                        self.answer(request, about, output, completed)?;
+                        self.answer_one(request, about, output, completed)?;
                         rest = &rest[length..];
                         continue;
                     }
@@ -125,14 +125,14 @@ impl Session {
             return Ok(None);
         };
         let request = Request::of(&bytes[..length]);
-        self.answer(request, about, output, completed)?;
+        self.answer_one(request, about, output, completed)?;
         carried.clear();
         Ok(Some(length - before))
     }
 
     /// Answers a complete request.
     #[inline(always)]
-    fn answer(
+    fn answer_one(
         &mut self,
         request: Request<'_>,
         about: &About,

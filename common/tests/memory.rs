@@ -34,7 +34,7 @@ fn whole_requests_allocate_nothing() {
         output.clear();
         let before = counts();
         let mut session = Session::new(7, MAX_REQUEST);
-        session.receive(row.input, &about, &mut output);
+        session.answer(row.input, &about, &mut output);
         let after = counts();
         assert_eq!(after.allocations, before.allocations, "{}", row.name);
     }
@@ -67,7 +67,7 @@ fn split_requests_allocate_once_a_piece() {
         output.clear();
         for piece in all.chunks(size) {
             let before = counts().allocations;
-            session.receive(piece, &about, &mut output);
+            session.answer(piece, &about, &mut output);
             let allocations = counts().allocations - before;
             assert!(allocations <= 1, "{allocations} for {size} bytes");
         }
@@ -87,7 +87,7 @@ fn idle_sessions_hold_nothing() {
         let before = counts().held;
         let mut session = Session::new(7, MAX_REQUEST);
         for piece in row.input.chunks(1) {
-            session.receive(piece, &about, &mut output);
+            session.answer(piece, &about, &mut output);
         }
         assert_eq!(counts().held, before, "{}", row.name);
     }
@@ -101,10 +101,10 @@ fn hold_most(start: &[u8], more: &[u8], max_request: usize) -> usize {
     let mut session = Session::new(7, max_request);
     let chunk = more.repeat(CHUNK / more.len());
     let before = counts().held;
-    session.receive(start, &about, &mut output);
+    session.answer(start, &about, &mut output);
     let mut most = 0;
     for _ in 0..8 * max_request / CHUNK + 16 {
-        session.receive(&chunk, &about, &mut output);
+        session.answer(&chunk, &about, &mut output);
         most = most.max(counts().held - before);
     }
     assert!(!session.wants_input(), "{}", start.escape_ascii());
@@ -142,7 +142,7 @@ fn what_is_announced_is_not_allocated() {
     let mut output = Vec::with_capacity(CHUNK);
     let mut session = Session::new(7, MIB);
     let before = counts();
-    session.receive(b"*1000000\r\n$1000000\r\nx", &about, &mut output);
+    session.answer(b"*1000000\r\n$1000000\r\nx", &about, &mut output);
     assert!(counts().asked - before.asked < 100);
 }
 
@@ -158,7 +158,7 @@ fn cost_grows_with_the_input_alone() {
             let mut session = Session::new(7, 2 * size);
             let before = counts();
             for piece in request.chunks(piece_size) {
-                session.receive(piece, &about, &mut output);
+                session.answer(piece, &about, &mut output);
             }
             let asked = counts().asked - before.asked;
             assert!(asked <= 4 * request.len(), "{asked} for {size}");
@@ -175,11 +175,11 @@ fn no_memory_for_a_request() {
     let about = about();
     let mut output = Vec::with_capacity(CHUNK);
     let mut session = Session::new(7, MIB);
-    session.receive(b"PING\r\n", &about, &mut output);
+    session.answer(b"PING\r\n", &about, &mut output);
     let request = echo(CHUNK);
     with_blocks_up_to(10_000, || {
         for piece in request.chunks(1000) {
-            session.receive(piece, &about, &mut output);
+            session.answer(piece, &about, &mut output);
         }
     });
     assert_eq!(output, [b"+PONG\r\n", NO_MEMORY].concat());
@@ -193,7 +193,7 @@ fn no_memory_for_a_reply() {
     let mut session = Session::new(7, MIB);
     let requests = [b"PING\r\n", &echo(10_000)[..], b"PING\r\n"].concat();
     let completed = with_blocks_up_to(5000, || {
-        session.receive(&requests, &about, &mut output)
+        session.answer(&requests, &about, &mut output)
     });
     assert_eq!(output, [b"+PONG\r\n", NO_MEMORY].concat());
     assert_eq!(completed, 2);
@@ -207,7 +207,7 @@ fn no_memory_at_all() {
     let mut output = Vec::with_capacity(10);
     let mut session = Session::new(7, MIB);
     with_blocks_up_to(0, || {
-        session.receive(b"PING\r\nPING\r\n", &about, &mut output);
+        session.answer(b"PING\r\nPING\r\n", &about, &mut output);
     });
     assert_eq!(output, b"+PONG\r\n");
     assert!(!session.wants_input());

@@ -160,9 +160,9 @@ fn info_has_an_upper_limit() {
         let mut session = Session::new(most, table::MAX_REQUEST);
         let mut output = Vec::new();
         let hello = format!("HELLO {version}\r\n");
-        session.receive(hello.as_bytes(), &about, &mut output);
+        session.answer(hello.as_bytes(), &about, &mut output);
         output.clear();
-        session.receive(b"INFO\r\n", &about, &mut output);
+        session.answer(b"INFO\r\n", &about, &mut output);
         assert!(output.len() <= 512, "{} bytes", output.len());
         assert!(output.ends_with(b"dropped:18446744073709551615\r\n\r\n"));
     }

@@ -7,7 +7,9 @@
 //! server at the same address (`sockets::reuseport_group`), clients that do not
 //! read their replies (`flush`), closing in order (`flush_and_advance`),
 //! fairness (`READ_POLICY`), idle timeouts (`close_timed_out`), limits
-//! (`Shared::acquire`), graceful shutdown (`begin_drain`).
+//! (`Shared::acquire`) and a full descriptor table (`accept_pending`), a core
+//! for each thread (`Cores::pin`), graceful shutdown (`begin_drain`),
+//! datagrams.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -57,7 +59,7 @@ fn serve(mut listener: TcpListener) -> Result<Infallible> {
             if token == own {
                 accept_all(&listener, &poll, &mut clients)?;
             } else if let Some(client) = clients.get_mut(&token)
-                && !client.drain(&about).unwrap_or(false)
+                && !client.read_all(&about).unwrap_or(false)
             {
                 clients.remove(&token);
             }
@@ -110,7 +112,7 @@ impl Client {
 
     /// Receives and answers until the socket is drained, because what is left
     /// is not reported again. Returns false at the end of the conversation.
-    fn drain(&mut self, about: &About) -> io::Result<bool> {
+    fn read_all(&mut self, about: &About) -> io::Result<bool> {
         let mut input = [0; 4096];
         while self.session.wants_input() {
             let received = match self.stream.read(&mut input) {
@@ -119,7 +121,8 @@ impl Client {
                 received => received?,
             };
             let mut output = Vec::new();
-            self.session.receive(&input[..received], about, &mut output);
+            self.session.answer(&input[..received], about, &mut output);
+            // EAGAIN drops a client that does not read its replies.
             self.stream.write_all(&output)?;
         }
         Ok(false)

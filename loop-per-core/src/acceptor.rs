@@ -1,6 +1,7 @@
-//! Accepting connections, the same policy in every model: skip it on a first
-//! read. Connections over the limit are rejected. Without a descriptor even for
-//! that, they stay in the accept queue for a while.
+//! Accepting connections. The limits and the errors are the same policy in
+//! every model: skip them on a first read. Connections over the limit are
+//! rejected. Without a descriptor even for that, they stay in the accept queue
+//! for a while.
 
 use std::os::fd::OwnedFd;
 
@@ -18,7 +19,7 @@ use crate::connection::Connection;
 impl Server<'_> {
     /// Handles an event of the listener. Its edge is reported only once, so
     /// this is remembered until accept4 returns EAGAIN.
-    pub fn accept_pending(&mut self) {
+    pub fn note_new_clients(&mut self) {
         // The edge may be reported after the shutdown, in the same wait.
         if self.listener.is_some() {
             self.new_clients_at.get_or_insert(self.now);
@@ -26,7 +27,7 @@ impl Server<'_> {
     }
 
     /// Accepts the connections in the accept queue, up to a limit per round.
-    pub fn take_new_clients(&mut self) -> Result<()> {
+    pub fn accept_pending(&mut self) -> Result<()> {
         if self.new_clients_at.is_none_or(|at| at > self.now) {
             return Ok(());
         }
@@ -34,7 +35,8 @@ impl Server<'_> {
             let Some(listener) = &self.listener else { return Ok(()) };
             let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
             match accept(listener, flags) {
-                // This connection has taken the descriptor that was kept spare.
+                // The spare descriptor can't be opened again, so this
+                // connection holds the last one.
                 Ok(stream) if !self.shared.spare.reacquire() => {
                     reject(
                         stream,

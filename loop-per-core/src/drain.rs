@@ -1,5 +1,5 @@
-//! Graceful shutdown of several loops: the main thread receives the signals,
-//! wakes the loops, and waits until the last one has ended.
+//! Graceful shutdown of several loops: skip it on a first read. The main thread
+//! receives the signals, wakes the loops, and waits until the last has ended.
 
 use std::io::ErrorKind;
 use std::os::fd::AsRawFd as _;
@@ -15,7 +15,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 
-use crate::{READABLE, Server, poll};
+use crate::{READABLE, Server, wait};
 
 /// Turns SIGTERM and SIGINT into a descriptor that is waited for like a socket.
 /// So there is no signal handler, and no race between a check and a wait.
@@ -48,11 +48,11 @@ pub struct Supervisor {
     poll: Poll,
     signals: SignalFd,
     /// One waker per loop, to request the drain.
-    loops: Vec<Waker>,
+    wake_loops: Vec<Waker>,
     /// Results of loops that have ended. The sender wakes the main thread.
-    ends: Receiver<Result<usize>>,
-    end: Sender<Result<usize>>,
-    ended: Arc<Waker>,
+    results: Receiver<Result<usize>>,
+    result_sender: Sender<Result<usize>>,
+    wake_main: Arc<Waker>,
 }
 
 impl Supervisor {
@@ -65,10 +65,17 @@ impl Supervisor {
         poll.registry()
             .register(&mut source, SIGNALS, READABLE)
             .context("epoll_ctl")?;
-        let ended = Waker::new(poll.registry(), ENDED).context("eventfd")?;
-        let (end, ends) = channel();
-        let (loops, ended) = (Vec::new(), Arc::new(ended));
-        Ok(Self { poll, signals, loops, ends, end, ended })
+        let wake_main =
+            Waker::new(poll.registry(), ENDED).context("eventfd")?;
+        let (result_sender, results) = channel();
+        Ok(Self {
+            poll,
+            signals,
+            wake_loops: Vec::new(),
+            results,
+            result_sender,
+            wake_main: Arc::new(wake_main),
+        })
     }
 
     /// Starts a loop on a thread of its own. `shutdown` wakes it to drain;
@@ -79,15 +86,16 @@ impl Supervisor {
         shutdown: Waker,
         work: impl FnOnce() -> Result<usize> + Send + 'static,
     ) -> Result<()> {
-        let (end, ended) = (self.end.clone(), Arc::clone(&self.ended));
+        let results = self.result_sender.clone();
+        let wake_main = Arc::clone(&self.wake_main);
         let run = move || {
             let result = catch_unwind(AssertUnwindSafe(work))
                 .unwrap_or_else(|_| Err(anyhow!("panicked")))
                 .with_context(|| format!("loop {number}"));
             // Neither fails while the main thread exists. It ends the process
             // when it returns.
-            let _ = end.send(result);
-            let _ = wake(&ended);
+            let _ = results.send(result);
+            let _ = wake(&wake_main);
         };
         thread::Builder::new()
             .name(format!("loop {number}"))
@@ -98,7 +106,7 @@ impl Supervisor {
                      ulimit -v)"
                 )
             })?;
-        self.loops.push(shutdown);
+        self.wake_loops.push(shutdown);
         Ok(())
     }
 
@@ -109,19 +117,19 @@ impl Supervisor {
     pub fn wait(mut self) -> Result<()> {
         let mut events = Events::with_capacity(2);
         let mut stopping = false;
-        let (mut running, mut cut_off) = (self.loops.len(), 0);
+        let (mut running, mut cut_off) = (self.wake_loops.len(), 0);
         while running > 0 {
-            poll(&mut self.poll, &mut events, None)?;
+            wait(&mut self.poll, &mut events, None)?;
             while let Some(_signal) = next(&self.signals)? {
                 if stopping {
                     bail!("stopped by a second signal");
                 }
                 stopping = true;
-                for shutdown in &self.loops {
+                for shutdown in &self.wake_loops {
                     wake(shutdown)?;
                 }
             }
-            for clients in self.ends.try_iter() {
+            for clients in self.results.try_iter() {
                 cut_off += clients?;
                 running -= 1;
             }

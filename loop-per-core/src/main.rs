@@ -11,11 +11,12 @@
 //!      loop 0   loop 1                       |
 //!        |        |    epoll_wait            |
 //!        |        |------------------------->|  nothing has arrived
-//!     asleep   asleep                        |  phase 1: waiting for data
-//!        :        :                          |  a client connects; a hash of
+//!     asleep   asleep                        |  a client connects; a hash of
 //!        :        :                          |  both ends' addresses and ports
 //!        :        |<-------------------------|  picks loop 1's accept queue
-//!        :        |    accept4, epoll_ctl    |
+//!        :        |    accept4, epoll_ctl,   |
+//!        :        |    epoll_wait            |
+//!        :        |------------------------->|  phase 1: waiting for data
 //!        :        :                          |  a segment arrives
 //!        :        |<-------------------------|
 //!        :        |    recv(stream)          |
@@ -35,9 +36,10 @@
 //! Each loop is that of `multiplexing-epoll/edge`, on a thread pinned to a
 //! core. It uses mio, which is epoll with a portable interface (kqueue or I/O
 //! completion ports on other systems). mio registers every descriptor
-//! edge-triggered, so what a loop leaves unread must be remembered: connections
-//! over their read budget in a ready list, listener and datagram socket with a
-//! time to look again. mio does no I/O, and returns EINTR to the caller.
+//! edge-triggered, so a loop must remember what it leaves unread: connections
+//! over their read budget go on a ready list, and for the listener and the
+//! datagram socket it notes when to look again. mio does no I/O, and returns
+//! EINTR to the caller.
 //!
 //! The loops share two atomic variables: the number of clients, for
 //! `--max-connections`, and the spare descriptor. No loop ever waits for
@@ -50,7 +52,7 @@
 //!
 //! The main thread is a supervisor (`drain.rs`). It has no clients, so N loops
 //! are N + 1 threads, and it receives signals however busy the loops are. If a
-//! loop ends unexpectedly, it ends the process.
+//! loop ends unexpectedly, the supervisor ends the process.
 //!
 //! # System calls
 //!
@@ -66,7 +68,7 @@
 //! One descriptor per client, and four per loop (EMFILE at RLIMIT_NOFILE, which
 //! applies to all loops together); at most 1024 loops. The accept queue of each
 //! listener holds up to `--backlog` connections. An idle client costs a quarter
-//! of a KiB here (`cargo xtask memory loop-per-core`, x86-64), and in the
+//! of a KiB here (`cargo xtask compare --full`, x86-64), and in the
 //! kernel as much as with epoll.
 //!
 //! The hash ignores load. A client on a busy loop waits there while other loops
@@ -169,7 +171,7 @@ fn serve(config: Config, loops: Option<u32>) -> Result<()> {
     let bound = Bound::new(&config, loops)?;
     // Leaked, because the loops use it until the process ends.
     let shared: &Shared = Box::leak(Box::new(Shared::new(config, loops)?));
-    for (number, (sockets, shutdown)) in (0..).zip(bound.shares) {
+    for (number, (sockets, shutdown)) in (0..).zip(bound.per_loop) {
         // A new thread inherits its creator's affinity (sched_setaffinity(2)).
         cores.pin(number)?;
         let work = move || run(Server::new(shared, number, sockets));
@@ -180,17 +182,17 @@ fn serve(config: Config, loops: Option<u32>) -> Result<()> {
     supervisor.wait()
 }
 
-/// Runs a loop, which is the one of `multiplexing-epoll`, on its own thread.
+/// Runs the loop of `multiplexing-epoll/edge`, on a thread of its own.
 /// Returns how many connections are left when the drain ends.
 fn run(mut server: Server<'_>) -> Result<usize> {
     let mut events = Events::with_capacity(EVENTS_PER_WAIT);
     while !server.has_finished() {
         let timeout = server.timeout();
-        poll(&mut server.poll, &mut events, timeout)?;
+        wait(&mut server.poll, &mut events, timeout)?;
         server.now = Instant::now();
         for event in &events {
             match event.token() {
-                LISTENER => server.accept_pending(),
+                LISTENER => server.note_new_clients(),
                 SHUTDOWN => server.begin_drain(),
                 DATAGRAMS => server.on_datagrams(),
                 Token(key) => {
@@ -202,7 +204,7 @@ fn run(mut server: Server<'_>) -> Result<usize> {
         server.run_ready_list();
         server.close_timed_out();
         server.close_acknowledged();
-        server.take_new_clients()?;
+        server.accept_pending()?;
     }
     Ok(server.connections.len())
 }
@@ -260,13 +262,13 @@ impl<'a> Server<'a> {
         if !self.ready.is_empty() {
             return Some(Duration::ZERO);
         }
-        let look = self.drain_until.map(|_| self.now + ACK_POLL_INTERVAL);
+        let ack_poll = self.drain_until.map(|_| self.now + ACK_POLL_INTERVAL);
         let moments = [
             self.timers.next(),
             self.new_clients_at,
             self.datagrams_at,
             self.drain_until,
-            look,
+            ack_poll,
         ];
         let until = moments.into_iter().flatten().min()?;
         Some(until.saturating_duration_since(Instant::now()))
@@ -364,7 +366,7 @@ impl<'a> Server<'a> {
 
 /// Waits for events, for up to `timeout`. A signal may end the wait without an
 /// event.
-fn poll(
+fn wait(
     poll: &mut Poll,
     events: &mut Events,
     timeout: Option<Duration>,

@@ -53,8 +53,9 @@ impl Shared {
 /// descriptors applies to the whole process.
 ///
 /// If each loop had its own, another loop could accept a connection with the
-/// descriptor that this loop has just released, and keep it. Here that loop
-/// can't reacquire the spare descriptor either, and rejects the connection.
+/// descriptor that this loop has just released, and keep it. With one for all,
+/// that loop finds it released too, can't reacquire it, and rejects the
+/// connection.
 pub struct SpareDescriptor {
     held: AtomicI32,
 }

@@ -20,7 +20,7 @@ pub struct Bound {
     pub tcp: Option<SocketAddr>,
     pub udp: Option<SocketAddr>,
     /// The sockets of each loop, and the waker that requests its drain.
-    pub shares: Vec<(Sockets, Waker)>,
+    pub per_loop: Vec<(Sockets, Waker)>,
 }
 
 /// The sockets of one loop, registered with its epoll instance.
@@ -36,13 +36,13 @@ impl Bound {
         let (sockets, udp) = bind_datagrams(config, loops)?;
         let (mut listeners, mut sockets) =
             (listeners.into_iter(), sockets.into_iter());
-        let shares = (0..loops)
+        let per_loop = (0..loops)
             .map(|number| {
                 Sockets::watched(listeners.next(), sockets.next())
                     .with_context(|| format!("cannot set up loop {number}"))
             })
             .collect::<Result<_>>()?;
-        Ok(Self { tcp, udp, shares })
+        Ok(Self { tcp, udp, per_loop })
     }
 }
 

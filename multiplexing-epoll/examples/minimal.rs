@@ -1,6 +1,6 @@
 //! **epoll(7), level-triggered, the model alone.** The kernel keeps the list of
 //! sockets (epoll_ctl), and one call (epoll_wait) sleeps until some of them are
-//! ready; then the program copies. What it leaves unread is reported again.
+//! ready; then the program copies. Data left unread is reported again.
 //!
 //! An error ends its client; an error of accept or of the wait (also EINTR)
 //! ends the program. Left out, with the function in `src` that has it: clients
@@ -81,7 +81,8 @@ impl Client {
             received => received?,
         };
         let mut output = Vec::new();
-        self.session.receive(&input[..received], about, &mut output);
+        self.session.answer(&input[..received], about, &mut output);
+        // EAGAIN drops a client that does not read its replies.
         self.stream.write_all(&output)?;
         Ok(received > 0 && self.session.wants_input())
     }

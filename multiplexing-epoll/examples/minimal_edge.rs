@@ -41,7 +41,7 @@ fn serve(listener: &TcpListener) -> Result<()> {
                 clients.insert(stream.as_raw_fd(), Client::new(stream)?);
                 continue;
             };
-            if !client.drain(&about).unwrap_or(false) {
+            if !client.read_all(&about).unwrap_or(false) {
                 clients.remove(&fd);
             }
         }
@@ -80,7 +80,7 @@ impl Client {
 
     /// Receives and answers until the socket is drained, because what is left
     /// is not reported again. Returns false at the end of the conversation.
-    fn drain(&mut self, about: &About) -> io::Result<bool> {
+    fn read_all(&mut self, about: &About) -> io::Result<bool> {
         let mut input = [0; 4096];
         while self.session.wants_input() {
             let received = match self.stream.read(&mut input) {
@@ -89,7 +89,8 @@ impl Client {
                 received => received?,
             };
             let mut output = Vec::new();
-            self.session.receive(&input[..received], about, &mut output);
+            self.session.answer(&input[..received], about, &mut output);
+            // EAGAIN drops a client that does not read its replies.
             self.stream.write_all(&output)?;
         }
         Ok(false)

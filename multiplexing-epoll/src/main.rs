@@ -3,7 +3,8 @@
 //!
 //! # How it works
 //!
-//! `examples/minimal.rs` is this model alone.
+//! `examples/minimal.rs` is this model alone, level-triggered, and
+//! `examples/minimal_edge.rs` edge-triggered.
 //!
 //! ```text
 //!      application                         kernel
@@ -36,9 +37,12 @@
 //! be reported and then discarded (select(2), "BUGS"). Therefore all sockets
 //! are O_NONBLOCK, and EAGAIN after a report is not an error.
 //!
+//! After a short write the rest of the replies waits in the program, and the
+//! loop waits for room in the send buffer too (EPOLLOUT), until all is sent.
+//!
 //! The variants differ in when epoll reports a socket. On a first read, read
-//! `level` alone: `edge` and `oneshot` add only `trigger.rs`, the program's own
-//! ready list (`run_ready_list`), and two conditions in `apply_outcome`.
+//! `level` alone, and skip what the code marks as `edge` or `oneshot`. Their
+//! rules are in `trigger.rs`; `edge` adds a ready list (`run_ready_list`).
 //!
 //! - `level`: as long as it is ready. Data left unread is reported again.
 //! - `edge`: when something new has happened. Data left unread is not reported
@@ -263,9 +267,9 @@ impl<'a> Server<'a> {
         if !self.ready.is_empty() {
             return EpollTimeout::ZERO;
         }
-        let look = self.drain_until.map(|_| self.now + ACK_POLL_INTERVAL);
+        let ack_poll = self.drain_until.map(|_| self.now + ACK_POLL_INTERVAL);
         let moments =
-            [self.timers.next(), self.paused_until, self.drain_until, look];
+            [self.timers.next(), self.paused_until, self.drain_until, ack_poll];
         milliseconds(moments.into_iter().flatten().min())
     }
 
@@ -284,14 +288,14 @@ impl<'a> Server<'a> {
     /// connection has been closed since, is not found. An error or a hang-up
     /// counts as readable and writable; the next call returns the errno.
     fn handle_event(&mut self, key: DefaultKey, events: EpollFlags) {
-        let both = EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP;
+        let failure = EpollFlags::EPOLLERR | EpollFlags::EPOLLHUP;
         let Some(connection) = self.connections.get_mut(key) else { return };
         let mut outcome = Ok(Outcome::Drained);
-        if events.intersects(EpollFlags::EPOLLOUT | both) {
+        if events.intersects(EpollFlags::EPOLLOUT | failure) {
             outcome = connection.on_writable(self.now);
         }
         let over = matches!(outcome, Ok(Outcome::Ended) | Err(_));
-        if !over && events.intersects(EpollFlags::EPOLLIN | both) {
+        if !over && events.intersects(EpollFlags::EPOLLIN | failure) {
             outcome = connection.on_readable(
                 self.trigger.read_policy(events),
                 &mut self.scratch,

@@ -55,8 +55,8 @@ impl Trigger {
             // EPOLLOUT does not make each wait return here, because only
             // changes are reported.
             Self::Edge => {
-                let both = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT;
-                EpollFlags::EPOLLET | both | BEHIND_INPUT
+                let all = EpollFlags::EPOLLIN | EpollFlags::EPOLLOUT;
+                EpollFlags::EPOLLET | all | BEHIND_INPUT
             }
             Self::Oneshot => EpollFlags::EPOLLONESHOT | interest,
         }

@@ -34,6 +34,9 @@
 //! cost of a wait grows with the number of sockets, not of those that are
 //! ready.
 //!
+//! After a short write the rest of the replies waits in the program, and the
+//! loop waits for room in the send buffer too (POLLOUT), until all is sent.
+//!
 //! Readiness can be spurious: for example, a datagram with a wrong checksum may
 //! be reported and then discarded (select(2), "BUGS"). Therefore all sockets
 //! are O_NONBLOCK, and EAGAIN after a report is not an error.
@@ -244,9 +247,9 @@ impl<'a> Server<'a> {
 
     /// Returns how long to wait; NONE means until something happens.
     fn timeout(&self) -> PollTimeout {
-        let look = self.drain_until.map(|_| self.now + ACK_POLL_INTERVAL);
+        let ack_poll = self.drain_until.map(|_| self.now + ACK_POLL_INTERVAL);
         let moments =
-            [self.timers.next(), self.paused_until, self.drain_until, look];
+            [self.timers.next(), self.paused_until, self.drain_until, ack_poll];
         milliseconds(moments.into_iter().flatten().min())
     }
 
@@ -273,7 +276,7 @@ impl<'a> Server<'a> {
     /// connection has been closed since, is not found. An error or a hang-up
     /// counts as readable and writable; the next call returns the errno.
     fn handle_event(&mut self, key: DefaultKey, events: PollFlags) {
-        let both = PollFlags::POLLERR | PollFlags::POLLHUP;
+        let failure = PollFlags::POLLERR | PollFlags::POLLHUP;
         let Some(connection) = self.connections.get_mut(key) else { return };
         // The descriptor is not open, which poll would report at each wait.
         // It can't happen, because the connection owns its descriptor.
@@ -281,11 +284,11 @@ impl<'a> Server<'a> {
             return self.fail(key, Errno::EBADF);
         }
         let mut outcome = Ok(Outcome::Drained);
-        if events.intersects(PollFlags::POLLOUT | both) {
+        if events.intersects(PollFlags::POLLOUT | failure) {
             outcome = connection.on_writable(self.now);
         }
         let over = matches!(outcome, Ok(Outcome::Ended) | Err(_));
-        if !over && events.intersects(PollFlags::POLLIN | both) {
+        if !over && events.intersects(PollFlags::POLLIN | failure) {
             outcome = connection.on_readable(
                 READ_POLICY,
                 &mut self.scratch,

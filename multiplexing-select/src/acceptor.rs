@@ -1,6 +1,7 @@
-//! Accepting connections, the same policy in every model: skip it on a first
-//! read. Connections over the limit are rejected. Without a descriptor even for
-//! that, they stay in the accept queue for a while.
+//! Accepting connections. The limits and the errors are the same policy in
+//! every model: skip them on a first read. Connections over the limit are
+//! rejected. Without a descriptor even for that, they stay in the accept queue
+//! for a while.
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
@@ -23,7 +24,8 @@ impl Server<'_> {
             let Some(listener) = &self.listener else { return Ok(()) };
             let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
             match accept(listener, flags) {
-                // This connection has taken the descriptor that was kept spare.
+                // The spare descriptor can't be opened again, so this
+                // connection holds the last one.
                 Ok(stream) if !self.spare.reacquire() => {
                     reject(
                         stream,

@@ -127,58 +127,6 @@ impl Connection {
         }
     }
 
-    /// Sends pending output. Returns `More` if reading was paused until now: an
-    /// edge-triggered wait does not report what has arrived meanwhile.
-    pub fn on_writable(&mut self, now: Instant) -> nix::Result<Outcome> {
-        let listened = self.wants_input();
-        let outcome = self.flush_and_advance(now)?;
-        if self.output.is_empty() {
-            self.output = Vec::new();
-        }
-        match outcome {
-            Outcome::More if listened => Ok(Outcome::Drained),
-            outcome => Ok(outcome),
-        }
-    }
-
-    /// Starts the drain: what has arrived by now is answered, then the
-    /// conversation ends. What the client sends later is ignored.
-    pub fn begin_drain(&mut self) -> nix::Result<()> {
-        let left = unread(&self.stream)?;
-        self.remaining_input = Some(left);
-        if left == 0 && self.stage == Stage::Conversing {
-            self.stage = Stage::Ending;
-        }
-        Ok(())
-    }
-
-    /// True during the drain once the client's kernel has acknowledged all
-    /// replies. The connection is closed then, without waiting for end of file.
-    pub fn is_acknowledged(&self) -> bool {
-        self.remaining_input.is_some()
-            && self.stage != Stage::Conversing
-            && self.output.is_empty()
-            && unacknowledged(&self.stream) == Ok(0)
-    }
-
-    /// A connection without pending output uses the loop's buffer, and keeps it
-    /// only after a short write.
-    fn borrow(&mut self, scratch: &mut Scratch) {
-        if self.output.is_empty() {
-            mem::swap(&mut self.output, &mut scratch.output);
-        } else {
-            self.output.drain(..self.sent);
-            self.sent = 0;
-        }
-    }
-
-    fn give_back(&mut self, scratch: &mut Scratch) {
-        if self.output.is_empty() {
-            scratch.output = mem::take(&mut self.output);
-            scratch.output.shrink_to(OUTPUT_KEPT);
-        }
-    }
-
     /// Returns true if the socket is drained, or at end of file.
     fn receive(
         &mut self,
@@ -218,7 +166,7 @@ impl Connection {
         if self.stage != Stage::Conversing {
             return;
         }
-        let completed = self.session.receive(input, about, &mut self.output);
+        let completed = self.session.answer(input, about, &mut self.output);
         if completed > 0 {
             about.counters.requests += completed as u64;
             self.timer.restart(now);
@@ -229,6 +177,20 @@ impl Connection {
             self.stage = Stage::Ending;
         }
         self.pressure.update(self.output.len() - self.sent);
+    }
+
+    /// Sends pending output. Returns `More` if reading was paused until now: an
+    /// edge-triggered wait does not report what has arrived meanwhile.
+    pub fn on_writable(&mut self, now: Instant) -> nix::Result<Outcome> {
+        let was_reading = self.wants_input();
+        let outcome = self.flush_and_advance(now)?;
+        if self.output.is_empty() {
+            self.output = Vec::new();
+        }
+        match outcome {
+            Outcome::More if was_reading => Ok(Outcome::Drained),
+            outcome => Ok(outcome),
+        }
     }
 
     /// Sends what can be sent, and moves the conversation to its next stage.
@@ -266,6 +228,44 @@ impl Connection {
         }
         self.pressure.update(self.output.len() - self.sent);
         Ok(())
+    }
+
+    /// A connection without pending output uses the loop's buffer, and keeps it
+    /// only after a short write.
+    fn borrow(&mut self, scratch: &mut Scratch) {
+        if self.output.is_empty() {
+            mem::swap(&mut self.output, &mut scratch.output);
+        } else {
+            self.output.drain(..self.sent);
+            self.sent = 0;
+        }
+    }
+
+    fn give_back(&mut self, scratch: &mut Scratch) {
+        if self.output.is_empty() {
+            scratch.output = mem::take(&mut self.output);
+            scratch.output.shrink_to(OUTPUT_KEPT);
+        }
+    }
+
+    /// Starts the drain: input that has arrived by now is answered, then the
+    /// conversation ends. Later input is ignored.
+    pub fn begin_drain(&mut self) -> nix::Result<()> {
+        let left = unread(&self.stream)?;
+        self.remaining_input = Some(left);
+        if left == 0 && self.stage == Stage::Conversing {
+            self.stage = Stage::Ending;
+        }
+        Ok(())
+    }
+
+    /// True during the drain once the client's kernel has acknowledged all
+    /// replies. The connection is closed then, without waiting for end of file.
+    pub fn is_acknowledged(&self) -> bool {
+        self.remaining_input.is_some()
+            && self.stage != Stage::Conversing
+            && self.output.is_empty()
+            && unacknowledged(&self.stream) == Ok(0)
     }
 }
 

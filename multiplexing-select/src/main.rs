@@ -35,6 +35,10 @@
 //! sockets, however few are ready. The first argument, the highest descriptor
 //! plus one, bounds the part of the sets that the kernel reads.
 //!
+//! After a short write the rest of the replies waits in the program, and the
+//! loop waits for room in the send buffer too (the set for writing), until all
+//! is sent.
+//!
 //! Readiness can be spurious: for example, a datagram with a wrong checksum may
 //! be reported and then discarded (select(2), "BUGS"). Therefore all sockets
 //! are O_NONBLOCK, and EAGAIN after a report is not an error.
@@ -273,9 +277,9 @@ impl<'a> Server<'a> {
 
     /// Returns how long to wait; `None` means until something happens.
     fn timeout(&self) -> Option<TimeVal> {
-        let look = self.drain_until.map(|_| self.now + ACK_POLL_INTERVAL);
+        let ack_poll = self.drain_until.map(|_| self.now + ACK_POLL_INTERVAL);
         let moments =
-            [self.timers.next(), self.paused_until, self.drain_until, look];
+            [self.timers.next(), self.paused_until, self.drain_until, ack_poll];
         microseconds(moments.into_iter().flatten().min())
     }
 

@@ -55,7 +55,8 @@ impl Client {
             received => received?,
         };
         let mut output = Vec::new();
-        self.session.receive(&input[..received], about, &mut output);
+        self.session.answer(&input[..received], about, &mut output);
+        // EAGAIN drops a client that does not read its replies.
         self.stream.write_all(&output)?;
         Ok(received > 0 && self.session.wants_input())
     }

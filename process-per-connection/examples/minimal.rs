@@ -1,11 +1,12 @@
 //! **One process per client, the model alone.** The conversation of `blocking`,
 //! in a child that fork(2) makes for each new client.
 //!
-//! An error ends its client; an error of accept or fork ends the program. Left
-//! out, with the function in `src` that has it: closing in order
-//! (`Conversation::end`), idle timeouts (`set_socket_timeout`), limits and a
-//! full process table (`serve_client`), children that end with their parent
-//! (`become_child`), graceful shutdown (`on_signal`), datagrams.
+//! An error ends its client; an error of accept or fork ends the parent, and
+//! its children go on. Left out, with the function in `src` that has it:
+//! closing in order (`Conversation::end`), idle timeouts
+//! (`set_socket_timeout`), limits and a full process table (`serve_client`),
+//! children that end with their parent (`become_child`), graceful shutdown
+//! (`on_signal`), datagrams.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -57,7 +58,7 @@ impl Client {
         // Waits until bytes have arrived, and copies them.
         let received = self.stream.read(&mut input)?;
         let mut output = Vec::new();
-        self.session.receive(&input[..received], about, &mut output);
+        self.session.answer(&input[..received], about, &mut output);
         self.stream.write_all(&output)?;
         Ok(received > 0 && self.session.wants_input())
     }

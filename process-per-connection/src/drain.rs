@@ -1,5 +1,5 @@
-//! Graceful shutdown: the parent reads its signals from a signalfd, a child has
-//! a signal handler.
+//! Graceful shutdown: skip it on a first read. The parent reads its signals
+//! from a signalfd, a child has a signal handler.
 
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -17,7 +17,7 @@ use crate::Parent;
 
 /// The socket that a child's signal handler shuts down: the one on which a call
 /// waits or will wait next. -1 if it must not touch any.
-static WAITED_ON: AtomicI32 = AtomicI32::new(-1);
+static TARGET: AtomicI32 = AtomicI32::new(-1);
 static REQUESTED: AtomicBool = AtomicBool::new(false);
 
 /// Blocks the parent's signals and returns the signalfd that they are read
@@ -70,7 +70,7 @@ pub fn install() -> nix::Result<()> {
 
 /// Makes `socket` the one that this child's signal handler shuts down.
 pub fn set_target(socket: BorrowedFd<'_>) {
-    WAITED_ON.store(socket.as_raw_fd(), Ordering::SeqCst);
+    TARGET.store(socket.as_raw_fd(), Ordering::SeqCst);
     if requested() {
         let _ = shutdown(socket.as_raw_fd(), Shutdown::Read);
     }
@@ -79,7 +79,7 @@ pub fn set_target(socket: BorrowedFd<'_>) {
 /// Keeps the signal handler from touching `stream` any more; returns false if
 /// it already has.
 pub fn clear_target(_stream: BorrowedFd<'_>) -> bool {
-    WAITED_ON.store(-1, Ordering::SeqCst);
+    TARGET.store(-1, Ordering::SeqCst);
     !requested()
 }
 
@@ -103,7 +103,7 @@ pub fn requested() -> bool {
 extern "C" fn on_signal(_: i32) {
     let errno = Errno::last_raw();
     REQUESTED.store(true, Ordering::SeqCst);
-    let _ = shutdown(WAITED_ON.load(Ordering::SeqCst), Shutdown::Read);
+    let _ = shutdown(TARGET.load(Ordering::SeqCst), Shutdown::Read);
     Errno::set_raw(errno);
 }
 

@@ -25,8 +25,9 @@
 //! shared copy-on-write: the kernel copies a page only when one of them writes
 //! to it. Their descriptors are copies, but refer to the same open file
 //! descriptions (fork(2)), and a socket is closed only with its last
-//! descriptor. So the child closes the listener, or the port would stay in use,
-//! and the parent closes the stream, or the client would never see end of file.
+//! descriptor. So the child closes the listener, or the port would stay in use
+//! after the parent has closed it, and the parent closes the stream, or the
+//! client would never see end of file.
 //!
 //! A child that crashes takes one client with it. If the parent dies, the
 //! kernel kills its children (PR_SET_PDEATHSIG, prctl(2)).
@@ -41,7 +42,7 @@
 //!
 //! The variant that is not here is prefork: a fixed number of children, forked
 //! at the start, accept from one listener. A client then does not wait for a
-//! fork, but at most as many are served at a time as there are children.
+//! fork, but no more clients are served at a time than there are children.
 //!
 //! # System calls
 //!
@@ -63,7 +64,7 @@
 //!
 //! When the kernel must keep clients apart: different users, different limits,
 //! code that may crash. Also for few clients that stay connected, because a
-//! fork costs more than many requests.
+//! fork costs more than many requests do.
 //!
 //! # Compare with
 //!
@@ -155,7 +156,7 @@ struct Parent<'a> {
     drain_until: Option<Instant>,
 }
 
-/// The descriptors that poll(2) has reported.
+/// What poll(2) has reported.
 struct Ready {
     signals: bool,
     new_clients: bool,

@@ -24,7 +24,7 @@ use nix::unistd::getpid;
 
 use common::{About, Session};
 
-/// fcntl(2): chooses the signal that a descriptor sends.
+/// fcntl(2): chooses the signal that the kernel sends for a descriptor.
 const F_SETSIG: i32 = 10;
 
 fn main() -> Result<()> {
@@ -35,23 +35,25 @@ fn main() -> Result<()> {
 fn serve(listener: &TcpListener) -> Result<()> {
     let about = About::new("minimal", "");
     let mut clients = HashMap::new();
-    // Blocked, so no handler runs: a descriptor takes them from the queue.
+    // The signals are blocked, so no handler runs; they are read from a
+    // descriptor. nix can't name SIGRTMIN, so all but the standard signals.
     let mut mask = SigSet::all();
-    mask.remove(Signal::SIGINT);
-    mask.remove(Signal::SIGTERM);
+    Signal::iterator().for_each(|signal| mask.remove(signal));
+    mask.add(Signal::SIGIO);
     mask.thread_block()?;
     let signals = SignalFd::new(&mask)?;
     watch(listener)?;
     loop {
-        // What came before `watch` sent no signal, so both are tried first.
+        // A connection or data that arrived before `watch` raised no signal, so
+        // accept and read are tried once without one.
         while let Some(mut client) = accept(listener)? {
-            if client.drain(&about).unwrap_or(false) {
+            if client.read_all(&about).unwrap_or(false) {
                 clients.insert(client.stream.as_raw_fd(), client);
             }
         }
         let fd = wait(&signals)?;
         if let Some(client) = clients.get_mut(&fd)
-            && !client.drain(&about).unwrap_or(false)
+            && !client.read_all(&about).unwrap_or(false)
         {
             clients.remove(&fd);
         }
@@ -104,7 +106,7 @@ impl Client {
 
     /// Receives and answers until the socket is drained, because what is left
     /// is not reported again. Returns false at the end of the conversation.
-    fn drain(&mut self, about: &About) -> io::Result<bool> {
+    fn read_all(&mut self, about: &About) -> io::Result<bool> {
         let mut input = [0; 4096];
         while self.session.wants_input() {
             let received = match self.stream.read(&mut input) {
@@ -113,7 +115,8 @@ impl Client {
                 received => received?,
             };
             let mut output = Vec::new();
-            self.session.receive(&input[..received], about, &mut output);
+            self.session.answer(&input[..received], about, &mut output);
+            // EAGAIN drops a client that does not read its replies.
             self.stream.write_all(&output)?;
         }
         Ok(false)

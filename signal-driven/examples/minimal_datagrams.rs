@@ -1,10 +1,11 @@
 //! **Signal-driven I/O, the model alone: the handler.** The kernel sends SIGIO
-//! when a datagram arrives. The handler interrupts the program, whatever that
-//! does, receives the datagram and answers it.
+//! when a datagram arrives. The handler interrupts the program, whatever it is
+//! doing, receives the datagram and answers it.
 //!
-//! An error of recvfrom or sendto ends the round of one signal. Left out, with
-//! the function in `src` that has it: a handler that interrupts nothing but one
-//! call (`Datagrams::lend`), fairness and errors (`Datagrams::on_readable`),
+//! A reply that can't be sent is lost. After an error of recvfrom the other
+//! datagrams wait for the next signal. Left out, with the function in `src`
+//! that has it: a handler that interrupts nothing but one call
+//! (`Datagrams::lend`), fairness and errors (`Datagrams::on_readable`),
 //! graceful shutdown (`on_signal`), streams.
 
 use std::net::UdpSocket;
@@ -24,7 +25,7 @@ use nix::unistd::{getpid, pause};
 use common::limits::{MAX_DATAGRAM, MAX_DATAGRAM_REPLY};
 use common::{About, announce, answer_datagram};
 
-/// What the handler uses; the main program only sets it.
+/// The handler uses it; the main program only sets it.
 static SERVICE: OnceLock<Service> = OnceLock::new();
 
 fn main() -> Result<()> {
@@ -40,19 +41,20 @@ fn main() -> Result<()> {
 
 /// Has the kernel send SIGIO when a datagram arrives, and handles it.
 fn serve(socket: UdpSocket) -> Result<()> {
-    let handler = SigHandler::Handler(on_readable);
-    let action = SigAction::new(handler, SaFlags::SA_RESTART, SigSet::empty());
-    let fd = socket.as_raw_fd();
-    // SAFETY: F_SETOWN takes a number.
-    let set = unsafe { libc::fcntl(fd, libc::F_SETOWN, getpid().as_raw()) };
-    Errno::result(set)?;
-    fcntl(&socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK | OFlag::O_ASYNC))?;
     let about = About::new("minimal", "");
     ensure!(SERVICE.set(Service { socket, about }).is_ok(), "serve once");
+    let socket = &SERVICE.wait().socket;
+    // The handler comes first: by default SIGIO ends the program.
+    let handler = SigHandler::Handler(on_readable);
+    let action = SigAction::new(handler, SaFlags::SA_RESTART, SigSet::empty());
     // SAFETY: the handler makes async-signal-safe calls only, see
     // signal-safety(7), takes no lock, and restores errno.
     unsafe { sigaction(Signal::SIGIO, &action) }?;
-    // What arrived before O_ASYNC was set has sent no signal.
+    let (fd, owner) = (socket.as_raw_fd(), getpid().as_raw());
+    // SAFETY: F_SETOWN takes a number.
+    Errno::result(unsafe { libc::fcntl(fd, libc::F_SETOWN, owner) })?;
+    fcntl(socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK | OFlag::O_ASYNC))?;
+    // A datagram that arrived before O_ASYNC was set has raised no signal.
     raise(Signal::SIGIO)?;
     Ok(())
 }
@@ -82,7 +84,7 @@ impl Service {
         let input = &input[..received];
         let length = answer_datagram(input, &self.about, &mut output);
         if length > 0 {
-            sendto(fd, &output[..length], &peer, MsgFlags::empty())?;
+            let _ = sendto(fd, &output[..length], &peer, MsgFlags::empty());
         }
         Ok(())
     }

@@ -98,15 +98,15 @@ extern "C" fn on_datagram(_: i32) {
 }
 
 impl Datagrams {
-    /// Makes `socket` send SIGUSR1, and installs the handler. It is called
-    /// after all signals that must stay blocked during a wait have been
-    /// blocked.
+    /// Installs the handler, and has the kernel send SIGUSR1 for `socket`. It
+    /// is called after all signals that must stay blocked during a wait have
+    /// been blocked.
     pub fn new(socket: OwnedFd) -> Result<Self> {
         let mut mask = SigSet::empty();
         mask.add(Signal::SIGUSR1);
         mask.thread_block().context("cannot block SIGUSR1")?;
-        // No SA_RESTART, so that ppoll returns and the loop checks `failed`.
-        // ppoll is never restarted anyway (signal(7)).
+        // ppoll is never restarted, with or without SA_RESTART (signal(7)), so
+        // the loop always goes on after the handler, and checks `failed`.
         let action = SigAction::new(
             SigHandler::Handler(on_datagram),
             SaFlags::empty(),

@@ -12,7 +12,7 @@
 //! ```text
 //!      application                         kernel
 //!           |    fcntl(stream, O_ASYNC)      |
-//!           |------------------------------->|  once: stream sends signals
+//!           |------------------------------->|  once: signals for this stream
 //!           |    ppoll(signals)              |
 //!           |------------------------------->|  none is queued
 //!        asleep, for all sockets at once     |  phase 1: waiting for data
@@ -40,25 +40,23 @@
 //! not reported again. So a socket is read until EAGAIN, and one that has used
 //! up its read budget goes on the program's ready list, and is read again
 //! before the next wait. Data that arrived before O_ASYNC was set raises no
-//! signal, so every new connection is read once without one.
+//! signal, so every new connection is read once without one. After a send that
+//! returned EAGAIN, a signal reports room.
 //!
 //! The queue can overflow. Then the kernel sends SIGIO in place of the signal.
 //! SIGIO requires no room in the queue and reports that events were lost, but
 //! not which, so one poll(2) checks all sockets (`overflow.rs`).
 //!
-//! SIGTERM and SIGINT are read from another signalfd, which the same ppoll
-//! waits for. The sockets send their signals to this thread, and kill(2) sends
-//! SIGTERM to the process. A read returns the thread's signals first
-//! (kernel/signal.c, dequeue_signal), so through a shared signalfd SIGTERM
-//! would wait for as long as clients are busy.
+//! SIGTERM and SIGINT have a signalfd of their own, which the same ppoll waits
+//! for. They are sent to the process, the sockets' signals to this thread, and
+//! a read returns the thread's first (kernel/signal.c, dequeue_signal). Through
+//! a shared signalfd SIGTERM would wait for as long as clients are busy.
 //!
 //! **(2) The handler.** The datagram socket sends SIGUSR1, which is blocked
 //! except inside ppoll. When a datagram arrives, the handler interrupts ppoll,
 //! receives the datagram and sends the reply; then ppoll fails with EINTR. A
 //! handler may call only async-signal-safe functions. `datagrams.rs` has the
-//! rules, and a drawing. For (1) alone, sigtimedwait(2) would wait for a signal
-//! and take it in one call, but it can't unblock another signal meanwhile, as
-//! ppoll can.
+//! rules, and a drawing.
 //!
 //! # System calls
 //!
@@ -72,9 +70,9 @@
 //! RLIMIT_SIGPENDING signals, which all processes of one user share (`ulimit
 //! -i`; by default about four per MiB of memory where a kernel stack has 16
 //! KiB: kernel/fork.c, fork_init). About one signal is queued per arrival, so
-//! the queue fills when the loop is late. No errno reports that, only SIGIO. No
-//! data is lost then, but each round checks all sockets, which this model was
-//! meant to avoid.
+//! the queue fills when the loop falls behind. No errno reports that, only
+//! SIGIO. No data is lost then, but each overflow costs a check of all sockets,
+//! which the model exists to avoid.
 //!
 //! A new client requires three calls that set up its signals, where epoll needs
 //! one. A wait requires two, where epoll needs one: ppoll waits for the queue,
@@ -86,7 +84,7 @@
 //! Hardly ever. Before epoll(7) it was the way to wait for many sockets without
 //! passing all of them at each wait; epoll does that without a queue that can
 //! overflow. The handler has one use that no other model has: if its signal is
-//! not blocked, it interrupts the program while that computes, and can copy at
+//! not blocked, it interrupts the program while it computes, and can copy at
 //! that moment. That suits one or two descriptors. This program does not do it:
 //! SIGUSR1 is unblocked inside ppoll only.
 //!
@@ -178,14 +176,16 @@ fn serve(config: &Config) -> Result<()> {
             Err(errno) => return Err(errno).context("ppoll"),
         };
         server.now = Instant::now();
-        if ready.stop {
+        if ready.signals {
             server.on_signal()?;
         }
-        if ready.events {
-            let taken = signals::take(&server.events, &mut batch)?;
+        if ready.queue {
+            let taken = signals::take(&server.queue, &mut batch)?;
             for signal in &batch[..taken] {
                 match signals::report(signal) {
-                    Report::Event(fd, events) => server.on_event(fd, events),
+                    Report::Event(fd, events) => {
+                        server.on_socket_signal(fd, events);
+                    }
                     Report::Overflow => server.on_overflow(),
                     Report::Forged => {}
                 }
@@ -204,15 +204,15 @@ fn serve(config: &Config) -> Result<()> {
 /// Which of the two signalfds is readable.
 #[derive(Default)]
 struct Ready {
-    events: bool,
-    stop: bool,
+    queue: bool,
+    signals: bool,
 }
 
 /// The state of the event loop. One thread owns it, so nothing is locked.
 struct Server<'a> {
     config: &'a Config,
-    /// The signals of sockets.
-    events: SignalFd,
+    /// The queue of the sockets' signals.
+    queue: SignalFd,
     /// SIGTERM and SIGINT.
     signals: SignalFd,
     /// `None` once shutdown was requested.
@@ -251,16 +251,16 @@ impl<'a> Server<'a> {
         listener: Option<OwnedFd>,
         socket: Option<OwnedFd>,
     ) -> Result<Self> {
-        // The signals are blocked before any socket can send one.
-        let events = signals::events()?;
+        // The signals are blocked before one can be sent.
+        let queue = signals::open_queue()?;
         let signals = drain::signals()?;
         if let Some(listener) = &listener {
-            signals::arm(listener, signals::event())
+            signals::arm(listener, signals::of_sockets())
                 .context("cannot make the listener send signals: fcntl")?;
         }
         Ok(Self {
             config,
-            events,
+            queue,
             signals,
             new_clients: listener.is_some(),
             listener,
@@ -283,7 +283,7 @@ impl<'a> Server<'a> {
     /// handler has run (EINTR).
     fn wait(&mut self) -> nix::Result<Ready> {
         let timeout = self.timeout();
-        let signals = [self.events.as_fd(), self.signals.as_fd()];
+        let signals = [self.queue.as_fd(), self.signals.as_fd()];
         let mut signals = signals.map(|it| PollFd::new(it, PollFlags::POLLIN));
         match &mut self.datagrams {
             Some(service) => {
@@ -291,8 +291,8 @@ impl<'a> Server<'a> {
             }
             None => ppoll(&mut signals, timeout, None),
         }?;
-        let [events, stop] = signals.map(|it| it.any().unwrap_or(false));
-        Ok(Ready { events, stop })
+        let [queue, signals] = signals.map(|it| it.any().unwrap_or(false));
+        Ok(Ready { queue, signals })
     }
 
     /// Returns how long to wait: zero while the accept queue or the ready list
@@ -302,23 +302,23 @@ impl<'a> Server<'a> {
         if new_clients || !self.ready.is_empty() {
             return Some(TimeSpec::new(0, 0));
         }
-        let look = self.drain_until.map(|_| self.now + ACK_POLL_INTERVAL);
+        let ack_poll = self.drain_until.map(|_| self.now + ACK_POLL_INTERVAL);
         let retry = self.datagrams.as_ref().and_then(|it| it.paused_until);
         let moments = [
             self.timers.next(),
             self.paused_until,
             self.drain_until,
-            look,
+            ack_poll,
             retry,
         ];
         let until = moments.into_iter().flatten().min()?;
         Some(until.saturating_duration_since(Instant::now()).into())
     }
 
-    /// Makes a connection send signals from now on.
+    /// Has the kernel send signals for a connection from now on.
     fn register(&mut self, key: DefaultKey) -> nix::Result<()> {
         let stream = &self.connections[key].stream;
-        signals::arm(stream, signals::event())?;
+        signals::arm(stream, signals::of_sockets())?;
         self.owners.insert(stream.as_raw_fd(), key);
         // Data that arrived before that has raised no signal.
         self.list(key, READABLE);
@@ -326,7 +326,7 @@ impl<'a> Server<'a> {
     }
 
     /// Handles a signal: lists the connection, or notes new clients.
-    fn on_event(&mut self, descriptor: RawFd, events: PollFlags) {
+    fn on_socket_signal(&mut self, descriptor: RawFd, events: PollFlags) {
         let listener = self.listener.as_ref().map(OwnedFd::as_raw_fd);
         if listener == Some(descriptor) {
             self.new_clients = true;
@@ -344,14 +344,14 @@ impl<'a> Server<'a> {
     /// connection has been closed since, is not found. An error or a hang-up
     /// counts as readable and writable; the next call returns the errno.
     fn handle_event(&mut self, key: DefaultKey, events: PollFlags) {
-        let both = PollFlags::POLLERR | PollFlags::POLLHUP;
+        let failure = PollFlags::POLLERR | PollFlags::POLLHUP;
         let Some(connection) = self.connections.get_mut(key) else { return };
         let mut outcome = Ok(Outcome::Drained);
-        if events.intersects(PollFlags::POLLOUT | both) {
+        if events.intersects(PollFlags::POLLOUT | failure) {
             outcome = connection.on_writable(self.now);
         }
         let over = matches!(outcome, Ok(Outcome::Ended) | Err(_));
-        if !over && events.intersects(PollFlags::POLLIN | both) {
+        if !over && events.intersects(PollFlags::POLLIN | failure) {
             outcome = connection.on_readable(
                 READ_POLICY,
                 &mut self.scratch,
@@ -388,8 +388,8 @@ impl<'a> Server<'a> {
         self.timers.schedule(key, &mut connection.timer);
     }
 
-    /// Closes a connection. Its socket sends no more signals. Those in the
-    /// queue stay there, and are stale.
+    /// Closes a connection. No more signals are sent for its socket. Those in
+    /// the queue stay there, and are stale.
     fn close(&mut self, key: DefaultKey) {
         if let Some(connection) = self.connections.remove(key) {
             self.timers.cancel(key, &connection.timer);

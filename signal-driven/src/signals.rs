@@ -1,5 +1,5 @@
-//! Signals of sockets: how a socket is made to send them, and how they are read
-//! from the queue.
+//! Signals of sockets: how the kernel is made to send them, and how they are
+//! read from the queue.
 
 use std::mem;
 use std::os::fd::{AsRawFd as _, OwnedFd, RawFd};
@@ -12,8 +12,8 @@ use nix::poll::PollFlags;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 
-/// Commands of fcntl(2) that set which signal a descriptor sends, and to which
-/// thread. libc defines them for some platforms only.
+/// Commands of fcntl(2) that set which signal the kernel sends for a
+/// descriptor, and to which thread. libc defines them for some platforms only.
 const F_SETSIG: i32 = 10;
 const F_SETOWN_EX: i32 = 15;
 const F_OWNER_TID: i32 = 0;
@@ -29,11 +29,11 @@ struct Owner {
 // SAFETY: all fields are numbers, for which zero is valid.
 pub const NONE: siginfo = unsafe { mem::zeroed() };
 
-/// Returns the signal that streams and the listener send. It must be a
-/// real-time signal, because a standard signal is dropped while another one of
-/// its number is pending. The C library uses those below SIGRTMIN itself
+/// Returns the signal of streams and the listener. It must be a real-time
+/// signal, because a standard signal is dropped while another one of its number
+/// is pending. The C library itself uses the real-time signals below SIGRTMIN
 /// (signal(7)).
-pub fn event() -> i32 {
+pub fn of_sockets() -> i32 {
     libc::SIGRTMIN()
 }
 
@@ -46,12 +46,12 @@ pub fn event() -> i32 {
 /// queue the kernel checks only when the thread's is empty, whatever the
 /// numbers (kernel/signal.c, dequeue_signal). While clients are busy, it is
 /// never empty. So those two have a descriptor of their own, in `drain.rs`.
-pub fn events() -> Result<SignalFd> {
+pub fn open_queue() -> Result<SignalFd> {
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGIO);
     let mut mask = *mask.as_ref();
-    // SAFETY: `mask` is a valid set, and `event` a valid signal.
-    unsafe { libc::sigaddset(&mut mask, event()) };
+    // SAFETY: `mask` is a valid set, and `of_sockets` a valid signal.
+    unsafe { libc::sigaddset(&mut mask, of_sockets()) };
     // SAFETY: sigaddset has left `mask` a valid set.
     let mask = unsafe { SigSet::from_sigset_t_unchecked(mask) };
     mask.thread_block().context("cannot block signals")?;
@@ -59,12 +59,13 @@ pub fn events() -> Result<SignalFd> {
         .context("signalfd")
 }
 
-/// Makes `socket` send `signal` to this thread for each event that poll(2)
-/// would report. Earlier events are not reported. O_ASYNC is set last, so that
-/// no signal is sent before its receiver is set.
+/// Has the kernel send `signal` to this thread when data, end of file or an
+/// error arrives at `socket`, and when a send that returned EAGAIN has room
+/// again. Earlier events are not reported. O_ASYNC is set last, so that no
+/// signal is sent before its receiver is set.
 ///
-/// The receiver is the thread, not the process, whose signals any of its
-/// threads might take.
+/// The receiver is this thread, because any thread could take a signal that is
+/// sent to the process.
 pub fn arm(socket: &OwnedFd, signal: i32) -> nix::Result<()> {
     let fd = socket.as_raw_fd();
     let thread = nix::unistd::gettid().as_raw();
@@ -77,12 +78,12 @@ pub fn arm(socket: &OwnedFd, signal: i32) -> nix::Result<()> {
     Ok(())
 }
 
-/// Reads the queued signals, as many as `queue` has room for, and returns their
-/// number.
-pub fn take(signals: &SignalFd, queue: &mut [siginfo]) -> Result<usize> {
-    let size = size_of_val(queue);
+/// Reads the queued signals, as many as `buffer` has room for, and returns
+/// their number.
+pub fn take(signals: &SignalFd, buffer: &mut [siginfo]) -> Result<usize> {
+    let size = size_of_val(buffer);
     loop {
-        let place = queue.as_mut_ptr().cast();
+        let place = buffer.as_mut_ptr().cast();
         // SAFETY: the kernel writes at most `size` bytes, as whole `siginfo`s.
         let read = unsafe { libc::read(signals.as_raw_fd(), place, size) };
         match Errno::result(read) {
@@ -100,7 +101,7 @@ pub enum Report {
     Event(RawFd, PollFlags),
     /// The queue was full, so events of unknown sockets were lost.
     Overflow,
-    /// None: another process sent the signal.
+    /// Nothing: another process sent the signal.
     Forged,
 }
 

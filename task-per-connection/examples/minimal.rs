@@ -4,9 +4,9 @@
 //!
 //! An error ends its client; an error of accept ends the program. Left out,
 //! with the function in `src` that has it: closing in order
-//! (`Conversation::end`), idle timeouts (`set_alarm`), fairness and buffers
-//! (`ready`), limits (`accept_pending`), graceful shutdown (`serve`),
-//! datagrams.
+//! (`Conversation::end`), idle timeouts (`set_alarm`), fairness (`converse`),
+//! shared buffers (`worker::borrow`), limits (`accept_pending`), graceful
+//! shutdown (`serve`), datagrams.
 
 use std::io;
 
@@ -53,7 +53,7 @@ impl Client {
         // Gives the thread to other tasks until bytes have arrived.
         let received = self.stream.read(&mut input).await?;
         let mut output = Vec::new();
-        self.session.receive(&input[..received], about, &mut output);
+        self.session.answer(&input[..received], about, &mut output);
         self.stream.write_all(&output).await?;
         Ok(received > 0 && self.session.wants_input())
     }

@@ -32,6 +32,8 @@ pub fn is_connection_error(errno: Errno) -> bool {
 
 /// True if a call at once would fail too: the process or the system has run out
 /// of descriptors or memory, or a firewall rule forbids the connection.
+/// EOPNOTSUPP may be lasting or pending on one connection (accept(2)), and a
+/// pause is right for both.
 pub fn is_resource_error(errno: Errno) -> bool {
     matches!(
         errno,

@@ -1,6 +1,7 @@
-//! Accepting connections, the same policy in every model: skip it on a first
-//! read. Connections over the limit are rejected. Without a descriptor even for
-//! that, they stay in the accept queue for a while.
+//! Accepting connections. The limits and the errors are the same policy in
+//! every model: skip them on a first read. Connections over the limit are
+//! rejected. Without a descriptor even for that, they stay in the accept queue
+//! for a while.
 
 use std::future::pending;
 use std::os::fd::OwnedFd;
@@ -76,7 +77,8 @@ impl Acceptor {
         for _ in 0..ACCEPTS_PER_ROUND {
             let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
             match accept(ready.get_inner(), flags) {
-                // This connection has taken the descriptor that was kept spare.
+                // The spare descriptor can't be opened again, so this
+                // connection holds the last one.
                 Ok(stream) if !self.spare.reacquire() => {
                     reject(
                         stream,
@@ -158,7 +160,9 @@ impl Acceptor {
     }
 
     /// Pauses accepting until a client leaves or the back-off ends; polling a
-    /// listener that stays readable would spin.
+    /// listener that stays readable would spin. A client that left before,
+    /// since the last pause, ends this one at once, and accepting is tried
+    /// again.
     async fn pause(&self, errno: Errno) {
         log(
             Cause::Accept,

@@ -74,7 +74,8 @@ impl<'a> Conversation<'a> {
         let mut turn = 0;
         while self.session.wants_input() && self.remaining_input != Some(0) {
             let ready = self.ready(Interest::READABLE).await?;
-            if self.is_input_drained()? {
+            self.note_drain()?;
+            if self.remaining_input == Some(0) {
                 break;
             }
             let mut output = Vec::new();
@@ -97,7 +98,7 @@ impl<'a> Conversation<'a> {
     }
 
     /// Phase 1: waits until the kernel reports readiness, while the worker runs
-    /// other tasks. Returns `None` if the alarm has fired and, once, if
+    /// other tasks. Returns `None` when the alarm fires, and one time when
     /// shutdown is requested.
     async fn ready(
         &mut self,
@@ -116,7 +117,7 @@ impl<'a> Conversation<'a> {
             () = self.shutdown.cancelled(),
                 if self.remaining_input.is_none() =>
             {
-                self.is_input_drained()?;
+                self.note_drain()?;
                 Ok(None)
             }
             () = &mut self.alarm => {
@@ -136,14 +137,14 @@ impl<'a> Conversation<'a> {
         worker: &mut Worker,
         output: &mut Vec<u8>,
     ) -> nix::Result<Option<usize>> {
-        let received = self.take(ready, &mut worker.input[..])?;
+        let received = self.recv_now(ready, &mut worker.input[..])?;
         let Some(received @ 1..) = received else { return Ok(received) };
         self.remaining_input =
             self.remaining_input.map(|left| left.saturating_sub(received));
         mem::swap(output, &mut worker.output);
         worker.about.counters = self.shared.counters();
         let input = &worker.input[..received];
-        let completed = self.session.receive(input, &worker.about, output);
+        let completed = self.session.answer(input, &worker.about, output);
         if completed > 0 {
             self.shared.requests.add(completed);
             self.timer.restart(Instant::now());
@@ -154,7 +155,7 @@ impl<'a> Conversation<'a> {
     }
 
     /// Copies what has arrived, without waiting. Returns `None` if nothing has.
-    fn take(
+    fn recv_now(
         &self,
         ready: Option<Ready<'a>>,
         input: &mut [u8],
@@ -162,7 +163,7 @@ impl<'a> Conversation<'a> {
         match recv(self.stream.as_raw_fd(), input, MsgFlags::empty()) {
             Err(Errno::EAGAIN) => {
                 self.shared.empty_calls.add(1);
-                self.end_readiness(ready)?;
+                self.clear_readiness(ready)?;
                 Ok(None)
             }
             Err(Errno::EINTR) => Ok(None),
@@ -179,7 +180,7 @@ impl<'a> Conversation<'a> {
             let stream = self.stream.as_raw_fd();
             match send(stream, &output[sent..], MsgFlags::MSG_NOSIGNAL) {
                 Ok(accepted) => sent += accepted,
-                Err(Errno::EAGAIN) => self.end_readiness(ready)?,
+                Err(Errno::EAGAIN) => self.clear_readiness(ready)?,
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno),
             }
@@ -190,7 +191,7 @@ impl<'a> Conversation<'a> {
     /// Clears the readiness after EAGAIN, so that the next `ready` waits; fails
     /// if the timer has expired. The kernel reports an edge once, and tokio
     /// caches it until it is cleared.
-    fn end_readiness(&self, ready: Option<Ready<'a>>) -> nix::Result<()> {
+    fn clear_readiness(&self, ready: Option<Ready<'a>>) -> nix::Result<()> {
         if let Some(mut ready) = ready {
             ready.clear_ready();
         }
@@ -214,7 +215,7 @@ impl<'a> Conversation<'a> {
             }
             let ready = self.ready(Interest::READABLE).await?;
             let discarded = worker::borrow(|worker| {
-                self.take(ready, &mut worker.input[..])
+                self.recv_now(ready, &mut worker.input[..])
             })?;
             if discarded == Some(0) {
                 break;
@@ -223,19 +224,19 @@ impl<'a> Conversation<'a> {
         Ok(())
     }
 
-    /// True during the drain once everything that had arrived when it began is
-    /// received. Later input is ignored.
-    fn is_input_drained(&mut self) -> nix::Result<bool> {
+    /// Once shutdown is requested, notes how much input has arrived by then.
+    /// Later input is ignored.
+    fn note_drain(&mut self) -> nix::Result<()> {
         if self.remaining_input.is_none() && self.shutdown.is_cancelled() {
             self.remaining_input = Some(unread(self.stream.get_ref())?);
         }
-        Ok(self.remaining_input == Some(0))
+        Ok(())
     }
 
     /// True during the drain once the client's kernel has acknowledged all
     /// replies. The connection is closed then, without waiting for end of file.
     fn is_acknowledged(&mut self) -> nix::Result<bool> {
-        self.is_input_drained()?;
+        self.note_drain()?;
         let stream = self.stream.get_ref();
         Ok(self.remaining_input.is_some() && unacknowledged(stream)? == 0)
     }

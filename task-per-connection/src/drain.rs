@@ -1,5 +1,6 @@
-//! Graceful shutdown of a program whose tasks wait for readiness. The signals
-//! are read from a descriptor, and a cancellation token notifies all tasks.
+//! Graceful shutdown of a program whose tasks wait for readiness: skip it on a
+//! first read. The signals are read from a descriptor, and a cancellation token
+//! notifies all tasks.
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
@@ -29,8 +30,8 @@ fn next(signals: &SignalFd) -> Result<Option<siginfo>> {
     }
 }
 
-/// Waits for the next signal. This reads a signalfd, like the other models;
-/// tokio::signal would install a signal handler that sets a flag.
+/// Waits for the next signal. This reads a signalfd, as the event loops do;
+/// tokio::signal would install a handler and use the self-pipe trick.
 pub async fn wait_for_signal(signals: &AsyncFd<SignalFd>) -> Result<()> {
     loop {
         let mut ready = signals.readable().await?;

@@ -7,11 +7,8 @@
 //!
 //! ```text
 //!      application                         kernel
-//!    worker |    polls the task              |
-//!           |--+                             |
-//!           |  |    recv(stream)             |
-//!           |  |---------------------------->|  nothing has arrived: EAGAIN
-//!           |<-+    .await: pending          |
+//!    worker |    polls the task: .await     |
+//!           |    is pending                  |
 //!        polls other tasks, until none is ready
 //!           |    epoll_wait                  |
 //!           |------------------------------->|  phase 1: waiting for data
@@ -65,7 +62,7 @@
 //!
 //! One descriptor per client (EMFILE at RLIMIT_NOFILE). An idle client costs
 //! 1.6 KiB of memory for its state machine, its timer, its cancellation token
-//! and tokio's record of its socket (`cargo xtask memory task-per-connection`,
+//! and tokio's record of its socket (`cargo xtask compare --full`,
 //! x86-64). Its registration costs 184 bytes in the kernel (EP_ITEM_COST in
 //! fs/eventpoll.c, on x86-64 with Linux 6.18), and fs.epoll.max_user_watches
 //! limits the registrations of one user (ENOSPC). At each of these limits new
@@ -159,6 +156,8 @@ async fn serve(config: Config, signals: SignalFd) -> Result<()> {
         }
     }
 
+    // The listener is closed already: `run` owned it, and its future is
+    // dropped.
     drop(new_clients);
     shutdown.cancel();
     shared.clients.close();

@@ -50,7 +50,7 @@ impl Client {
         // Waits until bytes have arrived, and copies them.
         let received = self.stream.read(&mut input)?;
         let mut output = Vec::new();
-        self.session.receive(&input[..received], about, &mut output);
+        self.session.answer(&input[..received], about, &mut output);
         self.stream.write_all(&output)?;
         Ok(received > 0 && self.session.wants_input())
     }

@@ -54,7 +54,8 @@ impl Conversation<'_> {
         let mut input = [0; INPUT_CHUNK_PER_CLIENT];
         let mut output = Vec::new();
         while self.session.wants_input() {
-            if self.is_input_drained()? {
+            self.note_drain()?;
+            if self.remaining_input == Some(0) {
                 return self.wait_until_acknowledged();
             }
             let received = self.receive(&mut input)?;
@@ -65,7 +66,7 @@ impl Conversation<'_> {
             self.remaining_input =
                 self.remaining_input.map(|left| left.saturating_sub(received));
             let completed =
-                self.session.receive(&input[..received], about, &mut output);
+                self.session.answer(&input[..received], about, &mut output);
             if completed > 0 {
                 about.counters.requests += completed as u64;
                 self.timer.restart(Instant::now());
@@ -129,20 +130,20 @@ impl Conversation<'_> {
         Ok(())
     }
 
-    /// True during the drain once everything that had arrived when it began is
-    /// received. Later input is ignored.
-    fn is_input_drained(&mut self) -> nix::Result<bool> {
+    /// Once shutdown is requested, notes how much input has arrived by then.
+    /// Later input is ignored.
+    fn note_drain(&mut self) -> nix::Result<()> {
         if self.remaining_input.is_none() && drain::requested() {
             self.remaining_input = Some(unread(self.stream)?);
         }
-        Ok(self.remaining_input == Some(0))
+        Ok(())
     }
 
-    /// Ends a conversation whose receiving side the drain has shut down. The
-    /// client's end of file can't be seen there, and once the FIN is sent the
-    /// kernel answers further input with a reset, which destroys replies in
-    /// transit. So this function polls SIOCOUTQ until the replies are
-    /// acknowledged; the kernel has no event for that.
+    /// Ends a conversation whose receiving side the drain has shut down. Such a
+    /// socket no longer shows the client's end of file. With a FIN sent too,
+    /// the kernel would answer further input with a reset, which destroys
+    /// replies in transit. So this function polls SIOCOUTQ until the replies
+    /// are acknowledged; the kernel has no event for that.
     fn wait_until_acknowledged(&mut self) -> nix::Result<()> {
         while unacknowledged(self.stream)? > 0 {
             // After a reset nothing is acknowledged any more.

@@ -1,4 +1,5 @@
-//! Graceful shutdown of a program whose threads block in system calls.
+//! Graceful shutdown of a program whose threads block in system calls: skip it
+//! on a first read.
 //!
 //! A flag that the signal handler sets is not enough: the signal may arrive
 //! after the check of the flag and before the call that waits. So the handler

@@ -1,5 +1,7 @@
-//! New connections: the descriptor and connection limits, and errors of accept.
-//! The same policy in every model: skip it on a first read.
+//! Accepting connections. The limits and the errors are the same policy in
+//! every model: skip them on a first read. Connections over the limit are
+//! rejected. Without a descriptor even for that, they stay in the accept queue
+//! for a while.
 
 use std::os::fd::OwnedFd;
 
@@ -75,7 +77,7 @@ impl PosixAio<'_> {
         let stream = &self.server.connections[key].stream;
         let started = has_room.then(|| operation.receive(stream));
         let client =
-            Client { operation, is_input_drained: false, is_over: false };
+            Client { operation, has_drain_begun: false, is_over: false };
         self.clients.insert(key, client);
         let why = match started {
             Some(Ok(())) => return Some(key),

@@ -1,5 +1,5 @@
-//! Graceful shutdown of the variant `posix-aio`: the same policy in every
-//! model, skip it on a first read.
+//! Graceful shutdown, the same policy in every model: skip it on a first read.
+//! The signals are among those that the loop waits for.
 
 use anyhow::{Result, bail};
 use slotmap::DefaultKey;
@@ -32,13 +32,13 @@ impl PosixAio<'_> {
         if client.is_over {
             return;
         }
-        if !client.is_input_drained {
+        if !client.has_drain_begun {
             match client.operation.is_receiving(&connection.stream) {
                 Ok(true) => return,
                 Ok(false) => {}
                 Err(errno) => return self.fail(key, errno),
             }
-            client.is_input_drained = true;
+            client.has_drain_begun = true;
             if let Err(errno) = connection.begin_drain() {
                 return self.fail(key, errno);
             }

@@ -91,7 +91,7 @@ impl Threads {
 
 /// Returns how many more threads can be created, up to `wanted`, by creating
 /// them: all exist at the same time, and then end.
-pub fn threads_to_be_had(wanted: usize) -> usize {
+pub fn creatable_threads(wanted: usize) -> usize {
     extern "C" fn pass(gate: *mut c_void) -> *mut c_void {
         // SAFETY: the gate outlives the thread, which is joined.
         let gate = unsafe { &*gate.cast::<Mutex<()>>() };

@@ -1,5 +1,5 @@
-//! What this variant does if threads, queued signals or memory run out. glibc
-//! does not report most of that. Skip it on a first read.
+//! Lack of threads, queued signals or memory, most of which glibc does not
+//! report: skip it on a first read.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ impl PosixAio<'_> {
             let look = self.server.now + THREAD_LOOK;
             self.next_scan = self.next_scan.min(look);
         }
-        let excess = missing - room::threads_to_be_had(missing);
+        let excess = missing - room::creatable_threads(missing);
         for key in new_clients.drain(new_clients.len() - excess..) {
             self.reject(key, "no thread (ulimit -u, ulimit -v)");
         }

@@ -77,7 +77,7 @@ impl Signals {
                 let key = KeyData::from_ffi(value.sival_ptr as usize as u64);
                 Ok(Some(Event::Completed(key.into())))
             }
-            // The timeout, or an interruption, as by a debugger.
+            // The timeout, or an interruption, as by SIGSTOP and SIGCONT.
             Err(Errno::EAGAIN | Errno::EINTR) => Ok(None),
             Err(errno) => Err(errno).context("sigtimedwait"),
         }
@@ -86,8 +86,8 @@ impl Signals {
 
 /// Makes the listener send SIGIO when a client connects. SIGIO is pending at
 /// most once, however many clients connect, so the accept queue must be
-/// emptied. In return, the kernel can always make it pending, which a real-time
-/// signal is not, and it takes no room in the queue from completions.
+/// emptied. In return, the kernel can always make SIGIO pending, unlike a
+/// real-time signal, and it uses none of the room for completions.
 pub fn watch(listener: &OwnedFd) -> Result<()> {
     let process = nix::unistd::getpid().as_raw();
     // SAFETY: the argument of F_SETOWN is an int.

@@ -1,5 +1,7 @@
-//! New connections: the descriptor and connection limits, and errors of accept.
-//! The same policy in every model: skip it on a first read.
+//! Accepting connections. The limits and the errors are the same policy in
+//! every model: skip them on a first read. Connections over the limit are
+//! rejected. Without a descriptor even for that, they stay in the accept queue
+//! for a while.
 
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 
@@ -33,7 +35,7 @@ impl Uring<'_> {
 
     /// Handles the completion of an accept: a new client, or an error.
     pub fn on_accepted(&mut self, completion: &Completion) -> Result<()> {
-        if self.operations.finish(completion).is_some() {
+        if self.operations.take_if_last(completion).is_some() {
             self.accepting = None;
             self.listener.take_if(|_| self.server.drain_until.is_some());
         }
@@ -64,7 +66,7 @@ impl Uring<'_> {
         self.is_short = !self.server.spare.reacquire();
         if let Some(client) = self.server.add_client(stream) {
             self.in_flight.insert(client, InFlight::default());
-            self.receive(client);
+            self.update_receive(client);
         }
     }
 }

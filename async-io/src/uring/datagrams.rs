@@ -45,7 +45,7 @@ pub struct Datagrams {
     /// Replies that have been sent, kept to reuse their memory.
     free: Vec<Reply>,
     /// True if the last wait returned a datagram.
-    came: bool,
+    has_received: bool,
     /// During the drain: how many more datagrams are answered.
     remaining_input: Option<usize>,
     paused_until: Option<Instant>,
@@ -71,7 +71,7 @@ impl Datagrams {
             receiving: None,
             in_flight: 0,
             free: Vec::new(),
-            came: false,
+            has_received: false,
             remaining_input: None,
             paused_until: None,
         })
@@ -81,9 +81,9 @@ impl Datagrams {
     /// datagrams are answered until a wait returns none, and then it is
     /// cancelled.
     pub fn receive(&mut self, operations: &mut Operations, now: Instant) {
-        let came = mem::take(&mut self.came);
+        let has_received = mem::take(&mut self.has_received);
         if self.remaining_input.is_some()
-            && !came
+            && !has_received
             && !operations.ring.has_more()
         {
             self.remaining_input = Some(0);
@@ -113,11 +113,11 @@ impl Datagrams {
         about: &mut About,
         now: Instant,
     ) {
-        if operations.finish(completion).is_some() {
+        if operations.take_if_last(completion).is_some() {
             self.receiving = None;
         }
         if let Some(id) = completion.buffer {
-            self.came = true;
+            self.has_received = true;
             if let Some(reply) = self.answer(id, completion, about) {
                 let reply = Operation::Reply(reply);
                 operations.start(reply, self.socket.as_raw_fd());
@@ -151,7 +151,7 @@ impl Datagrams {
         let (left, shape) = (&mut self.remaining_input, &self.shape);
         let output = &mut self.output;
         let received = completion.result.unwrap_or(0);
-        let length = self.buffers.take(id, received, |message| {
+        let length = self.buffers.consume(id, received, |message| {
             let Ok(message) = RecvMsgOut::parse(message, shape) else {
                 return 0;
             };
@@ -193,7 +193,8 @@ impl Datagrams {
         if completion.result.is_err() {
             about.counters.datagrams_dropped += 1;
         }
-        if let Some(Operation::Reply(mut reply)) = operations.finish(completion)
+        if let Some(Operation::Reply(mut reply)) =
+            operations.take_if_last(completion)
         {
             reply.output.clear();
             reply.output.shrink_to(REPLY_KEPT);
@@ -204,7 +205,7 @@ impl Datagrams {
     /// Begins the drain: queued datagrams are answered, up to a limit.
     pub fn begin_drain(&mut self) {
         self.remaining_input = Some(DATAGRAMS_PER_ROUND);
-        self.came = true;
+        self.has_received = true;
     }
 
     /// True during the drain once no operation is in flight.
@@ -215,7 +216,7 @@ impl Datagrams {
     }
 
     /// When to receive again after an error.
-    pub fn next_moment(&self) -> Option<Instant> {
+    pub fn next_deadline(&self) -> Option<Instant> {
         self.paused_until
     }
 }

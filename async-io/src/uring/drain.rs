@@ -1,6 +1,5 @@
-//! Graceful shutdown of the variant `io-uring`: the same policy in every model,
-//! skip it on a first read. Signals are read from a descriptor, which an
-//! operation polls.
+//! Graceful shutdown, the same policy in every model: skip it on a first read.
+//! The signals are read from a descriptor, which an operation polls.
 
 use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
@@ -16,7 +15,7 @@ use super::operation::Operation;
 use super::ring::Completion;
 
 /// How long to wait for cancelled operations before the process ends.
-const PARTING: Duration = Duration::from_millis(100);
+const CANCEL_WAIT: Duration = Duration::from_millis(100);
 
 /// Turns SIGTERM and SIGINT into a descriptor that is waited for like a socket.
 /// So there is no signal handler, and no race between a check and a wait.
@@ -49,9 +48,9 @@ impl Uring<'_> {
             }
             let until = self.server.now + self.server.config.drain_timeout;
             self.server.drain_until = Some(until);
-            self.stop_asked = true;
+            self.drain_requested = true;
         }
-        if self.operations.finish(completion).is_some() {
+        if self.operations.take_if_last(completion).is_some() {
             self.watch_signals();
         }
         Ok(())
@@ -67,10 +66,10 @@ impl Uring<'_> {
     /// waits until all completions have been reaped, because bytes in a
     /// completion would be missing in the count of unread bytes.
     pub fn begin_drain(&mut self) {
-        if !self.stop_asked || self.operations.ring.has_overflown() {
+        if !self.drain_requested || self.operations.ring.has_overflown() {
             return;
         }
-        self.stop_asked = false;
+        self.drain_requested = false;
         match self.accepting {
             Some(key) => self.operations.cancel(key),
             None => self.listener = None,
@@ -102,13 +101,13 @@ impl Uring<'_> {
     /// bind the address (EADDRINUSE).
     pub fn end_operations(&mut self) {
         self.operations.cancel_all();
-        let until = Instant::now() + PARTING;
+        let until = Instant::now() + CANCEL_WAIT;
         while !self.operations.is_empty() && Instant::now() < until {
             if self.operations.ring.submit_and_wait(Some(until)).is_err() {
                 return;
             }
             while let Some(completion) = self.operations.ring.next() {
-                self.operations.finish(&completion);
+                self.operations.take_if_last(&completion);
             }
         }
     }

@@ -135,7 +135,10 @@ impl Operations {
     }
 
     /// Removes and returns an operation if this is its last completion.
-    pub fn finish(&mut self, completion: &Completion) -> Option<Operation> {
+    pub fn take_if_last(
+        &mut self,
+        completion: &Completion,
+    ) -> Option<Operation> {
         if completion.last {
             self.in_flight.remove(completion.key)
         } else {

@@ -254,7 +254,7 @@ impl Buffers {
     /// Calls `look` with the bytes that the kernel has received into a buffer,
     /// and provides the buffer again. `id` and `received` come from a
     /// completion.
-    pub fn take<T>(
+    pub fn consume<T>(
         &mut self,
         id: u16,
         received: usize,

@@ -9,19 +9,19 @@ pub(crate) struct Growing<'a> {
     /// Where the reply starts, behind earlier ones.
     start: usize,
     /// An allocation has failed.
-    refused: bool,
+    out_of_memory: bool,
 }
 
 impl<'a> Growing<'a> {
     pub(crate) fn new(output: &'a mut Vec<u8>) -> Self {
         let start = output.len();
-        Self { output, start, refused: false }
+        Self { output, start, out_of_memory: false }
     }
 
     /// Ends the reply; removes all of it if there was no memory for it.
     #[inline]
     pub(crate) fn finish(self) -> Result<(), Fault> {
-        if self.refused {
+        if self.out_of_memory {
             self.output.truncate(self.start);
             return Err(Fault::NoMemory);
         }
@@ -32,15 +32,15 @@ impl<'a> Growing<'a> {
 impl Reply for Growing<'_> {
     #[inline]
     fn put(&mut self, bytes: &[u8]) {
-        if self.refused || self.output.try_reserve(bytes.len()).is_err() {
-            self.refused = true;
+        if self.out_of_memory || self.output.try_reserve(bytes.len()).is_err() {
+            self.out_of_memory = true;
             return;
         }
         self.output.extend_from_slice(bytes);
     }
 
     fn expect(&mut self, bytes: usize) {
-        self.refused |= self.output.try_reserve(bytes).is_err();
+        self.out_of_memory |= self.output.try_reserve(bytes).is_err();
     }
 }
 

@@ -85,7 +85,7 @@ pub(crate) fn feed_with<'a>(
     let mut output = Vec::new();
     let completed = pieces
         .into_iter()
-        .map(|piece| session.receive(piece, &about, &mut output))
+        .map(|piece| session.answer(piece, &about, &mut output))
         .sum();
     Outcome { output, completed, open: session.wants_input() }
 }
