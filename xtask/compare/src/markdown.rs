@@ -12,10 +12,11 @@ use super::workload::Workload;
 pub const FILE: &str = "RESULTS.md";
 
 /// Facts of the environment listed above the tables.
-const FACTS: [&str; 9] = [
+const FACTS: [&str; 10] = [
     "date",
     "commit",
     "command",
+    "compiler",
     "kernel",
     "processor",
     "hypervisor",
@@ -35,6 +36,9 @@ pub fn render(results: &Results) -> String {
         if FACTS.contains(&name.as_str()) {
             let _ = writeln!(text, "- {name}: {value}");
         }
+    }
+    for server in results.servers.iter().filter(|server| !server.is_model()) {
+        let _ = writeln!(text, "- {}: {}", server.title, server.summary);
     }
     text += "\nMedians of all runs. REQ/S: requests per second. P50 to P99.9: \
              latency in\nmicroseconds. CPU, USER, SYS: the server's processor \
