@@ -56,8 +56,8 @@
 //!
 //! - One thread per client, even for an idle one. glibc's default is 20
 //!   threads, and the 21st client would wait until another one's operation is
-//!   complete; aio_init(3) raises that. A client costs 12 KiB of memory, its
-//!   buffer included, and 23 KiB in the kernel, mostly its thread's kernel
+//!   complete; aio_init(3) raises that. A client costs 10 KiB of memory, its
+//!   buffer included, and 26 KiB in the kernel, mostly its thread's kernel
 //!   stack and task_struct, not counting the two sockets (`cargo xtask compare
 //!   --full`, x86-64).
 //! - Queued signals: each operation in flight may need one for its completion,
@@ -79,7 +79,7 @@
 //!   for the descriptor (sysdeps/pthread/aio_misc.c), and the kernel, while the
 //!   main thread is busy, searches all threads for one that does not block the
 //!   signal (kernel/signal.c, complete_signal). Among 1,000 idle clients a PING
-//!   costs 0.06 ms of processor time, among 10,000 it costs 1.1 ms (`cargo
+//!   costs 0.08 ms of processor time, among 10,000 it costs 0.8 ms (`cargo
 //!   xtask compare --full`, docs/RESULTS.md).
 //! - A new client is accepted soon, but its first completion is queued behind
 //!   one or two completions of each busy client (`cargo xtask test

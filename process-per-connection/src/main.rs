@@ -53,7 +53,7 @@
 //!
 //! # Limits
 //!
-//! One process per client: 51 KiB of pages that it has written to, and 86 KiB
+//! One process per client: about 50 KiB of pages that it has written to, and 90
 //! in the kernel for page tables, kernel stack and the like, not counting the
 //! two sockets (`cargo xtask compare --full`, x86-64). fork fails with EAGAIN
 //! at the limit of processes (RLIMIT_NPROC, kernel.pid_max, kernel.threads-max,

@@ -47,7 +47,7 @@
 //! # Limits
 //!
 //! One descriptor, one thread and 64 KiB of address space per client. An idle
-//! client costs 13 KiB of the process's memory, and 23 KiB in the kernel,
+//! client costs 13 KiB of the process's memory, and 26 KiB in the kernel,
 //! mostly its thread's kernel stack and task_struct, not counting the two
 //! sockets (`cargo xtask compare --full`, x86-64).
 //!
