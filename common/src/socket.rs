@@ -69,7 +69,8 @@ fn bind(address: SocketAddr, kind: Type) -> std::io::Result<Socket> {
 /// The kernel can't create a socket of this kind.
 pub fn unbound(address: SocketAddr, kind: Type) -> std::io::Result<Socket> {
     let domain = Domain::for_address(address);
-    // SOCK_CLOEXEC is socket2's default.
+    // SOCK_CLOEXEC, so that no program that is executed inherits the socket, is
+    // socket2's default.
     let socket = Socket::new(domain, kind, None)?;
     if kind == Type::STREAM {
         socket.set_reuse_address(true)?;

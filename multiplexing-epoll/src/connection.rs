@@ -215,6 +215,8 @@ impl Connection {
         let stream = self.stream.as_raw_fd();
         while self.sent < self.output.len() {
             let unsent = &self.output[self.sent..];
+            // After a reset send fails with EPIPE. Without MSG_NOSIGNAL,
+            // SIGPIPE would end the process too.
             match send(stream, unsent, MsgFlags::MSG_NOSIGNAL) {
                 Ok(accepted) => self.sent += accepted,
                 Err(Errno::EAGAIN) => break,

@@ -70,9 +70,10 @@
 //! Linux 6.18; epoll(7) says roughly 160). fs.epoll.max_user_watches limits the
 //! registrations of one user (ENOSPC).
 //!
-//! One thread: a request that takes long delays all the others. Several epoll
-//! instances that wait for one listener are all woken by each new connection, a
-//! thundering herd, which EPOLLEXCLUSIVE can avoid (epoll_ctl(2)).
+//! One thread: a request that takes long delays all the others (head-of-line
+//! blocking). Several epoll instances that wait for one listener are all woken
+//! by each new connection, a thundering herd, which EPOLLEXCLUSIVE can avoid
+//! (epoll_ctl(2)).
 //!
 //! # When to use it
 //!

@@ -54,7 +54,7 @@
 //! server runs, poll fails with EINVAL, and the server ends.
 //!
 //! Each wait costs time for every client, busy or idle. One thread: a request
-//! that takes long delays all the others.
+//! that takes long delays all the others (head-of-line blocking).
 //!
 //! # When to use it
 //!

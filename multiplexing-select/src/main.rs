@@ -64,7 +64,7 @@
 //! descriptor, and does not start if one of its own would be higher.
 //!
 //! Each wait costs time for every client, busy or idle. One thread: a request
-//! that takes long delays all the others.
+//! that takes long delays all the others (head-of-line blocking).
 //!
 //! # When to use it
 //!

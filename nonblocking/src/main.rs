@@ -50,7 +50,8 @@
 //! One descriptor per client (EMFILE at RLIMIT_NOFILE). The thread uses 100 %
 //! of a CPU even when idle. Each round makes one call per client: with a
 //! thousand idle clients, a busy one is tried once per thousand calls that
-//! return EAGAIN. One thread: a request that takes long delays all the others.
+//! return EAGAIN. One thread: a request that takes long delays all the others
+//! (head-of-line blocking).
 //!
 //! # When to use it
 //!

@@ -178,6 +178,8 @@ impl<'a> Conversation<'a> {
         while sent < output.len() {
             let ready = self.ready(Interest::WRITABLE).await?;
             let stream = self.stream.as_raw_fd();
+            // After a reset send fails with EPIPE. Without MSG_NOSIGNAL,
+            // SIGPIPE would end the process too.
             match send(stream, &output[sent..], MsgFlags::MSG_NOSIGNAL) {
                 Ok(accepted) => sent += accepted,
                 Err(Errno::EAGAIN) => self.clear_readiness(ready)?,

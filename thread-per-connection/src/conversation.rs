@@ -108,6 +108,8 @@ impl Conversation<'_> {
         while sent < output.len() {
             self.set_socket_timeout()?;
             let stream = self.stream.as_raw_fd();
+            // After a reset send fails with EPIPE. Without MSG_NOSIGNAL,
+            // SIGPIPE would end the process too.
             match send(stream, &output[sent..], MsgFlags::MSG_NOSIGNAL) {
                 Ok(accepted) => sent += accepted,
                 Err(Errno::EINTR | Errno::EAGAIN) => {}
