@@ -15,7 +15,7 @@ use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, RawFd};
 use std::ptr::null_mut;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use io_uring::squeue::Entry;
 use io_uring::types::Fd;
 use io_uring::{IoUring, opcode};
@@ -42,7 +42,8 @@ fn serve(listener: &TcpListener) -> Result<()> {
         for (fd, result) in wait(&mut ring)? {
             let (fd, next) = if fd == listener {
                 submit(&mut ring, &accept(listener))?;
-                let fd = Errno::result(result)?;
+                ensure!(result >= 0, "accept: {}", Errno::from_raw(-result));
+                let fd = result;
                 let client = clients.entry(fd).or_insert(Client::new(fd));
                 (fd, client.next())
             } else {

@@ -3,12 +3,17 @@
 
 use anyhow::{Context, Result, ensure};
 use lab::model::Transport;
+use lab::promises::Answers;
 use trace::rules::rules;
 use trace::steps::{Step, is_delivered};
 
 use crate::bytes::{bulk, echo, echoes, request};
 use crate::case::{Case, For, Trial};
 use crate::server::Server;
+use crate::skip::skip;
+
+/// A limit on descriptors that each minimal program reaches soon.
+const DESCRIPTORS: u64 = 32;
 
 /// Rules about what minimal programs leave out.
 const LEFT_OUT: [&str; 4] = [
@@ -32,6 +37,7 @@ pub fn cases() -> Vec<Case> {
         case("pipelining", pipelining),
         case("two_clients", two_clients),
         case("client_leaves", client_leaves),
+        Case::new("full_descriptor_table", full_table).only(For::Minimal),
         Case::new("rules", keeps_rules).only(For::Minimal),
         Case::new("datagrams", datagrams).only(For::MinimalDatagrams),
         Case::new("handler_copies", handler_copies).only(For::MinimalDatagrams),
@@ -95,6 +101,28 @@ fn client_leaves(server: &Server) -> Result<()> {
         witness.ping()?;
     }
     server.connect()?.ping()?;
+    Ok(())
+}
+
+/// When no descriptor is left, the program ends with an error. It neither spins
+/// nor lets clients wait for ever.
+fn full_table(trial: &Trial) -> Result<()> {
+    if trial.subject.serves_one()
+        || trial.subject.promises().answers == Answers::OwnProcess
+    {
+        return Err(skip("an additional client costs it no descriptor"));
+    }
+    let minimal =
+        trial.subject.minimal.as_ref().context("no minimal program")?;
+    let launch = trial.launch().example(minimal);
+    let server = launch.descriptors(DESCRIPTORS, DESCRIPTORS).start()?;
+    let mut clients = Vec::new();
+    while let Ok(client) = server.connect()
+        && clients.len() < DESCRIPTORS as usize
+    {
+        clients.push(client);
+    }
+    server.wait()?.expect(1)?.says(&["Too many open files"])?;
     Ok(())
 }
 
