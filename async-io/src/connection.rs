@@ -191,10 +191,12 @@ impl Connection {
         self.pending() > 0
     }
 
-    /// True if the idle timeout has expired, and `GRACE` has passed after it.
+    /// True if the timer has expired, and `GRACE` has passed after an idle
+    /// timeout.
     pub fn has_timed_out(&mut self, now: Instant) -> bool {
-        if self.is_late || !self.timer.has_expired(now) {
-            return self.timer.has_expired(now);
+        let expired = self.timer.has_expired(now);
+        if !expired || self.is_late || self.stage != Stage::Conversing {
+            return expired;
         }
         self.is_late = true;
         self.timer.extend(GRACE, now);

@@ -26,7 +26,9 @@
 //! POSIX calls an I/O operation synchronous if it blocks the thread that
 //! requests it until it is complete, and asynchronous if it does not (POSIX.1,
 //! Base Definitions, chapter 3). By this definition all other models here are
-//! synchronous, because the recv(2) that copies blocks its thread meanwhile.
+//! synchronous: the request is recv(2), which returns after the copy. Here the
+//! request is an entry in a queue or a call that returns at once, and the copy
+//! is made later.
 //!
 //! Multiplexing and signals report readiness: a recv(2) now would not wait.
 //! Asynchronous I/O reports completion: the receive has been carried out. An

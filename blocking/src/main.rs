@@ -11,10 +11,10 @@
 //!           |------------------------------->|  nothing has arrived
 //!        asleep                              |  phase 1: waiting for data
 //!           :                                |  a segment arrives
-//!           :                                |  phase 2: copying it
+//!        wakes up in the call                |  phase 2: copying it
 //!           |<-------------------------------|  to the application's buffer
 //!           |    the number of bytes         |
-//!        awake: answers, sends, receives again
+//!        answers, sends, receives again
 //! ```
 //!
 //! An input operation has two phases: waiting until data has arrived, and

@@ -39,8 +39,8 @@ pub const OUTPUT_KEPT_PER_CLIENT: usize = 4 * 1024;
 pub const LINGER: Duration = Duration::from_secs(2);
 
 /// How often a draining server polls whether the last replies are acknowledged,
-/// for which the kernel has no event. It is short compared with a delayed
-/// acknowledgement, which takes 40 ms or more (TCP_DELACK_MIN in
+/// for which poll(2) and epoll(7) have no event. It is short compared with a
+/// delayed acknowledgement, which takes 40 ms or more (TCP_DELACK_MIN in
 /// include/net/tcp.h).
 pub const ACK_POLL_INTERVAL: Duration = Duration::from_millis(10);
 

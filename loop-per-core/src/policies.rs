@@ -18,8 +18,8 @@ impl Server<'_> {
         })
     }
 
-    /// Closes connections whose idle timeout has expired, without a reply. Each
-    /// is read once more before, because a request may have arrived in time.
+    /// Closes connections whose idle timeout has expired, without a reply.
+    /// Before that, each is read once more: a request may have arrived in time.
     pub fn close_timed_out(&mut self) {
         while let Some(key) = self.timers.pop_expired(self.now) {
             if self.connections[key].timer.has_expired(self.now) {

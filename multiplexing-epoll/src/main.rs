@@ -33,9 +33,10 @@
 //! With epoll the cost of a wait grows with the number of ready sockets, not of
 //! idle ones.
 //!
-//! Readiness can be spurious: for example, a datagram with a wrong checksum may
-//! be reported and then discarded (select(2), "BUGS"). Therefore all sockets
-//! are O_NONBLOCK, and EAGAIN after a report is not an error.
+//! Readiness can be spurious: at the time of the call, another thread or
+//! process may have taken the connection (accept(2), "NOTES"), and select(2),
+//! "BUGS", warns of more. Therefore all sockets are O_NONBLOCK, and EAGAIN
+//! after a report is not an error.
 //!
 //! After a short write the rest of the replies waits in the program, and the
 //! loop waits for room in the send buffer too (EPOLLOUT), until all is sent.

@@ -5,9 +5,9 @@
 //! An error ends its client; an error of accept or of the wait (also EINTR)
 //! ends the program. Left out, with the function in `src` that has it: clients
 //! that do not read their replies (`flush`), closing in order
-//! (`flush_and_advance`), fairness (`READ_POLICY`), idle timeouts
-//! (`close_timed_out`), limits and a full descriptor table (`accept_pending`),
-//! graceful shutdown (`on_signal`), datagrams.
+//! (`flush_and_advance`), idle timeouts (`close_timed_out`), limits and a full
+//! descriptor table (`accept_pending`), graceful shutdown (`on_signal`),
+//! datagrams.
 
 use std::collections::HashMap;
 use std::io::{self, ErrorKind::WouldBlock, Read as _, Write as _};

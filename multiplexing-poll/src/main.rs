@@ -37,9 +37,10 @@
 //! After a short write the rest of the replies waits in the program, and the
 //! loop waits for room in the send buffer too (POLLOUT), until all is sent.
 //!
-//! Readiness can be spurious: for example, a datagram with a wrong checksum may
-//! be reported and then discarded (select(2), "BUGS"). Therefore all sockets
-//! are O_NONBLOCK, and EAGAIN after a report is not an error.
+//! Readiness can be spurious: at the time of the call, another thread or
+//! process may have taken the connection (accept(2), "NOTES"), and select(2),
+//! "BUGS", warns of more. Therefore all sockets are O_NONBLOCK, and EAGAIN
+//! after a report is not an error.
 //!
 //! # System calls
 //!
@@ -60,7 +61,7 @@
 //!
 //! For few clients, or where most of them are busy, because then most of the
 //! checks find something. poll is in POSIX, so a program that uses it can run
-//! on any Unix. This one can't: signalfd(2) and accept4(2) are Linux's.
+//! on any Unix. This one can't: signalfd(2) is Linux's.
 //!
 //! # Compare with
 //!
@@ -109,9 +110,9 @@ const MODEL: Model = Model {
     clients: Clients::Many,
 };
 
-/// The keys of the descriptors that are not connections. A connection's key is
-/// larger, because its upper half, the version, is never zero. Each is
-/// also the index of its descriptor in the array.
+/// The keys of the descriptors that are not connections; each is also the index
+/// of its entry in the array. A connection's key is larger, because its upper
+/// half, the version, is never zero.
 const LISTENER: u64 = 0;
 const SIGNALS: u64 = 1;
 const DATAGRAMS: u64 = 2;
@@ -311,6 +312,7 @@ impl<'a> Server<'a> {
             Ok(Outcome::Ended) => return self.close(key),
             Err(errno) if is_peer_error(errno) => return self.close(key),
             Err(errno) => return self.fail(key, errno),
+            // Alike here: the next round finds what is left unread.
             Ok(Outcome::More | Outcome::Drained) => {}
         }
         self.timers.schedule(key, &mut connection.timer);

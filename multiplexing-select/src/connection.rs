@@ -215,8 +215,8 @@ impl Connection {
         let stream = self.stream.as_raw_fd();
         while self.sent < self.output.len() {
             let unsent = &self.output[self.sent..];
-            // After a reset send fails with EPIPE. Without MSG_NOSIGNAL,
-            // SIGPIPE would end the process too.
+            // Without MSG_NOSIGNAL, a send after a reset may also raise
+            // SIGPIPE, which ends a process that does not ignore it.
             match send(stream, unsent, MsgFlags::MSG_NOSIGNAL) {
                 Ok(accepted) => self.sent += accepted,
                 Err(Errno::EAGAIN) => break,

@@ -39,9 +39,10 @@
 //! loop waits for room in the send buffer too (the set for writing), until all
 //! is sent.
 //!
-//! Readiness can be spurious: for example, a datagram with a wrong checksum may
-//! be reported and then discarded (select(2), "BUGS"). Therefore all sockets
-//! are O_NONBLOCK, and EAGAIN after a report is not an error.
+//! Readiness can be spurious: at the time of the call, another thread or
+//! process may have taken the connection (accept(2), "NOTES"), and select(2),
+//! "BUGS", warns of more. Therefore all sockets are O_NONBLOCK, and EAGAIN
+//! after a report is not an error.
 //!
 //! SIGTERM and SIGINT stay blocked and are read from a signalfd(2), which
 //! select waits for like a socket. It replaces the self-pipe trick (select(2)),
@@ -315,6 +316,7 @@ impl<'a> Server<'a> {
             Ok(Outcome::Ended) => return self.close(key),
             Err(errno) if is_peer_error(errno) => return self.close(key),
             Err(errno) => return self.fail(key, errno),
+            // Alike here: the next round finds what is left unread.
             Ok(Outcome::More | Outcome::Drained) => {}
         }
         self.timers.schedule(key, &mut connection.timer);

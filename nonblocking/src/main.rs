@@ -240,6 +240,7 @@ impl<'a> Server<'a> {
             Ok(Outcome::Ended) => return self.close(key),
             Err(errno) if is_peer_error(errno) => return self.close(key),
             Err(errno) => return self.fail(key, errno),
+            // Alike here: the next round finds what is left unread.
             Ok(Outcome::More | Outcome::Drained) => {}
         }
         self.timers.schedule(key, &mut connection.timer);

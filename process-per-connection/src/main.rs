@@ -15,10 +15,10 @@
 //!     again |  |---------------------------->|  nothing has arrived
 //!           :  asleep                        |  phase 1: waiting for data
 //!           :  :                             |  a segment arrives
-//!           :  :                             |  phase 2: copying it
+//!           :  wakes up in the call          |  phase 2: copying it
 //!           :  |<----------------------------|  to the child's buffer
 //!           :  |    the number of bytes      |
-//!           :  awake: answers, sends, receives again
+//!           :  answers, sends, receives again
 //! ```
 //!
 //! The child is a copy of the parent at the moment of the fork. Their memory is

@@ -178,8 +178,8 @@ impl<'a> Conversation<'a> {
         while sent < output.len() {
             let ready = self.ready(Interest::WRITABLE).await?;
             let stream = self.stream.as_raw_fd();
-            // After a reset send fails with EPIPE. Without MSG_NOSIGNAL,
-            // SIGPIPE would end the process too.
+            // Without MSG_NOSIGNAL, a send after a reset may also raise
+            // SIGPIPE, which ends a process that does not ignore it.
             match send(stream, &output[sent..], MsgFlags::MSG_NOSIGNAL) {
                 Ok(accepted) => sent += accepted,
                 Err(Errno::EAGAIN) => self.clear_readiness(ready)?,
@@ -202,7 +202,7 @@ impl<'a> Conversation<'a> {
 
     /// Ends the conversation so that the last replies arrive: sends a FIN, then
     /// waits for the client's. During the drain it waits only until all replies
-    /// are acknowledged, and polls SIOCOUTQ for that, because the kernel has no
+    /// are acknowledged, and polls SIOCOUTQ for that, because epoll(7) has no
     /// event for it.
     async fn end(&mut self) -> nix::Result<()> {
         if self.is_acknowledged()? {

@@ -4,8 +4,8 @@
 //! An error ends its client; an error of accept or of starting a thread ends
 //! the program. Left out, with the function in `src` that has it: closing in
 //! order (`Conversation::end`), idle timeouts (`set_socket_timeout`), limits
-//! (`serve_client`), small stacks (`thread::create`), graceful shutdown
-//! (`Registry::drain`), datagrams.
+//! and a full descriptor table (`serve`), small stacks (`thread::create`),
+//! graceful shutdown (`Registry::drain`), datagrams.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};

@@ -24,7 +24,7 @@ pub fn converse(stream: &OwnedFd, config: &Config, about: &mut About) {
         stream,
         session: Session::new(about.counters.accepted, config.max_request),
         timer: Timer::new(config.idle_timeout, Instant::now()),
-        bound: TimeVal::zero(),
+        timeout: TimeVal::zero(),
         remaining_input: None,
     };
     match conversation.converse(about) {
@@ -43,7 +43,7 @@ struct Conversation<'a> {
     session: Session,
     timer: Timer,
     /// The timeout that SO_RCVTIMEO and SO_SNDTIMEO have now.
-    bound: TimeVal,
+    timeout: TimeVal,
     /// During the drain: how many of the bytes that had arrived when it began
     /// are still to be received.
     remaining_input: Option<usize>,
@@ -108,8 +108,8 @@ impl Conversation<'_> {
         while sent < output.len() {
             self.set_socket_timeout()?;
             let stream = self.stream.as_raw_fd();
-            // After a reset send fails with EPIPE. Without MSG_NOSIGNAL,
-            // SIGPIPE would end the process too.
+            // Without MSG_NOSIGNAL, a send after a reset may also raise
+            // SIGPIPE, which ends a process that does not ignore it.
             match send(stream, &output[sent..], MsgFlags::MSG_NOSIGNAL) {
                 Ok(accepted) => sent += accepted,
                 Err(Errno::EINTR | Errno::EAGAIN) => {}
@@ -145,7 +145,7 @@ impl Conversation<'_> {
     /// socket no longer shows the client's end of file. With a FIN sent too,
     /// the kernel would answer further input with a reset, which destroys
     /// replies in transit. So this function polls SIOCOUTQ until the replies
-    /// are acknowledged; the kernel has no event for that.
+    /// are acknowledged; poll(2) has no event for that.
     fn wait_until_acknowledged(&mut self) -> nix::Result<()> {
         while unacknowledged(self.stream)? > 0 {
             // After a reset nothing is acknowledged any more.
@@ -173,11 +173,11 @@ impl Conversation<'_> {
             return Err(Errno::ETIMEDOUT);
         }
         let steps = left.as_millis() as i64 / STEP_MS + 1;
-        let bound = TimeVal::milliseconds(steps * STEP_MS);
-        if bound != self.bound {
-            setsockopt(self.stream, sockopt::ReceiveTimeout, &bound)?;
-            setsockopt(self.stream, sockopt::SendTimeout, &bound)?;
-            self.bound = bound;
+        let timeout = TimeVal::milliseconds(steps * STEP_MS);
+        if timeout != self.timeout {
+            setsockopt(self.stream, sockopt::ReceiveTimeout, &timeout)?;
+            setsockopt(self.stream, sockopt::SendTimeout, &timeout)?;
+            self.timeout = timeout;
         }
         Ok(())
     }

@@ -59,8 +59,8 @@ pub fn install(
     signals.thread_unblock().context("cannot unblock signals")
 }
 
-/// Keeps the signal handler from touching `stream` any more; returns false if
-/// it already has.
+/// Exempts `stream` from the drain's shutdown. Returns false if shutdown was
+/// requested already.
 pub fn clear_target(stream: BorrowedFd<'_>) -> bool {
     REGISTRY.exempt(stream);
     !requested()
@@ -71,8 +71,8 @@ pub fn requested() -> bool {
     REQUESTED.load(Ordering::SeqCst)
 }
 
-/// Runs on any thread. Both sockets stay open until shutdown is requested, so
-/// their numbers have not been reused.
+/// Runs on any thread. Both sockets stay open until shutdown is requested, and
+/// no descriptor is opened after that, so their numbers have not been reused.
 extern "C" fn on_signal(_: i32) {
     let errno = Errno::last_raw();
     if REQUESTED.swap(true, Ordering::SeqCst) {

@@ -15,10 +15,10 @@
 //!           |  |---------------------------->|  nothing has arrived
 //!           |  asleep                        |  phase 1: waiting for data
 //!           |  :                             |  a segment arrives
-//!           |  :                             |  phase 2: copying it
+//!           |  wakes up in the call          |  phase 2: copying it
 //!           |  |<----------------------------|  to the thread's buffer
 //!           |  |    the number of bytes      |
-//!           |  awake: answers, sends, receives again
+//!           |  answers, sends, receives again
 //! ```
 //!
 //! The kernel's scheduler does the work of an event loop: it runs the threads
@@ -29,7 +29,8 @@
 //!
 //! The program counts its threads and wakes them itself. The registry has all
 //! streams; a graceful shutdown calls shutdown(2) on each, which wakes the
-//! thread that waits on it.
+//! thread that waits in recv. One that waits in send goes on, until the client
+//! reads or the drain timeout ends the program.
 //!
 //! The variant that is not here is a thread pool: a fixed number of threads
 //! that take connections from a queue, or that all wait in accept4(2). If one
