@@ -54,27 +54,13 @@
 //!
 //! # Limits
 //!
-//! - One thread per client, even for an idle one. glibc's default is 20
-//!   threads, and the 21st client would wait until another one's operation is
-//!   complete; aio_init(3) raises that. A client costs 10 KiB of memory, its
-//!   buffer included, and 26 KiB in the kernel, mostly its thread's kernel
-//!   stack and task_struct, not counting the two sockets (`cargo xtask compare
-//!   --full`, x86-64).
-//! - Queued signals: each operation in flight may need one for its completion,
-//!   and one more for a SIGPIPE, which its thread blocks. So the client limit
-//!   is half of what RLIMIT_SIGPENDING leaves at the start. That limit is
-//!   shared by all processes of the user. If the others use it up later, a
-//!   completion has no signal, and glibc writes EAGAIN over its result
-//!   (sysdeps/pthread/aio_notify.c): the number of bytes is lost, although they
-//!   have left the socket. A scan of all operations in flight, once a second,
-//!   finds such a completion and ends that conversation only.
-//! - Threads: RLIMIT_NPROC, kernel.threads-max, kernel.pid_max, and
-//!   vm.max_map_count, with two mappings per thread. The lowest of all these is
-//!   the client limit. Once glibc has one thread, it does not report that it
-//!   can't create another, so the server counts its threads, and rejects the
-//!   new clients that would have none. If the limit is reached later, a
-//!   connected client waits until a thread can be created, which is tried once
-//!   a second, or until another client's operation is complete.
+//! - One thread per client, even for an idle one: 10 KiB of memory, its buffer
+//!   included, and 26 KiB in the kernel, mostly its stack and task_struct
+//!   (`cargo xtask compare --full`, x86-64). glibc's default is 20 threads;
+//!   aio_init(3) raises that.
+//! - Threads and queued signals can run out, which glibc mostly does not
+//!   report. `room.rs` computes the client limit from the system's limits, and
+//!   `shortage.rs` has what happens if they are reached all the same.
 //! - Time per operation grows with the number of clients: glibc searches a list
 //!   for the descriptor (sysdeps/pthread/aio_misc.c), and the kernel, while the
 //!   main thread is busy, searches all threads for one that does not block the

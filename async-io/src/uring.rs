@@ -75,12 +75,8 @@
 //! - Linux 6.1, for IORING_SETUP_DEFER_TASKRUN (kernel commit c0e0d6ba25f1),
 //!   and permission to use io_uring, which containers often deny. Without
 //!   either the server exits with code 77.
-//! - Locked memory: since Linux 6.14 the queues count as locked memory of the
-//!   user, 144 KiB of RLIMIT_MEMLOCK on x86-64, unless the program has
-//!   CAP_IPC_LOCK (io_create_region in io_uring/memmap.c, which kernel commits
-//!   8078486e1d53 and 81a4058e0cd0 use for the queues). With less, the set-up
-//!   fails with ENOMEM, as `ulimit -l 140` shows. From 5.12 to 6.13 they do not
-//!   count (io_uring_mlock_size(3)).
+//! - Locked memory for the queues (RLIMIT_MEMLOCK), on newer kernels: see
+//!   `ring.rs`.
 //! - One thread: a request that takes long delays all the others.
 //!
 //! # When to use it

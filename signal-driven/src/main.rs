@@ -67,12 +67,10 @@
 //! # Limits
 //!
 //! One descriptor per client (EMFILE at RLIMIT_NOFILE). The queue has room for
-//! RLIMIT_SIGPENDING signals, which all processes of one user share (`ulimit
-//! -i`; by default about four per MiB of memory where a kernel stack has 16
-//! KiB: kernel/fork.c, fork_init). About one signal is queued per arrival, so
-//! the queue fills when the loop falls behind. No errno reports that, only
-//! SIGIO. No data is lost then, but each overflow costs a check of all sockets,
-//! which the model exists to avoid.
+//! RLIMIT_SIGPENDING signals (`ulimit -i`), which all processes of one user
+//! share. About one signal is queued per arrival, so the queue fills when the
+//! loop falls behind. No data is lost then, but each overflow costs a check of
+//! all sockets, which the model exists to avoid.
 //!
 //! A new client requires three calls that set up its signals, where epoll needs
 //! one. A wait requires two, where epoll needs one: ppoll waits for the queue,
@@ -83,10 +81,8 @@
 //!
 //! Hardly ever. Before epoll(7) it was the way to wait for many sockets without
 //! passing all of them at each wait; epoll does that without a queue that can
-//! overflow. The handler has one use that no other model has: if its signal is
-//! not blocked, it interrupts the program while it computes, and can copy at
-//! that moment. That suits one or two descriptors. This program does not do it:
-//! SIGUSR1 is unblocked inside ppoll only.
+//! overflow. A handler whose signal is not blocked can copy while the program
+//! computes, as in `examples/minimal_datagrams.rs`; no other model can.
 //!
 //! # Compare with
 //!

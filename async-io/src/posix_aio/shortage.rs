@@ -1,5 +1,21 @@
 //! Lack of threads, queued signals or memory, most of which glibc does not
 //! report: skip it on a first read.
+//!
+//! - Queued signals: each operation in flight may need one for its completion,
+//!   and one more for a SIGPIPE, which its thread blocks. So the client limit
+//!   is half of what RLIMIT_SIGPENDING leaves at the start. That limit is
+//!   shared by all processes of the user. If the others use it up later, a
+//!   completion has no signal, and glibc writes EAGAIN over its result
+//!   (sysdeps/pthread/aio_notify.c): the number of bytes is lost, although they
+//!   have left the socket. A scan of all operations in flight, once a second,
+//!   finds such a completion and ends that conversation only.
+//! - Threads: RLIMIT_NPROC, kernel.threads-max, kernel.pid_max, and
+//!   vm.max_map_count, with two mappings per thread. The lowest of all these is
+//!   the client limit. Once glibc has one thread, it does not report that it
+//!   can't create another, so the server counts its threads, and rejects the
+//!   new clients that would have none. If the limit is reached later, a
+//!   connected client waits until a thread can be created, which is tried once
+//!   a second, or until another client's operation is complete.
 
 use std::time::Duration;
 
