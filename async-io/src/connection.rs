@@ -215,10 +215,15 @@ impl Connection {
         Ok(())
     }
 
+    /// True once `begin_drain` has been called.
+    pub fn is_draining(&self) -> bool {
+        self.remaining_input.is_some()
+    }
+
     /// True during the drain once the client's kernel has acknowledged all
     /// replies. The connection is closed then, without waiting for end of file.
     pub fn is_acknowledged(&self) -> bool {
-        self.remaining_input.is_some()
+        self.is_draining()
             && self.stage != Stage::Conversing
             && !self.has_output()
             && unacknowledged(&self.stream) == Ok(0)

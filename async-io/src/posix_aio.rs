@@ -151,8 +151,6 @@ struct PosixAio<'a> {
 /// signal finds no client.
 struct Client {
     operation: Operation,
-    /// True once `Connection::begin_drain` has been called.
-    has_drain_begun: bool,
     /// True once the connection is to be closed, as soon as its operation is
     /// complete.
     is_over: bool,

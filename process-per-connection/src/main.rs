@@ -156,7 +156,7 @@ struct Parent<'a> {
     drain_until: Option<Instant>,
 }
 
-/// What poll(2) has reported.
+/// The descriptors that are ready: the signalfd, the listener, or both.
 struct Ready {
     signals: bool,
     new_clients: bool,

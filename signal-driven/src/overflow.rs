@@ -33,11 +33,11 @@ impl Server<'_> {
             .values()
             .map(|it| PollFd::new(it.stream.as_fd(), interest(it)))
             .collect();
-        let looked = look(&mut sockets);
+        let polled = poll_once(&mut sockets);
         let found: Vec<(DefaultKey, PollFlags)> = keys
             .into_iter()
             .zip(&sockets)
-            .map(|(key, socket)| match looked {
+            .map(|(key, socket)| match polled {
                 Ok(_) => (key, socket.revents().unwrap_or(PollFlags::all())),
                 // poll had no memory for a list of this length, so each socket
                 // is tried.
@@ -59,11 +59,12 @@ fn interest(connection: &Connection) -> PollFlags {
     interest
 }
 
-fn look(sockets: &mut [PollFd<'_>]) -> nix::Result<i32> {
+/// Polls without waiting.
+fn poll_once(sockets: &mut [PollFd<'_>]) -> nix::Result<i32> {
     loop {
         match poll(sockets, PollTimeout::ZERO) {
             Err(Errno::EINTR) => {}
-            looked => return looked,
+            polled => return polled,
         }
     }
 }

@@ -76,9 +76,7 @@ impl PosixAio<'_> {
         let mut operation = Operation::new(key);
         let stream = &self.server.connections[key].stream;
         let started = has_room.then(|| operation.receive(stream));
-        let client =
-            Client { operation, has_drain_begun: false, is_over: false };
-        self.clients.insert(key, client);
+        self.clients.insert(key, Client { operation, is_over: false });
         let why = match started {
             Some(Ok(())) => return Some(key),
             Some(Err(errno)) => format!("aio_read: {errno}"),

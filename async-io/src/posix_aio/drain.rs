@@ -28,17 +28,16 @@ impl PosixAio<'_> {
     /// that a thread has already received.
     pub fn drain_client(&mut self, key: DefaultKey) {
         let connection = &mut self.server.connections[key];
-        let client = &mut self.clients[key];
+        let client = &self.clients[key];
         if client.is_over {
             return;
         }
-        if !client.has_drain_begun {
+        if !connection.is_draining() {
             match client.operation.is_receiving(&connection.stream) {
                 Ok(true) => return,
                 Ok(false) => {}
                 Err(errno) => return self.fail(key, errno),
             }
-            client.has_drain_begun = true;
             if let Err(errno) = connection.begin_drain() {
                 return self.fail(key, errno);
             }

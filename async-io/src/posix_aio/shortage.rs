@@ -31,7 +31,7 @@ const SCAN_PERIOD: Duration = Duration::from_secs(1);
 
 /// How long glibc may take to create a thread before the scan acts: longer than
 /// the time from one operation of a client to its next.
-const THREAD_LOOK: Duration = Duration::from_millis(100);
+const THREAD_CHECK_DELAY: Duration = Duration::from_millis(100);
 
 impl PosixAio<'_> {
     /// Rejects the new connections for which no thread can be created. glibc
@@ -44,8 +44,8 @@ impl PosixAio<'_> {
         let missing = wanted.saturating_sub(self.threads.count());
         let missing = missing.min(new_clients.len());
         if missing > 0 {
-            let look = self.server.now + THREAD_LOOK;
-            self.next_scan = self.next_scan.min(look);
+            let check = self.server.now + THREAD_CHECK_DELAY;
+            self.next_scan = self.next_scan.min(check);
         }
         let excess = missing - room::creatable_threads(missing);
         for key in new_clients.drain(new_clients.len() - excess..) {
@@ -71,7 +71,7 @@ impl PosixAio<'_> {
         let still_missing = missing && self.thread_missing;
         self.thread_missing = missing && !still_missing;
         let period =
-            if self.thread_missing { THREAD_LOOK } else { SCAN_PERIOD };
+            if self.thread_missing { THREAD_CHECK_DELAY } else { SCAN_PERIOD };
         self.next_scan = self.server.now + period;
         let keys: Vec<_> = self.clients.keys().collect();
         for key in keys {
