@@ -126,13 +126,12 @@ impl Connection {
         input: &[u8],
         pool: &mut BufferPool,
         about: &mut About,
-        now: Instant,
     ) -> nix::Result<()> {
         if self.stage != Stage::Conversing {
             return Ok(());
         }
         if self.pressure.admits_input() && self.waiting.is_empty() {
-            self.answer(input, pool, about, now);
+            self.answer(input, pool, about);
             return Ok(());
         }
         let room = self.waiting.try_reserve(input.len());
@@ -159,9 +158,8 @@ impl Connection {
         &mut self,
         pool: &mut BufferPool,
         about: &mut About,
-        now: Instant,
     ) -> nix::Result<Outcome> {
-        self.answer_waiting(pool, about, now);
+        self.answer_waiting(pool, about);
         if self.end_of_file && self.waiting.is_empty() {
             self.stage = Stage::Ending;
         }
@@ -171,7 +169,7 @@ impl Connection {
             }
             shutdown(self.stream.as_raw_fd(), Shutdown::Write)?;
             self.stage = Stage::Discarding;
-            self.timer.end_within(LINGER, now);
+            self.timer.end_within(LINGER, Instant::now());
         }
         Ok(Outcome::GoesOn)
     }
@@ -234,12 +232,7 @@ impl Connection {
     }
 
     /// Answers input that was kept, up to the high-water mark.
-    fn answer_waiting(
-        &mut self,
-        pool: &mut BufferPool,
-        about: &mut About,
-        now: Instant,
-    ) {
+    fn answer_waiting(&mut self, pool: &mut BufferPool, about: &mut About) {
         if self.waiting.is_empty() || !self.pressure.admits_input() {
             return;
         }
@@ -252,7 +245,7 @@ impl Connection {
             if !self.pressure.admits_input() {
                 break;
             }
-            self.answer(chunk, pool, about, now);
+            self.answer(chunk, pool, about);
             answered += chunk.len();
         }
         if answered < waiting.len() {
@@ -266,7 +259,6 @@ impl Connection {
         input: &[u8],
         pool: &mut BufferPool,
         about: &mut About,
-        now: Instant,
     ) {
         if self.output.is_empty() {
             self.output = pool.take();
@@ -274,7 +266,7 @@ impl Connection {
         let completed = self.session.answer(input, about, &mut self.output);
         if completed > 0 {
             about.counters.requests += completed as u64;
-            self.timer.restart(now);
+            self.timer.restart(Instant::now());
             self.is_late = false;
         }
         self.remaining_input =

@@ -227,7 +227,7 @@ impl<'a> PosixAio<'a> {
         if client.is_over {
             return self.hang_up(key);
         }
-        let Server { connections, pool, about, now, .. } = &mut self.server;
+        let Server { connections, pool, about, .. } = &mut self.server;
         let connection = &mut connections[key];
         let handed_over = match finished {
             Transfer::Receive(Ok(0)) => {
@@ -236,7 +236,7 @@ impl<'a> PosixAio<'a> {
             }
             Transfer::Receive(Ok(received)) => {
                 let input = client.operation.input(received);
-                connection.on_received(input, pool, about, *now)
+                connection.on_received(input, pool, about)
             }
             Transfer::Send(Ok(sent)) => {
                 connection.on_sent(sent);
@@ -265,10 +265,9 @@ impl<'a> PosixAio<'a> {
     /// Acts on the outcome of a completion: closes the connection, or starts
     /// its next operation.
     fn apply_outcome(&mut self, key: DefaultKey) {
-        let Server { connections, timers, pool, about, now, .. } =
-            &mut self.server;
+        let Server { connections, timers, pool, about, .. } = &mut self.server;
         let connection = &mut connections[key];
-        match connection.flush_and_advance(pool, about, *now) {
+        match connection.flush_and_advance(pool, about) {
             Ok(Outcome::GoesOn) => {
                 timers.schedule(key, &mut connection.timer);
                 self.start(key);

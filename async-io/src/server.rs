@@ -106,7 +106,7 @@ impl<'a> Server<'a> {
         self.about.counters.clients += 1;
         let id = self.about.counters.accepted;
         let session = Session::new(id, self.config.max_request);
-        let mut timer = Timer::new(self.config.idle_timeout, self.now);
+        let mut timer = Timer::new(self.config.idle_timeout, Instant::now());
         Some(self.connections.insert_with_key(|key| {
             self.timers.schedule(key, &mut timer);
             Connection::new(stream, session, timer)

@@ -285,9 +285,7 @@ impl<'a> Uring<'a> {
             outcome =
                 self.buffers.consume(id, received, |input| match closing {
                     true => Ok(()),
-                    false => {
-                        connection.on_received(input, pool, about, server.now)
-                    }
+                    false => connection.on_received(input, pool, about),
                 });
         }
         match completion.result {
@@ -358,11 +356,7 @@ impl<'a> Uring<'a> {
             return self.close(client);
         }
         let outcome = outcome.and_then(|()| {
-            connection.flush_and_advance(
-                &mut server.pool,
-                &mut server.about,
-                server.now,
-            )
+            connection.flush_and_advance(&mut server.pool, &mut server.about)
         });
         match outcome {
             Ok(Outcome::GoesOn) => {}

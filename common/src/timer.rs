@@ -20,7 +20,9 @@ impl Timer {
         Self { timeout, due, queued: None }
     }
 
-    /// Starts the whole timeout again, because a request was completed.
+    /// Starts the whole timeout again, because a request was completed at
+    /// `now`. An earlier moment, such as the start of the loop's round, would be
+    /// wrong: a server that was stopped since would close the client at once.
     pub fn restart(&mut self, now: Instant) {
         self.due = self.timeout.map(|timeout| now + timeout);
     }

@@ -4,6 +4,7 @@
 //! for a while.
 
 use std::os::fd::OwnedFd;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
@@ -86,7 +87,7 @@ impl Server<'_> {
         let accepted = self.about.counters.accepted;
         let id = accepted * u64::from(loops) + u64::from(number) + 1;
         let session = Session::new(id, self.config.max_request);
-        let mut timer = Timer::new(self.config.idle_timeout, self.now);
+        let mut timer = Timer::new(self.config.idle_timeout, Instant::now());
         let key = self.connections.insert_with_key(|key| {
             self.timers.schedule(key, &mut timer);
             Connection::new(stream, session, timer)

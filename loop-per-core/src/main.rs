@@ -294,7 +294,7 @@ impl<'a> Server<'a> {
         let mut outcome = Ok(Outcome::Drained);
         // A new socket is reported writable at once, so that is ignored.
         if reasons.is_writable() && connection.has_output() {
-            outcome = connection.on_writable(self.now);
+            outcome = connection.on_writable();
         }
         let over = matches!(outcome, Ok(Outcome::Ended) | Err(_));
         if !over && reasons.is_readable() {
@@ -302,7 +302,6 @@ impl<'a> Server<'a> {
                 READ_POLICY,
                 &mut self.scratch,
                 &mut self.about,
-                self.now,
             );
         }
         self.apply_outcome(key, outcome);

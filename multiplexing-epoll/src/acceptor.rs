@@ -4,6 +4,7 @@
 //! for a while.
 
 use std::os::fd::OwnedFd;
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
@@ -72,7 +73,7 @@ impl Server<'_> {
     fn add_client(&mut self, stream: OwnedFd) -> Result<()> {
         let id = self.about.counters.accepted + 1;
         let session = Session::new(id, self.config.max_request);
-        let mut timer = Timer::new(self.config.idle_timeout, self.now);
+        let mut timer = Timer::new(self.config.idle_timeout, Instant::now());
         let key = self.connections.insert_with_key(|key| {
             self.timers.schedule(key, &mut timer);
             Connection::new(stream, session, timer)

@@ -115,11 +115,10 @@ impl Connection {
         policy: ReadPolicy,
         scratch: &mut Scratch,
         about: &mut About,
-        now: Instant,
     ) -> nix::Result<Outcome> {
         self.borrow(scratch);
-        let drained = self.receive(policy, &mut *scratch.input, about, now)?;
-        let outcome = self.flush_and_advance(now)?;
+        let drained = self.receive(policy, &mut *scratch.input, about)?;
+        let outcome = self.flush_and_advance()?;
         self.give_back(scratch);
         match outcome {
             Outcome::More if drained => Ok(Outcome::Drained),
@@ -133,7 +132,6 @@ impl Connection {
         policy: ReadPolicy,
         input: &mut [u8],
         about: &mut About,
-        now: Instant,
     ) -> nix::Result<bool> {
         let stream = self.stream.as_raw_fd();
         let mut taken = 0;
@@ -146,7 +144,7 @@ impl Connection {
                 }
                 Ok(received) => {
                     taken += received;
-                    self.answer(&input[..received], about, now);
+                    self.answer(&input[..received], about);
                     if received < policy.drained_below {
                         return Ok(true);
                     }
@@ -162,14 +160,14 @@ impl Connection {
         Ok(false)
     }
 
-    fn answer(&mut self, input: &[u8], about: &mut About, now: Instant) {
+    fn answer(&mut self, input: &[u8], about: &mut About) {
         if self.stage != Stage::Conversing {
             return;
         }
         let completed = self.session.answer(input, about, &mut self.output);
         if completed > 0 {
             about.counters.requests += completed as u64;
-            self.timer.restart(now);
+            self.timer.restart(Instant::now());
         }
         self.remaining_input =
             self.remaining_input.map(|left| left.saturating_sub(input.len()));
@@ -181,9 +179,9 @@ impl Connection {
 
     /// Sends pending output. Returns `More` if reading was paused until now: an
     /// edge-triggered wait does not report what has arrived meanwhile.
-    pub fn on_writable(&mut self, now: Instant) -> nix::Result<Outcome> {
+    pub fn on_writable(&mut self) -> nix::Result<Outcome> {
         let was_reading = self.wants_input();
-        let outcome = self.flush_and_advance(now)?;
+        let outcome = self.flush_and_advance()?;
         if self.output.is_empty() {
             self.output = Vec::new();
         }
@@ -194,7 +192,7 @@ impl Connection {
     }
 
     /// Sends what can be sent, and moves the conversation to its next stage.
-    fn flush_and_advance(&mut self, now: Instant) -> nix::Result<Outcome> {
+    fn flush_and_advance(&mut self) -> nix::Result<Outcome> {
         self.flush()?;
         if self.stage == Stage::Ending && self.output.is_empty() {
             if self.end_of_file || self.is_acknowledged() {
@@ -202,7 +200,7 @@ impl Connection {
             }
             shutdown(self.stream.as_raw_fd(), Shutdown::Write)?;
             self.stage = Stage::Discarding;
-            self.timer.end_within(LINGER, now);
+            self.timer.end_within(LINGER, Instant::now());
         }
         if self.wants_input() {
             Ok(Outcome::More)

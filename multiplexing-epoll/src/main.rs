@@ -294,7 +294,7 @@ impl<'a> Server<'a> {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let mut outcome = Ok(Outcome::Drained);
         if events.intersects(EpollFlags::EPOLLOUT | failure) {
-            outcome = connection.on_writable(self.now);
+            outcome = connection.on_writable();
         }
         let over = matches!(outcome, Ok(Outcome::Ended) | Err(_));
         if !over && events.intersects(EpollFlags::EPOLLIN | failure) {
@@ -302,7 +302,6 @@ impl<'a> Server<'a> {
                 self.trigger.read_policy(events),
                 &mut self.scratch,
                 &mut self.about,
-                self.now,
             );
         }
         self.apply_outcome(key, outcome);

@@ -4,6 +4,7 @@
 //! for a while.
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
@@ -85,7 +86,7 @@ impl Server<'_> {
         self.about.counters.clients += 1;
         let id = self.about.counters.accepted;
         let session = Session::new(id, self.config.max_request);
-        let mut timer = Timer::new(self.config.idle_timeout, self.now);
+        let mut timer = Timer::new(self.config.idle_timeout, Instant::now());
         self.connections.insert_with_key(|key| {
             self.timers.schedule(key, &mut timer);
             Connection::new(stream, session, timer)

@@ -214,7 +214,7 @@ impl<'a> Server<'a> {
         let mut outcome = Ok(Outcome::Drained);
         // A connection that reads no input has output to send, or is to end.
         if connection.has_output() || !connection.wants_input() {
-            outcome = connection.on_writable(self.now);
+            outcome = connection.on_writable();
         }
         let over = matches!(outcome, Ok(Outcome::Ended) | Err(_));
         if !over && connection.wants_input() {
@@ -222,7 +222,6 @@ impl<'a> Server<'a> {
                 READ_POLICY,
                 &mut self.scratch,
                 &mut self.about,
-                self.now,
             );
         }
         self.apply_outcome(key, outcome);

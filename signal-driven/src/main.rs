@@ -344,7 +344,7 @@ impl<'a> Server<'a> {
         let Some(connection) = self.connections.get_mut(key) else { return };
         let mut outcome = Ok(Outcome::Drained);
         if events.intersects(PollFlags::POLLOUT | failure) {
-            outcome = connection.on_writable(self.now);
+            outcome = connection.on_writable();
         }
         let over = matches!(outcome, Ok(Outcome::Ended) | Err(_));
         if !over && events.intersects(PollFlags::POLLIN | failure) {
@@ -352,7 +352,6 @@ impl<'a> Server<'a> {
                 READ_POLICY,
                 &mut self.scratch,
                 &mut self.about,
-                self.now,
             );
         }
         self.apply_outcome(key, outcome);

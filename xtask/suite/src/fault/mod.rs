@@ -1,9 +1,10 @@
-//! Faults that no client can cause: system calls that fail on demand.
+//! Faults that no client can cause: system calls that fail, or begin late, on
+//! demand.
 //!
 //! A filter installed before exec forwards the chosen calls to this process,
-//! which lets them continue or makes them fail with an errno, see
+//! which lets them continue, delays them or makes them fail with an errno, see
 //! seccomp_unotify(2). So a fault can begin and end while the server runs, and
-//! every call that failed is counted.
+//! every call that it affected is counted.
 
 mod handover;
 
@@ -11,6 +12,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 use std::{fmt, io, mem, thread};
 
 use anyhow::{Context, Result, ensure};
@@ -90,46 +92,64 @@ const AUDIT_ARCH: u32 = 0xc000_00b7;
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 const AUDIT_ARCH: u32 = 0;
 
-/// System calls of one server that fail while the fault is on.
+/// System calls of one server that fail or begin late while the fault is on.
 #[derive(Debug)]
 pub struct Fault {
     calls: Calls,
-    errno: Errno,
-    /// The number of calls that are still to fail.
+    effect: Effect,
+    /// The number of calls that it is still to affect.
     left: AtomicUsize,
-    failed: AtomicUsize,
+    affected: AtomicUsize,
     asked: AtomicUsize,
+}
+
+/// What happens to a call that is affected.
+#[derive(Clone, Copy, Debug)]
+enum Effect {
+    Error(Errno),
+    /// The call begins this much later, as if the server had lost the CPU
+    /// before it.
+    Delay(Duration),
 }
 
 impl Fault {
     /// Makes a fault, switched off: `calls` fail with `errno` once it is on.
     pub fn new(calls: Calls, errno: Errno) -> Arc<Self> {
-        let [left, failed, asked] = [const { AtomicUsize::new(0) }; 3];
-        Arc::new(Self { calls, errno, left, failed, asked })
+        Self::of(calls, Effect::Error(errno))
     }
 
-    /// Makes every call fail from now on.
+    /// Makes a fault, switched off: `calls` begin `by` later once it is on.
+    pub fn delay(calls: Calls, by: Duration) -> Arc<Self> {
+        Self::of(calls, Effect::Delay(by))
+    }
+
+    fn of(calls: Calls, effect: Effect) -> Arc<Self> {
+        let [left, affected, asked] = [const { AtomicUsize::new(0) }; 3];
+        Arc::new(Self { calls, effect, left, affected, asked })
+    }
+
+    /// Affects every call from now on.
     pub fn on(&self) {
-        self.fail_next(usize::MAX);
+        self.affect_next(usize::MAX);
     }
 
-    /// Makes the next `count` calls fail; later ones pass.
-    pub fn fail_next(&self, count: usize) {
+    /// Affects the next `count` calls; later ones pass.
+    pub fn affect_next(&self, count: usize) {
         self.left.store(count, Ordering::SeqCst);
     }
 
     /// Lets every call pass from now on.
     pub fn off(&self) {
-        self.fail_next(0);
+        self.affect_next(0);
     }
 
-    /// Returns how many calls have failed.
-    pub fn failed(&self) -> usize {
-        self.failed.load(Ordering::SeqCst)
+    /// Returns how many calls were affected.
+    pub fn affected(&self) -> usize {
+        self.affected.load(Ordering::SeqCst)
     }
 
-    /// Returns whether any such call was made, failed or not. A server that has
-    /// io_uring do its work makes none that a filter could see.
+    /// Returns whether any such call was made, affected or not. A server that
+    /// has io_uring do its work makes none that a filter could see.
     pub fn was_asked(&self) -> bool {
         self.asked.load(Ordering::SeqCst) > 0
     }
@@ -181,7 +201,7 @@ impl Fault {
         Ok((filter, judge))
     }
 
-    /// Counts a call and returns whether it is to fail.
+    /// Counts a call and returns whether it is affected.
     fn is_next(&self) -> bool {
         self.asked.fetch_add(1, Ordering::SeqCst);
         let fewer = |left: usize| match left {
@@ -189,18 +209,18 @@ impl Fault {
             _ => left.checked_sub(1),
         };
         let order = Ordering::SeqCst;
-        let fails = self.left.fetch_update(order, order, fewer).is_ok();
-        if fails {
-            self.failed.fetch_add(1, Ordering::SeqCst);
+        let affects = self.left.fetch_update(order, order, fewer).is_ok();
+        if affects {
+            self.affected.fetch_add(1, Ordering::SeqCst);
         }
-        fails
+        affects
     }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let calls = self.calls.numbers;
-        write!(f, "{:?} from system calls {calls:?}", self.errno)
+        write!(f, "{:?} from system calls {calls:?}", self.effect)
     }
 }
 
@@ -281,8 +301,13 @@ impl Judge {
         };
         let counts = !self.fault.calls.on_sockets || is_on_a_socket(&call);
         if counts && self.fault.is_next() {
-            answer.flags = 0;
-            answer.error = -(self.fault.errno as i32);
+            match self.fault.effect {
+                Effect::Error(errno) => {
+                    answer.flags = 0;
+                    answer.error = -(errno as i32);
+                }
+                Effect::Delay(by) => thread::sleep(by),
+            }
         }
         // SAFETY: as above; `answer` is a complete response.
         match unsafe {

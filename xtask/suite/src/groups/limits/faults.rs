@@ -55,7 +55,7 @@ fn no_resource(trial: &Trial) -> Result<()> {
     fault.on();
     let mut new_client = server.new_client()?;
     let served = new_client.was_served().context("the new client")?;
-    if fault.failed() == 0 {
+    if fault.affected() == 0 {
         return Err(skip("starts no process and no thread for a client"));
     }
     ensure!(!served, "served, though nothing could be started for it");
@@ -108,11 +108,11 @@ fn accept_fails(trial: &Trial, errno: Errno) -> Result<()> {
         client.send("PING\r\n")?.half_close()?;
         waiting.push(client);
     }
-    let enough = || fault.failed() >= 2;
+    let enough = || fault.affected() >= 2;
     poll_until("accept to fail twice", PATIENCE, || Ok(enough()))?;
-    let (before, window) = (fault.failed(), Duration::from_millis(500));
+    let (before, window) = (fault.affected(), Duration::from_millis(500));
     std::thread::sleep(window);
-    let tried = fault.failed() - before;
+    let tried = fault.affected() - before;
     // Two attempts every 100 ms: with the spare descriptor and without.
     ensure!(tried <= 20, "tried {tried} times within {window:?}: it spins");
     first.first_is_served()?;
@@ -133,15 +133,15 @@ fn tries_again(trial: &Trial, calls: Calls, errno: Errno) -> Result<()> {
     let (requests, replies) = echoes(5, 100);
     let mut client = server.connect()?;
     for failures in 0..5 {
-        fault.fail_next(failures);
+        fault.affect_next(failures);
         client.send(&requests)?.expect(&replies)?;
     }
     drop(client);
     for failures in 0..5 {
-        fault.fail_next(failures);
+        fault.affect_next(failures);
         server.connect()?.send(&requests)?.expect(&replies)?;
     }
-    if fault.failed() == 0 {
+    if fault.affected() == 0 {
         return Err(skip(format!("makes no call that could return {errno:?}")));
     }
     fault.off();
@@ -159,7 +159,7 @@ fn datagram_out_of_memory(trial: &Trial) -> Result<()> {
     if !fault.was_asked() {
         return Err(skip("receives without a system call that could fail"));
     }
-    fault.fail_next(2);
+    fault.affect_next(2);
     for _ in 0..3 {
         peer.send("PING\r\n")?.expect("+PONG\r\n")?;
     }

@@ -7,11 +7,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use lab::promises::Answers;
 
 use super::super::Resources;
 use crate::case::{Case, For, Trial};
 use crate::client::Client;
+use crate::fault::{self, Fault};
 use crate::server::Server;
+use crate::skip::skip;
 
 pub fn cases() -> Vec<Case> {
     let case = |name: &str, body: fn(&Server) -> Result<()>| {
@@ -26,6 +29,10 @@ pub fn cases() -> Vec<Case> {
         case("idle::many", many).only(For::Many),
         case("idle::beside_busy_client", beside_busy_client).only(For::Many),
         case("idle::stalled_server", stalled_server),
+        // Where a library's threads receive, the server can't tell a late
+        // thread from a silent client.
+        Case::new("idle::late_read", late_read)
+            .only(For::Promising(|it| it.answers != Answers::FirstThread)),
         Case::new("idle::zero_is_never", zero_is_never),
     ]
 }
@@ -168,6 +175,23 @@ fn stalled_server(server: &Server) -> Result<()> {
     for client in &mut clients {
         client.expect_end()?;
     }
+    Ok(())
+}
+
+/// A server can lose the CPU between any two instructions. A client has its
+/// whole idle timeout after the reply, however late the request was read.
+fn late_read(trial: &Trial) -> Result<()> {
+    let fault = Fault::delay(fault::RECEIVE, Duration::from_millis(700));
+    let launch = trial.launch().flags(HALF_A_SECOND);
+    let server = launch.fault(&fault).start()?;
+    let mut client = server.connect()?;
+    client.ping()?;
+    if !fault.was_asked() {
+        return Err(skip("receives without a system call that could fail"));
+    }
+    fault.affect_next(1);
+    client.ping()?.expect_silence(Duration::from_millis(200))?.ping()?;
+    ensure!(fault.affected() == 1, "no call was late");
     Ok(())
 }
 

@@ -61,7 +61,7 @@ fn one_dies(trial: &Trial) -> Result<()> {
     let fault = Fault::new(fault::WAIT, Errno::EBADF);
     let server = trial.launch().flags("--loops 4").fault(&fault).start()?;
     let mut clients = server.connect_served(20)?;
-    fault.fail_next(1);
+    fault.affect_next(1);
     // The client's loop wakes up and may answer, unless another loop waits
     // first.
     let _ = clients[0].send("PING\r\n");
