@@ -21,8 +21,8 @@ impl Timer {
     }
 
     /// Starts the whole timeout again, because a request was completed at
-    /// `now`. An earlier moment, such as the start of the loop's round, would be
-    /// wrong: a server that was stopped since would close the client at once.
+    /// `now`. The start of the loop's round would be too early: a server that
+    /// lost the CPU since then would close the client right after the reply.
     pub fn restart(&mut self, now: Instant) {
         self.due = self.timeout.map(|timeout| now + timeout);
     }
