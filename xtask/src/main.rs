@@ -17,6 +17,9 @@ use programs::Arguments;
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Check claims about sockets and I/O models by experiments.
+    #[command(disable_help_flag = true)]
+    Claims(Arguments),
     /// Compare throughput, latency, CPU time and memory under the same load.
     #[command(disable_help_flag = true)]
     Compare(Arguments),
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
         Command::Diff(flags) => diff::run(&flags),
         Command::List(flags) => list::run(&flags),
         Command::Run(flags) => run::run(&flags),
+        Command::Claims(args) => programs::start("claims", "claims", &args),
         Command::Compare(args) => programs::start("page", "compare", &args),
         Command::Figure(args) => programs::start("page", "figure", &args),
         Command::Test(args) => programs::start("suite", "test", &args),

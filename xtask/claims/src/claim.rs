@@ -1,0 +1,192 @@
+//! What an experiment is, and what it finds.
+
+use std::fmt;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use crate::sample::Sample;
+
+/// A claim, and the experiment that checks it. Everything but `run` is text
+/// that was written before the experiment ran.
+#[derive(Debug)]
+pub struct Claim {
+    /// Lower-case words joined by hyphens.
+    pub id: &'static str,
+    /// The claim in one sentence.
+    pub claim: &'static str,
+    /// The section of the notes that makes it, or "circulates" if it comes from
+    /// elsewhere.
+    pub section: &'static str,
+    /// The measurement that makes the claim true, and the one that makes it
+    /// false.
+    pub criterion: &'static str,
+    /// What a false claim was before.
+    pub if_false: History,
+    /// Man pages, kernel documents or files, RFCs.
+    pub sources: &'static [&'static str],
+    /// Two or three sentences for a student.
+    pub explanation: &'static str,
+    /// Measures and judges, in a process of its own.
+    pub run: fn(Effort) -> Result<Finding>,
+    /// The experiment's file: `file!()`.
+    pub file: &'static str,
+}
+
+/// The past of a claim that the measurement makes false.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum History {
+    /// It was true on an earlier kernel; a source says until when.
+    WasTrue,
+    /// It was never true.
+    NeverTrue,
+}
+
+/// How much an experiment repeats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effort {
+    /// Enough for a stable number.
+    Full,
+    /// Enough to show that the experiment runs.
+    Short,
+}
+
+impl Effort {
+    /// Returns the number of repetitions for this effort.
+    pub fn pick(self, full: usize, short: usize) -> usize {
+        match self {
+            Self::Full => full,
+            Self::Short => short,
+        }
+    }
+}
+
+/// What a criterion says about a measurement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    True,
+    False,
+    /// True under one condition and false under another, both measured.
+    Depends,
+    /// The machine was too noisy to decide.
+    Undecided,
+}
+
+impl Answer {
+    /// Returns `True` or `False`, for measurements that can't be noisy.
+    pub fn from_bool(is_true: bool) -> Self {
+        if is_true { Self::True } else { Self::False }
+    }
+}
+
+/// What became of a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    Holds,
+    NoLongerHolds,
+    NeverHeld,
+    Depends,
+    Undecided,
+}
+
+impl Verdict {
+    pub fn new(answer: Answer, if_false: History) -> Self {
+        match (answer, if_false) {
+            (Answer::True, _) => Self::Holds,
+            (Answer::False, History::WasTrue) => Self::NoLongerHolds,
+            (Answer::False, History::NeverTrue) => Self::NeverHeld,
+            (Answer::Depends, _) => Self::Depends,
+            (Answer::Undecided, _) => Self::Undecided,
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Holds => "holds",
+            Self::NoLongerHolds => "no longer holds",
+            Self::NeverHeld => "never held",
+            Self::Depends => "depends",
+            Self::Undecided => "undecided",
+        })
+    }
+}
+
+/// The result of one run of an experiment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    pub answer: Answer,
+    /// What was measured, the decisive number first.
+    pub figures: Vec<Figure>,
+}
+
+impl Finding {
+    pub fn new(answer: Answer, figures: impl Into<Vec<Figure>>) -> Self {
+        Self { answer, figures: figures.into() }
+    }
+}
+
+/// A measured number with its name and unit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Figure {
+    pub name: String,
+    /// Empty for a plain count.
+    pub unit: String,
+    pub sample: Sample,
+}
+
+impl Figure {
+    pub fn new(name: &str, unit: &str, sample: impl Into<Sample>) -> Self {
+        let (name, unit) = (name.to_owned(), unit.to_owned());
+        Self { name, unit, sample: sample.into() }
+    }
+
+    /// Formats the number: `12.3 µs (11.9 to 14.0)`.
+    pub fn value(&self) -> String {
+        let number = lab::number::figure(self.sample.median());
+        let unit = match self.unit.as_str() {
+            "" => String::new(),
+            "%" => "%".to_owned(),
+            unit => format!(" {unit}"),
+        };
+        let (least, most) = (self.sample.min(), self.sample.max());
+        if least == most {
+            return format!("{number}{unit}");
+        }
+        let [least, most] = [least, most].map(lab::number::figure);
+        format!("{number}{unit} ({least} to {most})")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_past_decides_how_a_false_claim_is_called() {
+        use History::{NeverTrue, WasTrue};
+        for (answer, past, verdict) in [
+            (Answer::True, WasTrue, Verdict::Holds),
+            (Answer::True, NeverTrue, Verdict::Holds),
+            (Answer::False, WasTrue, Verdict::NoLongerHolds),
+            (Answer::False, NeverTrue, Verdict::NeverHeld),
+            (Answer::Depends, NeverTrue, Verdict::Depends),
+            (Answer::Undecided, NeverTrue, Verdict::Undecided),
+        ] {
+            assert_eq!(Verdict::new(answer, past), verdict);
+        }
+    }
+
+    #[test]
+    fn a_figure_shows_its_spread_if_it_has_one() {
+        let value = |unit, sample: &[f64]| {
+            Figure::new("", unit, Sample::new(sample.to_vec())).value()
+        };
+        assert_eq!(value("µs", &[3.0, 1.0, 2.0]), "2.00 µs (1.00 to 3.00)");
+        assert_eq!(value("", &[12.0]), "12.0");
+        assert_eq!(value("%", &[12.0, 12.0]), "12.0%");
+    }
+}

@@ -1,0 +1,5 @@
+//! epoll.
+
+use super::Topic;
+
+pub const TOPIC: Topic = Topic { title: "epoll", claims: &[] };

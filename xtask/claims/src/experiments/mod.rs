@@ -1,0 +1,89 @@
+//! The experiments, by topic. Each file has one claim, the measurement and the
+//! criterion (`judge`), which is tested with made-up measurements.
+
+mod asynchronous;
+mod copies;
+mod epoll;
+mod models;
+mod readiness;
+mod scaling;
+mod sockets;
+
+use crate::claim::Claim;
+
+/// Claims that belong together.
+#[derive(Debug)]
+pub struct Topic {
+    pub title: &'static str,
+    pub claims: &'static [&'static Claim],
+}
+
+/// Returns the topics in the order of the notes.
+pub fn topics() -> [&'static Topic; 7] {
+    [
+        &sockets::TOPIC,
+        &models::TOPIC,
+        &copies::TOPIC,
+        &readiness::TOPIC,
+        &epoll::TOPIC,
+        &asynchronous::TOPIC,
+        &scaling::TOPIC,
+    ]
+}
+
+/// Returns all claims in order.
+pub fn all() -> impl Iterator<Item = &'static Claim> {
+    topics().into_iter().flat_map(|topic| topic.claims).copied()
+}
+
+/// Returns the claim with this ID.
+pub fn find(id: &str) -> Option<&'static Claim> {
+    all().find(|claim| claim.id == id)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn each_claim_is_complete_and_its_criterion_is_tested() {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+        let mut ids = BTreeSet::new();
+        for claim in all() {
+            let id = claim.id;
+            assert!(ids.insert(id), "{id}: twice");
+            let allowed = |c: char| c.is_ascii_lowercase() || c == '-';
+            assert!(id.chars().all(allowed), "{id}: not an ID");
+            for text in [claim.claim, claim.criterion, claim.explanation] {
+                assert!(text.ends_with('.'), "{id}: not a sentence: {text}");
+            }
+            assert!(!claim.sources.is_empty(), "{id}: no source");
+            let code = fs::read_to_string(format!("{root}/{}", claim.file));
+            let code = code.unwrap();
+            assert!(code.contains("fn judge("), "{id}: no criterion");
+            assert!(code.contains("mod tests"), "{id}: criterion not tested");
+        }
+    }
+
+    #[test]
+    fn every_file_is_listed() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/experiments");
+        let mut files = 0;
+        for topic in fs::read_dir(folder).unwrap() {
+            let topic = topic.unwrap().path();
+            if topic.is_dir() {
+                let entries = fs::read_dir(topic).unwrap().map(Result::unwrap);
+                files += entries
+                    .filter(|it| {
+                        let code = fs::read_to_string(it.path()).unwrap();
+                        code.contains("pub const CLAIM: Claim")
+                    })
+                    .count();
+            }
+        }
+        assert_eq!(all().count(), files);
+    }
+}

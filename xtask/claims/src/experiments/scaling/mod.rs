@@ -1,0 +1,5 @@
+//! Scaling connections.
+
+use super::Topic;
+
+pub const TOPIC: Topic = Topic { title: "Scaling connections", claims: &[] };
