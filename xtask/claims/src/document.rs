@@ -6,6 +6,10 @@ use crate::claim::{Claim, Finding, Verdict};
 use crate::experiments::{self, Topic};
 use crate::record::Record;
 
+/// The document's file.
+pub const PATH: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/CLAIMS.md");
+
 /// Writes the document from recorded findings.
 pub fn document(record: &Record) -> String {
     let machine = &record.machine;
@@ -85,7 +89,7 @@ fn section(text: &mut String, claim: &Claim, finding: &Finding) {
         "\n{}",
         lab::screen::fill(
             &format!(
-                "Said in: {}. Sources: {}. Experiment: [`{name}`](../{file}).",
+                "Said in: {}. Sources: {}. Experiment: [{name}](../{file}).",
                 claim.section,
                 claim.sources.join("; ")
             ),
@@ -101,10 +105,8 @@ mod tests {
 
     #[test]
     fn the_document_is_that_of_the_recorded_findings() {
-        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
-        std::env::set_current_dir(root).unwrap();
         let record = Record::recorded().unwrap();
-        let written = fs::read_to_string("docs/CLAIMS.md").unwrap();
+        let written = fs::read_to_string(PATH).unwrap();
         assert_eq!(
             document(&record),
             written,

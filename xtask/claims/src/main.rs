@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail, ensure};
 use clap::Subcommand;
 use console::style;
+use lab::model::NotFound;
 use lab::table::{Column, Row, Table};
 use lab::{Unsupported, number, program, screen};
 
@@ -75,7 +76,9 @@ fn select(ids: &[String]) -> Result<Vec<&'static Claim>> {
     }
     let find = |id: &String| match experiments::find(id) {
         Some(claim) => Ok(claim),
-        None => bail!("there is no claim {id}; `cargo xtask claims --list`"),
+        None => bail!(NotFound(format!(
+            "there is no claim {id:?}: `cargo xtask claims --list` lists them"
+        ))),
     };
     ids.iter().map(find).collect()
 }
@@ -144,8 +147,8 @@ fn check(
     if keep {
         ensure!(failed + skipped == 0, "not recorded: not all experiments ran");
         found.save()?;
-        let path = "docs/CLAIMS.md";
-        fs::write(path, document::document(&found)).context(path)?;
+        fs::write(document::PATH, document::document(&found))
+            .context(document::PATH)?;
     }
     let experiments = number::some(claims.len(), "experiment");
     screen::print(&format!(

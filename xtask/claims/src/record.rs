@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::claim::{Claim, Finding, Verdict};
 
 /// The file of recorded findings, which `--record` writes.
-const PATH: &str = "xtask/claims/recorded.toml";
+const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/recorded.toml");
 
 /// The findings of one run of all experiments.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

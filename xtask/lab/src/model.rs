@@ -119,10 +119,10 @@ pub struct Workspace {
     pub models: Vec<Model>,
 }
 
-/// The command line names an unknown model or variant, or a transport that the
-/// model doesn't serve.
+/// The command line names something unknown: a model, a variant, a claim, or a
+/// transport that the model doesn't serve.
 #[derive(Debug)]
-pub struct NotFound(String);
+pub struct NotFound(pub String);
 
 impl Workspace {
     /// Reads the manifests. The error lists every fault of every declaration.
