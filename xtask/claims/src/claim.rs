@@ -3,6 +3,7 @@
 use std::fmt;
 
 use anyhow::Result;
+use lab::number;
 use serde::{Deserialize, Serialize};
 
 use crate::sample::Sample;
@@ -146,18 +147,20 @@ impl Figure {
 
     /// Formats the number: `12.3 µs (11.9 to 14.0)`.
     pub fn value(&self) -> String {
-        let number = lab::number::figure(self.sample.median());
+        let is_count = self.sample.values().iter().all(|it| it.fract() == 0.0);
+        let format = if is_count { number::count } else { number::figure };
         let unit = match self.unit.as_str() {
             "" => String::new(),
             "%" => "%".to_owned(),
             unit => format!(" {unit}"),
         };
-        let (least, most) = (self.sample.min(), self.sample.max());
+        let median = format(self.sample.median());
+        let (least, most) =
+            (format(self.sample.min()), format(self.sample.max()));
         if least == most {
-            return format!("{number}{unit}");
+            return format!("{median}{unit}");
         }
-        let [least, most] = [least, most].map(lab::number::figure);
-        format!("{number}{unit} ({least} to {most})")
+        format!("{median}{unit} ({least} to {most})")
     }
 }
 
@@ -185,8 +188,8 @@ mod tests {
         let value = |unit, sample: &[f64]| {
             Figure::new("", unit, Sample::new(sample.to_vec())).value()
         };
-        assert_eq!(value("µs", &[3.0, 1.0, 2.0]), "2.00 µs (1.00 to 3.00)");
-        assert_eq!(value("", &[12.0]), "12.0");
+        assert_eq!(value("µs", &[3.1, 1.0, 2.0]), "2.00 µs (1.00 to 3.10)");
+        assert_eq!(value("", &[12.0]), "12");
         assert_eq!(value("%", &[12.0, 12.0]), "12.0%");
     }
 }

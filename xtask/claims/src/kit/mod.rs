@@ -1,4 +1,7 @@
 //! What several experiments need: connections and clocks.
 
 pub mod clock;
+pub mod computing;
 pub mod net;
+pub mod ring;
+pub mod signals;

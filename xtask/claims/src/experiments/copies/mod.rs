@@ -1,6 +1,34 @@
-//! Who copies, and on whose time.
+//! Who copies, and on whose time: data arrives while a thread computes.
+
+mod blocked_signal;
+mod epoll_edge;
+mod epoll_level;
+mod io_uring;
+mod io_uring_defer;
+mod io_uring_sqpoll;
+mod poll;
+mod posix_aio;
+mod ppoll_handler;
+mod select;
+mod sigio_handler;
+mod signals_thread_first;
 
 use super::Topic;
 
-pub const TOPIC: Topic =
-    Topic { title: "Who copies, and on whose time", claims: &[] };
+pub const TOPIC: Topic = Topic {
+    title: "Who copies, and on whose time",
+    claims: &[
+        &select::CLAIM,
+        &poll::CLAIM,
+        &epoll_level::CLAIM,
+        &epoll_edge::CLAIM,
+        &blocked_signal::CLAIM,
+        &ppoll_handler::CLAIM,
+        &sigio_handler::CLAIM,
+        &signals_thread_first::CLAIM,
+        &io_uring::CLAIM,
+        &io_uring_defer::CLAIM,
+        &io_uring_sqpoll::CLAIM,
+        &posix_aio::CLAIM,
+    ],
+};
