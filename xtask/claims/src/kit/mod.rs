@@ -1,7 +1,8 @@
-//! What several experiments need: connections and clocks.
+//! What several experiments need: connections, clocks and TCP states.
 
 pub mod clock;
 pub mod computing;
 pub mod net;
 pub mod ring;
 pub mod signals;
+pub mod tcp;
