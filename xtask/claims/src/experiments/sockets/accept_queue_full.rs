@@ -2,10 +2,11 @@
 //! backlog of listen(2). The kernel then drops the SYN of the next client.
 
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use lab::process::wait_for;
 use nix::poll::PollFlags;
 use socket2::{Domain, Socket, Type};
@@ -28,6 +29,7 @@ pub const CLAIM: Claim = Claim {
         "listen(2)",
         "tcp(7), tcp_abort_on_overflow",
         "net/ipv4/tcp_input.c, tcp_conn_request",
+        "net/ipv4/tcp_minisocks.c, tcp_check_req",
     ],
     explanation: "Linux drops a SYN that finds the accept queue full. The \
                   client repeats it after 1 s, so connect takes longer instead \
@@ -54,83 +56,66 @@ enum Outcome {
     InProgress,
 }
 
+/// A listener's accept queue, and the first client that found it full.
+#[derive(Debug)]
+struct Overflow {
+    /// The connections in the queue.
+    queued: usize,
+    outcome: Outcome,
+    /// How long the client's connect took in total, in ms.
+    took: f64,
+}
+
 fn run(effort: Effort) -> Result<Finding> {
     let backlogs = &BACKLOGS[..effort.pick(BACKLOGS.len(), 1)];
-    let queues: Vec<_> =
-        backlogs.iter().map(|it| Queue::fill(*it)).collect::<Result<_>>()?;
-    let outcomes: Vec<_> = queues.iter().map(|queue| queue.outcome).collect();
-    let mut figures = vec![Figure::new(
-        "connects that failed with ECONNREFUSED",
-        "",
-        outcomes.iter().filter(|it| **it == Outcome::Refused).count(),
-    )];
-    for (queue, backlog) in queues.iter().zip(backlogs) {
-        let name = format!("connects that succeeded with backlog {backlog}");
-        figures.push(Figure::new(&name, "", queue.connected.len()));
-    }
-    for queue in &queues {
-        queue.listener.accept().context("accept")?;
-    }
-    // The clients repeat their SYNs at the same time.
-    let in_progress = queues.iter().filter(|it| it.is_in_progress());
-    let times = in_progress.map(Queue::wait_until_connected);
-    let times = times.collect::<Result<Vec<_>>>()?;
-    if !times.is_empty() {
-        let name = "time that the next connect took";
-        figures.push(Figure::new(name, "ms", Sample::new(times)));
+    // The clients wait for their SYN timers at the same time.
+    let overflows = thread::scope(|scope| {
+        let spawn = |&backlog| scope.spawn(move || overflow(backlog));
+        let threads: Vec<_> = backlogs.iter().map(spawn).collect();
+        let join = |thread: ScopedJoinHandle<'_, _>| {
+            thread.join().map_err(|_| anyhow!("a client died"))?
+        };
+        threads.into_iter().map(join).collect::<Result<Vec<_>>>()
+    })?;
+    let outcomes: Vec<_> = overflows.iter().map(|it| it.outcome).collect();
+    let refused = outcomes.iter().filter(|it| **it == Outcome::Refused);
+    let times = overflows.iter().map(|it| it.took).collect();
+    let mut figures = vec![
+        Figure::new("clients that got ECONNREFUSED", "", refused.count()),
+        Figure::new("the connect took", "ms", Sample::new(times)),
+    ];
+    for (backlog, overflow) in backlogs.iter().zip(&overflows) {
+        let name = format!("connects before it, with backlog {backlog}");
+        figures.push(Figure::new(&name, "", overflow.queued));
     }
     Ok(Finding::new(judge(&outcomes), figures))
 }
 
-/// A listener with a full accept queue.
-#[derive(Debug)]
-struct Queue {
-    listener: TcpListener,
-    connected: Vec<Socket>,
-    /// The client that found the queue full.
-    next: Socket,
-    started: Instant,
-    outcome: Outcome,
-}
-
-impl Queue {
-    /// Connects clients until one doesn't succeed.
-    fn fill(backlog: usize) -> Result<Self> {
-        let listener = net::listener_with_backlog(backlog as i32)?;
-        let address = listener.local_addr()?;
-        let mut connected = Vec::new();
-        loop {
-            let started = Instant::now();
-            let (next, outcome) = connect(address)?;
-            if outcome != Outcome::Connected {
-                return Ok(Self {
-                    listener,
-                    connected,
-                    next,
-                    started,
-                    outcome,
-                });
-            }
-            connected.push(next);
-            ensure!(connected.len() < 100, "the accept queue never fills");
-            // For a listener, this field is the length of its accept queue.
-            tcp::wait_until("the connection is in the accept queue", || {
-                let queued = tcp::info(&listener)?.tcpi_unacked as usize;
-                Ok(queued == connected.len())
-            })?;
+/// Connects clients to a listener until one doesn't succeed. Then accepts a
+/// connection, and waits until this client succeeds, too.
+fn overflow(backlog: usize) -> Result<Overflow> {
+    let listener = net::listener_with_backlog(backlog as i32)?;
+    let address = listener.local_addr()?;
+    let mut queued = Vec::new();
+    loop {
+        let start = Instant::now();
+        let (client, outcome) = connect(address)?;
+        if outcome == Outcome::InProgress {
+            listener.accept().context("accept")?;
+            let later = wait(&client, net::PATIENCE)?;
+            ensure!(later == Outcome::Connected, "{later:?} after accept");
         }
-    }
-
-    fn is_in_progress(&self) -> bool {
-        self.outcome == Outcome::InProgress
-    }
-
-    /// Returns how long the connect took in total, in ms.
-    fn wait_until_connected(&self) -> Result<f64> {
-        let outcome = outcome(&self.next, net::PATIENCE)?;
-        let took = self.started.elapsed().as_secs_f64() * 1e3;
-        ensure!(outcome == Outcome::Connected, "{outcome:?} after an accept");
-        Ok(took)
+        if outcome != Outcome::Connected {
+            let took = start.elapsed().as_secs_f64() * 1e3;
+            return Ok(Overflow { queued: queued.len(), outcome, took });
+        }
+        queued.push(client);
+        ensure!(queued.len() < 100, "the accept queue never fills");
+        // For a listener, this field is the length of its accept queue.
+        tcp::wait_until("the connection is in the accept queue", || {
+            let length = tcp::info(&listener)?.tcpi_unacked;
+            Ok(length as usize == queued.len())
+        })?;
     }
 }
 
@@ -140,13 +125,16 @@ fn connect(address: SocketAddr) -> Result<(Socket, Outcome)> {
     client.set_nonblocking(true)?;
     match client.connect(&address.into()) {
         Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => {}
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+            return Ok((client, Outcome::Refused));
+        }
         other => other.context("connect")?,
     }
-    let outcome = outcome(&client, UNANSWERED)?;
+    let outcome = wait(&client, UNANSWERED)?;
     Ok((client, outcome))
 }
 
-fn outcome(client: &Socket, patience: Duration) -> Result<Outcome> {
+fn wait(client: &Socket, patience: Duration) -> Result<Outcome> {
     let deadline = Instant::now() + patience;
     if !wait_for(client, PollFlags::POLLOUT, deadline)? {
         return Ok(Outcome::InProgress);

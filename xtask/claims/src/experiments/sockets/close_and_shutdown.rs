@@ -13,11 +13,11 @@ pub const CLAIM: Claim = Claim {
     id: "close-and-shutdown",
     claim: "close ends the connection.",
     section: "Socket communication, workflow",
-    criterion: "A socket is closed that has one descriptor, and one that has a \
-                second descriptor by dup. True if the peer's recv returns EOF \
-                in both cases, false if in neither. It depends if the peer \
-                gets EOF in the first case, and data that the second \
-                descriptor sends after the close in the other.",
+    criterion: "A socket is closed that has one descriptor, and one that has \
+                a second descriptor by dup, which then sends data. True if \
+                the peer's next recv returns EOF in both cases, false if it \
+                returns data in both. It depends if it returns EOF in one \
+                case only.",
     if_false: History::NeverTrue,
     sources: &["close(2)", "shutdown(2)", "dup(2)"],
     explanation: "Descriptors made by dup or inherited by fork refer to one \
@@ -83,8 +83,8 @@ fn next(server: &mut TcpStream) -> Result<Next> {
 fn judge(only: Next, duplicated: Next) -> Answer {
     match (only, duplicated) {
         (Next::Eof, Next::Eof) => Answer::True,
-        (Next::Eof, Next::Data) => Answer::Depends,
-        (Next::Data, _) => Answer::False,
+        (Next::Data, Next::Data) => Answer::False,
+        _ => Answer::Depends,
     }
 }
 

@@ -20,7 +20,11 @@ pub const CLAIM: Claim = Claim {
                 TIME_WAIT after all connections that the client closed first, \
                 and after no other.",
     if_false: History::NeverTrue,
-    sources: &["RFC 9293, section 3.6", "proc_pid_net(5), /proc/net/tcp"],
+    sources: &[
+        "RFC 9293, section 3.6",
+        "include/net/tcp.h, TCP_TIMEWAIT_LEN",
+        "proc_pid_net(5), /proc/net/tcp",
+    ],
     explanation: "The end that sends the first FIN sends the last ACK. It must \
                   remember the connection for some time, because it has to \
                   repeat this ACK if it is lost. Linux keeps TIME_WAIT for 60 \
