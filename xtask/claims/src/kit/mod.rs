@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod computing;
+pub mod namespace;
 pub mod net;
 pub mod ring;
 pub mod signals;

@@ -73,7 +73,7 @@ fn run(effort: Effort) -> Result<Finding> {
         let spawn = |&backlog| scope.spawn(move || overflow(backlog));
         let threads: Vec<_> = backlogs.iter().map(spawn).collect();
         let join = |thread: ScopedJoinHandle<'_, _>| {
-            thread.join().map_err(|_| anyhow!("a client died"))?
+            thread.join().map_err(|_| anyhow!("a thread panicked"))?
         };
         threads.into_iter().map(join).collect::<Result<Vec<_>>>()
     })?;

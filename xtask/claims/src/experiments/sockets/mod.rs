@@ -10,6 +10,7 @@ mod four_packets;
 mod raw_socket;
 mod stream_boundaries;
 mod stream_keeps_order;
+mod syn_queue_full;
 mod time_wait;
 
 use super::Topic;
@@ -25,6 +26,7 @@ pub const TOPIC: Topic = Topic {
         &raw_socket::CLAIM,
         &connect_before_accept::CLAIM,
         &accept_queue_full::CLAIM,
+        &syn_queue_full::CLAIM,
         &close_and_shutdown::CLAIM,
         &four_packets::CLAIM,
         &time_wait::CLAIM,

@@ -14,7 +14,8 @@ use crate::kit::{net, tcp};
 
 pub const CLAIM: Claim = Claim {
     id: "stream-keeps-order",
-    claim: "A stream socket loses nothing, repeats nothing and keeps the order.",
+    claim: "A stream socket loses nothing, repeats nothing and keeps the \
+           order.",
     section: "Introduction to sockets, stream sockets",
     criterion: "Random bytes are sent in sends of random sizes, while a filter \
                 drops some of the arriving segments. True if the receiver gets \
@@ -49,7 +50,9 @@ fn run(effort: Effort) -> Result<Finding> {
     let (sent, received, repeated) = thread::scope(|scope| {
         let sender = scope.spawn(move || send(client, repeated));
         let received = receive(&server);
-        let sender = sender.join().map_err(|_| anyhow!("the sender died"))?;
+        let sender = sender
+            .join()
+            .map_err(|_| anyhow!("the sending thread panicked"))?;
         let (sent, repeated) = sender?;
         Ok::<_, anyhow::Error>((sent, received?, repeated))
     })?;
