@@ -82,7 +82,7 @@ fn run(effort: Effort) -> Result<Finding> {
     let times = overflows.iter().map(|it| it.took).collect();
     let mut figures = vec![
         Figure::new("clients that got ECONNREFUSED", "", refused.count()),
-        Figure::new("the connect took", "ms", Sample::new(times)),
+        Figure::new("the next client's connect took", "ms", Sample::new(times)),
     ];
     for (backlog, overflow) in backlogs.iter().zip(&overflows) {
         let name = format!("connects before it, with backlog {backlog}");

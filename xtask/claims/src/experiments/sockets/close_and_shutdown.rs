@@ -13,11 +13,11 @@ pub const CLAIM: Claim = Claim {
     id: "close-and-shutdown",
     claim: "close ends the connection.",
     section: "Socket communication, workflow",
-    criterion: "A socket is closed that has one descriptor, and one that has \
-                a second descriptor by dup, which then sends data. True if \
-                the peer's next recv returns EOF in both cases, false if it \
-                returns data in both. It depends if it returns EOF in one \
-                case only.",
+    criterion: "A socket is closed that has one descriptor, and one that has a \
+                second descriptor by dup, which then sends data. True if the \
+                peer's next recv returns EOF in both cases, false if it \
+                returns data in both. It depends if it returns EOF in one case \
+                only.",
     if_false: History::NeverTrue,
     sources: &["close(2)", "shutdown(2)", "dup(2)"],
     explanation: "Descriptors made by dup or inherited by fork refer to one \

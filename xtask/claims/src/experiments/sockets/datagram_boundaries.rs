@@ -13,15 +13,15 @@ pub const CLAIM: Claim = Claim {
     claim: "Each recv on a datagram socket returns exactly one datagram.",
     section: "Introduction to sockets, datagram sockets",
     criterion: "Datagrams of random sizes wait before the first recv, which \
-               has space for all of them. True if every recv returns as many \
-               bytes as one send had, in the order of the sends. False if a \
-               recv returns more or less.",
+                has space for all of them. True if every recv returns as many \
+                bytes as one send had, in the order of the sends. False if a \
+                recv returns more or less.",
     if_false: History::NeverTrue,
     sources: &["udp(7)", "RFC 768"],
     explanation: "The kernel queues each UDP datagram as a unit, with its \
-                 length and the address of its sender. A recv removes one \
-                 from the queue and returns its bytes only. A datagram can be \
-                 empty, so a recv that returns 0 is not EOF here.",
+                  length and the address of its sender. A recv removes one \
+                  from the queue and returns its bytes only. A datagram can be \
+                  empty, so a recv that returns 0 is not EOF here.",
     run,
     file: file!(),
 };

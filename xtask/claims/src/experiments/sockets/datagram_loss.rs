@@ -20,17 +20,17 @@ pub const CLAIM: Claim = Claim {
     id: "datagram-loss",
     claim: "A datagram socket may lose data, and its sender isn't told.",
     section: "Introduction to sockets, datagram sockets",
-    criterion: "A sender on the same machine sends while the receiver \
-                receives nothing, and each send succeeds. True if datagrams \
-                are missing in each round, and the kernel counted them as \
-                dropped (SO_RXQ_OVFL). False if all arrive in each round.",
+    criterion: "A sender on the same machine sends while the receiver receives \
+                nothing, and each send succeeds. True if datagrams are missing \
+                in each round, and the kernel counted them as dropped \
+                (SO_RXQ_OVFL). False if all arrive in each round.",
     if_false: History::NeverTrue,
     sources: &["udp(7)", "socket(7), SO_RXQ_OVFL", "RFC 8085, section 3.3"],
     explanation: "UDP has no flow control: the sender doesn't learn how much \
-                 space the receive buffer has. The kernel drops a datagram \
-                 that arrives while the buffer is full. The send has \
-                 succeeded by then, because it means only that the datagram \
-                 was passed to the network.",
+                  space the receive buffer has. The kernel drops a datagram \
+                  that arrives while the buffer is full. The send has \
+                  succeeded by then, because it means only that the datagram \
+                  was passed to the network.",
     run,
     file: file!(),
 };

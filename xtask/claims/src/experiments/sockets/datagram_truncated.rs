@@ -17,15 +17,15 @@ pub const CLAIM: Claim = Claim {
             the buffer.",
     section: "circulates",
     criterion: "A datagram and a marker are sent, and the first recv has a \
-               smaller buffer than the datagram. True if the next recv \
-               returns the rest. False if it returns the marker each time.",
+                smaller buffer than the datagram. True if the next recv \
+                returns the rest. False if it returns the marker each time.",
     if_false: History::NeverTrue,
     sources: &["recv(2), MSG_TRUNC", "udp(7)"],
     explanation: "A recv removes the whole datagram from the queue, but copies \
-                 only what fits. recvmsg sets MSG_TRUNC in the returned \
-                 flags, and recv with the flag MSG_TRUNC returns the real \
-                 length. recv without it gives no sign that bytes are \
-                 missing.",
+                  only what fits. recvmsg sets MSG_TRUNC in the returned \
+                  flags, and recv with the flag MSG_TRUNC returns the real \
+                  length. recv without it gives no sign that bytes are \
+                  missing.",
     run,
     file: file!(),
 };

@@ -27,11 +27,11 @@ pub const CLAIM: Claim = Claim {
         "net/ipv4/tcp_input.c, tcp_fin",
         "tcp(7), TCP_INFO",
     ],
-    explanation: "Linux delays the ACK of a FIN, by some 40 ms. If the \
-                  program closes within this time, its FIN contains the ACK, \
-                  and three packets end the connection: FIN, FIN with ACK, \
-                  ACK. Four packets come from a side that still has something \
-                  to do after EOF.",
+    explanation: "Linux delays the ACK of a FIN, by some 40 ms. If the program \
+                  closes within this time, its FIN contains the ACK, and three \
+                  packets end the connection: FIN, FIN with ACK, ACK. Four \
+                  packets come from a side that still has something to do \
+                  after EOF.",
     run,
     file: file!(),
 };

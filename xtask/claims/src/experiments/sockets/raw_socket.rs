@@ -27,8 +27,10 @@ pub const CLAIM: Claim = Claim {
     explanation: "The kernel passes a copy of an arriving packet to each raw \
                   socket of its protocol, headers included, and handles the \
                   packet as well: the kernel answers the echo request here. \
-                  UDP and TCP sockets receive what their protocol has \
-                  unpacked. A raw socket requires CAP_NET_RAW.",
+                  UDP and TCP sockets receive data of their own protocol only. \
+                  A raw socket requires CAP_NET_RAW. Linux also has datagram \
+                  sockets for ICMP echo alone, for the groups in \
+                  net.ipv4.ping_group_range.",
     run,
     file: file!(),
 };

@@ -15,7 +15,7 @@ use crate::kit::{net, tcp};
 pub const CLAIM: Claim = Claim {
     id: "stream-keeps-order",
     claim: "A stream socket loses nothing, repeats nothing and keeps the \
-           order.",
+            order.",
     section: "Introduction to sockets, stream sockets",
     criterion: "Random bytes are sent in sends of random sizes, while a filter \
                 drops some of the arriving segments. True if the receiver gets \
@@ -44,7 +44,7 @@ const LIMIT: usize = 64 * PART;
 const DROP_ONE_IN: u32 = 16;
 
 fn run(effort: Effort) -> Result<Finding> {
-    let repeated = effort.pick(20, 2);
+    let repeated = effort.pick(10, 2);
     let (client, server) = net::connection()?;
     drop_segments(&server)?;
     let (sent, received, repeated) = thread::scope(|scope| {
@@ -89,7 +89,8 @@ fn send(mut socket: TcpStream, repeated: usize) -> Result<(Vec<u8>, usize)> {
     let mut sent = Vec::new();
     while (tcp::info(&socket)?.tcpi_total_retrans as usize) < repeated {
         ensure!(sent.len() < LIMIT, "the filter dropped too few segments");
-        let part: Vec<u8> = (0..PART).map(|_| random.u8(..)).collect();
+        let mut part = vec![0; PART];
+        random.fill(&mut part);
         let mut rest = part.as_slice();
         while !rest.is_empty() {
             let length = random.usize(1..=LONGEST).min(rest.len());

@@ -29,10 +29,10 @@ pub const CLAIM: Claim = Claim {
         "net/ipv4/tcp_input.c, tcp_conn_request",
     ],
     explanation: "Without SYN cookies, Linux drops a SYN that finds the queue \
-                 full. With them, which is the default, it stores nothing and \
-                 encodes the connection in the sequence number of its SYN- \
-                 ACK. The client's ACK returns this number, and the kernel \
-                 makes the connection from it.",
+                  full. With them, which is the default, it stores nothing and \
+                  encodes the connection in the sequence number of its \
+                  SYN-ACK. The client's ACK returns this number, and the \
+                  kernel makes the connection from it.",
     run,
     file: file!(),
 };
