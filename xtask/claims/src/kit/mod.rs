@@ -1,4 +1,5 @@
 //! What several experiments need: connections, clocks and TCP states.
+//! What several experiments need: connections, clocks and threads.
 
 pub mod clock;
 pub mod computing;
@@ -6,4 +7,5 @@ pub mod namespace;
 pub mod net;
 pub mod ring;
 pub mod signals;
+pub mod task;
 pub mod tcp;

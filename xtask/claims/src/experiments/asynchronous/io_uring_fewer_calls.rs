@@ -1,0 +1,207 @@
+//! A server with epoll makes one call to wait, and two per client that is
+//! ready; one with io_uring makes one call for everything.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::fd::AsRawFd as _;
+use std::thread;
+
+use anyhow::{Context as _, Result, anyhow, ensure};
+use io_uring::{IoUring, opcode, squeue, types};
+use lab::Unsupported;
+use nix::sys::epoll::{
+    Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout,
+};
+
+use super::ring::ring;
+use crate::claim::{Answer, Claim, Effort, Figure, Finding, History};
+use crate::kit::net;
+use crate::sample::Sample;
+
+pub const CLAIM: Claim = Claim {
+    id: "io-uring-fewer-calls",
+    claim: "io_uring needs fewer system calls than epoll.",
+    section: "circulates",
+    criterion: "Servers of one thread answer 1 client, and 32 clients that send \
+                at the same time; the calls that a server makes are counted. \
+                True if io_uring makes fewer calls per request in both cases. \
+                Depends if only in one of them, false if in neither.",
+    if_false: History::NeverTrue,
+    sources: &["io_uring_enter(2)", "epoll_wait(2)"],
+    explanation: "epoll reports readiness, so each request costs a recv and a \
+                  send, and a part of an epoll_wait. io_uring_enter submits \
+                  the sends and the next receives of all clients, and waits, \
+                  in one call. With one client that is one call in place of \
+                  three. Each does more, so the time saved is less than the \
+                  number of calls suggests.",
+    run,
+    file: file!(),
+};
+
+/// Bytes of a request and of its reply.
+const LENGTH: usize = 64;
+
+/// The clients of the second case.
+const MANY: usize = 32;
+
+fn run(effort: Effort) -> Result<Finding> {
+    let requests = effort.pick(3200, 320);
+    let mut calls = [const { Vec::new() }; 4];
+    let cases = [(1, true), (1, false), (MANY, true), (MANY, false)];
+    for _ in 0..effort.pick(7, 3) {
+        for ((clients, is_ring), calls) in cases.into_iter().zip(&mut calls) {
+            let server = if is_ring { with_ring } else { with_epoll };
+            calls.push(calls_per_request(clients, requests / clients, server)?);
+        }
+    }
+    let [one_ring, one_epoll, many_ring, many_epoll] = calls.map(Sample::new);
+    let one = one_ring.ratio(&one_epoll);
+    let many = many_ring.ratio(&many_epoll);
+    let figure = |what, sample| {
+        Figure::new(&format!("calls per request, {what}"), "", sample)
+    };
+    Ok(Finding::new(
+        judge(&one, &many),
+        [
+            Figure::new("io_uring / epoll, 1 client", "times", one),
+            Figure::new("io_uring / epoll, 32 clients", "times", many),
+            figure("io_uring, 1 client", one_ring),
+            figure("epoll, 1 client", one_epoll),
+            figure("io_uring, 32 clients", many_ring),
+            figure("epoll, 32 clients", many_epoll),
+        ],
+    ))
+}
+
+/// Answers this number of requests per client, and returns its system calls.
+type Server = fn(&[TcpStream], usize) -> Result<usize>;
+
+/// Counts a server's calls while a thread with all the clients sends one
+/// request from each, reads all replies, and repeats that.
+fn calls_per_request(
+    clients: usize,
+    rounds: usize,
+    serve: Server,
+) -> Result<f64> {
+    let pairs = (0..clients).map(|_| net::connection());
+    let pairs = pairs.collect::<Result<Vec<_>>>()?;
+    let (mut clients, servers): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+    let converse = thread::spawn(move || -> Result<()> {
+        for _ in 0..rounds {
+            for client in &mut clients {
+                client.write_all(&[b'x'; LENGTH])?;
+            }
+            for client in &mut clients {
+                client.read_exact(&mut [0; LENGTH])?;
+            }
+        }
+        Ok(())
+    });
+    let calls = serve(&servers, rounds)?;
+    converse.join().map_err(|_| anyhow!("the clients' thread"))??;
+    Ok(calls as f64 / (servers.len() * rounds) as f64)
+}
+
+fn with_epoll(servers: &[TcpStream], rounds: usize) -> Result<usize> {
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+    for (index, server) in servers.iter().enumerate() {
+        let event = EpollEvent::new(EpollFlags::EPOLLIN, index as u64);
+        epoll.add(server, event)?;
+    }
+    let patience = EpollTimeout::try_from(net::PATIENCE)?;
+    let mut events = [EpollEvent::empty(); MANY];
+    let (mut calls, mut missing) = (0, servers.len() * rounds);
+    while missing > 0 {
+        calls += 1;
+        let ready = epoll.wait(&mut events, patience)?;
+        ensure!(ready > 0, "no request");
+        for event in &events[..ready] {
+            let mut server = &servers[event.data() as usize];
+            let mut request = [0; LENGTH];
+            calls += 1;
+            ensure!(server.read(&mut request)? == LENGTH, "a short request");
+            calls += 1;
+            ensure!(server.write(&request)? == LENGTH, "a short write");
+            missing -= 1;
+        }
+    }
+    Ok(calls)
+}
+
+fn with_ring(servers: &[TcpStream], rounds: usize) -> Result<usize> {
+    let mut ring = ring(2 * MANY as u32)?;
+    if !ring.params().is_feature_skip_cqe_on_success() {
+        let why = "io_uring has no IOSQE_CQE_SKIP_SUCCESS".to_owned();
+        return Err(Unsupported::Tool(why).into());
+    }
+    let mut missing = vec![rounds; servers.len()];
+    // The kernel may use a buffer until its operations are complete, even if
+    // this function returns an error, so the buffers are never freed.
+    let buffers = vec![[0_u8; LENGTH]; servers.len()].leak();
+    let buffers: Vec<_> =
+        buffers.iter_mut().map(|it| it.as_mut_ptr()).collect();
+    let receive = |index: usize| {
+        let fd = types::Fd(servers[index].as_raw_fd());
+        let receive = opcode::Recv::new(fd, buffers[index], LENGTH as u32);
+        receive.build().user_data(index as u64)
+    };
+    for index in 0..servers.len() {
+        push(&mut ring, &receive(index))?;
+    }
+    let mut calls = 0;
+    while missing.iter().any(|&requests| requests > 0) {
+        calls += 1;
+        ring.submit_and_wait(1)?;
+        let ended: Vec<_> = ring.completion().collect();
+        for entry in ended {
+            ensure!(entry.result() == LENGTH as i32, "{entry:?}");
+            let index = entry.user_data() as usize;
+            let fd = types::Fd(servers[index].as_raw_fd());
+            let send = opcode::Send::new(fd, buffers[index], LENGTH as u32);
+            missing[index] -= 1;
+            // The next receive starts after the send, which uses the buffer
+            // before, and whose success needs no completion.
+            let mut flags = squeue::Flags::SKIP_SUCCESS;
+            flags.set(squeue::Flags::IO_LINK, missing[index] > 0);
+            push(&mut ring, &send.build().flags(flags))?;
+            if missing[index] > 0 {
+                push(&mut ring, &receive(index))?;
+            }
+        }
+    }
+    ring.submit()?;
+    Ok(calls + 1)
+}
+
+/// Adds an entry whose buffer is never freed to the submission queue.
+fn push(ring: &mut IoUring, entry: &squeue::Entry) -> Result<()> {
+    // SAFETY: the buffer is never freed, and only the kernel uses it.
+    unsafe { ring.submission().push(entry) }.context("the submission queue")
+}
+
+/// Judges io_uring's calls per request as a part of epoll's, with one client
+/// and with many.
+fn judge(one: &Sample, many: &Sample) -> Answer {
+    match (one.is_below(1.0), many.is_below(1.0)) {
+        (Answer::Undecided, _) | (_, Answer::Undecided) => Answer::Undecided,
+        (Answer::True, Answer::True) => Answer::True,
+        (Answer::False, Answer::False) => Answer::False,
+        _ => Answer::Depends,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fewer_calls_in_both_cases_make_it_true() {
+        let answer = |one: &[f64], many: f64| {
+            judge(&Sample::new(one.to_vec()), &many.into())
+        };
+        assert_eq!(answer(&[0.3, 0.3], 0.02), Answer::True);
+        assert_eq!(answer(&[1.0, 1.0], 0.02), Answer::Depends);
+        assert_eq!(answer(&[1.0, 1.3], 1.1), Answer::False);
+        assert_eq!(answer(&[0.3, 1.3], 0.02), Answer::Undecided);
+    }
+}
