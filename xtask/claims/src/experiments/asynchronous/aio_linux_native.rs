@@ -1,19 +1,15 @@
 //! Linux native AIO on a socket: io_submit(2) of a read waits for the data
 //! itself. Only its poll operation is asynchronous, and reports readiness.
 
-use std::mem;
-use std::net::TcpStream;
 use std::os::fd::AsRawFd as _;
 
-use anyhow::{Context as _, Result, ensure};
-use lab::Unsupported;
-use nix::errno::Errno;
+use anyhow::{Result, ensure};
 use nix::sys::socket::{MsgFlags, recv};
-use nix::sys::time::TimeSpec;
 
 use super::late::{self, LENGTH};
+use super::native::{Queue, poll, read};
 use crate::claim::{Answer, Claim, Effort, Figure, Finding, History};
-use crate::kit::net::{PATIENCE, connection};
+use crate::kit::net;
 use crate::sample::Sample;
 
 pub const CLAIM: Claim = Claim {
@@ -35,26 +31,12 @@ pub const CLAIM: Claim = Claim {
     file: file!(),
 };
 
-/// Operations of `linux/aio_abi.h`.
-const IOCB_CMD_PREAD: u16 = 0;
-const IOCB_CMD_POLL: u16 = 5;
-
-/// `struct io_event` of `linux/aio_abi.h`.
-#[repr(C)]
-#[derive(Default)]
-struct Event {
-    data: u64,
-    obj: u64,
-    res: i64,
-    res2: i64,
-}
-
 fn run(effort: Effort) -> Result<Finding> {
     // The kernel may use the buffer until the operation is complete, even if
     // this function returns an error, so the buffer is never freed.
     let buffer = vec![0; LENGTH].leak();
     let queue = Queue::new()?;
-    let (mut client, server) = connection()?;
+    let (mut client, server) = net::connection()?;
     let (mut reads, mut polls) = (Vec::new(), Vec::new());
     for _ in 0..effort.pick(21, 4) {
         buffer.fill(0);
@@ -83,82 +65,6 @@ fn run(effort: Effort) -> Result<Finding> {
             Figure::new(&name("io_submit of a poll"), "%", polls),
         ],
     ))
-}
-
-/// Returns an operation that reads into the buffer.
-fn read(socket: &TcpStream, buffer: &mut [u8]) -> libc::iocb {
-    let mut operation = operation(socket, IOCB_CMD_PREAD);
-    operation.aio_buf = buffer.as_mut_ptr() as u64;
-    operation.aio_nbytes = buffer.len() as u64;
-    operation
-}
-
-/// Returns an operation that waits until the socket is readable.
-fn poll(socket: &TcpStream) -> libc::iocb {
-    let mut operation = operation(socket, IOCB_CMD_POLL);
-    // The events that are awaited.
-    operation.aio_buf = libc::POLLIN as u64;
-    operation
-}
-
-fn operation(socket: &TcpStream, command: u16) -> libc::iocb {
-    // SAFETY: an iocb has numbers only, for which zero is valid.
-    let mut operation: libc::iocb = unsafe { mem::zeroed() };
-    operation.aio_lio_opcode = command;
-    operation.aio_fildes = socket.as_raw_fd() as u32;
-    operation
-}
-
-/// A context of native AIO: `aio_context_t`.
-struct Queue(libc::c_ulong);
-
-impl Queue {
-    fn new() -> Result<Self> {
-        let mut id: libc::c_ulong = 0;
-        // SAFETY: io_setup stores the context's ID in `id`, which is zero.
-        let made = unsafe { libc::syscall(libc::SYS_io_setup, 4, &raw mut id) };
-        match Errno::result(made) {
-            Ok(_) => Ok(Self(id)),
-            Err(error @ (Errno::ENOSYS | Errno::EPERM)) => {
-                let why = format!("io_setup: {error}");
-                Err(Unsupported::Tool(why).into())
-            }
-            Err(error) => Err(error).context("io_setup"),
-        }
-    }
-
-    /// Submits an operation whose buffer is never freed.
-    fn submit(&self, mut operation: libc::iocb) -> Result<()> {
-        let mut list = [&raw mut operation];
-        let list = list.as_mut_ptr();
-        let call = libc::SYS_io_submit;
-        // SAFETY: the kernel copies the one iocb of the list during the call.
-        let submitted = unsafe { libc::syscall(call, self.0, 1, list) };
-        let submitted = Errno::result(submitted).context("io_submit")?;
-        ensure!(submitted == 1, "io_submit: {submitted} operations");
-        Ok(())
-    }
-
-    /// Waits for an operation's end, and returns its result.
-    fn event(&self) -> Result<i64> {
-        let mut event = Event::default();
-        let mut patience: libc::timespec = *TimeSpec::from(PATIENCE).as_ref();
-        let (event_at, patience) = (&raw mut event, &raw mut patience);
-        let call = libc::SYS_io_getevents;
-        // SAFETY: there is room for one event, and the timeout is valid.
-        let ended =
-            unsafe { libc::syscall(call, self.0, 1, 1, event_at, patience) };
-        let ended = Errno::result(ended).context("io_getevents")?;
-        ensure!(ended == 1, "no completion");
-        Ok(event.res)
-    }
-}
-
-impl Drop for Queue {
-    fn drop(&mut self) {
-        // SAFETY: io_destroy takes the ID of a context, which is used no more.
-        unsafe { libc::syscall(libc::SYS_io_destroy, self.0) };
-    }
 }
 
 /// Judges the time of an io_submit as a percentage of the time until the send.

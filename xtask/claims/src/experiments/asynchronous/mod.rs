@@ -3,9 +3,11 @@
 mod aio_linux_native;
 mod io_uring_fewer_calls;
 mod late;
+mod native;
 mod no_async_network_io;
 mod posix_aio_sockets;
 mod ring;
+mod servers;
 
 use super::Topic;
 

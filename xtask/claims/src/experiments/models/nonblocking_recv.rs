@@ -1,14 +1,12 @@
 //! A non-blocking receive differs from a blocking one in the first phase only:
 //! it doesn't wait for data. The second phase, the copy, is in the call.
 
-use std::io::Write as _;
-use std::net::TcpStream;
 use std::os::fd::AsRawFd as _;
+use std::os::unix::net::UnixDatagram;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use lab::process::wait_readable;
+use anyhow::{Result, anyhow, bail, ensure};
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
 
@@ -23,11 +21,14 @@ pub const CLAIM: Claim = Claim {
     section: "Socket I/O, comparison of the five I/O models",
     criterion: "True if a call without data fails with EAGAIN in less than a \
                 tenth of the time for which a blocking one waits, and a call \
-                with 32 KiB takes 0.5 to 2 times as long as a blocking one, \
+                with 128 KiB takes 0.5 to 2 times as long as a blocking one, \
                 and more than twice as long as a call without data. False if \
                 one of these differs in three quarters of the pairs.",
     if_false: History::NeverTrue,
-    sources: &["recv(2), MSG_DONTWAIT", "net/ipv4/tcp.c, tcp_recvmsg_locked"],
+    sources: &[
+        "recv(2), MSG_DONTWAIT",
+        "net/unix/af_unix.c, __unix_dgram_recvmsg",
+    ],
     explanation: "O_NONBLOCK and MSG_DONTWAIT say what happens if there is no \
                   data: the call fails with EAGAIN, and the thread keeps the \
                   processor. If there is data, both kinds of call do the same: \
@@ -40,8 +41,8 @@ pub const CLAIM: Claim = Claim {
 /// How long no data is sent while a blocking receive waits.
 const SILENCE: Duration = Duration::from_millis(10);
 
-/// Bytes per copy: fits into the initial receive buffer.
-const LENGTH: usize = 32 * 1024;
+/// Bytes of a datagram, so that the copy takes longer than the rest of a call.
+const LENGTH: usize = 128 * 1024;
 
 /// Times in µs.
 #[derive(Default)]
@@ -51,29 +52,32 @@ struct Times {
     /// A blocking call whose data is sent after `SILENCE`.
     waiting: Vec<f64>,
     /// Non-blocking and blocking calls that find the data.
-    nonblocking_copy: Vec<f64>,
-    blocking_copy: Vec<f64>,
+    copies: [Vec<f64>; 2],
 }
 
 fn run(effort: Effort) -> Result<Finding> {
-    let (mut client, server) = net::connection()?;
+    let (client, server) = UnixDatagram::pair()?;
+    server.set_read_timeout(Some(net::PATIENCE))?;
     let mut times = Times::default();
-    for _ in 0..effort.pick(51, 7) {
-        times.waiting.push(waiting(&mut client, &server)?);
+    let (block, fail) = (MsgFlags::empty(), MsgFlags::MSG_DONTWAIT);
+    for round in 0..effort.pick(50, 8) {
+        times.waiting.push(waiting(&client, &server)?);
         // After a sleep the caches are cold, so the first copy is not counted.
-        let (block, fail) = (MsgFlags::empty(), MsgFlags::MSG_DONTWAIT);
-        copy(&mut client, &server, block)?;
-        times.nonblocking_copy.push(copy(&mut client, &server, fail)?);
-        times.blocking_copy.push(copy(&mut client, &server, block)?);
+        copy(&client, &server, block)?;
+        for flags in [block, fail, block].into_iter().skip(round % 2).take(2) {
+            let time = copy(&client, &server, flags)?;
+            let is_blocking = flags == block;
+            times.copies[usize::from(is_blocking)].push(time);
+        }
         times.empty.push(empty(&server)?);
     }
     let empty = Sample::new(times.empty);
-    let copy = Sample::new(times.nonblocking_copy);
+    let [copy, blocking_copy] = times.copies.map(Sample::new);
     let to_wait = empty.ratio(&Sample::new(times.waiting));
-    let to_blocking = copy.ratio(&Sample::new(times.blocking_copy));
+    let to_blocking = copy.ratio(&blocking_copy);
     let to_empty = copy.ratio(&empty);
     let answer = judge(&to_wait, &to_blocking, &to_empty);
-    let name = "copying 32 KiB, non-blocking instead of blocking";
+    let name = "copying 128 KiB, non-blocking instead of blocking";
     Ok(Finding::new(
         answer,
         [
@@ -85,7 +89,7 @@ fn run(effort: Effort) -> Result<Finding> {
 }
 
 /// Times a call that finds no data.
-fn empty(server: &TcpStream) -> Result<f64> {
+fn empty(server: &UnixDatagram) -> Result<f64> {
     let mut byte = [0];
     let mut call = || {
         let fd = server.as_raw_fd();
@@ -98,11 +102,11 @@ fn empty(server: &TcpStream) -> Result<f64> {
 }
 
 /// Times a blocking call for a byte that is sent after `SILENCE`.
-fn waiting(client: &mut TcpStream, server: &TcpStream) -> Result<f64> {
+fn waiting(client: &UnixDatagram, server: &UnixDatagram) -> Result<f64> {
     thread::scope(|scope| {
-        let sender = scope.spawn(move || {
+        let sender = scope.spawn(|| {
             thread::sleep(SILENCE);
-            client.write_all(b"x")
+            client.send(b"x")
         });
         let call = || recv(server.as_raw_fd(), &mut [0], MsgFlags::empty());
         let time = clock::micros(call)?;
@@ -113,20 +117,20 @@ fn waiting(client: &mut TcpStream, server: &TcpStream) -> Result<f64> {
 
 /// Times a call that finds all its data.
 fn copy(
-    client: &mut TcpStream,
-    server: &TcpStream,
+    client: &UnixDatagram,
+    server: &UnixDatagram,
     flags: MsgFlags,
 ) -> Result<f64> {
-    client.write_all(&[b'x'; LENGTH])?;
-    let there = wait_readable(server, Instant::now() + net::PATIENCE)?;
-    ensure!(there, "no data");
+    client.send(&[b'x'; LENGTH])?;
     let mut buffer = vec![0; LENGTH];
-    // Touched once, so that page faults are not part of the time.
+    // Touched before, so that page faults are not part of the time.
     buffer.fill(1);
-    let start = Instant::now();
-    let received = recv(server.as_raw_fd(), &mut buffer, flags);
-    let time = start.elapsed().as_secs_f64() * 1e6;
-    ensure!(received.context("recv")? == LENGTH, "the data came in parts");
+    let mut received = 0;
+    let time = clock::micros(|| -> nix::Result<()> {
+        received = recv(server.as_raw_fd(), &mut buffer, flags)?;
+        Ok(())
+    })?;
+    ensure!(received == LENGTH, "received {received} bytes");
     Ok(time)
 }
 
