@@ -1,5 +1,35 @@
 //! epoll.
 
+mod below_1000;
+mod cost_flat;
+mod create_size;
+mod ctl_cost;
+mod dup_close;
+mod edge_blocking;
+mod edge_efficiency;
+mod edge_new_data;
+mod level_repeats;
+mod ready_order;
+mod shared_memory;
+mod short_lived;
+mod watch;
+
 use super::Topic;
 
-pub const TOPIC: Topic = Topic { title: "epoll", claims: &[] };
+pub const TOPIC: Topic = Topic {
+    title: "epoll",
+    claims: &[
+        &create_size::CLAIM,
+        &cost_flat::CLAIM,
+        &ctl_cost::CLAIM,
+        &shared_memory::CLAIM,
+        &ready_order::CLAIM,
+        &dup_close::CLAIM,
+        &level_repeats::CLAIM,
+        &edge_new_data::CLAIM,
+        &edge_blocking::CLAIM,
+        &edge_efficiency::CLAIM,
+        &below_1000::CLAIM,
+        &short_lived::CLAIM,
+    ],
+};
