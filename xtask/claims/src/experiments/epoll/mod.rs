@@ -1,5 +1,6 @@
 //! epoll.
 
+mod accept_herd;
 mod below_1000;
 mod cost_flat;
 mod create_size;
@@ -8,6 +9,7 @@ mod dup_close;
 mod edge_blocking;
 mod edge_efficiency;
 mod edge_new_data;
+mod herd;
 mod level_repeats;
 mod ready_order;
 mod shared_memory;
@@ -31,5 +33,6 @@ pub const TOPIC: Topic = Topic {
         &edge_efficiency::CLAIM,
         &below_1000::CLAIM,
         &short_lived::CLAIM,
+        &accept_herd::CLAIM,
     ],
 };
