@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod computing;
+pub mod cpu;
 pub mod namespace;
 pub mod net;
 pub mod ring;

@@ -22,7 +22,7 @@ pub const CLAIM: Claim = Claim {
                 (it reads until EAGAIN) is divided by that in level mode (one \
                 recv per event). In one case it reads all requests at once, in \
                 the other 63 of 64 sockets have data that it leaves unread. \
-                True if edge mode takes less than 0.9 of the time in both \
+                True if edge mode takes less than 0.8 of the time in both \
                 cases, false if in neither, depends if in one.",
     if_false: History::NeverTrue,
     sources: &["epoll(7)", "fs/eventpoll.c, ep_send_events"],
@@ -162,7 +162,7 @@ impl Echo {
 
 /// Judges the time in edge mode relative to that in level mode.
 fn judge(at_once: &Sample, deferred: &Sample) -> Answer {
-    let cheaper = [at_once, deferred].map(|ratio| ratio.is_below(0.9));
+    let cheaper = [at_once, deferred].map(|ratio| ratio.is_below(0.8));
     match cheaper {
         [one, other] if one == other => one,
         [Answer::Undecided, _] | [_, Answer::Undecided] => Answer::Undecided,
@@ -182,6 +182,6 @@ mod tests {
         assert_eq!(answer(0.5, 0.5), Answer::True);
         assert_eq!(answer(1.2, 1.2), Answer::False);
         assert_eq!(answer(1.2, 0.5), Answer::Depends);
-        assert_eq!(answer(0.9, 0.5), Answer::Undecided);
+        assert_eq!(answer(0.8, 0.5), Answer::Undecided);
     }
 }

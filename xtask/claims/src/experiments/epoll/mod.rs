@@ -1,7 +1,7 @@
 //! epoll.
 
 mod accept_herd;
-mod below_1000;
+mod below_a_thousand;
 mod cost_flat;
 mod create_size;
 mod ctl_cost;
@@ -31,7 +31,7 @@ pub const TOPIC: Topic = Topic {
         &edge_new_data::CLAIM,
         &edge_blocking::CLAIM,
         &edge_efficiency::CLAIM,
-        &below_1000::CLAIM,
+        &below_a_thousand::CLAIM,
         &short_lived::CLAIM,
         &accept_herd::CLAIM,
     ],

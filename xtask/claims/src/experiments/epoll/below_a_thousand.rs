@@ -10,18 +10,18 @@ use nix::sys::epoll::EpollFlags;
 
 use super::watch;
 use crate::claim::{Answer, Claim, Effort, Figure, Finding, History};
-use crate::kit::{clock, net};
+use crate::kit::{cpu, net};
 use crate::sample::Sample;
 
 pub const CLAIM: Claim = Claim {
-    id: "epoll-below-1000",
+    id: "epoll-below-a-thousand",
     claim: "With fewer than 1,000 descriptors epoll has no advantage over \
             poll.",
     section: "Uses of select, poll and epoll",
     criterion: "A byte is sent to one of 1, 10, 100 and 999 sockets, waited \
-                for and received. True if this takes with poll at most 1.5 \
-                times as long as with epoll for each number. False if it takes \
-                longer for at least one.",
+                for and received. True if this takes at most 1.5 times as \
+                much processor time with poll as with epoll, for each number. \
+                False if it takes more for at least one.",
     if_false: History::NeverTrue,
     sources: &["poll(2)", "epoll(7)", "fs/select.c, do_sys_poll"],
     explanation: "poll asks each file of its array in each call, and joins \
@@ -36,6 +36,9 @@ pub const CLAIM: Claim = Claim {
 /// Numbers of watched sockets.
 const SIZES: [usize; 4] = [1, 10, 100, 999];
 
+/// Exchanges per measurement.
+const CALLS: usize = 100;
+
 /// The two ends of a connection.
 type Pair = (UnixStream, UnixStream);
 
@@ -44,7 +47,7 @@ fn run(effort: Effort) -> Result<Finding> {
     let pairs = pairs.collect::<Result<Vec<_>, _>>()?;
     let mut ratios = [const { Vec::new() }; 4];
     let mut epoll_costs = Vec::new();
-    for _ in 0..effort.pick(31, 3) {
+    for _ in 0..effort.pick(21, 3) {
         for (size, ratios) in SIZES.into_iter().zip(&mut ratios) {
             let epoll = epoll_cost(&pairs[..size])?;
             ratios.push(poll_cost(&pairs[..size])? / epoll);
@@ -66,26 +69,26 @@ fn run(effort: Effort) -> Result<Finding> {
     ))
 }
 
-/// Returns the time of a send, epoll_wait and recv, in µs.
+/// Returns the processor time of a send, epoll_wait and recv, in µs.
 fn epoll_cost(pairs: &[Pair]) -> Result<f64> {
     let servers = pairs.iter().map(|(_, server)| server);
     let epoll = watch::instance(servers, EpollFlags::empty())?;
     let (mut client, mut server) = active(pairs);
-    clock::mean_micros(200, || {
+    cpu::mean_micros(CALLS, || {
         client.write_all(b"x")?;
         watch::expect_one(&epoll)?;
         anyhow::Ok(server.read_exact(&mut [0])?)
     })
 }
 
-/// Returns the time of a send, poll and recv, in µs.
+/// Returns the processor time of a send, poll and recv, in µs.
 fn poll_cost(pairs: &[Pair]) -> Result<f64> {
     let servers = pairs.iter().map(|(_, server)| server.as_fd());
     let entries = servers.map(|it| PollFd::new(it, PollFlags::POLLIN));
     let mut array: Vec<_> = entries.collect();
     let timeout = PollTimeout::try_from(net::PATIENCE)?;
     let (mut client, mut server) = active(pairs);
-    clock::mean_micros(200, || {
+    cpu::mean_micros(CALLS, || {
         client.write_all(b"x")?;
         let ready = poll(&mut array, timeout)?;
         ensure!(ready == 1, "{ready} sockets are ready instead of one");
@@ -101,10 +104,10 @@ fn active(pairs: &[Pair]) -> (&UnixStream, &UnixStream) {
 
 /// Judges poll's time relative to epoll's, for each number of sockets.
 fn judge(ratios: &[Sample]) -> Answer {
-    let dearer: Vec<_> = ratios.iter().map(|it| it.is_above(1.5)).collect();
-    if dearer.contains(&Answer::True) {
+    let slower: Vec<_> = ratios.iter().map(|it| it.is_above(1.5)).collect();
+    if slower.contains(&Answer::True) {
         Answer::False
-    } else if dearer.contains(&Answer::Undecided) {
+    } else if slower.contains(&Answer::Undecided) {
         Answer::Undecided
     } else {
         Answer::True
