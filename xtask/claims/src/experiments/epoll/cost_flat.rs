@@ -19,9 +19,9 @@ pub const CLAIM: Claim = Claim {
             descriptors.",
     section: "I/O multiplexing, epoll",
     criterion: "The processor time of a call that finds one ready eventfd is \
-                measured with 10, 1,000 and 10,000 watched ones. True if it costs less than twice as \
-                much with 10,000 as with 10. False if it costs at least twice \
-                as much.",
+                measured with 10, 1,000 and 10,000 watched ones. True if it is \
+                less than twice as much with 10,000 as with 10. False if it is \
+                at least twice as much.",
     if_false: History::NeverTrue,
     sources: &["epoll(7)", "fs/eventpoll.c, ep_send_events"],
     explanation: "Each watched file has a callback that puts its descriptor \
@@ -82,10 +82,9 @@ fn epoll_cost(watched: &[EventFd]) -> Result<f64> {
 
 /// Returns the processor time of one poll, in µs.
 fn poll_cost(watched: &[EventFd]) -> Result<f64> {
-    let watched = watched.iter();
-    let mut array: Vec<_> = watched
-        .map(|event| PollFd::new(event.as_fd(), PollFlags::POLLIN))
-        .collect();
+    let watched = watched.iter().map(|it| it.as_fd());
+    let entries = watched.map(|it| PollFd::new(it, PollFlags::POLLIN));
+    let mut array: Vec<_> = entries.collect();
     // Each number of descriptors takes about as long.
     let calls = 100_000 / array.len();
     cpu::mean_micros(calls, || {

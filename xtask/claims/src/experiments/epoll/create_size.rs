@@ -19,10 +19,10 @@ pub const CLAIM: Claim = Claim {
                 fails with EINVAL for the sizes 0 and -1. False otherwise.",
     if_false: History::NeverTrue,
     sources: &["epoll_create(2)", "fs/eventpoll.c, epoll_create"],
-    explanation: "The size was a hint for a hash table. The kernel now keeps \
-                  the descriptors in a tree that grows as needed, and checks \
-                  only that the number is positive, as old programs expect. \
-                  epoll_create1 has no such argument.",
+    explanation: "The size was a hint for how much memory to allocate. The \
+                  kernel now allocates as needed. It still rejects a size that \
+                  isn't positive, so that a program that works also works on \
+                  old kernels. epoll_create1 has no such argument.",
     run,
     file: file!(),
 };

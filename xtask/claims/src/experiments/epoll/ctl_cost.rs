@@ -1,7 +1,7 @@
 //! The interest list is a search tree, so a change costs little more with many
 //! descriptors than with few.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags};
 use nix::sys::eventfd::EventFd;
 
@@ -16,9 +16,9 @@ pub const CLAIM: Claim = Claim {
             cost of epoll_ctl grows at most with the logarithm of their \
             number.",
     section: "I/O multiplexing, epoll",
-    criterion: "EPOLL_CTL_MOD of ten descriptors in turn, and EPOLL_CTL_ADD with \
-                EPOLL_CTL_DEL of one, are measured with 10 and with 10,000 \
-                watched descriptors. True if both take less than four times as \
+    criterion: "EPOLL_CTL_MOD of ten descriptors in turn, and EPOLL_CTL_ADD \
+                with EPOLL_CTL_DEL of one, are measured with 10 and with \
+                10,000 watched descriptors. True if both take less than four times as \
                 much processor time with 10,000, because the logarithm is four \
                 times as large. False if one takes at least four times as \
                 much.",
@@ -46,7 +46,7 @@ const CALLS: usize = 1_000;
 
 fn run(effort: Effort) -> Result<Finding> {
     let eventfds = watch::eventfds(MANY + 1)?;
-    let (extra, eventfds) = eventfds.split_last().expect("MANY + 1 > 0");
+    let (extra, eventfds) = eventfds.split_last().context("no eventfd")?;
     let few = watch::instance(&eventfds[..FEW], EpollFlags::empty())?;
     let many = watch::instance(eventfds, EpollFlags::empty())?;
     let mut changes = [const { Vec::new() }; 3];
@@ -75,8 +75,8 @@ fn run(effort: Effort) -> Result<Finding> {
     ))
 }
 
-/// Returns the processor time of one EPOLL_CTL_MOD, in µs. The calls go through
-/// the descriptors by this step.
+/// Returns the processor time of one EPOLL_CTL_MOD, in µs. The calls go
+/// through the descriptors by this step.
 fn change_cost(epoll: &Epoll, all: &[EventFd], step: usize) -> Result<f64> {
     let mut place = 0;
     cpu::mean_micros(CALLS, || {

@@ -41,15 +41,12 @@ fn run(effort: Effort) -> Result<Finding> {
         pipe += second_edges(&mut writer, &reader)?;
         reader.read_exact(&mut [0; 2])?;
     }
+    let percent = |part| 100.0 * part as f64 / rounds as f64;
     Ok(Finding::new(
         judge(socket, pipe, rounds),
         [
-            Figure::new("second arrivals reported, TCP", "%", {
-                100.0 * socket as f64 / rounds as f64
-            }),
-            Figure::new("second arrivals reported, pipe", "%", {
-                100.0 * pipe as f64 / rounds as f64
-            }),
+            Figure::new("second arrivals, TCP", "%", percent(socket)),
+            Figure::new("second arrivals, pipe", "%", percent(pipe)),
         ],
     ))
 }

@@ -1,5 +1,5 @@
-//! A short-lived connection costs epoll one more system call, and costs poll
-//! two looks at every other connection.
+//! A short-lived connection requires one more system call with epoll. With poll
+//! it makes the kernel look at every other connection twice.
 
 use std::io::{Read as _, Write as _};
 use std::iter;
@@ -34,8 +34,8 @@ pub const CLAIM: Claim = Claim {
                   costs: accept, recv, send and close cost more, and close \
                   removes the registration. poll saves that call, but goes \
                   through all other connections twice, for the accept and for \
-                  the request. The number of connections decides, not their \
-                  lifetime.",
+                  the request. So the advantage of epoll depends on the number \
+                  of connections and not on their lifetime.",
     run,
     file: file!(),
 };
@@ -67,8 +67,8 @@ fn run(effort: Effort) -> Result<Finding> {
     ))
 }
 
-/// Serves `count` short-lived connections per round. Returns the time with epoll
-/// relative to that with poll, and the latter.
+/// Serves `count` short-lived connections per round. Returns the time with
+/// epoll relative to that with poll, and the latter.
 fn ratio(idle: usize, count: usize, rounds: usize) -> Result<(Sample, Sample)> {
     let idle = (0..idle).map(|_| net::connection());
     let idle = idle.collect::<Result<_>>()?;
