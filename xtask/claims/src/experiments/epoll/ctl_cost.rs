@@ -18,10 +18,10 @@ pub const CLAIM: Claim = Claim {
     section: "I/O multiplexing, epoll",
     criterion: "EPOLL_CTL_MOD of ten descriptors in turn, and EPOLL_CTL_ADD \
                 with EPOLL_CTL_DEL of one, are measured with 10 and with \
-                10,000 watched descriptors. True if both take less than four times as \
-                much processor time with 10,000, because the logarithm is four \
-                times as large. False if one takes at least four times as \
-                much.",
+                10,000 watched descriptors. True if both take less than four \
+                times as much processor time with 10,000, because the \
+                logarithm is four times as large. False if one takes at least \
+                four times as much.",
     if_false: History::NeverTrue,
     sources: &["fs/eventpoll.c, struct eventpoll: rbr", "epoll_ctl(2)"],
     explanation: "epoll_ctl has to find a descriptor among the watched ones. \
