@@ -2,10 +2,10 @@
 //! it makes the kernel look at every other connection twice.
 
 use std::io::{Read as _, Write as _};
-use std::iter;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd};
 use std::time::Duration;
+use std::{io, iter};
 
 use anyhow::{Result, ensure};
 use libc::{POLLIN, nfds_t, pollfd};
@@ -71,7 +71,8 @@ fn run(effort: Effort) -> Result<Finding> {
 /// epoll relative to that with poll, and the latter.
 fn ratio(idle: usize, count: usize, rounds: usize) -> Result<(Sample, Sample)> {
     let idle = (0..idle).map(|_| net::connection());
-    let idle = idle.collect::<Result<_>>()?;
+    let idle = idle.collect::<Result<Vec<_>>>()?;
+    idle.iter().try_for_each(|(client, _)| reset_on_close(client))?;
     let server = Server { listener: net::listener()?, idle, count };
     let (mut with_epoll, mut with_poll) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
@@ -128,8 +129,7 @@ impl Server {
             serve()?;
             spent += clock::thread_cpu_time()? - start;
             client.read_exact(&mut [0; 7])?;
-            // A reset leaves no TIME_WAIT behind.
-            SockRef::from(&client).set_linger(Some(Duration::ZERO))?;
+            reset_on_close(&client)?;
         }
         Ok(spent.as_secs_f64() * 1e6 / self.count as f64)
     }
@@ -151,6 +151,11 @@ fn answer(mut stream: TcpStream) -> Result<()> {
     let received = stream.read(&mut buffer)?;
     ensure!(received == 7, "{received} bytes received");
     Ok(stream.write_all(&buffer[..received])?)
+}
+
+/// Makes the close of a socket a reset, which leaves no TIME_WAIT behind.
+fn reset_on_close(client: &TcpStream) -> io::Result<()> {
+    SockRef::from(client).set_linger(Some(Duration::ZERO))
 }
 
 /// Judges the time with epoll relative to that with poll.
