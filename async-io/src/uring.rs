@@ -54,7 +54,7 @@
 //! stays in its socket until the next call with IORING_ENTER_GETEVENTS, which
 //! each wait of this program sets. Without flags the kernel interrupts the
 //! computing thread, which copies at once. With IORING_SETUP_SQPOLL a thread of
-//! the kernel copies. `xtask/suite/tests/kernel.rs` has a test of each.
+//! the kernel copies. `cargo xtask claims` has an experiment for each.
 //!
 //! # System calls
 //!

@@ -1,5 +1,4 @@
-//! What several experiments need: connections, clocks and TCP states.
-//! What several experiments need: connections, clocks and threads.
+//! What several experiments need: connections, clocks, signals, threads.
 
 pub mod clock;
 pub mod computing;
