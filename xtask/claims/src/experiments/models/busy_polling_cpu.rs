@@ -22,7 +22,8 @@ pub const CLAIM: Claim = Claim {
                 that polls with non-blocking receives uses more than 90% of \
                 the time in which it could run, and a thread with blocking \
                 receives less than 20%, in three quarters of the rounds. False \
-                if one of them does not.",
+                if three quarters of the rounds of one of them contradict \
+                that.",
     if_false: History::NeverTrue,
     sources: &["recv(2), MSG_DONTWAIT", "proc_pid_schedstat(5)"],
     explanation: "A receive that fails with EAGAIN leaves the thread ready to \

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use lab::process::wait_readable;
+use lab::process::{poll_until, wait_readable};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::aio::{Aio as _, AioRead};
@@ -17,6 +17,7 @@ use nix::unistd::getpid;
 
 use crate::claim::{Answer, Claim, Effort, Figure, Finding, History};
 use crate::kit::net;
+use crate::sample::Sample;
 
 pub const CLAIM: Claim = Claim {
     id: "sigio-and-aio",
@@ -58,22 +59,17 @@ fn run(effort: Effort) -> Result<Finding> {
         ready.push(after_sigio(&signals)?);
         complete.push(after_aio(&signals)?);
     }
-    let mean = |places: &[Place], number: fn(&Place) -> usize| {
-        let total: usize = places.iter().map(number).sum();
-        total as f64 / places.len() as f64
+    let answer = judge(&ready, &complete);
+    let figure = |name, places: Vec<Place>, number: fn(&Place) -> usize| {
+        let bytes = places.iter().map(|place| number(place) as f64);
+        Figure::new(name, "bytes", Sample::new(bytes.collect()))
     };
-    let figure =
-        |name, places, number| Figure::new(name, "bytes", mean(places, number));
     Ok(Finding::new(
-        judge(&ready, &complete),
+        answer,
         [
-            figure("in the buffer at SIGIO", &ready, |it| it.in_buffer),
-            figure("in the buffer at AIO's signal", &complete, |it| {
+            figure("in the buffer at SIGIO", ready, |it| it.in_buffer),
+            figure("in the buffer at AIO's signal", complete, |it| {
                 it.in_buffer
-            }),
-            figure("in the socket at SIGIO", &ready, |it| it.in_socket),
-            figure("in the socket at AIO's signal", &complete, |it| {
-                it.in_socket
             }),
         ],
     ))
@@ -106,12 +102,19 @@ fn after_aio(signals: &SignalFd) -> Result<Place> {
     let mut read = Box::pin(read);
     read.as_mut().submit().context("aio_read")?;
     client.write_all(&[b'x'; LENGTH])?;
-    wait_for(signals, Signal::SIGUSR1)?;
-    let in_socket = unread(&server)?;
-    read.as_mut().error().context("aio_error after the signal")?;
+    let arrived = wait_for(signals, Signal::SIGUSR1);
+    let in_socket = unread(&server);
+    let is_over = read.as_mut().error() != Err(Errno::EINPROGRESS);
+    // No error is returned before the operation has ended, because it uses the
+    // buffer.
+    poll_until("end of aio_read", net::PATIENCE, || {
+        Ok(read.as_mut().error() != Err(Errno::EINPROGRESS))
+    })?;
     read.as_mut().aio_return().context("aio_return")?;
     drop(read);
-    Ok(Place { in_socket, in_buffer: filled(&buffer) })
+    arrived?;
+    let in_buffer = if is_over { filled(&buffer) } else { 0 };
+    Ok(Place { in_socket: in_socket?, in_buffer })
 }
 
 fn wait_for(signals: &SignalFd, awaited: Signal) -> Result<()> {
