@@ -117,15 +117,13 @@ fn after_aio(signals: &SignalFd) -> Result<Place> {
     Ok(Place { in_socket: in_socket?, in_buffer })
 }
 
+/// Waits for a signal, which must be the next one.
 fn wait_for(signals: &SignalFd, awaited: Signal) -> Result<()> {
     let deadline = Instant::now() + net::PATIENCE;
-    loop {
-        ensure!(wait_readable(signals, deadline)?, "no {awaited}");
-        let signal = signals.read_signal()?.context("no signal")?;
-        if signal.ssi_signo == awaited as u32 {
-            return Ok(());
-        }
-    }
+    ensure!(wait_readable(signals, deadline)?, "no {awaited}");
+    let signal = signals.read_signal()?.context("no signal")?.ssi_signo;
+    ensure!(signal == awaited as u32, "signal {signal}, not {awaited}");
+    Ok(())
 }
 
 /// Returns the number of bytes in the receive buffer.
