@@ -1,5 +1,6 @@
 //! What several experiments need: connections, clocks, signals, threads.
 
+pub mod child;
 pub mod clock;
 pub mod computing;
 pub mod cpu;
