@@ -1,12 +1,11 @@
-//! What an experiment is, and what it finds.
-
-use std::fmt;
+//! Claims, their experiments and their findings.
 
 use anyhow::Result;
 use lab::number;
 use serde::{Deserialize, Serialize};
 
 use crate::sample::Sample;
+pub use crate::verdict::{Answer, History, Verdict};
 
 /// A claim, and the experiment that checks it. Everything but `run` is text
 /// that was written before the experiment ran.
@@ -22,7 +21,7 @@ pub struct Claim {
     /// The measurement that makes the claim true, and the one that makes it
     /// false.
     pub criterion: &'static str,
-    /// What a false claim was before.
+    /// Whether the claim was true earlier, if it is false now.
     pub if_false: History,
     /// Man pages, kernel documents or files, RFCs.
     pub sources: &'static [&'static str],
@@ -32,15 +31,6 @@ pub struct Claim {
     pub run: fn(Effort) -> Result<Finding>,
     /// The experiment's file: `file!()`.
     pub file: &'static str,
-}
-
-/// The past of a claim that the measurement makes false.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum History {
-    /// It was true on an earlier kernel; a source says until when.
-    WasTrue,
-    /// It was never true.
-    NeverTrue,
 }
 
 /// How much an experiment repeats.
@@ -62,65 +52,11 @@ impl Effort {
     }
 }
 
-/// What a criterion says about a measurement.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Answer {
-    True,
-    False,
-    /// True under one condition and false under another, both measured.
-    Depends,
-    /// The machine was too noisy to decide.
-    Undecided,
-}
-
-impl Answer {
-    /// Returns `True` or `False`, for measurements that can't be noisy.
-    pub fn from_bool(is_true: bool) -> Self {
-        if is_true { Self::True } else { Self::False }
-    }
-}
-
-/// What became of a claim.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Verdict {
-    Holds,
-    NoLongerHolds,
-    NeverHeld,
-    Depends,
-    Undecided,
-}
-
-impl Verdict {
-    pub fn new(answer: Answer, if_false: History) -> Self {
-        match (answer, if_false) {
-            (Answer::True, _) => Self::Holds,
-            (Answer::False, History::WasTrue) => Self::NoLongerHolds,
-            (Answer::False, History::NeverTrue) => Self::NeverHeld,
-            (Answer::Depends, _) => Self::Depends,
-            (Answer::Undecided, _) => Self::Undecided,
-        }
-    }
-}
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Holds => "holds",
-            Self::NoLongerHolds => "no longer holds",
-            Self::NeverHeld => "never held",
-            Self::Depends => "depends",
-            Self::Undecided => "undecided",
-        })
-    }
-}
-
 /// The result of one run of an experiment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
     pub answer: Answer,
-    /// What was measured, the decisive number first.
+    /// The measured numbers, the decisive one first.
     pub figures: Vec<Figure>,
 }
 
@@ -169,27 +105,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_past_decides_how_a_false_claim_is_called() {
-        use History::{NeverTrue, WasTrue};
-        for (answer, past, verdict) in [
-            (Answer::True, WasTrue, Verdict::Holds),
-            (Answer::True, NeverTrue, Verdict::Holds),
-            (Answer::False, WasTrue, Verdict::NoLongerHolds),
-            (Answer::False, NeverTrue, Verdict::NeverHeld),
-            (Answer::Depends, NeverTrue, Verdict::Depends),
-            (Answer::Undecided, NeverTrue, Verdict::Undecided),
-        ] {
-            assert_eq!(Verdict::new(answer, past), verdict);
-        }
-    }
-
-    #[test]
     fn a_figure_shows_its_spread_if_it_has_one() {
         let value = |unit, sample: &[f64]| {
             Figure::new("", unit, Sample::new(sample.to_vec())).value()
         };
         assert_eq!(value("µs", &[3.1, 1.0, 2.0]), "2.00 µs (1.00 to 3.10)");
         assert_eq!(value("", &[12.0]), "12");
-        assert_eq!(value("%", &[12.0, 12.0]), "12.0%");
+        assert_eq!(value("%", &[12.0, 12.0]), "12%");
     }
 }

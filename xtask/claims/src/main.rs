@@ -8,6 +8,7 @@ mod kit;
 mod record;
 mod sample;
 mod trial;
+mod verdict;
 
 use std::fs;
 use std::process::ExitCode;

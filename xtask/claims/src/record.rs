@@ -45,7 +45,11 @@ impl Record {
         Self { machine: Machine::here(), findings: BTreeMap::new() }
     }
 
-    pub fn insert(&mut self, claim: &Claim, finding: Finding) {
+    /// Keeps the summary of each sample.
+    pub fn insert(&mut self, claim: &Claim, mut finding: Finding) {
+        for figure in &mut finding.figures {
+            figure.sample = figure.sample.summary();
+        }
         self.findings.insert(claim.id.to_owned(), finding);
     }
 
@@ -77,7 +81,12 @@ impl Machine {
         let processors = info.matches("processor\t:").count();
         let model = model.unwrap_or("unknown processor");
         Self {
-            kernel: output("uname", &["-sr"]),
+            // Without what a distribution has added to the version.
+            kernel: output("uname", &["-sr"])
+                .split('-')
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
             processor: format!("{model}, {processors} processors"),
             date: output("date", &["+%F"]),
         }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::claim::Answer;
+use crate::verdict::Answer;
 
 /// The values of one quantity, in the order in which they were measured. There
 /// is at least one.
@@ -48,6 +48,14 @@ impl Sample {
         sorted[rank.clamp(1, sorted.len()) - 1]
     }
 
+    /// Returns five values with the same least and greatest value, median and
+    /// quartiles, rounded to four digits.
+    #[must_use]
+    pub fn summary(&self) -> Self {
+        let parts = [0.0, 0.25, 0.5, 0.75, 1.0];
+        Self::new(parts.map(|part| round(self.quantile(part))).to_vec())
+    }
+
     /// Divides this sample's values by the other's, pair by pair. Measured in
     /// turn, both values of a pair share the machine's mood.
     #[must_use]
@@ -80,6 +88,16 @@ impl Sample {
     }
 }
 
+/// Rounds a fraction to four significant digits; a whole number stays.
+fn round(value: f64) -> f64 {
+    let digits = value.abs().log10().floor();
+    if value.fract() == 0.0 || digits >= 3.0 {
+        return value.round();
+    }
+    let scale = 10_f64.powf(3.0 - digits);
+    (value * scale).round() / scale
+}
+
 impl From<f64> for Sample {
     fn from(value: f64) -> Self {
         Self::new(vec![value])
@@ -106,6 +124,19 @@ mod tests {
         assert_eq!((four.min(), four.median(), four.max()), (1.0, 2.0, 4.0));
         assert_eq!((four.quantile(0.25), four.quantile(0.75)), (1.0, 3.0));
         assert_eq!(sample(&[7.0]).quantile(0.0), 7.0);
+    }
+
+    #[test]
+    fn a_summary_has_the_same_quartiles() {
+        let values: Vec<_> = (1..=99).map(|it| f64::from(it) / 7.0).collect();
+        let (all, five) = (sample(&values), sample(&values).summary());
+        assert_eq!(five.values().len(), 5);
+        for part in [0.0, 0.25, 0.5, 0.75, 1.0] {
+            let ratio = all.quantile(part) / five.quantile(part);
+            assert!((ratio - 1.0).abs() < 0.001, "{part}: {ratio}");
+        }
+        assert_eq!(sample(&[123_456.7]).summary().median(), 123_457.0);
+        assert_eq!(sample(&[0.0]).summary().max(), 0.0);
     }
 
     #[test]

@@ -26,8 +26,3 @@ pub fn mean_micros<T, E>(
 pub fn thread_cpu_time() -> Result<Duration> {
     Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
 }
-
-/// Returns the processor time that this process has used.
-pub fn process_cpu_time() -> Result<Duration> {
-    Ok(clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)?.into())
-}

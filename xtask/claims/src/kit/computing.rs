@@ -29,7 +29,7 @@ const COMPUTING: Duration = Duration::from_millis(100);
 /// The size of a datagram and of its buffer, in bytes: several pages.
 pub const LENGTH: usize = 128 * 1024;
 
-/// What happened to data that arrived while the thread computed.
+/// The fate of data that arrived while the thread computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Observation {
     /// The thread could know of the data without a system call.

@@ -1,4 +1,4 @@
-//! What several experiments need: connections, clocks, signals, threads.
+//! Parts that several experiments use: connections, clocks, signals, threads.
 
 pub mod child;
 pub mod clock;

@@ -1,4 +1,4 @@
-//! What the kernel reports about a TCP socket.
+//! The kernel's reports about a TCP socket.
 
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd as _};

@@ -16,10 +16,11 @@ pub const CLAIM: Claim = Claim {
     id: "io-uring-fewer-calls",
     claim: "io_uring needs fewer system calls than epoll.",
     section: "circulates",
-    criterion: "Servers of one thread answer 1 client, and 32 clients that send \
-                at the same time; the calls that a server makes are counted. \
-                True if io_uring makes fewer calls per request in both cases. \
-                Depends if only in one of them, false if in neither.",
+    criterion: "Servers of one thread answer 1 client, and 32 clients that \
+                send at the same time; the calls that a server makes are \
+                counted. True if io_uring makes fewer calls per request in \
+                both cases. Depends if only in one of them, false if in \
+                neither.",
     if_false: History::NeverTrue,
     sources: &["io_uring_enter(2)", "epoll_wait(2)"],
     explanation: "epoll reports readiness, so each request costs a recv and a \

@@ -18,10 +18,10 @@ pub const CLAIM: Claim = Claim {
     id: "posix-aio-sockets",
     claim: "POSIX AIO does not work on sockets.",
     section: "circulates",
-    criterion: "Four TCP connections have an aio_read each before data is sent. \
-                False if each operation is in progress until then, and ends \
-                with all the data in its buffer. True if none does. Undecided \
-                otherwise.",
+    criterion: "Four TCP connections have an aio_read each before data is \
+                sent. False if each operation is in progress until then, and \
+                ends with all the data in its buffer. True if none does. \
+                Undecided otherwise.",
     if_false: History::NeverTrue,
     sources: &["aio(7)", "glibc, sysdeps/pthread/aio_misc.c"],
     explanation: "On Linux, glibc implements POSIX AIO without help from the \

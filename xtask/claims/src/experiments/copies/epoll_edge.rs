@@ -1,4 +1,4 @@
-//! epoll, edge-triggered: the event is kept on the ready list until somebody
+//! epoll, edge-triggered: the event is kept on the ready list until a call
 //! asks.
 
 use anyhow::{Result, ensure};

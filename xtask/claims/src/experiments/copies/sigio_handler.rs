@@ -32,7 +32,7 @@ pub const CLAIM: Claim = Claim {
     file: file!(),
 };
 
-/// What the handler receives into. A handler has no other arguments.
+/// The handler's socket and buffer, because a handler has no such arguments.
 static SOCKET: AtomicI32 = AtomicI32::new(-1);
 static BUFFER: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
 

@@ -22,10 +22,10 @@ pub const CLAIM: Claim = Claim {
                 one of the two puts SIGTERM first.",
     if_false: History::NeverTrue,
     sources: &["signal(7)", "kernel/signal.c, dequeue_signal"],
-    explanation: "The kernel looks at the signals sent to the thread first, and \
-                  at those sent to the whole process afterwards; the number \
-                  decides only within one of the two sets. A server that \
-                  receives its sockets' signals and SIGTERM through one \
+    explanation: "The kernel looks at the signals sent to the thread first, \
+                  and at those sent to the whole process afterwards; the \
+                  number decides only within one of the two sets. A server \
+                  that receives its sockets' signals and SIGTERM through one \
                   signalfd would never stop while clients are busy.",
     run,
     file: file!(),

@@ -32,7 +32,7 @@ pub const CLAIM: Claim = Claim {
     file: file!(),
 };
 
-/// What epoll does after the registered descriptor was closed.
+/// The behaviour of epoll after the registered descriptor was closed.
 #[derive(Clone, Copy, Debug)]
 struct Aftermath {
     reported: bool,

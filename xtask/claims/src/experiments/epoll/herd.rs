@@ -30,7 +30,7 @@ pub fn listeners(count: usize) -> Result<Vec<TcpListener>> {
     Ok(listeners)
 }
 
-/// What the threads share.
+/// The state that the threads share.
 #[derive(Debug)]
 pub struct Herd {
     /// The threads' IDs; zero before a thread waits for the first time.

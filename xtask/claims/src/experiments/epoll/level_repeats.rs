@@ -35,7 +35,7 @@ const MORE: usize = 10;
 /// Bytes per send.
 const LENGTH: usize = 8;
 
-/// What epoll_wait reported after the first report.
+/// The later reports of epoll_wait, after the first.
 #[derive(Debug)]
 struct Reports {
     /// Of `MORE` calls while the data was not read.

@@ -20,8 +20,8 @@ pub const CLAIM: Claim = Claim {
     claim: "A server of one thread with blocking I/O serves one client at a \
             time.",
     section: "How a server handles more clients",
-    criterion: "Two clients are connected, and the first one is silent. True if \
-                the second never gets a reply to its request within 100 ms, \
+    criterion: "Two clients are connected, and the first one is silent. True \
+                if the second never gets a reply to its request within 100 ms, \
                 while the server sleeps in recv, and gets it after the first \
                 has left. False if it gets a reply while the first one is \
                 connected.",

@@ -27,10 +27,10 @@ pub const CLAIM: Claim = Claim {
     if_false: History::NeverTrue,
     sources: &["recv(2)", "net/ipv4/tcp.c, tcp_recvmsg", "proc_pid_syscall(5)"],
     explanation: "While the receive buffer is empty, the kernel takes the \
-                  thread off the processor, so waiting costs no processor time. \
-                  The arrival wakes the thread, which then copies the bytes \
-                  into the caller's buffer inside the same call. The model has \
-                  both phases in one call: the wait and the copy.",
+                  thread off the processor, so waiting costs no processor \
+                  time. The arrival wakes the thread, which then copies the \
+                  bytes into the caller's buffer inside the same call. The \
+                  model has both phases in one call: the wait and the copy.",
     run,
     file: file!(),
 };

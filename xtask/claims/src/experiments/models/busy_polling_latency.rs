@@ -29,9 +29,9 @@ pub const CLAIM: Claim = Claim {
     if_false: History::NeverTrue,
     sources: &["recv(2), MSG_DONTWAIT", "sched(7)", "sched_setaffinity(2)"],
     explanation: "A sleeping receiver must be woken and scheduled after the \
-                  data has arrived, which takes longer than the receive itself; \
-                  a spinning one finds the data in its next call. But a \
-                  spinning thread keeps its processor until its time slice \
+                  data has arrived, which takes longer than the receive \
+                  itself; a spinning one finds the data in its next call. But \
+                  a spinning thread keeps its processor until its time slice \
                   ends, so a thread on the same processor that has to answer \
                   waits for milliseconds.",
     run,

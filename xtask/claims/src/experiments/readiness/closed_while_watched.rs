@@ -26,8 +26,8 @@ pub const CLAIM: Claim = Claim {
     claim: "If another thread closes a descriptor that select or poll watches, \
             the result is undefined.",
     section: "select and poll compared",
-    criterion: "A thread waits for a socket for up to 100 ms, another closes it \
-                and then has data sent. False if select and poll report the \
+    criterion: "A thread waits for a socket for up to 100 ms, another closes \
+                it and then has data sent. False if select and poll report the \
                 socket in all runs, or in none. True if the runs differ.",
     if_false: History::NeverTrue,
     sources: &["select(2), Multithreaded applications", "epoll(7), Questions"],

@@ -12,8 +12,8 @@ use crate::claim::{Answer, Claim, Effort, Figure, Finding, History};
 
 pub const CLAIM: Claim = Claim {
     id: "fd-setsize",
-    claim: "select can watch only descriptors below 1,024, unless FD_SETSIZE is \
-            changed and the program recompiled.",
+    claim: "select can watch only descriptors below 1,024, unless FD_SETSIZE \
+            is changed and the program recompiled.",
     section: "select and poll compared",
     criterion: "Descriptor 3,000 is ready, and select is called with a larger \
                 array of bits, by this program as it was compiled. False if \
@@ -25,11 +25,11 @@ pub const CLAIM: Claim = Claim {
         "fs/select.c, core_sys_select",
     ],
     explanation: "The kernel reads as many bits as the first argument says, up \
-                  to the size of the descriptor table. 1,024 is the size of the \
-                  C library's type fd_set, which Linux programs can't enlarge \
-                  by a definition of FD_SETSIZE. FD_SET with a larger number \
-                  writes beyond the set, so programs must compare first or use \
-                  poll.",
+                  to the size of the descriptor table. 1,024 is the size of \
+                  the C library's type fd_set, which Linux programs can't \
+                  enlarge by a definition of FD_SETSIZE. FD_SET with a larger \
+                  number writes beyond the set, so programs must compare first \
+                  or use poll.",
     run,
     file: file!(),
 };

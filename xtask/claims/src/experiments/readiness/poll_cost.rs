@@ -23,11 +23,11 @@ pub const CLAIM: Claim = Claim {
                 the square of the first.",
     if_false: History::NeverTrue,
     sources: &["poll(2)", "fs/select.c, do_poll"],
-    explanation: "Each call copies the array into the kernel and looks at every \
-                  entry once, so twice the descriptors cost about twice the \
-                  time. That is linear. It is still too much for a server with \
-                  many idle connections, because each call pays for all of \
-                  them.",
+    explanation: "Each call copies the array into the kernel and looks at \
+                  every entry once, so twice the descriptors cost about twice \
+                  the time. That is linear. It is still too much for a server \
+                  with many idle connections, because each call pays for all \
+                  of them.",
     run,
     file: file!(),
 };

@@ -1,5 +1,5 @@
-//! poll tells data, a half-close and a reset apart; select says "readable" each
-//! time.
+//! poll has a flag for data, for a half-close and for a reset; for select all
+//! three are readable.
 
 use std::io::Write as _;
 use std::net::{Shutdown, TcpStream};
@@ -55,7 +55,7 @@ fn run(_effort: Effort) -> Result<Finding> {
     ))
 }
 
-/// What both calls report: select's three sets as bits, and poll's events.
+/// The reports of both calls: select's three sets as bits, and poll's events.
 type Reported = (u8, i16);
 
 /// Does something to a connection and closes the client's side if it is to be
@@ -81,7 +81,7 @@ fn observe(act: impl FnOnce(&TcpStream) -> Result<()>) -> Result<Reported> {
     Ok((sets, entry.revents))
 }
 
-/// Returns how many of the cases each call tells apart.
+/// Returns the number of different reports of each call.
 fn distinct(cases: &[Reported]) -> (usize, usize) {
     let mut sets: Vec<_> = cases.iter().map(|it| it.0).collect();
     let mut events: Vec<_> = cases.iter().map(|it| it.1).collect();

@@ -12,8 +12,8 @@ use crate::claim::{Answer, Claim, Effort, Figure, Finding, History};
 
 pub const CLAIM: Claim = Claim {
     id: "poll-linked-list",
-    claim: "poll keeps the descriptors in a linked list, which is why it has no \
-            limit.",
+    claim: "poll keeps the descriptors in a linked list, which is why it has \
+            no limit.",
     section: "circulates",
     criterion: "The entries are moved to another place in memory between two \
                 calls, and half of them are left out. False if the second call \

@@ -11,7 +11,8 @@ use crate::sample::Sample;
 pub const CLAIM: Claim = Claim {
     id: "select-real-time",
     claim: "select suits real-time tasks, such as the control of a reactor, \
-            better than poll and epoll, because its timeout is in microseconds.",
+            better than poll and epoll, because its timeout is in \
+            microseconds.",
     section: "Where select is used",
     criterion: "select, ppoll and epoll_pwait2 wait for 100 µs in turn. The \
                 ratio of their lateness decides. True if ppoll and \
@@ -25,9 +26,9 @@ pub const CLAIM: Claim = Claim {
     ],
     explanation: "A unit is not a precision. All these calls sleep on the same \
                   kind of timer, which the kernel may let expire 50 µs late \
-                  (the timer slack), and then the thread waits for a processor. \
-                  A real-time program needs a real-time scheduling class, not \
-                  select.",
+                  (the timer slack), and then the thread waits for a \
+                  processor. A real-time program needs a real-time scheduling \
+                  class, not select.",
     run,
     file: file!(),
 };

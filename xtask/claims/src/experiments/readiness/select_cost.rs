@@ -18,9 +18,9 @@ pub const CLAIM: Claim = Claim {
     claim: "The cost of select depends on how many descriptors are watched.",
     section: "select; speed",
     criterion: "A call that finds nothing is timed with 1,000 descriptors, and \
-                with 1 descriptor at the same highest number. True if 1,000 are at least three \
-                times as expensive as 1 at the same number. False if they are \
-                at most 1.5 times as expensive.",
+                with 1 descriptor at the same highest number. True if 1,000 \
+                are at least three times as expensive as 1 at the same number. \
+                False if they are at most 1.5 times as expensive.",
     if_false: History::NeverTrue,
     sources: &["select(2)", "fs/select.c, do_select"],
     explanation: "The kernel copies and scans the bits up to the highest \

@@ -21,10 +21,10 @@ pub const CLAIM: Claim = Claim {
                 events as they were. False if one of the two is different.",
     if_false: History::NeverTrue,
     sources: &["select(2)", "poll(2)"],
-    explanation: "select has one set for the question and the answer, so a loop \
-                  must fill it again before each call. poll has two fields, \
-                  events and revents. Linux's select changes the timeout as \
-                  well: what is left of it remains there.",
+    explanation: "select has one set for the question and the answer, so a \
+                  loop must fill it again before each call. poll has two \
+                  fields, events and revents. Linux's select changes the \
+                  timeout as well: what is left of it remains there.",
     run,
     file: file!(),
 };

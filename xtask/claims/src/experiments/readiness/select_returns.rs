@@ -1,5 +1,5 @@
-//! What select returns: ready bits over all sets, 0 at the timeout, -1 for an
-//! error.
+//! The return value of select: the ready bits of all sets, 0 at the timeout,
+//! -1 for an error.
 
 use std::io::Write as _;
 use std::os::fd::{AsFd as _, AsRawFd as _};

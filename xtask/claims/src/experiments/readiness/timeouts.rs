@@ -1,5 +1,5 @@
-//! How long calls with a timeout of 100 µs really wait, for the two claims about
-//! the precision of timeouts.
+//! How long calls with a timeout of 100 µs really wait, for the two claims
+//! about the precision of timeouts.
 
 use std::os::fd::AsRawFd as _;
 use std::ptr;

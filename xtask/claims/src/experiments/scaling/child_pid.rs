@@ -14,8 +14,8 @@ use crate::kit::net::PATIENCE;
 
 pub const CLAIM: Claim = Claim {
     id: "child-pid",
-    claim: "By the pid that fork returned, the parent learns that the child has \
-            ended.",
+    claim: "By the pid that fork returned, the parent learns that the child \
+            has ended.",
     section: "Scaling by processes",
     criterion: "Of three children, the one in the middle ends. True if waitpid \
                 with its pid reports its end, and nothing for the others, and \
@@ -24,8 +24,8 @@ pub const CLAIM: Claim = Claim {
     if_false: History::NeverTrue,
     sources: &["fork(2)", "waitpid(2)"],
     explanation: "The kernel keeps the exit status of an ended child, and its \
-                  entry in the process table, until the parent asks for it. \
-                  A server that never asks collects zombies, until no pid is \
+                  entry in the process table, until the parent asks for it. A \
+                  server that never asks collects zombies, until no pid is \
                   left. SIGCHLD or a pidfd says when to ask.",
     run,
     file: file!(),

@@ -19,10 +19,11 @@ pub const CLAIM: Claim = Claim {
                 writing causes less than a tenth of a fault per page.",
     if_false: History::NeverTrue,
     sources: &["fork(2), Notes", "getrusage(2), ru_minflt"],
-    explanation: "fork copies the page tables and marks the pages read-only for \
-                  both sides. The first write to a page causes a fault, and the \
-                  kernel copies the page then. A child that only answers a \
-                  client writes few pages, so it costs little memory.",
+    explanation: "fork copies the page tables and marks the pages read-only \
+                  for both sides. The first write to a page causes a fault, \
+                  and the kernel copies the page then. A child that only \
+                  answers a client writes few pages, so it costs little \
+                  memory.",
     run,
     file: file!(),
 };

@@ -26,11 +26,11 @@ pub const CLAIM: Claim = Claim {
         "ip(7), ip_local_port_range",
         "connect(2), EADDRNOTAVAIL",
     ],
-    explanation: "Only the whole tuple must be unique. The server's port is the \
-                  same for all clients, so the often heard limit of 65,535 \
+    explanation: "Only the whole tuple must be unique. The server's port is \
+                  the same for all clients, so the often heard limit of 65,535 \
                   connections does not exist for a server. It exists for one \
-                  client address that connects to one server port, as a \
-                  load balancer does.",
+                  client address that connects to one server port, as a load \
+                  balancer does.",
     run,
     file: file!(),
 };

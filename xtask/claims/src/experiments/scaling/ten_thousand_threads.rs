@@ -24,10 +24,10 @@ pub const CLAIM: Claim = Claim {
         "http://www.kegel.com/c10k.html, on the limits of threads in 1999",
         "Documentation/admin-guide/sysctl/kernel.rst, threads-max, pid_max",
     ],
-    explanation: "A waiting thread costs its kernel stack and the touched pages \
-                  of its own stack, and the scheduler does not look at it. What \
-                  remains of the problem is that memory, and the cost of the \
-                  switches when many threads become active at once.",
+    explanation: "A waiting thread costs its kernel stack and the touched \
+                  pages of its own stack, and the scheduler does not look at \
+                  it. What remains of the problem is that memory, and the cost \
+                  of the switches when many threads become active at once.",
     run,
     file: file!(),
 };

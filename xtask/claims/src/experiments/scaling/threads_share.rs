@@ -20,11 +20,11 @@ pub const CLAIM: Claim = Claim {
                 the thread's are not. It depends if both are.",
     if_false: History::NeverTrue,
     sources: &["pthreads(7)", "clone(2), CLONE_FILES and CLONE_VM"],
-    explanation: "pthread_create and fork make the same system call, clone, with \
-                  other flags. With CLONE_FILES and CLONE_VM the new task uses \
-                  the table and the memory of the old one; without them it gets \
-                  copies. So a thread costs less, and an error in one thread \
-                  can affect all clients.",
+    explanation: "pthread_create and fork make the same system call, clone, \
+                  with other flags. With CLONE_FILES and CLONE_VM the new task \
+                  uses the table and the memory of the old one; without them \
+                  it gets copies. So a thread costs less, and an error in one \
+                  thread can affect all clients.",
     run,
     file: file!(),
 };

@@ -48,7 +48,7 @@ const BACKLOGS: [usize; 3] = [0, 1, 8];
 /// loopback requires less than 1 ms, a repeated SYN 1 s.
 const UNANSWERED: Duration = Duration::from_millis(300);
 
-/// What became of a connect.
+/// The outcome of a connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     Connected,

@@ -29,7 +29,7 @@ pub const CLAIM: Claim = Claim {
     file: file!(),
 };
 
-/// What the peer receives next.
+/// The next result of the peer's receive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Next {
     Eof,

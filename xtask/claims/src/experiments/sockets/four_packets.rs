@@ -48,7 +48,7 @@ enum Second {
     Later,
 }
 
-/// What was measured of one connection's end.
+/// The measurements of one connection's end.
 #[derive(Clone, Copy, Debug)]
 struct Ending {
     packets: f64,

@@ -1,0 +1,88 @@
+//! Answers of a criterion, and verdicts on a claim.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The past of a claim that the measurement makes false.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum History {
+    /// It was true on an earlier kernel; a source says until when.
+    WasTrue,
+    /// It was never true.
+    NeverTrue,
+}
+
+/// What a criterion says about a measurement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    True,
+    False,
+    /// True under one condition and false under another, both measured.
+    Depends,
+    /// The machine was too noisy to decide.
+    Undecided,
+}
+
+impl Answer {
+    /// Returns `True` or `False`, for measurements that can't be noisy.
+    pub fn from_bool(is_true: bool) -> Self {
+        if is_true { Self::True } else { Self::False }
+    }
+}
+
+/// What became of a claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    Holds,
+    NoLongerHolds,
+    NeverHeld,
+    Depends,
+    Undecided,
+}
+
+impl Verdict {
+    pub fn new(answer: Answer, if_false: History) -> Self {
+        match (answer, if_false) {
+            (Answer::True, _) => Self::Holds,
+            (Answer::False, History::WasTrue) => Self::NoLongerHolds,
+            (Answer::False, History::NeverTrue) => Self::NeverHeld,
+            (Answer::Depends, _) => Self::Depends,
+            (Answer::Undecided, _) => Self::Undecided,
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Holds => "holds",
+            Self::NoLongerHolds => "no longer holds",
+            Self::NeverHeld => "never held",
+            Self::Depends => "depends",
+            Self::Undecided => "undecided",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_past_decides_how_a_false_claim_is_called() {
+        use History::{NeverTrue, WasTrue};
+        for (answer, past, verdict) in [
+            (Answer::True, WasTrue, Verdict::Holds),
+            (Answer::True, NeverTrue, Verdict::Holds),
+            (Answer::False, WasTrue, Verdict::NoLongerHolds),
+            (Answer::False, NeverTrue, Verdict::NeverHeld),
+            (Answer::Depends, NeverTrue, Verdict::Depends),
+            (Answer::Undecided, NeverTrue, Verdict::Undecided),
+        ] {
+            assert_eq!(Verdict::new(answer, past), verdict);
+        }
+    }
+}
