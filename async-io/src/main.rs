@@ -93,6 +93,7 @@
 //! - TLPI, section 63.1: an overview of the alternatives to blocking I/O.
 //! - D. Schmidt et al., Pattern-Oriented Software Architecture, vol. 2:
 //!   Reactor and Proactor.
+//! - docs/CLAIMS.md: no-async-network-io, sigio-and-aio.
 
 mod accept;
 mod connection;

@@ -88,6 +88,7 @@
 //! - aio(7), aio_init(3).
 //! - UNP, section 6.2: asynchronous I/O.
 //! - glibc, sysdeps/pthread/aio_misc.c: the queue and its threads.
+//! - docs/CLAIMS.md: copies-posix-aio, posix-aio-sockets, aio-linux-native.
 
 mod acceptor;
 mod drain;

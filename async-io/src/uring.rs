@@ -95,6 +95,8 @@
 //! - io_uring_prep_recv(3) for multishot, io_uring_setup_buf_ring(3) for
 //!   provided buffers.
 //! - J. Axboe, Efficient IO with io_uring.
+//! - docs/CLAIMS.md: copies-io-uring-defer, copies-io-uring,
+//!   copies-io-uring-sqpoll, io-uring-fewer-calls.
 
 mod acceptor;
 mod datagrams;

@@ -70,6 +70,8 @@
 //! - M. Kerrisk, The Linux Programming Interface (TLPI), sections 56.5 (stream
 //!   sockets) and 60.1 (iterative and concurrent servers).
 //! - recv(2), listen(2), socket(7), tcp(7).
+//! - docs/CLAIMS.md: blocking-recv, blocking-and-many, connect-before-accept,
+//!   accept-queue-full.
 
 mod accept;
 mod conversation;

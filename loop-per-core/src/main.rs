@@ -95,6 +95,7 @@
 //!   2013.
 //! - UNP, section 30.11: threads that share one listener, for comparison.
 //! - TLPI, section 63.4: epoll.
+//! - docs/CLAIMS.md: accept-herd, edge-new-data.
 
 mod accept;
 mod acceptor;

@@ -96,6 +96,8 @@
 //! - Kerrisk, The Linux Programming Interface (TLPI), section 63.4: epoll,
 //!   and 63.1.1: level-triggered and edge-triggered notification.
 //! - epoll(7), with its "Questions and answers" and "Possible pitfalls".
+//! - docs/CLAIMS.md: copies-epoll-edge, level-repeats, edge-blocking-starves,
+//!   edge-more-efficient, epoll-cost-flat, epoll-shared-memory.
 
 mod accept;
 mod acceptor;

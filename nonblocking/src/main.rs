@@ -72,6 +72,7 @@
 //! - Kerrisk, The Linux Programming Interface (TLPI), sections 5.9:
 //!   nonblocking I/O, and 63.1: an overview of alternatives.
 //! - open(2) and fcntl(2), O_NONBLOCK.
+//! - docs/CLAIMS.md: nonblocking-recv, busy-polling-cpu, busy-polling-latency.
 
 mod accept;
 mod acceptor;

@@ -96,6 +96,7 @@
 //! - Asynchronous Programming in Rust (the "async book"): futures, wakers,
 //!   tasks.
 //! - TLPI, section 63.4 (epoll).
+//! - docs/CLAIMS.md: copies-epoll-edge, edge-new-data.
 
 mod accept;
 mod acceptor;

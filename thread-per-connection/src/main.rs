@@ -82,6 +82,7 @@
 //! - TLPI, chapter 29 (threads), sections 33.1 (thread stacks) and 60.4 (server
 //!   pools).
 //! - pthread_create(3), pthreads(7).
+//! - docs/CLAIMS.md: threads-share-descriptors, ten-thousand-threads.
 
 mod accept;
 mod conversation;

@@ -15,8 +15,8 @@ pub const PATH: &str =
 const INTRODUCTION: [&str; 3] = [
     "Notes and interviews repeat the same statements about sockets, the I/O \
      models, select, poll and epoll. Each statement here is an experiment, \
-     with a criterion that was written before it ran. `cargo xtask claims` runs all \
-     of them on your machine, and reports each verdict that differs.",
+     with a criterion that was written before it ran. `cargo xtask claims` \
+     runs all of them on your machine, and reports each verdict that differs.",
     "Most statements are from the notes on sockets with which this workspace \
      began; the section is named. The others circulate beside them.",
     "A false claim *never held*, or *no longer holds* if a source says that it \

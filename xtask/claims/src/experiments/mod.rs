@@ -86,4 +86,31 @@ mod tests {
         }
         assert_eq!(all().count(), files);
     }
+
+    /// Returns the IDs in a chapter's references: `docs/CLAIMS.md: a, b.`
+    fn named(chapter: &str) -> Vec<String> {
+        let text = chapter.replace("\n//!  ", "");
+        let lists = text.split("docs/CLAIMS.md: ").skip(1);
+        let ids = lists.filter_map(|list| list.split('.').next());
+        ids.flat_map(|ids| ids.split(", ")).map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn chapters_name_claims_that_exist() {
+        let workspace = lab::model::Workspace::load().unwrap();
+        let mut count = 0;
+        for model in &workspace.models {
+            let folder = model.folder.join("src");
+            for file in fs::read_dir(folder).unwrap() {
+                let path = file.unwrap().path();
+                let Ok(code) = fs::read_to_string(&path) else { continue };
+                for id in named(&code) {
+                    let path = path.display();
+                    assert!(find(&id).is_some(), "{path}: no claim {id}");
+                    count += 1;
+                }
+            }
+        }
+        assert!(count > workspace.models.len(), "{count}");
+    }
 }
