@@ -75,8 +75,8 @@
 //! - Kerrisk, The Linux Programming Interface (TLPI), sections 63.2.2: poll,
 //!   and 63.2.5: problems with select and poll.
 //! - poll(2).
-//! - docs/CLAIMS.md: copies-poll, poll-no-ceiling, poll-cost-exponential,
-//!   poll-event-types.
+//! - docs/CLAIMS.md: copies-poll, poll-no-ceiling, select-and-poll-cost-linear,
+//!   poll-event-types, closed-while-watched.
 
 mod accept;
 mod acceptor;

@@ -84,8 +84,8 @@
 //! - Kerrisk, The Linux Programming Interface (TLPI), sections 63.2.1:
 //!   select, and 63.5.2: the self-pipe trick.
 //! - select(2), select_tut(2).
-//! - docs/CLAIMS.md: copies-select, select-modifies-sets, fd-setsize,
-//!   select-cost, select-real-time.
+//! - docs/CLAIMS.md: copies-select, select-modifies-sets, fd-setsize-kernel,
+//!   fd-setsize-beyond, select-and-poll-cost-linear, select-for-real-time.
 
 mod accept;
 mod acceptor;

@@ -78,7 +78,8 @@
 //! - TLPI, section 24.2 (fork: shared files, copy-on-write), chapter 26
 //!   (zombies) and section 60.3 (a concurrent server).
 //! - fork(2), waitpid(2), signalfd(2), prctl(2).
-//! - docs/CLAIMS.md: fork-copies-descriptors, fork-copies-memory, child-pid.
+//! - docs/CLAIMS.md: fork-copies-descriptors, fork-copies-memory,
+//!   child-end-by-pid, ten-thousand-processes.
 
 mod accept;
 mod acceptor;

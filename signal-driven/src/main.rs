@@ -100,7 +100,7 @@
 //!   signal-driven I/O, and 21.1: signal handlers.
 //! - fcntl(2), "Managing signals"; signal(7); signal-safety(7).
 //! - docs/CLAIMS.md: copies-blocked-signal, copies-sigio-handler,
-//!   signals-lowest-first, sigio-and-aio.
+//!   signals-thread-first, sigio-and-aio.
 
 mod accept;
 mod acceptor;

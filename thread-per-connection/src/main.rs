@@ -82,7 +82,8 @@
 //! - TLPI, chapter 29 (threads), sections 33.1 (thread stacks) and 60.4 (server
 //!   pools).
 //! - pthread_create(3), pthreads(7).
-//! - docs/CLAIMS.md: threads-share-descriptors, ten-thousand-threads.
+//! - docs/CLAIMS.md: threads-share-descriptors, thread-creation-cheaper,
+//!   ten-thousand-threads.
 
 mod accept;
 mod conversation;

@@ -1,59 +1,107 @@
-//! Child processes, made by fork(2).
+//! Child processes that end with the experiment.
 
-use std::io::{PipeReader, PipeWriter, Read as _, Write as _, pipe};
-use std::panic;
-use std::panic::AssertUnwindSafe;
+use std::fs::File;
+use std::io::{Read as _, Write as _};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, fork};
+use nix::unistd::{ForkResult, Pid, fork, pause, pipe};
 
-/// Runs `work` in a child process and returns its numbers, with the child's
-/// pid. The child is reaped.
-pub fn run<const N: usize>(
-    work: impl FnOnce() -> Result<[f64; N]>,
-) -> Result<([f64; N], Pid)> {
-    let (mut reader, writer) = pipe().context("pipe")?;
-    let child = start(|| send(work, writer))?;
-    let numbers = receive(&mut reader);
-    let end = waitpid(child, None).context("waitpid")?;
-    ensure!(end == WaitStatus::Exited(child, 0), "the child ended: {end:?}");
-    Ok((numbers?, child))
+/// A child process. It is killed and reaped when it is dropped.
+#[derive(Debug)]
+pub struct Child {
+    pid: Pid,
+    is_reaped: bool,
 }
 
-/// Starts a child that exits with 0 if `work` succeeds. The caller reaps it.
-pub fn start(work: impl FnOnce() -> Result<()>) -> Result<Pid> {
-    // SAFETY: experiments fork while they have one thread only, so the child
-    // may call any function. It ends by _exit.
-    match unsafe { fork() }.context("fork")? {
-        ForkResult::Parent { child } => Ok(child),
-        ForkResult::Child => {
-            let done = panic::catch_unwind(AssertUnwindSafe(work));
-            let is_done = matches!(done, Ok(Ok(())));
-            // SAFETY: ends this process and runs no handler of the parent.
-            unsafe { libc::_exit(i32::from(!is_done)) }
+impl Child {
+    /// Forks. The child does the work, and exits with the returned status. It
+    /// gets SIGKILL if the experiment ends first. Only a process with a single
+    /// thread may call this.
+    pub fn start(work: impl FnOnce() -> i32) -> Result<Self> {
+        // SAFETY: this process has one thread, so no lock is held by a thread
+        // that the child doesn't have.
+        match unsafe { fork() }.context("fork")? {
+            ForkResult::Parent { child } => {
+                Ok(Self { pid: child, is_reaped: false })
+            }
+            ForkResult::Child => {
+                let status = match set_pdeathsig(Signal::SIGKILL) {
+                    Ok(()) => work(),
+                    Err(_) => 1,
+                };
+                // SAFETY: _exit runs no destructors, and doesn't return.
+                unsafe { libc::_exit(status) }
+            }
+        }
+    }
+
+    /// Forks a child that only waits for a signal.
+    pub fn asleep() -> Result<Self> {
+        Self::start(|| {
+            pause();
+            1
+        })
+    }
+
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Ends the children with SIGKILL, and reaps them. All are killed before
+    /// the first wait, so that they end together.
+    pub fn end_all(children: Vec<Self>) {
+        for child in &children {
+            let _ = kill(child.pid, Signal::SIGKILL);
+        }
+        drop(children);
+    }
+
+    /// Waits until the child has ended. SIGALRM bounds the wait: it ends the
+    /// experiment.
+    pub fn wait(mut self) -> Result<WaitStatus> {
+        let status = waitpid(self.pid, None).context("waitpid")?;
+        self.is_reaped = true;
+        Ok(status)
+    }
+
+    /// Waits until the child has ended, and fails if its status isn't 0.
+    pub fn succeed(self) -> Result<()> {
+        let pid = self.pid;
+        let status = self.wait()?;
+        ensure!(status == WaitStatus::Exited(pid, 0), "child: {status:?}");
+        Ok(())
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if !self.is_reaped {
+            let _ = kill(self.pid, Signal::SIGKILL);
+            let _ = waitpid(self.pid, None);
         }
     }
 }
 
-fn send<const N: usize>(
-    work: impl FnOnce() -> Result<[f64; N]>,
-    mut writer: PipeWriter,
-) -> Result<()> {
-    for number in work()? {
-        writer.write_all(&number.to_ne_bytes())?;
-    }
-    Ok(())
-}
-
-fn receive<const N: usize>(reader: &mut PipeReader) -> Result<[f64; N]> {
-    let mut numbers = [0.0; N];
-    for number in &mut numbers {
-        let mut bytes = [0; 8];
-        if reader.read_exact(&mut bytes).is_err() {
-            bail!("the child failed");
-        }
-        *number = f64::from_ne_bytes(bytes);
-    }
-    Ok(numbers)
+/// Computes numbers in a child, which sends them through a pipe.
+pub fn compute<const N: usize>(
+    work: impl FnOnce() -> Result<[u64; N]>,
+) -> Result<[u64; N]> {
+    let (receiver, sender) = pipe()?;
+    let (mut receiver, mut sender) = (File::from(receiver), File::from(sender));
+    let child = Child::start(|| {
+        let numbers = work().map(|numbers| numbers.map(u64::to_ne_bytes));
+        let is_sent = numbers
+            .is_ok_and(|bytes| sender.write_all(bytes.as_flattened()).is_ok());
+        i32::from(!is_sent)
+    })?;
+    // Without this the read never sees EOF, because this process could write.
+    drop(sender);
+    let mut bytes = [[0; 8]; N];
+    let received = receiver.read_exact(bytes.as_flattened_mut());
+    child.succeed()?;
+    received.context("reading the child's numbers")?;
+    Ok(bytes.map(u64::from_ne_bytes))
 }

@@ -1,89 +1,129 @@
-//! A thread that computes while data arrives: was it told, was the data copied,
-//! and by which thread?
+//! A thread that computes while data arrives: whether it was told meanwhile,
+//! whether the data was copied meanwhile, and which thread copied it.
 //!
-//! Page faults show which thread copies: untouched memory causes one fault per
-//! page, and the kernel counts them for the thread that copies (getrusage(2),
-//! RUSAGE_THREAD).
+//! Page faults show which thread copies. A page that nothing has touched causes
+//! one fault, and the kernel counts it for the thread that copies.
 
 use std::num::NonZeroUsize;
-use std::os::fd::AsRawFd as _;
 use std::os::unix::net::UnixDatagram;
+use std::ptr::NonNull;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::SeqCst;
-use std::time::Duration;
-use std::{hint, thread};
+use std::time::{Duration, Instant};
+use std::{fs, hint, slice, thread};
 
-use anyhow::{Context, Result, ensure};
-use nix::errno::Errno;
+use anyhow::{Context, Result, anyhow, ensure};
 use nix::sys::mman::{
     MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous,
 };
 use nix::sys::resource::{UsageWho, getrusage};
+use nix::unistd::{SysconfVar, gettid, sysconf};
 
-use crate::claim::{Answer, Figure};
+use crate::claim::{Answer, Effort, Figure};
+use crate::kit::net::PATIENCE;
 use crate::sample::Sample;
 
-/// How long the thread computes after the data has been sent.
+/// How long a thread computes after the data has been sent.
 const COMPUTING: Duration = Duration::from_millis(100);
 
-/// The size of a datagram and of its buffer, in bytes: several pages.
+/// The size of a datagram and of its buffer: several pages.
 pub const LENGTH: usize = 128 * 1024;
 
-/// The fate of data that arrived while the thread computed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Observation {
-    /// The thread could know of the data without a system call.
-    pub told: bool,
-    /// The data was in the thread's buffer before the thread asked for it.
-    pub copied: bool,
-    /// The thread's page faults while it computed.
-    pub faults_computing: i64,
-    /// The thread's page faults in the calls that asked for the data.
-    pub faults_asking: i64,
+/// The smallest page of Linux. Larger ones make the number of faults smaller,
+/// and `Buffer::pages` counts them.
+const SMALLEST_PAGE: usize = 4096;
+
+/// The names of the figures that each mechanism has, in this order.
+pub const FIGURES: [&str; 4] = [
+    "told while computing",
+    "copied while computing",
+    "page faults of the copy on this thread while it computed",
+    "page faults of the copy on this thread in the call that asked",
+];
+
+/// Returns two connected datagram sockets: the sender's and the receiver's.
+/// Calls on them fail after `PATIENCE`.
+pub fn sockets() -> Result<(UnixDatagram, UnixDatagram)> {
+    let (sender, receiver) = UnixDatagram::pair().context("socketpair")?;
+    sender.set_write_timeout(Some(PATIENCE))?;
+    receiver.set_read_timeout(Some(PATIENCE))?;
+    Ok((sender, receiver))
 }
 
-impl Observation {
-    /// Whether this thread copied while it computed.
-    pub fn copied_here(self) -> bool {
-        self.copied && self.faults_computing >= pages()
+/// A buffer of `LENGTH` bytes of which only the last page has been touched. It
+/// is never unmapped, so an operation in progress can't outlive it.
+#[derive(Debug)]
+pub struct Buffer(NonNull<u8>);
+
+impl Buffer {
+    pub fn new() -> Result<Self> {
+        let length = NonZeroUsize::new(LENGTH).context("an empty buffer")?;
+        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        // SAFETY: the kernel chooses where, so nothing else is mapped there.
+        let start = unsafe {
+            mmap_anonymous(None, length, access, MapFlags::MAP_PRIVATE)
+        };
+        let start = start.context("mmap")?;
+        // A huge page would need one fault only.
+        let advice = MmapAdvise::MADV_NOHUGEPAGE;
+        // SAFETY: the advice is for the new mapping, and keeps its contents.
+        let advised = unsafe { madvise(start, LENGTH, advice) };
+        // EINVAL: this kernel has no huge pages.
+        let _ = advised;
+        let buffer = Self(start.cast());
+        // SAFETY: the mapping's last byte, which nothing else uses yet.
+        unsafe { buffer.last().write_volatile(0) };
+        Ok(buffer)
     }
 
-    /// Whether another thread copied while this one computed.
-    pub fn copied_elsewhere(self) -> bool {
-        self.copied && self.faults_computing < pages()
+    pub fn start(&self) -> *mut u8 {
+        self.0.as_ptr()
     }
 
-    /// Whether this thread copied in the calls that asked.
-    pub fn copied_when_asked(self) -> bool {
-        !self.copied && self.faults_asking >= pages()
+    fn last(&self) -> *mut u8 {
+        self.start().wrapping_add(LENGTH - 1)
     }
+
+    /// Returns whether a datagram has been copied, to the last byte.
+    pub fn is_filled(&self) -> bool {
+        // SAFETY: the mapping's last byte. A volatile access to a byte that the
+        // kernel may write meanwhile sees the old or the new value.
+        unsafe { self.last().read_volatile() == b'x' }
+    }
+
+    /// Receives a datagram into this buffer, which no operation in progress may
+    /// use.
+    pub fn receive(&mut self, receiver: &UnixDatagram) -> Result<()> {
+        // SAFETY: `LENGTH` bytes that were mapped as zeros and stay mapped.
+        let bytes = unsafe { slice::from_raw_parts_mut(self.start(), LENGTH) };
+        let received = receiver.recv(bytes).context("recv")?;
+        ensure!(received == LENGTH, "received {received} bytes");
+        Ok(())
+    }
+}
+
+/// Returns how many page faults this thread has had.
+fn page_faults() -> Result<i64> {
+    Ok(getrusage(UsageWho::RUSAGE_THREAD)?.minor_page_faults())
+}
+
+/// What this thread finds when it has computed, before it makes any system
+/// call.
+#[derive(Debug)]
+pub struct Computed {
+    told: bool,
+    copied: bool,
+    faults: i64,
 }
 
 /// Computes without a system call while another thread sends a datagram and
-/// lets `COMPUTING` pass. Checks then, still without a system call, whether
-/// this thread was `told` and whether the buffer is filled. Calls `ask` last,
-/// which must fill the buffer if it is not.
-pub fn observe(
+/// lets `COMPUTING` pass. Then calls `is_told`, which must make no system call
+/// either, and looks at the buffer.
+pub fn compute(
     sender: &UnixDatagram,
     buffer: &Buffer,
-    told: impl FnOnce() -> bool,
-    ask: impl FnOnce() -> Result<()>,
-) -> Result<Observation> {
-    let start = faults()?;
-    let (told, copied) = compute(sender, || (told(), buffer.is_filled()))?;
-    let computed = faults()?;
-    ask().context("asking for the data")?;
-    let asked = faults()?;
-    ensure!(buffer.is_filled(), "the data never came into the buffer");
-    Ok(Observation {
-        told,
-        copied,
-        faults_computing: computed - start,
-        faults_asking: asked - computed,
-    })
-}
-
-fn compute<T>(sender: &UnixDatagram, look: impl FnOnce() -> T) -> Result<T> {
+    is_told: impl FnOnce() -> bool,
+) -> Result<Computed> {
     let (begun, over) = (AtomicBool::new(false), AtomicBool::new(false));
     thread::scope(|scope| {
         let sending = scope.spawn(|| {
@@ -91,132 +131,208 @@ fn compute<T>(sender: &UnixDatagram, look: impl FnOnce() -> T) -> Result<T> {
                 thread::yield_now();
             }
             let sent = sender.send(&[b'x'; LENGTH]);
+            // The time in which the other thread computes.
             thread::sleep(COMPUTING);
             over.store(true, SeqCst);
             sent
         });
+        let before = page_faults();
         begun.store(true, SeqCst);
         while !over.load(SeqCst) {
             hint::spin_loop();
         }
-        let seen = look();
-        let sent = sending.join().expect("it does not panic");
-        ensure!(sent.context("sending")? == LENGTH, "a short datagram");
-        Ok(seen)
+        let (told, copied) = (is_told(), buffer.is_filled());
+        let after = page_faults();
+        let sent = sending.join().map_err(|_| anyhow!("the sender failed"))?;
+        let sent = sent.context("send")?;
+        ensure!(sent == LENGTH, "sent {sent} bytes");
+        Ok(Computed { told, copied, faults: after? - before? })
     })
 }
 
-/// A buffer of which only the last page has been touched. It is never unmapped,
-/// so that an operation in progress can't outlive it.
+impl Computed {
+    /// Makes the system call that asks for the data, and completes the round.
+    ///
+    /// # Errors
+    ///
+    /// The data is not in the buffer afterwards.
+    pub fn then_ask(
+        self,
+        buffer: &mut Buffer,
+        ask: impl FnOnce(&mut Buffer) -> Result<()>,
+    ) -> Result<Round> {
+        let before = page_faults()?;
+        ask(buffer)?;
+        let faults_asking = page_faults()? - before;
+        ensure!(buffer.is_filled(), "the data was not copied");
+        Ok(Round {
+            told: self.told,
+            copied: self.copied,
+            faults_computing: self.faults,
+            faults_asking,
+        })
+    }
+}
+
+/// What was measured in one round.
+#[derive(Clone, Copy, Debug)]
+pub struct Round {
+    /// The thread could see that data had arrived, before it made a call.
+    pub told: bool,
+    /// The data was in the thread's buffer, before it made a call.
+    pub copied: bool,
+    pub faults_computing: i64,
+    pub faults_asking: i64,
+}
+
+impl Round {
+    /// Returns whether the copy interrupted this thread's computing.
+    pub fn is_copied_by_interrupt(&self) -> bool {
+        self.copied && is_copy(self.faults_computing)
+    }
+
+    /// Returns whether this thread copied in the call that asked.
+    pub fn is_copied_in_call(&self) -> bool {
+        !self.copied && is_copy(self.faults_asking)
+    }
+
+    /// Returns whether another thread copied while this one computed.
+    pub fn is_copied_elsewhere(&self) -> bool {
+        self.copied && !is_copy(self.faults_computing)
+    }
+}
+
+/// Returns whether a thread that has caused this many page faults has copied
+/// the data: at least half of the faults that the copy causes. A few others
+/// happen at any time.
+pub fn is_copy(faults: i64) -> bool {
+    faults * 2 >= pages()
+}
+
+/// Returns how many page faults the copy causes: one per untouched page.
+fn pages() -> i64 {
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    LENGTH as i64 / page.unwrap_or(SMALLEST_PAGE as i64) - 1
+}
+
+/// Repeats the measurement.
+pub fn rounds<R>(
+    effort: Effort,
+    round: impl FnMut() -> Result<R>,
+) -> Result<Vec<R>> {
+    std::iter::repeat_with(round).take(effort.pick(7, 2)).collect()
+}
+
+/// Returns whether something is so in most rounds: undecided if fewer than
+/// three quarters of the rounds agree.
+pub fn in_most<R>(rounds: &[R], holds: impl Fn(&R) -> bool) -> Answer {
+    sample(rounds, |round| f64::from(holds(round))).is_above(0.5)
+}
+
+/// Returns the values of one quantity in all rounds.
+pub fn sample<R>(rounds: &[R], value: impl Fn(&R) -> f64) -> Sample {
+    Sample::new(rounds.iter().map(value).collect())
+}
+
+/// Returns the figures that each mechanism has.
+pub fn figures(rounds: &[Round]) -> Vec<Figure> {
+    let samples = [
+        sample(rounds, |round| f64::from(round.told)),
+        sample(rounds, |round| f64::from(round.copied)),
+        sample(rounds, |round| round.faults_computing as f64),
+        sample(rounds, |round| round.faults_asking as f64),
+    ];
+    let figures = FIGURES.iter().zip(samples);
+    figures.map(|(name, sample)| Figure::new(name, "", sample)).collect()
+}
+
+/// The name of a thread of this process, and the page faults that it has had.
 #[derive(Debug)]
-pub struct Buffer {
-    start: *mut u8,
+pub struct Thread {
+    id: i32,
+    name: String,
+    pub faults: i64,
 }
 
-impl Buffer {
-    pub fn new() -> Result<Self> {
-        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        let length = NonZeroUsize::new(LENGTH).context("no length")?;
-        // SAFETY: a new mapping, which replaces no other.
-        let start = unsafe {
-            mmap_anonymous(None, length, access, MapFlags::MAP_PRIVATE)
-        }
-        .context("mmap")?;
-        // SAFETY: the advice is for the mapping just made.
-        unsafe { madvise(start, LENGTH, MmapAdvise::MADV_NOHUGEPAGE) }
-            .context("madvise")?;
-        let buffer = Self { start: start.as_ptr().cast() };
-        // SAFETY: the mapping's last byte.
-        unsafe { buffer.last().write_volatile(0) };
-        Ok(buffer)
+/// Returns the threads of this process, from /proc/self/task.
+pub fn threads() -> Result<Vec<Thread>> {
+    let mut threads = Vec::new();
+    for task in fs::read_dir("/proc/self/task")? {
+        let task = task?;
+        // The file of a thread that has ended meanwhile can't be read.
+        let Ok(stat) = fs::read_to_string(task.path().join("stat")) else {
+            continue;
+        };
+        threads.push(Thread::parse(&stat).context("/proc/self/task/*/stat")?);
+    }
+    Ok(threads)
+}
+
+impl Thread {
+    /// Returns whether io_uring has started it. See io_uring/sqpoll.c and
+    /// io_uring/io-wq.c for the names.
+    pub fn is_of_kernel(&self) -> bool {
+        self.name.starts_with("iou-")
     }
 
-    pub fn as_mut_ptr(&self) -> *mut u8 {
-        self.start
-    }
-
-    /// Receives a datagram into the buffer.
-    pub fn receive(&self, socket: &UnixDatagram) -> Result<()> {
-        let fd = socket.as_raw_fd();
-        // SAFETY: the mapping has LENGTH bytes and is never unmapped.
-        let received = unsafe { libc::recv(fd, self.start.cast(), LENGTH, 0) };
-        let received = Errno::result(received).context("recv")?;
-        ensure!(received == LENGTH as isize, "received {received} bytes");
-        Ok(())
-    }
-
-    fn last(&self) -> *mut u8 {
-        self.start.wrapping_add(LENGTH - 1)
-    }
-
-    /// Returns whether a datagram has been copied, to the last byte.
-    pub fn is_filled(&self) -> bool {
-        // SAFETY: the mapping's last byte.
-        unsafe { self.last().read_volatile() == b'x' }
+    /// Parses `ID (NAME) STATE ...`, see proc_pid_stat(5). A name can have
+    /// parentheses itself.
+    fn parse(stat: &str) -> Option<Self> {
+        let (start, rest) = stat.rsplit_once(')')?;
+        let (id, name) = start.split_once(" (")?;
+        let id = id.parse().ok()?;
+        // Field 10 of the line, minflt, is the eighth after the name.
+        let faults = rest.split_whitespace().nth(7)?.parse().ok()?;
+        Some(Self { id, name: name.to_owned(), faults })
     }
 }
 
-/// Returns the number of page faults that one copy causes.
-pub fn pages() -> i64 {
-    // SAFETY: sysconf takes and returns numbers.
-    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    LENGTH as i64 / page - 1
-}
-
-/// Returns the number of page faults of this thread so far.
-fn faults() -> Result<i64> {
-    let usage = getrusage(UsageWho::RUSAGE_THREAD).context("getrusage")?;
-    Ok(usage.minor_page_faults())
-}
-
-pub fn pair() -> Result<(UnixDatagram, UnixDatagram)> {
-    UnixDatagram::pair().context("socketpair")
-}
-
-/// Returns the figures of several observations, the same for each mechanism.
-pub fn figures(observations: &[Observation]) -> [Figure; 4] {
-    let figure = |name, value: fn(&Observation) -> f64| {
-        let values = observations.iter().map(value).collect();
-        Figure::new(name, "", Sample::new(values))
+/// Returns another thread that has had the page faults of the copy since
+/// `before`, and their number. Returns None if this thread copied, or if the
+/// one that copied has ended.
+pub fn other_copier(before: &[Thread]) -> Result<Option<Thread>> {
+    let had = |id: i32| {
+        let same = before.iter().find(|thread| thread.id == id);
+        same.map_or(0, |thread| thread.faults)
     };
-    [
-        figure("told while it computed", |it| f64::from(u8::from(it.told))),
-        figure("copied while it computed", |it| f64::from(u8::from(it.copied))),
-        figure("page faults of its thread while it computed", |it| {
-            it.faults_computing as f64
-        }),
-        figure("page faults of its thread when it asked", |it| {
-            it.faults_asking as f64
-        }),
-    ]
+    let this = gettid().as_raw();
+    let others = threads()?.into_iter().filter(|thread| thread.id != this);
+    let mut since = others.map(|mut thread| {
+        thread.faults -= had(thread.id);
+        thread
+    });
+    Ok(since.find(|thread| is_copy(thread.faults)))
 }
 
-/// Judges a condition that must be the same in all runs: undecided if it is
-/// not.
-pub fn in_all(
-    runs: &[Observation],
-    condition: impl Fn(&Observation) -> bool,
-) -> Answer {
-    let fulfilled = runs.iter().filter(|run| condition(run)).count();
-    match fulfilled {
-        0 => Answer::False,
-        count if count == runs.len() => Answer::True,
-        _ => Answer::Undecided,
+/// Computes further until a condition holds, without a system call. Returns
+/// false if that takes more than a second: on a busy machine, a thread that
+/// copies may have to wait for a processor.
+pub fn comes_true(mut condition: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    while !condition() && start.elapsed() < Duration::from_secs(1) {
+        hint::spin_loop();
     }
+    // This thread may not have run meanwhile either.
+    condition()
 }
 
-/// Makes observations for tests: one each of a copy when asked, a copy on this
-/// thread while it computed, and a copy elsewhere.
 #[cfg(test)]
-pub mod made_up {
-    use super::{Observation, pages};
+pub mod tests {
+    use super::*;
 
-    pub fn when_asked() -> Observation {
-        Observation { faults_asking: pages(), ..Observation::default() }
+    /// Returns a round in which this thread copied in the call that asked.
+    pub fn in_call() -> Round {
+        Round {
+            told: false,
+            copied: false,
+            faults_computing: 1,
+            faults_asking: pages(),
+        }
     }
 
-    pub fn here() -> Observation {
-        Observation {
+    /// Returns a round in which the copy interrupted the computing.
+    pub fn by_interrupt() -> Round {
+        Round {
             told: true,
             copied: true,
             faults_computing: pages(),
@@ -224,7 +340,44 @@ pub mod made_up {
         }
     }
 
-    pub fn elsewhere() -> Observation {
-        Observation { faults_computing: 3, ..here() }
+    /// Returns a round in which another thread copied.
+    pub fn elsewhere() -> Round {
+        Round { faults_computing: 1, ..by_interrupt() }
+    }
+
+    #[test]
+    fn the_page_faults_show_which_thread_copied() {
+        let kinds = |round: Round| {
+            (
+                round.is_copied_in_call(),
+                round.is_copied_by_interrupt(),
+                round.is_copied_elsewhere(),
+            )
+        };
+        assert_eq!(kinds(in_call()), (true, false, false));
+        assert_eq!(kinds(by_interrupt()), (false, true, false));
+        assert_eq!(kinds(elsewhere()), (false, false, true));
+    }
+
+    #[test]
+    fn rounds_that_disagree_decide_nothing() {
+        let answer = |told: &[bool]| in_most(told, |told| *told);
+        assert_eq!(answer(&[true, true, true, false]), Answer::Undecided);
+        assert_eq!(answer(&[true, true, true, true, false]), Answer::True);
+        assert_eq!(answer(&[false, false, false, true]), Answer::False);
+    }
+
+    #[test]
+    fn every_mechanism_has_the_four_figures_in_order() {
+        let figures = figures(&[in_call()]);
+        let names: Vec<_> = figures.iter().map(|it| &it.name).collect();
+        assert_eq!(names, FIGURES);
+    }
+
+    #[test]
+    fn a_thread_may_have_parentheses_in_its_name() {
+        let stat = "7 (a) b) S 1 2 3 4 5 6 42 0 1 0";
+        let thread = Thread::parse(stat).unwrap();
+        assert_eq!((thread.name.as_str(), thread.faults), ("a) b", 42));
     }
 }

@@ -1,12 +1,11 @@
-//! Parts that several experiments use: connections, clocks, signals, threads.
+//! Parts that several experiments use: connections, clocks, threads, processes.
 
 pub mod child;
 pub mod clock;
 pub mod computing;
 pub mod cpu;
+pub mod memory;
 pub mod namespace;
 pub mod net;
-pub mod ring;
-pub mod signals;
 pub mod task;
 pub mod tcp;

@@ -1,5 +1,4 @@
-//! Experiments in which data arrives while a thread computes: they show which
-//! thread copies, and when.
+//! Who copies, and on whose time.
 
 mod blocked_signal;
 mod epoll_edge;
@@ -10,7 +9,9 @@ mod io_uring_sqpoll;
 mod poll;
 mod posix_aio;
 mod ppoll_handler;
+mod ring;
 mod select;
+mod sigio;
 mod sigio_handler;
 mod signals_thread_first;
 
@@ -23,13 +24,13 @@ pub const TOPIC: Topic = Topic {
         &poll::CLAIM,
         &epoll_level::CLAIM,
         &epoll_edge::CLAIM,
+        &sigio_handler::CLAIM,
         &blocked_signal::CLAIM,
         &ppoll_handler::CLAIM,
-        &sigio_handler::CLAIM,
         &signals_thread_first::CLAIM,
+        &posix_aio::CLAIM,
         &io_uring::CLAIM,
         &io_uring_defer::CLAIM,
         &io_uring_sqpoll::CLAIM,
-        &posix_aio::CLAIM,
     ],
 };

@@ -1,83 +1,70 @@
-//! The classic model: a handler receives the data when SIGIO comes.
+//! SIGIO interrupts a thread that computes, and its handler receives the data
+//! at once.
 
-use std::os::fd::{AsRawFd as _, RawFd};
-use std::ptr;
-use std::sync::atomic::Ordering::SeqCst;
-use std::sync::atomic::{AtomicI32, AtomicPtr};
-
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
 
+use super::sigio::{self, Owner};
 use crate::claim::{Answer, Claim, Effort, Finding, History};
-use crate::kit::computing::{self, Buffer, Observation};
-use crate::kit::signals::{self, Receiver};
+use crate::kit::computing::{self, Buffer, Round};
 
 pub const CLAIM: Claim = Claim {
     id: "copies-sigio-handler",
-    claim: "A SIGIO handler receives while the program computes, and the \
-                copy costs the program's own time.",
+    claim: "A handler of SIGIO that calls recv interrupts a program that \
+            computes, and copies the data on the program's time.",
     section: "Signal-driven I/O",
-    criterion: "Data arrives while the program computes. True if in all runs \
-                the handler has run and the buffer is filled before the \
-                program asks, with the page faults on the program's thread. \
-                False if that is so in no run.",
+    criterion: "A datagram arrives while the thread computes for 100 ms. True \
+                if, in more than three quarters of the rounds, the handler has \
+                run and the data is in the buffer before the thread makes a \
+                call, and this thread had at least half of the copy's page \
+                faults meanwhile. False if that is so in at most a quarter of \
+                them.",
     if_false: History::NeverTrue,
-    sources: &["signal(7)", "signal-safety(7)"],
-    explanation: "A signal that is not blocked interrupts the thread \
-                wherever it is, and the handler's recv copies there and \
-                then. The program does not ask, but it pays: the copy runs \
-                on its thread. This is the only model in the notes in which \
-                a computing program makes progress with its input by itself.",
+    sources: &["signal(7)", "signal-safety(7)", "fcntl(2), F_SETOWN_EX"],
+    explanation: "The signal makes the kernel interrupt the thread and run the \
+                  handler on it. The recv in the handler is a system call like \
+                  any other: it copies on the thread that calls it. The \
+                  program goes on computing only when the handler has \
+                  returned, so the copy is early but not free.",
     run,
     file: file!(),
 };
 
-/// The handler's socket and buffer, because a handler has no such arguments.
-static SOCKET: AtomicI32 = AtomicI32::new(-1);
-static BUFFER: AtomicPtr<u8> = AtomicPtr::new(ptr::null_mut());
-
-extern "C" fn receive(signal: i32) {
-    let socket: RawFd = SOCKET.load(SeqCst);
-    let buffer = BUFFER.load(SeqCst).cast();
-    // SAFETY: recv is async-signal-safe; the buffer has LENGTH bytes and is
-    // never unmapped.
-    unsafe { libc::recv(socket, buffer, computing::LENGTH, 0) };
-    signals::count(signal);
-}
-
 fn run(effort: Effort) -> Result<Finding> {
-    let runs = (0..effort.pick(7, 2)).map(|_| observe());
-    let runs = runs.collect::<Result<Vec<_>>>()?;
-    Ok(Finding::new(judge(&runs), computing::figures(&runs)))
+    let rounds = computing::rounds(effort, round)?;
+    Ok(Finding::new(judge(&rounds), computing::figures(&rounds)))
 }
 
-fn observe() -> Result<Observation> {
-    let (sender, receiver) = computing::pair()?;
-    let buffer = Buffer::new()?;
-    SOCKET.store(receiver.as_raw_fd(), SeqCst);
-    BUFFER.store(buffer.as_mut_ptr(), SeqCst);
-    signals::handle(Signal::SIGIO, receive)?;
-    signals::arm(&receiver, Signal::SIGIO as i32, Receiver::ThisThread)?;
-    let before = signals::handled();
-    let told = || signals::handled() > before;
-    // The program does not ask: the handler has received already.
-    computing::observe(&sender, &buffer, told, || Ok(()))
+fn round() -> Result<Round> {
+    let (sender, receiver) = computing::sockets()?;
+    let mut buffer = Buffer::new()?;
+    sigio::receive_in_handler(&receiver, &buffer)?;
+    // A signal for the process could interrupt the sender's thread instead.
+    sigio::arm(&receiver, Signal::SIGIO as i32, Owner::Thread)?;
+    let computed =
+        computing::compute(&sender, &buffer, || sigio::handled() > 0)?;
+    // No call asks: the handler has received the datagram.
+    computed.then_ask(&mut buffer, |_| {
+        let handled = sigio::handled();
+        ensure!(handled == 1, "{handled} signals for one datagram");
+        Ok(())
+    })
 }
 
-fn judge(runs: &[Observation]) -> Answer {
-    computing::in_all(runs, |run| run.told && run.copied_here())
+fn judge(rounds: &[Round]) -> Answer {
+    computing::in_most(rounds, |it| it.told && it.is_copied_by_interrupt())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kit::computing::made_up;
+    use crate::kit::computing::tests::{by_interrupt, elsewhere, in_call};
 
     #[test]
-    fn a_copy_elsewhere_makes_it_false() {
-        let (yes, no) = (made_up::here(), made_up::elsewhere());
-        assert_eq!(judge(&[yes, yes]), Answer::True);
-        assert_eq!(judge(&[no, no]), Answer::False);
-        assert_eq!(judge(&[yes, no]), Answer::Undecided);
+    fn a_copy_later_or_elsewhere_makes_it_false() {
+        assert_eq!(judge(&[by_interrupt(); 7]), Answer::True);
+        assert_eq!(judge(&[in_call(); 7]), Answer::False);
+        assert_eq!(judge(&[elsewhere(); 7]), Answer::False);
+        assert_eq!(judge(&[in_call(), by_interrupt()]), Answer::Undecided);
     }
 }

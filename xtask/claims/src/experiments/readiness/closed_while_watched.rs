@@ -1,141 +1,145 @@
-//! A thread waits for a socket that another thread closes.
+//! One thread waits for a descriptor, and another closes it meanwhile.
 
-use std::io::Write as _;
-use std::os::fd::{BorrowedFd, IntoRawFd as _, RawFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::mpsc;
 use std::thread;
+use std::time::Instant;
 
-use anyhow::{Context as _, Result, ensure};
-use lab::process::poll_until;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::epoll::{
-    Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout,
-};
-use nix::sys::select::{FdSet, select};
-use nix::sys::time::{TimeVal, TimeValLike as _};
-use nix::unistd::{close, gettid};
+use anyhow::{Result, anyhow, bail};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags};
+use nix::sys::eventfd::EventFd;
+use nix::unistd::gettid;
 
+use super::number;
+use super::waiter::{Call, Report, TIMEOUT};
 use crate::claim::{Answer, Claim, Effort, Figure, Finding, History};
-use crate::kit::net::PATIENCE;
-use crate::kit::task;
-use crate::sample::Sample;
 
 pub const CLAIM: Claim = Claim {
     id: "closed-while-watched",
-    claim: "If another thread closes a descriptor that select or poll watches, \
-            the result is undefined.",
-    section: "select and poll compared",
-    criterion: "A thread waits for a socket for up to 100 ms, another closes \
-                it and then has data sent. False if select and poll report the \
-                socket in all runs, or in none. True if the runs differ.",
+    claim: "The result is undefined if a thread closes a descriptor that \
+            another thread watches with select or poll.",
+    section: "select and poll, comparison of their functions",
+    criterion: "After the close, the number stays free, or a new descriptor \
+                gets it that is not ready, or one that is. Depends if select \
+                and poll report the same in all rounds with a free number, and \
+                report on the new descriptor if there is one. True if rounds \
+                with a free number differ. False if all rounds are the same. \
+                Undecided otherwise.",
     if_false: History::NeverTrue,
-    sources: &["select(2), Multithreaded applications", "epoll(7), Questions"],
-    explanation: "POSIX leaves it open, but Linux is consistent. select and \
-                  poll hold the socket open until they return: the close does \
-                  not wake them, later data does, and they report a number \
-                  that no longer exists. epoll holds no socket open: closing \
-                  it removes it, and nobody is woken.",
+    sources: &[
+        "select(2), Multithreaded applications",
+        "epoll(7), Questions and answers",
+        "fs/select.c, do_select and do_pollfd",
+    ],
+    explanation: "POSIX leaves it open, and Linux does this: the close ends no \
+                  wait. When the timeout expires, the kernel looks the number \
+                  up once more, so select calls it readable and poll calls it \
+                  invalid, or both report on another file that has got the \
+                  number. epoll watches files, not numbers, and forgets the \
+                  file.",
     run,
     file: file!(),
 };
 
-/// The longest wait of the watching thread, in ms.
-const LONGEST: u16 = 100;
+/// What becomes of the number: it stays free, or an eventfd with this value
+/// gets it, which is ready if the value is 1.
+const CASES: [Option<u32>; 3] = [None, Some(0), Some(1)];
 
-/// A way to wait for one descriptor; returns how many are reported.
-type Wait = fn(RawFd) -> Result<i32>;
+/// The reports in the three cases.
+type Round = [Report; 3];
 
 fn run(effort: Effort) -> Result<Finding> {
-    let mut reported = [const { Vec::new() }; 3];
-    let waits: [Wait; 3] = [by_select, by_poll, by_epoll];
-    for _ in 0..effort.pick(10, 2) {
-        for (wait, reported) in waits.into_iter().zip(&mut reported) {
-            reported.push(f64::from(observe(wait)?));
-        }
-    }
-    let [select, poll, epoll] = reported.map(Sample::new);
+    let count = effort.pick(5, 1);
+    let mut early = 0;
+    let mut rounds = |call| -> Result<Vec<Round>> {
+        (0..count).map(|_| round(call, &mut early)).collect()
+    };
+    let select = rounds(Call::Select)?;
+    let poll = rounds(Call::Poll)?;
+    let epoll = rounds(Call::Epoll)?;
+    let part = |name, rounds: &[Round], case: usize, report| {
+        let same = rounds.iter().filter(|round| round[case] == report).count();
+        Figure::new(name, "%", 100.0 * same as f64 / count as f64)
+    };
+    use Report::{Invalid, Nothing, Readable};
     Ok(Finding::new(
         judge(&select, &poll),
         [
-            Figure::new("descriptors that select reports", "", select),
-            Figure::new("descriptors that poll reports", "", poll),
-            Figure::new("descriptors that epoll reports", "", epoll),
+            part("select, number free: readable", &select, 0, Readable),
+            part("select, new one not ready: nothing", &select, 1, Nothing),
+            part("select, new one ready: readable", &select, 2, Readable),
+            part("poll, number free: invalid", &poll, 0, Invalid),
+            part("poll, new one not ready: nothing", &poll, 1, Nothing),
+            part("poll, new one ready: readable", &poll, 2, Readable),
+            part("epoll, number free: nothing", &epoll, 0, Nothing),
+            part("epoll, new one ready: nothing", &epoll, 2, Nothing),
+            Figure::new("calls that ended before the timeout", "", early),
         ],
     ))
 }
 
-/// Closes a socket while a thread waits for it, sends data, and returns how
-/// many descriptors the wait reports.
-fn observe(wait: Wait) -> Result<i32> {
-    let (mut sender, watched) = UnixStream::pair()?;
-    // The number outlives its owner, which is what this is about.
-    let watched = watched.into_raw_fd();
-    let (ready, is_ready) = mpsc::channel();
-    let thread = thread::spawn(move || {
-        ready.send(gettid()).context("the other thread has ended")?;
-        wait(watched)
-    });
-    let tid = is_ready.recv_timeout(PATIENCE)?;
-    poll_until("the thread to wait", PATIENCE, || {
-        let mut asleep = false;
-        for call in WAITS {
-            asleep |= task::sleeps_in(tid, *call)?;
-        }
-        Ok(asleep || thread.is_finished())
-    })?;
-    ensure!(!thread.is_finished(), "it did not wait");
-    close(watched).context("close")?;
-    // epoll's socket is gone with its descriptor, so sending may fail.
-    let _ = sender.write_all(b"x");
-    thread.join().ok().context("the thread panicked")?
+/// Lets each of the cases happen once, and counts calls that end early.
+fn round(call: Call, early: &mut usize) -> Result<Round> {
+    let mut reports = [Report::Nothing; 3];
+    for (case, report) in CASES.into_iter().zip(&mut reports) {
+        // The timeout may expire before this thread gets a processor.
+        let mut tries = (0..20).map(|_| close_meanwhile(call, case));
+        let Some(result) = tries.find_map(Result::transpose) else {
+            bail!("the close always came after the timeout");
+        };
+        let (reported, is_early) = result?;
+        *report = reported;
+        *early += usize::from(is_early);
+    }
+    Ok(reports)
 }
 
-/// The system calls in which the thread may sleep.
-const WAITS: &[libc::c_long] = &[
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_select,
-    libc::SYS_pselect6,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_poll,
-    libc::SYS_ppoll,
-    #[cfg(target_arch = "x86_64")]
-    libc::SYS_epoll_wait,
-    libc::SYS_epoll_pwait,
-];
-
-/// Borrows the number for a call that begins while it is open.
-fn borrow(descriptor: RawFd) -> BorrowedFd<'static> {
-    // SAFETY: the descriptor is open when the wait begins. It is closed during
-    // the wait on purpose, and its number is not used again before the end.
-    unsafe { BorrowedFd::borrow_raw(descriptor) }
-}
-
-fn by_select(descriptor: RawFd) -> Result<i32> {
-    let mut set = FdSet::new();
-    set.insert(borrow(descriptor));
-    let mut timeout = TimeVal::milliseconds(LONGEST.into());
-    Ok(select(None, &mut set, None, None, &mut timeout)?)
-}
-
-fn by_poll(descriptor: RawFd) -> Result<i32> {
-    let mut entry = [PollFd::new(borrow(descriptor), PollFlags::POLLIN)];
-    Ok(poll(&mut entry, PollTimeout::from(LONGEST))?)
-}
-
-fn by_epoll(descriptor: RawFd) -> Result<i32> {
+/// Closes a descriptor while another thread waits for it. Returns what that
+/// thread reports, and whether before the timeout; or nothing, if the timeout
+/// expired first.
+fn close_meanwhile(
+    call: Call,
+    case: Option<u32>,
+) -> Result<Option<(Report, bool)>> {
+    let watched = OwnedFd::from(EventFd::new()?);
+    let fd = watched.as_raw_fd();
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-    let event = EpollEvent::new(EpollFlags::EPOLLIN, 0);
-    epoll.add(borrow(descriptor), event)?;
-    let mut events = [EpollEvent::empty()];
-    let found = epoll.wait(&mut events, EpollTimeout::from(LONGEST))?;
-    Ok(found as i32)
+    epoll.add(&watched, EpollEvent::new(EpollFlags::EPOLLIN, 0))?;
+    let new = case.map(EventFd::from_value).transpose()?;
+    let (sender, receiver) = mpsc::channel();
+    thread::scope(|scope| {
+        let waiter = scope.spawn(move || {
+            let _ = sender.send(gettid());
+            let start = Instant::now();
+            let report = call.wait(fd, &epoll);
+            (report, start, start.elapsed() < TIMEOUT)
+        });
+        let is_entered = call.is_entered(receiver.recv()?)?;
+        drop(watched);
+        let new = new.map(|new| number::duplicate(new, fd)).transpose()?;
+        let done = Instant::now();
+        let waited = waiter.join();
+        drop(new);
+        let (report, start, is_early) = waited.map_err(|_| anyhow!("panic"))?;
+        let in_time = is_entered && (is_early || done < start + TIMEOUT);
+        Ok(in_time.then_some((report, is_early)))
+    })
 }
 
-fn judge(select: &Sample, poll: &Sample) -> Answer {
-    let (least, most) =
-        (select.min().min(poll.min()), select.max().max(poll.max()));
-    Answer::from_bool(least != most)
+fn judge(select: &[Round], poll: &[Round]) -> Answer {
+    let both = [select, poll];
+    let each = |holds: fn(&Round, &Round) -> bool| {
+        both.iter().all(|rounds| rounds.iter().all(|it| holds(it, &rounds[0])))
+    };
+    if !each(|round, first| round[0] == first[0]) {
+        Answer::True
+    } else if each(|round, first| *round == [first[0]; 3]) {
+        Answer::False
+    } else if each(|it, _| it[1..] == [Report::Nothing, Report::Readable]) {
+        Answer::Depends
+    } else {
+        Answer::Undecided
+    }
 }
 
 #[cfg(test)]
@@ -143,12 +147,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn runs_that_differ_make_it_true() {
-        let [none, one] = [0.0, 1.0].map(Sample::from);
-        let mixed = Sample::new(vec![0.0, 1.0]);
-        assert_eq!(judge(&one, &one), Answer::False);
-        assert_eq!(judge(&none, &none), Answer::False);
-        assert_eq!(judge(&one, &none), Answer::True);
-        assert_eq!(judge(&mixed, &one), Answer::True);
+    fn a_new_descriptor_makes_it_depend() {
+        use Report::{Invalid, Nothing, Readable};
+        let poll = [[Invalid, Nothing, Readable]; 2];
+        let select = [[Readable, Nothing, Readable]; 2];
+        assert_eq!(judge(&select, &poll), Answer::Depends);
+        let random = [[Readable, Nothing, Readable], [Nothing; 3]];
+        assert_eq!(judge(&random, &poll), Answer::True);
+        let (awake, invalid) = ([[Readable; 3]; 2], [[Invalid; 3]; 2]);
+        assert_eq!(judge(&awake, &invalid), Answer::False);
+        assert_eq!(judge(&awake, &poll), Answer::Undecided);
     }
 }

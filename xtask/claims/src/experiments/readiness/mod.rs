@@ -1,17 +1,22 @@
 //! select and poll.
 
+mod bitmap;
 mod closed_while_watched;
-mod fd_setsize;
-mod poll_ceiling;
+mod fd_setsize_beyond;
+mod fd_setsize_kernel;
+mod linear_cost;
+mod number;
 mod poll_cost;
 mod poll_event_types;
-mod poll_list;
-mod real_time;
+mod poll_linked_list;
+mod poll_no_ceiling;
 mod select_cost;
 mod select_modifies_sets;
+mod select_real_time;
 mod select_returns;
-mod timeout_unit;
-mod timeouts;
+mod timeout_precision;
+mod wait;
+mod waiter;
 
 use super::Topic;
 
@@ -20,14 +25,16 @@ pub const TOPIC: Topic = Topic {
     claims: &[
         &select_returns::CLAIM,
         &select_modifies_sets::CLAIM,
-        &fd_setsize::CLAIM,
+        &fd_setsize_kernel::CLAIM,
+        &fd_setsize_beyond::CLAIM,
         &select_cost::CLAIM,
-        &timeout_unit::CLAIM,
-        &real_time::CLAIM,
-        &poll_ceiling::CLAIM,
-        &poll_event_types::CLAIM,
+        &linear_cost::CLAIM,
         &poll_cost::CLAIM,
-        &poll_list::CLAIM,
+        &poll_no_ceiling::CLAIM,
+        &poll_event_types::CLAIM,
+        &poll_linked_list::CLAIM,
+        &timeout_precision::CLAIM,
+        &select_real_time::CLAIM,
         &closed_while_watched::CLAIM,
     ],
 };

@@ -1,12 +1,13 @@
-//! poll has a flag for data, for a half-close and for a reset; for select all
-//! three are readable.
+//! poll says why a descriptor can be read: data, the peer's end of the stream,
+//! or a reset. select has one bit for all of them.
 
 use std::io::Write as _;
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use libc::{POLLIN, POLLOUT, POLLPRI, POLLRDHUP, c_int, c_short};
 use nix::errno::Errno;
 use nix::sys::select::{FdSet, select};
 use nix::sys::time::{TimeVal, TimeValLike as _};
@@ -17,83 +18,125 @@ use crate::kit::net;
 
 pub const CLAIM: Claim = Claim {
     id: "poll-event-types",
-    claim: "poll reports more kinds of events than select.",
-    section: "select and poll compared",
-    criterion: "A client sends data, ends its side, or resets the connection. \
-                True if poll's events differ between the three while select's \
-                sets do not. False if poll tells no more apart than select.",
+    claim: "poll reports more types of events than select.",
+    section: "select and poll, comparison of their functions",
+    criterion: "A TCP socket is looked at in four states: with data, \
+                half-closed by the peer, closed in both directions, and reset. \
+                True if poll's results tell more of them apart than those of \
+                select. False if not.",
     if_false: History::NeverTrue,
     sources: &[
-        "poll(2)",
-        "select(2), Correspondence between select() and \
-                poll() notifications",
+        "poll(2), POLLRDHUP, POLLHUP and POLLERR",
+        "select(2), correspondence between select and poll notifications",
     ],
-    explanation: "select has three sets, and the kernel maps every kind of \
-                  event to one of them, so data, an end and an error are all \
-                  readable. poll names them: POLLIN, POLLRDHUP, POLLHUP, \
-                  POLLERR. A server still needs recv to find the errno.",
+    explanation: "In the kernel, both calls get the same events from the \
+                  socket. select puts POLLIN, POLLHUP and POLLERR into one \
+                  bit, \"can be read\", and has no bit for POLLRDHUP. So with \
+                  select, only a read tells data from the end of the stream \
+                  and from an error.",
     run,
     file: file!(),
 };
 
-fn run(_effort: Effort) -> Result<Finding> {
-    let data = observe(|mut client| Ok(client.write_all(b"x")?))?;
-    let end = observe(|client| Ok(client.shutdown(Shutdown::Write)?))?;
-    let reset = observe(|client| {
-        // With a linger time of zero, close resets the connection.
-        let socket = SockRef::from(client);
-        Ok(socket.set_linger(Some(Duration::ZERO))?)
-    })?;
-    let cases = [data, end, reset];
-    let (selected, polled) = distinct(&cases);
+/// What select says about a socket: whether it is ready for reading, for
+/// writing, and for exceptions.
+type Ready = [bool; 3];
+
+/// What both calls report about a socket in one state.
+type Report = (c_short, Ready);
+
+fn run(_: Effort) -> Result<Finding> {
+    let reports = [
+        report(&with_data()?)?,
+        report(&half_closed()?)?,
+        report(&closed()?)?,
+        report(&reset()?)?,
+    ];
+    let (by_poll, by_select) = told_apart(&reports);
     Ok(Finding::new(
-        judge(selected, polled),
+        judge(by_poll, by_select),
         [
-            Figure::new("of 3 cases told apart by poll", "", polled),
-            Figure::new("of 3 cases told apart by select", "", selected),
+            Figure::new("states of 4 told apart by poll", "", by_poll),
+            Figure::new("states of 4 told apart by select", "", by_select),
         ],
     ))
 }
 
-/// The reports of both calls: select's three sets as bits, and poll's events.
-type Reported = (u8, i16);
+/// A socket, and its peer unless that is closed.
+type Socket = (TcpStream, Option<TcpStream>);
 
-/// Does something to a connection and closes the client's side if it is to be
-/// reset, then asks both calls about the server's side.
-fn observe(act: impl FnOnce(&TcpStream) -> Result<()>) -> Result<Reported> {
-    let (client, server) = net::connection()?;
-    act(&client)?;
-    let resets = SockRef::from(&client).linger()?.is_some();
-    let _open = (!resets).then_some(client);
-    let events = libc::POLLIN | libc::POLLPRI | libc::POLLRDHUP;
-    let fd = server.as_raw_fd();
+fn with_data() -> Result<Socket> {
+    let (mut peer, socket) = net::connection()?;
+    peer.write_all(b"x")?;
+    ensure!(socket.peek(&mut [0])? == 1, "no data");
+    Ok((socket, Some(peer)))
+}
+
+fn half_closed() -> Result<Socket> {
+    let (peer, socket) = net::connection()?;
+    peer.shutdown(Shutdown::Write)?;
+    ensure!(socket.peek(&mut [0])? == 0, "not the end of the stream");
+    Ok((socket, Some(peer)))
+}
+
+fn closed() -> Result<Socket> {
+    let (socket, peer) = half_closed()?;
+    socket.shutdown(Shutdown::Write)?;
+    Ok((socket, peer))
+}
+
+/// Returns a socket that the peer has reset: closed with data to be discarded.
+fn reset() -> Result<Socket> {
+    let (peer, socket) = net::connection()?;
+    SockRef::from(&peer).set_linger(Some(Duration::ZERO))?;
+    drop(peer);
+    // A read would clear the error, so poll waits for it.
+    let patience = net::PATIENCE.as_millis() as c_int;
+    ensure!(poll(&socket, 0, patience)? != 0, "no reset");
+    Ok((socket, None))
+}
+
+/// Asks poll and select about a socket, without waiting.
+fn report((socket, _): &Socket) -> Result<Report> {
+    let events = poll(socket, POLLIN | POLLPRI | POLLOUT | POLLRDHUP, 0)?;
+    let mut sets = [FdSet::new(); 3];
+    for set in &mut sets {
+        set.insert(socket.as_fd());
+    }
+    let [read, write, except] = &mut sets;
+    select(None, read, write, except, &mut TimeVal::zero())?;
+    Ok((events, sets.map(|set| set.contains(socket.as_fd()))))
+}
+
+/// Returns the events that poll reports. nix's `PollFlags` lacks `POLLRDHUP`.
+fn poll(
+    socket: &TcpStream,
+    events: c_short,
+    timeout: c_int,
+) -> Result<c_short> {
+    let fd = socket.as_raw_fd();
     let mut entry = libc::pollfd { fd, events, revents: 0 };
-    // SAFETY: an array of one entry. A second is more than loopback needs. (nix
-    // has no POLLRDHUP.)
-    Errno::result(unsafe { libc::poll(&mut entry, 1, 1_000) })?;
-    let [mut readable, mut except] = [FdSet::new(), FdSet::new()];
-    readable.insert(server.as_fd());
-    except.insert(server.as_fd());
-    let now = &mut TimeVal::zero();
-    select(None, &mut readable, None, &mut except, now)?;
-    let sets = u8::from(readable.contains(server.as_fd()))
-        | u8::from(except.contains(server.as_fd())) << 1;
-    Ok((sets, entry.revents))
+    // SAFETY: the array has one entry.
+    Errno::result(unsafe { libc::poll(&mut entry, 1, timeout) })?;
+    Ok(entry.revents)
 }
 
-/// Returns the number of different reports of each call.
-fn distinct(cases: &[Reported]) -> (usize, usize) {
-    let mut sets: Vec<_> = cases.iter().map(|it| it.0).collect();
-    let mut events: Vec<_> = cases.iter().map(|it| it.1).collect();
-    sets.sort_unstable();
-    sets.dedup();
-    events.sort_unstable();
-    events.dedup();
-    (sets.len(), events.len())
+/// Returns how many different results there are of poll and of select.
+fn told_apart(reports: &[Report]) -> (usize, usize) {
+    let (mut by_poll, mut by_select) = (Vec::new(), Vec::new());
+    for (events, ready) in reports {
+        if !by_poll.contains(events) {
+            by_poll.push(*events);
+        }
+        if !by_select.contains(ready) {
+            by_select.push(*ready);
+        }
+    }
+    (by_poll.len(), by_select.len())
 }
 
-fn judge(selected: usize, polled: usize) -> Answer {
-    Answer::from_bool(polled > selected)
+fn judge(by_poll: usize, by_select: usize) -> Answer {
+    Answer::from_bool(by_poll > by_select)
 }
 
 #[cfg(test)]
@@ -101,10 +144,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn more_cases_told_apart_make_it_true() {
-        assert_eq!(judge(1, 3), Answer::True);
+    fn equal_results_are_not_told_apart() {
+        let data = (POLLIN, [true, true, false]);
+        let end = (POLLIN | POLLRDHUP, [true, true, false]);
+        assert_eq!(told_apart(&[data, end, end]), (2, 1));
+        assert_eq!(judge(2, 1), Answer::True);
         assert_eq!(judge(2, 2), Answer::False);
-        let (data, end) = ((1, libc::POLLIN), (1, libc::POLLHUP));
-        assert_eq!(distinct(&[data, end, data]), (1, 2));
+        assert_eq!(judge(1, 2), Answer::False);
     }
 }

@@ -1,94 +1,162 @@
-//! A connection is identified by both addresses and both ports, so one server
-//! port serves as many clients as there are client addresses and ports.
+//! TCP identifies a connection by four values: both addresses and both ports.
+//! A port can therefore be used again with another address.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::collections::BTreeSet;
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::fd::AsRawFd as _;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
-use socket2::{Domain, Socket, Type};
+use socket2::Socket;
 
+use super::idle::{self, Connection};
 use crate::claim::{Answer, Claim, Effort, Figure, Finding, History};
-use crate::kit::net;
+use crate::kit::net::PATIENCE;
+use crate::sample::Sample;
 
 pub const CLAIM: Claim = Claim {
     id: "four-tuple",
-    claim: "A connection is identified by four values: the addresses and the \
-            ports of both sides.",
-    section: "The greatest number of connections",
-    criterion: "Three clients connect to one listener from the same port, two \
-                of them from different addresses, and the third from the \
-                address of the first. True if the first two are served at the \
-                same time and the third is refused its address. False if one \
-                of the first two fails or the third succeeds.",
+    claim: "A connection is identified by both addresses and both ports, so a \
+            server's port serves more connections than there are ports.",
+    section: "How a server serves more",
+    criterion: "Clients with a range of 50 ports connect from each of three \
+                addresses to each of two servers until connect fails with \
+                EADDRNOTAVAIL. True if each pair of addresses opens at least \
+                40 and at most 50 connections, all with four values of their \
+                own, and a byte of each client arrives at its own socket of \
+                the server. False otherwise.",
     if_false: History::NeverTrue,
     sources: &[
-        "RFC 9293, section 3.1",
-        "ip(7), ip_local_port_range",
-        "connect(2), EADDRNOTAVAIL",
+        "RFC 9293, section 3.4",
+        "ip(7)",
+        "IP_LOCAL_PORT_RANGE(2const), since Linux 6.3",
     ],
-    explanation: "Only the whole tuple must be unique. The server's port is \
-                  the same for all clients, so the often heard limit of 65,535 \
-                  connections does not exist for a server. It exists for one \
-                  client address that connects to one server port, as a load \
-                  balancer does.",
+    explanation: "The kernel looks a segment's connection up by the four \
+                  values. For one server port the client's address and port \
+                  can vary, so the number of ports limits one client address \
+                  and not the server. A proxy is such a client address: its \
+                  connections to one server end with its range of ports.",
     run,
     file: file!(),
 };
 
+/// The number of ports from which a client's port is chosen.
+const PORTS: u16 = 50;
+/// Other sockets may occupy some of them.
+const EXPECTED: u16 = 40;
+/// The addresses of the clients. All of 127.0.0.0/8 is on the loopback device.
+const CLIENTS: [Ipv4Addr; 3] = [
+    Ipv4Addr::new(127, 0, 0, 1),
+    Ipv4Addr::new(127, 0, 0, 2),
+    Ipv4Addr::new(127, 0, 0, 3),
+];
+const SERVERS: [Ipv4Addr; 2] =
+    [Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(127, 0, 0, 4)];
+/// The option's number in the kernel's <linux/in.h>.
+const IP_LOCAL_PORT_RANGE: i32 = 51;
+
 fn run(_effort: Effort) -> Result<Finding> {
-    let listener = net::listener()?;
-    let server = listener.local_addr()?;
-    let first = connect(Ipv4Addr::new(127, 0, 0, 1), 0, server);
-    let first = first.context("the first client")?;
+    let first = TcpListener::bind((SERVERS[0], 0))?;
     let port = first.local_addr()?.port();
-    let second = connect(Ipv4Addr::new(127, 0, 0, 2), port, server);
-    let third = connect(Ipv4Addr::new(127, 0, 0, 1), port, server);
-    let mut served = 0;
-    for client in [Ok(first), second].into_iter().flatten() {
-        served += usize::from(is_served(&listener, &client)?);
+    let second = TcpListener::bind((SERVERS[1], port))?;
+    let (mut connections, mut per_pair) = (Vec::new(), Vec::new());
+    for listener in [&first, &second] {
+        for client in CLIENTS {
+            let opened = open_all(listener, client)?;
+            per_pair.push(opened.len() as f64);
+            connections.extend(opened);
+        }
     }
-    let refused =
-        matches!(third, Err(Errno::EADDRINUSE | Errno::EADDRNOTAVAIL));
+    // All are open at the same time now.
+    let mut identities = BTreeSet::new();
+    for (client, _) in &connections {
+        identities.insert((client.local_addr()?, client.peer_addr()?));
+    }
+    let (all, separate) = (connections.len(), separate(&mut connections)?);
+    let per_pair = Sample::new(per_pair);
     Ok(Finding::new(
-        judge(served, refused),
+        judge(&per_pair, all, identities.len(), separate),
         [
-            Figure::new("clients with one port served", "", served),
-            Figure::new(
-                "same address and port refused",
-                "",
-                usize::from(refused),
-            ),
+            Figure::new("connections to one port", "", all),
+            Figure::new("ports of a client", "", usize::from(PORTS)),
+            Figure::new("connections per pair of addresses", "", per_pair),
+            Figure::new("different identities", "", identities.len()),
+            Figure::new("connections that deliver", "", separate),
         ],
     ))
 }
 
-/// Connects from this address and port; port 0 is any.
-fn connect(
-    address: Ipv4Addr,
-    port: u16,
-    server: SocketAddr,
-) -> nix::Result<TcpStream> {
-    let attempt = || {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-        // Lets bind use the port again; connect still checks the whole tuple.
-        socket.set_reuse_address(true)?;
-        socket.bind(&SocketAddr::from((address, port)).into())?;
-        socket.connect(&server.into())?;
-        Ok(TcpStream::from(socket))
+/// Opens connections from this address until there is no port left.
+fn open_all(listener: &TcpListener, from: Ipv4Addr) -> Result<Vec<Connection>> {
+    let mut connections = Vec::new();
+    // More than one per port can't be; the bound ends a loop that is wrong.
+    while connections.len() <= usize::from(PORTS) {
+        let client = idle::socket()?;
+        restrict_ports(&client)?;
+        match idle::connect(client, listener, from) {
+            Ok(connection) => connections.push(connection),
+            Err(error) => {
+                let code = idle::errno(&error);
+                ensure!(code == Some(Errno::EADDRNOTAVAIL), error);
+                break;
+            }
+        }
+    }
+    Ok(connections)
+}
+
+/// Limits the ports of this socket to the last of the machine's range.
+fn restrict_ports(socket: &Socket) -> Result<()> {
+    let (_, last) = idle::client_ports()?;
+    let range = u32::from(last) << 16 | u32::from(last - (PORTS - 1));
+    // SAFETY: the kernel reads four bytes, the size of the integer, which
+    // outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            IP_LOCAL_PORT_RANGE,
+            (&raw const range).cast(),
+            size_of_val(&range) as libc::socklen_t,
+        )
     };
-    attempt().map_err(|error: std::io::Error| {
-        Errno::from_raw(error.raw_os_error().unwrap_or(0))
-    })
+    match Errno::result(result) {
+        Err(Errno::ENOPROTOOPT) => bail!(lab::Unsupported::Tool(
+            "the kernel has no IP_LOCAL_PORT_RANGE".to_owned()
+        )),
+        result => result.map(drop).context("IP_LOCAL_PORT_RANGE"),
+    }
 }
 
-/// Accepts a connection and returns whether it is this client's.
-fn is_served(listener: &TcpListener, client: &TcpStream) -> Result<bool> {
-    let (_stream, peer) = listener.accept()?;
-    Ok(peer == client.local_addr()?)
+/// Sends a different number over each connection, and returns how many of the
+/// server's sockets receive that of their client.
+fn separate(connections: &mut [Connection]) -> Result<usize> {
+    for (number, (client, _)) in connections.iter_mut().enumerate() {
+        client.write_all(&number.to_ne_bytes())?;
+    }
+    let mut separate = 0;
+    for (number, (_, server)) in connections.iter_mut().enumerate() {
+        server.set_read_timeout(Some(PATIENCE))?;
+        let mut received = [0; size_of::<usize>()];
+        server.read_exact(&mut received)?;
+        separate += usize::from(received == number.to_ne_bytes());
+    }
+    Ok(separate)
 }
 
-fn judge(served: usize, refused: bool) -> Answer {
-    Answer::from_bool(served == 2 && refused)
+/// Judges the number of connections per pair of addresses, and how many of all
+/// have an identity and a server's socket of their own.
+fn judge(
+    per_pair: &Sample,
+    all: usize,
+    identities: usize,
+    separate: usize,
+) -> Answer {
+    let is_as_said = per_pair.min() >= f64::from(EXPECTED)
+        && per_pair.max() <= f64::from(PORTS)
+        && [identities, separate] == [all; 2];
+    Answer::from_bool(is_as_said)
 }
 
 #[cfg(test)]
@@ -96,9 +164,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_whole_tuple_must_be_unique() {
-        assert_eq!(judge(2, true), Answer::True);
-        assert_eq!(judge(1, true), Answer::False);
-        assert_eq!(judge(2, false), Answer::False);
+    fn each_pair_of_addresses_must_have_the_whole_range() {
+        let answer = |per_pair: &[f64], identities, separate| {
+            let per_pair = Sample::new(per_pair.to_vec());
+            judge(&per_pair, 300, identities, separate)
+        };
+        assert_eq!(answer(&[50.0, 49.0], 300, 300), Answer::True);
+        assert_eq!(answer(&[50.0, 0.0], 300, 300), Answer::False);
+        assert_eq!(answer(&[50.0, 51.0], 300, 300), Answer::False);
+        assert_eq!(answer(&[50.0, 50.0], 299, 300), Answer::False);
+        assert_eq!(answer(&[50.0, 50.0], 300, 299), Answer::False);
     }
 }

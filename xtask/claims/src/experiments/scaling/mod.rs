@@ -1,11 +1,19 @@
-//! Scaling connections: processes, threads, and what bounds their number.
+//! Scaling connections.
 
-mod child_pid;
-mod fork_descriptors;
-mod fork_memory;
+mod child_end_by_pid;
+mod connection_memory;
+mod connections_per_port;
+mod fork_copies_descriptors;
+mod fork_memory_lazily;
 mod four_tuple;
+mod hundred_million;
+mod idle;
+mod limits;
+mod ten_thousand_processes;
 mod ten_thousand_threads;
-mod threads_share;
+mod thread_creation_cheaper;
+mod threads_share_descriptors;
+mod what_ends_first;
 
 use super::Topic;
 
@@ -13,10 +21,16 @@ pub const TOPIC: Topic = Topic {
     title: "Scaling connections",
     claims: &[
         &four_tuple::CLAIM,
-        &fork_descriptors::CLAIM,
-        &fork_memory::CLAIM,
-        &child_pid::CLAIM,
-        &threads_share::CLAIM,
+        &connections_per_port::CLAIM,
+        &connection_memory::CLAIM,
+        &what_ends_first::CLAIM,
+        &fork_copies_descriptors::CLAIM,
+        &fork_memory_lazily::CLAIM,
+        &child_end_by_pid::CLAIM,
+        &threads_share_descriptors::CLAIM,
+        &thread_creation_cheaper::CLAIM,
         &ten_thousand_threads::CLAIM,
+        &ten_thousand_processes::CLAIM,
+        &hundred_million::CLAIM,
     ],
 };

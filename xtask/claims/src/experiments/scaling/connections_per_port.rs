@@ -1,0 +1,114 @@
+//! More connections to one port than there are port numbers, all open at the
+//! same time.
+
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener};
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::resource::{Resource, getrlimit};
+use nix::unistd::{pause, pipe};
+
+use super::{idle, limits};
+use crate::claim::{Answer, Claim, Effort, Figure, Finding, History};
+use crate::kit::{child::Child, net};
+
+pub const CLAIM: Claim = Claim {
+    id: "connections-per-port",
+    claim: "A server's port serves at most 65,535 connections at the same \
+            time, because there are no more ports.",
+    section: "circulates",
+    criterion: "False if eight processes open 70,000 connections to one port, \
+                each process from an address of its own, and the kernel counts \
+                two TCP sockets in use for 99% of them (800 connections in a \
+                short run). True if there are fewer.",
+    if_false: History::NeverTrue,
+    sources: &["RFC 9293, section 3.4", "tcp(7)", "ip(7)"],
+    explanation: "An accepted socket has the port of the listening one: accept \
+                  uses no further port. The connections differ in the \
+                  client's address and port, so only the ports per client \
+                  address are limited. What ends a server is its limit on \
+                  descriptors, which is why this experiment has several \
+                  processes, and the memory.",
+    run,
+    file: file!(),
+};
+
+const PROCESSES: usize = 8;
+
+fn run(effort: Effort) -> Result<Finding> {
+    let wanted = effort.pick(70_000, 800);
+    let each = wanted / PROCESSES;
+    let limit = getrlimit(Resource::RLIMIT_NOFILE)?.0;
+    let why = format!("{limit} descriptors are too few for {each} connections");
+    ensure!(limit > 2 * each as u64 + 50, lab::Unsupported::Tool(why));
+    limits::ensure_room()?;
+    let listener = net::listener_with_backlog(PROCESSES as i32)?;
+    let before = sockets_in_use()?;
+    let (receiver, sender) = pipe()?;
+    let (mut receiver, mut sender) = (File::from(receiver), File::from(sender));
+    let mut children = Vec::new();
+    for number in 1..=PROCESSES {
+        let from = Ipv4Addr::new(127, 0, 1, number.try_into()?);
+        children.push(Child::start(|| {
+            let Ok(_connections) = open_all(&listener, from, each) else {
+                return 1;
+            };
+            if sender.write_all(b"o").is_err() {
+                return 1;
+            }
+            pause();
+            1
+        })?);
+    }
+    // Without this the read never sees EOF if a child fails.
+    drop(sender);
+    let mut ready = [0; PROCESSES];
+    receiver.read_exact(&mut ready).context("a process failed")?;
+    let open = (sockets_in_use()? - before) / 2.0;
+    let port = listener.local_addr()?.port();
+    Child::end_all(children);
+    Ok(Finding::new(
+        judge(open, wanted),
+        [
+            Figure::new("connections to one port", "", open),
+            Figure::new("that port", "", usize::from(port)),
+            Figure::new("processes", "", PROCESSES),
+        ],
+    ))
+}
+
+/// Opens connections from this address. Each process accepts as many as it
+/// opens, but not only its own.
+fn open_all(
+    listener: &TcpListener,
+    from: Ipv4Addr,
+    count: usize,
+) -> Result<Vec<idle::Connection>> {
+    (0..count).map(|_| idle::open(listener, from)).collect()
+}
+
+/// Returns the number of TCP sockets in use on the machine.
+fn sockets_in_use() -> Result<f64> {
+    let text = fs::read_to_string("/proc/net/sockstat")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("TCP: inuse "));
+    let number = line.and_then(|line| line.split(' ').next());
+    let number = number.context("no TCP sockets in /proc/net/sockstat")?;
+    Ok(number.parse()?)
+}
+
+fn judge(open: f64, wanted: usize) -> Answer {
+    // Other programs close sockets meanwhile, but not hundreds.
+    Answer::from_bool(open < 0.99 * wanted as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_number_per_connection_would_make_it_true() {
+        assert_eq!(judge(70_000.0, 70_000), Answer::False);
+        assert_eq!(judge(65_535.0, 70_000), Answer::True);
+    }
+}
