@@ -13,7 +13,7 @@ pub enum History {
     NeverTrue,
 }
 
-/// What a criterion says about a measurement.
+/// The answer of a criterion to a measurement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
@@ -32,7 +32,7 @@ impl Answer {
     }
 }
 
-/// What became of a claim.
+/// The verdict on a claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {

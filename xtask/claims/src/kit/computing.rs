@@ -107,8 +107,8 @@ fn page_faults() -> Result<i64> {
     Ok(getrusage(UsageWho::RUSAGE_THREAD)?.minor_page_faults())
 }
 
-/// What this thread finds when it has computed, before it makes any system
-/// call.
+/// The state that this thread finds when it has computed, before it makes any
+/// system call.
 #[derive(Debug)]
 pub struct Computed {
     told: bool,
@@ -174,7 +174,7 @@ impl Computed {
     }
 }
 
-/// What was measured in one round.
+/// The measurements of one round.
 #[derive(Clone, Copy, Debug)]
 pub struct Round {
     /// The thread could see that data had arrived, before it made a call.

@@ -1,4 +1,5 @@
-//! Who copies, and on whose time.
+//! Experiments in which data arrives while a thread computes: they show which
+//! thread copies, and when.
 
 mod blocked_signal;
 mod epoll_edge;

@@ -41,7 +41,7 @@ pub const CLAIM: Claim = Claim {
     file: file!(),
 };
 
-/// What becomes of the number: it stays free, or an eventfd with this value
+/// The fate of the number: it stays free, or an eventfd with this value
 /// gets it, which is ready if the value is 1.
 const CASES: [Option<u32>; 3] = [None, Some(0), Some(1)];
 

@@ -54,7 +54,7 @@ struct Memory {
     after: [u8; 64],
 }
 
-/// What happens with a number that is too high.
+/// The effects of a number that is too high.
 #[derive(Clone, Copy, Debug)]
 struct Results {
     /// Bytes that select changes after the set.

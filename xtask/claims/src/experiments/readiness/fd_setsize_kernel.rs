@@ -37,8 +37,8 @@ pub const CLAIM: Claim = Claim {
 /// The number of the watched descriptor.
 const NUMBER: RawFd = 2_000;
 
-/// What the system call returned for a descriptor that is not ready, and what
-/// for one that is.
+/// The system call's results for a descriptor that is not ready, and for one
+/// that is.
 type Results = [nix::Result<usize>; 2];
 
 fn run(_: Effort) -> Result<Finding> {

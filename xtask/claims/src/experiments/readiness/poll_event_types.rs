@@ -38,11 +38,11 @@ pub const CLAIM: Claim = Claim {
     file: file!(),
 };
 
-/// What select says about a socket: whether it is ready for reading, for
-/// writing, and for exceptions.
+/// Whether select reports a socket as readable, as writable, and as
+/// exceptional.
 type Ready = [bool; 3];
 
-/// What both calls report about a socket in one state.
+/// The reports of both calls about a socket in one state.
 type Report = (c_short, Ready);
 
 fn run(_: Effort) -> Result<Finding> {

@@ -34,7 +34,7 @@ pub const CLAIM: Claim = Claim {
 /// Entries in the array.
 const COUNT: usize = 1_000;
 
-/// What speaks for a list.
+/// The signs of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Traces {
     /// Bytes of an entry beside its three fields.

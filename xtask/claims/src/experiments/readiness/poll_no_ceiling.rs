@@ -42,7 +42,8 @@ const BELOW: usize = 3_000;
 /// Entries, more than the limit. They repeat the descriptors.
 const ABOVE: usize = 5_000;
 
-/// What poll returned. Exactly one descriptor is ready, the last in the array.
+/// The return values of poll. Exactly one descriptor is ready, the last of the
+/// array.
 #[derive(Clone, Copy, Debug)]
 struct Results {
     below: nix::Result<i32>,

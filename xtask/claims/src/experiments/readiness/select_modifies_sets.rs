@@ -31,7 +31,7 @@ pub const CLAIM: Claim = Claim {
     file: file!(),
 };
 
-/// What a second call with the same arguments reports.
+/// The report of a second call with the same arguments.
 #[derive(Clone, Copy, Debug)]
 struct Second {
     select: bool,

@@ -26,7 +26,7 @@ pub enum Call {
     Epoll,
 }
 
-/// What a call reports when it returns.
+/// The report of a call that has returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Report {
     Nothing,

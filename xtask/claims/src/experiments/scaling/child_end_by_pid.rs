@@ -33,7 +33,7 @@ pub const CLAIM: Claim = Claim {
 
 const CHILDREN: usize = 8;
 
-/// What was found of one child.
+/// The observed end of one child.
 #[derive(Clone, Copy, Debug)]
 struct End {
     is_zombie: bool,

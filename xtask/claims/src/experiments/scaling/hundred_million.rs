@@ -44,7 +44,7 @@ const LENGTH: usize = 64;
 /// The number of clients that have sent a request at the same time.
 const ACTIVE: usize = 200;
 
-/// What a machine has, and what it uses for connections: half of it.
+/// The resources of a machine, of which half are for connections.
 #[derive(Clone, Copy, Debug)]
 struct Machine {
     memory: f64,

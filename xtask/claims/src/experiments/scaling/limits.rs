@@ -7,8 +7,7 @@ use nix::sys::resource::{Resource, getrlimit};
 
 use crate::kit::memory;
 
-/// What a task needs at least: more than the memory of a sleeping process that
-/// was measured here, in KiB.
+/// The memory that must remain available for the rest of the machine, in KiB.
 const ROOM: f64 = 1024.0 * 1024.0;
 
 /// Returns the least of the limits on tasks of the machine, of this user and of

@@ -27,7 +27,7 @@ pub const CLAIM: Claim = Claim {
     file: file!(),
 };
 
-/// What the children needed.
+/// The costs of the children.
 #[derive(Debug)]
 struct Crowd {
     /// How many slept at the end.

@@ -35,7 +35,7 @@ pub const CLAIM: Claim = Claim {
 /// The size of a thread's stack. The default of 2 MiB only reserves more.
 const STACK: usize = 64 << 10;
 
-/// What the threads needed.
+/// The costs of the threads.
 #[derive(Debug)]
 struct Crowd {
     /// How many the kernel counted.
