@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, fork, pause, pipe};
+use nix::unistd::{ForkResult, Pid, fork, getpid, getppid, pause, pipe};
 
 /// A child process. It is killed and reaped when it is dropped.
 #[derive(Debug)]
@@ -19,8 +19,9 @@ pub struct Child {
 impl Child {
     /// Forks. The child does the work, and exits with the returned status. It
     /// gets SIGKILL if the experiment ends first. Only a process with a single
-    /// thread may call this.
+    /// thread may call this. What the work owns is dropped in the parent too.
     pub fn start(work: impl FnOnce() -> i32) -> Result<Self> {
+        let parent = getpid();
         // SAFETY: this process has one thread, so no lock is held by a thread
         // that the child doesn't have.
         match unsafe { fork() }.context("fork")? {
@@ -28,10 +29,10 @@ impl Child {
                 Ok(Self { pid: child, is_reaped: false })
             }
             ForkResult::Child => {
-                let status = match set_pdeathsig(Signal::SIGKILL) {
-                    Ok(()) => work(),
-                    Err(_) => 1,
-                };
+                // The parent may have ended before the kernel knew the signal.
+                let is_bound = set_pdeathsig(Signal::SIGKILL).is_ok();
+                let has_parent = getppid() == parent;
+                let status = if is_bound && has_parent { work() } else { 1 };
                 // SAFETY: _exit runs no destructors, and doesn't return.
                 unsafe { libc::_exit(status) }
             }

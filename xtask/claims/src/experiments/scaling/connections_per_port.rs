@@ -6,6 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
 
 use anyhow::{Context, Result, ensure};
+use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{pause, pipe};
 
@@ -35,6 +36,9 @@ pub const CLAIM: Claim = Claim {
 };
 
 const PROCESSES: usize = 8;
+/// What a process reports when it has opened its connections, or could not.
+const OPEN: u8 = b'o';
+const FAILED: u8 = b'f';
 
 fn run(effort: Effort) -> Result<Finding> {
     let wanted = effort.pick(70_000, 800);
@@ -51,20 +55,17 @@ fn run(effort: Effort) -> Result<Finding> {
     for number in 1..=PROCESSES {
         let from = Ipv4Addr::new(127, 0, 1, number.try_into()?);
         children.push(Child::start(|| {
-            let Ok(_connections) = open_all(&listener, from, each) else {
-                return 1;
-            };
-            if sender.write_all(b"o").is_err() {
-                return 1;
+            let connections = open_all(&listener, from, each);
+            let report = if connections.is_ok() { OPEN } else { FAILED };
+            if sender.write_all(&[report]).is_ok() {
+                pause();
             }
-            pause();
             1
         })?);
     }
-    // Without this the read never sees EOF if a child fails.
-    drop(sender);
-    let mut ready = [0; PROCESSES];
-    receiver.read_exact(&mut ready).context("a process failed")?;
+    let mut reports = [FAILED; PROCESSES];
+    receiver.read_exact(&mut reports)?;
+    ensure!(reports == [OPEN; PROCESSES], "a process failed");
     let open = (sockets_in_use()? - before) / 2.0;
     let port = listener.local_addr()?.port();
     Child::end_all(children);
@@ -78,14 +79,25 @@ fn run(effort: Effort) -> Result<Finding> {
     ))
 }
 
-/// Opens connections from this address. Each process accepts as many as it
-/// opens, but not only its own.
+/// Opens connections from this address, or as many as there are ports. Each
+/// process accepts as many as it opens, but not only its own.
 fn open_all(
     listener: &TcpListener,
     from: Ipv4Addr,
     count: usize,
 ) -> Result<Vec<idle::Connection>> {
-    (0..count).map(|_| idle::open(listener, from)).collect()
+    let mut connections = Vec::with_capacity(count);
+    while connections.len() < count {
+        match idle::open(listener, from) {
+            Ok(connection) => connections.push(connection),
+            Err(error) => {
+                let code = idle::errno(&error);
+                ensure!(code == Some(Errno::EADDRNOTAVAIL), error);
+                break;
+            }
+        }
+    }
+    Ok(connections)
 }
 
 /// Returns the number of TCP sockets in use on the machine.

@@ -4,11 +4,9 @@
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener};
-use std::os::fd::AsRawFd as _;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, ensure};
 use nix::errno::Errno;
-use socket2::Socket;
 
 use super::idle::{self, Connection};
 use crate::claim::{Answer, Claim, Effort, Figure, Finding, History};
@@ -53,8 +51,6 @@ const CLIENTS: [Ipv4Addr; 3] = [
 ];
 const SERVERS: [Ipv4Addr; 2] =
     [Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(127, 0, 0, 4)];
-/// The option's number in the kernel's <linux/in.h>.
-const IP_LOCAL_PORT_RANGE: i32 = 51;
 
 fn run(_effort: Effort) -> Result<Finding> {
     let first = TcpListener::bind((SERVERS[0], 0))?;
@@ -93,7 +89,7 @@ fn open_all(listener: &TcpListener, from: Ipv4Addr) -> Result<Vec<Connection>> {
     // More than one per port can't be; the bound ends a loop that is wrong.
     while connections.len() <= usize::from(PORTS) {
         let client = idle::socket()?;
-        restrict_ports(&client)?;
+        idle::restrict_ports(&client, PORTS)?;
         match idle::connect(client, listener, from) {
             Ok(connection) => connections.push(connection),
             Err(error) => {
@@ -104,29 +100,6 @@ fn open_all(listener: &TcpListener, from: Ipv4Addr) -> Result<Vec<Connection>> {
         }
     }
     Ok(connections)
-}
-
-/// Limits the ports of this socket to the last of the machine's range.
-fn restrict_ports(socket: &Socket) -> Result<()> {
-    let (_, last) = idle::client_ports()?;
-    let range = u32::from(last) << 16 | u32::from(last - (PORTS - 1));
-    // SAFETY: the kernel reads four bytes, the size of the integer, which
-    // outlives the call.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::IPPROTO_IP,
-            IP_LOCAL_PORT_RANGE,
-            (&raw const range).cast(),
-            size_of_val(&range) as libc::socklen_t,
-        )
-    };
-    match Errno::result(result) {
-        Err(Errno::ENOPROTOOPT) => bail!(lab::Unsupported::Tool(
-            "the kernel has no IP_LOCAL_PORT_RANGE".to_owned()
-        )),
-        result => result.map(drop).context("IP_LOCAL_PORT_RANGE"),
-    }
 }
 
 /// Sends a different number over each connection, and returns how many of the

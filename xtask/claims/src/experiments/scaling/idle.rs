@@ -1,10 +1,11 @@
 //! Idle connections: how many there are, and the memory that they need.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd as _;
 use std::time::Duration;
 use std::{fs, io};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -19,6 +20,8 @@ pub type Connection = (TcpStream, TcpStream);
 
 /// Connections per measurement of memory.
 const BATCH: usize = 500;
+/// The option's number in the kernel's <linux/in.h>.
+const IP_LOCAL_PORT_RANGE: i32 = 51;
 
 /// Returns a TCP socket that is reset when it is closed. Thousands of closed
 /// connections would otherwise remain in TIME_WAIT and occupy their ports.
@@ -63,6 +66,33 @@ pub fn client_ports() -> Result<(u16, u16)> {
     let first = bounds.next().context(path)??;
     let last = bounds.next().context(path)??;
     Ok((first, last))
+}
+
+/// Lets the kernel choose this socket's port from the last `count` of the
+/// machine's range only.
+pub fn restrict_ports(socket: &Socket, count: u16) -> Result<()> {
+    let (_, last) = client_ports()?;
+    let first = last.saturating_sub(count - 1);
+    // The upper half of the option is the last port, see
+    // IP_LOCAL_PORT_RANGE(2const).
+    let range = u32::from(last) << 16 | u32::from(first);
+    // SAFETY: the kernel reads four bytes, the size of the integer, which
+    // outlives the call.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_IP,
+            IP_LOCAL_PORT_RANGE,
+            (&raw const range).cast(),
+            size_of_val(&range) as libc::socklen_t,
+        )
+    };
+    match Errno::result(result) {
+        Err(Errno::ENOPROTOOPT) => bail!(lab::Unsupported::Tool(
+            "the kernel has no IP_LOCAL_PORT_RANGE".to_owned()
+        )),
+        result => result.map(drop).context("IP_LOCAL_PORT_RANGE"),
+    }
 }
 
 /// The memory of one idle connection, both ends together, in KiB.

@@ -2,16 +2,16 @@
 
 use std::fs;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use nix::sys::resource::{Resource, getrlimit};
 
 use crate::kit::memory;
 
-/// The memory that must remain available for the rest of the machine, in KiB.
+/// The available memory below which no further tasks are created, in KiB.
 const ROOM: f64 = 1024.0 * 1024.0;
 
 /// Returns the least of the limits on tasks of the machine, of this user and of
-/// this control group. clone(2) has a list of them.
+/// this control group. See fork(2), EAGAIN.
 pub fn tasks() -> Result<u64> {
     let mut limits = vec![getrlimit(Resource::RLIMIT_NPROC)?.0];
     // The last two are those of control groups, version 2 and version 1. A
@@ -28,7 +28,15 @@ pub fn tasks() -> Result<u64> {
     Ok(limits.into_iter().min().unwrap_or(u64::MAX))
 }
 
-/// Fails if less than 1 GiB of memory is available.
+/// Fails if a setting, not the machine, forbids this many tasks.
+pub fn ensure_allowed(wanted: usize) -> Result<()> {
+    let limit = tasks()?;
+    let why = format!("the limit on tasks is {limit}, below {wanted}");
+    ensure!(limit > wanted as u64, lab::Unsupported::Tool(why));
+    Ok(())
+}
+
+/// Fails if too little memory is available for more tasks.
 pub fn ensure_room() -> Result<()> {
     memory::ensure_available(ROOM)
 }

@@ -16,13 +16,18 @@ pub const CLAIM: Claim = Claim {
     section: "How a server serves more, C10K",
     criterion: "False if 10,000 children sleep at the same time, as /proc \
                 shows them (100 in a short run). True if fork fails before.",
-    if_false: History::NeverTrue,
-    sources: &["fork(2)", "proc_pid_stat(5)", "PR_SET_PDEATHSIG(2const)"],
-    explanation: "A sleeping process costs memory, mostly for its page tables, \
-                  its kernel stack and the pages that it has written, but no \
-                  processor time. Today's memory holds 10,000 of them. They \
-                  remain expensive: each costs several times as much as a \
-                  thread, and far more than a connection in an epoll loop.",
+    if_false: History::WasTrue,
+    sources: &[
+        "fork(2)",
+        "proc_pid_stat(5)",
+        "include/linux/tasks.h of Linux 2.2: NR_TASKS",
+    ],
+    explanation: "Linux 2.2 had a fixed number of tasks, on x86 about 4,000 at \
+                  most (its include/linux/tasks.h). Today memory is the limit: \
+                  a sleeping process needs page tables, a kernel stack and the \
+                  pages that it has written, but no processor time. That is \
+                  several times as much as a thread needs, and far more than a \
+                  connection in an epoll loop.",
     run,
     file: file!(),
 };
@@ -34,12 +39,14 @@ struct Crowd {
     sleeping: usize,
     create: f64,
     end: f64,
-    /// The memory of the kernel for tasks and the pages of one child, in KiB.
+    /// The kernel's memory for all, page tables included, and the private
+    /// memory of one, in KiB.
     memory: [f64; 2],
 }
 
 fn run(effort: Effort) -> Result<Finding> {
     let wanted = effort.pick(10_000, 100);
+    limits::ensure_allowed(wanted)?;
     let crowd = sleep_together(wanted)?;
     let each = |value: f64| value / crowd.sleeping.max(1) as f64;
     let figures = [
@@ -47,7 +54,7 @@ fn run(effort: Effort) -> Result<Finding> {
         Figure::new("creating one", "µs", each(crowd.create * 1e6)),
         Figure::new("ending one", "µs", each(crowd.end * 1e6)),
         Figure::new("kernel memory for one", "KiB", each(crowd.memory[0])),
-        Figure::new("private memory of one", "KiB", crowd.memory[1]),
+        Figure::new("its pages and page tables", "KiB", crowd.memory[1]),
         Figure::new("least limit on tasks", "", limits::tasks()? as f64),
     ];
     Ok(Finding::new(judge(crowd.sleeping, wanted), figures))

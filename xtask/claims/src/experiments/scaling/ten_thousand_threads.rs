@@ -20,14 +20,18 @@ pub const CLAIM: Claim = Claim {
     criterion: "False if 10,000 threads of a process sleep at the same time, \
                 as the kernel counts them (100 in a short run). True if \
                 creating one of them fails.",
-    if_false: History::NeverTrue,
-    sources: &["clone(2)", "pthread_create(3)", "proc_pid_status(5)"],
-    explanation: "A thread needs a kernel stack of 16 KiB and the touched \
-                  pages of its own stack; the rest of the stack is only \
-                  reserved addresses. 10,000 of them fit into the memory of a \
-                  small machine. What they cost is scheduling when many of \
-                  them have work, and the limits on tasks and on mappings must \
-                  allow them.",
+    if_false: History::WasTrue,
+    sources: &[
+        "clone(2)",
+        "pthread_create(3)",
+        "include/linux/tasks.h of Linux 2.2: NR_TASKS",
+    ],
+    explanation: "Linux 2.2 had a fixed number of tasks, on x86 about 4,000 at \
+                  most (its include/linux/tasks.h), and a thread is a task. \
+                  Today a sleeping thread needs a kernel stack and the touched \
+                  pages of its own stack, whose other pages are only reserved \
+                  addresses. The memory of a small machine holds 10,000 of \
+                  them, if the limits on tasks and on mappings allow it.",
     run,
     file: file!(),
 };
@@ -47,6 +51,7 @@ struct Crowd {
 
 fn run(effort: Effort) -> Result<Finding> {
     let wanted = effort.pick(10_000, 100);
+    limits::ensure_allowed(wanted)?;
     let crowd = sleep_together(wanted)?;
     let per_thread = |value: f64| value / crowd.threads.max(1) as f64;
     let [resident, kernel] = crowd.memory.map(per_thread);

@@ -58,8 +58,12 @@ fn run(effort: Effort) -> Result<Finding> {
             Figure::new("the same for memory", "times", memory),
             Figure::new("creating and ending a process", "µs", process),
             Figure::new("creating and ending a thread", "µs", thread),
-            Figure::new("memory of a sleeping process", "KiB", of_process),
-            Figure::new("memory of a sleeping thread", "KiB", of_thread),
+            Figure::new(
+                "pages and page tables of a process",
+                "KiB",
+                of_process,
+            ),
+            Figure::new("pages and page tables of a thread", "KiB", of_thread),
         ],
     ))
 }
