@@ -2,10 +2,12 @@
 //! limits and memory of one can't affect the next.
 
 use std::env;
+use std::io;
 use std::process::{Command, ExitCode, Stdio};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Error, Result, anyhow, bail};
 use lab::{Unsupported, screen};
+use nix::errno::Errno;
 use nix::unistd::alarm;
 
 use crate::claim::{Claim, Effort, Finding};
@@ -47,7 +49,52 @@ pub fn run(claim: &Claim, effort: Effort) -> Result<Finding> {
 pub fn alone(claim: &Claim, effort: Effort) -> Result<ExitCode> {
     alarm::set(TIME_LIMIT);
     lab::process::raise_descriptor_limit()?;
-    let finding = (claim.run)(effort)?;
+    let finding = (claim.run)(effort).map_err(or_unsupported)?;
     screen::print(&toml::to_string(&finding)?)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Makes [`Unsupported`] of an error if it comes from a call that this machine
+/// forbids, lacks or has no resources for: the experiment itself has not
+/// failed.
+fn or_unsupported(error: Error) -> Error {
+    let errno = |cause: &(dyn std::error::Error + 'static)| {
+        let raw =
+            cause.downcast_ref::<io::Error>().map(io::Error::raw_os_error);
+        let errno = cause.downcast_ref::<Errno>().copied();
+        errno.or_else(|| raw.flatten().map(Errno::from_raw))
+    };
+    let is_lacking = error.chain().filter_map(errno).any(|errno| {
+        matches!(
+            errno,
+            Errno::EPERM
+                | Errno::EACCES
+                | Errno::ENOSYS
+                | Errno::EMFILE
+                | Errno::ENFILE
+                | Errno::ENOMEM
+                | Errno::ENOBUFS
+        )
+    });
+    match is_lacking {
+        true => Unsupported::Tool(format!("{error:#}")).into(),
+        false => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_machine_lacks_is_unsupported() {
+        let denied = Error::from(io::Error::from_raw_os_error(libc::EPERM));
+        let full = Error::from(Errno::EMFILE).context("eventfd");
+        let reset = Error::from(Errno::ECONNRESET).context("recv");
+        for (error, unsupported) in
+            [(denied, true), (full, true), (reset, false)]
+        {
+            assert_eq!(or_unsupported(error).is::<Unsupported>(), unsupported);
+        }
+    }
 }
