@@ -98,6 +98,11 @@ fn round(value: f64) -> f64 {
     (value * scale).round() / scale
 }
 
+/// Returns a part of a number in percent.
+pub fn percent(part: usize, all: usize) -> f64 {
+    100.0 * part as f64 / all as f64
+}
+
 impl From<f64> for Sample {
     fn from(value: f64) -> Self {
         Self::new(vec![value])

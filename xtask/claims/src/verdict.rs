@@ -30,6 +30,17 @@ impl Answer {
     pub fn from_bool(is_true: bool) -> Self {
         if is_true { Self::True } else { Self::False }
     }
+
+    /// Combines the answers under two conditions: `Depends` if they differ, and
+    /// `Undecided` if one of them is.
+    #[must_use]
+    pub fn or_depends(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Undecided, _) | (_, Self::Undecided) => Self::Undecided,
+            (one, other) if one == other => one,
+            _ => Self::Depends,
+        }
+    }
 }
 
 /// The verdict on a claim.
@@ -70,6 +81,15 @@ impl fmt::Display for Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn answers_that_differ_make_it_depend() {
+        use Answer::{Depends, False, True, Undecided};
+        assert_eq!(True.or_depends(True), True);
+        assert_eq!(False.or_depends(False), False);
+        assert_eq!(True.or_depends(False), Depends);
+        assert_eq!(False.or_depends(Undecided), Undecided);
+    }
 
     #[test]
     fn the_past_decides_how_a_false_claim_is_called() {

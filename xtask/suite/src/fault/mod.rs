@@ -103,7 +103,7 @@ pub struct Fault {
     asked: AtomicUsize,
 }
 
-/// What happens to a call that is affected.
+/// The effect of a fault on a call.
 #[derive(Clone, Copy, Debug)]
 enum Effect {
     Error(Errno),

@@ -97,12 +97,7 @@ fn calls_per_request(
 /// Judges io_uring's calls per request as a part of epoll's, with one client
 /// and with many.
 fn judge(one: &Sample, many: &Sample) -> Answer {
-    match (one.is_below(1.0), many.is_below(1.0)) {
-        (Answer::Undecided, _) | (_, Answer::Undecided) => Answer::Undecided,
-        (Answer::True, Answer::True) => Answer::True,
-        (Answer::False, Answer::False) => Answer::False,
-        _ => Answer::Depends,
-    }
+    one.is_below(1.0).or_depends(many.is_below(1.0))
 }
 
 #[cfg(test)]

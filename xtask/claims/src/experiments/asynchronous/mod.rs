@@ -6,7 +6,6 @@ mod late;
 mod native;
 mod no_async_network_io;
 mod posix_aio_sockets;
-mod ring;
 mod servers;
 
 use super::Topic;

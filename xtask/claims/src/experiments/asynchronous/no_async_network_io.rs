@@ -3,15 +3,14 @@
 
 use std::os::fd::AsRawFd as _;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use io_uring::{IoUring, opcode, types};
 use lab::process::poll_until;
 
 use super::late::{self, LENGTH};
-use super::ring::ring;
 use crate::claim::{Answer, Claim, Effort, Figure, Finding, History};
 use crate::kit::net;
-use crate::sample::Sample;
+use crate::sample::{Sample, percent};
 
 pub const CLAIM: Claim = Claim {
     id: "no-async-network-io",
@@ -39,7 +38,7 @@ fn run(effort: Effort) -> Result<Finding> {
     // The kernel may write into the buffer until the receive is complete, even
     // if this function returns an error, so the buffer is never freed.
     let buffer = vec![0; LENGTH].leak();
-    let mut ring = ring(4)?;
+    let mut ring = IoUring::new(4).context("io_uring_setup")?;
     let (mut client, server) = net::connection()?;
     let (mut times, mut completed) = (Vec::new(), 0);
     let rounds = effort.pick(25, 5);
@@ -61,8 +60,7 @@ fn run(effort: Effort) -> Result<Finding> {
         let has_all = result == LENGTH as i32 && *buffer == [b'x'; LENGTH];
         completed += usize::from(early == 0 && has_all);
     }
-    let (times, share) =
-        (Sample::new(times), 100.0 * completed as f64 / rounds as f64);
+    let (times, share) = (Sample::new(times), percent(completed, rounds));
     let answer = judge(&times, share);
     let times = times.values().iter().map(|time| 100.0 * time).collect();
     let name = "submission's time, of the time until the data is sent";

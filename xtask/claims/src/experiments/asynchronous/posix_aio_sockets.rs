@@ -12,7 +12,7 @@ use nix::sys::signal::SigevNotify;
 
 use crate::claim::{Answer, Claim, Effort, Figure, Finding, History};
 use crate::kit::{net, task};
-use crate::sample::Sample;
+use crate::sample::{Sample, percent};
 
 pub const CLAIM: Claim = Claim {
     id: "posix-aio-sockets",
@@ -49,7 +49,7 @@ fn run(effort: Effort) -> Result<Finding> {
         threads.push(running as f64 - before as f64);
     }
     let operations = rounds * CONNECTIONS;
-    let percent = 100.0 * completed as f64 / operations as f64;
+    let percent = percent(completed, operations);
     Ok(Finding::new(
         judge(completed, operations),
         [

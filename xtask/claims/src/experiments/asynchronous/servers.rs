@@ -13,7 +13,6 @@ use nix::sys::epoll::{
     Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout,
 };
 
-use super::ring::ring;
 use crate::kit::net;
 
 /// Bytes of a request and of its reply.
@@ -57,7 +56,7 @@ pub fn with_epoll(servers: &[TcpStream], rounds: usize) -> Result<usize> {
 
 /// Serves with io_uring: submits and waits in one call.
 pub fn with_ring(servers: &[TcpStream], rounds: usize) -> Result<usize> {
-    let mut ring = ring(2 * MANY as u32)?;
+    let mut ring = IoUring::new(2 * MANY as u32).context("io_uring_setup")?;
     if !ring.params().is_feature_skip_cqe_on_success() {
         let why = "io_uring has no IOSQE_CQE_SKIP_SUCCESS".to_owned();
         return Err(Unsupported::Tool(why).into());

@@ -9,6 +9,7 @@ use nix::sys::epoll::EpollFlags;
 use super::watch;
 use crate::claim::{Answer, Claim, Effort, Figure, Finding, History};
 use crate::kit::net;
+use crate::sample::percent;
 
 pub const CLAIM: Claim = Claim {
     id: "edge-new-data",
@@ -41,7 +42,7 @@ fn run(effort: Effort) -> Result<Finding> {
         pipe += second_edges(&mut writer, &reader)?;
         reader.read_exact(&mut [0; 2])?;
     }
-    let percent = |part| 100.0 * part as f64 / rounds as f64;
+    let percent = |part| percent(part, rounds);
     Ok(Finding::new(
         judge(socket, pipe, rounds),
         [

@@ -6,6 +6,7 @@ use nix::sys::eventfd::EventFd;
 
 use super::watch;
 use crate::claim::{Answer, Claim, Effort, Figure, Finding, History};
+use crate::sample::percent;
 
 pub const CLAIM: Claim = Claim {
     id: "ready-order",
@@ -43,7 +44,7 @@ fn run(effort: Effort) -> Result<Finding> {
         in_order += usize::from(reported == order);
         in_turn += usize::from(reports_each(&epoll)?);
     }
-    let percent = |part| 100.0 * part as f64 / rounds as f64;
+    let percent = |part| percent(part, rounds);
     Ok(Finding::new(
         judge(in_order, in_turn, rounds),
         [

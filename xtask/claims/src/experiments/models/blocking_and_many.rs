@@ -13,7 +13,7 @@ use nix::unistd::{Pid, gettid};
 
 use crate::claim::{Answer, Claim, Effort, Figure, Finding, History};
 use crate::kit::{net, task};
-use crate::sample::Sample;
+use crate::sample::{Sample, percent};
 
 pub const CLAIM: Claim = Claim {
     id: "blocking-and-many",
@@ -59,7 +59,7 @@ fn run(effort: Effort) -> Result<Finding> {
         after.push(round.after);
     }
     server.join().map_err(|_| anyhow!("the server's thread"))??;
-    let percent = 100.0 * early as f64 / rounds as f64;
+    let percent = percent(early, rounds);
     let [alone, after] = [alone, after].map(Sample::new);
     Ok(Finding::new(
         judge(early),

@@ -12,7 +12,7 @@ use nix::unistd::gettid;
 
 use crate::claim::{Answer, Claim, Effort, Figure, Finding, History};
 use crate::kit::{clock, net, task};
-use crate::sample::Sample;
+use crate::sample::{Sample, percent};
 
 pub const CLAIM: Claim = Claim {
     id: "blocking-recv",
@@ -58,7 +58,7 @@ fn run(effort: Effort) -> Result<Finding> {
     let receives = receives.collect::<Result<Vec<_>>>()?;
     let percent = |is: fn(&Receive) -> bool| {
         let part = receives.iter().filter(|it| is(it)).count();
-        100.0 * part as f64 / rounds as f64
+        percent(part, rounds)
     };
     let (slept, filled) = (percent(|it| it.slept), percent(|it| it.has_filled));
     let cpu = Sample::new(receives.iter().map(|it| it.cpu).collect());

@@ -135,12 +135,7 @@ fn receive(socket: &UdpSocket, wait: Wait) -> Result<()> {
 /// Judges busy polling's round trip as a part of the blocking one, on two
 /// processors and on one.
 fn judge(apart: &Sample, shared: &Sample) -> Answer {
-    match (apart.is_below(0.9), shared.is_below(0.9)) {
-        (Answer::Undecided, _) | (_, Answer::Undecided) => Answer::Undecided,
-        (Answer::True, Answer::True) => Answer::True,
-        (Answer::False, Answer::False) => Answer::False,
-        _ => Answer::Depends,
-    }
+    apart.is_below(0.9).or_depends(shared.is_below(0.9))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use nix::unistd::gettid;
 use super::number;
 use super::waiter::{Call, Report, TIMEOUT};
 use crate::claim::{Answer, Claim, Effort, Figure, Finding, History};
+use crate::sample::percent;
 
 pub const CLAIM: Claim = Claim {
     id: "closed-while-watched",
@@ -59,7 +60,7 @@ fn run(effort: Effort) -> Result<Finding> {
     let epoll = rounds(Call::Epoll)?;
     let part = |name, rounds: &[Round], case: usize, report| {
         let same = rounds.iter().filter(|round| round[case] == report).count();
-        Figure::new(name, "%", 100.0 * same as f64 / count as f64)
+        Figure::new(name, "%", percent(same, count))
     };
     use Report::{Invalid, Nothing, Readable};
     Ok(Finding::new(

@@ -36,7 +36,7 @@ pub const CLAIM: Claim = Claim {
 };
 
 const PROCESSES: usize = 8;
-/// What a process reports when it has opened its connections, or could not.
+/// The report of a process that has opened its connections, or could not.
 const OPEN: u8 = b'o';
 const FAILED: u8 = b'f';
 

@@ -11,6 +11,7 @@ use nix::unistd::{Whence, close, lseek};
 
 use crate::claim::{Answer, Claim, Effort, Figure, Finding, History};
 use crate::kit::{child::Child, net};
+use crate::sample::percent;
 
 pub const CLAIM: Claim = Claim {
     id: "fork-copies-descriptors",
@@ -53,7 +54,7 @@ fn run(effort: Effort) -> Result<Finding> {
         counts.kept_open += usize::from(close_in_the_parent()?);
         counts.moved += usize::from(seek_in_the_child()?);
     }
-    let percent = |part| 100.0 * part as f64 / counts.rounds as f64;
+    let percent = |part| percent(part, counts.rounds);
     Ok(Finding::new(
         judge(counts),
         [

@@ -11,6 +11,7 @@ use nix::unistd::close;
 
 use crate::claim::{Answer, Claim, Effort, Figure, Finding, History};
 use crate::kit::child::Child;
+use crate::sample::percent;
 
 pub const CLAIM: Claim = Claim {
     id: "threads-share-descriptors",
@@ -48,7 +49,7 @@ fn run(effort: Effort) -> Result<Finding> {
     for _ in 0..rounds {
         thread(&mut of_thread)?;
     }
-    let percent = |part: usize| 100.0 * part as f64 / rounds as f64;
+    let percent = |part: usize| percent(part, rounds);
     let figures = [
         ("closed by a thread, closed in all", of_thread.closed),
         ("set by a thread, set in all", of_thread.set),

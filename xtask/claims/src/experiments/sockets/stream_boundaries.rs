@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use crate::claim::{Answer, Claim, Effort, Figure, Finding, History};
 use crate::kit::net;
+use crate::sample::percent;
 
 pub const CLAIM: Claim = Claim {
     id: "stream-boundaries",
@@ -55,10 +56,6 @@ fn run(effort: Effort) -> Result<Finding> {
             Figure::new("one send in two recvs", "%", percent(split, rounds)),
         ],
     ))
-}
-
-fn percent(part: usize, all: usize) -> f64 {
-    100.0 * part as f64 / all as f64
 }
 
 fn judge(merged: usize, split: usize) -> Answer {
