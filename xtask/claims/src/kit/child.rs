@@ -19,7 +19,7 @@ pub struct Child {
 impl Child {
     /// Forks. The child does the work, and exits with the returned status. It
     /// gets SIGKILL if the experiment ends first. Only a process with a single
-    /// thread may call this. The parent drops the work and everything it owns, too.
+    /// thread may call this. The parent drops the work and all that it owns.
     pub fn start(work: impl FnOnce() -> i32) -> Result<Self> {
         let parent = getpid();
         // SAFETY: this process has one thread, so no lock is held by a thread

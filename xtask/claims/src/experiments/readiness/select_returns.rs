@@ -29,8 +29,7 @@ pub const CLAIM: Claim = Claim {
     explanation: "The kernel adds 1 for each bit that it sets, so a socket \
                   that is ready for reading and for writing counts twice. A \
                   loop that looks at the sets until it has found that many \
-                  descriptors must count bits too, or it looks in vain for the \
-                  rest.",
+                  descriptors must count bits too, or it never stops early.",
     run,
     file: file!(),
 };
