@@ -54,7 +54,7 @@ fn main() -> ExitCode {
         Command::Diff(flags) => diff::run(&flags),
         Command::List(flags) => list::run(&flags),
         Command::Run(flags) => run::run(&flags),
-        Command::Claims(args) => programs::start("claims", "claims", &args),
+        Command::Claims(args) => programs::start("page", "claims", &args),
         Command::Compare(args) => programs::start("page", "compare", &args),
         Command::Figure(args) => programs::start("page", "figure", &args),
         Command::Test(args) => programs::start("suite", "test", &args),

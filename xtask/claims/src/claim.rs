@@ -58,12 +58,37 @@ pub struct Finding {
     pub answer: Answer,
     /// The measured numbers, the decisive one first.
     pub figures: Vec<Figure>,
+    /// For mechanisms that receive: which thread copies, and when.
+    pub copying: Option<Copying>,
 }
 
 impl Finding {
     pub fn new(answer: Answer, figures: impl Into<Vec<Figure>>) -> Self {
-        Self { answer, figures: figures.into() }
+        Self { answer, figures: figures.into(), copying: None }
     }
+}
+
+/// The behaviour of a mechanism when data arrives while the program's thread
+/// computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copying {
+    /// The thread could learn of the data before it made a call.
+    pub told: bool,
+    pub copier: Copier,
+}
+
+/// The thread that copies the data, and when it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Copier {
+    /// The program's thread, in the call with which it asks.
+    InCall,
+    /// The program's thread, whose computing is interrupted.
+    Interrupted,
+    /// A thread of the C library, while the program computes.
+    Library,
+    /// A thread of the kernel, while the program computes.
+    Kernel,
 }
 
 /// A measured number with its name and unit.

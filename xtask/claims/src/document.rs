@@ -1,16 +1,17 @@
 //! docs/CLAIMS.md: a table of verdicts, then a section per claim.
 
 use std::fmt::Write as _;
+use std::fs;
 
+use anyhow::{Context, Result};
 use lab::screen::fill;
 
 use crate::claim::{Claim, Finding, Verdict};
-use crate::experiments::{self, Topic};
+use crate::experiments;
 use crate::record::Record;
 
 /// The document's file.
-pub const PATH: &str =
-    concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/CLAIMS.md");
+const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/CLAIMS.md");
 
 const INTRODUCTION: [&str; 3] = [
     "Notes and interviews repeat the same statements about sockets, the I/O \
@@ -25,8 +26,12 @@ const INTRODUCTION: [&str; 3] = [
      and the greatest value in parentheses.",
 ];
 
-/// Writes the document from recorded findings.
-pub fn document(record: &Record) -> String {
+/// Writes the document from these findings.
+pub fn write(record: &Record) -> Result<()> {
+    fs::write(PATH, document(record)).context(PATH)
+}
+
+fn document(record: &Record) -> String {
     let machine = &record.machine;
     let mut text = String::from(
         "# Claims, checked\n\n\
@@ -40,12 +45,9 @@ pub fn document(record: &Record) -> String {
         "Recorded on {}, {}, on {}.",
         machine.kernel, machine.processor, machine.date
     ));
-    let found: Vec<_> = experiments::topics()
-        .into_iter()
-        .map(|topic| (topic, found(topic, record)))
-        .collect();
     text += "| claim | verdict | number |\n|---|---|---|\n";
-    for (claim, finding) in found.iter().flat_map(|(_, found)| found) {
+    let topics = experiments::topics();
+    for (claim, finding) in topics.iter().flat_map(|it| record.of_topic(it)) {
         let number = finding.figures.first().map_or(String::new(), |figure| {
             format!("{}: {}", figure.name, figure.value())
         });
@@ -57,21 +59,17 @@ pub fn document(record: &Record) -> String {
             claim.id
         );
     }
-    for (topic, found) in found {
+    for topic in topics {
         let _ = writeln!(text, "\n## {}", topic.title);
-        for (claim, finding) in found {
+        if let Some(picture) = topic.picture {
+            let (alt, file) = (picture.title, picture.file);
+            let _ = writeln!(text, "\n![{alt}]({file})");
+        }
+        for (claim, finding) in record.of_topic(topic) {
             section(&mut text, claim, finding);
         }
     }
     text
-}
-
-fn found<'a>(
-    topic: &Topic,
-    record: &'a Record,
-) -> Vec<(&'static Claim, &'a Finding)> {
-    let claims = topic.claims.iter();
-    claims.filter_map(|c| Some((*c, record.finding(c)?))).collect()
 }
 
 fn section(text: &mut String, claim: &Claim, finding: &Finding) {
@@ -109,7 +107,6 @@ fn section(text: &mut String, claim: &Claim, finding: &Finding) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
 
     #[test]
     fn the_document_is_that_of_the_recorded_findings() {

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::claim::{Claim, Finding, Verdict};
+use crate::experiments::Topic;
 
 /// The file of recorded findings, which `--record` writes.
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/recorded.toml");
@@ -51,6 +52,20 @@ impl Record {
             figure.sample = figure.sample.summary();
         }
         self.findings.insert(claim.id.to_owned(), finding);
+    }
+
+    /// Returns the number of findings.
+    pub fn count(&self) -> usize {
+        self.findings.len()
+    }
+
+    /// Returns the claims of a topic that have findings.
+    pub fn of_topic(
+        &self,
+        topic: &Topic,
+    ) -> impl Iterator<Item = (&'static Claim, &Finding)> {
+        let claims = topic.claims.iter();
+        claims.filter_map(|claim| Some((*claim, self.finding(claim)?)))
     }
 
     pub fn finding(&self, claim: &Claim) -> Option<&Finding> {

@@ -3,7 +3,7 @@
 
 use std::env;
 use std::io;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Error, Result, anyhow, bail};
 use lab::{Unsupported, screen};
@@ -46,12 +46,11 @@ pub fn run(claim: &Claim, effort: Effort) -> Result<Finding> {
 }
 
 /// Runs an experiment in this process, and prints its finding.
-pub fn alone(claim: &Claim, effort: Effort) -> Result<ExitCode> {
+pub fn alone(claim: &Claim, effort: Effort) -> Result<()> {
     alarm::set(TIME_LIMIT);
     lab::process::raise_descriptor_limit()?;
     let finding = (claim.run)(effort).map_err(or_unsupported)?;
-    screen::print(&toml::to_string(&finding)?)?;
-    Ok(ExitCode::SUCCESS)
+    screen::print(&toml::to_string(&finding)?)
 }
 
 /// Makes [`Unsupported`] of an error if it comes from a call that this machine

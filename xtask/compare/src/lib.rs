@@ -110,12 +110,17 @@ pub struct Comparison {
     _alone: Flock<File>,
 }
 
+/// Returns the folder that contains the files of the last comparison.
+pub fn folder(workspace: &Workspace) -> Utf8PathBuf {
+    workspace.target.join("compare")
+}
+
 /// Builds and measures. An error while measuring is stored in the comparison,
 /// so that the results before it can be shown.
 pub fn measure(flags: &Flags) -> Result<Comparison> {
     let workspace = Workspace::load()?;
     let plan = flags.plan(&workspace)?;
-    let folder = workspace.target.join("compare");
+    let folder = folder(&workspace);
     build(&workspace, &plan.contenders)?;
     process::raise_descriptor_limit()?;
     interrupt::prepare()?;

@@ -10,7 +10,7 @@ use maud::{Markup, html};
 use crate::chart::Chart;
 use crate::shell::{pairs, whole};
 use crate::survey::Survey;
-use crate::{chart_data, charts, tables, traced};
+use crate::{chart_data, charts, claimed, tables, traced};
 
 #[cfg(test)]
 mod tests;
@@ -41,6 +41,7 @@ pub fn render(results: &Results, traces: Option<&Traces>) -> String {
             Some(Err(why)) => (traced::section_without(why)),
             None => {}
         }
+        (claimed::not_yet())
         (tables::all(results))
         (servers(results))
         (environment(results))
@@ -74,6 +75,7 @@ fn opening(results: &Results, is_traced: bool) -> Markup {
     let mut parts = vec![
         ("summary", "Summary"),
         ("charts", "Charts"),
+        ("claims", "Claims"),
         ("tables", "Tables"),
         ("servers", "Servers"),
         ("environment", "Environment"),

@@ -1,9 +1,11 @@
-//! The subcommands of `cargo xtask` that make a page: `compare` and `figure`.
+//! The subcommands of `cargo xtask` that make a page: `claims`, `compare` and
+//! `figure`.
 
 mod calls;
 mod chart;
 mod chart_data;
 mod charts;
+mod claimed;
 mod comparison;
 mod count;
 mod figure;
@@ -22,6 +24,8 @@ use lab::{program, screen};
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Check claims about sockets and I/O models by experiments.
+    Claims(claims::Flags),
     /// Compare throughput, latency, CPU time and memory under the same load.
     Compare(compare::Flags),
     /// Trace all models and draw where each waits, with calls per request.
@@ -30,6 +34,7 @@ enum Command {
 
 fn main() -> ExitCode {
     program::main(|command| match command {
+        Command::Claims(flags) => claimed::run(&flags),
         Command::Compare(flags) => compare_models(&flags),
         Command::Figure(flags) => trace_all::run(&flags),
     })

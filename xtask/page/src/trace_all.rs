@@ -1,4 +1,5 @@
-//! `cargo xtask figure`: traces all models and draws them side by side.
+//! `cargo xtask figure`: traces all models and draws them side by side, and
+//! measures what happens to data that arrives while a program computes.
 
 use std::fs;
 use std::process::ExitCode;
@@ -43,11 +44,12 @@ fn show(file: Option<&Utf8Path>) -> Result<()> {
     let models: Vec<_> = workspace.variants().collect();
     let survey = survey(&workspace, &models)?;
     screen::print(&calls::render(&survey, screen::width()))?;
+    let record = claims::check_mechanisms()?;
     let folder = workspace.target.join("trace");
     fs::create_dir_all(&folder)
         .with_context(|| format!("cannot create {folder}"))?;
     let page = folder.join("index.html");
-    write(&page, &traced::render(&survey))?;
+    write(&page, &traced::render(&survey, &record))?;
     if let Some(file) = file {
         write(file, &figure::svg::alone(&survey.columns))?;
     }

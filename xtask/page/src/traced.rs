@@ -1,6 +1,7 @@
 //! The page of `figure`, and the section of it that the comparison's page
 //! contains too.
 
+use claims::record::Record;
 use lab::number;
 use maud::{Markup, html};
 
@@ -9,7 +10,7 @@ use crate::survey::{CONNECTIONS, Survey};
 use crate::{calls, figure};
 
 /// Makes the complete page.
-pub fn render(survey: &Survey) -> String {
+pub fn render(survey: &Survey, record: &Record) -> String {
     let main = html! {
         header {
             h1 { "Unix I/O models, traced" }
@@ -21,10 +22,12 @@ pub fn render(survey: &Survey) -> String {
             nav aria-label="On this page" {
                 a href="#waits" { "How they wait" }
                 a href="#calls" { "System calls per request" }
+                a href="#computing" { "While the program computes" }
                 a href="#timelines" { "Timelines" }
             }
         }
         (section(survey))
+        (computing(record))
         (timelines(survey))
     };
     whole("Unix I/O models, traced", &main)
@@ -54,6 +57,21 @@ pub fn section(survey: &Survey) -> Markup {
             h3 { "System calls per request" }
             p { (calls::NOTE) }
             (table(survey))
+        }
+    }
+}
+
+fn computing(record: &Record) -> Markup {
+    html! {
+        section #computing {
+            h2 { "While the program computes" }
+            p {
+                "No server computes while it is traced. So for each mechanism "
+                "an experiment shows what happens to data that arrives while "
+                "a program computes for 100 ms. "
+                code { "cargo xtask claims" } " has the numbers."
+            }
+            (figure::computing::panel(record))
         }
     }
 }
@@ -116,13 +134,14 @@ mod tests {
 
     #[test]
     fn the_page_has_figure_counts_and_timelines() {
-        let page = render(&sample::survey());
+        let page = render(&sample::survey(), &Record::default());
         for part in [
             "How they wait",
             "<td>3.25</td><td>2.27</td>",
             "<td>3.25</td><td>–</td>",
             "recvfrom 1.25 (0.25 EAGAIN), sendto 1.00, epoll_wait 0.02",
             "<strong>async-io/io-uring: </strong>&lt;no&gt;",
+            "While the program computes",
             "<pre>ms the server's calls &lt; took</pre>",
         ] {
             assert!(page.contains(part), "no {part}");

@@ -2,7 +2,7 @@
 //! criterion (`judge`), which is tested with made-up measurements.
 
 mod asynchronous;
-mod copies;
+pub mod copies;
 mod epoll;
 mod models;
 mod readiness;
@@ -16,6 +16,15 @@ use crate::claim::Claim;
 pub struct Topic {
     pub title: &'static str,
     pub claims: &'static [&'static Claim],
+    /// A figure of the findings.
+    pub picture: Option<Picture>,
+}
+
+/// A figure in docs/.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Picture {
+    pub title: &'static str,
+    pub file: &'static str,
 }
 
 /// Returns the topics in the order of the notes.

@@ -19,7 +19,7 @@ use nix::sys::mman::{
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::unistd::{SysconfVar, gettid, sysconf};
 
-use crate::claim::{Answer, Effort, Figure};
+use crate::claim::{Answer, Copier, Copying, Effort, Figure, Finding};
 use crate::kit::net::PATIENCE;
 use crate::sample::Sample;
 
@@ -234,8 +234,53 @@ pub fn sample<R>(rounds: &[R], value: impl Fn(&R) -> f64) -> Sample {
     Sample::new(rounds.iter().map(value).collect())
 }
 
+/// Returns which thread copies, and when. `other` is the one that copies if the
+/// program's thread doesn't. None if the rounds are undecided.
+pub fn copying(rounds: &[Round], other: Option<Copier>) -> Option<Copying> {
+    let is = |holds: fn(&Round) -> bool| in_most(rounds, holds);
+    let told = match is(|round| round.told) {
+        Answer::True => true,
+        Answer::False => false,
+        _ => return None,
+    };
+    let copier = if is(Round::is_copied_in_call) == Answer::True {
+        Copier::InCall
+    } else if is(Round::is_copied_by_interrupt) == Answer::True {
+        Copier::Interrupted
+    } else if is(Round::is_copied_elsewhere) == Answer::True {
+        other?
+    } else {
+        return None;
+    };
+    Some(Copying { told, copier })
+}
+
+/// Makes the finding of a mechanism that copies on the program's thread.
+pub fn finding(answer: Answer, rounds: &[Round]) -> Finding {
+    let copying = copying(rounds, None);
+    Finding { copying, ..Finding::new(answer, figures(rounds)) }
+}
+
+/// Makes the finding of a mechanism that copies on another thread. Each round
+/// comes with that thread's page faults; `name` is their name.
+pub fn finding_of_two(
+    answer: Answer,
+    rounds: Vec<(Round, i64)>,
+    other: Copier,
+    name: &str,
+) -> Finding {
+    let (rounds, faults): (Vec<_>, Vec<_>) = rounds.into_iter().unzip();
+    let copies = in_most(&faults, |faults| is_copy(*faults));
+    let other = (copies == Answer::True).then_some(other);
+    let mut figures = figures(&rounds);
+    let faults = sample(&faults, |faults| *faults as f64);
+    figures.push(Figure::new(name, "", faults));
+    let copying = copying(&rounds, other);
+    Finding { copying, ..Finding::new(answer, figures) }
+}
+
 /// Returns the figures that each mechanism has.
-pub fn figures(rounds: &[Round]) -> Vec<Figure> {
+fn figures(rounds: &[Round]) -> Vec<Figure> {
     let samples = [
         sample(rounds, |round| f64::from(round.told)),
         sample(rounds, |round| f64::from(round.copied)),
@@ -357,6 +402,18 @@ pub mod tests {
         assert_eq!(kinds(in_call()), (true, false, false));
         assert_eq!(kinds(by_interrupt()), (false, true, false));
         assert_eq!(kinds(elsewhere()), (false, false, true));
+    }
+
+    #[test]
+    fn the_rounds_decide_who_copies() {
+        let copier = |rounds: &[Round]| {
+            copying(rounds, Some(Copier::Kernel)).map(|it| it.copier)
+        };
+        assert_eq!(copier(&[in_call(); 7]), Some(Copier::InCall));
+        assert_eq!(copier(&[by_interrupt(); 7]), Some(Copier::Interrupted));
+        assert_eq!(copier(&[elsewhere(); 7]), Some(Copier::Kernel));
+        assert_eq!(copier(&[in_call(), elsewhere()]), None);
+        assert_eq!(copying(&[elsewhere(); 7], None), None);
     }
 
     #[test]

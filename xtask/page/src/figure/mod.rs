@@ -1,6 +1,7 @@
 //! The models side by side, with time running downwards: the well-known figure
 //! of the I/O models, drawn from traces.
 
+pub mod computing;
 pub mod svg;
 
 #[cfg(test)]

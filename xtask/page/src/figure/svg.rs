@@ -275,7 +275,7 @@ fn mark(bar: Bar, x: usize, y: usize, height: usize) -> Markup {
 }
 
 /// Draws a triangle that points at a text with its baseline at `y`.
-fn learns(x: usize, y: usize) -> Markup {
+pub fn learns(x: usize, y: usize) -> Markup {
     html! {
         path .learns d={ "M" (x) " " (y - 8) "l7 4l-7 4z" } {}
     }

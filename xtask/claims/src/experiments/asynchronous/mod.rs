@@ -18,4 +18,5 @@ pub const TOPIC: Topic = Topic {
         &aio_linux_native::CLAIM,
         &io_uring_fewer_calls::CLAIM,
     ],
+    picture: None,
 };

@@ -32,12 +32,12 @@ pub const CLAIM: Claim = Claim {
 
 fn run(effort: Effort) -> Result<Finding> {
     let rounds = computing::rounds(effort, round)?;
-    let reported = computing::sample(&rounds, |(reported, _)| *reported as f64);
-    let name = "events reported by the next epoll_wait";
-    let mut figures = vec![Figure::new(name, "", reported)];
     let (events, rounds): (Vec<_>, Vec<_>) = rounds.into_iter().unzip();
-    figures.extend(computing::figures(&rounds));
-    Ok(Finding::new(judge(&events), figures))
+    let reported = computing::sample(&events, |events| *events as f64);
+    let mut finding = computing::finding(judge(&events), &rounds);
+    let name = "events reported by the next epoll_wait";
+    finding.figures.insert(0, Figure::new(name, "", reported));
+    Ok(finding)
 }
 
 /// Returns how many events the next epoll_wait reports, besides what each

@@ -5,7 +5,7 @@ use ::io_uring::IoUring;
 use anyhow::Result;
 
 use super::ring;
-use crate::claim::{Answer, Claim, Effort, Figure, Finding, History};
+use crate::claim::{Answer, Claim, Copier, Effort, Finding, History};
 use crate::kit::computing::{self, Buffer, Round, Thread};
 
 pub const CLAIM: Claim = Claim {
@@ -35,13 +35,9 @@ const IDLE: u32 = 50;
 
 fn run(effort: Effort) -> Result<Finding> {
     let rounds = computing::rounds(effort, round)?;
-    let kernel = computing::sample(&rounds, |(_, kernel)| *kernel as f64);
     let name = "page faults of the copy on a thread named iou-*";
     let answer = judge(&rounds);
-    let rounds: Vec<_> = rounds.into_iter().map(|(round, _)| round).collect();
-    let mut figures = computing::figures(&rounds);
-    figures.push(Figure::new(name, "", kernel));
-    Ok(Finding::new(answer, figures))
+    Ok(computing::finding_of_two(answer, rounds, Copier::Kernel, name))
 }
 
 /// Measures a round, and the page faults of the kernel's thread.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::sys::time::TimeSpec;
 
-use crate::claim::{Answer, Claim, Effort, Figure, Finding, History};
+use crate::claim::{Answer, Claim, Copier, Effort, Finding, History};
 use crate::kit::computing::{self, Buffer, LENGTH, Round, Thread};
 use crate::kit::net::PATIENCE;
 
@@ -42,13 +42,9 @@ const ATTEMPTS: usize = 3;
 
 fn run(effort: Effort) -> Result<Finding> {
     let rounds = computing::rounds(effort, round)?;
-    let library = computing::sample(&rounds, |(_, library)| *library as f64);
     let name = "page faults of the copy on a thread of the C library";
     let answer = judge(&rounds);
-    let rounds: Vec<_> = rounds.into_iter().map(|(round, _)| round).collect();
-    let mut figures = computing::figures(&rounds);
-    figures.push(Figure::new(name, "", library));
-    Ok(Finding::new(answer, figures))
+    Ok(computing::finding_of_two(answer, rounds, Copier::Library, name))
 }
 
 /// Measures a round, and the page faults of the C library's thread.

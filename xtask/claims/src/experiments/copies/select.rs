@@ -35,7 +35,7 @@ pub const CLAIM: Claim = Claim {
 
 fn run(effort: Effort) -> Result<Finding> {
     let rounds = computing::rounds(effort, round)?;
-    Ok(Finding::new(judge(&rounds), computing::figures(&rounds)))
+    Ok(computing::finding(judge(&rounds), &rounds))
 }
 
 fn round() -> Result<Round> {

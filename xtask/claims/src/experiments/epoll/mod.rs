@@ -35,4 +35,5 @@ pub const TOPIC: Topic = Topic {
         &short_lived::CLAIM,
         &accept_herd::CLAIM,
     ],
+    picture: None,
 };

@@ -19,4 +19,5 @@ pub const TOPIC: Topic = Topic {
         &busy_polling_latency::CLAIM,
         &sigio_and_aio::CLAIM,
     ],
+    picture: None,
 };

@@ -37,4 +37,5 @@ pub const TOPIC: Topic = Topic {
         &select_real_time::CLAIM,
         &closed_while_watched::CLAIM,
     ],
+    picture: None,
 };

@@ -33,4 +33,5 @@ pub const TOPIC: Topic = Topic {
         &ten_thousand_processes::CLAIM,
         &hundred_million::CLAIM,
     ],
+    picture: None,
 };

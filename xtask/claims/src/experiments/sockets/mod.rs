@@ -31,4 +31,5 @@ pub const TOPIC: Topic = Topic {
         &four_packets::CLAIM,
         &time_wait::CLAIM,
     ],
+    picture: None,
 };
