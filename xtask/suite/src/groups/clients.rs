@@ -1,4 +1,4 @@
-//! Third-party clients, and Redis as the reference for every byte.
+//! Third-party clients and HAProxy, and Redis as the reference for every byte.
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 
 use super::edge_cases::hears;
 use super::edges::edges;
+use super::haproxy;
 use super::rows::rows;
 use super::streams;
 use crate::bytes::{difference, request, show};
@@ -28,7 +29,7 @@ const STREAMS: usize = 400;
 const HALF_A_MINUTE: Duration = Duration::from_secs(30);
 
 pub fn cases() -> Vec<Case> {
-    vec![
+    let mut cases = vec![
         says("redis_cli::ping", "redis-cli", "-p {} PING", b"", "PONG\n"),
         says(
             "redis_cli::resp3",
@@ -63,7 +64,9 @@ pub fn cases() -> Vec<Case> {
         Case::new("redis_judges::mutated_streams", |trial| {
             judged_streams(trial, streams::mutated)
         }),
-    ]
+    ];
+    cases.extend(haproxy::cases());
+    cases
 }
 
 /// Runs a program, with the server's port in place of `{}`, and writes `input`

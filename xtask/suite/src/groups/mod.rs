@@ -3,6 +3,7 @@
 mod clients;
 mod edge_cases;
 mod edges;
+mod haproxy;
 mod lifecycle;
 mod limits;
 mod minimal;

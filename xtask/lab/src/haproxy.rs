@@ -1,0 +1,116 @@
+//! HAProxy in front of three servers, with the configuration that
+//! docs/scale-out.md explains.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+
+use crate::server::{Errors, PATIENCE, Server, tie};
+use crate::{Unsupported, process};
+
+const CONFIGURATION: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/haproxy.cfg");
+
+/// The servers' names in the configuration.
+const NAMES: [&str; 3] = ["one", "two", "three"];
+
+/// A running HAProxy. Dropping it kills it.
+#[derive(Debug)]
+pub struct Haproxy {
+    server: Server,
+    /// The address for clients.
+    pub clients: SocketAddr,
+    /// The address for commands, see HAProxy's Management Guide, 9.3.
+    commands: SocketAddr,
+}
+
+impl Haproxy {
+    /// Starts it in front of these servers, and waits until it answers
+    /// commands.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`] if haproxy is not on the PATH.
+    pub fn start(servers: [SocketAddr; 3]) -> Result<Self> {
+        let program = process::which("haproxy").ok_or_else(|| {
+            Unsupported::Tool("haproxy is not on the PATH".to_owned())
+        })?;
+        // HAProxy can't bind port 0, so it inherits listeners that have ports.
+        let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+        let listeners = [listen()?, listen()?];
+        let [clients, commands] = &listeners;
+        let addresses = (clients.local_addr()?, commands.local_addr()?);
+        let errors = Errors::new()?;
+        let mut command = Command::new(program);
+        command
+            .args(["-db", "-f", CONFIGURATION])
+            .env("FRONT", format!("fd@{}", clients.as_raw_fd()))
+            .env("STATS", format!("fd@{}", commands.as_raw_fd()))
+            .envs(
+                (1..)
+                    .zip(servers)
+                    .map(|(n, it)| (format!("SERVER_{n}"), it.to_string())),
+            )
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(errors.stdio()?);
+        tie(&mut command, Signal::SIGKILL);
+        // The command owns the listeners, so this process closes them as soon
+        // as it has started HAProxy.
+        let inherit = move || {
+            for listener in &listeners {
+                fcntl(listener, FcntlArg::F_SETFD(FdFlag::empty()))?;
+            }
+            Ok(())
+        };
+        // SAFETY: makes system calls only, on values made before the fork.
+        unsafe { command.pre_exec(inherit) };
+        let server = Server::spawn(command, errors)?;
+        let (clients, commands) = addresses;
+        let haproxy = Self { server, clients, commands };
+        match haproxy.status(0) {
+            Err(_) if haproxy.server.ends_within(PATIENCE) => {
+                bail!("haproxy: {}", haproxy.server.errors.text().trim())
+            }
+            status => status.map(|_| haproxy),
+        }
+    }
+
+    /// Returns the id of its process.
+    pub fn pid(&self) -> Pid {
+        self.server.leader()
+    }
+
+    /// Returns the status of a server by its place in [`start`](Self::start):
+    /// `UP` or `DOWN`, and in between `UP 1/2` or `DOWN 1/2`.
+    pub fn status(&self, server: usize) -> Result<String> {
+        let table = self.ask("show stat\n").context("asking HAProxy")?;
+        let mut rows = table.lines().map(|line| line.split(','));
+        let mut header = rows.next().context("an empty table")?;
+        let column = header.position(|name| name == "status");
+        let column = column.context("no column `status`")?;
+        let name = NAMES.get(server).context("a server's place")?;
+        let mut row = rows
+            .find(|row| row.clone().nth(1) == Some(name))
+            .with_context(|| format!("no server {name}"))?;
+        Ok(row.nth(column).context("a short row")?.to_owned())
+    }
+
+    /// Sends a command, and returns the reply, which ends at EOF.
+    fn ask(&self, command: &str) -> Result<String> {
+        let mut stream = TcpStream::connect_timeout(&self.commands, PATIENCE)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(command.as_bytes())?;
+        stream.shutdown(Shutdown::Write)?;
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply)?;
+        Ok(reply)
+    }
+}
