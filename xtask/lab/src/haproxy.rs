@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -20,6 +21,16 @@ const CONFIGURATION: &str =
 
 /// The servers' names in the configuration.
 const NAMES: [&str; 3] = ["one", "two", "three"];
+
+/// Finds the program on the PATH.
+///
+/// # Errors
+///
+/// [`Unsupported`] if it is missing.
+pub fn program() -> Result<PathBuf> {
+    let missing = || Unsupported::Tool("haproxy is not on the PATH".to_owned());
+    Ok(process::which("haproxy").ok_or_else(missing)?)
+}
 
 /// A running HAProxy. Dropping it kills it.
 #[derive(Debug)]
@@ -37,11 +48,10 @@ impl Haproxy {
     ///
     /// # Errors
     ///
-    /// [`Unsupported`] if haproxy is not on the PATH.
+    /// [`Unsupported`] if haproxy is not on the PATH; HAProxy's own messages if
+    /// it ends at once.
     pub fn start(servers: [SocketAddr; 3]) -> Result<Self> {
-        let program = process::which("haproxy").ok_or_else(|| {
-            Unsupported::Tool("haproxy is not on the PATH".to_owned())
-        })?;
+        let program = program()?;
         // HAProxy can't bind port 0, so it inherits listeners that have ports.
         let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
         let listeners = [listen()?, listen()?];
@@ -53,14 +63,12 @@ impl Haproxy {
             .args(["-db", "-f", CONFIGURATION])
             .env("FRONT", format!("fd@{}", clients.as_raw_fd()))
             .env("STATS", format!("fd@{}", commands.as_raw_fd()))
-            .envs(
-                (1..)
-                    .zip(servers)
-                    .map(|(n, it)| (format!("SERVER_{n}"), it.to_string())),
-            )
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(errors.stdio()?);
+        for (number, server) in (1..).zip(servers) {
+            command.env(format!("SERVER_{number}"), server.to_string());
+        }
         tie(&mut command, Signal::SIGKILL);
         // The command owns the listeners, so this process closes them as soon
         // as it has started HAProxy.

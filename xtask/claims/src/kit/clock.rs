@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use nix::time::{ClockId, clock_gettime};
+use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
 
 /// Returns how long `work` takes, in µs.
 pub fn micros<T, E>(work: impl FnOnce() -> Result<T, E>) -> Result<f64, E> {
@@ -25,4 +26,9 @@ pub fn mean_micros<T, E>(
 /// Returns the processor time that this thread has used.
 pub fn thread_cpu_time() -> Result<Duration> {
     Ok(clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?.into())
+}
+
+/// Returns the processor time that all threads of a process have used.
+pub fn process_cpu_time(pid: Pid) -> Result<Duration> {
+    Ok(clock_getcpuclockid(pid)?.now()?.into())
 }

@@ -9,6 +9,7 @@ mod four_tuple;
 mod hundred_million;
 mod idle;
 mod limits;
+mod load_balancer;
 mod ten_thousand_processes;
 mod ten_thousand_threads;
 mod thread_creation_cheaper;
@@ -32,6 +33,7 @@ pub const TOPIC: Topic = Topic {
         &ten_thousand_threads::CLAIM,
         &ten_thousand_processes::CLAIM,
         &hundred_million::CLAIM,
+        &load_balancer::CLAIM,
     ],
     picture: None,
 };
