@@ -10,7 +10,7 @@ use nix::sys::select::{FdSet, select};
 use nix::sys::time::{TimeVal, TimeValLike as _};
 
 use crate::claim::{Answer, Claim, Effort, Figure, Finding, History};
-use crate::kit::clock;
+use crate::kit::cpu;
 use crate::sample::Sample;
 
 pub const CLAIM: Claim = Claim {
@@ -18,10 +18,11 @@ pub const CLAIM: Claim = Claim {
     claim: "Each call of select or poll copies all descriptors into the kernel \
             and looks at all of them, so its cost is linear in their number.",
     section: "select and poll, comparison of their speed",
-    criterion: "A call that finds nothing is timed with 250, 500 and 1,000 \
-                descriptors. True if each doubling makes select and poll 1.5 \
-                to 3 times as expensive. False if a doubling makes one of them \
-                less than 1.5 times or more than 3 times as expensive.",
+    criterion: "The processor time of a call that finds nothing is measured \
+                with 250, 500 and 1,000 descriptors. True if each doubling \
+                makes select and poll 1.5 to 3 times as expensive. False if a \
+                doubling makes one of them less than 1.5 times or more than 3 \
+                times as expensive.",
     if_false: History::NeverTrue,
     sources: &["select(2)", "poll(2)", "fs/select.c, do_select and do_poll"],
     explanation: "The kernel forgets the descriptors when the call returns, so \
@@ -38,7 +39,7 @@ pub const CLAIM: Claim = Claim {
 const SIZES: [usize; 3] = [250, 500, 1_000];
 
 /// Calls per measurement.
-const CALLS: usize = 10;
+const CALLS: usize = 40;
 
 fn run(effort: Effort) -> Result<Finding> {
     let events = (0..SIZES[2]).map(|_| EventFd::new().map(OwnedFd::from));
@@ -46,7 +47,7 @@ fn run(effort: Effort) -> Result<Finding> {
     let mut selects = [const { Vec::new() }; 3];
     let mut polls = [const { Vec::new() }; 3];
     let mut copies = Vec::new();
-    for _ in 0..effort.pick(201, 31) {
+    for _ in 0..effort.pick(51, 9) {
         for (index, size) in SIZES.into_iter().enumerate() {
             // The last ones: the highest number is the same for all sizes.
             let events = &events[events.len() - size..];
@@ -73,14 +74,14 @@ fn run(effort: Effort) -> Result<Finding> {
     ))
 }
 
-/// Returns the mean time of a select that finds nothing, in µs.
+/// Returns the processor time of a select that finds nothing, in µs.
 fn select_cost(events: &[OwnedFd]) -> Result<f64> {
     let mut full = FdSet::new();
     for event in events {
         full.insert(event.as_fd());
     }
     let highest = events.last().context("no descriptors")?.as_raw_fd();
-    clock::mean_micros(CALLS, || {
+    cpu::mean_micros(CALLS, || {
         let (mut set, mut now) = (full, TimeVal::zero());
         let ready = select(highest + 1, &mut set, None, None, &mut now)?;
         ensure!(ready == 0, "a descriptor is ready");
@@ -88,24 +89,24 @@ fn select_cost(events: &[OwnedFd]) -> Result<f64> {
     })
 }
 
-/// Returns the mean time of a poll that finds nothing, in µs.
+/// Returns the processor time of a poll that finds nothing, in µs.
 fn poll_cost(events: &[OwnedFd]) -> Result<f64> {
     let events = events.iter().map(AsFd::as_fd);
     let array = events.map(|event| PollFd::new(event, PollFlags::POLLIN));
     let mut array: Vec<_> = array.collect();
-    clock::mean_micros(CALLS, || {
+    cpu::mean_micros(CALLS, || {
         let ready = poll(&mut array, PollTimeout::ZERO)?;
         ensure!(ready == 0, "a descriptor is ready");
         Ok(())
     })
 }
 
-/// Returns the mean time of a poll that copies this many entries and looks at
+/// Returns the processor time of a poll that copies this many entries and looks at
 /// no file, because poll skips negative numbers.
 fn copying_cost(size: usize) -> Result<f64> {
     let skipped = libc::pollfd { fd: -1, events: libc::POLLIN, revents: 0 };
     let mut array = vec![skipped; size];
-    clock::mean_micros(CALLS, || {
+    cpu::mean_micros(CALLS, || {
         let length = array.len() as libc::nfds_t;
         // SAFETY: the array has this many entries.
         let ready = unsafe { libc::poll(array.as_mut_ptr(), length, 0) };

@@ -9,7 +9,7 @@ use nix::sys::time::{TimeVal, TimeValLike as _};
 
 use super::number;
 use crate::claim::{Answer, Claim, Effort, Figure, Finding, History};
-use crate::kit::clock;
+use crate::kit::cpu;
 use crate::sample::Sample;
 
 pub const CLAIM: Claim = Claim {
@@ -17,11 +17,11 @@ pub const CLAIM: Claim = Claim {
     claim: "The cost of select depends on the highest descriptor number, not \
             on how many descriptors it watches.",
     section: "circulates",
-    criterion: "A call that finds nothing is timed with one descriptor, number \
-                20 or 1,000, and with 500 descriptors up to number 1,000. True \
-                if the higher number makes it more than 3 times as expensive, \
-                and the higher count at most 3 times. False if it is the other \
-                way round.",
+    criterion: "The processor time of a call that finds nothing is measured \
+                with one descriptor, number 20 or 1,000, and with 500 \
+                descriptors up to number 1,000. True if the higher number \
+                makes it more than 3 times as expensive, and the higher count \
+                at most 3 times. False if it is the other way round.",
     if_false: History::NeverTrue,
     sources: &["select(2)", "fs/select.c, do_select"],
     explanation: "select gets one bit per number, so the kernel goes through \
@@ -84,9 +84,9 @@ fn set<'a>(fds: impl IntoIterator<Item = &'a OwnedFd>) -> FdSet<'a> {
     set
 }
 
-/// Returns the mean time of a call that finds nothing, in µs.
+/// Returns the processor time of a call that finds nothing, in µs.
 fn cost(full: FdSet<'_>, highest: RawFd) -> Result<f64> {
-    clock::mean_micros(CALLS, || {
+    cpu::mean_micros(CALLS, || {
         let (mut set, mut now) = (full, TimeVal::zero());
         let ready = select(highest + 1, &mut set, None, None, &mut now)?;
         ensure!(ready == 0, "a descriptor is ready");
