@@ -24,12 +24,12 @@ pub const CLAIM: Claim = Claim {
                 receives completes so.",
     if_false: History::WasTrue,
     sources: &["io_uring(7)", "io_uring_enter(2)"],
-    explanation: "It was true until Linux 5.3, in which io_uring could receive \
-                  from sockets for the first time (io_uring_enter(2), \
-                  IORING_OP_RECVMSG). The submission names the buffer and \
-                  returns. When data arrives, the kernel copies it, and puts a \
-                  completion into memory that it shares with the program: the \
-                  program makes no receive call at all.",
+    explanation: "It was true until Linux 5.1 brought io_uring. Since 5.3 \
+                  io_uring has an operation that receives from sockets \
+                  (io_uring_enter(2), IORING_OP_RECVMSG). The submission names \
+                  the buffer and returns. When data arrives, the kernel copies \
+                  it, and puts a completion into memory that it shares with \
+                  the program: the program makes no receive call at all.",
     run,
     file: file!(),
 };

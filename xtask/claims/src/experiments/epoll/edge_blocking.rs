@@ -27,7 +27,8 @@ pub const CLAIM: Claim = Claim {
                   left. The last recv of such a loop finds nothing. On a \
                   non-blocking descriptor it returns EAGAIN; on a blocking one \
                   it sleeps until this client sends again, while the other \
-                  ready descriptors wait. epoll itself accepts both kinds.",
+                  ready descriptors wait. epoll itself accepts both kinds, and \
+                  MSG_DONTWAIT makes a single recv non-blocking.",
     run,
     file: file!(),
 };

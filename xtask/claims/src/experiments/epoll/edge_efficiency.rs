@@ -27,10 +27,11 @@ pub const CLAIM: Claim = Claim {
     if_false: History::NeverTrue,
     sources: &["epoll(7)", "fs/eventpoll.c, ep_send_events"],
     explanation: "If the server reads at once, both modes report a request \
-                  once, and edge mode has to make one more recv to see EAGAIN. \
-                  If the server leaves data unread, level mode reports it in \
-                  each call, and each of these events costs time. Edge mode \
-                  then reports only what is new.",
+                  once, and edge mode has to make one more recv to see EAGAIN, \
+                  unless it ends at a short read. If the server leaves data \
+                  unread, level mode reports it in each call, and each of \
+                  these events costs time. Edge mode then reports only what is \
+                  new.",
     run,
     file: file!(),
 };

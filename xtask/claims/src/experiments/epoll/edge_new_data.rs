@@ -21,12 +21,18 @@ pub const CLAIM: Claim = Claim {
                 reported, false if it always is, for both. Depends if always \
                 for one of the two and never for the other.",
     if_false: History::NeverTrue,
-    sources: &["epoll(7)", "fs/eventpoll.c, ep_poll_callback"],
+    sources: &[
+        "epoll(7)",
+        "fs/eventpoll.c, ep_poll_callback",
+        "fs/pipe.c, pipe_write",
+    ],
     explanation: "The file calls epoll back when data arrives. The callback \
-                  puts the descriptor on the ready list without asking \
-                  whether older data is unread. So an edge is an arrival. A \
-                  program must not rely on it to find unread data: if nothing \
-                  more arrives, nothing is reported.",
+                  puts the descriptor on the ready list without asking whether \
+                  older data is unread. So an edge is an arrival. A program \
+                  must not rely on it to find unread data: if nothing more \
+                  arrives, nothing is reported. Pipes of Linux 5.5 to 5.13 \
+                  were an exception: a write to a pipe with unread data was no \
+                  edge.",
     run,
     file: file!(),
 };

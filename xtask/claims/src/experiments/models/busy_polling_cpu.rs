@@ -25,7 +25,10 @@ pub const CLAIM: Claim = Claim {
                 if three quarters of the rounds of one of them contradict \
                 that.",
     if_false: History::NeverTrue,
-    sources: &["recv(2), MSG_DONTWAIT", "proc_pid_schedstat(5)"],
+    sources: &[
+        "recv(2), MSG_DONTWAIT",
+        "Documentation/scheduler/sched-stats.rst",
+    ],
     explanation: "A receive that fails with EAGAIN leaves the thread ready to \
                   run, and the thread calls again at once. To the scheduler \
                   this is work like any other, so it takes all the time that \

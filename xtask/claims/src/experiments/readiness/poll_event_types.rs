@@ -32,8 +32,8 @@ pub const CLAIM: Claim = Claim {
     explanation: "In the kernel, both calls get the same events from the \
                   socket. select puts POLLIN, POLLHUP and POLLERR into one \
                   bit, \"can be read\", and has no bit for POLLRDHUP. So with \
-                  select, only a read tells data from the end of the stream \
-                  and from an error.",
+                  select, a program needs another call, such as a read, to \
+                  tell data from the end of the stream and from an error.",
     run,
     file: file!(),
 };

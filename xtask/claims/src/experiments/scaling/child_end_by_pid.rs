@@ -21,12 +21,13 @@ pub const CLAIM: Claim = Claim {
                 zombie before and gone afterwards, and a second waitpid fails \
                 with ECHILD. False otherwise.",
     if_false: History::NeverTrue,
-    sources: &["fork(2)", "waitpid(2)", "proc_pid_stat(5)"],
+    sources: &["fork(2)", "waitpid(2)", "signal(7)", "proc_pid_stat(5)"],
     explanation: "The kernel keeps the process ID and the exit status of a \
                   child that has ended, because the parent may still ask for \
                   them. Such a zombie occupies an entry of the process table \
-                  until the parent calls waitpid. SIGCHLD says only that some \
-                  child has changed its state.",
+                  until the parent calls waitpid. SIGCHLD isn't enough: a \
+                  second one is discarded while the first is pending, so one \
+                  signal can stand for several children.",
     run,
     file: file!(),
 };

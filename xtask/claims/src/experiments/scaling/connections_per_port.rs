@@ -26,11 +26,11 @@ pub const CLAIM: Claim = Claim {
     if_false: History::NeverTrue,
     sources: &["RFC 9293, section 3.4", "tcp(7)", "ip(7)"],
     explanation: "An accepted socket has the port of the listening one: accept \
-                  uses no further port. The connections differ in the \
-                  client's address and port, so only the ports per client \
-                  address are limited. What ends a server is its limit on \
-                  descriptors, which is why this experiment has several \
-                  processes, and the memory.",
+                  uses no further port. The connections differ in the client's \
+                  address and port, so only the ports per client address are \
+                  limited. A server reaches its limit on descriptors first, \
+                  which is why several processes share the port here, and then \
+                  runs out of memory.",
     run,
     file: file!(),
 };

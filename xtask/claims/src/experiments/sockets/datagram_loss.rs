@@ -28,8 +28,8 @@ pub const CLAIM: Claim = Claim {
     sources: &["udp(7)", "socket(7), SO_RXQ_OVFL", "RFC 8085, section 3.3"],
     explanation: "UDP has no flow control: the sender doesn't learn how much \
                   space the receive buffer has. The kernel drops a datagram \
-                  that arrives while the buffer is full. The send has \
-                  succeeded by then, because it means only that the datagram \
+                  that arrives while the buffer is full. The send succeeds \
+                  nevertheless, because success means only that the datagram \
                   was passed to the network.",
     run,
     file: file!(),

@@ -29,9 +29,9 @@ pub const CLAIM: Claim = Claim {
     ],
     explanation: "Linux delays the ACK of a FIN, by some 40 ms. If the program \
                   closes within this time, its FIN contains the ACK, and three \
-                  packets end the connection: FIN, FIN with ACK, ACK. Four \
-                  packets come from a side that still has something to do \
-                  after EOF.",
+                  packets end the connection: FIN, FIN with ACK, ACK. There \
+                  are four if one side still has something to do after EOF, or \
+                  if both send their FIN before they receive the other's.",
     run,
     file: file!(),
 };
@@ -78,7 +78,7 @@ fn run(effort: Effort) -> Result<Finding> {
     Ok(Finding::new(
         judge(&few, &many),
         [
-            Figure::new("packets if both close at once", "", few),
+            Figure::new("packets if the second closes at EOF", "", few),
             Figure::new("packets if the second closes later", "", many),
             Figure::new("delay of the ACK that it waits for", "ms", delay),
         ],

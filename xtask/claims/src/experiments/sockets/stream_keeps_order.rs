@@ -27,7 +27,8 @@ pub const CLAIM: Claim = Claim {
                   acknowledges what has arrived, and the sender sends the rest \
                   again. The receiver sorts segments by number and discards \
                   bytes that it already has, so the program never notices a \
-                  lost segment, except as a delay.",
+                  lost segment, except as a delay. If the connection is reset, \
+                  bytes that are still on their way are lost.",
     run,
     file: file!(),
 };

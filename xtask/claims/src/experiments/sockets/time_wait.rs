@@ -27,10 +27,11 @@ pub const CLAIM: Claim = Claim {
         "proc_pid_net(5), /proc/net/tcp",
     ],
     explanation: "The end that sends the first FIN sends the last ACK. It must \
-                  remember the connection for some time, because it has to \
-                  repeat this ACK if it is lost. Linux keeps TIME_WAIT for 60 \
-                  s. A server that closes first collects these entries, and \
-                  needs SO_REUSEADDR to bind its port again after a restart.",
+                  remember the connection for some time: to repeat this ACK if \
+                  it is lost, and to keep old segments out of a new connection \
+                  between the same ports. Linux keeps TIME_WAIT for 60 s. A \
+                  server that closes first collects these entries, and needs \
+                  SO_REUSEADDR to bind its port again after a restart.",
     run,
     file: file!(),
 };
