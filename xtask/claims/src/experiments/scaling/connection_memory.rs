@@ -22,9 +22,9 @@ pub const CLAIM: Claim = Claim {
     sources: &["tcp(7)", "socket(7), SO_RCVBUF and SO_SNDBUF", "proc(5)"],
     explanation: "SO_SNDBUF and SO_RCVBUF limit the data that may wait in the \
                   kernel. Its memory is allocated when the data comes and is \
-                  freed when it is read. What an idle connection does occupy \
-                  are objects: the TCP socket, its inode, the open file and \
-                  some smaller ones, a few KiB at each end.",
+                  freed when it is read. An idle connection occupies objects \
+                  only: the TCP socket, its inode, the open file and some \
+                  smaller ones, a few KiB at each end.",
     run,
     file: file!(),
 };

@@ -47,8 +47,8 @@ enum End {
 }
 
 fn run(effort: Effort) -> Result<Finding> {
-    // Other programs can have so many connections that reading the table takes
-    // long. A private network has none of them.
+    // The table of a machine with many connections takes long to read. That of
+    // a private network has these ones only.
     if let Err(error) = namespace::enter_private_network() {
         ensure!(error.is::<Unsupported>(), error);
     }
