@@ -36,6 +36,12 @@ pub fn reported(epoll: &Epoll) -> nix::Result<usize> {
     epoll.wait(&mut [EpollEvent::empty(); 16], EpollTimeout::ZERO)
 }
 
+/// Returns the number of events that epoll_wait reports within 100 ms. On a
+/// busy machine, the kernel may deliver data after the send has returned.
+pub fn reported_soon(epoll: &Epoll) -> nix::Result<usize> {
+    epoll.wait(&mut [EpollEvent::empty(); 16], 100_u8)
+}
+
 /// Waits for exactly one event.
 pub fn expect_one(epoll: &Epoll) -> Result<()> {
     let mut events = [EpollEvent::empty(); 2];
