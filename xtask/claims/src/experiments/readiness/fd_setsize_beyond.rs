@@ -12,11 +12,12 @@ use nix::errno::Errno;
 use nix::sys::eventfd::EventFd;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, alarm, close, fork};
+use nix::sys::wait::WaitStatus;
+use nix::unistd::close;
 
 use super::number;
 use crate::claim::{Answer, Claim, Effort, Figure, Finding, History};
+use crate::kit::child::Child;
 
 pub const CLAIM: Claim = Claim {
     id: "fd-setsize-beyond",
@@ -54,29 +55,17 @@ struct Memory {
     after: [u8; 64],
 }
 
-/// The effects of a number that is too high.
-#[derive(Clone, Copy, Debug)]
-struct Results {
-    /// Bytes that select changes after the set.
-    changed: usize,
-    /// Whether the checks end the program with SIGABRT.
-    glibc_aborts: bool,
-    rust_aborts: bool,
-}
-
 fn run(_: Effort) -> Result<Finding> {
-    let results = Results {
-        changed: select_beyond()?,
-        glibc_aborts: glibc_aborts(BEYOND.start)?,
-        rust_aborts: rust_aborts(BEYOND.start)?,
-    };
-    let count = |name, is_so| Figure::new(name, "", usize::from(is_so));
+    let changed = select_beyond()?;
+    let glibc = glibc_aborts(BEYOND.start)?;
+    let rust = rust_aborts(BEYOND.start)?;
+    let count = |name, aborts| Figure::new(name, "", usize::from(aborts));
     Ok(Finding::new(
-        judge(results),
+        judge(changed, glibc),
         [
-            Figure::new("changed after the set", "bytes", results.changed),
-            count("aborted by glibc's check, of 1", results.glibc_aborts),
-            count("aborted by Rust's FD_SET, of 1", results.rust_aborts),
+            Figure::new("changed after the set", "bytes", changed),
+            count("aborted by glibc's check, of 1", glibc),
+            count("aborted by Rust's FD_SET, of 1", rust),
         ],
     ))
 }
@@ -128,30 +117,27 @@ fn rust_aborts(number: RawFd) -> Result<bool> {
 
 /// Returns whether SIGABRT ends a child process that calls this.
 fn aborts(call: impl FnOnce()) -> Result<bool> {
-    // SAFETY: this process has one thread, so no lock is held in the child.
-    match unsafe { fork()? } {
-        ForkResult::Child => {
-            // The child writes no core file and no message, and always ends.
-            alarm::set(10);
-            let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
-            let _ = close(libc::STDERR_FILENO);
-            call();
-            // SAFETY: _exit ends the process at once.
-            unsafe { libc::_exit(0) }
-        }
-        ForkResult::Parent { child } => match waitpid(child, None)? {
-            WaitStatus::Signaled(_, Signal::SIGABRT, _) => Ok(true),
-            WaitStatus::Exited(_, 0) => Ok(false),
-            status => bail!("the child ended otherwise: {status:?}"),
-        },
+    let child = Child::start(|| {
+        // It leaves no core file and no message.
+        let _ = setrlimit(Resource::RLIMIT_CORE, 0, 0);
+        let _ = close(libc::STDERR_FILENO);
+        call();
+        0
+    })?;
+    match child.wait()? {
+        WaitStatus::Signaled(_, Signal::SIGABRT, _) => Ok(true),
+        WaitStatus::Exited(_, 0) => Ok(false),
+        status => bail!("the child ended otherwise: {status:?}"),
     }
 }
 
-fn judge(results: Results) -> Answer {
-    match results {
-        Results { changed: 0, .. } => Answer::False,
-        Results { glibc_aborts: true, .. } => Answer::Depends,
-        _ => Answer::True,
+/// Judges the number of bytes that select changed after the set, and whether
+/// glibc's check aborts the program.
+fn judge(changed: usize, glibc_aborts: bool) -> Answer {
+    match (changed, glibc_aborts) {
+        (0, _) => Answer::False,
+        (_, true) => Answer::Depends,
+        (_, false) => Answer::True,
     }
 }
 
@@ -161,11 +147,8 @@ mod tests {
 
     #[test]
     fn a_check_makes_it_depend() {
-        let checked =
-            Results { changed: 64, glibc_aborts: true, rust_aborts: true };
-        assert_eq!(judge(checked), Answer::Depends);
-        assert_eq!(judge(Results { changed: 0, ..checked }), Answer::False);
-        let unchecked = Results { glibc_aborts: false, ..checked };
-        assert_eq!(judge(unchecked), Answer::True);
+        assert_eq!(judge(64, true), Answer::Depends);
+        assert_eq!(judge(64, false), Answer::True);
+        assert_eq!(judge(0, true), Answer::False);
     }
 }

@@ -15,12 +15,12 @@ pub const CLAIM: Claim = Claim {
     id: "four-packets",
     claim: "Four packets end a TCP connection.",
     section: "Socket communication, the four-way handshake",
-    criterion: "One side closes, and the other closes either at once when it \
-                receives EOF, or after its kernel has acknowledged the FIN. \
-                True if both orders require four packets in at least three \
-                quarters of the connections, false if both require another \
-                number in three quarters. It depends if one of them requires \
-                four and the other another number.",
+    criterion: "The client closes, and the server closes either at once when \
+                it receives EOF, or after its kernel has acknowledged the FIN. \
+                True if both orders require four packets in more than three \
+                quarters of the connections, false if both do in at most a \
+                quarter of them. It depends if only one of the two requires \
+                four.",
     if_false: History::NeverTrue,
     sources: &[
         "RFC 9293, section 3.6",
@@ -39,50 +39,57 @@ pub const CLAIM: Claim = Claim {
 /// The state of a socket without a connection (include/net/tcp_states.h).
 const TCP_CLOSE: u8 = 7;
 
-/// When the second side closes.
+/// When the server closes.
 #[derive(Clone, Copy, Debug)]
-enum Second {
+enum Server {
     /// When it receives EOF.
     AtOnce,
-    /// After its kernel has acknowledged the first FIN.
+    /// After its kernel has acknowledged the client's FIN.
     Later,
 }
 
-/// The measurements of one connection's end.
-#[derive(Clone, Copy, Debug)]
-struct Ending {
-    packets: f64,
-    /// The time until the second side closed, in ms.
-    second_closed_after: f64,
-}
-
 fn run(effort: Effort) -> Result<Finding> {
-    let (mut at_once, mut later) = (Vec::new(), Vec::new());
-    for round in 0..effort.pick(40, 4) {
-        // The client closes first in one round, the server in the next.
-        for (second, endings) in
-            [(Second::AtOnce, &mut at_once), (Second::Later, &mut later)]
-        {
-            let (client, server) = used_connection()?;
-            endings.push(match round % 2 {
-                0 => end(&client, &server, second)?,
-                _ => end(&server, &client, second)?,
-            });
-        }
+    let (mut at_once, mut later, mut delays) = (vec![], vec![], vec![]);
+    for _ in 0..effort.pick(40, 4) {
+        let (packets, _) = end(Server::AtOnce)?;
+        at_once.push(packets);
+        let (packets, delay) = end(Server::Later)?;
+        later.push(packets);
+        delays.push(delay);
     }
-    let sample = |endings: &[Ending], value: fn(&Ending) -> f64| {
-        Sample::new(endings.iter().map(value).collect())
-    };
-    let [few, many] = [&at_once, &later].map(|it| sample(it, |e| e.packets));
-    let delay = sample(&later, |it| it.second_closed_after);
+    let [at_once, later, delays] = [at_once, later, delays].map(Sample::new);
     Ok(Finding::new(
-        judge(&few, &many),
+        judge(&at_once, &later),
         [
-            Figure::new("packets if the second closes at EOF", "", few),
-            Figure::new("packets if the second closes later", "", many),
-            Figure::new("delay of the ACK that it waits for", "ms", delay),
+            Figure::new("packets if the server closes at EOF", "", at_once),
+            Figure::new("packets if the server closes later", "", later),
+            Figure::new("delay of the ACK that it waits for", "ms", delays),
         ],
     ))
+}
+
+/// Ends both directions of a connection. shutdown sends the same FIN as close,
+/// but the counters remain readable. Returns the number of packets, and the
+/// time in ms after which the server closed.
+fn end(when: Server) -> Result<(f64, f64)> {
+    let (client, server) = used_connection()?;
+    let (by_client, by_server) = (sent(&client)?, sent(&server)?);
+    client.shutdown(Shutdown::Write).context("shutdown")?;
+    let start = Instant::now();
+    expect_eof(&server)?;
+    if let Server::Later = when {
+        tcp::wait_until("the client's FIN is acknowledged", || {
+            Ok(sent(&server)? > by_server)
+        })?;
+    }
+    let closed_after = start.elapsed().as_secs_f64() * 1e3;
+    server.shutdown(Shutdown::Write).context("shutdown")?;
+    expect_eof(&client)?;
+    tcp::wait_until("the server's FIN is acknowledged", || {
+        Ok(tcp::info(&server)?.tcpi_state == TCP_CLOSE)
+    })?;
+    let packets = sent(&client)? + sent(&server)? - by_client - by_server;
+    Ok((packets.into(), closed_after))
 }
 
 /// Returns a connection on which a request and a reply were acknowledged.
@@ -100,28 +107,6 @@ fn used_connection() -> Result<(TcpStream, TcpStream)> {
     Ok((client, server))
 }
 
-/// Ends both directions of a connection. shutdown sends the same FIN as close,
-/// but the counters remain readable.
-fn end(first: &TcpStream, second: &TcpStream, when: Second) -> Result<Ending> {
-    let before = [sent(first)?, sent(second)?];
-    first.shutdown(Shutdown::Write).context("shutdown")?;
-    let start = Instant::now();
-    expect_eof(second)?;
-    if let Second::Later = when {
-        tcp::wait_until("the first FIN is acknowledged", || {
-            Ok(sent(second)? > before[1])
-        })?;
-    }
-    let second_closed_after = start.elapsed().as_secs_f64() * 1e3;
-    second.shutdown(Shutdown::Write).context("shutdown")?;
-    expect_eof(first)?;
-    tcp::wait_until("the second FIN is acknowledged", || {
-        Ok(tcp::info(second)?.tcpi_state == TCP_CLOSE)
-    })?;
-    let packets = sent(first)? + sent(second)? - before[0] - before[1];
-    Ok(Ending { packets: packets.into(), second_closed_after })
-}
-
 fn expect_eof(mut socket: &TcpStream) -> Result<()> {
     let received = socket.read(&mut [0; 1]).context("recv")?;
     ensure!(received == 0, "received {received} bytes instead of EOF");
@@ -134,25 +119,11 @@ fn sent(socket: &TcpStream) -> Result<u32> {
 }
 
 fn judge(at_once: &Sample, later: &Sample) -> Answer {
-    match [at_once, later].map(is_four) {
-        [Answer::Undecided, _] | [_, Answer::Undecided] => Answer::Undecided,
-        [one, other] if one == other => one,
-        _ => Answer::Depends,
-    }
-}
-
-/// Returns whether three quarters of the connections required four packets, or
-/// three quarters required another number.
-fn is_four(packets: &Sample) -> Answer {
-    let packets = packets.values();
-    let four = packets.iter().filter(|count| **count == 4.0).count();
-    if 4 * four >= 3 * packets.len() {
-        Answer::True
-    } else if 4 * four <= packets.len() {
-        Answer::False
-    } else {
-        Answer::Undecided
-    }
+    let is_four = |packets: &Sample| {
+        let four = packets.values().iter().map(|it| f64::from(*it == 4.0));
+        Sample::new(four.collect()).is_above(0.5)
+    };
+    is_four(at_once).or_depends(is_four(later))
 }
 
 #[cfg(test)]
