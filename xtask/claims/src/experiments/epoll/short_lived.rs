@@ -55,21 +55,20 @@ struct Server {
 
 fn run(effort: Effort) -> Result<Finding> {
     let rounds = effort.pick(21, 3);
-    let (few, few_polled) = ratio(FEW, 200, rounds)?;
-    let (many, _) = ratio(MANY, 20, rounds)?;
+    let few = ratio(FEW, 200, rounds)?;
+    let many = ratio(MANY, 20, rounds)?;
     Ok(Finding::new(
         judge(&few, &many),
         [
             Figure::new("epoll / poll, 1,000 idle", "times", many),
             Figure::new("epoll / poll, 10 idle", "times", few),
-            Figure::new("connection, poll, 10 idle", "µs", few_polled),
         ],
     ))
 }
 
 /// Serves `count` short-lived connections per round. Returns the time with
-/// epoll relative to that with poll, and the latter.
-fn ratio(idle: usize, count: usize, rounds: usize) -> Result<(Sample, Sample)> {
+/// epoll relative to that with poll.
+fn ratio(idle: usize, count: usize, rounds: usize) -> Result<Sample> {
     let idle = (0..idle).map(|_| net::connection());
     let idle = idle.collect::<Result<Vec<_>>>()?;
     idle.iter().try_for_each(|(client, _)| reset_on_close(client))?;
@@ -79,8 +78,7 @@ fn ratio(idle: usize, count: usize, rounds: usize) -> Result<(Sample, Sample)> {
         with_epoll.push(server.with_epoll()?);
         with_poll.push(server.with_poll()?);
     }
-    let [with_epoll, with_poll] = [with_epoll, with_poll].map(Sample::new);
-    Ok((with_epoll.ratio(&with_poll), with_poll))
+    Ok(Sample::new(with_epoll).ratio(&Sample::new(with_poll)))
 }
 
 impl Server {
@@ -160,11 +158,10 @@ fn reset_on_close(client: &TcpStream) -> io::Result<()> {
 
 /// Judges the time with epoll relative to that with poll.
 fn judge(few: &Sample, many: &Sample) -> Answer {
-    match [few, many].map(|ratio| ratio.is_below(0.8)) {
-        [Answer::True, Answer::True] => Answer::False,
-        [Answer::False, Answer::False] => Answer::True,
-        [Answer::Undecided, _] | [_, Answer::Undecided] => Answer::Undecided,
-        _ => Answer::Depends,
+    match few.is_below(0.8).or_depends(many.is_below(0.8)) {
+        Answer::True => Answer::False,
+        Answer::False => Answer::True,
+        other => other,
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Result, anyhow, bail, ensure};
 use lab::Unsupported;
-use lab::process::{allowed_processors, wait_readable};
+use lab::process::allowed_processors;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
 use nix::unistd::{getpid, gettid};
@@ -45,8 +45,6 @@ enum Wait {
     Spin,
     /// A blocking receive.
     Block,
-    /// poll, then a receive.
-    Poll,
 }
 
 fn run(effort: Effort) -> Result<Finding> {
@@ -54,8 +52,8 @@ fn run(effort: Effort) -> Result<Finding> {
     let [one, other, ..] = processors[..] else {
         bail!(Unsupported::Tool("needs two processors".to_owned()));
     };
-    let waits = [Wait::Spin, Wait::Block, Wait::Poll];
-    let mut apart = [const { Vec::new() }; 3];
+    let waits = [Wait::Spin, Wait::Block];
+    let mut apart = [const { Vec::new() }; 2];
     for _ in 0..effort.pick(21, 5) {
         for (wait, times) in waits.into_iter().zip(&mut apart) {
             times.push(round_trip([one, other], wait, effort.pick(200, 50))?);
@@ -67,7 +65,7 @@ fn run(effort: Effort) -> Result<Finding> {
             times.push(round_trip([one, one], wait, effort.pick(15, 5))?);
         }
     }
-    let [spin, block, poll] = apart.map(Sample::new);
+    let [spin, block] = apart.map(Sample::new);
     let [shared_spin, shared_block] = shared.map(Sample::new);
     let (apart, shared) =
         (spin.ratio(&block), shared_spin.ratio(&shared_block));
@@ -78,7 +76,6 @@ fn run(effort: Effort) -> Result<Finding> {
             Figure::new("spin / block, one processor", "times", shared),
             Figure::new("spin, a processor each", "µs", spin),
             Figure::new("block, a processor each", "µs", block),
-            Figure::new("poll and receive, a processor each", "µs", poll),
             Figure::new("spin, one processor", "µs", shared_spin),
             Figure::new("block, one processor", "µs", shared_block),
         ],
@@ -114,11 +111,8 @@ fn receive(socket: &UdpSocket, wait: Wait) -> Result<()> {
     let deadline = Instant::now() + net::PATIENCE;
     let flags = match wait {
         Wait::Spin => MsgFlags::MSG_DONTWAIT,
-        Wait::Block | Wait::Poll => MsgFlags::empty(),
+        Wait::Block => MsgFlags::empty(),
     };
-    if let Wait::Poll = wait {
-        ensure!(wait_readable(socket, deadline)?, "no datagram");
-    }
     loop {
         match recv(fd, &mut [0], flags) {
             Err(Errno::EAGAIN) => {

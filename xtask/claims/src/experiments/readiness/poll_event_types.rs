@@ -1,6 +1,7 @@
 //! poll says why a descriptor can be read: data, the peer's end of the stream,
 //! or a reset. select has one bit for all of them.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -123,15 +124,8 @@ fn poll(
 
 /// Returns how many different results there are of poll and of select.
 fn told_apart(reports: &[Report]) -> (usize, usize) {
-    let (mut by_poll, mut by_select) = (Vec::new(), Vec::new());
-    for (events, ready) in reports {
-        if !by_poll.contains(events) {
-            by_poll.push(*events);
-        }
-        if !by_select.contains(ready) {
-            by_select.push(*ready);
-        }
-    }
+    let by_poll: BTreeSet<_> = reports.iter().map(|it| it.0).collect();
+    let by_select: BTreeSet<_> = reports.iter().map(|it| it.1).collect();
     (by_poll.len(), by_select.len())
 }
 

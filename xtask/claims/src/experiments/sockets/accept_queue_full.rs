@@ -3,10 +3,9 @@
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use lab::process::wait_for;
 use nix::poll::PollFlags;
 use socket2::{Domain, Socket, Type};
@@ -42,7 +41,7 @@ pub const CLAIM: Claim = Claim {
 };
 
 /// The backlogs of the listeners.
-const BACKLOGS: [usize; 3] = [0, 1, 8];
+const BACKLOGS: [usize; 2] = [0, 8];
 
 /// The time after which a connect counts as not answered. A handshake on
 /// loopback requires less than 1 ms, a repeated SYN 1 s.
@@ -56,44 +55,29 @@ enum Outcome {
     InProgress,
 }
 
-/// A listener's accept queue, and the first client that found it full.
-#[derive(Debug)]
-struct Overflow {
-    /// The connections in the queue.
-    queued: usize,
-    outcome: Outcome,
-    /// How long the client's connect took in total, in ms.
-    took: f64,
-}
-
 fn run(effort: Effort) -> Result<Finding> {
     let backlogs = &BACKLOGS[..effort.pick(BACKLOGS.len(), 1)];
-    // The clients wait for their SYN timers at the same time.
-    let overflows = thread::scope(|scope| {
-        let spawn = |&backlog| scope.spawn(move || overflow(backlog));
-        let threads: Vec<_> = backlogs.iter().map(spawn).collect();
-        let join = |thread: ScopedJoinHandle<'_, _>| {
-            thread.join().map_err(|_| anyhow!("a thread panicked"))?
-        };
-        threads.into_iter().map(join).collect::<Result<Vec<_>>>()
-    })?;
-    let outcomes: Vec<_> = overflows.iter().map(|it| it.outcome).collect();
+    let (mut outcomes, mut times, mut counts) = (vec![], vec![], vec![]);
+    for &backlog in backlogs {
+        let (queued, outcome, time) = overflow(backlog)?;
+        outcomes.push(outcome);
+        times.push(time);
+        let name = format!("connects before it, with backlog {backlog}");
+        counts.push(Figure::new(&name, "", queued));
+    }
     let refused = outcomes.iter().filter(|it| **it == Outcome::Refused);
-    let times = overflows.iter().map(|it| it.took).collect();
     let mut figures = vec![
         Figure::new("clients that got ECONNREFUSED", "", refused.count()),
         Figure::new("the next client's connect took", "ms", Sample::new(times)),
     ];
-    for (backlog, overflow) in backlogs.iter().zip(&overflows) {
-        let name = format!("connects before it, with backlog {backlog}");
-        figures.push(Figure::new(&name, "", overflow.queued));
-    }
+    figures.extend(counts);
     Ok(Finding::new(judge(&outcomes), figures))
 }
 
 /// Connects clients to a listener until one doesn't succeed. Then accepts a
-/// connection, and waits until this client succeeds, too.
-fn overflow(backlog: usize) -> Result<Overflow> {
+/// connection, and waits until this client succeeds, too. Returns the number of
+/// connections in the full queue, and this client's outcome and time in ms.
+fn overflow(backlog: usize) -> Result<(usize, Outcome, f64)> {
     let listener = net::listener_with_backlog(backlog as i32)?;
     let address = listener.local_addr()?;
     let mut queued = Vec::new();
@@ -107,7 +91,7 @@ fn overflow(backlog: usize) -> Result<Overflow> {
         }
         if outcome != Outcome::Connected {
             let took = start.elapsed().as_secs_f64() * 1e3;
-            return Ok(Overflow { queued: queued.len(), outcome, took });
+            return Ok((queued.len(), outcome, took));
         }
         queued.push(client);
         ensure!(queued.len() < 100, "the accept queue never fills");

@@ -5,8 +5,7 @@ use std::io::{ErrorKind, Read as _};
 use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
-use lab::Unsupported;
+use anyhow::{Context, Result, ensure};
 use lab::process::wait_readable;
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -41,7 +40,9 @@ const ECHO_REPLY: u8 = 0;
 const ICMP_HEADER: usize = 8;
 
 fn run(effort: Effort) -> Result<Finding> {
-    let mut raw = raw_socket()?;
+    let raw = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4));
+    let mut raw = raw.context("a raw socket, which requires CAP_NET_RAW")?;
+    raw.set_read_timeout(Some(net::PATIENCE))?;
     let datagrams = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
     let connections = net::listener()?;
     let rounds = effort.pick(20, 3);
@@ -71,19 +72,6 @@ fn run(effort: Effort) -> Result<Finding> {
             Figure::new("TCP and UDP sockets that received", "", others),
         ],
     ))
-}
-
-fn raw_socket() -> Result<Socket> {
-    let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4));
-    let socket = match socket {
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            let why = "a raw socket requires CAP_NET_RAW";
-            bail!(Unsupported::Tool(why.to_owned()))
-        }
-        other => other.context("opening a raw socket")?,
-    };
-    socket.set_read_timeout(Some(net::PATIENCE))?;
-    Ok(socket)
 }
 
 /// Makes an echo request with the process ID as its identifier.
