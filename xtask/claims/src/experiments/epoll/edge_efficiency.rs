@@ -42,7 +42,7 @@ const CLIENTS: usize = 64;
 /// One segment.
 const REQUEST: [u8; 64] = [b'x'; 64];
 
-/// An echo server and its clients.
+/// An echo server, its clients, and what it has needed.
 #[derive(Debug)]
 struct Echo {
     clients: Vec<TcpStream>,
@@ -51,12 +51,20 @@ struct Echo {
     mode: EpollFlags,
     /// The first ones of the sockets are served, the others left unread.
     served: usize,
+    calls: usize,
+    /// Processor time per request, in µs.
+    costs: Vec<f64>,
 }
 
 fn run(effort: Effort) -> Result<Finding> {
     let rounds = effort.pick(31, 5);
     let [level, edge] = measure(CLIENTS, rounds)?;
     let [level_later, edge_later] = measure(1, rounds)?;
+    let requests = (rounds * CLIENTS) as f64;
+    let calls = [&level, &edge].map(|it| it.calls as f64 / requests);
+    let [level, edge] = [level, edge].map(|it| Sample::new(it.costs));
+    let [level_later, edge_later] =
+        [level_later, edge_later].map(|it| Sample::new(it.costs));
     let at_once = edge.ratio(&level);
     let deferred = edge_later.ratio(&level_later);
     Ok(Finding::new(
@@ -64,22 +72,23 @@ fn run(effort: Effort) -> Result<Finding> {
         [
             Figure::new("edge / level, read at once", "times", at_once),
             Figure::new("edge / level, others unread", "times", deferred),
+            Figure::new("system calls per request, level", "", calls[0]),
+            Figure::new("system calls per request, edge", "", calls[1]),
             Figure::new("request, read at once, level", "µs", level),
             Figure::new("request, others unread, level", "µs", level_later),
         ],
     ))
 }
 
-/// Measures the processor time per request in level and in edge mode, in µs.
-fn measure(served: usize, rounds: usize) -> Result<[Sample; 2]> {
+/// Measures a server in each mode, in turn.
+fn measure(served: usize, rounds: usize) -> Result<[Echo; 2]> {
     let mut level = Echo::new(EpollFlags::empty(), served)?;
     let mut edge = Echo::new(EpollFlags::EPOLLET, served)?;
-    let mut costs = [const { Vec::new() }; 2];
     for _ in 0..rounds {
-        costs[0].push(level.round()?);
-        costs[1].push(edge.round()?);
+        level.round()?;
+        edge.round()?;
     }
-    Ok(costs.map(Sample::new))
+    Ok([level, edge])
 }
 
 impl Echo {
@@ -95,12 +104,12 @@ impl Echo {
         for client in &mut clients[served..] {
             client.write_all(&REQUEST)?;
         }
-        Ok(Self { clients, servers, epoll, mode, served })
+        let (calls, costs) = (0, Vec::new());
+        Ok(Self { clients, servers, epoll, mode, served, calls, costs })
     }
 
-    /// Exchanges as many requests as there are clients. Returns the server's
-    /// processor time per request, in µs.
-    fn round(&mut self) -> Result<f64> {
+    /// Exchanges as many requests as there are clients.
+    fn round(&mut self) -> Result<()> {
         let mut spent = Duration::ZERO;
         for _ in 0..CLIENTS / self.served {
             for client in &mut self.clients[..self.served] {
@@ -113,15 +122,17 @@ impl Echo {
                 client.read_exact(&mut [0; REQUEST.len()])?;
             }
         }
-        Ok(spent.as_secs_f64() * 1e6 / CLIENTS as f64)
+        self.costs.push(spent.as_secs_f64() * 1e6 / CLIENTS as f64);
+        Ok(())
     }
 
     /// Answers one request of each client that is served.
-    fn serve(&self) -> Result<()> {
+    fn serve(&mut self) -> Result<()> {
         let mut events = [EpollEvent::empty(); CLIENTS];
         let mut requests = 0;
         while requests < self.served {
             let count = self.epoll.wait(&mut events, watch::patience()?)?;
+            self.calls += 1;
             ensure!(count > 0, "{requests} requests came");
             for event in &events[..count] {
                 let place = event.data() as usize;
@@ -134,15 +145,17 @@ impl Echo {
         Ok(())
     }
 
-    fn echo(&self, place: usize) -> Result<()> {
+    fn echo(&mut self, place: usize) -> Result<()> {
         let mut stream = &self.servers[place];
         let mut buffer = [0; 256];
         let received = stream.read(&mut buffer)?;
         ensure!(received == REQUEST.len(), "{received} bytes received");
         stream.write_all(&buffer[..received])?;
+        self.calls += 2;
         if self.mode.contains(EpollFlags::EPOLLET) {
             let again = stream.read(&mut buffer).map_err(|it| it.kind());
             ensure!(again == Err(ErrorKind::WouldBlock), "not drained");
+            self.calls += 1;
         }
         Ok(())
     }

@@ -51,8 +51,10 @@ type Round = [Report; 3];
 
 fn run(effort: Effort) -> Result<Finding> {
     let count = effort.pick(5, 1);
-    let rounds =
-        |call| (0..count).map(|_| round(call)).collect::<Result<Vec<_>>>();
+    let mut early = 0;
+    let mut rounds = |call| -> Result<Vec<Round>> {
+        (0..count).map(|_| round(call, &mut early)).collect()
+    };
     let select = rounds(Call::Select)?;
     let poll = rounds(Call::Poll)?;
     let epoll = rounds(Call::Epoll)?;
@@ -72,12 +74,13 @@ fn run(effort: Effort) -> Result<Finding> {
             part("poll, new one ready: readable", &poll, 2, Readable),
             part("epoll, number free: nothing", &epoll, 0, Nothing),
             part("epoll, new one ready: nothing", &epoll, 2, Nothing),
+            Figure::new("calls that ended before the timeout", "", early),
         ],
     ))
 }
 
-/// Lets each of the cases happen once.
-fn round(call: Call) -> Result<Round> {
+/// Lets each of the cases happen once, and counts calls that end early.
+fn round(call: Call, early: &mut usize) -> Result<Round> {
     let mut reports = [Report::Nothing; 3];
     for (case, report) in CASES.into_iter().zip(&mut reports) {
         // The timeout may expire before this thread gets a processor.
@@ -85,14 +88,20 @@ fn round(call: Call) -> Result<Round> {
         let Some(result) = tries.find_map(Result::transpose) else {
             bail!("the close always came after the timeout");
         };
-        *report = result?;
+        let (reported, is_early) = result?;
+        *report = reported;
+        *early += usize::from(is_early);
     }
     Ok(reports)
 }
 
 /// Closes a descriptor while another thread waits for it. Returns what that
-/// thread reports, or None if the timeout expired first.
-fn close_meanwhile(call: Call, case: Option<u32>) -> Result<Option<Report>> {
+/// thread reports, and whether before the timeout; or nothing, if the timeout
+/// expired first.
+fn close_meanwhile(
+    call: Call,
+    case: Option<u32>,
+) -> Result<Option<(Report, bool)>> {
     let watched = OwnedFd::from(EventFd::new()?);
     let fd = watched.as_raw_fd();
     let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
@@ -114,7 +123,7 @@ fn close_meanwhile(call: Call, case: Option<u32>) -> Result<Option<Report>> {
         drop(new);
         let (report, start, is_early) = waited.map_err(|_| anyhow!("panic"))?;
         let in_time = is_entered && (is_early || done < start + TIMEOUT);
-        Ok(in_time.then_some(report))
+        Ok(in_time.then_some((report, is_early)))
     })
 }
 
