@@ -85,7 +85,7 @@ impl Haproxy {
         let haproxy = Self { server, clients, commands };
         match haproxy.status(0) {
             Err(_) if haproxy.server.ends_within(PATIENCE) => {
-                bail!("haproxy: {}", haproxy.server.errors.text().trim())
+                bail!("haproxy: {}", haproxy.messages())
             }
             status => status.map(|_| haproxy),
         }
@@ -94,6 +94,11 @@ impl Haproxy {
     /// Returns the id of its process.
     pub fn pid(&self) -> Pid {
         self.server.leader()
+    }
+
+    /// Returns its messages, such as those about servers that are down.
+    pub fn messages(&self) -> String {
+        self.server.errors.text().trim().to_owned()
     }
 
     /// Returns the status of a server by its place in [`start`](Self::start):

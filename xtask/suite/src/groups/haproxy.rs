@@ -20,9 +20,16 @@ use crate::server::Server;
 use crate::skip::skip;
 
 pub fn cases() -> Vec<Case> {
+    let case = |name: &str, body: fn(&Trial, &Site) -> Result<()>| {
+        Case::new(name, move |trial| {
+            let site = Site::start(trial)?;
+            let said = || format!("HAProxy: {}", site.haproxy.messages());
+            body(trial, &site).with_context(said)
+        })
+    };
     vec![
-        Case::new("haproxy::server_killed", server_killed),
-        Case::new("haproxy::server_hangs", server_hangs),
+        case("haproxy::server_killed", server_killed),
+        case("haproxy::server_hangs", server_hangs),
     ]
 }
 
@@ -36,8 +43,7 @@ const CLIENTS: usize = 30;
 /// How often each busy client is answered at least, on average.
 const ROUNDS: usize = 10;
 
-fn server_killed(trial: &Trial) -> Result<()> {
-    let site = Site::start(trial)?;
+fn server_killed(trial: &Trial, site: &Site) -> Result<()> {
     let mut guests = site.guests()?;
     let [killed, ..] = &site.servers;
     let address = killed.tcp()?;
@@ -62,8 +68,7 @@ fn server_killed(trial: &Trial) -> Result<()> {
 
 /// The kernel accepts connections for a stopped process, so only the check's
 /// PING shows that the server doesn't answer.
-fn server_hangs(trial: &Trial) -> Result<()> {
-    let site = Site::start(trial)?;
+fn server_hangs(_: &Trial, site: &Site) -> Result<()> {
     let mut guests = site.guests()?;
     let [stopped, ..] = &site.servers;
     stopped.freeze()?;
