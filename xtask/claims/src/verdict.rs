@@ -31,14 +31,20 @@ impl Answer {
         if is_true { Self::True } else { Self::False }
     }
 
-    /// Combines the answers under two conditions: `Depends` if they differ, and
-    /// `Undecided` if one of them is.
+    /// Combines the answers under two conditions, see [`over`](Self::over).
     #[must_use]
     pub fn or_depends(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Undecided, _) | (_, Self::Undecided) => Self::Undecided,
-            (one, other) if one == other => one,
-            _ => Self::Depends,
+        Self::over(&[self, other])
+    }
+
+    /// Combines the answers under several conditions: `Depends` if one is true
+    /// and another false. Otherwise `Undecided` if one of them is.
+    pub fn over(conditions: &[Self]) -> Self {
+        let has = |answer| conditions.contains(&answer);
+        match (has(Self::True), has(Self::False)) {
+            (true, true) => Self::Depends,
+            _ if has(Self::Undecided) => Self::Undecided,
+            (is_true, _) => Self::from_bool(is_true),
         }
     }
 }
@@ -89,6 +95,8 @@ mod tests {
         assert_eq!(False.or_depends(False), False);
         assert_eq!(True.or_depends(False), Depends);
         assert_eq!(False.or_depends(Undecided), Undecided);
+        assert_eq!(Answer::over(&[True, Undecided, False]), Depends);
+        assert_eq!(Answer::over(&[True, Undecided, True]), Undecided);
     }
 
     #[test]
