@@ -14,9 +14,9 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail, ensure};
 use console::style;
-use lab::model::NotFound;
+use lab::model::{NotFound, Workspace};
 use lab::table::{Column, Row, Table};
-use lab::{Unsupported, number, screen};
+use lab::{Unsupported, build, number, screen};
 
 use claim::{Claim, Effort, Finding, Verdict};
 use experiments::copies::MECHANISMS;
@@ -69,6 +69,10 @@ pub fn run(flags: &Flags) -> Result<Option<Check>> {
     if flags.list {
         screen::print(&list(&claims, &recorded))?;
         return Ok(None);
+    }
+    if claims.iter().any(|claim| experiments::needs_models(claim)) {
+        let workspace = Workspace::load()?;
+        build::release(&workspace, &workspace.models)?;
     }
     let record = Record::here();
     let mut check = Check { record, skipped: 0, failed: 0, changed: 0 };

@@ -50,6 +50,11 @@ pub fn find(id: &str) -> Option<&'static Claim> {
     all().find(|claim| claim.id == id)
 }
 
+/// Returns whether the experiment starts models, which must be built before.
+pub fn needs_models(claim: &Claim) -> bool {
+    scaling::SERVED.iter().any(|it| it.id == claim.id)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -74,6 +79,8 @@ mod tests {
             let code = code.unwrap();
             assert!(code.contains("fn judge("), "{id}: no criterion");
             assert!(code.contains("mod tests"), "{id}: criterion not tested");
+            let starts_models = code.contains("use crate::kit::served");
+            assert_eq!(needs_models(claim), starts_models, "{id}: SERVED");
         }
     }
 

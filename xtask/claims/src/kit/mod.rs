@@ -7,5 +7,6 @@ pub mod cpu;
 pub mod memory;
 pub mod namespace;
 pub mod net;
+pub mod served;
 pub mod task;
 pub mod tcp;

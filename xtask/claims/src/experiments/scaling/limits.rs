@@ -6,10 +6,14 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 use nix::sys::resource::{Resource, getrlimit};
 
+use crate::claim::Effort;
 use crate::kit::memory;
 
 /// The available memory below which no further tasks are created, in KiB.
 const ROOM: f64 = 1024.0 * 1024.0;
+
+/// More than a client with its own process needs, in KiB.
+const PER_CLIENT: f64 = 300.0;
 
 /// Returns the least of the limits on tasks of the machine, of this user and of
 /// this control group. See fork(2), EAGAIN.
@@ -57,6 +61,18 @@ pub fn ensure_allowed(wanted: usize) -> Result<()> {
 /// Fails if too little memory is available for more tasks.
 pub fn ensure_room() -> Result<()> {
     memory::ensure_available(ROOM)
+}
+
+/// Returns three numbers of clients, and fails if this machine can't have a
+/// task for each.
+pub fn clients(effort: Effort) -> Result<[usize; 3]> {
+    let numbers = match effort {
+        Effort::Full => [100, 1_000, 10_000],
+        Effort::Short => [100, 400, 1_000],
+    };
+    ensure_allowed(numbers[2])?;
+    memory::ensure_available(numbers[2] as f64 * PER_CLIENT)?;
+    Ok(numbers)
 }
 
 /// Returns the limit on mappings per process. A thread's stack needs at least

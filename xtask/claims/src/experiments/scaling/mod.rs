@@ -10,6 +10,9 @@ mod hundred_million;
 mod idle;
 mod limits;
 mod load_balancer;
+mod saves_memory;
+mod saves_more;
+mod saves_time;
 mod ten_thousand_processes;
 mod ten_thousand_threads;
 mod thread_creation_cheaper;
@@ -17,6 +20,7 @@ mod threads_share_descriptors;
 mod what_ends_first;
 
 use super::Topic;
+use crate::claim::Claim;
 
 pub const TOPIC: Topic = Topic {
     title: "Scaling connections",
@@ -32,8 +36,15 @@ pub const TOPIC: Topic = Topic {
         &thread_creation_cheaper::CLAIM,
         &ten_thousand_threads::CLAIM,
         &ten_thousand_processes::CLAIM,
+        &saves_time::CLAIM,
+        &saves_more::CLAIM,
+        &saves_memory::CLAIM,
         &hundred_million::CLAIM,
         &load_balancer::CLAIM,
     ],
     picture: None,
 };
+
+/// The claims whose experiments start models.
+pub const SERVED: [&Claim; 3] =
+    [&saves_time::CLAIM, &saves_more::CLAIM, &saves_memory::CLAIM];

@@ -1,0 +1,180 @@
+//! Models as servers of many clients: the processor time of their requests, and
+//! the memory of their clients.
+
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use lab::model::{Transport, Workspace};
+use lab::server::{self, Errors, Server};
+use lab::{Unsupported, build, process};
+use load::Script;
+use load::closed::Closed;
+use load::connection::{Full, bring};
+use load::request::Request;
+use nix::sys::prctl::set_child_subreaper;
+use nix::sys::resource::{Resource, getrlimit};
+use nix::time::{ClockId, clock_getcpuclockid};
+use nix::unistd::{getpid, gettid};
+use socket2::SockRef;
+
+use super::{memory, task};
+use crate::sample::Sample;
+
+/// The length of one measurement of processor time.
+const SPAN: Duration = Duration::from_millis(20);
+
+/// The number of steps in which clients are connected to measure memory.
+const STEPS: usize = 3;
+
+/// Descriptors for other purposes than clients.
+const SPARE: usize = 100;
+
+/// What the servers of an experiment have in common.
+#[derive(Debug)]
+pub struct Host {
+    pub workspace: Workspace,
+    script: Script,
+    /// The processors of the clients and of the servers.
+    processors: [usize; 2],
+}
+
+impl Host {
+    /// Fails if this process may not have so many clients.
+    pub fn new(clients: usize) -> Result<Self> {
+        let limit = getrlimit(Resource::RLIMIT_NOFILE)?.0;
+        let why = format!("{limit} descriptors don't suffice for {clients}");
+        let needed = (clients + SPARE) as u64;
+        ensure!(limit >= needed, Unsupported::Tool(why));
+        // The children of a server that is killed become this process's.
+        set_child_subreaper(true).context("PR_SET_CHILD_SUBREAPER")?;
+        let processors = process::allowed_processors(getpid(), gettid())?;
+        let first = *processors.first().context("no processor")?;
+        let last = *processors.last().unwrap_or(&first);
+        Ok(Self {
+            workspace: Workspace::load()?,
+            script: Script::new(Request::Ping, 1),
+            processors: [first, last],
+        })
+    }
+
+    /// Starts a variant of a model for up to `limit` clients. The servers share
+    /// one processor, and the clients have another if there is one.
+    pub fn start(&self, title: &str, limit: usize) -> Result<Served<'_>> {
+        let (model, variant) = self.workspace.variant(title)?;
+        let mut arguments = [&variant.args[..], &model.idle_flags].concat();
+        let limit = limit.to_string();
+        let options = ["--tcp", "127.0.0.1:0", "--max-connections", &limit];
+        arguments.extend(options.map(str::to_owned));
+        let program = build::binary(&self.workspace, model);
+        let errors = Errors::new()?;
+        let command = server::command(&program, &arguments, &errors)?;
+        let [ours, theirs] = self.processors;
+        // A process inherits the processor of the thread that creates it.
+        task::run_on(theirs)?;
+        let server = Server::spawn(command, errors);
+        task::run_on(ours)?;
+        let mut server = server?;
+        let ready = server.wait_until_ready().context(title.to_owned())?;
+        Ok(Served {
+            clients: Vec::new(),
+            server,
+            address: ready.address(Transport::Tcp)?,
+            script: &self.script,
+        })
+    }
+}
+
+/// A server with clients, which are closed before it is killed.
+#[derive(Debug)]
+pub struct Served<'a> {
+    clients: Vec<TcpStream>,
+    server: Server,
+    address: SocketAddr,
+    script: &'a Script,
+}
+
+impl Served<'_> {
+    /// Connects clients until there are `wanted`, each with one request
+    /// answered.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`] if the server can't serve as many on this machine.
+    pub fn connect(&mut self, wanted: usize) -> Result<()> {
+        let held = self.clients.len();
+        bring(self.address, self.script, &mut self.clients, wanted).map_err(
+            |error| match error.is::<Full>() {
+                true => Unsupported::Tool(format!("{error:#}")).into(),
+                false => error,
+            },
+        )?;
+        for client in &self.clients[held..] {
+            // A reset leaves no TIME_WAIT, whose memory would be counted.
+            SockRef::from(client).set_linger(Some(Duration::ZERO))?;
+        }
+        Ok(())
+    }
+
+    /// Connects clients in steps until there are `wanted`, and returns the
+    /// memory that each step adds per client, in KiB.
+    pub fn memory_per_client(&mut self, wanted: usize) -> Result<Sample> {
+        let step = (wanted - self.clients.len()) / STEPS;
+        let mut before = self.memory()?;
+        Sample::collect(STEPS, || {
+            self.connect(self.clients.len() + step)?;
+            let after = self.memory()?;
+            let added = after - before;
+            before = after;
+            Ok(added / step as f64)
+        })
+    }
+
+    /// Returns the memory of the server's processes and of the kernel, in KiB.
+    fn memory(&self) -> Result<f64> {
+        let kernel = memory::of_tasks()? + memory::of_tcp()?;
+        let leader = self.server.leader();
+        Ok(kernel + process::group_memory(leader) as f64 / 1024.0)
+    }
+
+    /// Prepares requests of the first `active` clients, of which `busy` at a
+    /// time wait for a reply.
+    pub fn requests(&self, active: usize, busy: usize) -> Result<Requests<'_>> {
+        let active = &self.clients[..active];
+        let processes = process::group(self.server.leader()).into_iter();
+        let clocks = processes.map(|it| clock_getcpuclockid(it.pid));
+        let mut requests = Requests {
+            closed: Closed::new(active, self.script, 1, busy)?,
+            clocks: clocks.collect::<Result<_, _>>()?,
+        };
+        // The first ones fill the caches.
+        requests.micros()?;
+        Ok(requests)
+    }
+}
+
+/// Requests to a server.
+#[derive(Debug)]
+pub struct Requests<'a> {
+    closed: Closed<'a>,
+    /// The clocks of the server's processes.
+    clocks: Vec<ClockId>,
+}
+
+impl Requests<'_> {
+    /// Sends requests, and returns the server's processor time for one of them,
+    /// in µs.
+    pub fn micros(&mut self) -> Result<f64> {
+        let before = self.processor_time()?;
+        let measured = self.closed.run(SPAN)?;
+        let used = self.processor_time()? - before;
+        ensure!(measured.requests > 0, "no time for a request");
+        Ok(used.as_secs_f64() * 1e6 / measured.requests as f64)
+    }
+
+    fn processor_time(&self) -> Result<Duration> {
+        let times = self.clocks.iter().map(|clock| clock.now());
+        let times = times.map(|time| time.map(Duration::from));
+        times.sum::<Result<_, _>>().context("a process of the server ended")
+    }
+}
