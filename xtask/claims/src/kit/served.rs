@@ -14,15 +14,17 @@ use load::connection::{Full, bring};
 use load::request::Request;
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::waitpid;
 use nix::time::{ClockId, clock_getcpuclockid};
-use nix::unistd::{getpid, gettid};
+use nix::unistd::{Pid, getpid, gettid};
 use socket2::SockRef;
 
 use super::{memory, task};
 use crate::sample::Sample;
 
 /// The length of one measurement of processor time.
-const SPAN: Duration = Duration::from_millis(20);
+const SPAN: Duration = Duration::from_millis(10);
 
 /// The number of steps in which clients are connected to measure memory.
 const STEPS: usize = 3;
@@ -85,7 +87,7 @@ impl Host {
     }
 }
 
-/// A server with clients, which are closed before it is killed.
+/// A server with clients.
 #[derive(Debug)]
 pub struct Served<'a> {
     clients: Vec<TcpStream>,
@@ -141,15 +143,24 @@ impl Served<'_> {
     /// time wait for a reply.
     pub fn requests(&self, active: usize, busy: usize) -> Result<Requests<'_>> {
         let active = &self.clients[..active];
-        let processes = process::group(self.server.leader()).into_iter();
-        let clocks = processes.map(|it| clock_getcpuclockid(it.pid));
+        let processes = process::group(self.server.leader());
+        let clocks = processes.iter().map(|it| clock_getcpuclockid(it.pid));
         let mut requests = Requests {
             closed: Closed::new(active, self.script, 1, busy)?,
             clocks: clocks.collect::<Result<_, _>>()?,
         };
-        // The first ones fill the caches.
-        requests.micros()?;
+        requests.warm_up(active.len())?;
         Ok(requests)
+    }
+}
+
+impl Drop for Served<'_> {
+    /// Kills the server, and reaps all its processes. SIGALRM bounds the waits:
+    /// it ends the experiment.
+    fn drop(&mut self) {
+        let leader = self.server.leader();
+        let _ = killpg(leader, Signal::SIGKILL);
+        while waitpid(Pid::from_raw(-leader.as_raw()), None).is_ok() {}
     }
 }
 
@@ -172,9 +183,28 @@ impl Requests<'_> {
         Ok(used.as_secs_f64() * 1e6 / measured.requests as f64)
     }
 
+    /// Sends requests until each client has had one, and keeps the clocks that
+    /// have advanced: to read thousands of others would empty the caches.
+    fn warm_up(&mut self, active: usize) -> Result<()> {
+        let before = self.times()?;
+        let mut sent = 0;
+        while sent < active {
+            sent += self.closed.run(SPAN)?.requests as usize;
+        }
+        let mut advanced =
+            before.iter().zip(self.times()?).map(|(a, b)| *a < b);
+        self.clocks.retain(|_| advanced.next() == Some(true));
+        Ok(())
+    }
+
     fn processor_time(&self) -> Result<Duration> {
+        Ok(self.times()?.iter().sum())
+    }
+
+    /// Reads the clocks.
+    fn times(&self) -> Result<Vec<Duration>> {
         let times = self.clocks.iter().map(|clock| clock.now());
         let times = times.map(|time| time.map(Duration::from));
-        times.sum::<Result<_, _>>().context("a process of the server ended")
+        times.collect::<Result<_, _>>().context("a process of the server ended")
     }
 }
