@@ -20,8 +20,7 @@ pub const CLAIM: Claim = Claim {
                 kernel's part includes the clients' sockets. True if \
                 process-per-connection and thread-per-connection add at least \
                 twice as much per client as multiplexing-epoll, in both \
-                ranges. False if neither does in either. In other cases it \
-                depends.",
+                ranges. False if neither does in either. Otherwise it depends.",
     if_false: History::NeverTrue,
     sources: &["proc(5)", "clone(2)", "epoll(7)"],
     explanation: "To be measured.",
