@@ -2,7 +2,8 @@
 //! the memory of their clients.
 
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use lab::model::{Transport, Workspace};
@@ -25,6 +26,9 @@ use crate::sample::Sample;
 
 /// The length of one measurement of processor time.
 const SPAN: Duration = Duration::from_millis(10);
+
+/// How long a server is watched that has nothing to do.
+const IDLE: Duration = Duration::from_millis(100);
 
 /// The number of steps in which clients are connected to measure memory.
 const STEPS: usize = 3;
@@ -134,9 +138,12 @@ impl Served<'_> {
 
     /// Returns the memory of the server's processes and of the kernel, in KiB.
     fn memory(&self) -> Result<f64> {
-        let kernel = memory::of_tasks()? + memory::of_tcp()?;
+        let parts = ["Slab", "KernelStack", "PageTables"];
+        let parts = parts.into_iter().map(memory::of_machine);
+        let kernel: f64 = parts.sum::<Result<_>>()?;
         let leader = self.server.leader();
-        Ok(kernel + process::group_memory(leader) as f64 / 1024.0)
+        let processes = process::group_memory(leader) as f64 / 1024.0;
+        Ok(kernel + memory::of_tcp()? + processes)
     }
 
     /// Prepares requests of the first `active` clients, of which `busy` at a
@@ -181,6 +188,17 @@ impl Requests<'_> {
         let used = self.processor_time()? - before;
         ensure!(measured.requests > 0, "no time for a request");
         Ok(used.as_secs_f64() * 1e6 / measured.requests as f64)
+    }
+
+    /// Returns the processor time that the server uses per second while there
+    /// are no requests, in µs.
+    pub fn idle_micros(&self) -> Result<f64> {
+        let before = self.processor_time()?;
+        let start = Instant::now();
+        // The time in which the server has nothing to do.
+        thread::sleep(IDLE);
+        let used = self.processor_time()? - before;
+        Ok(used.as_secs_f64() * 1e6 / start.elapsed().as_secs_f64())
     }
 
     /// Sends requests until each client has had one, and keeps the clocks that

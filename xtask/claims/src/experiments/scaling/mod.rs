@@ -46,5 +46,9 @@ pub const TOPIC: Topic = Topic {
 };
 
 /// The claims whose experiments start models.
-pub const SERVED: [&Claim; 3] =
-    [&saves_time::CLAIM, &saves_more::CLAIM, &saves_memory::CLAIM];
+pub const SERVED: [&Claim; 4] = [
+    &saves_time::CLAIM,
+    &saves_more::CLAIM,
+    &saves_memory::CLAIM,
+    &hundred_million::CLAIM,
+];
