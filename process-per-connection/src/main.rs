@@ -79,7 +79,8 @@
 //!   (zombies) and section 60.3 (a concurrent server).
 //! - fork(2), waitpid(2), signalfd(2), prctl(2).
 //! - docs/CLAIMS.md: fork-copies-descriptors, fork-copies-memory,
-//!   child-end-by-pid, ten-thousand-processes.
+//!   child-end-by-pid, ten-thousand-processes, multiplexing-saves-time,
+//!   multiplexing-saves-more, multiplexing-saves-memory.
 
 mod accept;
 mod acceptor;

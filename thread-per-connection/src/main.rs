@@ -83,7 +83,8 @@
 //!   pools).
 //! - pthread_create(3), pthreads(7).
 //! - docs/CLAIMS.md: threads-share-descriptors, thread-creation-cheaper,
-//!   ten-thousand-threads.
+//!   ten-thousand-threads, multiplexing-saves-time, multiplexing-saves-more,
+//!   multiplexing-saves-memory.
 
 mod accept;
 mod conversation;

@@ -36,7 +36,7 @@ const STEPS: usize = 3;
 /// Descriptors for other purposes than clients.
 const SPARE: usize = 100;
 
-/// What the servers of an experiment have in common.
+/// Starts the servers of an experiment.
 #[derive(Debug)]
 pub struct Host {
     pub workspace: Workspace,
@@ -46,7 +46,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// Fails if this process may not have so many clients.
+    /// Prepares for this number of clients, and fails if it is not allowed.
     pub fn new(clients: usize) -> Result<Self> {
         let limit = getrlimit(Resource::RLIMIT_NOFILE)?.0;
         let why = format!("{limit} descriptors don't suffice for {clients}");
@@ -137,13 +137,11 @@ impl Served<'_> {
     }
 
     /// Returns the memory of the server's processes and of the kernel, in KiB.
+    /// The kernel's includes the clients' ends.
     fn memory(&self) -> Result<f64> {
-        let parts = ["Slab", "KernelStack", "PageTables"];
-        let parts = parts.into_iter().map(memory::of_machine);
-        let kernel: f64 = parts.sum::<Result<_>>()?;
+        let kernel = memory::of_tasks()? + memory::of_tcp()?;
         let leader = self.server.leader();
-        let processes = process::group_memory(leader) as f64 / 1024.0;
-        Ok(kernel + memory::of_tcp()? + processes)
+        Ok(kernel + process::group_memory(leader) as f64 / 1024.0)
     }
 
     /// Prepares requests of the first `active` clients, of which `busy` at a

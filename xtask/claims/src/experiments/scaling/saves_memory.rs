@@ -19,11 +19,18 @@ pub const CLAIM: Claim = Claim {
                 from there to 10,000 (to 400 and 1,000 in a short run). The \
                 kernel's part includes the clients' sockets. True if \
                 process-per-connection and thread-per-connection add at least \
-                twice as much per client as multiplexing-epoll, in both \
-                ranges. False if neither does in either. Otherwise it depends.",
+                twice as much per client as multiplexing-epoll does in the \
+                median, in both ranges. False if neither does in either. \
+                Otherwise it depends.",
     if_false: History::NeverTrue,
     sources: &["proc(5)", "clone(2)", "epoll(7)"],
-    explanation: "To be measured.",
+    explanation: "To a loop, a client is a socket, a registration with epoll \
+                  and an entry in a table. A thread has two stacks in \
+                  addition, one of them in the kernel. A process also has \
+                  page tables, and copies of the pages that it has written. \
+                  10,000 clients need tens of megabytes in a loop, hundreds \
+                  with threads and more than a thousand with processes, which \
+                  is less than most machines have.",
     run,
     file: file!(),
 };
@@ -40,26 +47,26 @@ fn run(effort: Effort) -> Result<Finding> {
     let epoll = measure("multiplexing-epoll")?;
     let thread = measure("thread-per-connection")?;
     let process = measure("process-per-connection")?;
-    let (mut ratios, mut figures) = (Vec::new(), Vec::new());
-    let models =
-        [("epoll", &epoll), ("thread", &thread), ("process", &process)];
-    for (model, memory) in models {
-        for place in [0, 1] {
-            let from = number::count(numbers[place] as f64);
-            let to = number::some(numbers[place + 1], "client");
+    let mut figures = Vec::new();
+    for (model, steps) in
+        [("epoll", &epoll), ("thread", &thread), ("process", &process)]
+    {
+        for (range, steps) in numbers.windows(2).zip(steps) {
+            let from = number::count(range[0] as f64);
+            let to = number::some(range[1], "client");
             let name = format!("{model}, from {from} to {to}");
-            figures.push(Figure::new(&name, "KiB", memory[place].clone()));
-            if model != "epoll" {
-                ratios.push(memory[place].ratio(&epoll[place]));
-            }
+            figures.push(Figure::new(&name, "KiB", steps.clone()));
         }
     }
-    Ok(Finding::new(judge(&ratios), figures))
+    let others = [thread, process].concat();
+    Ok(Finding::new(judge(&epoll, &others), figures))
 }
 
-/// Judges the memory of a client in terms of multiplexing's.
-fn judge(ratios: &[Sample]) -> Answer {
-    let answers = ratios.iter().map(|ratio| ratio.is_above(2.0));
+/// Judges the memory of a client by the median of multiplexing's.
+fn judge(epoll: &[Sample], others: &[Sample]) -> Answer {
+    let epoll = epoll.iter().flat_map(Sample::values).copied();
+    let epoll = Sample::new(epoll.collect()).median();
+    let answers = others.iter().map(|memory| memory.is_above(2.0 * epoll));
     Answer::over(&answers.collect::<Vec<_>>())
 }
 
@@ -70,11 +77,12 @@ mod tests {
     #[test]
     fn it_depends_if_only_one_model_needs_more() {
         let answer = |one: &[f64], other: f64| {
-            judge(&[Sample::new(one.to_vec()), other.into()])
+            let others = [Sample::new(one.to_vec()), other.into()];
+            judge(&[Sample::new(vec![-9.0, 6.0]), 6.0.into()], &others)
         };
-        assert_eq!(answer(&[3.0, 4.0], 9.0), Answer::True);
-        assert_eq!(answer(&[0.9, 1.0], 1.9), Answer::False);
-        assert_eq!(answer(&[0.9, 1.0], 9.0), Answer::Depends);
-        assert_eq!(answer(&[0.9, 4.0], 9.0), Answer::Undecided);
+        assert_eq!(answer(&[30.0, 40.0], 90.0), Answer::True);
+        assert_eq!(answer(&[6.0, 9.0], 11.0), Answer::False);
+        assert_eq!(answer(&[6.0, 9.0], 90.0), Answer::Depends);
+        assert_eq!(answer(&[6.0, 40.0], 90.0), Answer::Undecided);
     }
 }
