@@ -38,11 +38,12 @@ impl Answer {
     }
 
     /// Combines the answers under several conditions: `Depends` if one is true
-    /// and another false. Otherwise `Undecided` if one of them is.
+    /// and another false, or if one of them depends. Otherwise `Undecided` if one of them is.
     pub fn over(conditions: &[Self]) -> Self {
         let has = |answer| conditions.contains(&answer);
         match (has(Self::True), has(Self::False)) {
             (true, true) => Self::Depends,
+            _ if has(Self::Depends) => Self::Depends,
             _ if has(Self::Undecided) => Self::Undecided,
             (is_true, _) => Self::from_bool(is_true),
         }
@@ -97,6 +98,7 @@ mod tests {
         assert_eq!(False.or_depends(Undecided), Undecided);
         assert_eq!(Answer::over(&[True, Undecided, False]), Depends);
         assert_eq!(Answer::over(&[True, Undecided, True]), Undecided);
+        assert_eq!(Answer::over(&[True, Depends]), Depends);
     }
 
     #[test]

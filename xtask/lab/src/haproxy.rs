@@ -27,7 +27,7 @@ const NAMES: [&str; 3] = ["one", "two", "three"];
 /// # Errors
 ///
 /// [`Unsupported`] if it is missing.
-pub fn program() -> Result<PathBuf> {
+fn program() -> Result<PathBuf> {
     let missing = || Unsupported::Tool("haproxy is not on the PATH".to_owned());
     Ok(process::which("haproxy").ok_or_else(missing)?)
 }

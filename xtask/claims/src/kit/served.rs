@@ -6,7 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use lab::model::{Transport, Workspace};
+use lab::model::{Model, Transport, Variant, Workspace};
+use lab::promises::{Answers, Promises, WaitsIn};
 use lab::server::{self, Errors, Server};
 use lab::{Unsupported, build, process};
 use load::Script;
@@ -36,6 +37,26 @@ const STEPS: usize = 3;
 /// Descriptors for other purposes than clients.
 const SPARE: usize = 100;
 
+/// Selects models by their promises.
+pub type Condition = fn(&Promises) -> bool;
+
+/// One thread serves all clients with epoll.
+pub const LOOP: Condition =
+    |it| it.waits_in == WaitsIn::EpollWait && it.answers == Answers::OneThread;
+/// A thread or a process serves each client.
+pub const THREAD: Condition = |it| it.answers == Answers::OwnThread;
+pub const PROCESS: Condition = |it| it.answers == Answers::OwnProcess;
+
+/// A variant of a model.
+pub type Chosen<'a> = (&'a Model, &'a Variant);
+
+/// Returns the first variant of a model that meets this condition.
+pub fn find(workspace: &Workspace, condition: Condition) -> Result<Chosen<'_>> {
+    let mut variants = workspace.variants();
+    let found = variants.find(|(_, variant)| condition(&variant.promises));
+    found.context("no model promises what the experiment compares")
+}
+
 /// Starts the servers of an experiment.
 #[derive(Debug)]
 pub struct Host {
@@ -64,10 +85,18 @@ impl Host {
         })
     }
 
-    /// Starts a variant of a model for up to `limit` clients. The servers share
-    /// one processor, and the clients have another if there is one.
-    pub fn start(&self, title: &str, limit: usize) -> Result<Served<'_>> {
-        let (model, variant) = self.workspace.variant(title)?;
+    /// Returns the first variant of a model that meets this condition.
+    pub fn find(&self, condition: Condition) -> Result<Chosen<'_>> {
+        find(&self.workspace, condition)
+    }
+
+    /// Starts a model for up to `limit` clients. The servers share one
+    /// processor, and the clients have another if there is one.
+    pub fn start(
+        &self,
+        (model, variant): Chosen<'_>,
+        limit: usize,
+    ) -> Result<Served<'_>> {
         let mut arguments = [&variant.args[..], &model.idle_flags].concat();
         let limit = limit.to_string();
         let options = ["--tcp", "127.0.0.1:0", "--max-connections", &limit];
@@ -81,7 +110,8 @@ impl Host {
         let server = Server::spawn(command, errors);
         task::run_on(ours)?;
         let mut server = server?;
-        let ready = server.wait_until_ready().context(title.to_owned())?;
+        let ready = server.wait_until_ready();
+        let ready = ready.with_context(|| model.title(variant))?;
         Ok(Served {
             clients: Vec::new(),
             server,

@@ -10,7 +10,7 @@ use lab::model::Clients;
 
 use crate::claim::{Answer, Claim, Effort, Figure, Finding, History};
 use crate::kit::memory;
-use crate::kit::served::Host;
+use crate::kit::served::{Chosen, Host};
 use crate::sample::Sample;
 
 pub const CLAIM: Claim = Claim {
@@ -73,7 +73,7 @@ fn run(effort: Effort) -> Result<Finding> {
             continue;
         }
         let title = model.title(variant);
-        let needs = match measure(&host, &title, effort) {
+        let needs = match measure(&host, (model, variant), effort) {
             // This machine can't run the model, or not with as many clients.
             Err(error) if error.is::<Unsupported>() => continue,
             needs => needs?,
@@ -100,8 +100,12 @@ fn run(effort: Effort) -> Result<Finding> {
 }
 
 /// Returns what a client of a model needs, each time that it is measured.
-fn measure(host: &Host, title: &str, effort: Effort) -> Result<Vec<Resources>> {
-    let mut server = host.start(title, PER_SERVER)?;
+fn measure(
+    host: &Host,
+    model: Chosen<'_>,
+    effort: Effort,
+) -> Result<Vec<Resources>> {
+    let mut server = host.start(model, PER_SERVER)?;
     server.connect(FIRST)?;
     let memory = server.memory_per_client(PER_SERVER)?.median() + DATA;
     let mut requests = server.requests(FIRST, 1)?;

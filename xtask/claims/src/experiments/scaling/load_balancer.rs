@@ -1,23 +1,22 @@
 //! A load balancer receives and sends twice per request: once each way.
 
 use std::net::{SocketAddr, TcpStream};
-use std::slice;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use lab::build;
-use lab::haproxy::{self, Haproxy};
+use lab::haproxy::Haproxy;
 use lab::model::{Transport, Workspace};
-use lab::promises::{Answers, WaitsIn};
 use lab::server::{self, Errors, Server};
 use load::Script;
 use load::closed::Closed;
 use load::connection;
 use load::request::Request;
-use nix::unistd::{Pid, alarm};
+use nix::unistd::Pid;
 
 use crate::claim::{Answer, Claim, Effort, Figure, Finding, History};
 use crate::kit::clock;
+use crate::kit::served::{self, LOOP};
 use crate::sample::Sample;
 
 pub const CLAIM: Claim = Claim {
@@ -60,8 +59,6 @@ struct Costs {
 }
 
 fn run(effort: Effort) -> Result<Finding> {
-    // Without it, there is no need to build the server.
-    haproxy::program()?;
     let (server, address) = start_server()?;
     // All servers of its configuration are this one.
     let haproxy = Haproxy::start([address; 3])?;
@@ -98,22 +95,9 @@ fn run(effort: Effort) -> Result<Finding> {
     ))
 }
 
-/// Builds and starts the first model whose only thread waits in epoll_wait.
 fn start_server() -> Result<(Server, SocketAddr)> {
     let workspace = Workspace::load()?;
-    let (model, variant) = workspace
-        .variants()
-        .find(|(_, variant)| {
-            variant.promises.waits_in == WaitsIn::EpollWait
-                && variant.promises.answers == Answers::OneThread
-        })
-        .context("no model with epoll")?;
-    // The time limit is the experiment's: a build may take longer.
-    let limit = alarm::cancel();
-    build::release(&workspace, slice::from_ref(model))?;
-    if let Some(seconds) = limit {
-        alarm::set(seconds);
-    }
+    let (model, variant) = served::find(&workspace, LOOP)?;
     let mut arguments = variant.args.clone();
     arguments.extend(["--tcp", "127.0.0.1:0"].map(str::to_owned));
     let program = build::binary(&workspace, model);

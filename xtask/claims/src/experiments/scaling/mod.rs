@@ -46,9 +46,10 @@ pub const TOPIC: Topic = Topic {
 };
 
 /// The claims whose experiments start models.
-pub const SERVED: [&Claim; 4] = [
+pub const SERVED: [&Claim; 5] = [
     &saves_time::CLAIM,
     &saves_more::CLAIM,
     &saves_memory::CLAIM,
     &hundred_million::CLAIM,
+    &load_balancer::CLAIM,
 ];

@@ -6,7 +6,7 @@ use lab::number;
 
 use super::limits;
 use crate::claim::{Answer, Claim, Effort, Figure, Finding, History};
-use crate::kit::served::Host;
+use crate::kit::served::{Host, LOOP, PROCESS, THREAD};
 use crate::sample::Sample;
 
 pub const CLAIM: Claim = Claim {
@@ -40,13 +40,13 @@ fn run(effort: Effort) -> Result<Finding> {
     let [few, more, most] = numbers;
     let host = Host::new(most)?;
     let measure = |model| -> Result<_> {
-        let mut server = host.start(model, most)?;
+        let mut server = host.start(host.find(model)?, most)?;
         server.connect(few)?;
         Ok([server.memory_per_client(more)?, server.memory_per_client(most)?])
     };
-    let epoll = measure("multiplexing-epoll")?;
-    let thread = measure("thread-per-connection")?;
-    let process = measure("process-per-connection")?;
+    let epoll = measure(LOOP)?;
+    let thread = measure(THREAD)?;
+    let process = measure(PROCESS)?;
     let mut figures = Vec::new();
     for (model, steps) in
         [("epoll", &epoll), ("thread", &thread), ("process", &process)]

@@ -6,7 +6,7 @@ use lab::number;
 
 use super::limits;
 use crate::claim::{Answer, Claim, Effort, Figure, Finding, History};
-use crate::kit::served::{Host, Requests, Served};
+use crate::kit::served::{Host, LOOP, PROCESS, Requests, Served, THREAD};
 use crate::sample::Sample;
 
 pub const CLAIM: Claim = Claim {
@@ -46,20 +46,20 @@ fn run(effort: Effort) -> Result<Finding> {
     let numbers = limits::clients(effort)?;
     let [few, _, most] = numbers;
     let host = Host::new(few + most)?;
-    let mut base = host.start("multiplexing-epoll", few)?;
+    let mut base = host.start(host.find(LOOP)?, few)?;
     base.connect(few)?;
     let mut base = base.requests(BUSY, BUSY)?;
     let mut measure = |model| -> Result<_> {
-        let mut server = host.start(model, most)?;
+        let mut server = host.start(host.find(model)?, most)?;
         let times = numbers.map(|clients| {
             server.connect(clients)?;
             times(&server, clients, &mut base, effort.pick(13, 3))
         });
         times.into_iter().collect::<Result<Vec<_>>>()
     };
-    let epoll = measure("multiplexing-epoll")?;
-    let thread = measure("thread-per-connection")?;
-    let process = measure("process-per-connection")?;
+    let epoll = measure(LOOP)?;
+    let thread = measure(THREAD)?;
+    let process = measure(PROCESS)?;
     let (mut growths, mut figures) = (Vec::new(), Vec::new());
     for (model, times) in [("thread", thread), ("process", process)] {
         for (place, active) in ACTIVE.into_iter().enumerate() {

@@ -4,7 +4,7 @@
 use anyhow::Result;
 
 use crate::claim::{Answer, Claim, Effort, Figure, Finding, History};
-use crate::kit::served::Host;
+use crate::kit::served::{Condition, Host, LOOP, PROCESS, THREAD};
 use crate::sample::Sample;
 
 pub const CLAIM: Claim = Claim {
@@ -31,8 +31,7 @@ pub const CLAIM: Claim = Claim {
 };
 
 /// The servers, the one with multiplexing last.
-const MODELS: [&str; 3] =
-    ["process-per-connection", "thread-per-connection", "multiplexing-epoll"];
+const MODELS: [Condition; 3] = [PROCESS, THREAD, LOOP];
 
 const CLIENTS: usize = 1_000;
 /// The number of clients that send requests.
@@ -46,7 +45,7 @@ fn run(effort: Effort) -> Result<Finding> {
     let host = Host::new(MODELS.len() * clients)?;
     let mut servers = Vec::new();
     for model in MODELS {
-        let mut server = host.start(model, clients)?;
+        let mut server = host.start(host.find(model)?, clients)?;
         server.connect(clients)?;
         servers.push(server);
     }
