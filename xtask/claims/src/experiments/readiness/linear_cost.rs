@@ -101,8 +101,8 @@ fn poll_cost(events: &[OwnedFd]) -> Result<f64> {
     })
 }
 
-/// Returns the processor time of a poll that copies this many entries and looks at
-/// no file, because poll skips negative numbers.
+/// Returns the processor time of a poll that copies this many entries and looks
+/// at no file, because poll skips negative numbers.
 fn copying_cost(size: usize) -> Result<f64> {
     let skipped = libc::pollfd { fd: -1, events: libc::POLLIN, revents: 0 };
     let mut array = vec![skipped; size];
