@@ -10,8 +10,8 @@ use slotmap::{DefaultKey, SlotMap};
 
 use common::limits::{ACCEPT_BACKOFF, ACK_POLL_INTERVAL};
 use common::{
-    About, Cause, Config, ConnectionLimit, Session, SpareDescriptor, Timer,
-    Timers, log, reject,
+    About, Cause, Config, ConnectionLimit, SpareDescriptor, Timer, Timers, log,
+    reject,
 };
 
 use crate::MODEL;
@@ -105,7 +105,7 @@ impl<'a> Server<'a> {
         self.about.counters.accepted += 1;
         self.about.counters.clients += 1;
         let id = self.about.counters.accepted;
-        let session = Session::new(id, self.config.max_request);
+        let session = self.config.session(id);
         let mut timer = Timer::new(self.config.idle_timeout, Instant::now());
         Some(self.connections.insert_with_key(|key| {
             self.timers.schedule(key, &mut timer);

@@ -22,7 +22,7 @@ use crate::queues::{unacknowledged, unread};
 pub fn converse(stream: &OwnedFd, config: &Config, about: &mut About) {
     let conversation = Conversation {
         stream,
-        session: Session::new(about.counters.accepted, config.max_request),
+        session: config.session(about.counters.accepted),
         timer: Timer::new(config.idle_timeout, Instant::now()),
         timeout: TimeVal::zero(),
         remaining_input: None,

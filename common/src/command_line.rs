@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser};
 
+use crate::Session;
 use crate::connection_limit::raise_descriptor_limit;
 
 /// The default address of every model.
@@ -51,6 +52,8 @@ pub struct Config {
     /// The length of the accept queue, which the kernel caps at
     /// net.core.somaxconn (listen(2)).
     pub backlog: i32,
+    /// Whether clients may use DEBUG, over streams.
+    pub debug: bool,
 }
 
 #[derive(Debug, Parser)]
@@ -94,6 +97,9 @@ struct SharedFlags {
           allow_negative_numbers = true,
           value_parser = clap::value_parser!(i32).range(1..))]
     backlog: i32,
+    /// Allow DEBUG SLEEP and DEBUG SPIN, which hold up other clients.
+    #[arg(long)]
+    enable_debug_command: bool,
 }
 
 /// The flags of a model that has none of its own.
@@ -127,6 +133,12 @@ impl Config {
         }
         raise_descriptor_limit();
         (line.shared.into(), line.own)
+    }
+
+    /// Begins the conversation with a new client.
+    pub fn session(&self, id: u64) -> Session {
+        let session = Session::new(id, self.max_request);
+        if self.debug { session.with_debug() } else { session }
     }
 
     /// Ends the process (exit code 2), with the reason `why`, if the command
@@ -185,6 +197,7 @@ impl From<SharedFlags> for Config {
                 .filter(|timeout| !timeout.is_zero()),
             drain_timeout: flags.drain_timeout,
             backlog: flags.backlog,
+            debug: flags.enable_debug_command,
         }
     }
 }

@@ -33,9 +33,11 @@
 //!   INFO, CONFIG GET and COMMAND tell about this service. COMMAND DOCS is
 //!   empty; COMMAND INFO shows no access categories, no tips and no commands
 //!   within others; COMMAND LIST takes no filter.
-//! - A client's name is kept up to 21 bytes.
+//! - A client's name is kept up to 20 bytes.
 //! - CLIENT SETINFO and CLIENT NO-TOUCH, new in Redis 7.2, are accepted:
 //!   client libraries begin with them.
+//! - DEBUG has SLEEP, at most a second, SPIN, and HELP. It is allowed with
+//!   `--enable-debug-command`, on streams.
 //! - Where memory is refused, the reply is `-ERR out of memory`, and the last
 //!   one. Redis aborts.
 
@@ -45,8 +47,10 @@ mod client;
 mod command;
 mod config;
 mod conversation;
+mod debug;
 mod fault;
 mod glob;
+mod help;
 mod info;
 mod inline;
 mod introspection;

@@ -36,6 +36,13 @@ impl Session {
         }
     }
 
+    /// Allows the client to use DEBUG.
+    #[must_use]
+    pub fn with_debug(mut self) -> Self {
+        self.conversation.debug = true;
+        self
+    }
+
     /// Processes input and appends the replies to `output`. Returns how many
     /// requests the input has completed.
     ///

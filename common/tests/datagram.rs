@@ -3,7 +3,7 @@
 mod table;
 
 use common::answer_datagram;
-use table::about;
+use table::{DEBUG_NOT_ALLOWED, about};
 
 /// The largest that fits into an IPv4 packet.
 const LARGEST: usize = 65_507;
@@ -48,6 +48,7 @@ fn rows() {
             b"+OK\r\n$2\r\nme\r\n:0\r\n",
         ),
         ("nothing is left of it", b"CLIENT GETNAME\r\n", b"$-1\r\n"),
+        ("debug", b"DEBUG SPIN 1\r\n", DEBUG_NOT_ALLOWED),
         (
             "info once",
             b"INFO nonsense\r\n*1\r\n$4\r\niNfO\r\nPING\r\n",

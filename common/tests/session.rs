@@ -2,6 +2,8 @@
 
 mod table;
 
+use std::time::{Duration, Instant};
+
 use common::{About, Counters, Session};
 use table::{End, Outcome, Row, feed, rows};
 
@@ -166,6 +168,52 @@ fn info_has_an_upper_limit() {
         assert!(output.len() <= 512, "{} bytes", output.len());
         assert!(output.ends_with(b"dropped:18446744073709551615\r\n\r\n"));
     }
+}
+
+#[test]
+fn debug_takes_time_where_it_is_allowed() {
+    let ok: &[u8] = b"+OK\r\n";
+    let refused: &[u8] = b"-ERR value is not a time of at most 1 second\r\n";
+    let unknown = |name: &str| {
+        format!(
+            "-ERR unknown subcommand or wrong number of arguments for \
+             '{name}'. Try DEBUG HELP.\r\n"
+        )
+    };
+    let unknown = ["SLEEP", "spin", "x"].map(unknown);
+    let rows: [(&str, u64, &[u8]); 13] = [
+        ("DEBUG SLEEP 0.02", 20_000, ok),
+        ("debug sleep \"2e-3\"", 2_000, ok),
+        ("DEBUG SPIN 3000", 3_000, ok),
+        ("DEBUG SPIN 0", 0, ok),
+        ("DEBUG SLEEP 1.1", 0, refused),
+        ("DEBUG SLEEP -1", 0, refused),
+        ("DEBUG SLEEP x", 0, refused),
+        ("DEBUG SLEEP 0.00000000000000000000001", 0, refused),
+        ("DEBUG SPIN 1000001", 0, refused),
+        ("DEBUG SPIN 0.5", 0, refused),
+        ("DEBUG SLEEP", 0, unknown[0].as_bytes()),
+        ("DEBUG spin 1 2", 0, unknown[1].as_bytes()),
+        ("DEBUG x", 0, unknown[2].as_bytes()),
+    ];
+    for (request, least, reply) in rows {
+        let mut session = Session::new(7, table::MAX_REQUEST).with_debug();
+        let mut output = Vec::new();
+        let start = Instant::now();
+        let line = format!("{request}\r\n");
+        session.answer(line.as_bytes(), &table::about(), &mut output);
+        let took = start.elapsed();
+        assert_eq!(
+            output.escape_ascii().to_string(),
+            reply.escape_ascii().to_string(),
+            "{request}"
+        );
+        assert!(took >= Duration::from_micros(least), "{request}: {took:?}");
+    }
+    let mut session = Session::new(7, table::MAX_REQUEST).with_debug();
+    let mut output = Vec::new();
+    session.answer(b"DEBUG HELP\r\n", &table::about(), &mut output);
+    assert!(output.starts_with(b"*7\r\n+DEBUG <subcommand>"));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use nix::sys::epoll::{EpollEvent, EpollFlags};
 use nix::sys::socket::SockFlag;
 
 use common::limits::{ACCEPT_BACKOFF, ACCEPTS_PER_ROUND};
-use common::{Cause, Session, Timer, log, reject};
+use common::{Cause, Timer, log, reject};
 
 use crate::accept::{accept, is_connection_error, is_resource_error};
 use crate::connection::Connection;
@@ -72,7 +72,7 @@ impl Server<'_> {
     /// Adds a client, or rejects it if its socket can't be registered.
     fn add_client(&mut self, stream: OwnedFd) -> Result<()> {
         let id = self.about.counters.accepted + 1;
-        let session = Session::new(id, self.config.max_request);
+        let session = self.config.session(id);
         let mut timer = Timer::new(self.config.idle_timeout, Instant::now());
         let key = self.connections.insert_with_key(|key| {
             self.timers.schedule(key, &mut timer);

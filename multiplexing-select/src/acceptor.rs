@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::sys::socket::SockFlag;
 
 use common::limits::{ACCEPT_BACKOFF, ACCEPTS_PER_ROUND};
-use common::{Cause, Session, Timer, log, reject};
+use common::{Cause, Timer, log, reject};
 
 use crate::Server;
 use crate::accept::{accept, is_connection_error, is_resource_error};
@@ -85,7 +85,7 @@ impl Server<'_> {
         self.about.counters.accepted += 1;
         self.about.counters.clients += 1;
         let id = self.about.counters.accepted;
-        let session = Session::new(id, self.config.max_request);
+        let session = self.config.session(id);
         let mut timer = Timer::new(self.config.idle_timeout, Instant::now());
         self.connections.insert_with_key(|key| {
             self.timers.schedule(key, &mut timer);

@@ -36,7 +36,7 @@ pub async fn converse(
     let (config, now) = (&shared.config, Instant::now());
     let mut conversation = Conversation {
         stream,
-        session: Session::new(id, config.max_request),
+        session: config.session(id),
         timer: Timer::new(config.idle_timeout, now),
         alarm: pin!(sleep(config.idle_timeout.unwrap_or(NEVER))),
         shutdown,

@@ -3,8 +3,9 @@
 use super::argument::{Argument, Arguments, Request};
 use super::command::{self, Command, Does};
 use super::conversation::Conversation;
+use super::help::{SHOWN_MOST, help};
 use super::reply::Reply;
-use super::{client, config, info, introspection};
+use super::{client, config, debug, info, introspection};
 use crate::About;
 
 /// Answers a complete request. Returns false for an empty one, which gets no
@@ -91,6 +92,7 @@ fn run(
         Does::CommandList => introspection::list(arguments, reply),
         Does::ConfigGet => config::settings(arguments, version, reply),
         Does::ConfigHelp => help("CONFIG", &config::HELP, reply),
+        Does::Debug => debug::debug(arguments, conversation, reply),
         // The first two have been answered, the last one has only a part.
         Does::Ping | Does::Echo | Does::Contain => {
             refuse_arity(command, reply);
@@ -111,29 +113,12 @@ fn ping(
     }
 }
 
-/// Lists the subcommands of a command, a line each.
-fn help(outer: &str, lines: &[&str], reply: &mut impl Reply) {
-    reply.array(lines.len() + 3);
-    reply.put(b"+");
-    reply.put(outer.as_bytes());
-    reply.put(b" <subcommand> [<arg> [value] [opt] ...]. ");
-    reply.put(b"Subcommands are:\r\n");
-    for line in lines {
-        reply.status(line);
-    }
-    reply.status("HELP");
-    reply.status("    Prints this help.");
-}
-
 #[inline(never)]
 fn refuse_arity(command: &Command, reply: &mut impl Reply) {
     reply.put(b"-ERR wrong number of arguments for '");
     reply.put(command.name.as_bytes());
     reply.put(b"' command\r\n");
 }
-
-/// The number of the client's bytes that an error shows.
-const SHOWN_MOST: usize = 128;
 
 #[inline(never)]
 fn refuse_unknown(

@@ -38,6 +38,7 @@ pub(crate) enum Does {
     CommandList,
     ConfigGet,
     ConfigHelp,
+    Debug,
     /// It does nothing without a subcommand, which its arity requires.
     Contain,
 }
@@ -56,7 +57,7 @@ const fn command(
 
 /// The most frequent commands come first.
 #[rustfmt::skip]
-pub(crate) static COMMANDS: [Command; 23] = [
+pub(crate) static COMMANDS: [Command; 24] = [
     command("ping", -1, "fast", Does::Ping),
     command("echo", 2, "loading stale fast", Does::Echo),
     command("quit", -1, "noscript loading stale fast no_auth allow_busy",
@@ -88,6 +89,7 @@ pub(crate) static COMMANDS: [Command; 23] = [
     command("config|get", -3, "admin noscript loading stale",
             Does::ConfigGet),
     command("config|help", 2, "loading stale", Does::ConfigHelp),
+    command("debug", -2, "admin noscript loading stale", Does::Debug),
 ];
 
 impl Command {

@@ -11,6 +11,8 @@ pub(crate) struct Conversation {
     pub(crate) version: Version,
     /// False from the last reply on.
     pub(crate) open: bool,
+    /// DEBUG is allowed.
+    pub(crate) debug: bool,
     pub(crate) name: ClientName,
 }
 
@@ -20,6 +22,7 @@ impl Conversation {
             id,
             version: Version::Two,
             open: true,
+            debug: false,
             name: ClientName::default(),
         }
     }
@@ -34,7 +37,7 @@ pub(crate) struct ClientName {
 }
 
 impl ClientName {
-    const MOST: usize = 21;
+    const MOST: usize = 20;
 
     /// Returns `None` unless all bytes are printable and none is a blank, as in
     /// Redis, whose list of clients has blanks between fields.

@@ -1,7 +1,7 @@
 //! Requests by what they ask for.
 
 use super::End::{Ended, Open};
-use super::{Row, row};
+use super::{DEBUG_NOT_ALLOWED, Row, row};
 
 #[rustfmt::skip]
 pub(super) const ROWS: &[Row] = &[
@@ -136,7 +136,7 @@ pub(super) const ROWS: &[Row] = &[
     row("client setname, long",
         b"CLIENT SETNAME 0123456789abcdefghijklmnop\r\nCLIENT GETNAME\r\n\
           CLIENT SETNAME ''\r\n",
-        b"+OK\r\n$21\r\n0123456789abcdefghijk\r\n+OK\r\n", Open),
+        b"+OK\r\n$20\r\n0123456789abcdefghij\r\n+OK\r\n", Open),
     row("client setname, bad", b"CLIENT SETNAME \"a\\xff\"\r\n",
         b"-ERR Client names cannot contain spaces, newlines or special \
           characters.\r\n", Open),
@@ -172,7 +172,7 @@ pub(super) const ROWS: &[Row] = &[
     row("config, unknown", b"config fOO\r\n",
         b"-ERR unknown subcommand 'fOO'. Try CONFIG HELP.\r\n", Open),
 
-    row("command count", b"COMMAND COUNT\r\n", b":8\r\n", Open),
+    row("command count", b"COMMAND COUNT\r\n", b":9\r\n", Open),
     row("command docs", b"COMMAND DOCS\r\nCOMMAND DOCS ping\r\n",
         b"*0\r\n*0\r\n", Open),
     row("command info", b"COMMAND INFO ping nonsense client|id\r\n",
@@ -186,6 +186,9 @@ pub(super) const ROWS: &[Row] = &[
         b"-ERR The command has no key arguments\r\n", Open),
     row("command getkeys, unknown", b"COMMAND GETKEYS FOO x\r\n",
         b"-ERR Invalid command specified\r\n", Open),
+    row("debug", b"DEBUG SLEEP 0\r\n", DEBUG_NOT_ALLOWED, Open),
+    row("debug alone", b"DEBUG\r\n",
+        b"-ERR wrong number of arguments for 'debug' command\r\n", Open),
     row("command, unknown", b"COMMAND FOO\r\n",
         b"-ERR unknown subcommand 'FOO'. Try COMMAND HELP.\r\n", Open),
 ];

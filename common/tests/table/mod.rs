@@ -10,6 +10,10 @@ use common::{About, Counters, Session};
 /// One request's argument bytes: few, so that rows can go over them.
 pub(crate) const MAX_REQUEST: usize = 256;
 
+pub(crate) const DEBUG_NOT_ALLOWED: &[u8] =
+    b"-ERR DEBUG command not allowed: a stream to a server with \
+      --enable-debug-command is required\r\n";
+
 #[derive(Debug)]
 pub(crate) struct Row {
     pub(crate) name: &'static str,

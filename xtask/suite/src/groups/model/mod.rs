@@ -9,6 +9,7 @@ mod processes;
 mod readiness;
 mod signals;
 mod tasks;
+mod work;
 
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(processes::cases());
     cases.extend(tasks::cases());
     cases.extend(loops::cases());
+    cases.extend(work::cases());
     cases.extend(ceiling::cases());
     cases
 }
