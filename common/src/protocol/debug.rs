@@ -3,8 +3,8 @@
 //! They run where the request is processed, so they hold up whatever waits for
 //! that thread. They are off by default (`--enable-debug-command`).
 
-use std::thread;
 use std::time::Duration;
+use std::{hint, thread};
 
 use nix::time::{ClockId, clock_gettime};
 
@@ -98,5 +98,9 @@ fn spin(time: Duration) {
         clock_gettime(clock).map_or(Duration::MAX, Duration::from)
     };
     let end = used().saturating_add(time);
-    while used() < end {}
+    while used() < end {
+        // Less than a microsecond, so that most of the time isn't spent in
+        // system calls.
+        (0..16).for_each(|_| hint::spin_loop());
+    }
 }

@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use lab::model::{Clients, Model, Transport, Variant, Workspace, names};
 use lab::{build, process};
+use load::request::Request;
 
 use super::results::{Group, Server};
 use super::workload::{Load, Workload};
@@ -143,6 +144,15 @@ impl Contender {
         self.model().is_some_and(|model| model.clients == Clients::One)
     }
 
+    /// Returns whether it has this request that takes time.
+    fn allows(&self, request: Request) -> bool {
+        match self.kind {
+            Kind::Model(_) => true,
+            Kind::Redis => matches!(request, Request::Sleep(_)),
+            Kind::Bare => false,
+        }
+    }
+
     /// Returns the reason why this load is not for it, if there is one.
     pub fn declines(&self, workload: &Workload) -> Option<String> {
         let transport = workload.transport();
@@ -151,6 +161,11 @@ impl Contender {
             let why = why.map_or(String::new(), |why| format!(": {why}"));
             let transport = names(&[transport]);
             return Some(format!("doesn't serve {transport}{why}"));
+        }
+        if let Some(request) = workload.debug()
+            && !self.allows(request)
+        {
+            return Some(format!("has no request {request}"));
         }
         let streams = transport == Transport::Tcp;
         let waits = workload.load == Load::Short;
@@ -172,6 +187,9 @@ impl Contender {
             Kind::Model(it) => {
                 command.args(&it.1.args);
                 command.args([&format!("--{transport}"), "127.0.0.1:0"]);
+                if workload.debug().is_some() {
+                    command.arg("--enable-debug-command");
+                }
             }
             Kind::Redis => {
                 let address = free_address()?;
@@ -181,6 +199,7 @@ impl Contender {
                 // In protected mode Redis accepts clients from 127.0.0.1 only.
                 command.args(["--protected-mode", "no"]);
                 command.args(["--maxclients", "65536"]);
+                command.args(["--enable-debug-command", "yes"]);
                 return Ok((command, Some(address)));
             }
             Kind::Bare => {
@@ -241,5 +260,8 @@ mod tests {
         let why = declines("async-io/posix-aio", "udp").unwrap();
         assert!(why.starts_with("doesn't serve udp: "), "{why}");
         assert_eq!(declines("bare-loop", "udp"), None);
+        let spin = Some("has no request spin:1000".to_owned());
+        assert_eq!(declines("bare-loop", "mixed"), spin);
+        assert_eq!(declines("multiplexing-epoll/level", "mixed"), None);
     }
 }

@@ -10,6 +10,7 @@ use load::closed::Closed;
 use load::connection::{Full, bring};
 use load::datagrams::{Datagrams, senders};
 use load::interrupt::Interrupted;
+use load::mixed::Mixed;
 use load::open::Open;
 use load::short::Short;
 use load::{Measurement, Script};
@@ -184,8 +185,14 @@ fn load(
         Load::Open => {
             let rate = workload.rate.unwrap_or(1);
             let apart = processors.servers.is_some();
-            let mut open = Open::new(active, &script, rate, apart)?;
-            measured(server, spans, |span| open.run(span))?
+            if let Some(heavy) = workload.heavy {
+                let light = workload.request;
+                let mut mixed = Mixed::new(active, light, heavy, rate, apart)?;
+                measured(server, spans, |span| mixed.run(span))?
+            } else {
+                let mut open = Open::new(active, &script, rate, apart)?;
+                measured(server, spans, |span| open.run(span))?
+            }
         }
         Load::Short => {
             let mut short = Short::new(address, &script, count)?;

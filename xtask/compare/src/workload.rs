@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use lab::model::Transport;
+use load::mixed::Heavy;
 use load::request::Request;
 use serde::Deserialize;
 
@@ -43,6 +44,9 @@ pub struct Workload {
     pub idle: usize,
     /// Requests per second, for an open load.
     pub rate: Option<u32>,
+    /// Expensive requests among the others, for an open load. Latency does not
+    /// count them.
+    pub heavy: Option<Heavy>,
     /// Part of the default run.
     #[serde(default)]
     pub quick: bool,
@@ -75,6 +79,10 @@ impl Workload {
             "`rate` is required for an open load, and for no other"
         );
         ensure!(
+            self.heavy.is_none() || self.load == Load::Open,
+            "`heavy` is for an open load"
+        );
+        ensure!(
             (self.load == Load::Round)
                 == self.busy.is_some_and(|busy| busy > 0),
             "`busy` is required for a round, and for no other load"
@@ -88,6 +96,12 @@ impl Workload {
             Load::Datagrams => Transport::Udp,
             _ => Transport::Tcp,
         }
+    }
+
+    /// Returns the requests that servers have to be told to allow.
+    pub fn debug(&self) -> Option<Request> {
+        let heavy = self.heavy.map(|heavy| heavy.request);
+        heavy.into_iter().chain([self.request]).find(|it| it.is_debug())
     }
 
     /// Returns the number of connections that a server holds at the same time.

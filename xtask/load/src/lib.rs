@@ -12,6 +12,7 @@ mod conversations;
 pub mod datagrams;
 mod epoll;
 pub mod interrupt;
+pub mod mixed;
 pub mod open;
 pub mod request;
 pub mod short;

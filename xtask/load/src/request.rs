@@ -13,6 +13,10 @@ pub enum Request {
     Ping,
     /// An ECHO of this many bytes.
     Echo(usize),
+    /// A DEBUG SPIN of this many microseconds.
+    Spin(u32),
+    /// A DEBUG SLEEP of this many milliseconds.
+    Sleep(u32),
 }
 
 impl FromStr for Request {
@@ -22,7 +26,12 @@ impl FromStr for Request {
         match text.split_once(':') {
             None if text == "ping" => Ok(Self::Ping),
             Some(("echo", size)) => Ok(Self::Echo(size.parse()?)),
-            _ => bail!("a request is `ping` or `echo:BYTES`"),
+            Some(("spin", time)) => Ok(Self::Spin(time.parse()?)),
+            Some(("sleep", time)) => Ok(Self::Sleep(time.parse()?)),
+            _ => bail!(
+                "a request is `ping`, `echo:BYTES`, `spin:MICROSECONDS` \
+                        or `sleep:MILLISECONDS`"
+            ),
         }
     }
 }
@@ -32,6 +41,8 @@ impl fmt::Display for Request {
         match self {
             Self::Ping => f.write_str("ping"),
             Self::Echo(size) => write!(f, "echo:{size}"),
+            Self::Spin(time) => write!(f, "spin:{time}"),
+            Self::Sleep(time) => write!(f, "sleep:{time}"),
         }
     }
 }
@@ -45,7 +56,16 @@ impl Request {
                 let head = format!("*2\r\n$4\r\nECHO\r\n${size}\r\n");
                 [head.as_bytes(), &payload(size), b"\r\n"].concat()
             }
+            Self::Spin(time) => debug("SPIN", &time.to_string()),
+            Self::Sleep(time) => {
+                debug("SLEEP", &(f64::from(time) / 1e3).to_string())
+            }
         }
+    }
+
+    /// Returns whether servers have to be told to allow it.
+    pub fn is_debug(self) -> bool {
+        matches!(self, Self::Spin(_) | Self::Sleep(_))
     }
 
     /// Returns the bytes of its reply.
@@ -56,8 +76,15 @@ impl Request {
                 let head = format!("${size}\r\n");
                 [head.as_bytes(), &payload(size), b"\r\n"].concat()
             }
+            Self::Spin(_) | Self::Sleep(_) => b"+OK\r\n".to_vec(),
         }
     }
+}
+
+fn debug(subcommand: &str, time: &str) -> Vec<u8> {
+    let bulk = |text: &str| format!("${}\r\n{text}\r\n", text.len());
+    let [name, time] = [bulk(subcommand), bulk(time)];
+    format!("*3\r\n$5\r\nDEBUG\r\n{name}{time}").into_bytes()
 }
 
 /// Makes bytes with a period that is no power of two, so that a page or a
@@ -72,7 +99,8 @@ mod tests {
 
     #[test]
     fn requests_are_written_as_they_are_read() {
-        for request in [Request::Ping, Request::Echo(7)] {
+        use Request::{Echo, Ping, Sleep, Spin};
+        for request in [Ping, Echo(7), Spin(20), Sleep(10)] {
             assert_eq!(
                 request.to_string().parse::<Request>().unwrap(),
                 request
@@ -81,6 +109,17 @@ mod tests {
         for strange in ["", "pong", "echo", "echo:", "ping:1"] {
             strange.parse::<Request>().unwrap_err();
         }
+    }
+
+    #[test]
+    fn debug_requests_have_the_time_in_their_unit() {
+        let bytes =
+            |request: Request| request.bytes().escape_ascii().to_string();
+        assert!(
+            bytes(Request::Spin(20)).ends_with("SPIN\\r\\n$2\\r\\n20\\r\\n")
+        );
+        let sleep = bytes(Request::Sleep(10));
+        assert!(sleep.ends_with("SLEEP\\r\\n$4\\r\\n0.01\\r\\n"), "{sleep}");
     }
 
     #[test]
