@@ -57,9 +57,35 @@ fn growing(
     loads
 }
 
-/// Returns the open load, in which requests are due at fixed times.
+/// Returns the open load, in which requests of one kind are due at fixed times.
 pub fn open(all: &[Workload]) -> Option<&Workload> {
-    all.iter().find(|workload| workload.load == Load::Open)
+    let one_kind = |w: &&Workload| w.load == Load::Open && w.heavy.is_none();
+    all.iter().find(one_kind)
+}
+
+/// Returns loads in which some requests take time and others wait for them.
+pub fn by_heavy(all: &[Workload]) -> Vec<&Workload> {
+    all.iter().filter(|workload| workload.heavy.is_some()).collect()
+}
+
+/// Returns the usual load, and those in which each request computes, by how
+/// long.
+pub fn by_work(all: &[Workload]) -> Vec<&Workload> {
+    let computing = |w: &&Workload| {
+        w.load == Load::Closed && matches!(w.request, Request::Spin(_))
+    };
+    let mut found: Vec<_> = usual(all).into_iter().collect();
+    found.extend(all.iter().filter(computing));
+    found.sort_by_key(|workload| work(workload));
+    found
+}
+
+/// Returns how long each request computes, in microseconds.
+pub fn work(workload: &Workload) -> u32 {
+    match workload.request {
+        Request::Spin(micros) => micros,
+        _ => 0,
+    }
 }
 
 /// Returns the load with the most connections that are active in turn.
@@ -120,6 +146,8 @@ mod tests {
         );
         assert_eq!(usual(&all).unwrap().name, "ping-50");
         assert_eq!(open(&all).unwrap().name, "latency");
+        assert_eq!(names(by_heavy(&all)), ["mixed", "wait"]);
+        assert_eq!(names(by_work(&all)), ["ping-50", "spin-20", "spin-200"]);
         assert_eq!(round(&all).unwrap().name, "c10k");
         assert!(by_idle(&[]).is_empty() && by_pipeline(&[]).is_empty());
     }

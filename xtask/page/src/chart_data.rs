@@ -5,6 +5,8 @@ use compare::results::{Figures, Finding, Results};
 use compare::spread::Spread;
 use compare::workload::{self, Workload};
 use lab::number;
+use load::mixed::Heavy;
+use load::request::Request;
 
 use super::chart::{Cell, Chart, ChartRow, Kind};
 
@@ -41,6 +43,8 @@ pub fn all(results: &Results) -> Vec<Chart> {
         idle(results),
         memory(results),
         latency(results),
+        held_up(results),
+        work(results),
         pipelining(results),
         c10k(results),
     ]
@@ -270,6 +274,52 @@ fn latency(results: &Results) -> Chart {
         missing: missing(results, |all| pick::open(all).into_iter().collect()),
         ..Chart::default()
     }
+}
+
+fn held_up(results: &Results) -> Chart {
+    let chart = Chart {
+        id: "held-up",
+        title: "Held up by others",
+        lead: "The p99 latency of PINGs that are due at a fixed rate, while \
+               one request in a hundred takes time. A model that processes \
+               requests of several clients on one thread lets all of them \
+               wait. Farther left is better."
+            .to_owned(),
+        axis: "time to the reply, µs (log)".to_owned(),
+        kind: LOG,
+        ..Chart::default()
+    };
+    let name = |workload: &Workload| match workload.heavy {
+        Some(Heavy { request: Request::Sleep(ms), .. }) => {
+            format!("it waits for {ms} ms")
+        }
+        Some(Heavy { request: Request::Spin(micros), .. }) => {
+            format!("it computes for {}", time(f64::from(micros)))
+        }
+        _ => workload.name.clone(),
+    };
+    let p99: Figure = |figures| Some(figures.p99);
+    by_workload(chart, results, pick::by_heavy, name, p99)
+}
+
+fn work(results: &Results) -> Chart {
+    let chart = Chart {
+        id: "work",
+        title: "Throughput against work per request",
+        lead: "Requests per second if each request computes for some time, in \
+               a closed loop. The more it computes, the less the model \
+               matters, and the more a second processor does."
+            .to_owned(),
+        axis: "requests per second (log)".to_owned(),
+        kind: Kind::Dots { log: true, falling: true },
+        ..Chart::default()
+    };
+    let name = |workload: &Workload| match pick::work(workload) {
+        0 => "PING".to_owned(),
+        micros => time(f64::from(micros)),
+    };
+    let rate: Figure = |figures| Some(figures.rate);
+    of_two(by_workload(chart, results, pick::by_work, name, rate))
 }
 
 fn c10k(results: &Results) -> Chart {
