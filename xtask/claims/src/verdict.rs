@@ -38,7 +38,7 @@ impl Answer {
     }
 
     /// Combines the answers under several conditions: `Depends` if one is true
-    /// and another false, or if one of them depends. Otherwise `Undecided` if one of them is.
+    /// and another false, or if one depends. Otherwise `Undecided` if one is.
     pub fn over(conditions: &[Self]) -> Self {
         let has = |answer| conditions.contains(&answer);
         match (has(Self::True), has(Self::False)) {
