@@ -34,6 +34,13 @@ const IDLE: Duration = Duration::from_millis(100);
 /// The number of steps in which clients are connected to measure memory.
 const STEPS: usize = 3;
 
+/// The time after which an experiment connects no more clients: SIGALRM would
+/// end it before they are measured.
+const TIME_LIMIT: Duration = Duration::from_secs(45);
+
+/// Clients that are connected between two looks at the clock.
+const AT_A_TIME: usize = 500;
+
 /// Descriptors for other purposes than clients.
 const SPARE: usize = 100;
 
@@ -62,6 +69,7 @@ pub fn find(workspace: &Workspace, condition: Condition) -> Result<Chosen<'_>> {
 pub struct Host {
     pub workspace: Workspace,
     script: Script,
+    deadline: Instant,
     /// The processors of the clients and of the servers.
     processors: [usize; 2],
 }
@@ -81,6 +89,7 @@ impl Host {
         Ok(Self {
             workspace: Workspace::load()?,
             script: Script::new(Request::Ping, 1),
+            deadline: Instant::now() + TIME_LIMIT,
             processors: [first, last],
         })
     }
@@ -116,7 +125,7 @@ impl Host {
             clients: Vec::new(),
             server,
             address: ready.address(Transport::Tcp)?,
-            script: &self.script,
+            host: self,
         })
     }
 }
@@ -127,7 +136,7 @@ pub struct Served<'a> {
     clients: Vec<TcpStream>,
     server: Server,
     address: SocketAddr,
-    script: &'a Script,
+    host: &'a Host,
 }
 
 impl Served<'_> {
@@ -136,18 +145,25 @@ impl Served<'_> {
     ///
     /// # Errors
     ///
-    /// [`Unsupported`] if the server can't serve as many on this machine.
+    /// [`Unsupported`] if the server can't serve as many on this machine, or if
+    /// other programs leave it too little time.
     pub fn connect(&mut self, wanted: usize) -> Result<()> {
-        let held = self.clients.len();
-        bring(self.address, self.script, &mut self.clients, wanted).map_err(
-            |error| match error.is::<Full>() {
+        let Self { clients, address, host, .. } = self;
+        while clients.len() < wanted {
+            let held = clients.len();
+            let why = format!("the machine is busy: {held} clients in time");
+            let is_in_time = Instant::now() < host.deadline;
+            ensure!(is_in_time, Unsupported::Tool(why));
+            let next = wanted.min(held + AT_A_TIME);
+            let brought = bring(*address, &host.script, clients, next);
+            brought.map_err(|error| match error.is::<Full>() {
                 true => Unsupported::Tool(format!("{error:#}")).into(),
                 false => error,
-            },
-        )?;
-        for client in &self.clients[held..] {
-            // A reset leaves no TIME_WAIT, whose memory would be counted.
-            SockRef::from(client).set_linger(Some(Duration::ZERO))?;
+            })?;
+            for client in &clients[held..] {
+                // A reset leaves no TIME_WAIT, whose memory would be counted.
+                SockRef::from(client).set_linger(Some(Duration::ZERO))?;
+            }
         }
         Ok(())
     }
@@ -181,7 +197,7 @@ impl Served<'_> {
         let processes = process::group(self.server.leader());
         let clocks = processes.iter().map(|it| clock_getcpuclockid(it.pid));
         let mut requests = Requests {
-            closed: Closed::new(active, self.script, 1, busy)?,
+            closed: Closed::new(active, &self.host.script, 1, busy)?,
             clocks: clocks.collect::<Result<_, _>>()?,
         };
         requests.warm_up(active.len())?;

@@ -53,7 +53,7 @@ fn run(effort: Effort) -> Result<Finding> {
         let mut server = host.start(host.find(model)?, most)?;
         let times = numbers.map(|clients| {
             server.connect(clients)?;
-            times(&server, clients, &mut base, effort.pick(13, 3))
+            times(&server, clients, &mut base, effort.pick(9, 3))
         });
         times.into_iter().collect::<Result<Vec<_>>>()
     };
