@@ -291,10 +291,10 @@ fn held_up(results: &Results) -> Chart {
     };
     let name = |workload: &Workload| match workload.heavy {
         Some(Heavy { request: Request::Sleep(ms), .. }) => {
-            format!("it waits for {ms} ms")
+            format!("it sleeps for {ms} ms")
         }
         Some(Heavy { request: Request::Spin(micros), .. }) => {
-            format!("it computes for {}", time(f64::from(micros)))
+            format!("it computes for {micros} µs")
         }
         _ => workload.name.clone(),
     };
@@ -316,7 +316,7 @@ fn work(results: &Results) -> Chart {
     };
     let name = |workload: &Workload| match pick::work(workload) {
         0 => "PING".to_owned(),
-        micros => time(f64::from(micros)),
+        micros => format!("{micros} µs"),
     };
     let rate: Figure = |figures| Some(figures.rate);
     of_two(by_workload(chart, results, pick::by_work, name, rate))
