@@ -13,7 +13,7 @@ use crate::record::Record;
 /// The document's file.
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/CLAIMS.md");
 
-const INTRODUCTION: [&str; 3] = [
+const INTRODUCTION: [&str; 4] = [
     "Notes and interviews repeat the same statements about sockets, the I/O \
      models, select, poll and epoll. Each statement here is an experiment, \
      with a criterion that was written before it ran. `cargo xtask claims` \
@@ -24,6 +24,11 @@ const INTRODUCTION: [&str; 3] = [
      was true once. A claim *depends* if it was true under one measured \
      condition and false under another. A number is a median, with the least \
      and the greatest value in parentheses.",
+    "A noisy number is above or below a bound if three quarters of its values \
+     are, so single values may lie on the other side; if fewer agree, the \
+     claim is *undecided*. A ratio is taken pair by pair, so its median can \
+     differ from the ratio of two medians. [GLOSSARY](GLOSSARY.md) explains \
+     the terms.",
 ];
 
 /// Writes the document from these findings.
