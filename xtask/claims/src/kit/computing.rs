@@ -35,10 +35,10 @@ const SMALLEST_PAGE: usize = 4096;
 
 /// The names of the figures that each mechanism has, in this order.
 pub const FIGURES: [&str; 4] = [
-    "told while computing",
-    "copied while computing",
-    "page faults of the copy on this thread while it computed",
-    "page faults of the copy on this thread in the call that asked",
+    "notified while computing (1 is yes)",
+    "copied while computing (1 is yes)",
+    "page faults of this thread while computing",
+    "page faults of this thread in the call that asked",
 ];
 
 /// Returns two connected datagram sockets: the sender's and the receiver's.

@@ -35,7 +35,7 @@ const IDLE: u32 = 50;
 
 fn run(effort: Effort) -> Result<Finding> {
     let rounds = computing::rounds(effort, round)?;
-    let name = "page faults of the copy on a thread named iou-*";
+    let name = "page faults of a thread named iou-*";
     let answer = judge(&rounds);
     Ok(computing::finding_of_two(answer, rounds, Copier::Kernel, name))
 }

@@ -42,7 +42,7 @@ const ATTEMPTS: usize = 3;
 
 fn run(effort: Effort) -> Result<Finding> {
     let rounds = computing::rounds(effort, round)?;
-    let name = "page faults of the copy on a thread of the C library";
+    let name = "page faults of a thread of the C library";
     let answer = judge(&rounds);
     Ok(computing::finding_of_two(answer, rounds, Copier::Library, name))
 }

@@ -16,8 +16,10 @@ pub const CLAIM: Claim = Claim {
     id: "copies-select",
     claim: "With select, data stays in the kernel until recv asks for it.",
     section: "I/O multiplexing",
-    criterion: "A datagram arrives while the thread computes for 100 ms after \
-                a select that found nothing. True if, in more than three \
+    criterion: "The copy is the first to touch 31 of the buffer's 32 pages of \
+                4 KiB, so the thread that copies has 31 page faults. A \
+                datagram arrives while the thread computes for 100 ms after a \
+                select that found nothing. True if, in more than three \
                 quarters of the rounds, the data is not in the buffer before \
                 the thread asks, and the recv that follows the next select has \
                 at least half of the copy's page faults. False if that is so \
