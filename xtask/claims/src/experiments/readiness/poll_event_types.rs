@@ -57,8 +57,8 @@ fn run(_: Effort) -> Result<Finding> {
     Ok(Finding::new(
         judge(by_poll, by_select),
         [
-            Figure::new("states of 4 told apart by poll", "", by_poll),
-            Figure::new("states of 4 told apart by select", "", by_select),
+            Figure::new("different reports on 4 states, poll", "", by_poll),
+            Figure::new("different reports on 4 states, select", "", by_select),
         ],
     ))
 }

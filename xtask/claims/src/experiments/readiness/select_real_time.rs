@@ -60,8 +60,8 @@ fn run(effort: Effort) -> Result<Finding> {
     Ok(Finding::new(
         judge(&by_ppoll, &by_epoll),
         [
-            Figure::new("ppoll late, instead of select", "times", by_ppoll),
-            Figure::new("epoll_pwait2 late, instead", "times", by_epoll),
+            Figure::new("lateness, ppoll / select", "times", by_ppoll),
+            Figure::new("lateness, epoll_pwait2 / select", "times", by_epoll),
             Figure::new("select late", "µs", select),
             Figure::new("ppoll late", "µs", ppoll),
             Figure::new("epoll_pwait2 late", "µs", epoll),

@@ -60,7 +60,7 @@ fn run(effort: Effort) -> Result<Finding> {
         [
             Figure::new("faults in 1,000 first writes", "", first),
             Figure::new("faults in 1,000 second writes", "", second),
-            Figure::new("faults before these", "", before),
+            Figure::new("faults of the child before it writes", "", before),
             Figure::new("the child's page tables", "KiB", page_tables),
             Figure::new("fork without the 64 MiB", "µs", small),
             Figure::new("fork with them", "µs", large),

@@ -20,9 +20,10 @@ pub const CLAIM: Claim = Claim {
                 connected (1,000 in a short run). The processor time per \
                 request of process-per-connection and thread-per-connection is \
                 divided by that of multiplexing-epoll with as many clients. \
-                True if both ratios are at least 1.5 times as high with 10,000 \
-                as with 100, in both cases. False if neither is in either. \
-                Otherwise it depends.",
+                Their growth is the ratio with 10,000 divided by that with \
+                100. True if it is at least 1.5 for both servers, in both \
+                cases. False if it is for neither in either. Otherwise it \
+                depends.",
     if_false: History::NeverTrue,
     sources: &["epoll(7)", "clone(2)", "clock_getcpuclockid(3)"],
     explanation: "A thread or a process that waits costs no processor time, \
@@ -68,7 +69,7 @@ fn run(effort: Effort) -> Result<Finding> {
                 pairs.map(|(it, epoll)| it[place].ratio(&epoll[place]));
             let ratios: Vec<_> = ratios.collect();
             let growth = ratios[2].ratio(&ratios[0]);
-            let name = format!("{model} / epoll, {active}: growth");
+            let name = format!("growth of {model} / epoll, {active}");
             figures.push(Figure::new(&name, "times", growth.clone()));
             growths.push(growth);
             for (clients, ratio) in numbers.into_iter().zip(ratios) {

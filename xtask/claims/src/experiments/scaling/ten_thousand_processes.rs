@@ -55,7 +55,7 @@ fn run(effort: Effort) -> Result<Finding> {
         Figure::new("ending one", "µs", each(crowd.end * 1e6)),
         Figure::new("kernel memory for one", "KiB", each(crowd.memory[0])),
         Figure::new("its pages and page tables", "KiB", crowd.memory[1]),
-        Figure::new("least limit on tasks", "", limits::tasks()? as f64),
+        Figure::new("lowest limit on tasks", "", limits::tasks()? as f64),
     ];
     Ok(Finding::new(judge(crowd.sleeping, wanted), figures))
 }

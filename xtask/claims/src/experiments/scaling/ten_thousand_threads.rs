@@ -60,7 +60,7 @@ fn run(effort: Effort) -> Result<Finding> {
         Figure::new("creating one", "µs", per_thread(crowd.seconds * 1e6)),
         Figure::new("resident memory of one", "KiB", resident),
         Figure::new("kernel memory for one", "KiB", kernel),
-        Figure::new("least limit on tasks", "", limits::tasks()? as f64),
+        Figure::new("lowest limit on tasks", "", limits::tasks()? as f64),
         Figure::new("limit on mappings", "", limits::mappings()? as f64),
     ];
     Ok(Finding::new(judge(crowd.threads, wanted), figures))

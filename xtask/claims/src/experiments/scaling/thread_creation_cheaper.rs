@@ -54,8 +54,8 @@ fn run(effort: Effort) -> Result<Finding> {
     Ok(Finding::new(
         judge(&time, &memory),
         [
-            Figure::new("a process's time against a thread's", "times", time),
-            Figure::new("the same for memory", "times", memory),
+            Figure::new("process / thread, time", "times", time),
+            Figure::new("process / thread, memory", "times", memory),
             Figure::new("creating and ending a process", "µs", process),
             Figure::new("creating and ending a thread", "µs", thread),
             Figure::new(

@@ -18,8 +18,8 @@ pub const CLAIM: Claim = Claim {
     section: "How a server serves more",
     criterion: "True if this process's limit on descriptors is below both the \
                 number of idle connections whose server ends fit into the \
-                available memory, and the number of address pairs that the \
-                clients can have. False otherwise.",
+                available memory, and the number of client addresses times \
+                ports. False otherwise.",
     if_false: History::NeverTrue,
     sources: &["getrlimit(2), RLIMIT_NOFILE", "ip(7)", "proc(5)"],
     explanation: "Each accepted socket is a descriptor, and the limit per \
@@ -67,7 +67,7 @@ fn run(effort: Effort) -> Result<Finding> {
             limits.descriptors,
         ),
         Figure::new("connections until memory ends", "", limits.memory),
-        Figure::new("address pairs", "", limits.address_pairs),
+        Figure::new("client addresses times ports", "", limits.address_pairs),
         Figure::new("client ports per address", "", ports),
         Figure::new("memory per server end", "KiB", per_end),
         Figure::new("sockets at EMFILE with a limit of 200", "", opened),

@@ -62,7 +62,7 @@ fn run(effort: Effort) -> Result<Finding> {
         let (queued, outcome, time) = overflow(backlog)?;
         outcomes.push(outcome);
         times.push(time);
-        let name = format!("connects before it, with backlog {backlog}");
+        let name = format!("connections in the full queue, backlog {backlog}");
         counts.push(Figure::new(&name, "", queued));
     }
     let refused = outcomes.iter().filter(|it| **it == Outcome::Refused);

@@ -63,7 +63,7 @@ fn run(effort: Effort) -> Result<Finding> {
         [
             Figure::new("packets if the server closes at EOF", "", at_once),
             Figure::new("packets if the server closes later", "", later),
-            Figure::new("delay of the ACK that it waits for", "ms", delays),
+            Figure::new("delay of the ACK of the first FIN", "ms", delays),
         ],
     ))
 }

@@ -67,7 +67,7 @@ fn run(effort: Effort) -> Result<Finding> {
         judge(replies, sent, others),
         [
             Figure::new("replies that the raw socket received", "", replies),
-            Figure::new("requests that it received, too", "", requests),
+            Figure::new("its own requests that it received", "", requests),
             Figure::new("requests that it sent", "", sent),
             Figure::new("TCP and UDP sockets that received", "", others),
         ],
