@@ -22,19 +22,20 @@ pub const CLAIM: Claim = Claim {
                 the clients, 1 KiB of data per client, and one small request \
                 per client and minute. A machine runs servers of 1,000 clients \
                 each, to which requests come one at a time. The memory \
-                includes the clients' sockets. A model that is busy while idle \
-                is started with the flags with which it rests. True if each \
-                model needs at least half of the machines that are claimed, \
-                and false if none does. Otherwise it depends on the model.",
+                includes the clients' sockets. The model nonblocking pauses \
+                for 5 ms after each round. True if each model needs at least \
+                half of the machines that are claimed, and false if none does. \
+                Otherwise it depends on the model.",
     if_false: History::NeverTrue,
     sources: &["proc(5)", "tcp(7)", "clock_getcpuclockid(3)"],
     explanation: "100,000 servers would have 1,000 clients each. Where an idle \
                   client costs only memory, some dozens of machines suffice, \
-                  and with a thread or a process per client several hundred \
-                  or a thousand. Models that look at all clients whenever they \
-                  wake up need thousands, because of the processor time. A \
-                  real service also encrypts and does work per request, and \
-                  needs machines for that.",
+                  and with a thread or a process per client several hundred or \
+                  a thousand. Models that look at all clients whenever they \
+                  wake up need thousands, or with nonblocking tens of \
+                  thousands, because of the processor time. A real service \
+                  also encrypts and does work per request, and needs machines \
+                  for that.",
     run,
     file: file!(),
 };

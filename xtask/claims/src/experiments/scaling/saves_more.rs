@@ -29,10 +29,9 @@ pub const CLAIM: Claim = Claim {
     explanation: "A thread or a process that waits costs no processor time, \
                   however many there are: the kernel wakes up the one whose \
                   data has arrived. epoll_wait returns the ready sockets only. \
-                  So idle clients make a request more expensive in none of \
-                  the three. If all clients are active in turn, a request \
-                  costs more when there are 10,000, but with multiplexing as \
-                  well.",
+                  So idle clients make a request more expensive in none of the \
+                  three. If all clients are active in turn, a request costs \
+                  more when there are 10,000, but with multiplexing as well.",
     run,
     file: file!(),
 };

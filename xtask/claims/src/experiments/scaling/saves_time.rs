@@ -21,11 +21,12 @@ pub const CLAIM: Claim = Claim {
                 either. Otherwise it depends.",
     if_false: History::NeverTrue,
     sources: &["epoll(7)", "clone(2)", "clock_getcpuclockid(3)"],
-    explanation: "A thread that waits in recv must be woken up and switched to \
-                  for each request. A loop is woken up once for all requests \
-                  that have arrived, so if many come at a time, each costs \
-                  about half as much. If they come one at a time, the loop is \
-                  woken up for each as well, and saves little or nothing.",
+    explanation: "A thread or a process that waits in recv must be woken up \
+                  and switched to for each request. A loop is woken up once \
+                  for all requests that have arrived, so if many come at a \
+                  time, each costs half as much or less. If they come one at a \
+                  time, the loop is woken up for each as well, and saves \
+                  little or nothing.",
     run,
     file: file!(),
 };
