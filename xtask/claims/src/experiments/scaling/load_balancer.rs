@@ -21,8 +21,8 @@ use crate::sample::Sample;
 
 pub const CLAIM: Claim = Claim {
     id: "load-balancer-cost",
-    claim: "A load balancer in front of a server costs little beside the \
-            server.",
+    claim: "A load balancer costs little, even in front of a server that does \
+            little per request.",
     section: "circulates",
     criterion: "Clients send PING to a server with epoll, directly and through \
                 HAProxy in turn. True if, with 50 clients, HAProxy's processor \
