@@ -19,9 +19,9 @@ pub const CLAIM: Claim = Claim {
     criterion: "A receive is submitted to io_uring, and data is sent 20 ms \
                 later. False if three quarters of the submissions return in \
                 less than half of that time, and each completion comes later, \
-                with all the data in the buffer. True if three quarters of \
-                the submissions take more than 90% of it, or none of the \
-                receives completes so.",
+                with all the data in the buffer. True if three quarters of the \
+                submissions take more than 90% of it, or no completion comes \
+                later with all the data.",
     if_false: History::WasTrue,
     sources: &["io_uring(7)", "io_uring_enter(2)"],
     explanation: "It was true until Linux 5.1 brought io_uring. Since 5.3 \

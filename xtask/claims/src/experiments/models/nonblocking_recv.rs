@@ -19,11 +19,10 @@ pub const CLAIM: Claim = Claim {
             during the call, as a blocking one does.",
     section: "Socket I/O, comparison of the five I/O models",
     criterion: "True if a call without data fails with EAGAIN in less than a \
-                tenth of the time that a blocking one with a receive timeout \
-                of 10 ms takes, and a call with 128 KiB, all of which are in \
-                the buffer when it returns, takes 0.75 to 1.5 times as long as \
-                a blocking one. False if one of these differs in three \
-                quarters of the pairs.",
+                tenth of the time of a blocking one, whose receive timeout is \
+                10 ms. With data, it must return all 128 KiB and take 0.75 to \
+                1.5 times as long as a blocking one. False if one of the two \
+                differs in three quarters of the pairs.",
     if_false: History::NeverTrue,
     sources: &[
         "recv(2), MSG_DONTWAIT",

@@ -29,11 +29,12 @@ pub const CLAIM: Claim = Claim {
                 socket and all in the buffer. False otherwise.",
     if_false: History::NeverTrue,
     sources: &["fcntl(2), O_ASYNC", "aio(7)", "tcp(7), SIOCINQ"],
-    explanation: "Both signals free the program from waiting, but not both \
-                  from copying. After SIGIO the program must still call recv, \
-                  which copies, so the model is synchronous. aio_read names \
-                  the buffer in advance, so the copy is made before the signal \
-                  comes, on Linux by a thread of the C library.",
+    explanation: "Both signals free the program from waiting, but only AIO's \
+                  also frees it from copying. After SIGIO the program must \
+                  still call recv, which copies, so the model is synchronous. \
+                  aio_read names the buffer in advance, so the copy is made \
+                  before the signal comes, on Linux by a thread of the C \
+                  library.",
     run,
     file: file!(),
 };

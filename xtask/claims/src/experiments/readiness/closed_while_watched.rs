@@ -21,11 +21,11 @@ pub const CLAIM: Claim = Claim {
             another thread watches with select or poll.",
     section: "select and poll, comparison of their functions",
     criterion: "After the close, the number stays free, or a new descriptor \
-                gets it that is not ready, or one that is. Depends if select \
-                and poll report the same in all rounds with a free number, and \
-                report on the new descriptor if there is one. True if rounds \
-                with a free number differ. False if all rounds are the same. \
-                Undecided otherwise.",
+                gets it that is not ready, or one that is. True if select or \
+                poll reports different results for a free number in different \
+                rounds. Depends if each always has the same result then, and \
+                reports on the new descriptor if there is one. False if a new \
+                descriptor changes nothing. Undecided otherwise.",
     if_false: History::NeverTrue,
     sources: &[
         "select(2), Multithreaded applications",

@@ -24,11 +24,11 @@ pub const CLAIM: Claim = Claim {
     claim: "A descriptor number of 1,024 or more in an fd_set makes the \
             program overwrite the memory after the set.",
     section: "circulates",
-    criterion: "Depends if select with such a number changes memory after the \
-                128 bytes of the set, and glibc's check, which FD_SET makes if \
-                compiled with _FORTIFY_SOURCE, ends the program with SIGABRT. \
-                True if that check returns. False if the memory stays as it \
-                was.",
+    criterion: "Depends if select with the numbers 1,024 to 1,535 changes the \
+                64 bytes after the set, to which their bits belong, and \
+                glibc's check, which FD_SET makes if compiled with \
+                _FORTIFY_SOURCE, ends the program with SIGABRT. True if that \
+                check returns. False if the memory stays as it was.",
     if_false: History::NeverTrue,
     sources: &[
         "select(2), NOTES",

@@ -30,12 +30,13 @@ pub const CLAIM: Claim = Claim {
         "net/ipv4/tcp_input.c, tcp_conn_request",
         "net/ipv4/tcp_minisocks.c, tcp_check_req",
     ],
-    explanation: "Linux drops a SYN that finds the accept queue full. The \
-                  client repeats it after 1 s, so connect takes longer instead \
-                  of failing. net.ipv4.tcp_abort_on_overflow resets \
-                  connections, but only those that find the queue full at the \
-                  end of their handshake. ECONNREFUSED means that no socket \
-                  listens on the port.",
+    explanation: "The queue holds one connection more than the backlog. Linux \
+                  drops a SYN that finds it full. The client repeats it after \
+                  1 s, so connect takes longer instead of failing. \
+                  net.ipv4.tcp_abort_on_overflow resets connections, but only \
+                  those that find the queue full at the end of their \
+                  handshake. ECONNREFUSED means that no socket listens on the \
+                  port.",
     run,
     file: file!(),
 };
