@@ -74,7 +74,8 @@ pub const MECHANISMS: [Mechanism; 11] = {
 };
 
 const EPOLL: &[&str] = &["epoll_wait", "recv"];
-const PPOLL: &[&str] = &["ppoll", "recv"];
+// The handler calls recv, and ppoll returns after it.
+const PPOLL: &[&str] = &["ppoll", "recv in it"];
 const ENTER: &[&str] = &["io_uring_enter"];
 
 const fn mechanism(
