@@ -131,7 +131,7 @@ fn rows(record: &Record, width: usize) -> (Markup, usize) {
             y2=(bottom) {}
         line .rule x1=(times.asks) x2=(times.asks) y1="0" y2=(bottom) {}
         text .band .arrives x=(times.arrives + GAP) y="12" { "data arrives" }
-        text .band x=(times.asks + GAP) y="12" { "the program asks" }
+        text .band x=(times.asks + GAP) y="12" { "it asks, if it must" }
         @for (mechanism, copying, top) in placed {
             text .name x="0" y=(top + NAME) { (mechanism.name) }
             @match copying {
@@ -168,8 +168,14 @@ fn row(
     };
     let other = other(copying.copier);
     let lane = y + if other.is_some() { THREAD } else { 0 };
+    let interrupted = copying.copier == Copier::Interrupted;
     html! {
-        rect .computes x="0" y=(y) width=(end) height=(THICK) {}
+        @if interrupted {
+            (computes(0, copies - 2, y))
+            (computes(copies + COPY + 2, end, y))
+        } @else {
+            (computes(0, end, y))
+        }
         rect .copying x=(copies) y=(lane) width=(COPY) height=(THICK) {}
         (learns(learned, y + THICK))
         @if in_call {
@@ -180,6 +186,12 @@ fn row(
         @if let Some(thread) = other {
             text .note x=(copies + COPY + GAP) y=(lane + THICK) { (thread) }
         }
+    }
+}
+
+fn computes(from: usize, until: usize, y: usize) -> Markup {
+    html! {
+        rect .computes x=(from) y=(y) width=(until - from) height=(THICK) {}
     }
 }
 
