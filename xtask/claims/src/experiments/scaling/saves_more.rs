@@ -80,7 +80,7 @@ fn run(effort: Effort) -> Result<Finding> {
     }
     for (place, active) in ACTIVE.into_iter().enumerate() {
         let growth = epoll[2][place].ratio(&epoll[0][place]);
-        let name = format!("epoll, {active}: growth");
+        let name = format!("growth of epoll, {active}");
         figures.push(Figure::new(&name, "times", growth));
     }
     Ok(Finding::new(judge(&growths), figures))
