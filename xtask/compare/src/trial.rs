@@ -12,6 +12,7 @@ use load::datagrams::{Datagrams, senders};
 use load::interrupt::Interrupted;
 use load::mixed::Mixed;
 use load::open::Open;
+use load::request::Request;
 use load::short::Short;
 use load::{Measurement, Script};
 use nix::sched::CpuSet;
@@ -40,6 +41,21 @@ pub struct Processors {
     pub count: usize,
     /// The generator's processor.
     pub generator: usize,
+}
+
+impl Processors {
+    /// Gives the servers the generator's processor, too, if every request
+    /// computes: the generator then rests most of the time, and a model with
+    /// several threads can show what they gain.
+    fn under(mut self, workload: &Workload) -> Self {
+        if let Some(servers) = &mut self.servers
+            && matches!(workload.request, Request::Spin(_))
+            && servers.set(self.generator).is_ok()
+        {
+            self.count += 1;
+        }
+        self
+    }
 }
 
 /// The fewest connections from which the memory per connection is computed.
@@ -74,6 +90,7 @@ pub fn run(
     spans: Spans,
     processors: Processors,
 ) -> Result<Attempt> {
+    let processors = processors.under(workload);
     if let Some(why) = contender.declines(workload) {
         let held = contender.serves_one().then_some(1);
         return Ok(Outcome::Cannot { why, held }.into());
@@ -341,7 +358,6 @@ mod tests {
     use std::thread;
 
     use load::Recorder;
-    use load::request::Request;
 
     use super::*;
     use crate::workload;
@@ -437,6 +453,24 @@ mod tests {
         let workload = workloads.iter().find(|w| w.name == load).unwrap();
         let processors = Processors { count: 1, ..Processors::default() };
         observation.figures(workload, processors, 0).remarks
+    }
+
+    #[test]
+    fn servers_that_compute_have_the_generators_processor_too() {
+        let mut servers = CpuSet::new();
+        servers.set(0).unwrap();
+        let apart =
+            Processors { servers: Some(servers), count: 1, generator: 1 };
+        let workloads = workload::all().unwrap();
+        let count = |name: &str| {
+            let workload = workloads.iter().find(|w| w.name == name).unwrap();
+            let Processors { servers, count, .. } = apart.under(workload);
+            (servers.unwrap().is_set(1).unwrap(), count)
+        };
+        assert_eq!(count("spin-20"), (true, 2));
+        assert_eq!(count("ping-50"), (false, 1));
+        // There the generator never rests.
+        assert_eq!(count("mixed"), (false, 1));
     }
 
     #[test]
