@@ -186,6 +186,7 @@ impl Contender {
         match &self.kind {
             Kind::Model(it) => {
                 command.args(&it.1.args);
+                command.args(it.0.pool_flags(workload.held()));
                 command.args([&format!("--{transport}"), "127.0.0.1:0"]);
                 if workload.debug().is_some() {
                     command.arg("--enable-debug-command");

@@ -69,6 +69,8 @@ struct Declaration {
     /// See [`Model::idle_flags`].
     #[serde(default)]
     idle_flags: Vec<String>,
+    /// See [`Model::pool`].
+    pool: Option<String>,
     /// Items that are token for token identical in all crates that list them.
     #[serde(default)]
     same: Vec<String>,
@@ -102,6 +104,9 @@ pub struct Model {
     /// Flags that make a busy-polling model sleep while its clients are idle.
     /// Empty for all other models.
     pub idle_flags: Vec<String>,
+    /// The flag that sets the number of workers, if each client occupies one of
+    /// a fixed pool.
+    pub pool: Option<String>,
     pub same: Vec<String>,
     /// The crate's folder.
     pub folder: Utf8PathBuf,
@@ -233,6 +238,13 @@ impl Model {
         variant.transports.as_ref().unwrap_or(&self.transports)
     }
 
+    /// Returns the flags with which it serves this many clients at a time, if
+    /// that requires any.
+    pub fn pool_flags(&self, clients: usize) -> Vec<String> {
+        let flag = self.pool.iter().cloned();
+        flag.flat_map(|flag| [flag, clients.to_string()]).collect()
+    }
+
     /// Returns the name of the example that is a variant's minimal program,
     /// without `.rs`: the variant's own, or for the first variant the model's.
     pub fn minimal(&self, variant: &Variant) -> Option<String> {
@@ -359,11 +371,8 @@ fn models(members: &[Utf8PathBuf]) -> Result<Vec<Model>> {
                  must have the same name"
             ));
         }
-        match declared
-            .try_into()
-            .map_err(Into::into)
-            .and_then(|declared| model(package, folder.clone(), declared))
-        {
+        let declared = declared.try_into().map_err(Into::into);
+        match declared.and_then(|it| model(package, folder.clone(), it)) {
             Ok(model) => models.push(model),
             Err(fault) => faults.push(format!("{name}: {fault:#}")),
         }
@@ -404,7 +413,7 @@ fn model(
         Ok(Variant { name, args, transports, why, promises })
     };
     let variants = ways.into_iter().map(variant).collect::<Result<_>>()?;
-    let Declaration { idle_flags, same, .. } = declared;
+    let Declaration { idle_flags, pool, same, .. } = declared;
     Ok(Model {
         name: package.name,
         family,
@@ -413,6 +422,7 @@ fn model(
         transports,
         variants,
         idle_flags,
+        pool,
         same,
         folder,
     })

@@ -40,6 +40,9 @@ pub enum Answers {
     OwnThread,
     /// Any thread of a pool that exists from the start.
     AnyThread,
+    /// A thread of a pool that exists from the start, which serves no other
+    /// client until this one leaves.
+    PoolThread,
     /// One of several event loops, always the same for a client.
     OneLoop,
 }
@@ -73,6 +76,10 @@ pub enum Reports {
     /// The socket is ready, and was re-armed since the last report.
     Oneshot,
 }
+
+/// The value of [`Ceiling::ends`] if one more client waits until another one
+/// leaves, instead of being rejected.
+pub const NEXT_WAITS: &str = "the next waits";
 
 /// The hard limit of descriptors under which clients are counted.
 pub const DESCRIPTORS: usize = 4_096;
@@ -114,6 +121,11 @@ impl Promises {
              them only"
         );
         Ok(())
+    }
+
+    /// Returns whether a client beyond the ceiling is rejected.
+    pub fn rejects_the_next(&self) -> bool {
+        self.ceiling.ends != NEXT_WAITS
     }
 
     /// Returns whether one thread does all the work.

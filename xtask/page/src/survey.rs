@@ -100,8 +100,9 @@ impl Survey {
         let mut tallies = [None, None];
         for (tally, connections) in tallies.iter_mut().zip(CONNECTIONS) {
             if connections == 1 || model.clients == Clients::Many {
-                let args = &variant.args;
-                *tally = Some(count::measure(program, args, connections)?);
+                let pool = model.pool_flags(connections);
+                let args = [&variant.args[..], &pool].concat();
+                *tally = Some(count::measure(program, &args, connections)?);
             }
         }
         self.costs.push(Cost { title, tallies });

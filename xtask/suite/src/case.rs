@@ -43,7 +43,7 @@ pub struct Case {
     /// after all others, by itself.
     alone: fn(&Promises) -> bool,
     /// The most clients that the case has at a time, if they are many: each
-    /// needs a descriptor of this process.
+    /// needs a descriptor of this process, and a worker of a pool.
     pub crowd: usize,
     body: Body,
 }
@@ -85,8 +85,8 @@ impl Case {
         self
     }
 
-    /// Declares that the case has thousands of clients: it waits until there
-    /// are descriptors for them.
+    /// Declares that the case has hundreds of clients: it waits until there are
+    /// descriptors for them, and a pool has a worker for each.
     pub fn crowd(mut self, clients: usize) -> Self {
         self.crowd = clients;
         self
@@ -134,20 +134,32 @@ pub struct Trial {
     pub subject: Arc<Subject>,
     pub surroundings: Arc<Surroundings>,
     pub servers: Servers,
+    /// The number of workers that a model with a pool starts with.
+    workers: usize,
 }
 
 impl Trial {
-    pub fn new(subject: &Arc<Subject>, around: &Arc<Surroundings>) -> Self {
+    /// Prepares to run a case with this many clients at a time, or with few.
+    pub fn new(
+        subject: &Arc<Subject>,
+        around: &Arc<Surroundings>,
+        crowd: usize,
+    ) -> Self {
+        /// As many as a case has clients that does not declare a crowd, with
+        /// some that are just leaving.
+        const FEW: usize = 96;
+
         Self {
             subject: Arc::clone(subject),
             surroundings: Arc::clone(around),
             servers: Servers::default(),
+            workers: crowd.max(FEW),
         }
     }
 
     /// Prepares to start a server of the subject.
     pub fn launch(&self) -> Launch<'_> {
-        Launch::new(&self.subject, &self.servers)
+        Launch::new(&self.subject, &self.servers, self.workers)
     }
 
     /// Starts a stream server.

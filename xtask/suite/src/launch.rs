@@ -28,12 +28,18 @@ pub struct Launch<'a> {
     limits: Vec<(&'static str, Resource, u64, u64)>,
     fault: Option<&'a Arc<Fault>>,
     inherited: Box<dyn Fn() -> io::Result<()> + Send + Sync>,
+    /// The number of workers, if the model has a pool.
+    workers: usize,
 }
 
 impl<'a> Launch<'a> {
     /// Prepares a stream server on 127.0.0.1, on a port that the kernel
     /// chooses.
-    pub fn new(subject: &'a Subject, servers: &'a Servers) -> Self {
+    pub fn new(
+        subject: &'a Subject,
+        servers: &'a Servers,
+        workers: usize,
+    ) -> Self {
         Self {
             subject,
             servers,
@@ -46,7 +52,14 @@ impl<'a> Launch<'a> {
             limits: Vec::new(),
             fault: None,
             inherited: Box::new(|| Ok(())),
+            workers,
         }
+    }
+
+    /// Starts a pool with this many workers.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
     }
 
     /// Starts an example instead of the model.
@@ -149,6 +162,9 @@ impl<'a> Launch<'a> {
             if let Some(address) = address {
                 arguments.extend([flag.to_owned(), address.clone()]);
             }
+        }
+        if !self.is_minimal {
+            arguments.extend(self.subject.model.pool_flags(self.workers));
         }
         arguments.extend(self.flags);
         let stderr = Errors::new()?;

@@ -139,7 +139,7 @@ fn attempt<'a>(
              leaves room for {room}"
         ))
     } else {
-        run_case(step, &Trial::new(&step.subject, around))
+        run_case(step, &Trial::new(&step.subject, around, crowd))
     };
     Row { step, outcome, took: started.elapsed() }
 }

@@ -107,6 +107,7 @@ impl Host {
         limit: usize,
     ) -> Result<Served<'_>> {
         let mut arguments = [&variant.args[..], &model.idle_flags].concat();
+        arguments.extend(model.pool_flags(limit));
         let limit = limit.to_string();
         let options = ["--tcp", "127.0.0.1:0", "--max-connections", &limit];
         arguments.extend(options.map(str::to_owned));

@@ -107,9 +107,8 @@ fn client_leaves(server: &Server) -> Result<()> {
 /// When no descriptor is left, the program ends with an error. It neither spins
 /// nor lets clients wait for ever.
 fn full_table(trial: &Trial) -> Result<()> {
-    if trial.subject.serves_one()
-        || trial.subject.promises().answers == Answers::OwnProcess
-    {
+    let promises = trial.subject.promises();
+    if !promises.rejects_the_next() || promises.answers == Answers::OwnProcess {
         return Err(skip("an additional client costs it no descriptor"));
     }
     let minimal =

@@ -14,13 +14,16 @@ use crate::load::Load;
 use crate::server::Server;
 
 pub fn cases() -> Vec<Case> {
+    let case = |name: &str, body: fn(&Trial) -> Result<()>| {
+        Case::new(name, body).crowd(CLIENTS + TIMES).alone()
+    };
     vec![
-        Case::new("shutdown", shutdown).alone(),
-        Case::new("second_signal", second_signal).alone(),
-        Case::new("accept", accept).only(For::Many).alone(),
-        Case::new("datagram", datagram).only(For::Many).alone(),
-        Case::new("idle_timeout", idle_timeout).only(For::Many).alone(),
-        Case::new("each_other", each_other).only(For::Many).alone(),
+        case("shutdown", shutdown),
+        case("second_signal", second_signal),
+        case("accept", accept).only(For::Many),
+        case("datagram", datagram).only(For::Many),
+        case("idle_timeout", idle_timeout).only(For::Many),
+        case("each_other", each_other).only(For::Many),
     ]
 }
 

@@ -3,6 +3,7 @@
 use anyhow::{Result, bail, ensure};
 use lab::promises::Answers::{
     AnyThread, FirstThread, OneLoop, OneThread, OwnProcess, OwnThread,
+    PoolThread,
 };
 use lab::promises::WaitsIn::Aio;
 use nix::unistd::Pid;
@@ -47,9 +48,9 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "answers_from_its_own_thread",
-        applies_to: |it| it.answers == OwnThread,
+        applies_to: |it| matches!(it.answers, OwnThread | PoolThread),
         transports: BOTH,
-        why: "each client has a thread of its own, which is not the main one",
+        why: "each client has a thread to itself, which is not the main one",
         check: answers_from_its_own_thread,
     },
     Rule {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use lab::process::group_cpu_time;
-use lab::promises::Answers;
+use lab::promises::{Answers, Promises};
 
 use super::Resources;
 use crate::case::{Case, For, Trial};
@@ -28,9 +28,9 @@ pub fn cases() -> Vec<Case> {
             .only(For::Many),
         Case::new("connections::more_than_descriptors", warns).only(For::Many),
         Case::new("descriptors::exhausted", descriptors_exhausted)
-            .only(For::Many),
+            .only(For::Promising(Promises::rejects_the_next)),
         Case::new("descriptors::few_are_enough", few_descriptors)
-            .only(For::One),
+            .only(For::Promising(|it| !it.rejects_the_next())),
     ];
     cases.extend(idle::cases());
     cases.extend(faults::cases());
@@ -169,7 +169,7 @@ fn descriptors_exhausted(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// A server of one client needs few descriptors: other clients wait in the
+/// A server of few clients needs few descriptors: other clients wait in the
 /// accept queue.
 fn few_descriptors(trial: &Trial) -> Result<()> {
     let server = trial.launch().resting().descriptors(32, 32).start()?;

@@ -43,7 +43,9 @@ impl Answerer {
         let as_promised = match answer {
             OneThread | FirstThread => pid == ours && tid == ours,
             OwnProcess => pid != ours && tid == pid,
-            OwnThread | AnyThread | OneLoop => pid == ours && tid != ours,
+            OwnThread | AnyThread | PoolThread | OneLoop => {
+                pid == ours && tid != ours
+            }
         };
         ensure!(
             as_promised,
@@ -102,7 +104,7 @@ fn fifty(trial: &Trial) -> Result<()> {
         for process in server.group() {
             ensure!(process.threads == 1, "{process} has several threads");
         }
-    } else if answer != OwnThread {
+    } else if !matches!(answer, OwnThread | PoolThread) {
         ensure!(counted == CLIENTS as u64, "INFO counts {counted} clients");
     }
     drop(clients);
@@ -124,6 +126,7 @@ fn is_promised(
         FirstThread => (1..=1, 1..=usize::MAX, 1),
         OwnProcess => (clients..=clients, 1..=1, 1 + clients),
         OwnThread => (clients..=clients, 1 + clients..=1 + clients, 1),
+        PoolThread => (clients..=clients, before.threads..=before.threads, 1),
         AnyThread | OneLoop => (1..=some, before.threads..=before.threads, 1),
     };
     answering.contains(&answerers)
@@ -155,7 +158,7 @@ fn datagrams(trial: &Trial) -> Result<()> {
         _ => 1,
     };
     ensure!(answerers.len() <= most, "answered by {answerers:?}");
-    if !matches!(answer, OwnProcess | OwnThread) {
+    if !matches!(answer, OwnProcess | OwnThread | PoolThread) {
         for answerer in &answerers {
             answerer.expect(answer, &server)?;
         }

@@ -2,9 +2,9 @@
 //! scarce, and why the next one is rejected. The manifest declares both.
 
 use anyhow::{Context, Result, bail, ensure};
-use lab::promises::{Ceiling, DESCRIPTORS, WaitsIn};
+use lab::promises::{Ceiling, DESCRIPTORS, NEXT_WAITS, Promises, WaitsIn};
 
-use super::second_waits;
+use super::next_waits;
 use crate::case::{Case, For, Trial};
 use crate::client::Client;
 use crate::groups::Resources;
@@ -30,10 +30,12 @@ pub fn cases() -> Vec<Case> {
         // busy machine the model may wait for one too long, and reject a
         // client.
         Case::new("ceiling", many)
-            .only(For::Many)
+            .only(For::Promising(Promises::rejects_the_next))
             .crowd(TOO_MANY)
             .alone_for(|it| it.waits_in == WaitsIn::Aio),
-        Case::new("ceiling", one).only(For::One),
+        Case::new("ceiling", few)
+            .only(For::Promising(|it| !it.rejects_the_next()))
+            .crowd(TOO_MANY),
     ]
 }
 
@@ -100,13 +102,14 @@ fn why_refused(server: &Server) -> Result<String> {
     bail!("it has {open} descriptors, and rejects clients: {why}")
 }
 
-/// One client at a time is a limit, too.
-fn one(trial: &Trial) -> Result<()> {
+/// One client at a time is a limit, too, and so is the number of workers.
+fn few(trial: &Trial) -> Result<()> {
     let limit = DESCRIPTORS as u64;
+    let clients = trial.subject.promises().ceiling.clients;
     let server = trial.launch().descriptors(limit, limit).start()?;
-    second_waits(&server)?;
-    let ends = "the next waits".to_owned();
-    compare(trial, Ceiling { clients: 1, ends, machine: None, flags: None })
+    next_waits(&server, clients)?;
+    let ends = NEXT_WAITS.to_owned();
+    compare(trial, Ceiling { clients, ends, machine: None, flags: None })
 }
 
 fn compare(trial: &Trial, mut seen: Ceiling) -> Result<()> {

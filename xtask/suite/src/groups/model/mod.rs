@@ -5,6 +5,7 @@ mod answers;
 mod ceiling;
 mod completions;
 mod loops;
+mod pool;
 mod processes;
 mod readiness;
 mod signals;
@@ -13,15 +14,20 @@ mod work;
 
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::case::{Case, For};
+use crate::client::Client;
 use crate::server::Server;
+
+/// The number of clients that connect and send at the same time.
+const AT_A_TIME: usize = 64;
 
 pub fn cases() -> Vec<Case> {
     let mut cases = answers::cases();
     cases.push(
-        Case::serving("second_waits_for_first", second_waits).only(For::One),
+        Case::serving("second_waits_for_first", |it| next_waits(it, 1))
+            .only(For::One),
     );
     cases.extend(readiness::cases());
     cases.extend(signals::cases());
@@ -29,24 +35,26 @@ pub fn cases() -> Vec<Case> {
     cases.extend(processes::cases());
     cases.extend(tasks::cases());
     cases.extend(loops::cases());
+    cases.extend(pool::cases());
     cases.extend(work::cases());
     cases.extend(ceiling::cases());
     cases
 }
 
-/// Checks that the server serves one client at a time: the second is connected
-/// and its request has arrived, but it waits until the first leaves.
-fn second_waits(server: &Server) -> Result<()> {
-    let mut first = server.connect()?;
-    first.ping()?;
-    let mut second = server.connect()?;
-    second.send("PING\r\n")?.wait_until_arrived()?;
+/// Checks that the server serves this many clients at a time: the next one is
+/// connected and its request has arrived, but it waits until another leaves.
+fn next_waits(server: &Server, clients: usize) -> Result<()> {
+    let mut served = Vec::new();
+    let all = server.bring(&mut served, clients, AT_A_TIME)?;
+    ensure!(all, "only {} clients are served", served.len());
+    let mut next = server.connect()?;
+    next.send("PING\r\n")?.wait_until_arrived()?;
     for _ in 0..20 {
-        first.ping()?;
+        served[0].ping()?;
     }
-    second.expect_silence(Duration::from_millis(100))?;
-    first.ping()?;
-    drop(first);
-    second.expect("+PONG\r\n")?.ping()?;
+    next.expect_silence(Duration::from_millis(100))?;
+    Client::ping_all(&mut served)?;
+    served.pop();
+    next.expect("+PONG\r\n")?.ping()?;
     Ok(())
 }

@@ -13,10 +13,12 @@ use crate::server::Server;
 
 pub fn cases() -> Vec<Case> {
     vec![
-        Case::new("many::interleaved", interleaved).only(For::Many),
+        Case::new("many::interleaved", interleaved).only(For::Many).crowd(200),
         Case::new("many::in_turn", in_turn).only(For::One),
         Case::serving("many::busy_client", busy_one).only(For::Many),
-        Case::serving("many::silent_clients", silent_ones).only(For::Many),
+        Case::serving("many::silent_clients", silent_ones)
+            .only(For::Many)
+            .crowd(301),
         Case::serving("many::short_connections", short_connections),
     ]
 }
