@@ -1,5 +1,6 @@
 //! One conversation in blocking calls. The models `blocking`,
-//! `process-per-connection` and `thread-per-connection` share this file.
+//! `process-per-connection`, `thread-per-connection` and `worker-pool` share
+//! this file.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::time::Instant;

@@ -67,6 +67,20 @@ fn possible(descriptors: usize) -> usize {
     free.checked_div(descriptors).unwrap_or(usize::MAX).max(1)
 }
 
+/// Returns how many workers of a pool are to be started, if each needs a
+/// descriptor for its client: `asked`, or as many as there are descriptors,
+/// with a warning.
+pub fn workers_with_descriptors(asked: usize) -> usize {
+    let possible = possible(1);
+    if asked > possible {
+        log::warning(&format!(
+            "--workers {asked} is more than the {possible} clients this \
+             process has room for; starting {possible} (see ulimit -Hn)"
+        ));
+    }
+    asked.min(possible)
+}
+
 /// Raises the soft limit of open files to the hard limit. The default is low
 /// because of select(2) only, and the model that uses it checks for itself.
 pub(crate) fn raise_descriptor_limit() {

@@ -26,7 +26,9 @@ mod timer;
 
 pub use about::{About, Counters};
 pub use command_line::{Clients, Config, Model};
-pub use connection_limit::{ConnectionLimit, open_descriptors_below};
+pub use connection_limit::{
+    ConnectionLimit, open_descriptors_below, workers_with_descriptors,
+};
 pub use datagram::answer_datagram;
 pub use log::{Cause, log, report_cut_off};
 pub use outcome::{Unsupported, announce, conclude};

@@ -32,13 +32,6 @@
 //! thread that waits in recv. One that waits in send goes on, until the client
 //! reads or the drain timeout ends the program.
 //!
-//! The variant that is not here is a thread pool: a fixed number of threads
-//! that take connections from a queue, or that all wait in accept4(2). If one
-//! new connection woke all of them, that would be a thundering herd. Linux
-//! wakes only one thread that waits in accept4 (inet_csk_wait_for_connect in
-//! net/ipv4/inet_connection_sock.c), but all threads that wait for the same
-//! listener in poll(2).
-//!
 //! # System calls
 //!
 //! clone3(2), through pthread_create(3), and mmap(2) for the thread's stack;
@@ -73,14 +66,13 @@
 //!
 //! `process-per-connection`, where the kernel keeps the clients apart;
 //! `blocking`, which is this program with one thread; `multiplexing-epoll`,
-//! where one thread serves all clients.
+//! where one thread serves all clients; `worker-pool`, where the threads exist
+//! before their clients.
 //!
 //! # References
 //!
-//! - UNP, sections 26.4 (one thread per client), 30.10 to 30.12 (the same, and
-//!   thread pools), 30.6 (thundering herd).
-//! - TLPI, chapter 29 (threads), sections 33.1 (thread stacks) and 60.4 (server
-//!   pools).
+//! - UNP, sections 26.4 and 30.10 (one thread per client).
+//! - TLPI, chapter 29 (threads) and section 33.1 (thread stacks).
 //! - pthread_create(3), pthreads(7).
 //! - docs/CLAIMS.md: threads-share-descriptors, thread-creation-cheaper,
 //!   ten-thousand-threads, multiplexing-saves-time, multiplexing-saves-more,
