@@ -81,6 +81,12 @@ pub fn workers_with_descriptors(asked: usize) -> usize {
     asked.min(possible)
 }
 
+/// Returns how many clients this process has descriptors for now, if each needs
+/// one.
+pub fn descriptors_for_clients() -> usize {
+    possible(1)
+}
+
 /// Raises the soft limit of open files to the hard limit. The default is low
 /// because of select(2) only, and the model that uses it checks for itself.
 pub(crate) fn raise_descriptor_limit() {

@@ -27,7 +27,8 @@ mod timer;
 pub use about::{About, Counters};
 pub use command_line::{Clients, Config, Model};
 pub use connection_limit::{
-    ConnectionLimit, open_descriptors_below, workers_with_descriptors,
+    ConnectionLimit, descriptors_for_clients, open_descriptors_below,
+    workers_with_descriptors,
 };
 pub use datagram::answer_datagram;
 pub use log::{Cause, log, report_cut_off};

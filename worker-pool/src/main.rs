@@ -1,20 +1,19 @@
 //! **A pool of workers**: a fixed number of threads that exist from the start.
-//! All of them wait in accept4(2) on the same listener, and each has the
-//! conversation of `blocking`, unchanged, with one client at a time.
+//! Each has the conversation of `blocking`, unchanged, with one client at a
+//! time. Further clients wait.
 //!
 //! # How it works
 //!
-//! `examples/minimal.rs` is this model alone.
+//! `examples/minimal.rs` and `examples/minimal_queue.rs` are the two variants
+//! alone. In `threads`, all workers wait in accept4(2) on the same listener:
 //!
 //! ```text
 //!      application                         kernel
-//!      main |    pthread_create, 64 times    |
-//!           |--+                             |
-//!           |  |    accept4(listener)        |
-//!    sigwait|  |---------------------------->|  the worker joins the queue of
+//!   sigwait |  |    accept4(listener)        |
+//!           :  |---------------------------->|  the worker is the last of the
 //!           :  asleep                        |  waiters
-//!           :  :                             |  a client connects: the kernel
-//!           :  |<----------------------------|  wakes the first waiter only
+//!           :  :                             |  a client connects: the first
+//!           :  |<----------------------------|  waiter wakes up, no other
 //!           :  |    recv(stream)             |
 //!           :  |---------------------------->|  nothing has arrived
 //!           :  asleep                        |  phase 1: waiting for data
@@ -26,74 +25,83 @@
 //!           :  accepts again
 //! ```
 //!
-//! No thread is created for a client, so neither the time nor a failure of that
-//! is part of a conversation. UNP calls this a prethreaded server.
+//! No thread is created for a client, so a conversation neither waits for that
+//! nor fails for lack of threads. UNP calls such a server prethreaded.
 //!
-//! One new connection wakes one worker. The workers queue up as exclusive
-//! waiters, and the kernel wakes the one that has waited longest
+//! A new connection wakes one worker. Workers in accept4 are exclusive waiters,
+//! and the kernel wakes the one that has waited longest
 //! (net/ipv4/inet_connection_sock.c, inet_csk_wait_for_connect). So accept4
-//! needs no lock around it. If the workers waited in poll(2) instead, each
+//! requires no lock around it. If the workers waited in poll(2) instead, each
 //! connection would wake all of them: a thundering herd. The claim accept-herd
-//! in docs/CLAIMS.md counts both.
+//! in docs/CLAIMS.md counts the threads that wake up.
 //!
 //! The kernel reserves the descriptor of the next client before accept4 waits
-//! (net/socket.c, __sys_accept4_file). So each worker needs one descriptor,
-//! also when it is idle, and a worker that waits can't lack one when a client
+//! (net/socket.c, __sys_accept4_file). So each worker uses one descriptor, also
+//! while it has no client, and a worker that waits can't lack one when a client
 //! connects. No more workers are started than there are descriptors.
+//!
+//! In `queue`, one thread accepts, and puts the clients into a bounded queue
+//! from which the workers take them (`queue.rs`). A mutex and two condition
+//! variables do in the program what the accept queue does in the kernel. That
+//! costs a second hand-over for each client. In return the program sees who
+//! waits: it could choose who is next, or reject those who wait too long.
 //!
 //! # System calls
 //!
 //! clone3(2), through pthread_create(3), and mmap(2) for each worker's stack;
-//! sigwait(3) in the main thread; otherwise those of `blocking`: accept4(2),
-//! recv(2), send(2), shutdown(2), setsockopt(2), recvfrom(2), sendto(2),
-//! sigaction(2), ioctl(2).
+//! sigwait(3) in the main thread; futex(2) for the queue; otherwise those of
+//! `blocking`: accept4(2), recv(2), send(2), shutdown(2), setsockopt(2),
+//! recvfrom(2), sendto(2), sigaction(2), ioctl(2).
 //!
 //! # Limits
 //!
-//! A client occupies a worker until it leaves, also when it is idle. So
-//! `--workers` is the number of clients served at a time, and not a matter of
-//! the processors. The default of 64 is enough for a pool of connections that
-//! another program keeps, and its threads cost less than 2 MiB. Idle clients
-//! occupy workers until the idle timeout; a pool that they may fill needs a
-//! short one.
+//! A client occupies a worker until it leaves, even if it is idle. So
+//! `--workers` is the number of clients that may be connected at a time, and
+//! not a question of processors. The default of 64 is for a service whose
+//! clients are other programs, each with a few connections that it keeps. Its
+//! threads use less than 1 MiB of the process's memory before their first
+//! client. Where idle clients may fill the pool, it requires a short
+//! `--idle-timeout`.
 //!
-//! The next client waits in the accept queue, connected, until a worker is
-//! free. It isn't rejected, and its idle timeout begins when it is accepted.
-//! The accept queue holds `--backlog` clients, at most net.core.somaxconn; when
-//! it is full, the kernel drops connection requests, and the client's kernel
-//! sends them again, first after a second. A connection is rejected only if
-//! `--max-connections` is less than the number of workers.
+//! The next client is not rejected. It is connected, and waits until a worker
+//! is free; its idle timeout begins when it is served. In `queue` up to 16
+//! clients wait in the program's queue. When that is full, and always in
+//! `threads`, they wait in the accept queue, which holds `--backlog` clients,
+//! at most net.core.somaxconn. When the accept queue is full too, the kernel
+//! drops connection requests. A client's kernel sends its request again, first
+//! after a second. A connection is rejected only if `--max-connections` is
+//! reached, which counts the clients in the program's queue.
 //!
-//! One descriptor, one thread and 64 KiB of address space per worker. If a
-//! worker can't be created, the server does not start. If accept4 fails for
-//! lack of memory or files, that worker pauses; others that fail wait for their
-//! turn to try again.
+//! One descriptor, one thread and 64 KiB of address space per worker, with or
+//! without a client. If a worker can't be created, the server does not start.
+//! If accept4 fails for lack of memory or files, the thread pauses; others that
+//! fail pause one after the other.
 //!
 //! # When to use it
 //!
-//! When the number of clients is known and small, or when their number must be
-//! bounded because each request needs much: a pool of connections to a
-//! database, a process that loads a large library. Not for clients that stay
-//! connected and are mostly idle.
+//! When the number of clients is known and small, or when it must be bounded
+//! because each requires much: a connection to a database, a large library
+//! with a state. Not for clients that stay connected and are mostly idle.
 //!
 //! # Compare with
 //!
-//! `thread-per-connection`, where a client never waits for another to leave;
-//! `blocking`, which is a pool of one; `task-per-connection`, whose workers
-//! hold a client only while it has something to do.
+//! `thread-per-connection`, where no client waits for another one to leave;
+//! `blocking`, which is a pool of one; `task-per-connection`, whose workers are
+//! with a client only while it has something to do.
 //!
 //! # References
 //!
-//! - UNP, sections 30.6 to 30.8 (preforked: no lock, a file lock, a thread
-//!   lock), 30.11 and 30.12 (prethreaded: each accepts, or the main thread).
-//! - TLPI, section 60.4 (server pools).
-//! - accept(2), pthread_create(3), sigwait(3).
+//! - UNP, sections 30.6 to 30.8 (preforked servers, with and without a lock),
+//!   30.11 (each thread accepts) and 30.12 (the main thread does).
+//! - TLPI, sections 30.2 (condition variables) and 60.4 (server pools).
+//! - accept(2), pthread_create(3), pthread_cond_wait(3), sigwait(3).
 //! - docs/CLAIMS.md: accept-herd, accept-queue-full, connect-before-accept.
 
 mod accept;
 mod conversation;
 mod datagrams;
 mod drain;
+mod queue;
 mod queues;
 mod registry;
 mod worker;
@@ -108,13 +116,14 @@ use nix::sys::socket::{Shutdown, SockFlag, shutdown};
 
 use common::limits::ACCEPT_BACKOFF;
 use common::{
-    About, Cause, Clients, Config, ConnectionLimit, Model, log, reject,
+    About, Cause, Clients, Config, ConnectionLimit, Counters, Model, log,
+    reject,
 };
 
 use accept::{accept, is_connection_error, is_resource_error};
 use conversation::converse;
 use registry::{Place, REGISTRY};
-use worker::Flags;
+use worker::{Flags, Kind};
 
 const MODEL: Model = Model {
     name: env!("CARGO_PKG_NAME"),
@@ -130,6 +139,7 @@ fn main() -> ExitCode {
 fn serve(config: Config, flags: Flags) -> Result<()> {
     // The threads inherit which signals are blocked, so that comes first.
     let signals = drain::block_signals()?;
+    let about = About::new(MODEL.name, flags.kind.name());
     let (listener, tcp) = common::listen(&config)?.unzip();
     let (socket, udp) = common::bind_datagrams(&config)?.unzip();
     let sockets = [&listener, &socket];
@@ -137,13 +147,15 @@ fn serve(config: Config, flags: Flags) -> Result<()> {
     let sockets = sockets.map(|it| it.as_ref().map(|it| it.as_raw_fd()));
     let drain_timeout = config.drain_timeout;
     let datagrams = socket
-        .map(|socket| datagrams::start(socket, About::new(MODEL.name, "")))
+        .map(|socket| datagrams::start(socket, about.clone()))
         .transpose()?;
     if let Some(listener) = listener {
-        let limit = ConnectionLimit::new(&config, 1);
-        let retries = Mutex::new(());
-        let pool = Arc::new(Pool { config, listener, limit, retries });
-        worker::start(&pool, flags)?;
+        let pool = Arc::new(Pool::new(config, listener, about));
+        let workers = flags.workers();
+        match flags.kind {
+            Kind::Threads => worker::start(workers, move || pool.work())?,
+            Kind::Queue => queue::start(&pool, workers)?,
+        }
     }
     common::announce(tcp, udp)?;
 
@@ -155,26 +167,51 @@ fn serve(config: Config, flags: Flags) -> Result<()> {
     datagrams.map_or(Ok(()), datagrams::join)
 }
 
-/// What the workers share.
+/// The state that all threads share.
 struct Pool {
     config: Config,
     listener: OwnedFd,
     limit: ConnectionLimit,
-    /// Held by the worker that pauses before it tries to accept again.
+    about: About,
+    /// Held by the thread that pauses before it tries to accept again.
     retries: Mutex<()>,
 }
 
+/// A client that was accepted, and is served or waits for a worker. The place
+/// is dropped before the stream: its entry must be gone before the descriptor's
+/// number can be reused.
+struct Client {
+    _place: Place,
+    stream: Arc<OwnedFd>,
+    counters: Counters,
+}
+
 impl Pool {
-    /// The work of each worker: serves one client after the other, until
-    /// shutdown is requested.
+    fn new(config: Config, listener: OwnedFd, about: About) -> Self {
+        let limit = ConnectionLimit::new(&config, 1);
+        Self { config, listener, limit, about, retries: Mutex::new(()) }
+    }
+
+    /// The work of a worker of `threads`: serves one client after the other.
+    /// While all workers do, further clients wait in the accept queue.
     fn work(&self) -> Result<()> {
+        while let Some(stream) = self.accept()? {
+            if let Some(client) = self.admit(stream) {
+                self.serve(client);
+            }
+        }
+        Ok(())
+    }
+
+    /// Accepts one connection. Returns None once shutdown is requested.
+    fn accept(&self) -> Result<Option<OwnedFd>> {
         loop {
             let accepted = accept(&self.listener, SockFlag::SOCK_CLOEXEC);
             if drain::requested() {
-                return Ok(());
+                return Ok(None);
             }
             match accepted {
-                Ok(stream) => self.serve_client(stream),
+                Ok(stream) => return Ok(Some(stream)),
                 Err(Errno::EINTR) => {}
                 Err(errno) if is_connection_error(errno) => {}
                 Err(errno) if is_resource_error(errno) => self.pause(errno),
@@ -183,25 +220,28 @@ impl Pool {
         }
     }
 
-    /// Serves a new client, or rejects the connection. Further clients wait in
-    /// the accept queue while all workers are here.
-    fn serve_client(&self, stream: OwnedFd) {
+    /// Adds a client to the registry, or rejects the connection.
+    fn admit(&self, stream: OwnedFd) -> Option<Client> {
         match Place::take(stream, self.limit) {
-            // The place is dropped before the stream: its entry must be gone
-            // before the descriptor's number can be reused.
-            Ok((stream, _place, counters)) => {
-                let mut about = About::new(MODEL.name, "");
-                about.counters = counters;
-                converse(&stream, &self.config, &mut about);
+            Ok((stream, place, counters)) => {
+                Some(Client { _place: place, stream, counters })
             }
             Err(stream) => {
                 let max = self.limit.max();
                 reject(stream, format_args!("--max-connections {max} reached"));
+                None
             }
         }
     }
 
-    /// Pauses this worker, because accept4 would only fail again. Others that
+    /// Serves one client from its first byte to its last.
+    fn serve(&self, client: Client) {
+        let mut about = self.about.clone().here();
+        about.counters = client.counters;
+        converse(&client.stream, &self.config, &mut about);
+    }
+
+    /// Pauses this thread, because accept4 would only fail again. Others that
     /// fail too pause one after the other, so that a large pool doesn't try
     /// more often than a single thread would.
     fn pause(&self, errno: Errno) {

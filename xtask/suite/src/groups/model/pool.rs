@@ -33,8 +33,10 @@ fn used_again(trial: &Trial) -> Result<()> {
     for number in [1, 3, 8] {
         let server = trial.launch().workers(number).start()?;
         let before = Resources::of(&server)?;
-        let threads = 1 + number;
-        ensure!(before.threads == threads, "{number} workers: {before:?}");
+        // The main thread, and perhaps one that accepts.
+        let threads = 1 + number..=2 + number;
+        let counted = threads.contains(&before.threads);
+        ensure!(counted, "{number} workers: {before:?}");
         let mut answerers = BTreeSet::new();
         for _ in 0..3 {
             for client in &mut server.connect_served(number)? {
@@ -60,11 +62,12 @@ fn silent_client(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// When the accept queue is full, connection requests are dropped, and no
-/// client is rejected. As a client sends its request again, it is connected
-/// once there is room.
+/// When the accept queue and the model's own queue are full, connection
+/// requests are dropped, and no client is rejected. A client sends its request
+/// again, so it is connected once there is room.
 fn full_accept_queue(trial: &Trial) -> Result<()> {
     const MOMENT: Duration = Duration::from_millis(300);
+    const LONGEST: usize = 64;
 
     let server = trial.launch().workers(1).flags("--backlog 2").start()?;
     let mut first = server.connect()?;
@@ -73,11 +76,9 @@ fn full_accept_queue(trial: &Trial) -> Result<()> {
     let mut waiting = Vec::new();
     while let Ok(stream) = TcpStream::connect_timeout(&address, MOMENT) {
         waiting.push(stream);
-        ensure!(waiting.len() < 10, "{} clients wait", waiting.len());
+        ensure!(waiting.len() <= LONGEST, "more than {LONGEST} clients wait");
     }
-    let queued = waiting.len();
-    // Linux admits one more than was asked for.
-    ensure!((2..=3).contains(&queued), "{queued} clients wait");
+    ensure!(waiting.len() >= 2, "{} clients wait", waiting.len());
     first.ping()?;
     first.leave()?;
     drop(waiting);
