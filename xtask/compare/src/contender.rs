@@ -144,6 +144,11 @@ impl Contender {
         self.model().is_some_and(|model| model.clients == Clients::One)
     }
 
+    /// Returns whether its clients occupy workers that exist before them.
+    pub fn has_pool(&self) -> bool {
+        self.model().is_some_and(|model| model.pool.is_some())
+    }
+
     /// Returns whether it has this request that takes time.
     fn allows(&self, request: Request) -> bool {
         match self.kind {

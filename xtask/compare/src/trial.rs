@@ -105,10 +105,16 @@ pub fn run(
     };
     let command_line = Some(server.command_line.clone());
     let outcome = match load(&server, workload, spans, processors) {
-        Ok(observation) => match server.stop() {
-            Ok(switches) => Outcome::Measured(
-                observation.figures(workload, processors, switches),
-            ),
+        Ok(mut observation) => match server.stop() {
+            Ok(switches) => {
+                // Its connections cost workers, which exist before them.
+                if contender.has_pool() {
+                    observation.memory = None;
+                }
+                let figures =
+                    observation.figures(workload, processors, switches);
+                Outcome::Measured(figures)
+            }
             Err(error) => Outcome::of_error(&error)?,
         },
         Err(error) => Outcome::of_error_and_fate(&error, &server.fate())?,

@@ -70,7 +70,8 @@ fn run(effort: Effort) -> Result<Finding> {
     let host = Host::new(PER_SERVER)?;
     let (mut models, mut figures) = (Vec::new(), Vec::new());
     for (model, variant) in host.workspace.variants() {
-        if model.clients == Clients::One {
+        // A pool's memory is in its workers, which exist before the clients.
+        if model.clients == Clients::One || model.pool.is_some() {
             continue;
         }
         let title = model.title(variant);

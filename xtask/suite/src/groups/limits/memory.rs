@@ -68,16 +68,22 @@ fn bounded(trial: &Trial, opening: &str, flood: &str) -> Result<()> {
 /// Measures what an idle client that has done one PING costs. It is the slope
 /// between some clients and many, so the server's fixed costs do not count.
 /// Memory grows in steps, which with so few clients add up to half a KiB for
-/// each.
+/// each. A client of a pool costs its worker, so for each number of clients a
+/// pool is started that has as many workers.
 fn slope(trial: &Trial) -> Result<()> {
     const STEP: f64 = 0.5;
 
     let promised = trial.subject.promises().idle_kib;
     let most = promised.context("no promise on an idle client's memory")?;
-    let server = trial.serve()?;
+    let mut server = trial.launch().workers(SOME).start()?;
     let mut clients = Vec::new();
     let mut held = [0.0; 2];
     for (held, count) in held.iter_mut().zip([SOME, MANY]) {
+        if trial.subject.model.pool.is_some() {
+            clients.clear();
+            server.stop()?;
+            server = trial.launch().workers(count).start()?;
+        }
         let served = server.bring(&mut clients, count, AT_A_TIME)?;
         let brought = clients.len();
         ensure!(served, skip(format!("rejects clients beyond {brought}")));
