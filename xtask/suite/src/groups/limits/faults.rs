@@ -92,8 +92,12 @@ fn no_memory_for_a_thread(server: &Server) -> Result<()> {
 /// While accept fails, the server neither spins nor exits. Afterwards it serves
 /// new clients, and those that waited.
 fn accept_fails(trial: &Trial, errno: Errno) -> Result<()> {
+    // Each worker of a pool may try once before they take turns.
+    const WORKERS: usize = 8;
+
     let fault = Fault::new(fault::ACCEPT, errno);
-    let server = trial.launch().fault(&fault).start()?;
+    let launch = trial.launch().workers(WORKERS);
+    let server = launch.fault(&fault).start()?;
     let mut first = Witness::beside(&server)?;
     first.is_served()?;
     if !fault.was_asked() {

@@ -2,13 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::net::TcpStream;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use lab::process::poll_until;
 use lab::promises::Answers;
+use nix::errno::Errno;
 
 use super::next_waits;
+use crate::PATIENCE;
 use crate::case::{Case, For, Trial};
+use crate::fault::{self, Fault};
 use crate::groups::Resources;
 
 pub fn cases() -> Vec<Case> {
@@ -21,6 +26,7 @@ pub fn cases() -> Vec<Case> {
         case("pool::workers_are_used_again", used_again),
         case("pool::silent_client_occupies_a_worker", silent_client),
         case("pool::full_accept_queue", full_accept_queue),
+        case("pool::failing_workers_take_turns", take_turns),
     ]
 }
 
@@ -82,6 +88,26 @@ fn full_accept_queue(trial: &Trial) -> Result<()> {
     first.ping()?;
     first.leave()?;
     drop(waiting);
+    server.connect()?.ping()?;
+    Ok(())
+}
+
+/// While accept fails for all workers, they don't try more often together than
+/// one thread would: every 100 ms, once each has failed.
+fn take_turns(trial: &Trial) -> Result<()> {
+    const WORKERS: usize = 20;
+
+    let fault = Fault::new(fault::ACCEPT, Errno::ENOMEM);
+    fault.on();
+    let server = trial.launch().workers(WORKERS).fault(&fault).start()?;
+    poll_until("accept to fail for each worker", PATIENCE, || {
+        Ok(fault.affected() >= WORKERS)
+    })?;
+    let (before, window) = (fault.affected(), Duration::from_millis(500));
+    thread::sleep(window);
+    let tried = fault.affected() - before;
+    ensure!(tried <= 10, "tried {tried} times within {window:?}");
+    fault.off();
     server.connect()?.ping()?;
     Ok(())
 }
