@@ -14,11 +14,9 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Deserialize;
 
 use crate::interrupt;
+use crate::open::{BEHIND, LATE};
 use crate::request::Request;
 use crate::{Measurement, PATIENCE, Recorder, difference};
-
-/// The delay beyond which a request counts as sent late by the generator.
-const LATE: Duration = Duration::from_millis(1);
 
 /// The expensive requests among others.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
@@ -76,7 +74,8 @@ impl<'a> Mixed<'a> {
         })
     }
 
-    /// Sends requests for this long, then waits for the last replies.
+    /// Sends requests for this long, then waits for the last replies. Sends no
+    /// more once the server is too far behind.
     ///
     /// # Errors
     ///
@@ -84,7 +83,8 @@ impl<'a> Mixed<'a> {
     pub fn run(&mut self, span: Duration) -> Result<Measurement> {
         let mut recorder = Recorder::start()?;
         let (began, rate) = (recorder.began, self.rate);
-        let total = (span.as_secs_f64() * f64::from(rate)) as u64;
+        let mut total = (span.as_secs_f64() * f64::from(rate)) as u64;
+        let bound = (BEHIND.as_secs_f64() * f64::from(rate)) as u64;
         let due_at = |request: u64| began + Duration::from_secs(request) / rate;
         let mut sent = 0;
         let mut last_reply = began;
@@ -97,6 +97,9 @@ impl<'a> Mixed<'a> {
                 sent += 1;
             }
             let before = recorder.requests();
+            if sent - before > bound {
+                total = sent;
+            }
             self.receive(&mut recorder)?;
             if recorder.requests() > before || before == sent {
                 last_reply = now;
@@ -226,6 +229,19 @@ mod tests {
         // On one connection, eight requests are due while one sleeps.
         let p90 = Duration::from_nanos(measured.latency.value_at_quantile(0.9));
         assert!(p90 > Duration::from_millis(20), "{p90:?}");
+    }
+
+    #[test]
+    fn sending_ends_when_the_server_falls_behind() {
+        let streams = connect(1, |stream| {
+            thread::sleep(Duration::from_secs(1));
+            serve(stream, b"+PONG\r\n");
+        });
+        let heavy = Heavy { one_in: 10_000, ..HEAVY };
+        let mut mixed =
+            Mixed::new(&streams, Request::Ping, heavy, 500, false).unwrap();
+        let sent = mixed.run(Duration::from_secs(2)).unwrap().requests;
+        assert!((251..400).contains(&sent), "{sent} sent");
     }
 
     #[test]

@@ -16,11 +16,11 @@ use super::conversations::{Conversations, Replies};
 use super::{Measurement, PATIENCE, Recorder, Script};
 
 /// The delay beyond which a request counts as sent late by the generator.
-const LATE: Duration = Duration::from_millis(1);
+pub const LATE: Duration = Duration::from_millis(1);
 
 /// The longest queue of unanswered requests, as the time in which they are due.
 /// Beyond it the rate counts as too high, and no more requests are sent.
-const BEHIND: Duration = Duration::from_millis(500);
+pub const BEHIND: Duration = Duration::from_millis(500);
 
 /// Requests at a fixed rate, on each connection in turn.
 #[derive(Debug)]
