@@ -15,6 +15,7 @@ use crate::PATIENCE;
 use crate::case::{Case, For, Trial};
 use crate::fault::{self, Fault};
 use crate::groups::Resources;
+use crate::skip::skip;
 
 pub fn cases() -> Vec<Case> {
     let case = |name: &str, body: fn(&Trial) -> Result<()>| {
@@ -26,6 +27,7 @@ pub fn cases() -> Vec<Case> {
         case("pool::workers_are_used_again", used_again),
         case("pool::silent_client_occupies_a_worker", silent_client),
         case("pool::full_accept_queue", full_accept_queue),
+        case("pool::queued_client_is_answered_at_shutdown", queued_client),
         case("pool::failing_workers_take_turns", take_turns),
     ]
 }
@@ -90,6 +92,26 @@ fn full_accept_queue(trial: &Trial) -> Result<()> {
     drop(waiting);
     server.connect()?.ping()?;
     Ok(())
+}
+
+/// A client that was accepted, and waits in the model's own queue when shutdown
+/// is requested, is answered like all others.
+fn queued_client(trial: &Trial) -> Result<()> {
+    let server = trial.launch().workers(1).start()?;
+    let mut first = server.connect()?;
+    first.ping()?;
+    let process = server.process()?;
+    let before = process.descriptors();
+    let mut next = server.connect()?;
+    next.send("PING\r\n")?.wait_until_arrived()?;
+    let accepted = poll_until("accept", Duration::from_secs(1), || {
+        Ok(process.descriptors() > before)
+    });
+    ensure!(accepted.is_ok(), skip("clients wait in the accept queue only"));
+    server.terminate()?;
+    next.expect("+PONG\r\n")?.expect_end()?;
+    first.expect_end()?;
+    server.expect_exit(0)
 }
 
 /// While accept fails for all workers, they don't try more often together than
