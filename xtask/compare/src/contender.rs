@@ -205,7 +205,10 @@ impl Contender {
                 // In protected mode Redis accepts clients from 127.0.0.1 only.
                 command.args(["--protected-mode", "no"]);
                 command.args(["--maxclients", "65536"]);
-                command.args(["--enable-debug-command", "yes"]);
+                // Redis has had the option since 7.0.
+                if workload.debug().is_some() {
+                    command.args(["--enable-debug-command", "yes"]);
+                }
                 return Ok((command, Some(address)));
             }
             Kind::Bare => {
