@@ -48,6 +48,11 @@ pub const ACK_POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// or memory. Connections stay in the accept queue meanwhile.
 pub const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 
+/// How long after its start a worker process that has died is started again, at
+/// the earliest. One that lived longer is replaced at once; one that dies at
+/// its start does not keep the machine busy with forks.
+pub const RESTART_INTERVAL: Duration = Duration::from_secs(1);
+
 /// The default connection limit, if there are enough descriptors.
 pub const DEFAULT_MAX_CONNECTIONS: usize = 65_536;
 

@@ -21,10 +21,12 @@ pub enum Cause {
     Datagram,
     /// The queue of signals has overflowed.
     Overflow,
+    /// A worker process has died, or could not be started.
+    Worker,
 }
 
 /// The second in which each cause was last logged.
-static LAST: [AtomicU64; 5] = [const { AtomicU64::new(0) }; 5];
+static LAST: [AtomicU64; 6] = [const { AtomicU64::new(0) }; 6];
 
 /// Logs a line, unless one of the same cause was logged within this second.
 pub fn log(cause: Cause, what: std::fmt::Arguments<'_>) {
