@@ -3,13 +3,11 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd;
-use std::os::unix::process::CommandExt;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
@@ -53,33 +51,24 @@ impl Haproxy {
     pub fn start(servers: [SocketAddr; 3]) -> Result<Self> {
         let program = program()?;
         // HAProxy can't bind port 0, so it inherits listeners that have ports.
+        // It rejects descriptors with a number that is higher than any it
+        // expects to use, so they are its standard input and output.
         let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-        let listeners = [listen()?, listen()?];
-        let [clients, commands] = &listeners;
-        let addresses = (clients.local_addr()?, commands.local_addr()?);
+        let (front, stats) = (listen()?, listen()?);
+        let addresses = (front.local_addr()?, stats.local_addr()?);
         let errors = Errors::new()?;
         let mut command = Command::new(program);
         command
             .args(["-db", "-f", CONFIGURATION])
-            .env("FRONT", format!("fd@{}", clients.as_raw_fd()))
-            .env("STATS", format!("fd@{}", commands.as_raw_fd()))
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .env("FRONT", "fd@0")
+            .env("STATS", "fd@1")
+            .stdin(OwnedFd::from(front))
+            .stdout(OwnedFd::from(stats))
             .stderr(errors.stdio()?);
         for (number, server) in (1..).zip(servers) {
             command.env(format!("SERVER_{number}"), server.to_string());
         }
         tie(&mut command, Signal::SIGKILL);
-        // The command owns the listeners, so this process closes them as soon
-        // as it has started HAProxy.
-        let inherit = move || {
-            for listener in &listeners {
-                fcntl(listener, FcntlArg::F_SETFD(FdFlag::empty()))?;
-            }
-            Ok(())
-        };
-        // SAFETY: makes system calls only, on values made before the fork.
-        unsafe { command.pre_exec(inherit) };
         let server = Server::spawn(command, errors)?;
         let (clients, commands) = addresses;
         let haproxy = Self { server, clients, commands };
