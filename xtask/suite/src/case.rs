@@ -42,6 +42,9 @@ pub struct Case {
     /// True for models that need the whole machine for this case. It then runs
     /// after all others, by itself.
     alone: fn(&Promises) -> bool,
+    /// True if the case mostly waits for timeouts. Such cases run beside the
+    /// others, on threads of their own.
+    pub waits: bool,
     /// The most clients that the case has at a time, if they are many: each
     /// needs a descriptor of this process, and a worker of a pool.
     pub crowd: usize,
@@ -57,6 +60,7 @@ impl Case {
             name: name.into(),
             models: For::Everyone,
             alone: |_| false,
+            waits: false,
             crowd: 0,
             body: Box::new(body),
         }
@@ -82,6 +86,12 @@ impl Case {
     /// Runs the case by itself for models whose promises meet this condition.
     pub fn alone_for(mut self, models: fn(&Promises) -> bool) -> Self {
         self.alone = models;
+        self
+    }
+
+    /// Declares that the case mostly waits for timeouts.
+    pub fn mostly_waits(mut self) -> Self {
+        self.waits = true;
         self
     }
 

@@ -21,6 +21,10 @@ use super::subject::Subject;
 /// and some hundred clients.
 const ORDINARY: usize = 512;
 
+/// The descriptors reserved for a case that mostly waits and runs meanwhile: it
+/// has fifty clients at most.
+const WAITING: usize = 128;
+
 /// Returns the steps of all subjects whose full names contain `filter`.
 pub fn steps(subjects: &[Arc<Subject>], filter: Option<&str>) -> Vec<Step> {
     let mut steps = Vec::new();
@@ -40,6 +44,8 @@ pub fn steps(subjects: &[Arc<Subject>], filter: Option<&str>) -> Vec<Step> {
 }
 
 /// Runs the steps, `jobs` at a time, and afterwards those that must run alone.
+/// Cases that mostly wait run meanwhile, as many again at a time: on the threads
+/// of the others they would leave processors idle.
 pub fn run<'a>(
     steps: &'a [Step],
     jobs: usize,
@@ -51,14 +57,23 @@ pub fn run<'a>(
     );
     let bar = screen::progress(cases);
     let started = Instant::now();
-    let (alone, mut together): (Vec<_>, Vec<_>) =
+    let jobs = jobs.max(1);
+    let (alone, together): (Vec<_>, Vec<_>) =
         steps.iter().partition(|step| step.is_alone());
+    let (waits, mut works): (Vec<_>, Vec<_>) =
+        together.into_iter().partition(|step| step.case.waits && jobs > 1);
     // Crowds come first, because they take longest. Then each case runs on
     // every subject, so that different models run side by side: several that
     // never wait would leave no CPU to each other.
-    together.sort_by_key(|step| (Reverse(step.case.crowd), step.number));
-    let mut rows = run_phase(together, jobs.max(1), around, &bar)?;
-    rows.extend(run_phase(alone, 1, around, &bar)?);
+    works.sort_by_key(|step| (Reverse(step.case.crowd), step.number));
+    let phase = |steps, jobs| run_phase(steps, jobs, around, &bar);
+    let mut rows = thread::scope(|scope| {
+        let waiting = scope.spawn(|| phase(waits, jobs));
+        let mut rows = phase(works, jobs)?;
+        rows.extend(waiting.join().ok().context("the suite panicked")??);
+        anyhow::Ok(rows)
+    })?;
+    rows.extend(phase(alone, 1)?);
     bar.finish_and_clear();
     Ok(Report { rows, took: started.elapsed() })
 }
@@ -80,7 +95,7 @@ fn run_phase<'a>(
 ) -> Result<Vec<Row<'a>>> {
     let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-    let room = limit.saturating_sub(jobs * ORDINARY);
+    let room = limit.saturating_sub(jobs * (ORDINARY + WAITING));
     // A crowd that never fits starts when all are free, and is skipped.
     let needs = |step: &Step| step.case.crowd.min(room);
     let queue = Mutex::new(Queue { waiting, free: room });

@@ -26,6 +26,7 @@ pub fn cases() -> Vec<Case> {
             let said = || format!("HAProxy: {}", site.haproxy.messages());
             body(trial, &site).with_context(said)
         })
+        .mostly_waits()
     };
     vec![
         case("haproxy::server_killed", server_killed),

@@ -20,7 +20,7 @@ pub fn cases() -> Vec<Case> {
     let case = |name: &str, body: fn(&Server) -> Result<()>| {
         Case::new(name, move |trial| body(&*trial.serve_with(HALF_A_SECOND)?))
     };
-    vec![
+    let cases = [
         case("idle::silent_client", silent_client),
         case("idle::after_a_request", after_a_request),
         case("idle::dribbled_request", dribbled_request),
@@ -34,7 +34,8 @@ pub fn cases() -> Vec<Case> {
         Case::new("idle::late_read", late_read)
             .only(For::Promising(|it| it.answers != Answers::FirstThread)),
         Case::new("idle::zero_is_never", zero_is_never),
-    ]
+    ];
+    cases.map(Case::mostly_waits).into()
 }
 
 const HALF_A_SECOND: &str = "--idle-timeout 0.5";

@@ -33,7 +33,8 @@ pub fn cases() -> Vec<Case> {
         Case::serving("ending::half_close_without_reading", half_stuck),
         Case::serving("ending::half_close_at_once", half_close_at_once),
         Case::new("ending::half_close_in_mid_request", half_close_in_request),
-        Case::serving("ending::waits_two_seconds", waits_two_seconds),
+        Case::serving("ending::waits_two_seconds", waits_two_seconds)
+            .mostly_waits(),
         Case::serving("reset::in_mid_request", reset_in_mid_request),
         Case::serving("reset::in_mid_reply", reset_in_mid_reply),
         Case::serving("reset::before_accept", reset_before_accept),
