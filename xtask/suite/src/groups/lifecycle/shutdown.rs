@@ -13,6 +13,7 @@ use lab::process::poll_until;
 use nix::sys::signal::{Signal, kill};
 
 use super::super::Resources;
+use super::super::limits::expect_rest_for;
 use crate::PATIENCE;
 use crate::bytes::{show, unknowns};
 use crate::case::{Case, For, Trial};
@@ -193,14 +194,16 @@ fn expect_end_at_once(server: &Server) -> Result<()> {
     Ok(())
 }
 
-/// Clients that never read are waited for until --drain-timeout, and their
-/// number is logged.
+/// Clients that never read are waited for until --drain-timeout, without
+/// spinning, and their number is logged.
 fn drain_timeout(trial: &Trial) -> Result<()> {
-    let server = trial.serve_with("--drain-timeout 0.5")?;
+    let launch = trial.launch().resting();
+    let server = launch.flags("--drain-timeout 0.5").start()?;
     let count = server.clients(3);
     let clients = deaf_clients(&server, count)?;
     let asked = Instant::now();
     server.terminate()?;
+    expect_rest_for(&server, Duration::from_millis(300))?;
     let end = server.wait()?.expect(0)?;
     let took = asked.elapsed().as_secs_f64();
     ensure!((0.4..2.5).contains(&took), "stopped after {took:.1} s, not 0.5");

@@ -188,7 +188,11 @@ fn few_descriptors(trial: &Trial) -> Result<()> {
 ///
 /// [resting]: crate::launch::Launch::resting
 pub fn expect_rest(server: &Server) -> Result<()> {
-    let window = Duration::from_millis(500);
+    expect_rest_for(server, Duration::from_millis(500))
+}
+
+/// Checks the same for another length of time.
+pub fn expect_rest_for(server: &Server, window: Duration) -> Result<()> {
     let (before, started) = (group_cpu_time(server.pid), Instant::now());
     std::thread::sleep(window);
     let used = group_cpu_time(server.pid).saturating_sub(before);
