@@ -570,6 +570,7 @@ mod tests {
             ("\"epoll_wait\"", "\"receive\"", "`reports` is for calls"),
             ("\"many\"", "\"one\"", "for models with `clients"),
             ("near_bare_loop", "near_loop", "unknown field `near_loop`"),
+            ("near_bare", "uneven = \"why\"\nnear_bare", "`uneven` is for"),
             ("\"many\"", "\"two\"", "unknown variant `two`"),
             ("\"edge\"", "\"level\"", "two variants are called level"),
             ("\"edge\"", "\"Edge mode\"", "needs a name made of a-z"),

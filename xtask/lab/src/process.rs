@@ -58,6 +58,20 @@ impl Process {
         numbers_in(&format!("/proc/{}/task", self.pid))
     }
 
+    /// Returns how many times its threads have given up the processor to wait.
+    pub fn waits(&self) -> Result<usize> {
+        let mut total = 0;
+        for tid in self.thread_ids() {
+            let path = format!("/proc/{}/task/{tid}/status", self.pid);
+            let status = fs::read_to_string(&path).context(path)?;
+            let name = "voluntary_ctxt_switches:";
+            let mut lines = status.lines();
+            let count = lines.find_map(|line| line.strip_prefix(name));
+            total += count.context(name)?.trim().parse::<usize>()?;
+        }
+        Ok(total)
+    }
+
     /// Returns the number of its open descriptors.
     pub fn descriptors(&self) -> usize {
         numbers_in(&format!("/proc/{}/fd", self.pid)).len()

@@ -23,6 +23,10 @@ pub struct Promises {
     /// The reason why its calls have no fixed order. If there is none, its
     /// transcripts are compared.
     pub unordered: Option<String>,
+    /// The reason why its loops don't get equal numbers of clients. If there is
+    /// none, they do. Given only for models in which one of several loops
+    /// answers.
+    pub uneven: Option<String>,
 }
 
 /// The thread or process that answers a client.
@@ -119,6 +123,10 @@ impl Promises {
             "`idle_kib`, the most memory that one more idle client may cost in \
              KiB, is required for models with `clients = \"many\"`, and for \
              them only"
+        );
+        ensure!(
+            self.uneven.is_none() || self.answers == Answers::OneLoop,
+            "`uneven` is for models in which one of several loops answers"
         );
         Ok(())
     }

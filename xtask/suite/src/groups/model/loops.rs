@@ -2,34 +2,55 @@
 //! and if one fails all end.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicUsize};
+use std::time::Duration;
+use std::{io, mem, thread};
 
-use anyhow::{Context, Result, ensure};
-use lab::process::allowed_processors;
+use anyhow::{Context, Result, bail, ensure};
+use lab::process::{allowed_processors, poll_until};
 use lab::promises::Answers;
 use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
+use crate::PATIENCE;
+use crate::bytes::unknowns;
 use crate::case::{Case, For, Trial};
 use crate::client::Client;
 use crate::fault::{self, Fault};
+use crate::groups::limits::expect_rest_for;
+use crate::server::Server;
+
+const TWO_LOOPS: &str = "--loops 2 --enable-debug-command";
 
 pub fn cases() -> Vec<Case> {
     let case = |name: &str, body: fn(&Trial) -> Result<()>| {
         Case::new(name, body)
             .only(For::Promising(|it| it.answers == Answers::OneLoop))
     };
+    // The kernel prefers loops that wait.
+    let waiting = |name: &str, body: fn(&Trial) -> Result<()>| {
+        Case::new(name, body).only(For::Promising(|it| it.uneven.is_some()))
+    };
     vec![
         case("loops::share_a_thousand_clients", share).crowd(1_000),
+        case("loops::one_connection_wakes_one_loop", wakes_one),
+        case("loops::shutdown_while_one_accepts", while_accepting),
+        case("loops::busy_loop_accepts_several", accepts_several),
+        waiting("loops::busy_loop_is_passed_over", busy_loop),
+        waiting("loops::busy_loops_share_what_waits", busy_loops),
+        waiting("loops::drain_beside_a_busy_loop", drains_beside_busy_loop),
+        waiting("loops::shutdown_resets_the_accept_queue", accept_queue),
         case("loops::one_that_dies_ends_all", one_dies),
         case("loops::stay_on_their_processors", processors),
     ]
 }
 
-/// The kernel distributes connections by a hash of their addresses. The mean is
-/// 250 clients per loop; a loop gets less than half of that by chance once in
-/// 10^19 runs (nine standard deviations).
+/// All loops count clients together, and unless the model says otherwise they
+/// get equal numbers. Where the kernel distributes connections by a hash of
+/// their addresses, the mean is 250 clients per loop; a loop gets less than
+/// half of that by chance once in 10^19 runs (nine standard deviations).
 fn share(trial: &Trial) -> Result<()> {
     const CLIENTS: usize = 1_000;
     const LOOPS: usize = 4;
@@ -45,14 +66,175 @@ fn share(trial: &Trial) -> Result<()> {
         *shares.entry(answered).or_insert(0) += 1;
         counted = info.number("clients")?;
     }
-    let numbers: Vec<_> = shares.keys().map(|(number, _)| *number).collect();
-    ensure!(numbers == [0, 1, 2, 3], "answered by {shares:?}");
     ensure!(counted == CLIENTS as u64, "INFO counts {counted} clients");
-    let spread: Vec<_> = shares.values().map(usize::to_string).collect();
-    let spread = spread.join(", ");
-    let least = CLIENTS / LOOPS / 2;
-    ensure!(shares.values().all(|share| *share >= least), "{spread}");
+    let numbers: Vec<_> = shares.keys().map(|(number, _)| *number).collect();
+    if trial.subject.promises().uneven.is_none() {
+        ensure!(numbers == [0, 1, 2, 3], "answered by {shares:?}");
+        let spread: Vec<_> = shares.values().map(usize::to_string).collect();
+        let spread = spread.join(", ");
+        let least = CLIENTS / LOOPS / 2;
+        ensure!(shares.values().all(|share| *share >= least), "{spread}");
+    }
     Client::ping_all(&mut clients)
+}
+
+/// A new client and its request wake the loop that serves it, not all loops.
+fn wakes_one(trial: &Trial) -> Result<()> {
+    const LOOPS: usize = 8;
+    const CLIENTS: usize = 20;
+
+    let server = trial.serve_with(&format!("--loops {LOOPS}"))?;
+    // Each loop has begun to wait.
+    server.connect()?.ping()?;
+    let process = server.process()?;
+    let settled = || {
+        let mut last = 0;
+        poll_until("all loops to wait", PATIENCE, || {
+            let waits = process.waits()?;
+            Ok(mem::replace(&mut last, waits) == waits)
+        })?;
+        anyhow::Ok(last)
+    };
+    let before = settled()?;
+    let mut clients = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut client = server.connect()?;
+        client.ping()?;
+        clients.push(client);
+        settled()?;
+    }
+    let waits = settled()? - before;
+    // Once for the connection and once for the request, or for both.
+    ensure!(waits <= 4 * CLIENTS, "{waits} waits for {CLIENTS} clients");
+    Ok(())
+}
+
+/// While one loop is busy, another accepts all new clients.
+fn busy_loop(trial: &Trial) -> Result<()> {
+    let server = trial.serve_with(TWO_LOOPS)?;
+    let (mut busy, number) = busy_for(&server, "0.3")?;
+    for other in &mut server.connect_many(8)? {
+        let accepts = other.info()?.number("loop")?;
+        ensure!(accepts != number, "a client waited for loop {number}");
+    }
+    busy.expect("+OK\r\n")?;
+    Ok(())
+}
+
+/// If clients wait until a loop is free, it accepts some and not all of them,
+/// so that a loop that becomes free soon has its share.
+fn busy_loops(trial: &Trial) -> Result<()> {
+    const WAITING: usize = 40;
+
+    let server = trial.serve_with(TWO_LOOPS)?;
+    let (_first, one) = busy_for(&server, "0.3")?;
+    let (_second, two) = busy_for(&server, "0.4")?;
+    ensure!(one != two, "loop {one} serves both");
+    let mut waiting = server.connect_many(WAITING)?;
+    for client in &mut waiting {
+        client.send("DEBUG SLEEP 0.008\r\n")?;
+    }
+    let mut shares = [0; 2];
+    for client in &mut waiting {
+        client.expect("+OK\r\n")?;
+        let number: usize = client.info()?.number("loop")?.try_into()?;
+        shares[number] += 1;
+    }
+    ensure!(shares.iter().all(|it| *it >= WAITING / 8), "shares: {shares:?}");
+    Ok(())
+}
+
+/// A busy loop accepts several connections in a round, because otherwise each
+/// new client would wait for a round of the busy ones.
+fn accepts_several(trial: &Trial) -> Result<()> {
+    const BUSY: usize = 4;
+    const NEW: usize = 40;
+    // Half as many rounds as there are new clients.
+    const MOST: usize = BUSY * NEW / 2;
+
+    let server = trial.serve_with("--loops 1 --enable-debug-command")?;
+    let mut busy = server.connect_served(BUSY)?;
+    let (answers, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let answers = thread::scope(|scope| {
+        // While one of them is answered, the others send again.
+        let busy = scope.spawn(|| -> Result<()> {
+            let request = "DEBUG SLEEP 0.004\r\n";
+            for client in &mut busy {
+                client.send(request)?;
+            }
+            while !is_over.load(Relaxed) {
+                for client in &mut busy {
+                    client.expect("+OK\r\n")?.send(request)?;
+                    answers.fetch_add(1, Relaxed);
+                }
+            }
+            Ok(())
+        });
+        let took = poll_until("the loop to be busy", PATIENCE, || {
+            Ok(answers.load(Relaxed) >= BUSY || busy.is_finished())
+        })
+        .and_then(|()| {
+            let before = answers.load(Relaxed);
+            Client::ping_all(&mut server.connect_many(NEW)?)?;
+            Ok(answers.load(Relaxed) - before)
+        });
+        is_over.store(true, Relaxed);
+        let Ok(ended) = busy.join() else { bail!("a thread panicked") };
+        ended.and(took)
+    })?;
+    ensure!(answers <= MOST, "{answers} others before {NEW} new clients");
+    Ok(())
+}
+
+/// A loop that drains does not spin while another is too busy to begin.
+fn drains_beside_busy_loop(trial: &Trial) -> Result<()> {
+    let server = trial.serve_with(TWO_LOOPS)?;
+    let (mut busy, _) = busy_for(&server, "0.4")?;
+    let mut deaf = Client::with_small_window(server.tcp()?)?;
+    // Their replies exceed the window.
+    let (requests, replies) = unknowns(300);
+    deaf.ping()?.send(&requests)?.wait_until_arrived()?;
+    server.terminate()?;
+    expect_rest_for(&server, Duration::from_millis(300))?;
+    busy.expect("+OK\r\n")?;
+    deaf.expect(replies)?.expect_end()?;
+    server.expect_exit(0)
+}
+
+/// When shutdown is requested, connections that no loop has accepted yet are
+/// reset at once, even if all loops are busy.
+fn accept_queue(trial: &Trial) -> Result<()> {
+    let server = trial.serve_with("--loops 1 --enable-debug-command")?;
+    let (mut busy, _) = busy_for(&server, "0.3")?;
+    let mut waiting = server.connect()?;
+    server.terminate()?;
+    waiting.expect_gone()?;
+    busy.expect_silence(Duration::from_millis(50))?;
+    busy.expect("+OK\r\n")?.expect_end()?;
+    server.expect_exit(0)
+}
+
+/// Connects a client, and keeps its loop busy for this many seconds. Returns
+/// the loop's number.
+fn busy_for(server: &Server, seconds: &str) -> Result<(Client, u64)> {
+    let mut client = server.connect()?;
+    let number = client.info()?.number("loop")?;
+    let request = format!("DEBUG SLEEP {seconds}\r\n");
+    client.send(request)?.wait_until_arrived()?;
+    Ok((client, number))
+}
+
+/// Shutdown is requested while a loop is about to accept.
+fn while_accepting(trial: &Trial) -> Result<()> {
+    let late = Fault::delay(fault::ACCEPT, Duration::from_millis(100));
+    let server = trial.launch().fault(&late).start()?;
+    server.connect()?.ping()?;
+    late.affect_next(1);
+    let mut client = server.connect()?;
+    poll_until("accept", PATIENCE, || Ok(late.affected() > 0))?;
+    server.terminate()?;
+    client.expect_gone()?;
+    server.expect_exit(0)
 }
 
 /// A loop that can't wait any more would keep its share of the connections and
