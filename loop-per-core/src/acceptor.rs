@@ -10,16 +10,17 @@ use anyhow::{Context as _, Result};
 use nix::errno::Errno;
 use nix::sys::socket::SockFlag;
 
-use common::limits::{ACCEPT_BACKOFF, ACCEPTS_PER_ROUND};
+use common::limits::ACCEPT_BACKOFF;
 use common::{Cause, Timer, log, reject};
 
 use crate::Server;
 use crate::accept::{accept, is_connection_error, is_resource_error};
 use crate::connection::Connection;
+use crate::listener::Accept;
 
 impl Server<'_> {
-    /// Handles an event of the listener. Its edge is reported only once, so
-    /// this is remembered until accept4 returns EAGAIN.
+    /// Handles an event of the listener. An edge is reported only once, so it
+    /// is remembered until accept4 returns EAGAIN.
     pub fn note_new_clients(&mut self) {
         // The edge may be reported after the shutdown, in the same wait.
         if self.listener.is_some() {
@@ -27,15 +28,15 @@ impl Server<'_> {
         }
     }
 
-    /// Accepts the connections in the accept queue, up to a limit per round.
+    /// Accepts connections in the accept queue, up to a limit per round.
     pub fn accept_pending(&mut self) -> Result<()> {
         if self.new_clients_at.is_none_or(|at| at > self.now) {
             return Ok(());
         }
-        for _ in 0..ACCEPTS_PER_ROUND {
+        for _ in 0..self.accepts_per_round()? {
             let Some(listener) = &self.listener else { return Ok(()) };
             let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-            match accept(listener, flags) {
+            match accept(listener.socket(), flags) {
                 // The spare descriptor can't be opened again, so this
                 // connection holds the last one.
                 Ok(stream) if !self.shared.spare.reacquire() => {
@@ -45,7 +46,7 @@ impl Server<'_> {
                     );
                     self.about.counters.rejected += 1;
                     if !self.shared.spare.reacquire() {
-                        self.pause(Errno::EMFILE);
+                        self.pause("accept4", Errno::EMFILE);
                         return Ok(());
                     }
                 }
@@ -71,7 +72,12 @@ impl Server<'_> {
                 Err(Errno::EMFILE | Errno::ENFILE)
                     if self.shared.spare.release() => {}
                 Err(errno) if is_resource_error(errno) => {
-                    self.pause(errno);
+                    self.pause("accept4", errno);
+                    return Ok(());
+                }
+                // The supervisor has shut down the shared listener, and has
+                // woken this loop to drain.
+                Err(Errno::EINVAL) if self.shared.accept == Accept::Shared => {
                     return Ok(());
                 }
                 Err(errno) => return Err(errno).context("accept4"),
@@ -110,12 +116,15 @@ impl Server<'_> {
     }
 
     /// Pauses accepting until a client leaves or the back-off ends, because
-    /// accept4 would only fail again.
-    fn pause(&mut self, errno: Errno) {
+    /// the call would only fail again.
+    pub fn pause(&mut self, call: &str, errno: Errno) {
         log(
             Cause::Accept,
-            format_args!("accept4: {errno}; trying again in 100 ms"),
+            format_args!("{call}: {errno}; trying again in 100 ms"),
         );
         self.new_clients_at = Some(self.now + ACCEPT_BACKOFF);
+        if let Some(listener) = &mut self.listener {
+            listener.unwatch(&self.poll);
+        }
     }
 }

@@ -4,13 +4,18 @@ use anyhow::{Context as _, Result};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
+use crate::listener::Accept;
+
 /// The most loops: a `CpuSet` has this many cores.
 const LOOPS: i64 = 1024;
 
-/// The flag that only this model has.
+/// The flags that only this model has.
 #[derive(Clone, Copy, Debug, clap::Args)]
 #[command(next_line_help = true)]
 pub struct Flags {
+    /// How new connections come to the loops.
+    #[arg(long, value_enum, default_value_t = Accept::Reuseport)]
+    pub accept: Accept,
     /// Number of event loops, each a thread pinned to a core; if there are more
     /// loops than cores, several share one [default: the number of cores that
     /// this process may use].

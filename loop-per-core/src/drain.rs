@@ -2,7 +2,7 @@
 //! receives the signals, wakes the loops, and waits until the last has ended.
 
 use std::io::ErrorKind;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -14,6 +14,7 @@ use mio::{Events, Poll, Token, Waker};
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
+use nix::sys::socket::{Shutdown, shutdown};
 
 use crate::{READABLE, Server, wait};
 
@@ -114,7 +115,12 @@ impl Supervisor {
     /// second signal ends the server at once, as a failure. So does an error or
     /// a panic of a loop, because otherwise the server would go on with one
     /// loop less.
-    pub fn wait(mut self) -> Result<()> {
+    ///
+    /// A shared listener is shut down as soon as the loops are woken, because a
+    /// busy loop would keep it open. That resets the connections in its accept
+    /// queue, and later ones are refused (inet_shutdown in net/ipv4/af_inet.c,
+    /// tcp_disconnect in net/ipv4/tcp.c).
+    pub fn wait(mut self, mut shared: Option<Arc<OwnedFd>>) -> Result<()> {
         let mut events = Events::with_capacity(2);
         let mut stopping = false;
         let (mut running, mut cut_off) = (self.wake_loops.len(), 0);
@@ -127,6 +133,10 @@ impl Supervisor {
                 stopping = true;
                 for shutdown in &self.wake_loops {
                     wake(shutdown)?;
+                }
+                // Fails only if it is shut down already.
+                if let Some(listener) = shared.take() {
+                    let _ = shutdown(listener.as_raw_fd(), Shutdown::Read);
                 }
             }
             for clients in self.results.try_iter() {
@@ -153,10 +163,13 @@ impl Server<'_> {
     /// Begins the drain: no connection is accepted any more, what has arrived
     /// is answered, and each conversation ends. Connections still in this
     /// loop's accept queue are reset: the kernel migrates them to a listener of
-    /// another loop only if net.ipv4.tcp_migrate_req is set.
+    /// another loop only if net.ipv4.tcp_migrate_req is set. A shared listener
+    /// stays on the interest list while another loop has it, so it is removed.
     pub fn begin_drain(&mut self) {
         self.drain_until = Some(self.now + self.config.drain_timeout);
-        self.listener = None;
+        if let Some(mut listener) = self.listener.take() {
+            listener.unwatch(&self.poll);
+        }
         self.new_clients_at = None;
         self.on_datagrams();
         self.datagrams = None;

@@ -1,10 +1,12 @@
-//! **One event loop per core**: each loop is a thread with a listener, an epoll
-//! instance and clients of its own. Other names for it are thread-per-core and
-//! shared-nothing.
+//! **One event loop per core**: each loop is a thread with an epoll instance
+//! and clients of its own. It accepts them from its own listener, or in the
+//! variant `shared` from one that all loops have. Other names for the model are
+//! thread-per-core and shared-nothing.
 //!
 //! # How it works
 //!
-//! `examples/minimal.rs` is this model alone.
+//! `examples/minimal.rs` and `examples/minimal_shared.rs` are the two variants
+//! alone. In `reuseport`:
 //!
 //! ```text
 //!      application                         kernel
@@ -26,12 +28,23 @@
 //!     asleep   answers, sends, and waits again
 //! ```
 //!
-//! Each loop has a listening socket of its own. SO_REUSEPORT lets all of them
-//! be bound to one address, and gives each its own accept queue. The kernel
-//! picks one of the queues for each new connection, so the loops share the work
-//! without communicating, and a connection stays on the loop that accepts it.
-//! Each loop also has a datagram socket, and all datagrams from one address and
-//! port come to the same loop.
+//! The variants differ in what decides which loop accepts a connection, and
+//! then keeps it:
+//!
+//! - `reuseport`: a hash, before any loop knows of the connection. Each loop
+//!   has a listening socket of its own. SO_REUSEPORT lets all of them be bound
+//!   to one address, and gives each its own accept queue.
+//! - `shared`: which loop waits. All loops have one listener on their
+//!   interest lists, and EPOLLEXCLUSIVE lets a connection wake one of them
+//!   instead of all. The kernel goes through the loops in the order in which
+//!   they have added the listener, and stops at the first one that is in
+//!   epoll_wait (add_wait_queue_exclusive in kernel/sched/wait.c,
+//!   ep_poll_callback in fs/eventpoll.c). So loop 0 of an idle server gets
+//!   nearly all connections, and the others get some while it is busy. The
+//!   rules of the shared listener are in `listener.rs`.
+//!
+//! In both variants each loop has a datagram socket of its own, and all
+//! datagrams from one address and port come to the same loop.
 //!
 //! Each loop is that of `multiplexing-epoll/edge`, on a thread pinned to a
 //! core. It uses mio, which is epoll with a portable interface (kqueue or I/O
@@ -56,32 +69,40 @@
 //!
 //! # System calls
 //!
-//! epoll_create1(2), epoll_ctl(2), epoll_wait(2) and eventfd(2), through mio;
-//! fcntl(2) (O_NONBLOCK), accept4(2), recv(2), send(2), shutdown(2), ioctl(2)
-//! (tcp(7)); for datagrams recvfrom(2) and sendto(2); setsockopt(2) for
-//! SO_REUSEPORT; clone3(2), through pthread_create(3), sched_getaffinity(2) and
-//! sched_setaffinity(2) for the loops; signalfd(2) and read(2) of it in the
-//! main thread.
+//! epoll_create1(2), epoll_ctl(2), epoll_wait(2) and eventfd(2), through mio,
+//! and epoll_ctl(2) without it for EPOLLEXCLUSIVE; fcntl(2) (O_NONBLOCK),
+//! accept4(2), recv(2), send(2), shutdown(2), ioctl(2) (tcp(7)); for datagrams
+//! recvfrom(2) and sendto(2); setsockopt(2) for SO_REUSEPORT; clone3(2),
+//! through pthread_create(3), sched_getaffinity(2) and sched_setaffinity(2) for
+//! the loops; signalfd(2) and read(2) of it in the main thread.
 //!
 //! # Limits
 //!
-//! One descriptor per client, and four per loop (EMFILE at RLIMIT_NOFILE, which
-//! applies to all loops together); at most 1024 loops. The accept queue of each
-//! listener holds up to `--backlog` connections. An idle client costs a quarter
-//! of a KiB here (`cargo xtask compare --full`, x86-64), and in the
-//! kernel as much as with epoll.
+//! One descriptor per client, and four per loop, in `shared` three (EMFILE at
+//! RLIMIT_NOFILE, which applies to all loops together); at most 1024 loops. The
+//! accept queue of each listener holds up to `--backlog` connections; in
+//! `shared` all loops have one, and its lock. An idle client costs a quarter of
+//! a KiB here (`cargo xtask compare --full`, x86-64), and in the kernel as much
+//! as with epoll.
 //!
-//! The hash ignores load. A client on a busy loop waits there while other loops
-//! sleep, and no loop takes it over. A few clients may pile up on one loop:
-//! four clients on four loops are spread evenly in 4! of 4^4 cases, 9 %. At
-//! `--max-connections` a loop may reject a new client although a client of
-//! another loop has left, because that loop has not noticed it yet.
+//! A client on a busy loop waits there while other loops sleep, and no loop
+//! takes it over. The hash of `reuseport` ignores load, so a new client may
+//! come to a busy loop, and a few clients may pile up on one: four clients on
+//! four loops are spread evenly in 4! of 4^4 cases, 9 %. In `shared` a new
+//! client comes to an idle loop, but clients that connect while all are idle,
+//! and become busy later, are all on one. At `--max-connections` a loop may
+//! reject a new client although a client of another loop has left, because that
+//! loop has not noticed it yet.
 //!
 //! # When to use it
 //!
 //! For many short requests from many clients, if one core is not enough and the
 //! clients do not depend on each other. If some clients are much busier than
 //! others, use `task-per-connection`, which moves work to idle threads.
+//!
+//! `reuseport` is right for connections that stay, because it spreads them
+//! evenly. `shared` is right for short ones, which then never wait for a busy
+//! loop while another is idle.
 //!
 //! # Compare with
 //!
@@ -95,6 +116,8 @@
 //!   2013.
 //! - UNP, section 30.11: threads that share one listener, for comparison.
 //! - TLPI, section 63.4: epoll.
+//! - epoll_ctl(2), EPOLLEXCLUSIVE; M. Majkowski, Why does one NGINX worker take
+//!   all the load?, Cloudflare, 2017.
 //! - docs/CLAIMS.md: accept-herd, edge-new-data.
 
 mod accept;
@@ -103,6 +126,7 @@ mod connection;
 mod cores;
 mod datagrams;
 mod drain;
+mod listener;
 mod policies;
 mod queues;
 mod shared;
@@ -111,7 +135,7 @@ mod sockets;
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::mem;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::AsRawFd as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -129,6 +153,7 @@ use connection::{Connection, Outcome, ReadPolicy, Scratch, is_peer_error};
 use cores::{Cores, Flags};
 use datagrams::Datagrams;
 use drain::Supervisor;
+use listener::Listener;
 use shared::Shared;
 use sockets::{Bound, Sockets};
 
@@ -161,17 +186,18 @@ const READABLE: Interest = Interest::READABLE;
 
 fn main() -> ExitCode {
     let (config, flags) = Config::with_flags::<Flags>(&MODEL);
-    common::conclude(serve(config, flags.loops))
+    common::conclude(serve(config, flags))
 }
 
 /// The main thread: starts the loops and supervises them.
-fn serve(config: Config, loops: Option<u32>) -> Result<()> {
+fn serve(config: Config, flags: Flags) -> Result<()> {
     let mut supervisor = Supervisor::new()?;
     let cores = Cores::allowed()?;
-    let loops = loops.unwrap_or(cores.count());
-    let bound = Bound::new(&config, loops)?;
+    let loops = flags.loops.unwrap_or(cores.count());
+    let bound = Bound::new(&config, flags.accept, loops)?;
+    let shared = Shared::new(config, flags.accept, loops)?;
     // Leaked, because the loops use it until the process ends.
-    let shared: &Shared = Box::leak(Box::new(Shared::new(config, loops)?));
+    let shared: &Shared = Box::leak(Box::new(shared));
     for (number, (sockets, shutdown)) in (0..).zip(bound.per_loop) {
         // A new thread inherits its creator's affinity (sched_setaffinity(2)).
         cores.pin(number)?;
@@ -180,7 +206,7 @@ fn serve(config: Config, loops: Option<u32>) -> Result<()> {
     }
     cores.unpin()?;
     common::announce(bound.tcp, bound.udp)?;
-    supervisor.wait()
+    supervisor.wait(bound.shared)
 }
 
 /// Runs the loop of `multiplexing-epoll/edge`, on a thread of its own.
@@ -217,7 +243,7 @@ struct Server<'a> {
     number: u32,
     poll: Poll,
     /// `None` once shutdown was requested.
-    listener: Option<OwnedFd>,
+    listener: Option<Listener>,
     datagrams: Option<Datagrams>,
     /// A key is never used twice, so a stale event finds no connection.
     connections: SlotMap<DefaultKey, Connection>,
@@ -238,7 +264,7 @@ struct Server<'a> {
 
 impl<'a> Server<'a> {
     fn new(shared: &'a Shared, number: u32, sockets: Sockets) -> Self {
-        let about = About::new(MODEL.name, "");
+        let about = About::new(MODEL.name, shared.accept.name());
         Self {
             config: &shared.config,
             shared,

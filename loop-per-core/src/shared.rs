@@ -10,8 +10,11 @@ use nix::unistd::close;
 
 use common::{Config, ConnectionLimit};
 
+use crate::listener::Accept;
+
 pub struct Shared {
     pub config: Config,
+    pub accept: Accept,
     /// The number of loops.
     pub loops: u32,
     pub limit: ConnectionLimit,
@@ -23,11 +26,11 @@ pub struct Shared {
 impl Shared {
     /// Call it when everything is bound, because the connection limit depends
     /// on the descriptors that are left.
-    pub fn new(config: Config, loops: u32) -> Result<Self> {
+    pub fn new(config: Config, accept: Accept, loops: u32) -> Result<Self> {
         let spare = SpareDescriptor::open()?;
         let limit = ConnectionLimit::new(&config, 1);
         let clients = AtomicUsize::new(0);
-        Ok(Self { config, loops, limit, spare, clients })
+        Ok(Self { config, accept, loops, limit, spare, clients })
     }
 
     /// Returns the number of clients of all loops.

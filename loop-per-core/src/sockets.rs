@@ -1,24 +1,28 @@
 //! SO_REUSEPORT: one listener and one datagram socket per loop, all at the same
-//! address.
+//! address. In `shared` there is one listener for all loops.
 
 use std::io::{self, Error};
 use std::net::SocketAddr;
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use mio::unix::SourceFd;
-use mio::{Interest, Poll, Waker};
+use mio::{Poll, Waker};
 use nix::errno::Errno;
 use socket2::{SockRef, Socket, Type};
 
 use common::{Config, Unsupported};
 
-use crate::{DATAGRAMS, LISTENER, SHUTDOWN};
+use crate::listener::{Accept, Listener};
+use crate::{DATAGRAMS, READABLE, SHUTDOWN};
 
 /// The bound sockets of all loops, and their addresses.
 pub struct Bound {
     pub tcp: Option<SocketAddr>,
     pub udp: Option<SocketAddr>,
+    /// The listener that all loops share, if they do.
+    pub shared: Option<Arc<OwnedFd>>,
     /// The sockets of each loop, and the waker that requests its drain.
     pub per_loop: Vec<(Sockets, Waker)>,
 }
@@ -26,55 +30,72 @@ pub struct Bound {
 /// The sockets of one loop, registered with its epoll instance.
 pub struct Sockets {
     pub poll: Poll,
-    pub listener: Option<OwnedFd>,
+    pub listener: Option<Listener>,
     pub datagrams: Option<OwnedFd>,
 }
 
 impl Bound {
-    pub fn new(config: &Config, loops: u32) -> Result<Self> {
-        let (listeners, tcp) = listen(config, loops)?;
+    pub fn new(config: &Config, accept: Accept, loops: u32) -> Result<Self> {
+        let count = match accept {
+            Accept::Reuseport => loops,
+            Accept::Shared => 1,
+        };
+        let (listeners, tcp) = listen(config, count)?;
         let (sockets, udp) = bind_datagrams(config, loops)?;
         let (mut listeners, mut sockets) =
             (listeners.into_iter(), sockets.into_iter());
+        let shared = match accept {
+            Accept::Reuseport => None,
+            Accept::Shared => listeners.next().map(Arc::new),
+        };
         let per_loop = (0..loops)
             .map(|number| {
-                Sockets::watched(listeners.next(), sockets.next())
+                let listener = match &shared {
+                    Some(socket) => {
+                        let socket = Arc::clone(socket);
+                        Some(Listener::Shared { socket, watched: false })
+                    }
+                    None => listeners.next().map(Listener::Own),
+                };
+                Sockets::watched(listener, sockets.next())
                     .with_context(|| format!("cannot set up loop {number}"))
             })
             .collect::<Result<_>>()?;
-        Ok(Self { tcp, udp, per_loop })
+        Ok(Self { tcp, udp, shared, per_loop })
     }
 }
 
 impl Sockets {
     fn watched(
-        listener: Option<OwnedFd>,
+        mut listener: Option<Listener>,
         datagrams: Option<OwnedFd>,
     ) -> io::Result<(Self, Waker)> {
         let poll = Poll::new()?;
         let shutdown = Waker::new(poll.registry(), SHUTDOWN)?;
-        for (socket, token) in [(&listener, LISTENER), (&datagrams, DATAGRAMS)]
-        {
-            let Some(socket) = socket else { continue };
+        if let Some(listener) = &mut listener {
+            SockRef::from(listener.socket()).set_nonblocking(true)?;
+            listener.watch(&poll)?;
+        }
+        if let Some(socket) = &datagrams {
             SockRef::from(socket).set_nonblocking(true)?;
             let mut source = SourceFd(&socket.as_raw_fd());
-            poll.registry().register(&mut source, token, Interest::READABLE)?;
+            poll.registry().register(&mut source, DATAGRAMS, READABLE)?;
         }
         Ok((Self { poll, listener, datagrams }, shutdown))
     }
 }
 
-/// Opens one listening socket per loop, or none if there is no address. The
+/// Opens this many listening sockets, or none if there is no address. The
 /// kernel picks one for each new connection by a hash of both ends' addresses
 /// and ports.
 fn listen(
     config: &Config,
-    loops: u32,
+    count: u32,
 ) -> Result<(Vec<OwnedFd>, Option<SocketAddr>)> {
     let Some((first, address)) = common::listen(config)? else {
         return Ok((Vec::new(), None));
     };
-    let sockets = reuseport_group(first, loops, || {
+    let sockets = reuseport_group(first, count, || {
         let socket = bind_sibling(address, Type::STREAM)?;
         socket.listen(config.backlog)?;
         Ok(socket)
