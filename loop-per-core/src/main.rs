@@ -118,7 +118,7 @@
 //! - TLPI, section 63.4: epoll.
 //! - epoll_ctl(2), EPOLLEXCLUSIVE; M. Majkowski, Why does one NGINX worker take
 //!   all the load?, Cloudflare, 2017.
-//! - docs/CLAIMS.md: accept-herd, edge-new-data.
+//! - docs/CLAIMS.md: accept-herd, edge-new-data, loops-share-connections.
 
 mod accept;
 mod acceptor;

@@ -10,6 +10,7 @@ mod hundred_million;
 mod idle;
 mod limits;
 mod load_balancer;
+mod loops_share;
 mod saves_memory;
 mod saves_more;
 mod saves_time;
@@ -40,16 +41,18 @@ pub const TOPIC: Topic = Topic {
         &saves_more::CLAIM,
         &saves_memory::CLAIM,
         &hundred_million::CLAIM,
+        &loops_share::CLAIM,
         &load_balancer::CLAIM,
     ],
     picture: None,
 };
 
 /// The claims whose experiments start models.
-pub const SERVED: [&Claim; 5] = [
+pub const SERVED: [&Claim; 6] = [
     &saves_time::CLAIM,
     &saves_more::CLAIM,
     &saves_memory::CLAIM,
     &hundred_million::CLAIM,
+    &loops_share::CLAIM,
     &load_balancer::CLAIM,
 ];
