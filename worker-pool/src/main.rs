@@ -103,6 +103,7 @@ mod accept;
 mod conversation;
 mod datagrams;
 mod drain;
+mod flags;
 mod queue;
 mod queues;
 mod registry;
@@ -124,8 +125,8 @@ use common::{
 
 use accept::{accept, is_connection_error, is_resource_error};
 use conversation::converse;
+use flags::{Flags, Kind};
 use registry::{Place, REGISTRY};
-use worker::{Flags, Kind};
 
 const MODEL: Model = Model {
     name: env!("CARGO_PKG_NAME"),
