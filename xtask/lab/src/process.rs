@@ -13,7 +13,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpgid};
 
 /// One process, as /proc/PID/stat shows it.
 #[derive(Clone, Debug)]
@@ -144,11 +144,13 @@ pub fn list(processes: &[Process]) -> String {
     processes.join(", ")
 }
 
-/// Returns the processes of a group, zombies included.
+/// Returns the processes of a group, zombies included. getpgid(2) is much
+/// cheaper than a file of /proc, so only files of the group are read.
 pub fn group(leader: Pid) -> Vec<Process> {
-    numbers_in("/proc")
-        .into_iter()
-        .filter_map(|pid| Process::read(Pid::from_raw(pid.try_into().ok()?)))
+    let numbers = numbers_in("/proc").into_iter();
+    let pids = numbers.filter_map(|pid| pid.try_into().ok().map(Pid::from_raw));
+    pids.filter(|pid| getpgid(Some(*pid)) == Ok(leader))
+        .filter_map(Process::read)
         .filter(|process| process.group == leader)
         .collect()
 }
