@@ -31,7 +31,7 @@ pub use connection_limit::{
     workers_with_descriptors,
 };
 pub use datagram::answer_datagram;
-pub use log::{Cause, log, report_cut_off};
+pub use log::{Cause, LogRate, log, report_cut_off, share_rate};
 pub use outcome::{Unsupported, announce, conclude};
 pub use pressure::BackPressure;
 pub use session::Session;

@@ -2,13 +2,15 @@
 
 use std::io::Write as _;
 use std::os::fd::AsFd as _;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// The cause of a log line. Each process logs at most one line per second and
-/// cause, so that an error of ten thousand clients does not fill a disk.
+/// The cause of a log line. Each process, or all that [share](share_rate) the
+/// rate, log at most one line per second and cause, so that an error of ten
+/// thousand clients does not fill a disk.
 #[derive(Clone, Copy, Debug)]
 pub enum Cause {
     /// A connection was rejected.
@@ -25,15 +27,28 @@ pub enum Cause {
     Worker,
 }
 
+/// The number of causes.
+const CAUSES: usize = 6;
+
 /// The second in which each cause was last logged.
-static LAST: [AtomicU64; 6] = [const { AtomicU64::new(0) }; 6];
+pub type LogRate = [AtomicU64; CAUSES];
+
+static OWN: LogRate = [const { AtomicU64::new(0) }; CAUSES];
+static SHARED: OnceLock<&'static LogRate> = OnceLock::new();
+
+/// Makes this process count log lines in `rate`, which the processes of a pool
+/// have in shared memory: together they log as much as one of them would.
+pub fn share_rate(rate: &'static LogRate) {
+    let _ = SHARED.set(rate);
+}
 
 /// Logs a line, unless one of the same cause was logged within this second.
 pub fn log(cause: Cause, what: std::fmt::Arguments<'_>) {
     let second = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(1, |time| time.as_secs());
-    let last = &LAST[cause as usize];
+    let rate = SHARED.get().copied().unwrap_or(&OWN);
+    let last = &rate[cause as usize];
     let before = last.load(Ordering::Relaxed);
     let first = before != second
         && last
