@@ -41,9 +41,10 @@ fn block_stop_signals() -> io::Result<()> {
 
 /// While SIGCHLD is ignored, it is not delivered. A server that relies on it
 /// would go on counting clients that have left, and reject all new ones in the
-/// end.
+/// end; or its drain would wait for children that have ended.
 fn children_ignored(trial: &Trial) -> Result<()> {
     let launch = trial.launch().inheriting(ignore_children);
+    let launch = launch.flags("--drain-timeout 60");
     let server = match trial.subject.serves_one() {
         true => launch.start()?,
         false => launch.flags("--max-connections 2").start()?,
