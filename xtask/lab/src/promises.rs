@@ -47,6 +47,9 @@ pub enum Answers {
     /// A thread of a pool that exists from the start, which serves no other
     /// client until this one leaves.
     PoolThread,
+    /// A process of a pool that exists from the start, which serves no other
+    /// client until this one leaves.
+    PoolProcess,
     /// One of several event loops, always the same for a client.
     OneLoop,
 }

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail, ensure};
 use lab::promises::Answers::{
     AnyThread, FirstThread, OneLoop, OneThread, OwnProcess, OwnThread,
-    PoolThread,
+    PoolProcess, PoolThread,
 };
 use lab::promises::WaitsIn::Aio;
 use nix::unistd::Pid;
@@ -26,9 +26,9 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "answers_from_a_child",
-        applies_to: |it| it.answers == OwnProcess,
+        applies_to: |it| matches!(it.answers, OwnProcess | PoolProcess),
         transports: BOTH,
-        why: "each client has a process of its own, and the parent has none",
+        why: "each client has a process to itself, and the parent has none",
         check: |scene| answers_apart(scene, |step| step.pid),
     },
     Rule {

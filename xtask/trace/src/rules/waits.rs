@@ -1,7 +1,7 @@
 //! Rules about where a model waits, and where it never does.
 
 use anyhow::{Result, bail, ensure};
-use lab::promises::Answers::OwnProcess;
+use lab::promises::Answers::{OwnProcess, PoolProcess};
 use lab::promises::WaitsIn::{
     EpollWait, IoUringEnter, Nothing, Poll, Receive, Select, Signals,
 };
@@ -23,14 +23,17 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "never_asks_for_readiness",
-        applies_to: |it| it.waits_in == Receive && it.answers != OwnProcess,
+        applies_to: |it| {
+            it.waits_in == Receive
+                && !matches!(it.answers, OwnProcess | PoolProcess)
+        },
         transports: BOTH,
         why: "a thread that blocks in its transfers need not ask for readiness",
         check: |scene| scene.never(|made| made.is(Family::Readiness)),
     },
     Rule {
         name: "child_never_asks_for_readiness",
-        applies_to: |it| it.answers == OwnProcess,
+        applies_to: |it| matches!(it.answers, OwnProcess | PoolProcess),
         transports: BOTH,
         why: "a child blocks in its transfers; only the parent, which has \
               no client, asks for readiness",

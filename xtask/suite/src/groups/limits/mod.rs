@@ -132,7 +132,8 @@ fn warns(trial: &Trial) -> Result<()> {
         .flags("--max-connections 100000")
         .start()?;
     server.connect()?.ping()?;
-    if trial.subject.promises().answers == Answers::OwnProcess {
+    let answers = trial.subject.promises().answers;
+    if matches!(answers, Answers::OwnProcess | Answers::PoolProcess) {
         // The descriptors of its clients are in other processes.
         return Ok(());
     }

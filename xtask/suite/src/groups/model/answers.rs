@@ -42,7 +42,7 @@ impl Answerer {
         let (pid, tid) = (self.pid, self.tid);
         let as_promised = match answer {
             OneThread | FirstThread => pid == ours && tid == ours,
-            OwnProcess => pid != ours && tid == pid,
+            OwnProcess | PoolProcess => pid != ours && tid == pid,
             OwnThread | AnyThread | PoolThread | OneLoop => {
                 pid == ours && tid != ours
             }
@@ -100,7 +100,7 @@ fn fifty(trial: &Trial) -> Result<()> {
         "promised {answer:?}; {answered} have answered, {before:?} before \
          {CLIENTS} clients, then {now:?}"
     );
-    if answer == OwnProcess {
+    if matches!(answer, OwnProcess | PoolProcess) {
         for process in server.group() {
             ensure!(process.threads == 1, "{process} has several threads");
         }
@@ -127,6 +127,7 @@ fn is_promised(
         OwnProcess => (clients..=clients, 1..=1, 1 + clients),
         OwnThread => (clients..=clients, 1 + clients..=1 + clients, 1),
         PoolThread => (clients..=clients, before.threads..=before.threads, 1),
+        PoolProcess => (clients..=clients, 1..=1, before.processes),
         AnyThread | OneLoop => (1..=some, before.threads..=before.threads, 1),
     };
     answering.contains(&answerers)
@@ -158,7 +159,7 @@ fn datagrams(trial: &Trial) -> Result<()> {
         _ => 1,
     };
     ensure!(answerers.len() <= most, "answered by {answerers:?}");
-    if !matches!(answer, OwnProcess | OwnThread | PoolThread) {
+    if matches!(answer, OneThread | FirstThread | AnyThread | OneLoop) {
         for answerer in &answerers {
             answerer.expect(answer, &server)?;
         }

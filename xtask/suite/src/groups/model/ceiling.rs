@@ -20,8 +20,8 @@ const TOO_MANY: usize = DESCRIPTORS + 64;
 const AT_A_TIME: usize = 64;
 const LAST: usize = 128;
 
-/// Enough clients for a model that only the machine limits. With `--record`,
-/// all that are declared connect.
+/// Enough clients, or workers, for a model that only the machine limits. With
+/// `--record`, all that are declared connect.
 const ENOUGH: usize = 1_000;
 
 pub fn cases() -> Vec<Case> {
@@ -105,11 +105,18 @@ fn why_refused(server: &Server) -> Result<String> {
 /// One client at a time is a limit, too, and so is the number of workers.
 fn few(trial: &Trial) -> Result<()> {
     let limit = DESCRIPTORS as u64;
-    let clients = trial.subject.promises().ceiling.clients;
-    let server = trial.launch().descriptors(limit, limit).start()?;
-    next_waits(&server, clients)?;
+    let Ceiling { mut clients, machine, .. } =
+        trial.subject.promises().ceiling.clone();
+    let mut launch = trial.launch().descriptors(limit, limit);
+    if machine.is_some() {
+        if !trial.surroundings.records {
+            clients = clients.min(ENOUGH);
+        }
+        launch = launch.workers(clients);
+    }
+    next_waits(&*launch.start()?, clients)?;
     let ends = NEXT_WAITS.to_owned();
-    compare(trial, Ceiling { clients, ends, machine: None, flags: None })
+    compare(trial, Ceiling { clients, ends, machine, flags: None })
 }
 
 fn compare(trial: &Trial, mut seen: Ceiling) -> Result<()> {

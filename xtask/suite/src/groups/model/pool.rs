@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use lab::process::poll_until;
-use lab::promises::Answers;
+use lab::promises::{Answers, Promises};
 use nix::errno::Errno;
 
 use super::next_waits;
@@ -19,17 +19,22 @@ use crate::skip::skip;
 
 pub fn cases() -> Vec<Case> {
     let case = |name: &str, body: fn(&Trial) -> Result<()>| {
-        Case::new(name, body)
-            .only(For::Promising(|it| it.answers == Answers::PoolThread))
+        Case::new(name, body).only(For::Promising(is_pool))
     };
     vec![
         case("pool::next_waits", fourth_waits),
         case("pool::workers_are_used_again", used_again),
         case("pool::silent_client_occupies_a_worker", silent_client),
         case("pool::full_accept_queue", full_accept_queue),
-        case("pool::queued_client_is_answered_at_shutdown", queued_client),
+        case("pool::queued_client_is_answered_at_shutdown", queued_client)
+            .only(For::Promising(|it| it.answers == Answers::PoolThread)),
         case("pool::failing_workers_take_turns", take_turns),
     ]
+}
+
+/// Returns whether each client occupies one of a fixed number of workers.
+fn is_pool(promises: &Promises) -> bool {
+    matches!(promises.answers, Answers::PoolThread | Answers::PoolProcess)
 }
 
 fn fourth_waits(trial: &Trial) -> Result<()> {
@@ -41,9 +46,9 @@ fn used_again(trial: &Trial) -> Result<()> {
     for number in [1, 3, 8] {
         let server = trial.launch().workers(number).start()?;
         let before = Resources::of(&server)?;
-        // The main thread, and perhaps one that accepts.
-        let threads = 1 + number..=2 + number;
-        let counted = threads.contains(&before.threads);
+        // Threads or processes, and perhaps a thread that accepts.
+        let workers = before.threads - 1 + before.processes - 1;
+        let counted = (number..=number + 1).contains(&workers);
         ensure!(counted, "{number} workers: {before:?}");
         let mut answerers = BTreeSet::new();
         for _ in 0..3 {

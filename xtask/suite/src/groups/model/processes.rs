@@ -1,8 +1,9 @@
-//! A process per client: what happens when one ends, and what is left of it.
+//! Processes that serve one client at a time: what happens when one ends, and
+//! what is left of it.
 
 use anyhow::{Context, Result, bail, ensure};
 use lab::process::{list, poll_until};
-use lab::promises::Answers;
+use lab::promises::{Answers, Promises};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -14,10 +15,14 @@ pub fn cases() -> Vec<Case> {
         Case::new(name, body)
             .only(For::Promising(|it| it.answers == Answers::OwnProcess))
     };
+    let forks = |it: &Promises| {
+        matches!(it.answers, Answers::OwnProcess | Answers::PoolProcess)
+    };
     vec![
         case("no_zombie_while_running", no_zombie),
         case("one_child_killed", one_child_killed),
-        case("datagram_child_killed", datagram_child_killed),
+        Case::new("datagram_child_killed", datagram_child_killed)
+            .only(For::Promising(forks)),
     ]
 }
 
