@@ -40,9 +40,10 @@
 //! and it polls a signalfd together with the listener. So no signal is missed
 //! between a check and a wait.
 //!
-//! The variant that is not here is prefork: a fixed number of children, forked
-//! at the start, accept from one listener. A client then does not wait for a
-//! fork, but no more clients are served at a time than there are children.
+//! In a preforked server, a fixed number of children are forked at the start,
+//! and accept from one listener. A client then does not wait for a fork, but no
+//! more clients are served at a time than there are children. That is
+//! `worker-pool` with `--kind processes`.
 //!
 //! # System calls
 //!
@@ -69,12 +70,13 @@
 //! # Compare with
 //!
 //! `blocking`, which has the same conversation; `thread-per-connection`, where
-//! the clients share one memory.
+//! the clients share one memory; `worker-pool`, where the processes exist
+//! before their clients.
 //!
 //! # References
 //!
-//! - UNP, sections 4.8 (concurrent servers), 5.9 (SIGCHLD and zombies), 30.5
-//!   and 30.6 (one child per client, prefork).
+//! - UNP, sections 4.8 (concurrent servers), 5.9 (SIGCHLD and zombies) and
+//!   30.5 (one child per client).
 //! - TLPI, section 24.2 (fork: shared files, copy-on-write), chapter 26
 //!   (zombies) and section 60.3 (a concurrent server).
 //! - fork(2), waitpid(2), signalfd(2), prctl(2).

@@ -39,7 +39,7 @@ pub fn join(thread: JoinHandle<()>) -> Result<()> {
 
 /// Answers datagrams until shutdown is requested, and then those that were
 /// queued by then.
-fn serve(socket: &OwnedFd, about: &mut About) {
+pub fn serve(socket: &OwnedFd, about: &mut About) {
     let mut datagrams = Datagrams::new(socket);
     while !drain::requested() {
         datagrams.answer(about);

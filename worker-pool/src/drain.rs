@@ -1,5 +1,5 @@
-//! Graceful shutdown of a program whose threads block in system calls: skip it
-//! on a first read.
+//! Graceful shutdown of workers that block in system calls: skip it on a first
+//! read. The main thread wakes threads, and a signal handler a process.
 //!
 //! All threads block the signals, and the main thread waits for them in
 //! sigwait(3), so no handler interrupts a worker. The main thread then shuts
@@ -12,18 +12,27 @@
 //! a listener, or on a datagram socket without a peer, although for the latter
 //! it returns ENOTCONN (net/ipv4/af_inet.c, inet_shutdown). So its result is
 //! ignored.
+//!
+//! A worker process has a handler of its own for the signal that its parent
+//! sends (`processes/drain.rs`). The handler shuts down the socket of the
+//! worker's client.
 
-use std::os::fd::BorrowedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use anyhow::{Context as _, Result};
+use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::{
     SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction,
 };
+use nix::sys::socket::{Shutdown, shutdown};
 
 use crate::registry::REGISTRY;
 
+/// The socket that a child's signal handler shuts down: the one on which a call
+/// waits or will wait next. -1 if it must not touch any.
+static TARGET: AtomicI32 = AtomicI32::new(-1);
 static REQUESTED: AtomicBool = AtomicBool::new(false);
 
 /// Blocks the signals that request shutdown, in this thread and in those that
@@ -58,6 +67,10 @@ pub fn wait_for_signal(signals: &SigSet) -> Result<()> {
 /// Keeps the drain from touching `stream` any more; returns false if it already
 /// has.
 pub fn clear_target(stream: BorrowedFd<'_>) -> bool {
+    // A worker process has a target, and a thread has an entry.
+    if TARGET.swap(-1, Ordering::SeqCst) == stream.as_raw_fd() {
+        return !requested();
+    }
     REGISTRY.exempt(stream)
 }
 
@@ -69,4 +82,49 @@ pub fn requested() -> bool {
 extern "C" fn on_second_signal(_: i32) {
     // SAFETY: _exit is async-signal-safe and does not return.
     unsafe { libc::_exit(1) }
+}
+
+/// Installs a child's signal handler. The child inherits the parent's signal
+/// mask, so a signal that was sent to it since the fork is delivered now.
+pub fn install() -> nix::Result<()> {
+    let mut mask = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        // No SA_RESTART, so that an interrupted call returns EINTR.
+        let action = SigAction::new(
+            SigHandler::Handler(on_signal),
+            SaFlags::empty(),
+            SigSet::empty(),
+        );
+        // SAFETY: the handler makes async-signal-safe calls only.
+        unsafe { sigaction(signal, &action) }?;
+        mask.add(signal);
+    }
+    mask.thread_unblock()
+}
+
+/// Makes `socket` the one that this child's signal handler shuts down.
+pub fn set_target(socket: BorrowedFd<'_>) {
+    TARGET.store(socket.as_raw_fd(), Ordering::SeqCst);
+    if requested() {
+        let _ = shutdown(socket.as_raw_fd(), Shutdown::Read);
+    }
+}
+
+/// Shuts down the receiving side of the child's socket, which affects a call
+/// that has begun and all later ones: recv(2) returns what has arrived, then
+/// end of file; recvfrom(2) returns the queued datagrams, then nothing.
+///
+/// Linux does this; POSIX says only that shutdown(2) disables later receives of
+/// a connected socket. The datagram socket has no peer, so shutdown(2) returns
+/// ENOTCONN for it, but wakes the call all the same (net/ipv4/af_inet.c,
+/// inet_shutdown).
+///
+/// A second signal has no effect, because a terminal sends SIGINT to the child
+/// as well as to the parent. The parent kills the children when the drain
+/// timeout ends.
+extern "C" fn on_signal(_: i32) {
+    let errno = Errno::last_raw();
+    REQUESTED.store(true, Ordering::SeqCst);
+    let _ = shutdown(TARGET.load(Ordering::SeqCst), Shutdown::Read);
+    Errno::set_raw(errno);
 }

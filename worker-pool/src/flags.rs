@@ -5,7 +5,7 @@ use clap::ValueEnum;
 /// The flags that only this model has.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Flags {
-    /// How a worker gets its clients.
+    /// What a worker is, and how it gets its clients.
     #[arg(long, value_enum, default_value_t = Kind::Threads)]
     pub kind: Kind,
     /// Number of workers, and so of clients served at a time.
@@ -15,13 +15,15 @@ pub struct Flags {
     workers: u16,
 }
 
-/// How a worker gets its clients.
+/// What a worker is, and how it gets its clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
-    /// It accepts them itself.
+    /// A thread, which accepts them itself.
     Threads,
-    /// From a queue, which one thread fills.
+    /// A thread, which gets them from a queue that another thread fills.
     Queue,
+    /// A process, which accepts them itself.
+    Processes,
 }
 
 impl Kind {
@@ -30,14 +32,29 @@ impl Kind {
         match self {
             Self::Threads => "threads",
             Self::Queue => "queue",
+            Self::Processes => "processes",
         }
     }
 }
 
 impl Flags {
-    /// Returns the number of workers, each of which needs a descriptor for its
-    /// client.
+    /// Returns how many descriptors a client uses in this process.
+    pub fn client_descriptors(self) -> usize {
+        match self.kind {
+            Kind::Threads | Kind::Queue => 1,
+            Kind::Processes => 0,
+        }
+    }
+
+    /// Returns the number of workers. A thread shares the process's descriptors
+    /// with the others, and needs one for its client.
     pub fn workers(self) -> usize {
-        common::workers_with_descriptors(self.workers.into())
+        let workers = self.workers.into();
+        match self.kind {
+            Kind::Threads | Kind::Queue => {
+                common::workers_with_descriptors(workers)
+            }
+            Kind::Processes => workers,
+        }
     }
 }

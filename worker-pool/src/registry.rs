@@ -1,4 +1,4 @@
-//! The workers and the clients that they serve, so that a graceful shutdown can
+//! The threads and the clients that they serve, so that a graceful shutdown can
 //! reach them and the connection limit can count them.
 
 use std::collections::BTreeMap;

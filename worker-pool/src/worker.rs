@@ -1,5 +1,5 @@
-//! The workers: threads that are created at the start and never end before the
-//! server does.
+//! The workers that are threads: they are created at the start and never end
+//! before the server does.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::exit;

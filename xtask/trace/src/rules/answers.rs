@@ -40,6 +40,14 @@ pub const RULES: &[Rule] = &[
         check: parent_and_child_close_copies,
     },
     Rule {
+        name: "worker_accepts",
+        applies_to: |it| it.answers == PoolProcess,
+        transports: TCP,
+        why: "a worker process accepts its clients itself; a descriptor that \
+              another has accepted would not be valid in it",
+        check: worker_accepts,
+    },
+    Rule {
         name: "reaps_its_children",
         applies_to: |it| it.answers == OwnProcess,
         transports: TCP,
@@ -133,6 +141,14 @@ fn parent_and_child_close_copies(scene: &Recording) -> Result<()> {
     });
     ensure!(stream, "main does not close the stream that the child has");
     Ok(())
+}
+
+fn worker_accepts(scene: &Recording) -> Result<()> {
+    let worker = scene.copier()?.pid;
+    scene.never(|made| {
+        let accepts = made.is(Family::Accept) && made.call.returns_at_least(0);
+        accepts && made.step.pid != worker
+    })
 }
 
 fn reaps_its_children(scene: &Recording) -> Result<()> {

@@ -121,6 +121,17 @@ const PROCESS: &str = "
     child 154 .   ends
     main  162 163 wait4(any child) = 101";
 
+const PREFORK: &str = "
+    main  -60 -59 clone() = 101
+    child -59 .   begins
+    main  -58 -   poll(signals)
+    child -50 1   accept4(listener) SOCK_CLOEXEC = 4 client 1
+    child 11  101 recvfrom(client 1, 4096) = 6
+    child 102 103 sendto(client 1, 7) = 7
+    child 104 151 recvfrom(client 1, 4096) = 0
+    child 152 153 close(client 1) = 0
+    child 154 -   accept4(listener) SOCK_CLOEXEC";
+
 const THREAD: &str = "
     main   -50 1   accept4(listener) SOCK_CLOEXEC = 4 client 1
     main   2   3   clone3() = 102
@@ -257,6 +268,8 @@ const ROWS: &[Row] = &[
     ("parent_and_child_close_copies", PROCESS,
         ("main  6   7   close(client 1)", "main 6 7 getpid()"),
         "main does not close the stream"),
+    ("worker_accepts", PREFORK, ("child -50", "main  -50"),
+        "main calls accept(listener, SOCK_CLOEXEC)"),
     ("reaps_its_children", PROCESS,
         ("wait4(any child) = 101", "wait4(any child) = 0"),
         "the parent never waits for the child"),
