@@ -29,6 +29,8 @@ pub struct Process {
     /// User and system CPU time of the children that it has waited for.
     pub reaped: (Duration, Duration),
     pub threads: usize,
+    /// When it was started, since the machine was.
+    pub started: Duration,
 }
 
 impl Process {
@@ -50,6 +52,7 @@ impl Process {
             system: ticks(number(12)?),
             reaped: (ticks(number(13)?), ticks(number(14)?)),
             threads: usize::try_from(number(17)?).ok()?,
+            started: ticks(number(19)?),
         })
     }
 

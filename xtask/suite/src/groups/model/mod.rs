@@ -6,6 +6,7 @@ mod ceiling;
 mod completions;
 mod loops;
 mod pool;
+mod prefork;
 mod processes;
 mod readiness;
 mod signals;
@@ -36,6 +37,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(tasks::cases());
     cases.extend(loops::cases());
     cases.extend(pool::cases());
+    cases.extend(prefork::cases());
     cases.extend(work::cases());
     cases.extend(ceiling::cases());
     cases
