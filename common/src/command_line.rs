@@ -23,6 +23,17 @@ pub struct Model {
     pub clients: Clients,
 }
 
+impl Model {
+    /// Ends the process (exit code 2), with the reason `problem`, if flags of
+    /// the model contradict each other.
+    pub fn reject_command_line(&self, problem: &str) -> ! {
+        CommandLine::<NoFlags>::command()
+            .name(self.name)
+            .error(clap::error::ErrorKind::ValueValidation, problem)
+            .exit()
+    }
+}
+
 /// How many clients a model serves at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clients {
@@ -145,11 +156,7 @@ impl Config {
     /// line asks a variant for datagrams that does not serve them.
     pub fn reject_datagrams(&self, model: &Model, why: &str) {
         if let Some(udp) = self.udp {
-            let problem = format!("--udp {udp}: {why}");
-            CommandLine::<NoFlags>::command()
-                .name(model.name)
-                .error(clap::error::ErrorKind::ValueValidation, problem)
-                .exit()
+            model.reject_command_line(&format!("--udp {udp}: {why}"))
         }
     }
 }

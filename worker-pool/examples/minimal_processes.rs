@@ -6,8 +6,9 @@
 //! process, end the program. Left out, with the function in `src` that has it:
 //! closing in order (`Conversation::end`), idle timeouts
 //! (`set_socket_timeout`), limits (`Clients::acquire`), lack of descriptors or
-//! memory at accept (`Pool::pause`), replacing processes (`replace_workers`),
-//! graceful shutdown (`Parent::on_signal`), datagrams.
+//! memory at accept (`Pool::pause`), replacing processes (`replace_workers`), a
+//! lock around accept (`AcceptLock::acquire`), graceful shutdown
+//! (`Parent::on_signal`), datagrams.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};

@@ -2,6 +2,9 @@
 
 use clap::ValueEnum;
 
+use crate::MODEL;
+use crate::accept_lock;
+
 /// The flags that only this model has.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Flags {
@@ -13,6 +16,9 @@ pub struct Flags {
           allow_negative_numbers = true,
           value_parser = clap::value_parser!(u16).range(1..))]
     workers: u16,
+    /// A lock that a worker holds while it waits in accept.
+    #[arg(long, value_enum, default_value_t = accept_lock::Kind::None)]
+    pub accept_lock: accept_lock::Kind,
 }
 
 /// What a worker is, and how it gets its clients.
@@ -38,6 +44,21 @@ impl Kind {
 }
 
 impl Flags {
+    /// Ends the process (exit code 2) if the flags contradict each other.
+    pub fn check(self) {
+        use accept_lock::Kind::{File, Mutex};
+        match (self.kind, self.accept_lock) {
+            (Kind::Threads, File) => MODEL.reject_command_line(
+                "--accept-lock file: a lock of fcntl(2) belongs to a process, \
+                 so it does not exclude the other threads; use mutex",
+            ),
+            (Kind::Queue, File | Mutex) => MODEL.reject_command_line(
+                "--accept-lock: in --kind queue, one thread accepts",
+            ),
+            _ => {}
+        }
+    }
+
     /// Returns how many descriptors a client uses in this process.
     pub fn client_descriptors(self) -> usize {
         match self.kind {

@@ -47,6 +47,13 @@
 //! thundering herd. The claim accept-herd in docs/CLAIMS.md counts those that
 //! wake up.
 //!
+//! Is a lock around accept needed today? No. It makes a connection wake up one
+//! worker only, and the kernel does that by itself. UNP has a lock for kernels
+//! that wake all waiters, or in which several processes can't wait in accept at
+//! a time. `--accept-lock` adds it, to measure what it costs: a lock on a file,
+//! or a mutex in shared memory (`src/accept_lock.rs`). Then one worker waits in
+//! accept4, and the others wait for the lock.
+//!
 //! The kernel reserves the descriptor of the next client before accept4 waits
 //! (net/socket.c, __sys_accept4_file). So each worker uses one descriptor, also
 //! while it has no client, and a worker that waits can't lack one when a client
@@ -73,7 +80,7 @@
 //! stack, sigwait(3) in the main thread, and futex(2) for the queue. In
 //! `processes`: mmap(2) for the shared memory, and in the parent fork(2),
 //! poll(2), signalfd(2) and read(2) on it, waitpid(2) and kill(2); in a worker
-//! prctl(2).
+//! prctl(2). With a lock: memfd_create(2) and fcntl(2), or futex(2).
 //!
 //! # Limits
 //!
@@ -125,12 +132,14 @@
 //!   a file and with a mutex), 30.11 (each thread accepts) and 30.12 (the main
 //!   thread does).
 //! - TLPI, sections 24.2 (fork: shared files, copy-on-write), 30.2 (condition
-//!   variables), 49.7 (shared anonymous mappings) and 60.4 (server pools).
-//! - accept(2), fork(2), mmap(2), prctl(2), pthread_create(3),
+//!   variables), 49.7 (shared anonymous mappings), 55.3 (record locks) and 60.4
+//!   (server pools).
+//! - accept(2), fork(2), fcntl(2), mmap(2), prctl(2), pthread_create(3),
 //!   pthread_cond_wait(3), pthread_mutexattr_setrobust(3), sigwait(3).
 //! - docs/CLAIMS.md: accept-herd, accept-queue-full, connect-before-accept.
 
 mod accept;
+mod accept_lock;
 mod conversation;
 mod datagrams;
 mod drain;
@@ -158,6 +167,7 @@ use common::{
 };
 
 use accept::{accept, is_connection_error, is_resource_error};
+use accept_lock::AcceptLock;
 use conversation::converse;
 use flags::{Flags, Kind};
 use mutex::SharedMutex;
@@ -171,6 +181,7 @@ const MODEL: Model = Model {
 
 fn main() -> ExitCode {
     let (config, flags) = Config::with_flags::<Flags>(&MODEL);
+    flags.check();
     common::conclude(match flags.kind {
         Kind::Threads | Kind::Queue => serve(config, flags),
         Kind::Processes => processes::serve(config, flags),
@@ -215,6 +226,8 @@ struct Pool {
     listener: OwnedFd,
     limit: ConnectionLimit,
     about: About,
+    /// Held by the worker that waits for a client, if it is not `None`.
+    accept_lock: AcceptLock,
     /// Locked by the worker that pauses before it tries to accept again.
     retries: &'static SharedMutex,
 }
@@ -237,6 +250,7 @@ impl Pool {
     ) -> Result<Self> {
         Ok(Self {
             limit: ConnectionLimit::new(&config, flags.client_descriptors()),
+            accept_lock: AcceptLock::new(flags.accept_lock)?,
             retries: SharedMutex::new()?,
             config,
             listener,
@@ -258,7 +272,10 @@ impl Pool {
     /// Accepts one connection. Returns None once shutdown is requested.
     fn accept(&self) -> Result<Option<OwnedFd>> {
         loop {
-            let accepted = accept(&self.listener, SockFlag::SOCK_CLOEXEC);
+            let held = self.accept_lock.acquire();
+            let accepted = held.and_then(|_held| {
+                accept(&self.listener, SockFlag::SOCK_CLOEXEC)
+            });
             if drain::requested() {
                 return Ok(None);
             }

@@ -75,6 +75,23 @@ impl Process {
         Ok(total)
     }
 
+    /// Returns the ids of its threads that wait in one of these system calls.
+    /// That requires the permission to trace the process, see ptrace(2).
+    pub fn threads_in(&self, calls: &[i64]) -> Result<Vec<u64>> {
+        let mut found = Vec::new();
+        for tid in self.thread_ids() {
+            let path = format!("/proc/{}/task/{tid}/syscall", self.pid);
+            // A number and arguments, or `running`.
+            let text = fs::read_to_string(&path).context(path)?;
+            let number = text.split_whitespace().next();
+            let number = number.and_then(|it| it.parse().ok());
+            if number.is_some_and(|it| calls.contains(&it)) {
+                found.push(tid);
+            }
+        }
+        Ok(found)
+    }
+
     /// Returns the number of its open descriptors.
     pub fn descriptors(&self) -> usize {
         numbers_in(&format!("/proc/{}/fd", self.pid)).len()

@@ -18,6 +18,10 @@ pub struct Promises {
     /// for models that serve many clients.
     pub idle_kib: Option<f64>,
     pub ceiling: Ceiling,
+    /// The locks around accept that it can be started with, by the flag
+    /// `--accept-lock`.
+    #[serde(default)]
+    pub accept_locks: Vec<String>,
     /// Whether `compare --check` bounds its CPU time by the bare loop's.
     pub near_bare_loop: bool,
     /// The reason why its calls have no fixed order. If there is none, its

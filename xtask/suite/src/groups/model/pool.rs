@@ -5,16 +5,19 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use lab::process::poll_until;
 use lab::promises::{Answers, Promises};
 use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use super::next_waits;
 use crate::PATIENCE;
 use crate::case::{Case, For, Trial};
 use crate::fault::{self, Fault};
 use crate::groups::Resources;
+use crate::server::Server;
 use crate::skip::skip;
 
 pub fn cases() -> Vec<Case> {
@@ -29,6 +32,7 @@ pub fn cases() -> Vec<Case> {
         case("pool::queued_client_is_answered_at_shutdown", queued_client)
             .only(For::Promising(|it| it.answers == Answers::PoolThread)),
         case("pool::failing_workers_take_turns", take_turns),
+        case("pool::accept_locks", accept_locks),
     ]
 }
 
@@ -137,4 +141,65 @@ fn take_turns(trial: &Trial) -> Result<()> {
     fault.off();
     server.connect()?.ping()?;
     Ok(())
+}
+
+/// Each lock that makes sense for the model excludes all workers but one, and
+/// any other is rejected.
+fn accept_locks(trial: &Trial) -> Result<()> {
+    let locks = &trial.subject.promises().accept_locks;
+    for lock in ["file", "mutex"] {
+        if locks.iter().any(|it| it == lock) {
+            excludes(trial, lock).with_context(|| lock.to_owned())?;
+            continue;
+        }
+        let launch = trial.launch().flags(&format!("--accept-lock {lock}"));
+        launch.run()?.expect(2)?.says(&["--accept-lock"])?;
+    }
+    Ok(())
+}
+
+/// One idle worker waits in accept, and the others wait for the lock. If it is
+/// killed, the next one gets the lock. Shutdown ends all of them.
+fn excludes(trial: &Trial, lock: &str) -> Result<()> {
+    const WORKERS: usize = 4;
+
+    let flags = format!("--accept-lock {lock} --drain-timeout 60");
+    let server = trial.launch().workers(WORKERS).flags(&flags).start()?;
+    one_accepts(&server, WORKERS)?;
+    let clients = server.connect_served(WORKERS - 1)?;
+    let last = one_accepts(&server, 1)?;
+    drop(clients);
+    if trial.subject.promises().answers == Answers::PoolProcess {
+        one_accepts(&server, WORKERS)?;
+        kill(last, Signal::SIGKILL)?;
+        // Until then it might still accept a client.
+        server.stderr.wait_for("was killed by SIGKILL")?;
+    }
+    server.connect_served(WORKERS - 1)?;
+    server.terminate()?;
+    server.expect_exit(0)
+}
+
+/// Waits until this many workers are idle, and returns the thread or process
+/// that waits in accept. There must be one.
+fn one_accepts(server: &Server, idle: usize) -> Result<Pid> {
+    const ACCEPT: &[i64] = &[libc::SYS_accept4];
+    const LOCK: &[i64] = &[libc::SYS_futex, libc::SYS_fcntl];
+
+    let mut accepting = Vec::new();
+    poll_until("idle workers", PATIENCE, || {
+        let (mut accept, mut lock) = (Vec::new(), Vec::new());
+        for process in server.group() {
+            let threads = process.threads_in(ACCEPT);
+            accept.extend(threads.map_err(|error| skip(format!("{error:#}")))?);
+            lock.extend(process.threads_in(LOCK)?);
+        }
+        let waiting = accept.len() + lock.len();
+        accepting = accept;
+        Ok(waiting == idle)
+    })?;
+    let [tid] = accepting[..] else {
+        bail!("{} of {idle} workers are in accept", accepting.len());
+    };
+    Ok(Pid::from_raw(tid.try_into()?))
 }
