@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 use lab::promises::Reports::{Edge, Level, Oneshot};
 use lab::promises::WaitsIn::IoUringEnter;
 use lab::promises::{Promises, Reports, WaitsIn};
+use nix::unistd::Pid;
 
 use super::invocation::Invocation;
 use super::{BOTH, Rule, TCP};
@@ -108,30 +109,61 @@ fn registers_once(scene: &Recording) -> Result<()> {
 }
 
 fn rearms(scene: &Recording) -> Result<()> {
-    let mut disarmed: Vec<&Role> = Vec::new();
+    let mut disarmed: Vec<(Pid, &Role)> = Vec::new();
     let mut reports = 0;
-    for made in scene.calls() {
-        let call = made.call;
+    for (moment, made) in in_order(scene) {
+        let (call, thread) = (made.call, made.step.tid);
         if let Some(how) = registration(&made) {
             ensure!(
                 how.asks_for(libc::EPOLLONESHOT),
                 "{}, without EPOLLONESHOT",
                 scene.describe(&made)
             );
-            disarmed.retain(|role| **role != how.role);
+            disarmed.retain(|(_, role)| **role != how.role);
         } else if call.family == Family::Close {
-            disarmed.retain(|role| Some(*role) != call.role());
-        } else if call.family == Family::Readiness {
-            if let Some(client) = disarmed.first() {
+            disarmed.retain(|(_, role)| Some(*role) != call.role());
+        } else if moment == Moment::Waits {
+            let own = disarmed.iter().find(|(reported, _)| *reported == thread);
+            if let Some((_, client)) = own {
                 anyhow::bail!("{client} was reported and not armed again");
             }
+        } else if moment == Moment::Reports {
             let clients = call.answers().filter(|it| it.carries_requests());
-            disarmed.extend(clients);
+            disarmed.extend(clients.map(|client| (thread, client)));
             reports += disarmed.len();
         }
     }
     ensure!(reports > 0, "the client was never reported");
     Ok(())
+}
+
+/// The beginning or the end of a call.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Moment {
+    /// A call that waits for readiness begins.
+    Waits,
+    /// Such a call returns.
+    Reports,
+    /// Another call begins.
+    Begins,
+}
+
+/// Returns the calls in the order in which they take effect, which that of
+/// their beginnings is not if several threads wait at the same time.
+fn in_order(scene: &Recording) -> Vec<(Moment, Invocation<'_>)> {
+    let mut moments = Vec::new();
+    for made in scene.calls() {
+        let at = made.step.at;
+        if !made.is(Family::Readiness) {
+            moments.push((at, Moment::Begins, made));
+            continue;
+        }
+        moments.push((at, Moment::Waits, made));
+        let until = made.step.until;
+        moments.extend(until.map(|until| (until, Moment::Reports, made)));
+    }
+    moments.sort_by_key(|(at, ..)| *at);
+    moments.into_iter().map(|(_, moment, made)| (moment, made)).collect()
 }
 
 /// Checks that the last receive before a wait returned less than it had room

@@ -141,6 +141,15 @@ const THREAD: &str = "
     thread 102 103 sendto(client 1, 7) = 7
     thread 104 105 close(client 1) = 0";
 
+const LEADERS: &str = "
+    thread -60 101 epoll_wait(epoll) = 1 client 1
+    main   -50 1   epoll_wait(epoll) = 1 listener
+    main   2   3   epoll_ctl(epoll, add client 1, EPOLLIN|EPOLLONESHOT) = 0
+    main   6   -   epoll_wait(epoll)
+    thread 102 103 recvfrom(client 1, 4096) = 6
+    thread 104 105 epoll_ctl(epoll, change client 1, EPOLLIN|EPOLLONESHOT) = 0
+    thread 106 -   epoll_wait(epoll)";
+
 const LOOPS: &str = "
     main   -50 -   epoll_wait(epoll)
     thread -50 1   epoll_wait(epoll) = 1 listener
@@ -219,6 +228,9 @@ const ROWS: &[Row] = &[
     ("rearms_after_each_report", ONESHOT,
         ("change client 1, EPOLLIN|EPOLLONESHOT", "change client 1, EPOLLIN"),
         "without EPOLLONESHOT"),
+    ("rearms_after_each_report", LEADERS,
+        ("epoll_ctl(epoll, change client 1, EPOLLIN|EPOLLONESHOT)", "getpid()"),
+        "client 1 was reported and not armed again"),
     ("reads_until_empty", EDGE,
         ("104 105 recvfrom(client 1, 6) = EAGAIN", "104 105 getpid() = 1"),
         "a receive has brought all 6 bytes that it had room for, and main \
