@@ -48,6 +48,9 @@ pub enum Answers {
     OwnThread,
     /// Any thread of a pool that exists from the start.
     AnyThread,
+    /// Any thread of a pool that exists from the start. The first thread
+    /// receives and sends for all clients, and answers datagrams itself.
+    AnyWorker,
     /// A thread of a pool that exists from the start, which serves no other
     /// client until this one leaves.
     PoolThread,
@@ -141,6 +144,12 @@ impl Promises {
     /// Returns whether a client beyond the ceiling is rejected.
     pub fn rejects_the_next(&self) -> bool {
         self.ceiling.ends != NEXT_WAITS
+    }
+
+    /// Returns whether any free thread of a pool answers a request, so that a
+    /// request that takes long holds up its own client only.
+    pub fn shares_requests(&self) -> bool {
+        matches!(self.answers, Answers::AnyThread | Answers::AnyWorker)
     }
 
     /// Returns whether one thread does all the work.

@@ -258,6 +258,7 @@ fn role(text: &str) -> Role {
         "client" => Role::Client(number),
         "datagrams" => Role::Datagrams(number),
         "epoll" => Role::Epoll(number),
+        "eventfd" => Role::Event(number),
         "listener" => Role::Listener(number),
         "ring" => Role::Ring(number),
         "signals" => Role::Signals(number),

@@ -2,8 +2,8 @@
 
 use anyhow::{Result, bail, ensure};
 use lab::promises::Answers::{
-    AnyThread, FirstThread, OneLoop, OneThread, OwnProcess, OwnThread,
-    PoolProcess, PoolThread,
+    AnyThread, AnyWorker, FirstThread, OneLoop, OneThread, OwnProcess,
+    OwnThread, PoolProcess, PoolThread,
 };
 use lab::promises::WaitsIn::Aio;
 use nix::unistd::Pid;
@@ -67,6 +67,24 @@ pub const RULES: &[Rule] = &[
         transports: BOTH,
         why: "the main thread serves no client",
         check: main_transfers_nothing,
+    },
+    Rule {
+        name: "main_thread_transfers",
+        applies_to: |it| it.answers == AnyWorker,
+        transports: BOTH,
+        why: "one thread receives and sends for all clients; a worker uses no \
+              socket",
+        check: |scene| {
+            scene.never(|made| made.step.tid != scene.main() && transfers(made))
+        },
+    },
+    Rule {
+        name: "worker_reports_its_answer",
+        applies_to: |it| it.answers == AnyWorker,
+        transports: TCP,
+        why: "a worker answers the request, and wakes the thread that sends \
+              the reply",
+        check: worker_reports,
     },
     Rule {
         name: "client_stays_with_its_loop",
@@ -169,6 +187,20 @@ fn answers_from_its_own_thread(scene: &Recording) -> Result<()> {
 
 fn main_transfers_nothing(scene: &Recording) -> Result<()> {
     scene.never(|made| made.step.tid == scene.main() && transfers(made))
+}
+
+/// Checks that a thread that did not receive the request writes to an eventfd
+/// before the reply is sent.
+fn worker_reports(scene: &Recording) -> Result<()> {
+    let (copied, reply) = (scene.copier()?, scene.reply()?);
+    let reported = scene.calls().any(|made| {
+        made.is(Family::Send)
+            && matches!(made.call.role(), Some(Role::Event(_)))
+            && made.step.tid != copied.tid
+            && (copied.at..reply.step.at).contains(&made.step.at)
+    });
+    ensure!(reported, "no worker reports between the request and the reply");
+    Ok(())
 }
 
 fn stays_with_its_loop(scene: &Recording) -> Result<()> {

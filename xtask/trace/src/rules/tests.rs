@@ -150,6 +150,16 @@ const LEADERS: &str = "
     thread 104 105 epoll_ctl(epoll, change client 1, EPOLLIN|EPOLLONESHOT) = 0
     thread 106 -   epoll_wait(epoll)";
 
+const WORKERS: &str = "
+    main   -50 1   epoll_wait(epoll) = 1 listener
+    main   2   3   accept4(listener) SOCK_CLOEXEC|SOCK_NONBLOCK = 4 client 1
+    main   4   101 epoll_wait(epoll) = 1 client 1
+    main   102 103 recvfrom(client 1, 4096) = 6
+    main   104 107 epoll_wait(epoll) = 1 eventfd
+    thread 105 106 write(eventfd, 8) = 8
+    main   108 109 sendto(client 1, 7) = 7
+    main   110 -   epoll_wait(epoll)";
+
 const LOOPS: &str = "
     main   -50 -   epoll_wait(epoll)
     thread -50 1   epoll_wait(epoll) = 1 listener
@@ -291,6 +301,11 @@ const ROWS: &[Row] = &[
         "thread 1 receives, and thread 2 calls send(client 1)"),
     ("main_thread_only_accepts", LOOPS, ("thread 104", "main 104"),
         "main calls send(client 1)"),
+    ("main_thread_transfers", WORKERS, ("main   108", "thread 108"),
+        "thread 1 calls send(client 1)"),
+    ("worker_reports_its_answer", WORKERS,
+        ("write(eventfd, 8) = 8", "getpid() = 1"),
+        "no worker reports between the request and the reply"),
     ("client_stays_with_its_loop", LOOPS, ("thread 104", "other 104"),
         "thread 2 calls send(client 1)"),
     ("main_thread_copies_nothing", AIO, ("thread 2 ", "main 2 "),

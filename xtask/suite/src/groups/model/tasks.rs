@@ -1,9 +1,9 @@
-//! Tasks on a few threads: as many workers as requested.
+//! A few threads that share all clients: as many workers as requested.
 
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
-use lab::promises::Answers;
+use lab::promises::Promises;
 
 use crate::case::{Case, For, Trial};
 use crate::groups::Resources;
@@ -11,7 +11,7 @@ use crate::groups::Resources;
 pub fn cases() -> Vec<Case> {
     vec![
         Case::new("workers::as_many_as_asked", workers)
-            .only(For::Promising(|it| it.answers == Answers::AnyThread)),
+            .only(For::Promising(Promises::shares_requests)),
     ]
 }
 

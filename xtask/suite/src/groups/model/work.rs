@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use lab::process::group_cpu_time;
-use lab::promises::Answers;
 
 use crate::case::{Case, For, Trial};
 use crate::client::Client;
@@ -20,9 +19,8 @@ const NOT_ALLOWED: &str = "-ERR DEBUG command not allowed: a stream to a \
 pub fn cases() -> Vec<Case> {
     // Models with many clients, but not those in which any free thread of a
     // pool answers.
-    let one_answers = For::Promising(|it| {
-        it.idle_kib.is_some() && it.answers != Answers::AnyThread
-    });
+    let one_answers =
+        For::Promising(|it| it.idle_kib.is_some() && !it.shares_requests());
     vec![
         Case::new("work::not_allowed", not_allowed),
         Case::new("work::not_allowed_by_datagram", by_datagram),

@@ -1,0 +1,45 @@
+//! Idle timeouts, errors and the end of the loop, the same policy in every
+//! model: skip it on a first read.
+
+use std::time::Instant;
+
+use nix::errno::Errno;
+use slotmap::DefaultKey;
+
+use common::{Cause, log};
+
+use crate::Server;
+
+impl Server<'_> {
+    /// True when the drain is over: no client is left, or its time is up.
+    pub fn has_finished(&self) -> bool {
+        self.drain_until.is_some_and(|until| {
+            self.connections.is_empty() || until <= Instant::now()
+        })
+    }
+
+    /// Closes connections whose idle timeout has expired, without a reply. A
+    /// request may have arrived in time: it is with a worker, or still to be
+    /// read. Then `apply_outcome` decides, after it was processed.
+    pub fn close_timed_out(&mut self) {
+        while let Some(key) = self.timers.pop_expired(self.now) {
+            let connection = &mut self.connections[key];
+            if !connection.timer.has_expired(self.now) {
+                self.timers.reschedule(key, &mut connection.timer);
+            } else if connection.may_have_a_request() {
+                self.registrations[key].is_late = true;
+            } else {
+                self.close(key);
+            }
+        }
+    }
+
+    /// Logs an error that no client can cause, and closes its connection.
+    pub fn fail(&mut self, key: DefaultKey, errno: Errno) {
+        log(
+            Cause::Conversation,
+            format_args!("a conversation failed: {errno}"),
+        );
+        self.close(key);
+    }
+}
