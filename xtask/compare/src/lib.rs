@@ -68,7 +68,7 @@ pub struct Flags {
     /// Number of runs of each measurement [default: 3; with --check 15].
     #[arg(long, value_name = "N")]
     runs: Option<usize>,
-    /// Length of one measurement [default: 0.8; with --full 2, with --check
+    /// Length of one measurement [default: 0.6; with --full 2, with --check
     /// 0.5].
     #[arg(long, value_name = "SECONDS")]
     seconds: Option<f64>,
@@ -217,7 +217,7 @@ impl Flags {
         let seconds = match (self.full, self.check) {
             (true, _) => 2.0,
             (_, true) => check::SECONDS,
-            _ => 0.8,
+            _ => 0.6,
         };
         let seconds = self.seconds.unwrap_or(seconds);
         let (least, most) = SECONDS;
