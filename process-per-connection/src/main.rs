@@ -195,7 +195,7 @@ impl<'a> Parent<'a> {
     fn wait(&mut self) -> Result<Ready> {
         let now = Instant::now();
         self.paused_until = self.paused_until.filter(|until| *until > now);
-        let timeout = milliseconds(self.paused_until.or(self.drain_until), now);
+        let timeout = poll_timeout(self.paused_until.or(self.drain_until), now);
         let signals = PollFd::new(self.signals.as_fd(), PollFlags::POLLIN);
         let mut watched = vec![signals];
         if let (Some(listener), None) = (&self.listener, self.paused_until) {
@@ -274,7 +274,7 @@ impl<'a> Parent<'a> {
 
 /// Converts to milliseconds, rounded up: rounded down, the loop would spin for
 /// the last millisecond.
-fn milliseconds(until: Option<Instant>, now: Instant) -> PollTimeout {
+fn poll_timeout(until: Option<Instant>, now: Instant) -> PollTimeout {
     let Some(until) = until else { return PollTimeout::NONE };
     let left = until.saturating_duration_since(now).as_micros();
     PollTimeout::try_from(left.div_ceil(1000)).unwrap_or(PollTimeout::MAX)

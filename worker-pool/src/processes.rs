@@ -98,7 +98,7 @@ impl Parent {
     /// Waits for a signal, or until a worker is to be started.
     fn wait(&self) -> Result<()> {
         let until = self.drain_until.or(self.children.next_start());
-        let timeout = milliseconds(until, Instant::now());
+        let timeout = poll_timeout(until, Instant::now());
         let signals = PollFd::new(self.signals.as_fd(), PollFlags::POLLIN);
         match poll(&mut [signals], timeout) {
             Ok(_) | Err(Errno::EINTR) => Ok(()),
@@ -204,7 +204,7 @@ fn work(pool: &Pool, clients: &Clients) -> Result<()> {
 
 /// Converts to milliseconds, rounded up: rounded down, the loop would spin for
 /// the last millisecond.
-fn milliseconds(until: Option<Instant>, now: Instant) -> PollTimeout {
+fn poll_timeout(until: Option<Instant>, now: Instant) -> PollTimeout {
     let Some(until) = until else { return PollTimeout::NONE };
     let left = until.saturating_duration_since(now).as_micros();
     PollTimeout::try_from(left.div_ceil(1000)).unwrap_or(PollTimeout::MAX)

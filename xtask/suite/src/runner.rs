@@ -44,8 +44,8 @@ pub fn steps(subjects: &[Arc<Subject>], filter: Option<&str>) -> Vec<Step> {
 }
 
 /// Runs the steps, `jobs` at a time, and afterwards those that must run alone.
-/// Cases that mostly wait run meanwhile, as many again at a time: on the threads
-/// of the others they would leave processors idle.
+/// Cases that mostly wait run meanwhile, as many again at a time: on the
+/// threads of the others they would leave processors idle.
 pub fn run<'a>(
     steps: &'a [Step],
     jobs: usize,
