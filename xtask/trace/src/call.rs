@@ -46,6 +46,8 @@ pub enum Argument {
     FutexWait,
     /// The timeout of the call, if it has one.
     Patience(Duration),
+    /// A descriptor that is sent to another process.
+    Passed(Role),
     /// Text that is only shown to people.
     Words(String),
 }
@@ -204,6 +206,14 @@ impl CallStep {
         })
     }
 
+    /// Returns whether it sends a client's descriptor to another process.
+    pub fn passes(&self) -> bool {
+        self.arguments.iter().any(|argument| match argument {
+            Argument::Passed(role) => role.carries_requests(),
+            _ => false,
+        })
+    }
+
     /// Returns whether it is about this option of SOL_SOCKET.
     pub fn is_about_option(&self, option: i32) -> bool {
         let wanted = Argument::SocketOption(libc::SOL_SOCKET, option);
@@ -322,6 +332,7 @@ impl fmt::Display for Argument {
             Self::Patience(patience) => {
                 write!(f, "at most {}", length(*patience))
             }
+            Self::Passed(role) => write!(f, "passing {role}"),
             Self::Words(words) => f.write_str(words),
         }
     }

@@ -141,6 +141,10 @@ pub enum Effect {
     ClosesRange,
     /// epoll_ctl(2), which specifies the data of later events.
     Watches,
+    /// sendmsg(2), which may pass descriptors to another process.
+    Passes,
+    /// recvmsg(2), which may receive descriptors.
+    Receives,
     /// Sets up a ring, and returns its descriptor.
     SetsUpRing,
     /// mmap(2), which may map a part of a ring.
@@ -158,7 +162,8 @@ use ArgumentKind::{
 };
 use Effect::{
     Closes, ClosesRange, Controls, Duplicates, EquipsRing, Listens, Maps,
-    Opens, OpensFile, OpensPair, OpensSocket, Replaces, SetsUpRing, Watches,
+    Opens, OpensFile, OpensPair, OpensSocket, Passes, Receives, Replaces,
+    SetsUpRing, Watches,
 };
 use Family::{
     Accept, Close, Housekeeping, Other, Process, Readiness, Receive, Register,
@@ -257,7 +262,7 @@ pub static CALLS: &[CallSpec] = &[
     row("recvfrom", "receive", Receive, NONE,
         &[Fd, Buffer(Plain), Room, MessageFlags]),
     row("recvmmsg", "receive", Receive, NONE, &[Fd, Rest]),
-    row("recvmsg", "receive", Receive, NONE, &[Fd, Buffer(Message)]),
+    row("recvmsg", "receive", Receive, Receives, &[Fd, Buffer(Message)]),
     plain("rt_sigprocmask", Housekeeping, &[SignalMask, Hidden(8)]),
     plain("rt_sigqueueinfo", Other, &[Skip, Signal]),
     plain("rt_sigreturn", Other, &[]),
@@ -267,7 +272,7 @@ pub static CALLS: &[CallSpec] = &[
     row("select", "select", Readiness, NONE,
         &[Sets, Set, Set, Set, Timeval]),
     row("sendmmsg", "send", Send, NONE, &[Fd, Rest]),
-    row("sendmsg", "send", Send, NONE, &[Fd, Data(Message)]),
+    row("sendmsg", "send", Send, Passes, &[Fd, Data(Message)]),
     row("sendto", "send", Send, NONE, &[Fd, Data(Plain), Skip, MessageFlags]),
     plain("setsockopt", Other, &[Fd, SocketOption]),
     plain("shutdown", Close, &[Fd, Named(names::DIRECTIONS)]),

@@ -8,6 +8,7 @@ use nix::unistd::Pid;
 use super::call::{Answer, Argument, Data, Events, Registration};
 use super::calls::{ArgumentKind, CallSpec, Effect, Family, Layout, Operation};
 use super::event::{Call, Memory, Outcome};
+use super::passed::{self, passed};
 use super::remote::u32_at;
 use super::role::Role;
 use super::roles::{Roles, epoll_data};
@@ -34,6 +35,9 @@ impl View<'_> {
     pub fn arguments(&self, spec: &CallSpec, call: &Call) -> Vec<Argument> {
         let kinds = spec.arguments.iter().enumerate();
         let about = self.of(call.arguments[0]);
+        let passed = passed(call.memory.of(passed::PLACE));
+        let passed =
+            passed.map(|(fd, _)| Argument::Passed(self.roles.of(self.pid, fd)));
         kinds
             .flat_map(|(place, kind)| match kind {
                 // The bytes written to an eventfd are not data.
@@ -47,6 +51,7 @@ impl View<'_> {
                 }
                 kind => Vec::from_iter(self.argument(*kind, place, call)),
             })
+            .chain(passed)
             .collect()
     }
 
@@ -139,6 +144,10 @@ impl View<'_> {
             | Effect::Replaces => return Answer::Descriptor(self.of(count)),
             Effect::OpensFile(_) => return Answer::File,
             _ => {}
+        }
+        let mut received = passed(outcome.memory.of(passed::PLACE));
+        if let Some((fd, _)) = received.next() {
+            return Answer::Descriptor(self.roles.of(self.pid, fd));
         }
         let first = call.arguments[0];
         let about = self.of(first);

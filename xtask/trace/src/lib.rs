@@ -16,6 +16,7 @@ pub mod host;
 mod lines;
 mod memory;
 mod names;
+mod passed;
 pub mod phases;
 mod remote;
 pub mod render;

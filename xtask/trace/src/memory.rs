@@ -3,8 +3,9 @@
 
 use nix::unistd::Pid;
 
-use super::calls::{ArgumentKind, CallSpec, Layout};
+use super::calls::{ArgumentKind, CallSpec, Effect, Layout};
 use super::event::Memory;
+use super::passed;
 use super::remote::{read, read_message, read_text, read_vector};
 
 /// The number of bytes kept of a buffer: room for four signalfd_siginfo.
@@ -30,7 +31,8 @@ const POLLFD: u64 = size_of::<libc::pollfd>() as u64;
 
 /// Reads the memory that a call passes to the kernel.
 pub fn entering(pid: Pid, call: &CallSpec, arguments: &[u64; 6]) -> Memory {
-    read_all(call, |place, kind| {
+    let passed = matches!(call.effect, Effect::Passes).then_some(arguments[1]);
+    read_all(pid, call, passed, |place, kind| {
         let address = arguments[place];
         let next = arguments.get(place + 1).copied().unwrap_or(0);
         let length = match kind {
@@ -62,7 +64,9 @@ pub fn leaving(
     result: i64,
 ) -> Memory {
     let Ok(count) = u64::try_from(result) else { return Memory::default() };
-    read_all(call, |place, kind| {
+    let received = matches!(call.effect, Effect::Receives);
+    let received = received.then_some(arguments[1]);
+    read_all(pid, call, received, |place, kind| {
         let address = arguments[place];
         let length = match kind {
             ArgumentKind::Buffer(layout) => {
@@ -108,13 +112,18 @@ fn set(arguments: &[u64; 6]) -> u64 {
     arguments[0].div_ceil(64).saturating_mul(8).min(BUFFER)
 }
 
+/// Reads each argument's memory, and the descriptors that a message passes.
 fn read_all(
+    pid: Pid,
     call: &CallSpec,
+    message: Option<u64>,
     read: impl Fn(usize, ArgumentKind) -> Option<Vec<u8>>,
 ) -> Memory {
     let kinds = call.arguments.iter().enumerate();
     let pieces = kinds.filter_map(|(place, kind)| {
         Some((place as u8, read(place, *kind)?.into()))
     });
-    Memory(pieces.collect())
+    let passed = message.and_then(|it| passed::read_passed(pid, it));
+    let passed = passed.map(|bytes| (passed::PLACE, bytes.into()));
+    Memory(pieces.chain(passed).collect())
 }

@@ -8,6 +8,7 @@ use nix::unistd::Pid;
 
 use super::calls::{CallSpec, Effect};
 use super::event::{Call, EventKind, Outcome};
+use super::passed::{self, passed};
 use super::remote::{u32_at, u64_at};
 use super::role::Role;
 
@@ -17,6 +18,8 @@ pub struct Roles {
     tables: HashMap<Pid, Table>,
     /// The number of roles of each kind so far.
     counts: HashMap<Discriminant<Role>, u32>,
+    /// The roles of sockets that a process has passed on, by inode.
+    passed: HashMap<u64, Role>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -53,6 +56,13 @@ impl Roles {
                 self.tables.insert(pid, table);
             }
             EventKind::Executed => drop(self.tables.remove(&pid)),
+            // Noted before the call ends, because the receiving one may end
+            // earlier.
+            EventKind::Enter(ref call) => {
+                for (fd, inode) in passed(call.memory.of(passed::PLACE)) {
+                    self.passed.insert(inode, self.of(pid, fd));
+                }
+            }
             _ => {}
         }
     }
@@ -101,6 +111,14 @@ impl Roles {
             Effect::Closes => drop(self.table(pid).roles.remove(&fd)),
             Effect::ClosesRange => self.close_range(pid, arguments),
             Effect::Watches => self.watch(pid, arguments, call.memory.of(3)),
+            Effect::Passes => {}
+            Effect::Receives => {
+                for (fd, inode) in passed(outcome.memory.of(passed::PLACE)) {
+                    let role = self.passed.get(&inode).cloned();
+                    let role = role.unwrap_or(Role::Unknown(fd));
+                    self.table(pid).roles.insert(fd, role);
+                }
+            }
         }
     }
 
@@ -164,6 +182,22 @@ pub fn epoll_data(event: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use crate::tape::Tape;
+
+    #[test]
+    fn a_passed_descriptor_keeps_its_role() {
+        let entry = |fd: i32, inode: u64| {
+            [&fd.to_ne_bytes()[..], &inode.to_ne_bytes()].concat()
+        };
+        let tape = Tape::serving()
+            .call("sendmsg", [8], 1, &[(6, &entry(4, 77))], &[])
+            .call("close", [4], 0, &[], &[])
+            .call("recvmsg", [9], 1, &[], &[(6, &entry(4, 77))]);
+        assert_eq!(tape.last_call(), "recvmsg(descriptor 9) = client 1");
+        let tape = tape.call("lseek", [4], 0, &[], &[]);
+        assert_eq!(tape.last_call(), "lseek(client 1) = 0");
+        let tape = tape.call("recvmsg", [9], 1, &[], &[(6, &entry(5, 78))]);
+        assert_eq!(tape.last_call(), "recvmsg(descriptor 9) = descriptor 5");
+    }
 
     #[test]
     fn calls_give_descriptors_their_roles() {
