@@ -14,6 +14,9 @@ pub struct Promises {
     pub waits_in: WaitsIn,
     /// Given only for calls that wait for readiness.
     pub reports: Option<Reports>,
+    /// The flag that sets which loop gets the next client. Given only for
+    /// models in which one thread accepts for several loops.
+    pub hands_over: Option<String>,
     /// The most memory that one more idle client may cost, in KiB. Given only
     /// for models that serve many clients.
     pub idle_kib: Option<f64>,
@@ -59,6 +62,9 @@ pub enum Answers {
     PoolProcess,
     /// One of several event loops, always the same for a client.
     OneLoop,
+    /// One of several event loops, each a process of its own that exists from
+    /// the start, always the same for a client.
+    LoopProcess,
 }
 
 /// The call in which the answering thread sleeps until it has something to do.
@@ -150,6 +156,11 @@ impl Promises {
     /// request that takes long holds up its own client only.
     pub fn shares_requests(&self) -> bool {
         matches!(self.answers, Answers::AnyThread | Answers::AnyWorker)
+    }
+
+    /// Returns whether there are several event loops.
+    pub fn has_loops(&self) -> bool {
+        matches!(self.answers, Answers::OneLoop | Answers::LoopProcess)
     }
 
     /// Returns whether one thread does all the work.

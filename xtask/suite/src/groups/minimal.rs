@@ -3,10 +3,12 @@
 
 use anyhow::{Context, Result, ensure};
 use lab::model::Transport;
+use lab::process::poll_until;
 use lab::promises::Answers;
 use trace::rules::rules;
 use trace::steps::{Step, is_delivered};
 
+use crate::PATIENCE;
 use crate::bytes::{bulk, echo, echoes, request};
 use crate::case::{Case, For, Trial};
 use crate::server::Server;
@@ -115,12 +117,18 @@ fn full_table(trial: &Trial) -> Result<()> {
         trial.subject.minimal.as_ref().context("no minimal program")?;
     let launch = trial.launch().example(minimal);
     let server = launch.descriptors(DESCRIPTORS, DESCRIPTORS).start()?;
+    // Each process has descriptors of its own.
+    let enough = server.group().len() * (DESCRIPTORS as usize + 1);
     let mut clients = Vec::new();
     while let Ok(client) = server.connect()
-        && clients.len() < DESCRIPTORS as usize
+        && clients.len() < enough
     {
         clients.push(client);
     }
+    // A parent notices a child's end when it has the next client for it.
+    poll_until("the program's end", PATIENCE, || {
+        Ok(server.connect().is_err())
+    })?;
     server.wait()?.expect(1)?.says(&["Too many open files"])?;
     Ok(())
 }

@@ -42,7 +42,7 @@ impl Answerer {
         let (pid, tid) = (self.pid, self.tid);
         let as_promised = match answer {
             OneThread | FirstThread => pid == ours && tid == ours,
-            OwnProcess | PoolProcess => pid != ours && tid == pid,
+            OwnProcess | PoolProcess | LoopProcess => pid != ours && tid == pid,
             OwnThread | AnyThread | AnyWorker | PoolThread | OneLoop => {
                 pid == ours && tid != ours
             }
@@ -52,7 +52,8 @@ impl Answerer {
             "promised {answer:?}; server {ours}, seen {self:?}"
         );
         let numbered = self.event_loop.is_some();
-        ensure!(numbered == (answer == OneLoop), "seen {self:?}");
+        let loops = matches!(answer, OneLoop | LoopProcess);
+        ensure!(numbered == loops, "seen {self:?}");
         Ok(())
     }
 }
@@ -101,11 +102,12 @@ fn fifty(trial: &Trial) -> Result<()> {
         "promised {answer:?}; {answered} have answered, {before:?} before \
          {CLIENTS} clients, then {now:?}"
     );
-    if matches!(answer, OwnProcess | PoolProcess) {
+    if matches!(answer, OwnProcess | PoolProcess | LoopProcess) {
         for process in server.group() {
             ensure!(process.threads == 1, "{process} has several threads");
         }
-    } else if !matches!(answer, OwnThread | PoolThread) {
+    }
+    if !matches!(answer, OwnProcess | OwnThread | PoolThread | PoolProcess) {
         ensure!(counted == CLIENTS as u64, "INFO counts {counted} clients");
     }
     drop(clients);
@@ -122,6 +124,7 @@ fn is_promised(
     now: &Resources,
 ) -> bool {
     let some = before.threads - 1;
+    let others = before.processes - 1;
     let (answering, threads, processes) = match answer {
         OneThread => (1..=1, 1..=1, 1),
         FirstThread => (1..=1, 1..=usize::MAX, 1),
@@ -132,6 +135,7 @@ fn is_promised(
         AnyThread | AnyWorker | OneLoop => {
             (1..=some, before.threads..=before.threads, 1)
         }
+        LoopProcess => (1..=others, 1..=1, before.processes),
     };
     answering.contains(&answerers)
         && threads.contains(&now.threads)
@@ -148,7 +152,7 @@ fn datagrams(trial: &Trial) -> Result<()> {
         answer => answer,
     };
     let server = trial.launch().only_udp("127.0.0.1:0").start()?;
-    let some = server.process()?.threads.saturating_sub(1);
+    let held = Resources::of(&server)?;
     let mut answerers = BTreeSet::new();
     for _ in 0..3 {
         let peer = server.peer()?;
@@ -162,7 +166,8 @@ fn datagrams(trial: &Trial) -> Result<()> {
         answerers.extend([first, second]);
     }
     let most = match answer {
-        AnyThread | OneLoop => some,
+        AnyThread | OneLoop => held.threads - 1,
+        LoopProcess => held.processes - 1,
         _ => 1,
     };
     ensure!(answerers.len() <= most, "answered by {answerers:?}");

@@ -9,7 +9,7 @@ use std::{io, mem, thread};
 
 use anyhow::{Context, Result, bail, ensure};
 use lab::process::{allowed_processors, poll_until};
-use lab::promises::Answers;
+use lab::promises::{Answers, Promises};
 use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
@@ -26,8 +26,7 @@ const TWO_LOOPS: &str = "--loops 2 --enable-debug-command";
 
 pub fn cases() -> Vec<Case> {
     let case = |name: &str, body: fn(&Trial) -> Result<()>| {
-        Case::new(name, body)
-            .only(For::Promising(|it| it.answers == Answers::OneLoop))
+        Case::new(name, body).only(For::Promising(Promises::has_loops))
     };
     // The kernel prefers loops that wait.
     let waiting = |name: &str, body: fn(&Trial) -> Result<()>| {
@@ -42,7 +41,8 @@ pub fn cases() -> Vec<Case> {
         waiting("loops::busy_loops_share_what_waits", busy_loops),
         waiting("loops::drain_beside_a_busy_loop", drains_beside_busy_loop),
         waiting("loops::shutdown_resets_the_accept_queue", accept_queue),
-        case("loops::one_that_dies_ends_all", one_dies),
+        Case::new("loops::one_that_dies_ends_all", one_dies)
+            .only(For::Promising(|it| it.answers == Answers::OneLoop)),
         case("loops::stay_on_their_processors", processors),
     ]
 }
@@ -263,9 +263,14 @@ fn processors(trial: &Trial) -> Result<()> {
             launch.inheriting(move || keep_processors(count)).start()?;
         let kept: Vec<_> = ours.iter().copied().take(count).collect();
         let mut used = Vec::new();
-        for tid in server.process()?.thread_ids() {
+        let mut tids = Vec::new();
+        for process in server.group() {
+            let pid = process.pid;
+            tids.extend(process.thread_ids().iter().map(|tid| (pid, *tid)));
+        }
+        for (pid, tid) in tids {
             let tid = Pid::from_raw(tid.try_into()?);
-            let allowed = allowed_processors(server.pid, tid)?;
+            let allowed = allowed_processors(pid, tid)?;
             if tid == server.pid {
                 ensure!(allowed == kept, "the first thread is on {allowed:?}");
             } else {
