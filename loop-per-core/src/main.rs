@@ -106,9 +106,10 @@
 //!
 //! # Compare with
 //!
-//! `multiplexing-epoll`, one loop and no other thread; `task-per-connection`,
-//! where the threads share all clients; `thread-per-connection`, where the
-//! scheduler divides the work.
+//! `multiplexing-epoll`, one loop and no other thread; `acceptor-and-loops`,
+//! where one thread accepts and chooses the loop; `task-per-connection`, where
+//! the threads share all clients; `thread-per-connection`, where the scheduler
+//! divides the work.
 //!
 //! # References
 //!

@@ -200,6 +200,9 @@ fn argument(family: Family, text: &str) -> Argument {
     if let Some(flags) = names::number(names::RING, text) {
         return Argument::RingFlags(flags);
     }
+    if let Some(passed) = text.strip_prefix("passing ") {
+        return Argument::Passed(role(passed));
+    }
     match text {
         "MSG_DONTWAIT" => Argument::MessageFlags(libc::MSG_DONTWAIT as u64),
         "SHUT_WR" | "any child" | "5 ms" => Argument::Words(text.to_owned()),
@@ -260,6 +263,7 @@ fn role(text: &str) -> Role {
         "epoll" => Role::Epoll(number),
         "eventfd" => Role::Event(number),
         "listener" => Role::Listener(number),
+        "pipe" => Role::Pipe(number),
         "ring" => Role::Ring(number),
         "signals" => Role::Signals(number),
         name => panic!("no descriptor is called {name}"),

@@ -1,9 +1,9 @@
 //! Rules about which thread or process answers.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use lab::promises::Answers::{
-    AnyThread, AnyWorker, FirstThread, OneLoop, OneThread, OwnProcess,
-    OwnThread, PoolProcess, PoolThread,
+    AnyThread, AnyWorker, FirstThread, LoopProcess, OneLoop, OneThread,
+    OwnProcess, OwnThread, PoolProcess, PoolThread,
 };
 use lab::promises::WaitsIn::Aio;
 use nix::unistd::Pid;
@@ -30,6 +30,21 @@ pub const RULES: &[Rule] = &[
         transports: BOTH,
         why: "each client has a process to itself, and the parent has none",
         check: |scene| answers_apart(scene, |step| step.pid),
+    },
+    Rule {
+        name: "answers_from_a_loop_process",
+        applies_to: |it| it.answers == LoopProcess,
+        transports: BOTH,
+        why: "the loops are processes, and their parent serves no client",
+        check: |scene| answers_apart(scene, |step| step.pid),
+    },
+    Rule {
+        name: "passes_the_client_and_closes_its_copy",
+        applies_to: |it| it.answers == LoopProcess,
+        transports: TCP,
+        why: "a client's socket stays open while any process has a copy, so \
+              the client of an acceptor that kept one would never get EOF",
+        check: passes_and_closes,
     },
     Rule {
         name: "parent_and_child_close_copies",
@@ -63,7 +78,9 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         name: "main_thread_only_accepts",
-        applies_to: |it| matches!(it.answers, AnyThread | OneLoop),
+        applies_to: |it| {
+            matches!(it.answers, AnyThread | OneLoop | LoopProcess)
+        },
         transports: BOTH,
         why: "the main thread serves no client",
         check: main_transfers_nothing,
@@ -90,7 +107,8 @@ pub const RULES: &[Rule] = &[
         name: "client_stays_with_its_loop",
         applies_to: |it| it.answers == OneLoop,
         transports: BOTH,
-        why: "no loop ever hands a client to another",
+        why: "no loop ever hands a client to another; where the main thread \
+              accepts, it does nothing else with a client",
         check: stays_with_its_loop,
     },
     Rule {
@@ -207,8 +225,23 @@ fn stays_with_its_loop(scene: &Recording) -> Result<()> {
     let home = scene.copier()?.tid;
     scene.never(|made| {
         let accepts = made.is(Family::Accept) && made.call.returns_at_least(0);
-        (made.is_about_client() || accepts) && made.step.tid != home
+        let elsewhere = ![home, scene.main()].contains(&made.step.tid);
+        (made.is_about_client() && made.step.tid != home)
+            || (accepts && elsewhere)
     })
+}
+
+fn passes_and_closes(scene: &Recording) -> Result<()> {
+    let main = |made: &Invocation<'_>| made.step.pid == scene.main();
+    let passes = |made: &Invocation<'_>| main(made) && made.call.passes();
+    let passed = scene.calls().find(passes).context("main passes no client")?;
+    let closes = scene.of_client().any(|made| {
+        let after = made.step.at > passed.step.at;
+        let before = made.step.at < scene.marks.sending;
+        main(&made) && made.call.name == "close" && after && before
+    });
+    ensure!(closes, "main does not close the client that it has passed on");
+    Ok(())
 }
 
 fn learns_by_completion(scene: &Recording) -> Result<()> {

@@ -169,6 +169,27 @@ const LOOPS: &str = "
     thread 104 105 sendto(client 1, 7) = 7
     thread 106 -   epoll_wait(epoll)";
 
+const ACCEPTOR: &str = "
+    main   -50 1   epoll_wait(epoll) = 1 listener
+    main   2   3   accept4(listener) SOCK_CLOEXEC|SOCK_NONBLOCK = 4 client 1
+    main   4   -   epoll_wait(epoll)
+    thread 4   101 epoll_wait(epoll) = 1 client 1
+    thread 102 103 recvfrom(client 1, 4096) = 6
+    thread 104 105 sendto(client 1, 7) = 7
+    thread 106 -   epoll_wait(epoll)";
+
+const PASSED: &str = "
+    main  -50 1   epoll_wait(epoll) = 1 listener
+    main  2   3   accept4(listener) SOCK_CLOEXEC|SOCK_NONBLOCK = 4 client 1
+    main  4   5   sendmsg(pipe, passing client 1) = 8
+    main  6   7   close(client 1) = 0
+    main  8   -   epoll_wait(epoll)
+    child 6   7   recvmsg(pipe) = 8
+    child 8   101 epoll_wait(epoll) = 1 client 1
+    child 102 103 recvfrom(client 1, 4096) = 6
+    child 104 105 sendto(client 1, 7) = 7
+    child 106 -   epoll_wait(epoll)";
+
 #[rustfmt::skip]
 const ROWS: &[Row] = &[
     ("accepts_with_cloexec", BLOCKING, ("SOCK_CLOEXEC = 4", "= 4"),
@@ -284,6 +305,13 @@ const ROWS: &[Row] = &[
         "there is thread 1 beside it"),
     ("answers_from_a_child", PROCESS, ("child 102", "main 102"),
         "main calls send(client 1)"),
+    ("answers_from_a_loop_process", PASSED, ("child 104", "main 104"),
+        "main calls send(client 1)"),
+    ("passes_the_client_and_closes_its_copy", PASSED,
+        ("passing client 1", "passing listener"), "main passes no client"),
+    ("passes_the_client_and_closes_its_copy", PASSED,
+        ("main  6   7   close(client 1)", "main 6 7 getpid()"),
+        "main does not close the client that it has passed on"),
     ("parent_and_child_close_copies", PROCESS,
         ("child 9   10  close(listener)", "child 9 10 getpid()"),
         "child 1 does not close the listener"),
@@ -308,6 +336,10 @@ const ROWS: &[Row] = &[
         "no worker reports between the request and the reply"),
     ("client_stays_with_its_loop", LOOPS, ("thread 104", "other 104"),
         "thread 2 calls send(client 1)"),
+    ("client_stays_with_its_loop", ACCEPTOR, ("main   2", "other 2"),
+        "thread 1 calls accept(listener"),
+    ("client_stays_with_its_loop", ACCEPTOR, ("thread 104", "main 104"),
+        "main calls send(client 1)"),
     ("main_thread_copies_nothing", AIO, ("thread 2 ", "main 2 "),
         "main calls receive(client 1)"),
     ("learns_by_completion", AIO, ("signal done", "signal SIGRTMIN"),

@@ -1,0 +1,284 @@
+//! One client of a readiness model: what happens when its stream is readable or
+//! writable. This file is the same in all of these models.
+
+use std::mem;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::time::Instant;
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
+
+use common::limits::{INPUT_CHUNK, LINGER, OUTPUT_KEPT};
+use common::{About, BackPressure, Session, Timer};
+
+use crate::queues::{unacknowledged, unread};
+
+/// One client: its socket, its half of the protocol, and its pending output. An
+/// idle client holds no buffer.
+pub struct Connection {
+    pub stream: OwnedFd,
+    pub timer: Timer,
+    session: Session,
+    stage: Stage,
+    end_of_file: bool,
+    /// During the drain: how many of the bytes that had arrived when it began
+    /// are still to be received.
+    remaining_input: Option<usize>,
+    /// Replies that are pending after a short write; else empty, without
+    /// memory.
+    output: Vec<u8>,
+    /// The number of bytes of `output` that the kernel has accepted.
+    sent: usize,
+    pressure: BackPressure,
+}
+
+/// The stages of a conversation, in order.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Requests are received and answered.
+    Conversing,
+    /// No more requests are received; the last replies are still to be sent.
+    Ending,
+    /// Everything is sent, and so is the FIN; input is discarded until the
+    /// client's end of file. Closing with input unread would reset the
+    /// connection, and the last replies might be lost.
+    Discarding,
+}
+
+/// How much is read for one readiness event.
+#[derive(Clone, Copy)]
+pub struct ReadPolicy {
+    /// Reading stops after the recv that reaches this many bytes, so that other
+    /// clients get their turn.
+    pub budget: usize,
+    /// A recv that returns fewer bytes has drained the socket. With 0, only
+    /// EAGAIN means that it is drained.
+    pub drained_below: usize,
+}
+
+/// The outcome of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The socket is drained, or is not to be read now.
+    Drained,
+    /// The socket may have more to read, which an edge-triggered wait does not
+    /// report again.
+    More,
+    /// The conversation has ended.
+    Ended,
+}
+
+/// Buffers that all connections of a loop share, one at a time.
+pub struct Scratch {
+    input: Box<[u8; INPUT_CHUNK]>,
+    output: Vec<u8>,
+}
+
+impl Scratch {
+    pub fn new() -> Self {
+        Self { input: Box::new([0; INPUT_CHUNK]), output: Vec::new() }
+    }
+}
+
+impl Connection {
+    pub fn new(stream: OwnedFd, session: Session, timer: Timer) -> Self {
+        Self {
+            stream,
+            timer,
+            session,
+            stage: Stage::Conversing,
+            end_of_file: false,
+            remaining_input: None,
+            output: Vec::new(),
+            sent: 0,
+            pressure: BackPressure::default(),
+        }
+    }
+
+    /// False while too much output is pending, and at the end.
+    pub fn wants_input(&self) -> bool {
+        match self.stage {
+            Stage::Conversing => self.pressure.admits_input(),
+            Stage::Ending => false,
+            Stage::Discarding => true,
+        }
+    }
+
+    /// True while output is pending after a short write.
+    pub fn has_output(&self) -> bool {
+        !self.output.is_empty()
+    }
+
+    /// Receives what has arrived, and answers it.
+    pub fn on_readable(
+        &mut self,
+        policy: ReadPolicy,
+        scratch: &mut Scratch,
+        about: &mut About,
+    ) -> nix::Result<Outcome> {
+        self.borrow(scratch);
+        let drained = self.receive(policy, &mut *scratch.input, about)?;
+        let outcome = self.flush_and_advance()?;
+        self.give_back(scratch);
+        match outcome {
+            Outcome::More if drained => Ok(Outcome::Drained),
+            outcome => Ok(outcome),
+        }
+    }
+
+    /// Returns true if the socket is drained, or at end of file.
+    fn receive(
+        &mut self,
+        policy: ReadPolicy,
+        input: &mut [u8],
+        about: &mut About,
+    ) -> nix::Result<bool> {
+        let stream = self.stream.as_raw_fd();
+        let mut taken = 0;
+        while taken < policy.budget && self.wants_input() {
+            match recv(stream, input, MsgFlags::empty()) {
+                Ok(0) => {
+                    self.end_of_file = true;
+                    self.stage = Stage::Ending;
+                    return Ok(true);
+                }
+                Ok(received) => {
+                    taken += received;
+                    self.answer(&input[..received], about);
+                    if received < policy.drained_below {
+                        return Ok(true);
+                    }
+                }
+                Err(Errno::EAGAIN) => {
+                    about.counters.empty_calls += 1;
+                    return Ok(true);
+                }
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(false)
+    }
+
+    fn answer(&mut self, input: &[u8], about: &mut About) {
+        if self.stage != Stage::Conversing {
+            return;
+        }
+        let completed = self.session.answer(input, about, &mut self.output);
+        if completed > 0 {
+            about.counters.requests += completed as u64;
+            self.timer.restart(Instant::now());
+        }
+        self.remaining_input =
+            self.remaining_input.map(|left| left.saturating_sub(input.len()));
+        if !self.session.wants_input() || self.remaining_input == Some(0) {
+            self.stage = Stage::Ending;
+        }
+        self.pressure.update(self.output.len() - self.sent);
+    }
+
+    /// Sends pending output. Returns `More` if reading was paused until now: an
+    /// edge-triggered wait does not report what has arrived meanwhile.
+    pub fn on_writable(&mut self) -> nix::Result<Outcome> {
+        let was_reading = self.wants_input();
+        let outcome = self.flush_and_advance()?;
+        if self.output.is_empty() {
+            self.output = Vec::new();
+        }
+        match outcome {
+            Outcome::More if was_reading => Ok(Outcome::Drained),
+            outcome => Ok(outcome),
+        }
+    }
+
+    /// Sends what can be sent, and moves the conversation to its next stage.
+    fn flush_and_advance(&mut self) -> nix::Result<Outcome> {
+        self.flush()?;
+        if self.stage == Stage::Ending && self.output.is_empty() {
+            if self.end_of_file || self.is_acknowledged() {
+                return Ok(Outcome::Ended);
+            }
+            shutdown(self.stream.as_raw_fd(), Shutdown::Write)?;
+            self.stage = Stage::Discarding;
+            self.timer.end_within(LINGER, Instant::now());
+        }
+        if self.wants_input() {
+            Ok(Outcome::More)
+        } else {
+            Ok(Outcome::Drained)
+        }
+    }
+
+    fn flush(&mut self) -> nix::Result<()> {
+        let stream = self.stream.as_raw_fd();
+        while self.sent < self.output.len() {
+            let unsent = &self.output[self.sent..];
+            // Without MSG_NOSIGNAL, a send after a reset may also raise
+            // SIGPIPE, which ends a process that does not ignore it.
+            match send(stream, unsent, MsgFlags::MSG_NOSIGNAL) {
+                Ok(accepted) => self.sent += accepted,
+                Err(Errno::EAGAIN) => break,
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        if self.sent == self.output.len() {
+            self.output.clear();
+            self.sent = 0;
+        }
+        self.pressure.update(self.output.len() - self.sent);
+        Ok(())
+    }
+
+    /// A connection without pending output uses the loop's buffer, and keeps it
+    /// only after a short write.
+    fn borrow(&mut self, scratch: &mut Scratch) {
+        if self.output.is_empty() {
+            mem::swap(&mut self.output, &mut scratch.output);
+        } else {
+            self.output.drain(..self.sent);
+            self.sent = 0;
+        }
+    }
+
+    fn give_back(&mut self, scratch: &mut Scratch) {
+        if self.output.is_empty() {
+            scratch.output = mem::take(&mut self.output);
+            scratch.output.shrink_to(OUTPUT_KEPT);
+        }
+    }
+
+    /// Starts the drain: input that has arrived by now is answered, then the
+    /// conversation ends. Later input is ignored.
+    pub fn begin_drain(&mut self) -> nix::Result<()> {
+        let left = unread(&self.stream)?;
+        self.remaining_input = Some(left);
+        if left == 0 && self.stage == Stage::Conversing {
+            self.stage = Stage::Ending;
+        }
+        Ok(())
+    }
+
+    /// True during the drain once the client's kernel has acknowledged all
+    /// replies. The connection is closed then, without waiting for end of file.
+    pub fn is_acknowledged(&self) -> bool {
+        self.remaining_input.is_some()
+            && self.stage != Stage::Conversing
+            && self.output.is_empty()
+            && unacknowledged(&self.stream) == Ok(0)
+    }
+}
+
+/// True for errors that the peer or the network causes: it reset the
+/// connection, or can't be reached. They are not worth logging.
+pub fn is_peer_error(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::ECONNRESET
+            | Errno::EHOSTUNREACH
+            | Errno::ENETUNREACH
+            | Errno::ENOTCONN
+            | Errno::EPIPE
+            | Errno::ETIMEDOUT
+    )
+}
