@@ -260,6 +260,12 @@ pub fn limit_signals(pid: Pid, limit: u64) -> Result<u64> {
     limit_running(pid, libc::RLIMIT_SIGPENDING, limit)
 }
 
+/// Sets the soft limit on the descriptors of a running process, and returns the
+/// previous limit.
+pub fn limit_descriptors(pid: Pid, limit: u64) -> Result<u64> {
+    limit_running(pid, libc::RLIMIT_NOFILE, limit)
+}
+
 fn limit_running(
     pid: Pid,
     resource: libc::__rlimit_resource_t,

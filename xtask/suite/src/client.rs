@@ -322,6 +322,16 @@ impl Client {
         Ok(())
     }
 
+    /// Checks the reply to the request that each client has sent already, then
+    /// that all are still served.
+    pub fn ping_rest(clients: &mut [Self]) -> Result<()> {
+        for (number, client) in clients.iter_mut().enumerate() {
+            let name = || format!("client {number}");
+            client.expect("+PONG\r\n").with_context(name)?;
+        }
+        Self::ping_all(clients)
+    }
+
     /// Sends `request` repeatedly, reading nothing, until the kernel has
     /// accepted no bytes for 200 ms because the server has stopped reading.
     /// Returns the number of bytes sent. Gives up at `MOST_STUFFED` if the

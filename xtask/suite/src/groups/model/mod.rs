@@ -4,6 +4,7 @@
 mod answers;
 mod ceiling;
 mod completions;
+mod hand_over;
 mod loops;
 mod pool;
 mod prefork;
@@ -36,6 +37,7 @@ pub fn cases() -> Vec<Case> {
     cases.extend(processes::cases());
     cases.extend(tasks::cases());
     cases.extend(loops::cases());
+    cases.extend(hand_over::cases());
     cases.extend(pool::cases());
     cases.extend(prefork::cases());
     cases.extend(work::cases());
