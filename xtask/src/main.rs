@@ -32,6 +32,9 @@ enum Command {
     List(list::Flags),
     /// Build a model and run it.
     Run(run::Flags),
+    /// Measure the server designs of UNIX Network Programming, chapter 30.
+    #[command(disable_help_flag = true)]
+    Stevens(Arguments),
     /// Run the shared test suite on the named models.
     #[command(disable_help_flag = true)]
     Test(Arguments),
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
         Command::Claims(args) => programs::start("page", "claims", &args),
         Command::Compare(args) => programs::start("page", "compare", &args),
         Command::Figure(args) => programs::start("page", "figure", &args),
+        Command::Stevens(args) => programs::start("page", "stevens", &args),
         Command::Test(args) => programs::start("suite", "test", &args),
         Command::TestAll(args) => programs::start("suite", "test-all", &args),
         Command::Tidy(args) => programs::start("tidy", "tidy", &args),

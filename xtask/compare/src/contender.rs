@@ -19,6 +19,8 @@ pub struct Contender {
     summary: String,
     program: PathBuf,
     kind: Kind,
+    /// Flags in place of those that give a pool a worker per connection.
+    flags: Option<Vec<String>>,
 }
 
 #[derive(Clone, Debug)]
@@ -45,13 +47,9 @@ pub fn contenders(
         true => workspace.select(&names)?,
         false => Vec::new(),
     };
-    let contender = |(model, variant): (&Model, &Variant)| Contender {
-        title: model.title(variant),
-        summary: model.summary.clone(),
-        program: build::binary(workspace, model),
-        kind: Kind::Model(Box::new((model.clone(), variant.clone()))),
-    };
-    let models = models.into_iter().map(contender);
+    let models = models
+        .into_iter()
+        .map(|(model, variant)| Contender::new(workspace, model, variant));
     Ok(models.chain(yardsticks(workspace)).collect())
 }
 
@@ -63,6 +61,7 @@ fn yardsticks(workspace: &Workspace) -> Vec<Contender> {
             summary: format!("Redis {}", redis_version(&program)),
             program,
             kind: Kind::Redis,
+            flags: None,
         });
     }
     yardsticks.push(Contender {
@@ -71,6 +70,7 @@ fn yardsticks(workspace: &Workspace) -> Vec<Contender> {
             .to_owned(),
         program: build::program(workspace, BARE),
         kind: Kind::Bare,
+        flags: None,
     });
     yardsticks
 }
@@ -85,6 +85,29 @@ fn redis_version(program: &PathBuf) -> String {
 }
 
 impl Contender {
+    pub fn new(
+        workspace: &Workspace,
+        model: &Model,
+        variant: &Variant,
+    ) -> Self {
+        Self {
+            title: model.title(variant),
+            summary: model.summary.clone(),
+            program: build::binary(workspace, model),
+            kind: Kind::Model(Box::new((model.clone(), variant.clone()))),
+            flags: None,
+        }
+    }
+
+    /// Returns it under another title, to be started with these flags.
+    #[must_use]
+    pub fn with_flags(mut self, title: &str, flags: &str) -> Self {
+        title.clone_into(&mut self.title);
+        let flags = flags.split_whitespace().map(str::to_owned);
+        self.flags = Some(flags.collect());
+        self
+    }
+
     /// Makes a model that runs a shell script, for tests.
     #[cfg(test)]
     pub fn scripted(script: &str) -> Self {
@@ -100,6 +123,7 @@ impl Contender {
             summary: String::new(),
             program: "/bin/sh".into(),
             kind: Kind::Model(Box::new((model.clone(), variant))),
+            flags: None,
         }
     }
 
@@ -191,7 +215,10 @@ impl Contender {
         match &self.kind {
             Kind::Model(it) => {
                 command.args(&it.1.args);
-                command.args(it.0.pool_flags(workload.held()));
+                match &self.flags {
+                    Some(flags) => command.args(flags),
+                    None => command.args(it.0.pool_flags(workload.held())),
+                };
                 command.args([&format!("--{transport}"), "127.0.0.1:0"]);
                 if workload.debug().is_some() {
                     command.arg("--enable-debug-command");

@@ -17,6 +17,7 @@ pub mod results;
 pub mod sample;
 mod serving;
 pub mod spread;
+pub mod stevens;
 pub mod summary;
 pub mod table;
 mod trial;
@@ -121,25 +122,44 @@ pub fn measure(flags: &Flags) -> Result<Comparison> {
     let workspace = Workspace::load()?;
     let plan = flags.plan(&workspace)?;
     let folder = folder(&workspace);
-    build(&workspace, &plan.contenders)?;
-    process::raise_descriptor_limit()?;
-    interrupt::prepare()?;
-    let alone = take(&folder)?;
-    screen::print(&plan.announcement())?;
-    let processors = place_apart()?;
-    let mut results = plan.start(environment::describe(&workspace, processors));
-    let carried_out = plan.carry_out(&mut results, processors, &folder);
+    let done = carry_out(&workspace, &plan, &folder, &plan.announcement())?;
     Ok(Comparison {
         workspace,
-        results,
+        results: done.results,
         folder,
         contenders: plan.contenders,
-        processors,
-        carried_out,
+        processors: done.processors,
+        carried_out: done.carried_out,
         is_check: flags.check,
         no_trace: flags.no_trace,
-        _alone: alone,
+        _alone: done.alone,
     })
+}
+
+/// What is left of a plan after it was carried out.
+struct Done {
+    results: Results,
+    processors: Processors,
+    carried_out: Result<()>,
+    alone: Flock<File>,
+}
+
+/// Builds the servers and carries out a plan, with its files in `folder`.
+fn carry_out(
+    workspace: &Workspace,
+    plan: &Plan,
+    folder: &Utf8Path,
+    announcement: &str,
+) -> Result<Done> {
+    build(workspace, &plan.contenders)?;
+    process::raise_descriptor_limit()?;
+    interrupt::prepare()?;
+    let alone = take(folder)?;
+    screen::print(announcement)?;
+    let processors = place_apart()?;
+    let mut results = plan.start(environment::describe(workspace, processors));
+    let carried_out = plan.carry_out(&mut results, processors, folder);
+    Ok(Done { results, processors, carried_out, alone })
 }
 
 impl Comparison {

@@ -25,6 +25,13 @@ const FACTS: [&str; 10] = [
     "memory",
 ];
 
+/// Formats the facts of the environment as a list.
+pub fn facts(results: &Results) -> String {
+    let facts = results.environment.iter();
+    let facts = facts.filter(|(name, _)| FACTS.contains(&name.as_str()));
+    facts.map(|(name, value)| format!("- {name}: {value}\n")).collect()
+}
+
 /// Formats all workloads, with the medians of all runs.
 pub fn render(results: &Results) -> String {
     let mut text =
@@ -32,11 +39,7 @@ pub fn render(results: &Results) -> String {
          [METHODOLOGY.md](../METHODOLOGY.md) says how each figure is measured \
          and what it\ncan't say.\n\n"
             .to_owned();
-    for (name, value) in &results.environment {
-        if FACTS.contains(&name.as_str()) {
-            let _ = writeln!(text, "- {name}: {value}");
-        }
-    }
+    text += &facts(results);
     for server in results.servers.iter().filter(|server| !server.is_model()) {
         let _ = writeln!(text, "- {}: {}", server.title, server.summary);
     }

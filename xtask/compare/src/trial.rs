@@ -218,7 +218,8 @@ fn load(
             }
         }
         Load::Short => {
-            let mut short = Short::new(address, &script, count)?;
+            let mut short =
+                Short::new(address, &script, count, workload.total)?;
             // There is no warm-up, because its threads and processes would
             // have ended, and their context switches would be lost.
             let before = server.usage();

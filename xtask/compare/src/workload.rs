@@ -47,6 +47,8 @@ pub struct Workload {
     /// Expensive requests among the others, for an open load. Latency does not
     /// count them.
     pub heavy: Option<Heavy>,
+    /// The number of short connections after which the run ends.
+    pub total: Option<u32>,
     /// Part of the default run.
     #[serde(default)]
     pub quick: bool,

@@ -24,6 +24,8 @@ pub struct Short<'a> {
     began: Vec<Instant>,
     /// The number of connections so far.
     made: u32,
+    /// The number of connections after which there are no more.
+    most: Option<u32>,
 }
 
 impl<'a> Short<'a> {
@@ -31,16 +33,19 @@ impl<'a> Short<'a> {
         server: SocketAddr,
         script: &'a Script,
         count: usize,
+        most: Option<u32>,
     ) -> Result<Self> {
         Ok(Self {
             server,
             conversations: Conversations::new(count, script)?,
             began: vec![Instant::now(); count],
             made: 0,
+            most,
         })
     }
 
-    /// Connects and sends for this long, then waits for the last replies.
+    /// Connects and sends for this long, or until there were as many
+    /// connections as wanted, then waits for the last replies.
     pub fn run(&mut self, span: Duration) -> Result<Measurement> {
         let mut recorder = Recorder::start()?;
         let end = recorder.began + span;
@@ -50,7 +55,7 @@ impl<'a> Short<'a> {
             let goes_on = Instant::now() < end;
             for number in due.drain(..) {
                 self.conversations.end(number);
-                if goes_on {
+                if goes_on && self.most.is_none_or(|most| self.made < most) {
                     self.connect(number)?;
                     open += 1;
                 }
@@ -120,11 +125,13 @@ mod tests {
             }
         });
         let script = Script::new(Request::Ping, 1);
-        let mut short = Short::new(address, &script, 3).unwrap();
+        let mut short = Short::new(address, &script, 3, None).unwrap();
         let measured = short.run(Duration::from_millis(50)).unwrap();
         assert!(measured.requests > 3, "{measured:?}");
+        let mut five = Short::new(address, &script, 3, Some(5)).unwrap();
+        assert_eq!(five.run(Duration::from_secs(60)).unwrap().requests, 5);
         // A client that sends nothing ends the server.
         drop(TcpStream::connect(address).unwrap());
-        assert_eq!(server.join().unwrap(), measured.requests);
+        assert_eq!(server.join().unwrap(), measured.requests + 5);
     }
 }

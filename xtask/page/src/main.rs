@@ -1,5 +1,5 @@
-//! The subcommands of `cargo xtask` that make a page: `claims`, `compare` and
-//! `figure`.
+//! The subcommands of `cargo xtask` that measure or make a page: `claims`,
+//! `compare`, `figure` and `stevens`.
 
 mod calls;
 mod chart;
@@ -30,6 +30,8 @@ enum Command {
     Compare(compare::Flags),
     /// Trace all models and draw where each waits, with calls per request.
     Figure(trace_all::Flags),
+    /// Measure the server designs of UNIX Network Programming, chapter 30.
+    Stevens(compare::stevens::Flags),
 }
 
 fn main() -> ExitCode {
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
         Command::Claims(flags) => claimed::run(&flags),
         Command::Compare(flags) => compare_models(&flags),
         Command::Figure(flags) => trace_all::run(&flags),
+        Command::Stevens(flags) => compare::stevens::run(&flags),
     })
 }
 
