@@ -122,7 +122,7 @@ fn contenders(
     let mut used = Vec::new();
     for design in designs {
         let Design { server, flags, .. } = design;
-        let chosen = workspace.select(&[server.clone()])?;
+        let chosen = workspace.select(std::slice::from_ref(server))?;
         let [(model, variant)] = chosen[..] else {
             bail!("stevens.toml: {server} has several variants; name one");
         };
