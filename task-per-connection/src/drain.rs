@@ -4,7 +4,10 @@
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
-use nix::sys::signal::{SigSet, Signal};
+use nix::libc;
+use nix::sys::signal::{
+    SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction,
+};
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 use tokio::io::unix::AsyncFd;
 
@@ -30,14 +33,38 @@ fn next(signals: &SignalFd) -> Result<Option<siginfo>> {
     }
 }
 
-/// Waits for the next signal. This reads a signalfd, as the event loops do;
-/// tokio::signal would install a handler and use the self-pipe trick.
-pub async fn wait_for_signal(signals: &AsyncFd<SignalFd>) -> Result<()> {
+/// Waits until shutdown is requested. This reads a signalfd, as the event loops
+/// do; tokio::signal would install a handler and use the self-pipe trick.
+pub async fn wait_for_signal(signals: AsyncFd<SignalFd>) -> Result<()> {
     loop {
         let mut ready = signals.readable().await?;
         match next(ready.get_inner())? {
-            Some(_signal) => return Ok(()),
+            Some(_signal) => return end_at_second_signal(),
             None => ready.clear_ready(),
         }
     }
+}
+
+/// From now on a signal ends the process at once. It has a handler, because a
+/// worker reads the signalfd, and all workers may be held up by requests that
+/// take long.
+fn end_at_second_signal() -> Result<()> {
+    let mut signals = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let action = SigAction::new(
+            SigHandler::Handler(on_second_signal),
+            SaFlags::empty(),
+            SigSet::empty(),
+        );
+        // SAFETY: the handler makes async-signal-safe calls only.
+        unsafe { sigaction(signal, &action) }
+            .with_context(|| format!("cannot handle {signal}"))?;
+        signals.add(signal);
+    }
+    signals.thread_unblock().context("cannot unblock signals")
+}
+
+extern "C" fn on_second_signal(_: i32) {
+    // SAFETY: _exit is async-signal-safe and does not return.
+    unsafe { libc::_exit(1) }
 }

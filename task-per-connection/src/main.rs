@@ -53,8 +53,8 @@
 //! # System calls
 //!
 //! fcntl(2) (O_NONBLOCK), accept4(2), recv(2), send(2), shutdown(2),
-//! signalfd(2) and read(2) on it, ioctl(2) (tcp(7)); for datagrams recvfrom(2)
-//! and sendto(2). Through tokio: epoll_create1(2), epoll_ctl(2), epoll_wait(2),
+//! signalfd(2) and read(2) on it, sigaction(2), ioctl(2) (tcp(7)); for
+//! datagrams recvfrom(2) and sendto(2). Through tokio: epoll_create1(2), epoll_ctl(2), epoll_wait(2),
 //! eventfd(2) to wake the worker that waits in it, futex(2) to wake the others,
 //! clone3(2) at the start.
 //!
@@ -111,7 +111,7 @@ mod worker;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use nix::sys::signalfd::SignalFd;
 use tokio::select;
 use tokio::time::sleep;
@@ -150,7 +150,7 @@ async fn serve(config: Config, signals: SignalFd) -> Result<()> {
     common::announce(tcp, udp)?;
 
     select! {
-        signal = drain::wait_for_signal(&signals) => signal?,
+        signal = drain::wait_for_signal(signals) => signal?,
         failure = new_clients.run() => return failure,
         ended = &mut datagrams => {
             return ended.context("the datagram task failed");
@@ -170,10 +170,6 @@ async fn serve(config: Config, signals: SignalFd) -> Result<()> {
         ended = all_have_left => ended.context("the datagram task failed")?,
         () = sleep(shared.config.drain_timeout) => {
             common::report_cut_off(shared.clients.len());
-        }
-        signal = drain::wait_for_signal(&signals) => {
-            signal?;
-            bail!("stopped by a second signal");
         }
     }
     Ok(())

@@ -43,8 +43,7 @@ pub fn cases() -> Vec<Case> {
         shared("work::more_than_fit", more_than_fit).crowd(CROWD),
         shared("work::longer_than_the_idle_timeout", idle_timeout),
         shared("work::answered_at_shutdown", answered_at_shutdown),
-        shared("work::second_signal", second_signal)
-            .only(For::Promising(has_own_workers)),
+        shared("work::second_signal", second_signal),
     ]
 }
 
