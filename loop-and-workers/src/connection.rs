@@ -204,8 +204,10 @@ impl Connection {
 
     /// True during the drain once the client's kernel has acknowledged all
     /// replies. The connection is closed then, without waiting for end of file.
+    /// False while a worker has the conversation, which may hold more replies.
     pub fn is_acknowledged(&self) -> bool {
         self.remaining_input.is_some()
+            && !self.is_lent()
             && self.stage != Stage::Conversing
             && !self.has_output()
             && unacknowledged(&self.stream) == Ok(0)
