@@ -20,7 +20,7 @@ use std::process::exit;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Token, Waker};
 
@@ -104,7 +104,7 @@ fn accept_all<'a>(
             Err(error) if error.kind() == WouldBlock => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        let Some(Loop { queue, waker }) = in_turn.next() else { continue };
+        let Loop { queue, waker } = in_turn.next().context("no loop")?;
         queue.send(stream)?;
         waker.wake()?;
     }

@@ -19,7 +19,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd};
 use std::thread;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use mio::net::{TcpListener, TcpStream};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
@@ -103,7 +103,7 @@ fn accept_all<'a>(
             Err(error) if error.kind() == WouldBlock => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        let Some(child) = in_turn.next() else { continue };
+        let child = in_turn.next().context("no loop")?;
         let (fds, message) = ([stream.as_raw_fd()], [IoSlice::new(b"x")]);
         let (rights, flags) = ([ScmRights(&fds)], MsgFlags::MSG_NOSIGNAL);
         sendmsg::<()>(child.as_raw_fd(), &message, &rights, flags, None)?;

@@ -42,7 +42,7 @@ pub struct Acceptor {
     hand_over: HandOver,
     /// The loop whose turn it is.
     next: usize,
-    /// The number of clients handed over.
+    /// The number of clients so far, also of those that no loop could get.
     accepted: u64,
     spare: SpareDescriptor,
     /// When to look for new clients, which no further edge reports.
@@ -229,10 +229,10 @@ impl Acceptor {
         while let Some(number) = chosen {
             self.next = (number + 1) % self.outboxes.len();
             self.shared.acquire(number);
-            let Some(refused) = self.outboxes[number].put(client)? else {
+            let Some(returned) = self.outboxes[number].put(client)? else {
                 return Ok(());
             };
-            (client, why) = refused;
+            (client, why) = returned;
             self.shared.take(number);
             self.shared.release(number);
             if !matches!(why, Errno::EPIPE | Errno::ECONNRESET) {

@@ -12,7 +12,7 @@ pub const LOOPS: usize = 1024;
 #[derive(Clone, Copy, Debug, clap::Args)]
 #[command(next_line_help = true)]
 pub struct Flags {
-    /// What the event loops are.
+    /// Kind of event loop.
     #[arg(long, value_enum, default_value_t = Kind::Threads)]
     pub kind: Kind,
     /// Number of event loops, each pinned to a core; if there are more loops
@@ -21,13 +21,13 @@ pub struct Flags {
     #[arg(long, value_name = "N", allow_negative_numbers = true,
           value_parser = clap::value_parser!(u32).range(1..=LOOPS as i64))]
     pub loops: Option<u32>,
-    /// Which loop gets the next client.
+    /// The loop that gets the next client.
     #[arg(long, value_enum, value_name = "POLICY",
           default_value_t = HandOver::RoundRobin)]
     pub hand_over: HandOver,
 }
 
-/// What the event loops are.
+/// The kind of event loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
     /// Threads of one process, each with a queue in its memory.

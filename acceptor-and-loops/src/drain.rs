@@ -1,6 +1,8 @@
 //! Graceful shutdown of several loops: skip it on a first read. The acceptor
-//! receives the signals and closes the queues. A loop that comes to the end of
-//! its queue drains. The main thread waits until the last has ended.
+//! receives the signals and closes the queues. In `processes` it closes its
+//! ends of the pairs, so each loop gets end of file after its last client. A
+//! loop at the end of its queue drains. The main thread, or the parent process,
+//! waits until the last has ended.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel};

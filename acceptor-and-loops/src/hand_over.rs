@@ -50,7 +50,7 @@ pub enum Inbox {
     Pair(Pair),
 }
 
-/// What is at the head of a loop's queue.
+/// The head of a loop's queue.
 pub enum Head {
     Client(NewClient),
     Empty,

@@ -394,7 +394,7 @@ impl<'a> Server<'a> {
 
     /// Closes a connection. That removes its socket from the interest list too,
     /// because no other descriptor refers to it. (The acceptor of `processes`
-    /// has closed its copy.)
+    /// closes its copy as soon as it is sent.)
     fn close(&mut self, key: DefaultKey) {
         if let Some(connection) = self.connections.remove(key) {
             self.timers.cancel(key, &connection.timer);

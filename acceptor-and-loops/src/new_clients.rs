@@ -1,5 +1,5 @@
-//! What a loop does with the clients that the acceptor hands over. The limits
-//! and the errors are a policy: skip them on a first read.
+//! New clients in a loop: taking them from the queue, or rejecting them. The
+//! limits and the errors are a policy: skip them on a first read.
 
 use std::time::Instant;
 

@@ -101,7 +101,7 @@ struct Slot {
     datagrams: Option<OwnedFd>,
 }
 
-/// What a new process has of its own.
+/// The part of the state that only the new process has.
 struct Child {
     number: usize,
     sockets: Sockets,

@@ -96,8 +96,9 @@ impl Shared {
         self.loads[number].clients.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Forgets the clients of a loop process that has died. No other process
-    /// changes its numbers, so they are right however it has ended.
+    /// Forgets the clients of a loop process that has died. Besides it only the
+    /// acceptor changes these numbers, and the acceptor calls this, so they are
+    /// right however the process has ended.
     pub fn forget(&self, number: usize) {
         let load = &self.loads[number];
         load.clients.store(0, Ordering::Relaxed);

@@ -27,7 +27,7 @@ pub struct Bound {
     pub datagrams: Vec<Option<OwnedFd>>,
 }
 
-/// What one loop waits for, registered with its epoll instance.
+/// The descriptors that one loop waits for, registered with its epoll instance.
 pub struct Sockets {
     pub poll: Poll,
     pub inbox: Inbox,

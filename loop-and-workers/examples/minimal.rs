@@ -52,6 +52,8 @@ fn serve(listener: &TcpListener) -> Result<()> {
         thread::Builder::new()
             .spawn(move || work(&queue, &answers, &notice))?;
     }
+    // If all workers end, send fails.
+    drop(queue);
     loop {
         for fd in wait(&epoll)? {
             if fd == listener.as_raw_fd() {

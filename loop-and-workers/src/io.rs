@@ -157,9 +157,11 @@ impl Shared {
         })
     }
 
-    /// Takes what an event needs. The main thread may have re-armed a
-    /// connection that was just reported, so two workers may come with an event
-    /// of it. The second one finds nothing to take.
+    /// Takes what an event needs. When the drain begins, the main thread
+    /// re-arms connections, also one whose event a worker has just got. A
+    /// second worker may then get an event of it, and finds nothing to take.
+    /// That event is not lost: the first worker re-arms the socket, and epoll
+    /// checks it again.
     fn lend(&self, key: DefaultKey, worker: &mut Worker) -> Option<Loan> {
         let mut state = lock(&self.state);
         let server = &mut state.server;
@@ -218,8 +220,9 @@ impl Shared {
     }
 
     /// The work of the main thread: signals, timers, and the drain. It never
-    /// waits for a client or for a request, because no worker holds a lock
-    /// while it processes one.
+    /// waits for a client or for a request, because no worker holds the state's
+    /// lock while it processes one. Once, when the drain begins, it waits for
+    /// the worker that answers datagrams, and answers the rest itself.
     fn supervise(&self, own_epoll: &Epoll) -> Result<()> {
         let mut events = [EpollEvent::empty(); 2];
         loop {

@@ -156,12 +156,13 @@ impl Queues {
     /// Adds a result, and notifies the loop, unless it was notified and has not
     /// looked yet.
     ///
-    /// No notification is lost. The loop clears the notice first and removes
-    /// the results then. If this result is the first in the list, the notice is
-    /// sent after it was added, so the loop finds it. If it is not, the first
-    /// one's notice has not led the loop to the list yet, or the list would be
-    /// empty. In the other order, a notice that is sent between the two would
-    /// be cleared, and its result stay there.
+    /// No result stays behind. The loop clears the notice, then takes the list.
+    /// A worker adds a result, then sends the notice. If the list was empty,
+    /// the notice comes after the result, so the loop wakes up and finds it. If
+    /// it was not, the worker of the first result has sent the notice or is
+    /// about to, and the loop will take both. If the loop took the list before
+    /// it cleared the notice, a worker could add a result and send the notice
+    /// between the two, and that notice would be cleared unseen.
     fn finish(&self, key: DefaultKey, answered: Option<Answered>) {
         let mut results = lock(&self.results);
         let is_first = results.is_empty();

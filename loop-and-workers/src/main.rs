@@ -35,14 +35,16 @@
 //! socket. The pattern is called half-sync/half-async: an asynchronous layer
 //! for I/O, a queue, and a synchronous layer that may take its time.
 //!
-//! epoll reports level-triggered, so it would report a socket that is not to be
-//! read again and again. The loop removes EPOLLIN from the interest when that
-//! happens, and no earlier: most clients send nothing before they have their
+//! epoll is level-triggered here. While a worker has a client's conversation,
+//! the loop does not read its socket, and each wait would report unread input.
+//! So at the first such report the loop removes EPOLLIN from the interest. It
+//! does so no earlier, because most clients send nothing before they have their
 //! reply, and cost no epoll_ctl. EPOLLERR and EPOLLHUP can't be removed. On a
 //! reset the connection is closed at once, and the result finds no connection.
 //!
-//! When the queue is full, clients wait in a list in which each is once, and
-//! their data in the sockets. Each result makes room for the next one.
+//! When the queue is full, clients that may have a request are put on a list,
+//! each once. Their data stays in the sockets. Each result makes room for a
+//! job.
 //!
 //! The results come back in a list, and an eventfd(2) wakes the loop. It is
 //! written only if the list was empty, so the results of a busy pool share one
@@ -56,9 +58,9 @@
 //! fs/eventpoll.c adds it at the head of the queue; tried with Linux 6.18). A
 //! worker asks for one event at a time, and the kernel wakes another for those
 //! that are left (ep_done_scan there). The bookkeeping is behind one lock,
-//! which no thread holds while a request is processed. The main thread has the
-//! signals and the timers. The pattern is called leader/followers; here the
-//! kernel chooses the next leader.
+//! which no thread holds while it processes a stream's request. The main thread
+//! has the signals and the timers. The pattern is called leader/followers; here
+//! the kernel chooses the next leader.
 //!
 //! # System calls
 //!
@@ -71,34 +73,44 @@
 //! # Limits
 //!
 //! As many requests are processed at a time as there are workers. If all are
-//! busy, the others wait. By default there is a worker for each core, but two
-//! at least, because with one a slow request would hold up all again. Requests
-//! that wait for something else than a core, such as a database, require more
-//! workers than cores.
+//! busy, the requests of `compute` wait in the queue, and the loop still
+//! accepts, receives and sends. In `io` they wait in their sockets, and nobody
+//! accepts or sends until a worker is free. By default there is a worker for
+//! each core, but two at least, because with one a slow request would hold up
+//! all again. Requests that wait for something else than a core, such as a
+//! database, require more workers than cores.
 //!
 //! The hand-over of `compute` has its price: a futex call, an eventfd write and
 //! read, and two more context switches if the client waits for its reply. With
 //! one client that makes three switches per request in place of one (ping-1 of
-//! `cargo xtask compare --model loop-and-workers`); with 50 busy clients, 12 µs
-//! of processor time per request in place of 7 (ping-50; AMD EPYC, Linux 6.18).
-//! It pays off once a request takes longer than that. In `io` a request costs
-//! an epoll_ctl and an epoll_wait of its own, 9 µs. One thread does the I/O of
-//! `compute`, and one lock is around the bookkeeping of `io`, so neither scales
-//! to many cores as separate loops do.
+//! `cargo xtask compare --model loop-and-workers`); with 50 busy clients, 11 µs
+//! of processor time per request in place of 6 (ping-50). In `io` a request
+//! costs an epoll_ctl and an epoll_wait of its own, together 1 µs. One thread
+//! does the I/O of `compute`, and one lock is around the bookkeeping of `io`,
+//! so neither scales to many cores as separate loops do.
 //!
-//! Up to 256 jobs beyond the workers' are in the queue, with 16 KiB of input
-//! each. One descriptor per client, and five or six for the server (EMFILE at
-//! RLIMIT_NOFILE); fs.epoll.max_user_watches limits the registrations
-//! (ENOSPC). Datagrams are answered at once: in `compute` by the loop, in `io`
-//! by the worker that gets the event.
+//! A pool pays off where requests take longer than the hand-over, and there are
+//! cores for them. On two cores, `compute` answers 46,000 requests per second
+//! of 20 µs each, where one loop answers 30,000 (spin-20); of PING, 91,000 and
+//! 161,000 (ping-50). Where 1 request in 100 sleeps for 10 ms, nine tenths of
+//! the others take less than 0.1 ms instead of 5 (wait; docs/RESULTS.md).
+//!
+//! In `compute` up to 256 jobs beyond the workers' are in the queue, with 16
+//! KiB of input each. A request that panics ends its client. A worker that
+//! fails in another way ends the server, because its client would wait for
+//! ever. An idle client has no worker and no buffer, only a descriptor and its
+//! entries in the tables. One descriptor per client, and five or six for the
+//! server (EMFILE at RLIMIT_NOFILE); fs.epoll.max_user_watches limits the
+//! registrations (ENOSPC). Datagrams are answered at once: in `compute` by the
+//! loop, in `io` by the worker that gets the event.
 //!
 //! # When to use it
 //!
 //! For many clients whose requests may compute, or call code that blocks, for
-//! longer than the others should wait. `compute` if that code is not to touch
-//! sockets, and for a loop that never blocks; `io` if requests are short and
-//! the I/O itself should use several cores. If all requests are short, the loop
-//! alone does better.
+//! longer than the others should wait. `compute` if that code must not touch
+//! sockets, or the thread that does the I/O must never block; `io` if receiving
+//! and sending should use several cores too. If every request is short and one
+//! core is enough, `multiplexing-epoll` costs less.
 //!
 //! # Compare with
 //!

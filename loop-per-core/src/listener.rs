@@ -59,7 +59,8 @@ impl Listener {
         }
     }
 
-    /// Adds the listener to a loop's interest list, unless it is there.
+    /// Adds the listener to a loop's interest list; a shared one only if it is
+    /// not there.
     pub fn watch(&mut self, poll: &Poll) -> nix::Result<()> {
         match self {
             Self::Own(socket) => {

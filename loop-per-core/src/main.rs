@@ -55,9 +55,10 @@
 //! EINTR to the caller.
 //!
 //! The loops share two atomic variables: the number of clients, for
-//! `--max-connections`, and the spare descriptor. No loop ever waits for
-//! another. Within a loop there is head-of-line blocking: a request that takes
-//! long delays that loop's other clients, even while another core is idle.
+//! `--max-connections`, and the spare descriptor. No loop waits for a request
+//! of another. Within a loop there is head-of-line blocking: a request that
+//! takes long delays that loop's other clients, even while another core is
+//! idle.
 //!
 //! A second server must not bind the same address and take half of the clients.
 //! So the first listener is bound without SO_REUSEPORT, and gets the option
@@ -100,9 +101,10 @@
 //! clients do not depend on each other. If some clients are much busier than
 //! others, use `task-per-connection`, which moves work to idle threads.
 //!
-//! `reuseport` is right for connections that stay, because it spreads them
-//! evenly. `shared` is right for short ones, which then never wait for a busy
-//! loop while another is idle.
+//! `reuseport` is right for many connections that stay, because the hash gives
+//! each loop about as many. `shared` is right for short ones, which rarely wait
+//! for a busy loop while another is idle: only if that loop accepted them in
+//! the same round.
 //!
 //! # Compare with
 //!

@@ -54,9 +54,9 @@
 //!
 //! fcntl(2) (O_NONBLOCK), accept4(2), recv(2), send(2), shutdown(2),
 //! signalfd(2) and read(2) on it, sigaction(2), ioctl(2) (tcp(7)); for
-//! datagrams recvfrom(2) and sendto(2). Through tokio: epoll_create1(2), epoll_ctl(2), epoll_wait(2),
-//! eventfd(2) to wake the worker that waits in it, futex(2) to wake the others,
-//! clone3(2) at the start.
+//! datagrams recvfrom(2) and sendto(2). Through tokio: epoll_create1(2),
+//! epoll_ctl(2), epoll_wait(2), eventfd(2) to wake the worker that waits in it,
+//! futex(2) to wake the others, clone3(2) at the start.
 //!
 //! # Limits
 //!

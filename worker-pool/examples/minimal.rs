@@ -11,9 +11,11 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::mpsc::channel;
 use std::thread;
 
-use anyhow::{Result, anyhow};
+use anyhow::Result;
 
 use common::{About, Session};
 
@@ -23,19 +25,18 @@ const WORKERS: usize = 4;
 
 fn main() -> Result<()> {
     let listener = common::minimal::listen()?;
-    serve(&listener)
+    serve(listener)
 }
 
-fn serve(listener: &TcpListener) -> Result<()> {
-    thread::scope(|scope| {
-        let workers = (0..WORKERS).map(|_| {
-            thread::Builder::new().spawn_scoped(scope, || work(listener))
-        });
-        let workers = workers.collect::<io::Result<Vec<_>>>()?;
-        workers.into_iter().try_for_each(|worker| {
-            worker.join().map_err(|_| anyhow!("a worker panicked"))?
-        })
-    })
+fn serve(listener: TcpListener) -> Result<()> {
+    let listener = Arc::new(listener);
+    let (ends, ended) = channel();
+    for _ in 0..WORKERS {
+        let (listener, ends) = (Arc::clone(&listener), ends.clone());
+        thread::Builder::new().spawn(move || ends.send(work(&listener)))?;
+    }
+    // A worker ends only with an error, which ends the program.
+    ended.recv()?
 }
 
 /// Serves one client after the other.

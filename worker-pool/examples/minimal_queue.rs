@@ -36,6 +36,8 @@ fn serve(listener: &TcpListener) -> Result<()> {
         let clients = Arc::clone(&clients);
         thread::Builder::new().spawn(move || work(&clients))?;
     }
+    // If all workers end, send fails.
+    drop(clients);
     loop {
         let (stream, _) = listener.accept()?;
         // Waits while the queue is full.

@@ -1,5 +1,11 @@
 //! Graceful shutdown of workers that block in system calls: skip it on a first
-//! read. The main thread wakes threads, and a signal handler a process.
+//! read. The main thread wakes workers that are threads; a signal handler wakes
+//! a worker that is a process.
+//!
+//! Clients that a worker has, or that wait in the queue of `queue`, get replies
+//! to what has arrived. Connections in the accept queue are reset when the
+//! listener is shut down, and one that accept4 returns at that moment is
+//! closed.
 //!
 //! All threads block the signals, and the main thread waits for them in
 //! sigwait(3), so no handler interrupts a worker. The main thread then shuts
@@ -13,9 +19,9 @@
 //! it returns ENOTCONN (net/ipv4/af_inet.c, inet_shutdown). So its result is
 //! ignored.
 //!
-//! A worker process has a handler of its own for the signal that its parent
-//! sends (`processes/drain.rs`). The handler shuts down the socket of the
-//! worker's client.
+//! The parent of `processes` sends SIGTERM to its workers and shuts down the
+//! listener (`processes/drain.rs`). A worker's handler, `on_signal` below,
+//! shuts down the socket of its client.
 
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -67,7 +73,8 @@ pub fn wait_for_signal(signals: &SigSet) -> Result<()> {
 /// Keeps the drain from touching `stream` any more; returns false if it already
 /// has.
 pub fn clear_target(stream: BorrowedFd<'_>) -> bool {
-    // A worker process has a target, and a thread has an entry.
+    // In a worker process, the handler's target is this stream. In a server of
+    // threads there is no target, and the registry has an entry for the stream.
     if TARGET.swap(-1, Ordering::SeqCst) == stream.as_raw_fd() {
         return !requested();
     }

@@ -8,7 +8,7 @@ use crate::accept_lock;
 /// The flags that only this model has.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Flags {
-    /// What a worker is, and how it gets its clients.
+    /// Kind of worker, and how it gets its clients.
     #[arg(long, value_enum, default_value_t = Kind::Threads)]
     pub kind: Kind,
     /// Number of workers, and so of clients served at a time.
@@ -21,7 +21,7 @@ pub struct Flags {
     pub accept_lock: accept_lock::Kind,
 }
 
-/// What a worker is, and how it gets its clients.
+/// The kind of worker, and how it gets its clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
     /// A thread, which accepts them itself.

@@ -19,10 +19,10 @@
 //! ```text
 //!      application                         kernel
 //!      main |  |    accept4(listener)        |
-//!           :  |---------------------------->|  the worker is the last of the
-//!           :  asleep                        |  waiters
-//!           :  :                             |  a client connects: the first
-//!           :  |<----------------------------|  waiter wakes up, no other
+//!           :  |---------------------------->|  the worker is now the last of
+//!           :  asleep                        |  those that wait
+//!           :  :                             |  a client connects; this worker
+//!           :  |<----------------------------|  is first by now, and wakes up
 //!           :  |    recv(stream)             |
 //!           :  |---------------------------->|  nothing has arrived
 //!           :  asleep                        |  phase 1: waiting for data
@@ -65,6 +65,9 @@
 //! client. In return the program sees who waits: it could choose who is next,
 //! or reject those who wait too long.
 //!
+//! In `threads` and `queue`, a panic ends one client, and its worker goes on. A
+//! crash such as SIGSEGV ends the server, with all clients.
+//!
 //! In `processes`, a worker that crashes cuts off one client, and the parent
 //! starts another worker: at once, or a second after the last start if the
 //! worker has died sooner. The memory that the processes share has counts and
@@ -97,7 +100,7 @@
 //! clients, at most net.core.somaxconn. When the accept queue is full too, the
 //! kernel drops connection requests. A client's kernel sends its request again,
 //! first after a second. A connection is rejected only if `--max-connections`
-//! is reached, which counts the clients in the program's queue.
+//! is reached; clients in the program's queue count too.
 //!
 //! A worker has a descriptor and memory with or without a client. A thread uses
 //! 10 KiB of the process's memory before its first client, and 14 with an idle
@@ -195,7 +198,9 @@ fn serve(config: Config, flags: Flags) -> Result<()> {
     let (listener, tcp) = common::listen(&config)?.unzip();
     let (socket, udp) = common::bind_datagrams(&config)?.unzip();
     let sockets = [&listener, &socket];
-    // Their owners keep them open until shutdown is requested.
+    // Their owners may close them once shutdown is requested, just before they
+    // are shut down here. Then the call fails, or meets a connection that was
+    // accepted since, which `Pool::accept` drops anyway.
     let sockets = sockets.map(|it| it.as_ref().map(|it| it.as_raw_fd()));
     let drain_timeout = config.drain_timeout;
     let datagrams = socket

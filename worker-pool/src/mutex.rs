@@ -3,6 +3,7 @@
 //! owner is killed.
 
 use std::cell::UnsafeCell;
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 
 use anyhow::{Context as _, Result};
@@ -19,19 +20,20 @@ const PTHREAD_MUTEX_ROBUST: libc::c_int = 1;
 /// (pthread_mutexattr_setrobust(3)).
 pub struct SharedMutex(UnsafeCell<libc::pthread_mutex_t>);
 
-// SAFETY: the functions that lock and unlock it are for threads that share it,
-// and with PTHREAD_PROCESS_SHARED for processes too.
+// SAFETY: any thread may call pthread_mutex_lock, and with
+// PTHREAD_PROCESS_SHARED any process that has the memory.
 unsafe impl Sync for SharedMutex {}
 
-/// The mutex is locked until this is dropped.
-pub struct Locked<'a>(&'a SharedMutex);
+/// The mutex is locked until this is dropped. It stays in the thread that has
+/// locked it, because only that thread may unlock it.
+pub struct Locked<'a>(&'a SharedMutex, PhantomData<*const ()>);
 
 impl SharedMutex {
     /// Creates the mutex. Processes that are forked from now on share it.
     pub fn new() -> Result<&'static Self> {
-        // SAFETY: a pthread_mutex_t has integers and pointers only, for which
-        // zero is valid. The pointers belong to the list of the mutexes that a
-        // thread holds; the kernel follows them when the thread ends.
+        // SAFETY: zero is valid for the integers and pointers of a
+        // pthread_mutex_t. While it is locked, the pointers lead to the list of
+        // the owner's robust mutexes. No other process follows them.
         let memory = unsafe { shared::zeroed::<Self>(1) }?;
         let mutex = memory.first().context("no shared memory")?;
         mutex.initialize().context("cannot create a shared mutex")?;
@@ -70,7 +72,7 @@ impl SharedMutex {
             }
             errno => return Err(Errno::from_raw(errno)),
         }
-        Ok(Locked(self))
+        Ok(Locked(self, PhantomData))
     }
 }
 

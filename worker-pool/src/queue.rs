@@ -73,7 +73,9 @@ impl Queue {
         }
     }
 
-    /// Waits until one more client has a place, or an idle worker.
+    /// Waits until one more client has a place, or an idle worker. `pop`
+    /// signals when a worker becomes idle. A client that is removed makes no
+    /// room, because the worker that removes it is not idle any more.
     fn wait_for_room(&self) {
         let mut state = self.lock();
         while state.clients.len() >= self.length + state.idle {

@@ -30,7 +30,8 @@ pub struct Registry {
 struct Pool {
     /// The number of workers that have not ended.
     workers: usize,
-    /// The clients by their stream's descriptor, at most one per worker.
+    /// The clients by their stream's descriptor: one per busy worker, and in
+    /// `queue` those that wait for a worker.
     clients: BTreeMap<RawFd, Client>,
     /// True once the streams have been shut down.
     draining: bool,

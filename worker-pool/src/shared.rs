@@ -11,8 +11,9 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
 ///
 /// # Safety
 ///
-/// A value of type `T` whose bytes are all zero must be valid, and `T` must
-/// neither point to memory that isn't shared nor have to be dropped.
+/// A value of type `T` whose bytes are all zero must be valid, no process may
+/// follow a pointer in it to memory that isn't shared with it, and `T` must not
+/// have to be dropped.
 pub unsafe fn zeroed<T: Sync>(count: usize) -> Result<&'static [T]> {
     let length = NonZeroUsize::new(count * size_of::<T>());
     let length = length.context("no shared memory is needed")?;

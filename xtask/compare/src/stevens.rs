@@ -229,7 +229,7 @@ impl Figures {
             let lines = lines.filter(|it| it.design.is_some() == of_the_book);
             lines.map(|line| line.markdown() + "\n").collect()
         };
-        include_str!("stevens.md")
+        include_str!("stevens.txt")
             .replace("{facts}\n", &markdown::facts(results))
             .replace("{designs}\n", &rows(true))
             .replace("{others}\n", &rows(false))
