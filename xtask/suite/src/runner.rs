@@ -44,8 +44,8 @@ pub fn steps(subjects: &[Arc<Subject>], filter: Option<&str>) -> Vec<Step> {
 }
 
 /// Runs the steps, `jobs` at a time, and afterwards those that must run alone.
-/// Cases that mostly wait run meanwhile, as many again at a time: on the
-/// threads of the others they would leave processors idle.
+/// Cases that mostly wait run meanwhile, half as many at a time: on the threads
+/// of the others they would leave processors idle.
 pub fn run<'a>(
     steps: &'a [Step],
     jobs: usize,
@@ -68,7 +68,7 @@ pub fn run<'a>(
     works.sort_by_key(|step| (Reverse(step.case.crowd), step.number));
     let phase = |steps, jobs| run_phase(steps, jobs, around, &bar);
     let mut rows = thread::scope(|scope| {
-        let waiting = scope.spawn(|| phase(waits, jobs));
+        let waiting = scope.spawn(|| phase(waits, jobs.div_ceil(2)));
         let mut rows = phase(works, jobs)?;
         rows.extend(waiting.join().ok().context("the suite panicked")??);
         anyhow::Ok(rows)
