@@ -56,8 +56,8 @@ fn serve(
         poll.poll(&mut events, None)?;
         for token in events.iter().map(|event| event.token()) {
             if token == NEW_CLIENTS {
-                // What has been sent by then is reported, too, because a
-                // registration looks at the socket.
+                // A registration looks at the socket, so input that has
+                // arrived by then is reported, too.
                 for mut stream in new_clients.try_iter() {
                     let own = Token(stream.as_raw_fd() as usize);
                     let registry = poll.registry();

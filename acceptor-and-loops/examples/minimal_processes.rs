@@ -75,8 +75,8 @@ fn serve(socket: RawFd) -> Result<()> {
         poll.poll(&mut events, None)?;
         for token in events.iter().map(|event| event.token()) {
             if token == NEW_CLIENTS {
-                // What has been sent by then is reported, too, because a
-                // registration looks at the socket.
+                // A registration looks at the socket, so input that has
+                // arrived by then is reported, too.
                 while let Some(mut stream) = receive(socket)? {
                     let own = Token(stream.as_raw_fd() as usize);
                     poll.registry().register(&mut stream, own, READABLE)?;

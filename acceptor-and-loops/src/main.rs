@@ -37,10 +37,9 @@
 //! client stays with its loop. `--hand-over` sets which loop gets the next
 //! client: each in turn, or the one with the fewest clients.
 //!
-//! A client is not on the loop's interest list while it waits in the queue.
-//! What it sends meanwhile is not missed: when a socket is added, epoll looks
-//! whether it is ready, also for an edge-triggered registration
-//! (fs/eventpoll.c, ep_insert).
+//! A client is not on the loop's interest list while it waits in the queue. Its
+//! input is not missed: when a socket is added, epoll looks whether it is
+//! ready, also for an edge-triggered registration (fs/eventpoll.c, ep_insert).
 //!
 //! In `threads` the queue is a deque behind a lock, and an eventfd(2) in the
 //! loop's interest list wakes the loop (`hand_over.rs`). A loop is woken only

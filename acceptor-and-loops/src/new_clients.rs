@@ -100,7 +100,7 @@ impl Server<'_> {
 
     /// Stops counting a client that was lost on its way, although a free
     /// descriptor was left: someone has changed the limit. The client sees that
-    /// the connection is closed, because nobody has its socket any more.
+    /// the connection is closed, because no process has its socket any more.
     fn forget(&mut self) {
         log(
             Cause::Rejected,

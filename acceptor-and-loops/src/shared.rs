@@ -118,10 +118,10 @@ impl Shared {
     }
 
     /// Has the loops wake the acceptor when one takes a client, or a client
-    /// leaves. What the acceptor waits for must be checked once more after
-    /// this: a loop changes its numbers first, and then looks whether the
-    /// acceptor waits. With an order that all threads see (SeqCst), at least
-    /// one of the two notices the other.
+    /// leaves. The acceptor must check its condition once more after this: a
+    /// loop changes its numbers first, and then looks whether the acceptor
+    /// waits. With an order that all threads see (SeqCst), at least one of the
+    /// two notices the other.
     pub fn wait_for_loops(&self) {
         self.board.waiting.store(true, Ordering::SeqCst);
     }

@@ -74,10 +74,10 @@
 //!
 //! As many requests are processed at a time as there are workers. If all are
 //! busy, the requests of `compute` wait in the queue, and the loop still
-//! accepts, receives and sends. In `io` they wait in their sockets, and nobody
-//! accepts or sends until a worker is free. By default there is a worker for
-//! each core, but two at least, because with one a slow request would hold up
-//! all again. Requests that wait for something else than a core, such as a
+//! accepts, receives and sends. In `io` they wait in their sockets, and no
+//! thread accepts or sends until a worker is free. By default there is a worker
+//! for each core, but two at least, because with one a slow request would hold
+//! up all again. Requests that wait for something else than a core, such as a
 //! database, require more workers than cores.
 //!
 //! The hand-over of `compute` has its price: a futex call, an eventfd write and

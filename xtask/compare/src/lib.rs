@@ -136,7 +136,7 @@ pub fn measure(flags: &Flags) -> Result<Comparison> {
     })
 }
 
-/// What is left of a plan after it was carried out.
+/// The results of a plan that was carried out.
 struct Done {
     results: Results,
     processors: Processors,

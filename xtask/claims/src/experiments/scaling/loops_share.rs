@@ -57,7 +57,7 @@ const EVEN: f64 = 150.0 / LOOPS as f64;
 /// The least that the busiest loop gets of what is not, in percent.
 const MOST: f64 = 50.0;
 
-/// What the loops do while clients connect.
+/// The state of the loops while clients connect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Loops {
     Idle,

@@ -175,7 +175,7 @@ fn full_queue_is_left_out(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// While all queues are full, clients wait in the accept queue. Nobody is lost.
+/// While all queues are full, clients wait in the accept queue. None is lost.
 fn all_queues_are_full(trial: &Trial) -> Result<()> {
     let (server, mut busy) = held_up(trial, 1)?;
     let mut clients = asking(&server, CROWD)?;
