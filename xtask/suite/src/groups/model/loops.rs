@@ -8,7 +8,7 @@ use std::time::Duration;
 use std::{io, mem, thread};
 
 use anyhow::{Context, Result, bail, ensure};
-use lab::process::{allowed_processors, poll_until};
+use lab::process::{Process, allowed_processors, poll_until};
 use lab::promises::{Answers, Promises};
 use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -86,11 +86,13 @@ fn wakes_one(trial: &Trial) -> Result<()> {
     let server = trial.serve_with(&format!("--loops {LOOPS}"))?;
     // Each loop has begun to wait.
     server.connect()?.ping()?;
-    let process = server.process()?;
     let settled = || {
         let mut last = 0;
         poll_until("all loops to wait", PATIENCE, || {
-            let waits = process.waits()?;
+            // The loops may be processes.
+            let processes = server.group();
+            let waits = processes.iter().map(Process::waits);
+            let waits = waits.sum::<Result<usize>>()?;
             Ok(mem::replace(&mut last, waits) == waits)
         })?;
         anyhow::Ok(last)
