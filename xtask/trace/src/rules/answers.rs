@@ -107,9 +107,22 @@ pub const RULES: &[Rule] = &[
         name: "client_stays_with_its_loop",
         applies_to: |it| it.answers == OneLoop,
         transports: BOTH,
-        why: "no loop ever hands a client to another; where the main thread \
-              accepts, it does nothing else with a client",
+        why: "no loop ever hands a client to another",
         check: stays_with_its_loop,
+    },
+    Rule {
+        name: "loop_accepts_its_clients",
+        applies_to: |it| it.answers == OneLoop && it.hands_over.is_none(),
+        transports: TCP,
+        why: "the loops share the work without a thread that distributes it",
+        check: |scene| only_accepts_in(scene, scene.copier()?.tid),
+    },
+    Rule {
+        name: "main_thread_accepts",
+        applies_to: |it| it.hands_over.is_some(),
+        transports: TCP,
+        why: "one thread accepts, so that it can choose the loop",
+        check: |scene| only_accepts_in(scene, scene.main()),
     },
     Rule {
         name: "main_thread_copies_nothing",
@@ -223,11 +236,14 @@ fn worker_reports(scene: &Recording) -> Result<()> {
 
 fn stays_with_its_loop(scene: &Recording) -> Result<()> {
     let home = scene.copier()?.tid;
+    scene.never(|made| made.is_about_client() && made.step.tid != home)
+}
+
+/// Checks that no other thread accepts a connection.
+fn only_accepts_in(scene: &Recording, thread: Pid) -> Result<()> {
     scene.never(|made| {
         let accepts = made.is(Family::Accept) && made.call.returns_at_least(0);
-        let elsewhere = ![home, scene.main()].contains(&made.step.tid);
-        (made.is_about_client() && made.step.tid != home)
-            || (accepts && elsewhere)
+        accepts && made.step.tid != thread
     })
 }
 
