@@ -91,8 +91,9 @@
 //! grow with the number of loops.
 //!
 //! Up to 64 clients wait in a loop's queue. A loop whose queue is full is left
-//! out. If all are full, the acceptor waits until a loop takes a client, and
-//! further clients stay in the accept queue, where they use no descriptor.
+//! out, so the loops get equal numbers only while no queue is full. If all are
+//! full, the acceptor waits until a loop takes a client, and further clients
+//! stay in the accept queue, where they use no descriptor.
 //!
 //! The hand-over looks at numbers of clients, not at how busy they are. A
 //! client in the queue of a loop that is held up waits there while other loops
@@ -122,7 +123,7 @@
 //! - TLPI, sections 61.13.3 (passing file descriptors) and 63.4 (epoll).
 //! - D. C. Schmidt, Reactor, 1995.
 //! - unix(7), cmsg(3), eventfd(2), socketpair(2).
-//! - docs/CLAIMS.md: accept-herd, edge-new-data.
+//! - docs/CLAIMS.md: accept-herd, edge-new-data, loops-share-connections.
 
 mod accept;
 mod acceptor;
