@@ -1,24 +1,25 @@
-//! Measures several servers in one run, in short turns, for `--check`.
+//! Measures several servers in one run, in short turns.
 //!
 //! Other work on the machine comes and goes within fractions of a second, and
-//! changes the cost of a request by more than `--check` allows. If the servers
-//! take turns of hundredths of a second, it disturbs all of them equally.
+//! changes the cost of a request by more than the differences that count here.
+//! If the servers take turns of hundredths of a second, it disturbs all of them equally.
 
-use std::net::TcpStream;
+use std::net::{TcpStream, UdpSocket};
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use load::closed::Closed;
-use load::connection::bring;
+use load::datagrams::{Datagrams, senders};
 use load::interrupt::{self, Interrupted};
+use load::short::Short;
 use load::{Measurement, Script};
 
 use super::contender::Contender;
 use super::results::Outcome;
 use super::serving::Serving;
-use super::trial::{Attempt, Observation, Processors, Spans};
+use super::trial::{Attempt, Observation, Processors, Spans, hold};
 use super::usage::Usage;
-use super::workload::Workload;
+use super::workload::{Load, Workload};
 
 /// The length of a turn, in which thousands of requests fit.
 const TURN: Duration = Duration::from_millis(20);
@@ -31,37 +32,48 @@ struct Runner<'a> {
     server: Serving,
     script: Script,
     connections: Vec<TcpStream>,
+    senders: Vec<UdpSocket>,
+    memory: Option<(f64, f64)>,
     taken: Option<Measurement>,
     /// The usage during its own turns.
     usage: Usage,
 }
 
 /// Starts all servers, loads them in turns until each has been measured for its
-/// time, and shuts them down. With idle connections, each server instead takes
-/// turns with a second instance that has none. Fails if any server fails.
-///
-/// The workload must be a closed loop.
+/// time, and shuts them down. Fails if any server fails. Measures none if one
+/// doesn't support the load.
 pub fn run(
     contenders: &[Contender],
     workload: &Workload,
     spans: Spans,
     processors: Processors,
 ) -> Result<Vec<Attempt>> {
-    let start =
-        |contender, workload| Runner::start(contender, workload, processors);
-    let finish = |runner: Runner<'_>| runner.finish(processors);
-    if workload.idle == 0 {
-        let all = contenders.iter().map(|it| start(it, workload));
-        let mut all: Vec<_> = all.collect::<Result<_>>()?;
-        take_turns(&mut all, spans)?;
-        return all.into_iter().map(finish).collect();
+    let declined = contenders.iter().find_map(|it| it.declines(workload));
+    if let Some(why) = declined {
+        let attempt = Attempt::from(Outcome::Cannot { why, held: None });
+        return Ok(vec![attempt; contenders.len()]);
     }
+    let all = contenders.iter();
+    let all = all.map(|it| Runner::start(it, workload, processors));
+    let mut all: Vec<_> = all.collect::<Result<_>>()?;
+    take_turns(&mut all, spans)?;
+    all.into_iter().map(|it| it.finish(processors)).collect()
+}
+
+/// Loads each server in turns with a second instance of it that has no idle
+/// connections.
+pub fn run_with_twins(
+    contenders: &[Contender],
+    workload: &Workload,
+    spans: Spans,
+    processors: Processors,
+) -> Result<Vec<Attempt>> {
     let without = Workload { idle: 0, ..workload.clone() };
     let with_twin = |contender| {
-        let mut pair =
-            [start(contender, workload)?, start(contender, &without)?];
+        let start = |workload| Runner::start(contender, workload, processors);
+        let mut pair = [start(workload)?, start(&without)?];
         take_turns(&mut pair, spans)?;
-        let [with, without] = pair.map(finish);
+        let [with, without] = pair.map(|runner| runner.finish(processors));
         let (mut attempt, without) = (with?, without?);
         if let (Outcome::Measured(with), Outcome::Measured(without)) =
             (&mut attempt.outcome, &without.outcome)
@@ -75,7 +87,7 @@ pub fn run(
 
 fn take_turns(runners: &mut [Runner<'_>], spans: Spans) -> Result<()> {
     for runner in runners.iter_mut() {
-        runner.closed(spans.warm_up)?;
+        runner.load(spans.warm_up)?;
     }
     let turns = spans.measured.as_nanos().div_ceil(TURN.as_nanos());
     for turn in 0..turns {
@@ -104,21 +116,37 @@ impl<'a> Runner<'a> {
             server,
             script,
             connections: Vec::new(),
+            senders: Vec::new(),
+            memory: None,
             taken: None,
             usage: Usage::default(),
         };
-        let Self { server, script, connections, .. } = &mut runner;
-        let brought =
-            bring(server.address, script, connections, workload.held());
-        match brought {
+        match runner.connect() {
             Ok(()) => Ok(runner),
             Err(error) => Err(runner.failed(error)),
         }
     }
 
+    /// Opens the connections of the load.
+    fn connect(&mut self) -> Result<()> {
+        let Self { workload, server, script, connections, .. } = self;
+        match workload.load {
+            Load::Closed | Load::Round => {
+                self.memory =
+                    hold(server, script, connections, workload.held())?;
+            }
+            Load::Datagrams => {
+                self.senders = senders(server.address, workload.connections)?;
+            }
+            Load::Short => {}
+            Load::Open => bail!("an open load can't be measured in turns"),
+        }
+        Ok(())
+    }
+
     fn take_turn(&mut self) -> Result<()> {
         let before = self.server.usage();
-        let taken = self.closed(TURN)?;
+        let taken = self.load(TURN)?;
         self.usage.grow(before, self.server.usage());
         self.taken = Some(match self.taken.take() {
             Some(earlier) => earlier.and(&taken)?,
@@ -127,13 +155,27 @@ impl<'a> Runner<'a> {
         Ok(())
     }
 
-    fn closed(&mut self, span: Duration) -> Result<Measurement> {
-        let Self { workload, script, connections, .. } = self;
-        let active = &connections[..workload.connections];
-        let closed =
-            Closed::new(active, script, workload.pipeline, active.len());
-        let taken = closed.and_then(|mut closed| closed.run(span));
-        taken.map_err(|error| self.failed(error))
+    /// Applies the load for this long.
+    fn load(&mut self, span: Duration) -> Result<Measurement> {
+        self.driven(span).map_err(|error| self.failed(error))
+    }
+
+    fn driven(&self, span: Duration) -> Result<Measurement> {
+        let Self { workload, server, script, connections, .. } = self;
+        let count = workload.connections;
+        match workload.load {
+            Load::Short => {
+                let most = workload.total;
+                Short::new(server.address, script, count, most)?.run(span)
+            }
+            Load::Datagrams => Datagrams::new(&self.senders, script)?.run(span),
+            _ => {
+                let (active, busy) = (&connections[..count], workload.busy);
+                let (pipeline, busy) =
+                    (workload.pipeline, busy.unwrap_or(count));
+                Closed::new(active, script, pipeline, busy)?.run(span)
+            }
+        }
     }
 
     /// Adds the server's name and state to an error.
@@ -145,14 +187,14 @@ impl<'a> Runner<'a> {
     }
 
     fn finish(self, processors: Processors) -> Result<Attempt> {
-        let Self { workload, server, taken, usage, .. } = self;
+        let Self { workload, server, memory, taken, usage, .. } = self;
         let command_line = Some(server.command_line.clone());
         server.stop().with_context(|| self.title.to_owned())?;
         let observation = Observation {
             taken: taken.context("no turn")?,
             before: Usage::default(),
             after: usage,
-            memory: None,
+            memory,
             held: workload.held(),
         };
         let figures = observation.figures(workload, processors, usage.switches);

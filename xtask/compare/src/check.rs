@@ -11,7 +11,8 @@ use lab::screen;
 use lab::table::{Column, Row, Table};
 
 use super::contender::{BARE, REDIS};
-use super::results::{Figures, Outcome, Results};
+use super::pairs::Pairs;
+use super::results::{Figures, Results};
 use super::spread::Spread;
 use super::workload::{self, Workload};
 
@@ -33,6 +34,11 @@ const PROMISES: [(&str, f64, f64); 3] = [
     ("pipeline-16", 1.15, 1.4),
     ("pipeline-64", 1.30, 2.5),
 ];
+
+/// A workload, and the greatest ratio of a model's processor time per request
+/// to that of its own minimal program: what the policies may cost.
+const POLICIES: [(&str, f64); 3] =
+    [("ping-50", 1.05), ("pipeline-16", 1.10), ("pipeline-64", 1.20)];
 
 /// A workload with idle connections, and the greatest ratio of the processor
 /// time per request to that of a second instance without them.
@@ -98,9 +104,15 @@ impl Verdict {
 }
 
 /// Prints every bound. Fails if one is broken or wasn't measured.
-pub fn judge(results: &Results, servers: &[String]) -> Result<ExitCode> {
-    ensure!(results.missing == 0, "interrupted before all runs were measured");
-    let verdicts = verdicts(results, servers);
+pub fn judge(
+    results: &Results,
+    servers: &[String],
+    pairs: &Pairs,
+) -> Result<ExitCode> {
+    let missing = results.missing + pairs.results.missing;
+    ensure!(missing == 0, "interrupted before all runs were measured");
+    let mut verdicts = verdicts(results, servers);
+    verdicts.extend(policies(pairs));
     let headings =
         ["PROCESSOR TIME PER REQUEST", "RATIO OF EACH RUN", "BOUND", "VERDICT"];
     let table = Table {
@@ -124,13 +136,13 @@ fn verdicts(results: &Results, servers: &[String]) -> Vec<Verdict> {
             verdicts.push(Verdict {
                 what: format!("{workload}: {model} / {BARE}"),
                 needs_redis: false,
-                ratio: ratio(results, workload, model, BARE),
+                ratio: results.ratio(workload, model, BARE, cpu),
                 bound: Bound::AtMost(most),
             });
             verdicts.push(Verdict {
                 what: format!("{workload}: {REDIS} / {model}"),
                 needs_redis: true,
-                ratio: ratio(results, workload, REDIS, model),
+                ratio: results.ratio(workload, REDIS, model, cpu),
                 bound: Bound::AtLeast(least),
             });
         }
@@ -147,6 +159,28 @@ fn verdicts(results: &Results, servers: &[String]) -> Vec<Verdict> {
     verdicts
 }
 
+/// Evaluates the bounds of what policies cost.
+fn policies(pairs: &Pairs) -> Vec<Verdict> {
+    let workloads = pairs.results.workloads.iter();
+    let verdicts = workloads.flat_map(|workload| {
+        let name = workload.name.as_str();
+        let most = POLICIES.iter().find(|(of, _)| *of == name);
+        pairs.of(workload).into_iter().filter_map(move |pair| {
+            Some(Verdict {
+                what: format!("{name}: {} / minimal", pair.server),
+                needs_redis: false,
+                ratio: pair.ratio,
+                bound: Bound::AtMost(most?.1),
+            })
+        })
+    });
+    verdicts.collect()
+}
+
+fn cpu(figures: &Figures) -> f64 {
+    figures.cpu
+}
+
 /// Returns whether all bounds are kept, except those against Redis if it isn't
 /// installed.
 fn are_kept(results: &Results, verdicts: &[Verdict]) -> bool {
@@ -156,48 +190,20 @@ fn are_kept(results: &Results, verdicts: &[Verdict]) -> bool {
     })
 }
 
-/// Divides one server's processor time per request by another's, run by run.
-fn ratio(
-    results: &Results,
-    workload: &str,
-    over: &str,
-    under: &str,
-) -> Option<Spread> {
-    let (over, under) =
-        (figures(results, workload, over)?, figures(results, workload, under)?);
-    let pairs = over.iter().zip(under);
-    Spread::of(pairs.map(|(over, under)| over.cpu / under.cpu).collect())
-}
-
 /// Divides one server's processor time per request with idle connections by
 /// that without them, run by run.
 fn added(results: &Results, workload: &str, server: &str) -> Option<Spread> {
-    let runs = figures(results, workload, server)?;
+    let runs = results.figures(workload, server)?;
     let ratios: Option<Vec<_>> =
         runs.iter().map(|run| Some(run.cpu / run.alone?)).collect();
     Spread::of(ratios?)
 }
 
-/// Returns the figures of all runs, in order. None unless all of them were
-/// measured.
-fn figures<'a>(
-    results: &'a Results,
-    workload: &str,
-    server: &str,
-) -> Option<Vec<&'a Figures>> {
-    let last = results.runs.iter().map(|run| run.number).max()?;
-    let runs = results.runs_of(workload, server);
-    let figures = runs.map(|run| match &run.outcome {
-        Outcome::Measured(figures) => Some(figures),
-        _ => None,
-    });
-    let figures: Vec<_> = figures.collect::<Option<_>>()?;
-    (figures.len() == last).then_some(figures)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pairs::{Other, WORKLOADS};
+    use crate::results::Outcome;
     use crate::sample;
 
     /// Makes runs in which servers used this processor time under every load.
@@ -237,7 +243,7 @@ mod tests {
         // The machine is twice as slow in the last run, for both.
         let rows = [("one", [1.1, 1.0, 2.2]), ("other", [1.0, 1.0, 2.0])];
         let results = results(&rows);
-        let ratio = ratio(&results, "ping-50", "one", "other").unwrap();
+        let ratio = results.ratio("ping-50", "one", "other", cpu).unwrap();
         assert!((ratio.median - 1.1).abs() < 1e-9, "{ratio:?}");
         assert!((ratio.least - 1.0).abs() < 1e-9, "{ratio:?}");
     }
@@ -258,7 +264,7 @@ mod tests {
         failed.runs[0].outcome = Outcome::Failed("gone".to_owned());
         assert!(!hold(&failed));
         failed.missing = 1;
-        judge(&failed, &[]).unwrap_err();
+        judge(&failed, &[], &policies_at(1.0)).unwrap_err();
         let mut idle = results(&good);
         set_alone(&mut idle, 0.95);
         assert!(!hold(&idle));
@@ -268,5 +274,31 @@ mod tests {
         let mut quick_redis = good;
         quick_redis[4].1 = [2.4; 3];
         assert!(!holds(&quick_redis));
+    }
+
+    /// Makes one pair with this ratio under each load.
+    fn policies_at(ratio: f64) -> Pairs {
+        let (one, other) = ([ratio; 3], [1.0; 3]);
+        let rows = WORKLOADS.iter().flat_map(|workload| {
+            [(*workload, "a", &one[..]), (*workload, "a, minimal", &other[..])]
+        });
+        let rows: Vec<_> = rows.collect();
+        let results = sample::of_costs(&rows);
+        Pairs { other: Other::Minimal, results }
+    }
+
+    #[test]
+    fn policies_may_cost_less_with_a_short_pipeline() {
+        let kept = |ratio| -> Vec<_> {
+            let verdicts = policies(&policies_at(ratio));
+            verdicts.iter().map(|it| it.holds().unwrap()).collect()
+        };
+        assert_eq!(kept(1.04), [true, true, true]);
+        assert_eq!(kept(1.07), [false, true, true]);
+        assert_eq!(kept(1.15), [false, false, true]);
+        assert_eq!(kept(1.25), [false, false, false]);
+        let mut failed = policies_at(1.0);
+        failed.results.runs[0].outcome = Outcome::Failed("gone".to_owned());
+        assert_eq!(policies(&failed)[0].holds(), None);
     }
 }

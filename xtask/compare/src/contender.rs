@@ -5,8 +5,11 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use camino::Utf8Path;
+use lab::build::{self, Profile};
 use lab::model::{Clients, Model, Transport, Variant, Workspace, names};
-use lab::{build, process};
+use lab::number::some;
+use lab::process;
 use load::request::Request;
 
 use super::results::{Group, Server};
@@ -26,6 +29,8 @@ pub struct Contender {
 #[derive(Clone, Debug)]
 enum Kind {
     Model(Box<(Model, Variant)>),
+    /// A model without its policies: the example with this name.
+    Minimal(Box<Model>, String),
     /// The server whose protocol the models speak.
     Redis,
     /// The loop that receives and sends without parsing.
@@ -108,6 +113,40 @@ impl Contender {
         self
     }
 
+    /// Returns the variant's minimal program, if there is one.
+    pub fn minimal(
+        workspace: &Workspace,
+        model: &Model,
+        variant: &Variant,
+    ) -> Option<Self> {
+        let name = model.minimal(variant)?;
+        let program =
+            build::example_program(workspace, model, &name, Profile::Release);
+        Some(Self {
+            title: format!("{}, minimal", model.title(variant)),
+            summary: "the model without its policies".to_owned(),
+            program,
+            kind: Kind::Minimal(Box::new(model.clone()), name),
+            flags: None,
+        })
+    }
+
+    /// Returns the program of the same name in a folder of another build.
+    #[must_use]
+    pub fn in_build(&self, folder: &Utf8Path) -> Self {
+        let name = self.program.file_name().unwrap_or_default();
+        Self {
+            title: format!("{}, baseline", self.title),
+            program: folder.as_std_path().join(name),
+            ..self.clone()
+        }
+    }
+
+    /// Returns whether its program exists.
+    pub fn exists(&self) -> bool {
+        self.program.is_file()
+    }
+
     /// Makes a model that runs a shell script, for tests.
     #[cfg(test)]
     pub fn scripted(script: &str) -> Self {
@@ -152,20 +191,35 @@ impl Contender {
         }
     }
 
+    /// Returns the model and the name of the example, if it is a minimal
+    /// program.
+    pub fn example(&self) -> Option<(&Model, &str)> {
+        match &self.kind {
+            Kind::Minimal(model, name) => Some((model, name)),
+            _ => None,
+        }
+    }
+
     pub fn serves(&self, transport: Transport) -> bool {
         match &self.kind {
             Kind::Model(it) => {
                 let (model, variant) = &**it;
                 model.transports_of(variant).contains(&transport)
             }
-            Kind::Redis => transport == Transport::Tcp,
+            Kind::Minimal(..) | Kind::Redis => transport == Transport::Tcp,
             Kind::Bare => true,
         }
     }
 
-    /// Returns whether it serves only one client at a time.
-    pub fn serves_one(&self) -> bool {
-        self.model().is_some_and(|model| model.clients == Clients::One)
+    /// Returns the most clients that it serves at a time, if a load may have
+    /// more.
+    pub fn most_clients(&self) -> Option<usize> {
+        let (model, most) = match &self.kind {
+            Kind::Model(it) => (&it.0, None),
+            Kind::Minimal(model, _) => (&**model, model.minimal_clients),
+            _ => return None,
+        };
+        if model.clients == Clients::One { Some(1) } else { most }
     }
 
     /// Returns whether its clients occupy workers that exist before them.
@@ -178,7 +232,7 @@ impl Contender {
         match self.kind {
             Kind::Model(_) => true,
             Kind::Redis => matches!(request, Request::Sleep(_)),
-            Kind::Bare => false,
+            Kind::Minimal(..) | Kind::Bare => false,
         }
     }
 
@@ -198,10 +252,16 @@ impl Contender {
         }
         let streams = transport == Transport::Tcp;
         let waits = workload.load == Load::Short;
-        if streams && self.serves_one() && workload.held() > 1 && !waits {
-            return Some("serves one client at a time".to_owned());
+        let most = self.most_clients().filter(|most| workload.held() > *most);
+        match most {
+            Some(1) if streams && !waits => {
+                Some("serves one client at a time".to_owned())
+            }
+            Some(most) if streams && !waits => {
+                Some(format!("serves {} at a time", some(most, "client")))
+            }
+            _ => None,
         }
-        None
     }
 
     /// Makes the command that starts it for this load. Returns its address too
@@ -223,6 +283,9 @@ impl Contender {
                 if workload.debug().is_some() {
                     command.arg("--enable-debug-command");
                 }
+            }
+            Kind::Minimal(..) => {
+                command.arg("127.0.0.1:0");
             }
             Kind::Redis => {
                 let address = free_address()?;

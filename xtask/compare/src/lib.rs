@@ -8,6 +8,7 @@ pub mod columns;
 pub mod contender;
 mod environment;
 mod markdown;
+pub mod pairs;
 pub mod pick;
 mod plan;
 mod raw;
@@ -24,6 +25,7 @@ mod trial;
 mod usage;
 pub mod workload;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::process::ExitCode;
@@ -31,15 +33,17 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
+use lab::build::{self, Profile};
 use lab::model::{Model, Variant, Workspace};
-use lab::{build, process, screen};
+use lab::{process, screen};
 use load::interrupt;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
 use contender::{Contender, contenders};
-use plan::Plan;
+use pairs::{Other, Pairs};
+use plan::{Order, Plan};
 use results::{Outcome, Results, Run};
 use trial::{Processors, Spans};
 use workload::Workload;
@@ -51,10 +55,20 @@ pub struct Flags {
     /// The command first prints how long that will take.
     #[arg(long, conflicts_with = "check")]
     full: bool,
-    /// Check the performance bounds of the models with `near_bare_loop`,
-    /// against bare-loop and Redis.
+    /// Check the performance bounds: of all models against their minimal
+    /// programs, and of those with `near_bare_loop` against bare-loop and
+    /// Redis.
     #[arg(long, conflicts_with_all = ["model", "workload"])]
     check: bool,
+    /// Measure only what the policies cost: each model and its minimal program
+    /// in turns. --full includes that.
+    #[arg(long, conflicts_with_all = ["full", "check"])]
+    minimal: bool,
+    /// Measure each model and the program of the same name in this folder in
+    /// turns, for example that of an earlier build.
+    #[arg(long, value_name = "DIR",
+          conflicts_with_all = ["full", "check", "minimal"])]
+    baseline: Option<Utf8PathBuf>,
     /// Measure only this model or variant, for example
     /// `multiplexing-epoll/edge`. May be repeated.
     #[arg(long, value_name = "MODEL", value_delimiter = ',')]
@@ -66,11 +80,12 @@ pub struct Flags {
     /// wait.
     #[arg(long)]
     no_trace: bool,
-    /// Number of runs of each measurement [default: 3; with --check 15].
+    /// Number of runs of each measurement [default: 3; with --check 15; of
+    /// pairs 7].
     #[arg(long, value_name = "N")]
     runs: Option<usize>,
     /// Length of one measurement [default: 0.6; with --full 2, with --check
-    /// 0.5].
+    /// 0.5; of pairs 0.3].
     #[arg(long, value_name = "SECONDS")]
     seconds: Option<f64>,
 }
@@ -80,7 +95,8 @@ pub const PAGE: &str = "index.html";
 pub const CHART: &str = "chart.svg";
 
 /// The files that the folder contains at the end.
-const FILES: [&str; 5] = [raw::FILE, ENVIRONMENT, PAGE, CHART, markdown::FILE];
+const FILES: [&str; 6] =
+    [raw::FILE, raw::PAIRS, ENVIRONMENT, PAGE, CHART, markdown::FILE];
 
 /// Exit code after Ctrl-C, as in shells: 128 plus the signal's number.
 pub const INTERRUPTED: u8 = 130;
@@ -100,7 +116,9 @@ const WARM_UP: f64 = 0.2;
 #[derive(Debug)]
 pub struct Comparison {
     pub workspace: Workspace,
+    /// Empty if only pairs were measured.
     pub results: Results,
+    pub pairs: Option<Pairs>,
     /// The folder for all output files.
     pub folder: Utf8PathBuf,
     contenders: Vec<Contender>,
@@ -121,13 +139,29 @@ pub fn folder(workspace: &Workspace) -> Utf8PathBuf {
 pub fn measure(flags: &Flags) -> Result<Comparison> {
     let workspace = Workspace::load()?;
     let plan = flags.plan(&workspace)?;
+    let pairs = flags.pairs(&workspace)?;
+    let plans: Vec<_> =
+        plan.iter().chain(pairs.iter().map(|(_, plan)| plan)).collect();
     let folder = folder(&workspace);
-    let done = carry_out(&workspace, &plan, &folder, &plan.announcement())?;
+    let announcements = plans.iter().map(|plan| plan.announcement());
+    let announcement: String = announcements.collect();
+    let mut done = carry_out(&workspace, &plans, &folder, &announcement)?;
+    let pairs = pairs.and_then(|(other, _)| {
+        Some(Pairs { other, results: done.results.pop()? })
+    });
+    let mut results = done.results.pop().unwrap_or_default();
+    let of_pairs = pairs.iter().flat_map(|it| &it.results.environment);
+    for fact in of_pairs {
+        if !results.environment.contains(fact) {
+            results.environment.push(fact.clone());
+        }
+    }
     Ok(Comparison {
         workspace,
-        results: done.results,
+        results,
+        pairs,
         folder,
-        contenders: plan.contenders,
+        contenders: plan.map_or(Vec::new(), |plan| plan.contenders),
         processors: done.processors,
         carried_out: done.carried_out,
         is_check: flags.check,
@@ -136,29 +170,38 @@ pub fn measure(flags: &Flags) -> Result<Comparison> {
     })
 }
 
-/// The results of a plan that was carried out.
+/// The results of plans that were carried out.
 struct Done {
-    results: Results,
+    /// One for each plan.
+    results: Vec<Results>,
     processors: Processors,
     carried_out: Result<()>,
     alone: Flock<File>,
 }
 
-/// Builds the servers and carries out a plan, with its files in `folder`.
+/// Builds the servers and carries out plans, with their files in `folder`.
 fn carry_out(
     workspace: &Workspace,
-    plan: &Plan,
+    plans: &[&Plan],
     folder: &Utf8Path,
     announcement: &str,
 ) -> Result<Done> {
-    build(workspace, &plan.contenders)?;
+    build(workspace, plans.iter().flat_map(|plan| &plan.contenders))?;
     process::raise_descriptor_limit()?;
     interrupt::prepare()?;
     let alone = take(folder)?;
     screen::print(announcement)?;
     let processors = place_apart()?;
-    let mut results = plan.start(environment::describe(workspace, processors));
-    let carried_out = plan.carry_out(&mut results, processors, folder);
+    let environment = environment::describe(workspace, processors);
+    let mut carried_out = Ok(());
+    let results = plans.iter().map(|plan| {
+        let mut results = plan.start(environment.clone());
+        if carried_out.is_ok() {
+            carried_out = plan.carry_out(&mut results, processors, folder);
+        }
+        results
+    });
+    let results = results.collect();
     Ok(Done { results, processors, carried_out, alone })
 }
 
@@ -166,8 +209,15 @@ impl Comparison {
     /// Returns whether to trace the models as well: everything was measured,
     /// and the flags allow it.
     pub fn is_traced(&self) -> bool {
-        let is_whole = self.carried_out.is_ok() && self.results.missing == 0;
-        is_whole && !self.is_check && !self.no_trace
+        let is_whole = self.carried_out.is_ok() && self.missing() == 0;
+        let has_models = !self.contenders.is_empty();
+        is_whole && has_models && !self.is_check && !self.no_trace
+    }
+
+    /// Returns the number of runs that an interruption prevented.
+    fn missing(&self) -> usize {
+        let pairs = self.pairs.as_ref().map_or(0, |it| it.results.missing);
+        self.results.missing + pairs
     }
 
     /// Returns the models that were measured.
@@ -185,11 +235,16 @@ impl Comparison {
     /// Writes the environment and prints the tables, also after an
     /// interruption.
     pub fn show(&self) -> Result<()> {
-        let lines = self.results.environment.iter();
+        let (results, pairs) = (&self.results, self.pairs.as_ref());
+        let lines = results.environment.iter();
         let lines = lines.map(|(name, value)| format!("{name}: {value}\n"));
         self.write(ENVIRONMENT, &lines.collect::<String>())?;
-        self.write(markdown::FILE, &markdown::render(&self.results))?;
-        screen::print(&table::render(&self.results, screen::width()))
+        self.write(markdown::FILE, &markdown::render(results, pairs))?;
+        let width = screen::width();
+        let tables = table::render(results, width);
+        let pairs = pairs.map_or(String::new(), |it| it.render(width));
+        let gap = if tables.is_empty() || pairs.is_empty() { "" } else { "\n" };
+        screen::print(&format!("{tables}{gap}{pairs}"))
     }
 
     /// Writes a file in the folder.
@@ -205,19 +260,23 @@ impl Comparison {
             let models =
                 self.contenders.iter().filter(|it| it.model().is_some());
             let titles: Vec<_> = models.map(|it| it.title.clone()).collect();
-            return check::judge(&self.results, &titles);
+            let pairs = self.pairs.context("no pairs")?;
+            return check::judge(&self.results, &titles, &pairs);
         }
-        exit_code(&self.results)
+        let pairs = self.pairs.map(|pairs| pairs.results);
+        let all: Vec<_> = [self.results].into_iter().chain(pairs).collect();
+        exit_code(&all)
     }
 }
 
 /// Fails if a run failed. A load that a server doesn't support is no failure.
-fn exit_code(results: &Results) -> Result<ExitCode> {
-    if results.missing > 0 {
+fn exit_code(results: &[Results]) -> Result<ExitCode> {
+    if results.iter().any(|results| results.missing > 0) {
         return Ok(ExitCode::from(INTERRUPTED));
     }
     let failed = |run: &&Run| matches!(run.outcome, Outcome::Failed(_));
-    match results.runs.iter().filter(failed).count() {
+    let runs = results.iter().flat_map(|results| &results.runs);
+    match runs.filter(failed).count() {
         0 => Ok(ExitCode::SUCCESS),
         1 => bail!("a run failed"),
         failed => bail!("{failed} runs failed"),
@@ -225,40 +284,79 @@ fn exit_code(results: &Results) -> Result<ExitCode> {
 }
 
 impl Flags {
-    fn plan(&self, workspace: &Workspace) -> Result<Plan> {
+    /// Returns the plan of the comparison; none if only pairs are measured.
+    fn plan(&self, workspace: &Workspace) -> Result<Option<Plan>> {
+        if self.minimal || self.baseline.is_some() {
+            return Ok(None);
+        }
         let all = workload::all()?;
         let (least, usual) = if self.check {
             (check::RUNS_MIN, check::RUNS)
         } else {
             (RUNS_MIN, RUNS_MIN)
         };
-        let runs = self.runs.unwrap_or(usual);
-        ensure!(runs >= least, "--runs {runs}: at least {least} are required");
         let seconds = match (self.full, self.check) {
             (true, _) => 2.0,
             (_, true) => check::SECONDS,
             _ => 0.6,
         };
-        let seconds = self.seconds.unwrap_or(seconds);
-        let (least, most) = SECONDS;
-        ensure!(
-            (least..=most).contains(&seconds),
-            "--seconds {seconds}: must be {least} to {most}"
-        );
         let (workloads, names) = if self.check {
             (check::workloads(all)?, check::servers(workspace))
         } else {
             (self.workloads(all)?, self.model.clone())
         };
-        Ok(Plan {
+        Ok(Some(Plan {
             contenders: contenders(workspace, &names)?,
             workloads,
-            runs,
-            abreast: self.check,
-            spans: Spans {
-                warm_up: Duration::from_secs_f64(seconds * WARM_UP),
-                measured: Duration::from_secs_f64(seconds),
-            },
+            runs: self.runs(least, usual)?,
+            order: if self.check { Order::Together } else { Order::Alone },
+            spans: self.spans(seconds)?,
+        }))
+    }
+
+    /// Returns the plan of the pairs, if the flags ask for them.
+    fn pairs(&self, workspace: &Workspace) -> Result<Option<(Other, Plan)>> {
+        let mut models = contenders(workspace, &self.model)?;
+        models.retain(|it| it.model().is_some());
+        let (other, contenders) = if let Some(folder) = &self.baseline {
+            (Other::Baseline, pairs::with_baseline(folder, models)?)
+        } else if self.minimal || self.check || self.full {
+            (Other::Minimal, pairs::with_minimal(workspace, models))
+        } else {
+            return Ok(None);
+        };
+        let mut names = self.workload.clone();
+        if names.is_empty() || self.full {
+            names = pairs::WORKLOADS.map(str::to_owned).to_vec();
+        }
+        let plan = Plan {
+            contenders,
+            workloads: workload::named(workload::all()?, &names)?,
+            runs: self.runs(RUNS_MIN, pairs::RUNS)?,
+            order: Order::Pairs,
+            spans: self.spans(pairs::SECONDS)?,
+        };
+        Ok(Some((other, plan)))
+    }
+
+    /// Returns the number of runs.
+    fn runs(&self, least: usize, usual: usize) -> Result<usize> {
+        let runs = self.runs.unwrap_or(usual);
+        ensure!(runs >= least, "--runs {runs}: at least {least} are required");
+        Ok(runs)
+    }
+
+    /// Returns the length of a measurement and of its warm-up.
+    fn spans(&self, usual: f64) -> Result<Spans> {
+        let seconds = self.seconds.unwrap_or(usual);
+        let (least, most) = SECONDS;
+        ensure!(
+            (least..=most).contains(&seconds),
+            "--seconds {seconds}: must be {least} to {most}"
+        );
+        Ok(Spans {
+            warm_up: Duration::from_secs_f64(seconds * WARM_UP),
+            measured: Duration::from_secs_f64(seconds),
         })
     }
 
@@ -271,11 +369,18 @@ impl Flags {
     }
 }
 
-/// Builds the models and the bare loop.
-fn build(workspace: &Workspace, contenders: &[Contender]) -> Result<()> {
-    let models = contenders.iter().filter_map(Contender::model);
-    let names = models.map(|model| model.name.as_str());
-    build::programs(workspace, names.chain([contender::BARE]))
+/// Builds the models, the bare loop, and the minimal programs.
+fn build<'a>(
+    workspace: &Workspace,
+    contenders: impl Iterator<Item = &'a Contender> + Clone,
+) -> Result<()> {
+    let models = contenders.clone().filter_map(Contender::model);
+    let names: BTreeSet<_> = models.map(|it| it.name.as_str()).collect();
+    build::programs(workspace, names.into_iter().chain([contender::BARE]))?;
+    for (model, name) in contenders.filter_map(Contender::example) {
+        build::example(workspace, model, name, Profile::Release)?;
+    }
+    Ok(())
 }
 
 /// Pins the generator to the last processor; the servers get the others.
@@ -337,15 +442,25 @@ mod tests {
     #[test]
     fn a_failed_run_fails_the_command() {
         let mut results = sample::of_costs(&[("ping-50", "a", &[3.0; 3])]);
-        assert_eq!(exit_code(&results).unwrap(), ExitCode::SUCCESS);
+        assert_eq!(
+            exit_code(std::slice::from_ref(&results)).unwrap(),
+            ExitCode::SUCCESS
+        );
         let why = "no io_uring".to_owned();
         results.runs[0].outcome = Outcome::Cannot { why, held: None };
-        assert_eq!(exit_code(&results).unwrap(), ExitCode::SUCCESS);
+        assert_eq!(
+            exit_code(std::slice::from_ref(&results)).unwrap(),
+            ExitCode::SUCCESS
+        );
         results.runs[1].outcome = Outcome::Failed("a wrong reply".to_owned());
-        let error = exit_code(&results).unwrap_err().to_string();
+        let error =
+            exit_code(std::slice::from_ref(&results)).unwrap_err().to_string();
         assert_eq!(error, "a run failed");
         results.missing = 1;
         let interrupted = ExitCode::from(INTERRUPTED);
-        assert_eq!(exit_code(&results).unwrap(), interrupted);
+        assert_eq!(
+            exit_code(std::slice::from_ref(&results)).unwrap(),
+            interrupted
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! The planned measurements, their order, and their progress.
 
-use std::slice;
+use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -30,16 +30,25 @@ pub struct Plan {
     pub workloads: Vec<Workload>,
     pub runs: usize,
     pub spans: Spans,
-    /// Whether all servers take turns in one run instead of running in
-    /// sequence.
-    pub abreast: bool,
+    pub order: Order,
+}
+
+/// Which servers are measured together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Each server alone, one after the other.
+    Alone,
+    /// All servers take turns in one run.
+    Together,
+    /// Each server takes turns with the next one in the list.
+    Pairs,
 }
 
 /// Servers that are measured together, and their load.
 #[derive(Debug)]
 struct Step<'a> {
     contenders: &'a [Contender],
-    workload: &'a Workload,
+    workload: Cow<'a, Workload>,
     number: usize,
 }
 
@@ -73,12 +82,12 @@ impl Plan {
             }
             let held = u32::try_from(workload.held()).unwrap_or(u32::MAX);
             let Spans { warm_up, measured } = self.spans;
-            let twins = self.abreast && workload.idle > 0;
+            let twins = self.order == Order::Together && workload.idle > 0;
             let servers = if twins { 2 } else { 1 };
             (OVERHEAD + warm_up + measured) * servers + PER_CONNECTION * held
         };
         let all = |step: &Step<'_>| -> Duration {
-            step.contenders.iter().map(|it| one(it, step.workload)).sum()
+            step.contenders.iter().map(|it| one(it, &step.workload)).sum()
         };
         self.steps().iter().map(all).sum()
     }
@@ -90,24 +99,42 @@ impl Plan {
     /// always follow the same one.
     fn steps(&self) -> Vec<Step<'_>> {
         let mut steps = Vec::new();
-        let count = self.contenders.len();
+        let together = match self.order {
+            Order::Alone => 1,
+            Order::Together => self.contenders.len().max(1),
+            Order::Pairs => 2,
+        };
+        let sets: Vec<_> = self.contenders.chunks(together).collect();
+        let count = sets.len();
         for number in 1..=self.runs {
             for workload in &self.workloads {
-                if self.abreast {
-                    let contenders = &self.contenders;
-                    steps.push(Step { contenders, workload, number });
-                    continue;
-                }
                 for step in 0..count {
                     let backwards = number % 2 == 0;
                     let step = if backwards { count - step } else { step };
-                    let at = (number + step) % count;
-                    let contenders = slice::from_ref(&self.contenders[at]);
+                    let contenders = sets[(number + step) % count];
+                    let workload = self.adapt(workload, contenders);
                     steps.push(Step { contenders, workload, number });
                 }
             }
         }
         steps
+    }
+
+    /// Reduces the load of a pair to as many connections as both serve. Alone,
+    /// a server declines a load that has too many.
+    fn adapt<'a>(
+        &self,
+        workload: &'a Workload,
+        contenders: &[Contender],
+    ) -> Cow<'a, Workload> {
+        let most = contenders.iter().filter_map(Contender::most_clients).min();
+        match most {
+            Some(most) if self.order == Order::Pairs => {
+                let connections = workload.connections.min(most);
+                Cow::Owned(Workload { connections, ..workload.clone() })
+            }
+            _ => Cow::Borrowed(workload),
+        }
     }
 
     /// Carries out all steps. After an interruption, the results and the file
@@ -118,7 +145,7 @@ impl Plan {
         processors: Processors,
         folder: &Utf8Path,
     ) -> Result<()> {
-        let raw = RunLog::create(&folder.join(raw::FILE))?;
+        let raw = RunLog::create(&folder.join(self.file()))?;
         let mut progress = Progress::start(results.missing, self.runs);
         let mut record = Record { began: Instant::now(), raw, results };
         for step in self.steps() {
@@ -137,6 +164,11 @@ impl Plan {
         Ok(())
     }
 
+    /// Returns the name of the file for the runs.
+    fn file(&self) -> &'static str {
+        if self.order == Order::Pairs { raw::PAIRS } else { raw::FILE }
+    }
+
     /// Carries out a step. An error is an outcome of all its servers. Returns
     /// None if interrupted.
     fn attempt(
@@ -144,13 +176,18 @@ impl Plan {
         step: &Step<'_>,
         processors: Processors,
     ) -> Result<Option<Vec<Attempt>>> {
-        let &Step { contenders, workload, .. } = step;
-        let attempts = match contenders {
-            [one] if !self.abreast => {
-                trial::run(one, workload, self.spans, processors)
+        let Step { contenders, workload, .. } = step;
+        let spans = self.spans;
+        let attempts = match self.order {
+            Order::Alone => {
+                trial::run(&contenders[0], workload, spans, processors)
                     .map(|attempt| vec![attempt])
             }
-            all => abreast::run(all, workload, self.spans, processors),
+            Order::Together if workload.idle > 0 => {
+                let run = abreast::run_with_twins;
+                run(contenders, workload, spans, processors)
+            }
+            _ => abreast::run(contenders, workload, spans, processors),
         };
         match attempts {
             Ok(attempts) => Ok(Some(attempts)),
@@ -216,6 +253,7 @@ impl Progress {
         let Step { contenders, workload, number } = step;
         let who = match contenders {
             [one] => &one.title,
+            [one, _] => &format!("{} and its pair", one.title),
             _ => "all, in turns",
         };
         let name = &workload.name;
@@ -245,7 +283,8 @@ mod tests {
         workloads.truncate(2);
         let second = Duration::from_secs(1);
         let spans = Spans { warm_up: second / 5, measured: second };
-        Plan { contenders, workloads, runs, spans, abreast: false }
+        let order = Order::Alone;
+        Plan { contenders, workloads, runs, spans, order }
     }
 
     #[test]
@@ -297,7 +336,7 @@ mod tests {
     #[test]
     fn with_check_all_servers_share_every_run() {
         let mut plan = plan(&["multiplexing-epoll"], 3);
-        plan.abreast = true;
+        plan.order = Order::Together;
         let steps = plan.steps();
         assert_eq!(steps.len(), 2 * 3);
         assert!(steps.iter().all(|step| step.contenders.len() == 3));

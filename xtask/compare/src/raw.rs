@@ -9,8 +9,11 @@ use serde::Serialize;
 
 use super::results::{Figures, Outcome, Run};
 
-/// The file's name.
+/// The name of the file with the runs of single servers.
 pub const FILE: &str = "runs.csv";
+
+/// The name of the file with the runs of pairs.
+pub const PAIRS: &str = "pairs.csv";
 
 /// The cells that identify a run and its outcome. The figures follow, with
 /// empty cells if there are none.

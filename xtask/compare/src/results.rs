@@ -231,6 +231,38 @@ impl Results {
         Spread::of(figures.into_iter().filter_map(figure).collect())
     }
 
+    /// Divides a figure of one server by that of another, run by run. None
+    /// unless all runs of both were measured.
+    pub fn ratio(
+        &self,
+        workload: &str,
+        over: &str,
+        under: &str,
+        figure: fn(&Figures) -> f64,
+    ) -> Option<Spread> {
+        let over = self.figures(workload, over)?;
+        let under = self.figures(workload, under)?;
+        let pairs = over.into_iter().zip(under);
+        Spread::of(pairs.map(|(a, b)| figure(a) / figure(b)).collect())
+    }
+
+    /// Returns the figures of all runs, in order. None unless all of them were
+    /// measured.
+    pub fn figures(
+        &self,
+        workload: &str,
+        server: &str,
+    ) -> Option<Vec<&Figures>> {
+        let last = self.runs.iter().map(|run| run.number).max()?;
+        let runs = self.runs_of(workload, server);
+        let figures = runs.map(|run| match &run.outcome {
+            Outcome::Measured(figures) => Some(figures),
+            _ => None,
+        });
+        let figures: Vec<_> = figures.collect::<Option<_>>()?;
+        (figures.len() == last).then_some(figures)
+    }
+
     /// Returns the group of a server.
     pub fn group(&self, server: &str) -> Group {
         let mut servers = self.servers.iter();

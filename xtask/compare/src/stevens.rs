@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use crate::contender::Contender;
 use crate::markdown;
-use crate::plan::Plan;
+use crate::plan::{Order, Plan};
 use crate::results::{Outcome, Results};
 use crate::spread::Spread;
 use crate::trial::Spans;
@@ -81,16 +81,16 @@ pub fn run(flags: &Flags) -> Result<ExitCode> {
         workloads: vec![workload()],
         runs: flags.runs,
         spans,
-        abreast: false,
+        order: Order::Alone,
     };
     let announcement = format!(
         "{servers} servers, {} runs, {CONNECTIONS} connections each.\n",
         flags.runs
     );
     let folder = workspace.target.join("stevens");
-    let done = carry_out(&workspace, &plan, &folder, &announcement)?;
+    let mut done = carry_out(&workspace, &[&plan], &folder, &announcement)?;
     done.carried_out?;
-    let results = done.results;
+    let results = done.results.pop().context("no results")?;
     if results.missing > 0 {
         return Ok(ExitCode::from(INTERRUPTED));
     }

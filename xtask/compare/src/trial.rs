@@ -92,7 +92,7 @@ pub fn run(
 ) -> Result<Attempt> {
     let processors = processors.under(workload);
     if let Some(why) = contender.declines(workload) {
-        let held = contender.serves_one().then_some(1);
+        let held = contender.most_clients();
         return Ok(Outcome::Cannot { why, held }.into());
     }
     if let Some(why) = lacks_descriptors(workload)? {
@@ -250,7 +250,7 @@ fn measured(
 /// Opens `wanted` connections. If there are enough, returns the memory per
 /// connection in the server's processes and in the kernel, in bytes, as the
 /// slope from a tenth of the connections to all.
-fn hold(
+pub fn hold(
     server: &Serving,
     script: &Script,
     connections: &mut Vec<TcpStream>,

@@ -71,6 +71,8 @@ struct Declaration {
     idle_flags: Vec<String>,
     /// See [`Model::pool`].
     pool: Option<String>,
+    /// See [`Model::minimal_clients`].
+    minimal_clients: Option<usize>,
     /// Items that are token for token identical in all crates that list them.
     #[serde(default)]
     same: Vec<String>,
@@ -107,6 +109,9 @@ pub struct Model {
     /// The flag that sets the number of workers, if each client occupies one of
     /// a fixed pool.
     pub pool: Option<String>,
+    /// The most clients that its minimal programs serve at a time, if they have
+    /// fewer workers than a comparison has clients.
+    pub minimal_clients: Option<usize>,
     pub same: Vec<String>,
     /// The crate's folder.
     pub folder: Utf8PathBuf,
@@ -413,7 +418,7 @@ fn model(
         Ok(Variant { name, args, transports, why, promises })
     };
     let variants = ways.into_iter().map(variant).collect::<Result<_>>()?;
-    let Declaration { idle_flags, pool, same, .. } = declared;
+    let Declaration { idle_flags, pool, minimal_clients, same, .. } = declared;
     Ok(Model {
         name: package.name,
         family,
@@ -423,6 +428,7 @@ fn model(
         variants,
         idle_flags,
         pool,
+        minimal_clients,
         same,
         folder,
     })

@@ -31,8 +31,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Subcommand;
+use lab::build::{self, Profile};
 use lab::model::Workspace;
-use lab::{build, process, program};
+use lab::{process, program};
 use nix::sys::prctl;
 use trace::golden;
 
@@ -134,7 +135,8 @@ fn build_examples(workspace: &Workspace, steps: &[Step]) -> Result<()> {
     for subject in subjects {
         let Subject { model, minimal, minimal_datagrams, .. } = &**subject;
         for example in [minimal, minimal_datagrams].into_iter().flatten() {
-            build::example(workspace, model, &example.name)?;
+            let name = &example.name;
+            build::example(workspace, model, name, Profile::Dev)?;
         }
     }
     Ok(())

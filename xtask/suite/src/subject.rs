@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use lab::build;
+use lab::build::{self, Profile};
 use lab::model::{Clients, Model, Transport, Variant, Workspace};
 use lab::promises::Promises;
 
@@ -33,7 +33,12 @@ impl Subject {
         variant: &Variant,
     ) -> Self {
         let example = |name: String| Example {
-            program: build::example_program(workspace, model, &name),
+            program: build::example_program(
+                workspace,
+                model,
+                &name,
+                Profile::Dev,
+            ),
             name,
         };
         let datagrams = Some("minimal_datagrams".to_owned());
