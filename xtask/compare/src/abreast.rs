@@ -17,7 +17,9 @@ use load::{Measurement, Script};
 use super::contender::Contender;
 use super::results::Outcome;
 use super::serving::Serving;
-use super::trial::{Attempt, Observation, Processors, Spans, hold};
+use super::trial::{
+    Attempt, Observation, Processors, Spans, hold, lacks_descriptors,
+};
 use super::usage::Usage;
 use super::workload::{Load, Workload};
 
@@ -49,7 +51,8 @@ pub fn run(
     processors: Processors,
 ) -> Result<Vec<Attempt>> {
     let declined = contenders.iter().find_map(|it| it.declines(workload));
-    if let Some(why) = declined {
+    let lacks = lacks_descriptors(workload.held() * contenders.len())?;
+    if let Some(why) = declined.or(lacks) {
         let attempt = Attempt::from(Outcome::Cannot { why, held: None });
         return Ok(vec![attempt; contenders.len()]);
     }

@@ -95,7 +95,7 @@ pub fn run(
         let held = contender.most_clients();
         return Ok(Outcome::Cannot { why, held }.into());
     }
-    if let Some(why) = lacks_descriptors(workload)? {
+    if let Some(why) = lacks_descriptors(workload.held())? {
         return Ok(Outcome::Cannot { why, held: None }.into());
     }
     let started = Serving::start(contender, workload, processors.servers);
@@ -159,11 +159,12 @@ impl Outcome {
     }
 }
 
-/// Returns the reason if there are too few descriptors. Each end of a
-/// connection needs one, in processes with the same limit.
-fn lacks_descriptors(workload: &Workload) -> Result<Option<String>> {
+/// Returns the reason if there are too few descriptors to hold this many
+/// connections. Each end of a connection needs one, in processes with the same
+/// limit.
+pub fn lacks_descriptors(held: usize) -> Result<Option<String>> {
     let (limit, _) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    let needed = workload.held() + DESCRIPTORS_SPARE;
+    let needed = held + DESCRIPTORS_SPARE;
     Ok((limit < needed as u64).then(|| {
         format!("requires {needed} descriptors, and ulimit -Hn is {limit}")
     }))
