@@ -220,6 +220,18 @@ impl Comparison {
         self.results.missing + pairs
     }
 
+    /// Returns the names of the files with all runs.
+    pub fn run_files(&self) -> Vec<&'static str> {
+        let mut files = Vec::new();
+        if !self.contenders.is_empty() {
+            files.push(raw::FILE);
+        }
+        if self.pairs.is_some() {
+            files.push(raw::PAIRS);
+        }
+        files
+    }
+
     /// Returns the models that were measured.
     pub fn models(&self) -> Vec<(&Model, &Variant)> {
         self.contenders.iter().filter_map(Contender::variant).collect()

@@ -1,6 +1,7 @@
 //! The page: summary, charts and tables in one file, which loads nothing from
 //! the network.
 
+use compare::pairs::Pairs;
 use compare::results::Results;
 use compare::spread::APART;
 use compare::summary::{self, MARK, Ranking};
@@ -8,9 +9,9 @@ use lab::number::percent;
 use maud::{Markup, html};
 
 use crate::chart::Chart;
-use crate::shell::{pairs, whole};
+use crate::shell::{self, whole};
 use crate::survey::Survey;
-use crate::{chart_data, charts, claimed, tables, traced};
+use crate::{chart_data, charts, claimed, paired, tables, traced};
 
 #[cfg(test)]
 mod tests;
@@ -19,10 +20,33 @@ mod tests;
 pub type Traces = Result<Survey, String>;
 
 /// Makes the page of a comparison.
-pub fn render(results: &Results, traces: Option<&Traces>) -> String {
-    let charts = chart_data::all(results);
+pub fn render(
+    results: &Results,
+    pairs: Option<&Pairs>,
+    traces: Option<&Traces>,
+) -> String {
+    let pairs = pairs.map(paired::chart);
     let main = html! {
-        (opening(results, traces.is_some()))
+        (opening(results, pairs.as_ref(), traces.is_some()))
+        @if is_shown(results, pairs.as_ref()) {
+            (comparison(results, traces))
+        }
+        @if let Some(pairs) = &pairs { (figure(pairs)) }
+        (environment(results))
+        (method())
+    };
+    whole("Unix I/O models, compared", &main)
+}
+
+/// Returns whether the page shows single servers, not only pairs.
+fn is_shown(results: &Results, pairs: Option<&Chart>) -> bool {
+    pairs.is_none() || !results.servers.is_empty()
+}
+
+/// Makes the sections on single servers.
+fn comparison(results: &Results, traces: Option<&Traces>) -> Markup {
+    let charts = chart_data::all(results);
+    html! {
         (summary(results))
         section #charts {
             h2 { "Charts" }
@@ -44,10 +68,7 @@ pub fn render(results: &Results, traces: Option<&Traces>) -> String {
         (claimed::not_yet())
         (tables::all(results))
         (servers(results))
-        (environment(results))
-        (method())
-    };
-    whole("Unix I/O models, compared", &main)
+    }
 }
 
 /// Refers to the document that describes the measurements.
@@ -71,19 +92,28 @@ pub fn chart_for_readme(results: &Results) -> String {
     charts::alone(&chart_data::for_readme(results))
 }
 
-fn opening(results: &Results, is_traced: bool) -> Markup {
-    let mut parts = vec![
-        ("summary", "Summary"),
-        ("charts", "Charts"),
-        ("claims", "Claims"),
-        ("tables", "Tables"),
-        ("servers", "Servers"),
+fn opening(
+    results: &Results,
+    pairs: Option<&Chart>,
+    is_traced: bool,
+) -> Markup {
+    let mut parts = Vec::new();
+    if is_shown(results, pairs) {
+        parts.extend([("summary", "Summary"), ("charts", "Charts")]);
+        if is_traced {
+            parts.push(("waits", "How they wait"));
+        }
+        parts.extend([
+            ("claims", "Claims"),
+            ("tables", "Tables"),
+            ("servers", "Servers"),
+        ]);
+    }
+    parts.extend(pairs.map(|chart| (chart.id, chart.title)));
+    parts.extend([
         ("environment", "Environment"),
         ("method", "Method and limits"),
-    ];
-    if is_traced {
-        parts.insert(2, ("waits", "How they wait"));
-    }
+    ]);
     let facts = ["kernel", "processor", "commit"];
     let known = results.environment.iter();
     let known = known.filter(|(name, _)| facts.contains(&name.as_str()));
@@ -158,7 +188,7 @@ fn servers(results: &Results) -> Markup {
     html! {
         section #servers {
             h2 { "Servers" }
-            (pairs("The servers", servers))
+            (shell::pairs("The servers", servers))
         }
     }
 }
@@ -210,7 +240,7 @@ fn environment(results: &Results) -> Markup {
             @if results.environment.is_empty() {
                 p { "Nothing was recorded." }
             } @else {
-                (pairs("The environment", facts))
+                (shell::pairs("The environment", facts))
             }
         }
     }

@@ -9,6 +9,7 @@ mod claimed;
 mod comparison;
 mod count;
 mod figure;
+mod paired;
 mod shell;
 mod survey;
 mod tables;
@@ -50,14 +51,14 @@ fn compare_models(flags: &compare::Flags) -> Result<ExitCode> {
         .is_traced()
         .then(|| trace(&comparison).map_err(|error| format!("{error:#}")));
     let results = &comparison.results;
-    let page = comparison::render(results, traces.as_ref());
+    let pairs = comparison.pairs.as_ref();
+    let page = comparison::render(results, pairs, traces.as_ref());
     comparison.write(PAGE, &page)?;
     comparison.write(CHART, &comparison::chart_for_readme(results))?;
     comparison.show()?;
     let folder = &comparison.folder;
-    screen::print(&format!(
-        "\nPage: {folder}/index.html; all runs: {folder}/runs.csv\n"
-    ))?;
+    let files = comparison.run_files().join(", ");
+    screen::print(&format!("\nIn {folder}: {PAGE}; all runs: {files}\n"))?;
     comparison.conclude()
 }
 

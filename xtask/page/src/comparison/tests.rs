@@ -1,5 +1,6 @@
 //! Tests the page of full and partial runs.
 
+use compare::pairs::{Other, Pairs};
 use compare::results::{Figures, Outcome, Results};
 use compare::sample;
 use compare::spread::Spread;
@@ -18,7 +19,7 @@ const WAITS: usize = 4;
 
 /// Makes the page of results, with hand-written traces.
 fn page_of(results: &Results) -> String {
-    render(results, Some(&Ok(survey())))
+    render(results, None, Some(&Ok(survey())))
 }
 
 /// Returns the drawings in a page, as XML.
@@ -126,9 +127,31 @@ fn the_section_on_waiting_depends_on_the_traces() {
     assert!(page.contains("50 calls return EAGAIN"));
     let results = sample::full();
     let why = Err("ptrace(2) is refused here".to_owned());
-    let page = render(&results, Some(&why));
+    let page = render(&results, None, Some(&why));
     assert!(page.contains("Not traced: ptrace(2) is refused here"));
-    assert!(!render(&results, None).contains("How they wait"));
+    assert!(!render(&results, None, None).contains("How they wait"));
+}
+
+/// Makes pairs of a model and its minimal program.
+fn pairs() -> Pairs {
+    let mut results = sample::of_costs(&[
+        ("ping-50", "a", &[3.3, 3.0, 3.2]),
+        ("ping-50", "a, minimal", &[3.0, 3.0, 3.0]),
+    ]);
+    results.workloads.retain(|workload| workload.name == "ping-50");
+    Pairs { other: Other::Minimal, results }
+}
+
+#[test]
+fn pairs_have_a_section_of_their_own() {
+    let page = render(&sample::full(), Some(&pairs()), None);
+    assert!(page.contains("href=\"#pairs\""));
+    let (_, section) = page.split_once("id=\"pairs\"").unwrap();
+    assert!(section.contains("1.07 <span class=\"range\">1.00–1.10</span>"));
+    check_drawing("pairs", &drawings(section)[0]);
+    // Without single servers there is nothing else.
+    let page = render(&Results::default(), Some(&pairs()), None);
+    assert!(!page.contains("id=\"charts\"") && page.contains("id=\"pairs\""));
 }
 
 #[test]
