@@ -43,20 +43,22 @@ fn serve(listener: &TcpListener) -> Result<()> {
     mask.thread_block()?;
     let signals = SignalFd::new(&mask)?;
     watch(listener)?;
+    // A connection or data that arrived before `watch` raised no signal, so
+    // accept and read are tried once without one.
+    let mut fd = listener.as_raw_fd();
     loop {
-        // A connection or data that arrived before `watch` raised no signal, so
-        // accept and read are tried once without one.
-        while let Some(mut client) = accept(listener)? {
-            if client.read_all(&about).unwrap_or(false) {
-                clients.insert(client.stream.as_raw_fd(), client);
+        if fd == listener.as_raw_fd() {
+            while let Some(mut client) = accept(listener)? {
+                if client.read_all(&about).unwrap_or(false) {
+                    clients.insert(client.stream.as_raw_fd(), client);
+                }
             }
-        }
-        let fd = wait(&signals)?;
-        if let Some(client) = clients.get_mut(&fd)
+        } else if let Some(client) = clients.get_mut(&fd)
             && !client.read_all(&about).unwrap_or(false)
         {
             clients.remove(&fd);
         }
+        fd = wait(&signals)?;
     }
 }
 

@@ -30,7 +30,7 @@ pub struct Contender {
 enum Kind {
     Model(Box<(Model, Variant)>),
     /// A model without its policies: the example with this name.
-    Minimal(Box<Model>, String),
+    Minimal(Box<(Model, Variant)>, String),
     /// The server whose protocol the models speak.
     Redis,
     /// The loop that receives and sends without parsing.
@@ -126,7 +126,10 @@ impl Contender {
             title: format!("{}, minimal", model.title(variant)),
             summary: "the model without its policies".to_owned(),
             program,
-            kind: Kind::Minimal(Box::new(model.clone()), name),
+            kind: Kind::Minimal(
+                Box::new((model.clone(), variant.clone())),
+                name,
+            ),
             flags: None,
         })
     }
@@ -195,7 +198,7 @@ impl Contender {
     /// program.
     pub fn example(&self) -> Option<(&Model, &str)> {
         match &self.kind {
-            Kind::Minimal(model, name) => Some((model, name)),
+            Kind::Minimal(it, name) => Some((&it.0, name)),
             _ => None,
         }
     }
@@ -216,7 +219,7 @@ impl Contender {
     pub fn most_clients(&self) -> Option<usize> {
         let (model, most) = match &self.kind {
             Kind::Model(it) => (&it.0, None),
-            Kind::Minimal(model, _) => (&**model, model.minimal_clients),
+            Kind::Minimal(it, _) => (&it.0, it.1.minimal_clients),
             _ => return None,
         };
         if model.clients == Clients::One { Some(1) } else { most }

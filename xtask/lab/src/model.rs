@@ -51,6 +51,9 @@ pub struct Variant {
     pub transports: Option<Vec<Transport>>,
     /// The reason why it doesn't serve the others.
     pub why: Option<String>,
+    /// The most clients that its minimal program serves at a time, if it has
+    /// fewer workers than a comparison has clients.
+    pub minimal_clients: Option<usize>,
     pub promises: Promises,
 }
 
@@ -71,8 +74,6 @@ struct Declaration {
     idle_flags: Vec<String>,
     /// See [`Model::pool`].
     pool: Option<String>,
-    /// See [`Model::minimal_clients`].
-    minimal_clients: Option<usize>,
     /// Items that are token for token identical in all crates that list them.
     #[serde(default)]
     same: Vec<String>,
@@ -86,6 +87,8 @@ struct VariantDeclaration {
     args: Vec<String>,
     transports: Option<Vec<Transport>>,
     why: Option<String>,
+    /// See [`Variant::minimal_clients`].
+    minimal_clients: Option<usize>,
     /// Promises added to the model's, or overriding them.
     #[serde(default)]
     promises: Table,
@@ -109,9 +112,6 @@ pub struct Model {
     /// The flag that sets the number of workers, if each client occupies one of
     /// a fixed pool.
     pub pool: Option<String>,
-    /// The most clients that its minimal programs serve at a time, if they have
-    /// fewer workers than a comparison has clients.
-    pub minimal_clients: Option<usize>,
     pub same: Vec<String>,
     /// The crate's folder.
     pub folder: Utf8PathBuf,
@@ -414,11 +414,18 @@ fn model(
                     name => format!("variant {name:?}, promises"),
                 }
             })?;
-        let VariantDeclaration { name, args, transports, why, .. } = way;
-        Ok(Variant { name, args, transports, why, promises })
+        let VariantDeclaration {
+            name,
+            args,
+            transports,
+            why,
+            minimal_clients,
+            ..
+        } = way;
+        Ok(Variant { name, args, transports, why, minimal_clients, promises })
     };
     let variants = ways.into_iter().map(variant).collect::<Result<_>>()?;
-    let Declaration { idle_flags, pool, minimal_clients, same, .. } = declared;
+    let Declaration { idle_flags, pool, same, .. } = declared;
     Ok(Model {
         name: package.name,
         family,
@@ -428,7 +435,6 @@ fn model(
         variants,
         idle_flags,
         pool,
-        minimal_clients,
         same,
         folder,
     })
