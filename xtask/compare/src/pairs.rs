@@ -29,14 +29,14 @@ pub const WORKLOADS: [&str; 3] = ["ping-50", "pipeline-16", "pipeline-64"];
 pub enum Other {
     /// The model's minimal program.
     Minimal,
-    /// The same program of another build.
+    /// The program of that name in another build.
     Baseline,
 }
 
 impl Other {
     pub const fn title(self) -> &'static str {
         match self {
-            Self::Minimal => "What policies cost",
+            Self::Minimal => "The cost of policies",
             Self::Baseline => "This build and the baseline",
         }
     }
