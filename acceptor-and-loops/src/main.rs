@@ -263,7 +263,7 @@ struct Server<'a> {
     datagrams: Option<Datagrams>,
     /// A key is never used twice, so a stale event finds no connection.
     connections: SlotMap<DefaultKey, Connection>,
-    timers: Timers<DefaultKey>,
+    timers: Timers,
     /// The ready list: connections that may have more to read, which no further
     /// edge reports.
     ready: BTreeSet<DefaultKey>,
@@ -289,7 +289,7 @@ impl<'a> Server<'a> {
             inbox: Some(sockets.inbox),
             datagrams: sockets.datagrams.map(Datagrams::new),
             connections: SlotMap::new(),
-            timers: Timers::new(),
+            timers: Timers::new(shared.config.idle_timeout),
             ready: BTreeSet::new(),
             new_clients_at: None,
             datagrams_at: None,
@@ -378,7 +378,9 @@ impl<'a> Server<'a> {
             }
             Ok(Outcome::Drained) => {}
         }
-        self.timers.schedule(key, &mut connection.timer);
+        if let Some(timeout) = connection.timeout.take() {
+            self.timers.start(key, timeout, Instant::now());
+        }
     }
 
     fn on_datagrams(&mut self) {
@@ -397,7 +399,7 @@ impl<'a> Server<'a> {
     /// closes its copy as soon as it is sent.)
     fn close(&mut self, key: DefaultKey) {
         if let Some(connection) = self.connections.remove(key) {
-            self.timers.cancel(key, &connection.timer);
+            self.timers.cancel(key);
             // Before the stream is closed, because the client may then connect
             // again at once.
             self.shared.release(self.number);

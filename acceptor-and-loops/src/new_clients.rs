@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use nix::errno::Errno;
 
 use common::limits::{ACCEPT_BACKOFF, ACCEPTS_PER_ROUND};
-use common::{Cause, Timer, log};
+use common::{Cause, Timeout, log};
 
 use crate::Server;
 use crate::accept::is_resource_error;
@@ -64,11 +64,8 @@ impl Server<'_> {
     fn add_client(&mut self, client: NewClient) -> Result<()> {
         let NewClient { stream, id } = client;
         let session = self.config.session(id);
-        let mut timer = Timer::new(self.config.idle_timeout, Instant::now());
-        let key = self.connections.insert_with_key(|key| {
-            self.timers.schedule(key, &mut timer);
-            Connection::new(stream, session, timer)
-        });
+        let key = self.connections.insert(Connection::new(stream, session));
+        self.timers.start(key, Timeout::Idle, Instant::now());
         match self.register(key) {
             Ok(()) => {
                 self.about.counters.accepted += 1;

@@ -3,13 +3,12 @@
 
 use std::mem;
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::socket::{Shutdown, shutdown};
 
-use common::limits::{INPUT_CHUNK, LINGER};
-use common::{About, BackPressure, Session, Timer};
+use common::limits::INPUT_CHUNK;
+use common::{About, BackPressure, Session, Timeout};
 
 use crate::queues::{unacknowledged, unread};
 
@@ -19,15 +18,13 @@ use crate::queues::{unacknowledged, unread};
 const SPARE_BUFFERS: usize = 64;
 const SPARE_CAPACITY: usize = 32 * 1024;
 
-/// How long after its idle timeout a client is closed. A request that arrived
-/// in time may still be on its way from the kernel or from a helper thread.
-const GRACE: Duration = Duration::from_millis(100);
-
 /// One client: its socket, its half of the protocol, and the input and output
 /// that no operation holds. An idle client holds no buffer.
 pub struct Connection {
     pub stream: OwnedFd,
-    pub timer: Timer,
+    /// The timeout that a completion has started. The engine takes it from
+    /// here.
+    pub timeout: Option<Timeout>,
     /// True if the idle timeout has expired and no request has been completed
     /// since.
     is_late: bool,
@@ -96,10 +93,10 @@ impl BufferPool {
 }
 
 impl Connection {
-    pub fn new(stream: OwnedFd, session: Session, timer: Timer) -> Self {
+    pub fn new(stream: OwnedFd, session: Session) -> Self {
         Self {
             stream,
-            timer,
+            timeout: None,
             is_late: false,
             session,
             stage: Stage::Conversing,
@@ -169,7 +166,7 @@ impl Connection {
             }
             shutdown(self.stream.as_raw_fd(), Shutdown::Write)?;
             self.stage = Stage::Discarding;
-            self.timer.end_within(LINGER, Instant::now());
+            self.timeout = Some(Timeout::Linger);
         }
         Ok(Outcome::GoesOn)
     }
@@ -189,16 +186,11 @@ impl Connection {
         self.pending() > 0
     }
 
-    /// True if the timer has expired, and `GRACE` has passed after an idle
-    /// timeout.
-    pub fn has_timed_out(&mut self, now: Instant) -> bool {
-        let expired = self.timer.has_expired(now);
-        if !expired || self.is_late || self.stage != Stage::Conversing {
-            return expired;
-        }
-        self.is_late = true;
-        self.timer.extend(GRACE, now);
-        false
+    /// True if the idle timeout has expired for the first time since the last
+    /// request. A request may still be on its way then.
+    pub fn begins_grace(&mut self) -> bool {
+        let is_late = mem::replace(&mut self.is_late, true);
+        self.stage == Stage::Conversing && !is_late
     }
 
     /// Begins the drain: input that has arrived by now is answered, and then
@@ -266,7 +258,7 @@ impl Connection {
         let completed = self.session.answer(input, about, &mut self.output);
         if completed > 0 {
             about.counters.requests += completed as u64;
-            self.timer.restart(Instant::now());
+            self.timeout = Some(Timeout::Idle);
             self.is_late = false;
         }
         self.remaining_input =

@@ -270,7 +270,9 @@ impl<'a> PosixAio<'a> {
         let connection = &mut connections[key];
         match connection.flush_and_advance(pool, about) {
             Ok(Outcome::GoesOn) => {
-                timers.schedule(key, &mut connection.timer);
+                if let Some(timeout) = connection.timeout.take() {
+                    timers.start(key, timeout, Instant::now());
+                }
                 self.start(key);
             }
             Ok(Outcome::Ended) => self.hang_up(key),

@@ -10,8 +10,8 @@ use slotmap::{DefaultKey, SlotMap};
 
 use common::limits::{ACCEPT_BACKOFF, ACK_POLL_INTERVAL};
 use common::{
-    About, Cause, Config, ConnectionLimit, SpareDescriptor, Timer, Timers, log,
-    reject,
+    About, Cause, Config, ConnectionLimit, SpareDescriptor, Timeout, Timers,
+    log, reject,
 };
 
 use crate::MODEL;
@@ -23,7 +23,7 @@ pub struct Server<'a> {
     pub spare: SpareDescriptor,
     pub limit: ConnectionLimit,
     pub connections: SlotMap<DefaultKey, Connection>,
-    pub timers: Timers<DefaultKey>,
+    pub timers: Timers,
     pub pool: BufferPool,
     pub about: About,
     pub now: Instant,
@@ -57,7 +57,7 @@ impl<'a> Server<'a> {
             spare: SpareDescriptor::open()?,
             limit: ConnectionLimit::with_ceiling(config, 1, ceiling, why),
             connections: SlotMap::new(),
-            timers: Timers::new(),
+            timers: Timers::new(config.idle_timeout),
             pool: BufferPool::new(),
             about: About::new(MODEL.name, variant),
             now: Instant::now(),
@@ -106,11 +106,9 @@ impl<'a> Server<'a> {
         self.about.counters.clients += 1;
         let id = self.about.counters.accepted;
         let session = self.config.session(id);
-        let mut timer = Timer::new(self.config.idle_timeout, Instant::now());
-        Some(self.connections.insert_with_key(|key| {
-            self.timers.schedule(key, &mut timer);
-            Connection::new(stream, session, timer)
-        }))
+        let key = self.connections.insert(Connection::new(stream, session));
+        self.timers.start(key, Timeout::Idle, Instant::now());
+        Some(key)
     }
 
     /// Pauses accepting until a client leaves or the back-off ends, because an
@@ -123,16 +121,17 @@ impl<'a> Server<'a> {
         self.paused_until = Some(self.now + ACCEPT_BACKOFF);
     }
 
-    /// Returns a client whose idle timeout has expired, and removes its timer.
+    /// Returns a client whose timeout has expired. [`Timeout::Grace`] follows
+    /// the idle timeout first.
     pub fn pop_timed_out(&mut self) -> Option<DefaultKey> {
         while let Some(key) = self.timers.pop_expired(self.now) {
             let Some(connection) = self.connections.get_mut(key) else {
                 continue;
             };
-            if connection.has_timed_out(self.now) {
+            if !connection.begins_grace() {
                 return Some(key);
             }
-            self.timers.reschedule(key, &mut connection.timer);
+            self.timers.start(key, Timeout::Grace, self.now);
         }
         None
     }
@@ -163,8 +162,8 @@ impl<'a> Server<'a> {
 
     /// Closes a connection that has no operation in flight.
     pub fn close(&mut self, key: DefaultKey) {
-        if let Some(connection) = self.connections.remove(key) {
-            self.timers.cancel(key, &connection.timer);
+        if self.connections.remove(key).is_some() {
+            self.timers.cancel(key);
             self.about.counters.clients = self.connections.len() as u64;
             // A descriptor is free now, so accepting may go on.
             self.paused_until = self.paused_until.map(|_| self.now);

@@ -368,7 +368,9 @@ impl<'a> Uring<'a> {
                 return self.close(client);
             }
         }
-        server.timers.schedule(client, &mut connection.timer);
+        if let Some(timeout) = connection.timeout.take() {
+            server.timers.start(client, timeout, Instant::now());
+        }
         self.start_send(client);
         self.update_receive(client);
     }

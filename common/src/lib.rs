@@ -36,4 +36,4 @@ pub use outcome::{Unsupported, announce, conclude};
 pub use pressure::BackPressure;
 pub use session::Session;
 pub use socket::{SpareDescriptor, bind_datagrams, listen, reject, unbound};
-pub use timer::{Timer, Timers};
+pub use timer::{Timeout, Timer, Timers};

@@ -38,6 +38,11 @@ pub const OUTPUT_KEPT_PER_CLIENT: usize = 4 * 1024;
 /// in transit (RFC 9293, section 3.10.4, and RFC 1122, section 4.2.2.13).
 pub const LINGER: Duration = Duration::from_secs(2);
 
+/// How long after its idle timeout a client of a completion model is closed. A
+/// request that arrived in time may still be on its way from the kernel or from
+/// a helper thread.
+pub const GRACE: Duration = Duration::from_millis(100);
+
 /// How often a draining server polls whether the last replies are acknowledged,
 /// for which poll(2) and epoll(7) have no event. It is short compared with a
 /// delayed acknowledgement, which takes 40 ms or more (TCP_DELACK_MIN in

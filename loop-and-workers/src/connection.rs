@@ -5,13 +5,11 @@
 use std::mem;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::Arc;
-use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 
-use common::limits::LINGER;
-use common::{About, BackPressure, Session, Timer};
+use common::{About, BackPressure, Session, Timeout};
 
 use crate::queues::{unacknowledged, unread};
 
@@ -20,7 +18,8 @@ use crate::queues::{unacknowledged, unread};
 pub struct Connection {
     /// In `io`, a worker uses it too.
     pub stream: Arc<OwnedFd>,
-    pub timer: Timer,
+    /// The timeout that an event has started. The loop takes it from here.
+    pub timeout: Option<Timeout>,
     /// `None` while a worker has it. It has one owner at a time, so the replies
     /// stay in order, and none of it is locked.
     conversation: Option<Conversation>,
@@ -67,12 +66,12 @@ pub enum Outcome {
 }
 
 impl Connection {
-    pub fn new(stream: OwnedFd, session: Session, timer: Timer) -> Self {
+    pub fn new(stream: OwnedFd, session: Session) -> Self {
         let conversation =
             Conversation { session, output: Vec::new(), sent: 0 };
         Self {
             stream: Arc::new(stream),
-            timer,
+            timeout: None,
             conversation: Some(conversation),
             stage: Stage::Conversing,
             end_of_file: false,
@@ -158,7 +157,7 @@ impl Connection {
     ) {
         if completed > 0 {
             about.counters.requests += completed as u64;
-            self.timer.restart(Instant::now());
+            self.timeout = Some(Timeout::Idle);
         }
         let over = !conversation.session.wants_input()
             || self.remaining_input == Some(0);
@@ -182,7 +181,7 @@ impl Connection {
             }
             shutdown(self.stream.as_raw_fd(), Shutdown::Write)?;
             self.stage = Stage::Discarding;
-            self.timer.end_within(LINGER, Instant::now());
+            self.timeout = Some(Timeout::Linger);
         }
         Ok(Outcome::Drained)
     }

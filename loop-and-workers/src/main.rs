@@ -257,7 +257,7 @@ struct Server<'a> {
     /// The keys are generational: unlike a descriptor, none is used twice, so
     /// the key of a stale event, or of a stale result, finds no connection.
     connections: SlotMap<DefaultKey, Connection>,
-    timers: Timers<DefaultKey>,
+    timers: Timers,
     /// The connections in epoll's interest list.
     registrations: SecondaryMap<DefaultKey, Registration>,
     about: About,
@@ -298,7 +298,7 @@ impl<'a> Server<'a> {
             limit: ConnectionLimit::new(config, 1),
             connections: SlotMap::new(),
             registrations: SecondaryMap::new(),
-            timers: Timers::new(),
+            timers: Timers::new(config.idle_timeout),
             about: About::new(MODEL.name, kind.name()),
             now: Instant::now(),
             paused_until: None,
@@ -380,14 +380,15 @@ impl<'a> Server<'a> {
             Err(errno) => return self.fail(key, errno),
             Ok(Outcome::Received(_) | Outcome::Drained) => {}
         }
-        // The idle timeout has expired, and what had arrived is answered now.
-        if !connection.is_lent() && mem::take(&mut registration.is_late) {
-            if connection.timer.has_expired(self.now) {
-                return self.close(key);
-            }
-            self.timers.reschedule(key, &mut connection.timer);
+        if let Some(timeout) = connection.timeout.take() {
+            self.timers.start(key, timeout, Instant::now());
         }
-        self.timers.schedule(key, &mut connection.timer);
+        // The idle timeout has expired, and what had arrived is answered now.
+        let is_late =
+            !connection.is_lent() && mem::take(&mut registration.is_late);
+        if is_late && !self.timers.is_running(key) {
+            return self.close(key);
+        }
         let mut interest = self.kind.interest(connection);
         if registration.is_waiting {
             // Otherwise each wait would report it, until there is room.
@@ -415,8 +416,8 @@ impl<'a> Server<'a> {
     /// After dup(2) or fork(2) the registration would live on, and report
     /// events, until all copies are closed (epoll(7), "Questions and answers").
     fn close(&mut self, key: DefaultKey) {
-        if let Some(connection) = self.connections.remove(key) {
-            self.timers.cancel(key, &connection.timer);
+        if self.connections.remove(key).is_some() {
+            self.timers.cancel(key);
             self.registrations.remove(key);
             self.about.counters.clients = self.connections.len() as u64;
             // A descriptor is free now, so accepting may go on.

@@ -23,10 +23,7 @@ impl Server<'_> {
     /// read. Then `apply_outcome` decides, after it was processed.
     pub fn close_timed_out(&mut self) {
         while let Some(key) = self.timers.pop_expired(self.now) {
-            let connection = &mut self.connections[key];
-            if !connection.timer.has_expired(self.now) {
-                self.timers.reschedule(key, &mut connection.timer);
-            } else if connection.may_have_a_request() {
+            if self.connections[key].may_have_a_request() {
                 self.registrations[key].is_late = true;
             } else {
                 self.close(key);

@@ -250,7 +250,7 @@ struct Server<'a> {
     datagrams: Option<Datagrams>,
     /// A key is never used twice, so a stale event finds no connection.
     connections: SlotMap<DefaultKey, Connection>,
-    timers: Timers<DefaultKey>,
+    timers: Timers,
     /// The ready list: connections that may have more to read, which no further
     /// edge reports.
     ready: BTreeSet<DefaultKey>,
@@ -276,7 +276,7 @@ impl<'a> Server<'a> {
             listener: sockets.listener,
             datagrams: sockets.datagrams.map(Datagrams::new),
             connections: SlotMap::new(),
-            timers: Timers::new(),
+            timers: Timers::new(shared.config.idle_timeout),
             ready: BTreeSet::new(),
             new_clients_at: None,
             datagrams_at: None,
@@ -365,7 +365,9 @@ impl<'a> Server<'a> {
             }
             Ok(Outcome::Drained) => {}
         }
-        self.timers.schedule(key, &mut connection.timer);
+        if let Some(timeout) = connection.timeout.take() {
+            self.timers.start(key, timeout, Instant::now());
+        }
     }
 
     fn on_datagrams(&mut self) {
@@ -383,10 +385,11 @@ impl<'a> Server<'a> {
     /// because no other descriptor refers to it.
     fn close(&mut self, key: DefaultKey) {
         if let Some(connection) = self.connections.remove(key) {
-            self.timers.cancel(key, &connection.timer);
+            self.timers.cancel(key);
             // Before the stream is closed, because the client may then connect
             // again at once, to another loop.
             self.shared.release();
+            drop(connection);
             // A descriptor is free now, so accepting may go on.
             self.new_clients_at = self.new_clients_at.map(|_| self.now);
         }

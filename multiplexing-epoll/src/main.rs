@@ -206,7 +206,7 @@ struct Server<'a> {
     /// The keys are generational: unlike a descriptor, none is used twice, so
     /// the key of a stale event finds no connection.
     connections: SlotMap<DefaultKey, Connection>,
-    timers: Timers<DefaultKey>,
+    timers: Timers,
     /// The connections in epoll's interest list.
     registrations: SecondaryMap<DefaultKey, Registration>,
     /// The ready list of `edge`: connections that may have more to read, which
@@ -256,7 +256,7 @@ impl<'a> Server<'a> {
             limit: ConnectionLimit::new(config, 1),
             connections: SlotMap::new(),
             registrations: SecondaryMap::new(),
-            timers: Timers::new(),
+            timers: Timers::new(config.idle_timeout),
             ready: Vec::new(),
             scratch: Scratch::new(),
             about: About::new(MODEL.name, trigger.name()),
@@ -342,7 +342,9 @@ impl<'a> Server<'a> {
             }
             Ok(Outcome::More | Outcome::Drained) => {}
         }
-        self.timers.schedule(key, &mut connection.timer);
+        if let Some(timeout) = connection.timeout.take() {
+            self.timers.start(key, timeout, Instant::now());
+        }
         // `level`: if the interest changed; `oneshot`: always; `edge`: never.
         let interest = self.trigger.interest(connection);
         let changed = interest != registration.interest;
@@ -366,8 +368,8 @@ impl<'a> Server<'a> {
     /// After dup(2) or fork(2) the registration would live on, and report
     /// events, until all copies are closed (epoll(7), "Questions and answers").
     fn close(&mut self, key: DefaultKey) {
-        if let Some(connection) = self.connections.remove(key) {
-            self.timers.cancel(key, &connection.timer);
+        if self.connections.remove(key).is_some() {
+            self.timers.cancel(key);
             self.registrations.remove(key);
             self.about.counters.clients = self.connections.len() as u64;
             // A descriptor is free now, so accepting may go on.

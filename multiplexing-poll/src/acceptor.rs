@@ -11,7 +11,7 @@ use nix::errno::Errno;
 use nix::sys::socket::SockFlag;
 
 use common::limits::{ACCEPT_BACKOFF, ACCEPTS_PER_ROUND};
-use common::{Cause, Timer, log, reject};
+use common::{Cause, Timeout, log, reject};
 
 use crate::Server;
 use crate::accept::{accept, is_connection_error, is_resource_error};
@@ -75,11 +75,8 @@ impl Server<'_> {
         self.about.counters.clients += 1;
         let id = self.about.counters.accepted;
         let session = self.config.session(id);
-        let mut timer = Timer::new(self.config.idle_timeout, Instant::now());
-        let key = self.connections.insert_with_key(|key| {
-            self.timers.schedule(key, &mut timer);
-            Connection::new(stream, session, timer)
-        });
+        let key = self.connections.insert(Connection::new(stream, session));
+        self.timers.start(key, Timeout::Idle, Instant::now());
         self.register(key);
     }
 

@@ -184,7 +184,7 @@ struct Server<'a> {
     /// The keys are generational: unlike a descriptor, none is used twice, so
     /// the key of a stale event finds no connection.
     connections: SlotMap<DefaultKey, Connection>,
-    timers: Timers<DefaultKey>,
+    timers: Timers,
     scratch: Scratch,
     about: About,
     now: Instant,
@@ -216,7 +216,7 @@ impl<'a> Server<'a> {
             spare: SpareDescriptor::open()?,
             limit: ConnectionLimit::new(config, 1),
             connections: SlotMap::new(),
-            timers: Timers::new(),
+            timers: Timers::new(config.idle_timeout),
             scratch: Scratch::new(),
             about: About::new(MODEL.name, ""),
             now: Instant::now(),
@@ -316,7 +316,9 @@ impl<'a> Server<'a> {
             // Alike here: the next round finds what is left unread.
             Ok(Outcome::More | Outcome::Drained) => {}
         }
-        self.timers.schedule(key, &mut connection.timer);
+        if let Some(timeout) = connection.timeout.take() {
+            self.timers.start(key, timeout, Instant::now());
+        }
         let place = self.places[key];
         self.polled[place].events = interest(connection).bits();
     }
@@ -328,8 +330,8 @@ impl<'a> Server<'a> {
     }
 
     fn close(&mut self, key: DefaultKey) {
-        if let Some(connection) = self.connections.remove(key) {
-            self.timers.cancel(key, &connection.timer);
+        if self.connections.remove(key).is_some() {
+            self.timers.cancel(key);
             self.unregister(key);
             self.about.counters.clients = self.connections.len() as u64;
             // A descriptor is free now, so accepting may go on.

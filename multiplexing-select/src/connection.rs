@@ -3,13 +3,12 @@
 
 use std::mem;
 use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::time::Instant;
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 
-use common::limits::{INPUT_CHUNK, LINGER, OUTPUT_KEPT};
-use common::{About, BackPressure, Session, Timer};
+use common::limits::{INPUT_CHUNK, OUTPUT_KEPT};
+use common::{About, BackPressure, Session, Timeout};
 
 use crate::queues::{unacknowledged, unread};
 
@@ -17,7 +16,8 @@ use crate::queues::{unacknowledged, unread};
 /// idle client holds no buffer.
 pub struct Connection {
     pub stream: OwnedFd,
-    pub timer: Timer,
+    /// The timeout that an event has started. The loop takes it from here.
+    pub timeout: Option<Timeout>,
     session: Session,
     stage: Stage,
     end_of_file: bool,
@@ -81,10 +81,10 @@ impl Scratch {
 }
 
 impl Connection {
-    pub fn new(stream: OwnedFd, session: Session, timer: Timer) -> Self {
+    pub fn new(stream: OwnedFd, session: Session) -> Self {
         Self {
             stream,
-            timer,
+            timeout: None,
             session,
             stage: Stage::Conversing,
             end_of_file: false,
@@ -167,7 +167,7 @@ impl Connection {
         let completed = self.session.answer(input, about, &mut self.output);
         if completed > 0 {
             about.counters.requests += completed as u64;
-            self.timer.restart(Instant::now());
+            self.timeout = Some(Timeout::Idle);
         }
         self.remaining_input =
             self.remaining_input.map(|left| left.saturating_sub(input.len()));
@@ -200,7 +200,7 @@ impl Connection {
             }
             shutdown(self.stream.as_raw_fd(), Shutdown::Write)?;
             self.stage = Stage::Discarding;
-            self.timer.end_within(LINGER, Instant::now());
+            self.timeout = Some(Timeout::Linger);
         }
         if self.wants_input() {
             Ok(Outcome::More)

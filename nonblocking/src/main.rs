@@ -148,7 +148,7 @@ struct Server<'a> {
     spare: SpareDescriptor,
     limit: ConnectionLimit,
     connections: SlotMap<DefaultKey, Connection>,
-    timers: Timers<DefaultKey>,
+    timers: Timers,
     /// The keys of the connections to try in this round. It is a field only to
     /// keep its memory.
     round: Vec<DefaultKey>,
@@ -179,7 +179,7 @@ impl<'a> Server<'a> {
             spare: SpareDescriptor::open()?,
             limit: ConnectionLimit::new(config, 1),
             connections: SlotMap::new(),
-            timers: Timers::new(),
+            timers: Timers::new(config.idle_timeout),
             round: Vec::new(),
             scratch: Scratch::new(),
             about: About::new(MODEL.name, ""),
@@ -243,7 +243,9 @@ impl<'a> Server<'a> {
             // Alike here: the next round finds what is left unread.
             Ok(Outcome::More | Outcome::Drained) => {}
         }
-        self.timers.schedule(key, &mut connection.timer);
+        if let Some(timeout) = connection.timeout.take() {
+            self.timers.start(key, timeout, Instant::now());
+        }
     }
 
     fn on_datagrams(&mut self) {
@@ -253,8 +255,8 @@ impl<'a> Server<'a> {
     }
 
     fn close(&mut self, key: DefaultKey) {
-        if let Some(connection) = self.connections.remove(key) {
-            self.timers.cancel(key, &connection.timer);
+        if self.connections.remove(key).is_some() {
+            self.timers.cancel(key);
             self.about.counters.clients = self.connections.len() as u64;
             // A descriptor is free now, so accepting may go on.
             self.paused_until = self.paused_until.map(|_| self.now);

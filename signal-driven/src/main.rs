@@ -224,7 +224,7 @@ struct Server<'a> {
     /// The keys are generational: none is used twice, so a stale key finds no
     /// connection.
     connections: SlotMap<DefaultKey, Connection>,
-    timers: Timers<DefaultKey>,
+    timers: Timers,
     /// Maps a descriptor to its connection, because a signal has only the
     /// descriptor's number. A stale signal, whose connection has been closed
     /// since, finds no entry, or the new owner of the number, whose recv then
@@ -267,7 +267,7 @@ impl<'a> Server<'a> {
             limit: ConnectionLimit::new(config, 1),
             connections: SlotMap::new(),
             owners: HashMap::new(),
-            timers: Timers::new(),
+            timers: Timers::new(config.idle_timeout),
             ready: BTreeMap::new(),
             scratch: Scratch::new(),
             about: About::new(MODEL.name, ""),
@@ -382,14 +382,16 @@ impl<'a> Server<'a> {
             Ok(Outcome::Drained) => {}
         }
         let connection = &mut self.connections[key];
-        self.timers.schedule(key, &mut connection.timer);
+        if let Some(timeout) = connection.timeout.take() {
+            self.timers.start(key, timeout, Instant::now());
+        }
     }
 
     /// Closes a connection. No more signals are sent for its socket. Those in
     /// the queue stay there, and are stale.
     fn close(&mut self, key: DefaultKey) {
         if let Some(connection) = self.connections.remove(key) {
-            self.timers.cancel(key, &connection.timer);
+            self.timers.cancel(key);
             self.owners.remove(&connection.stream.as_raw_fd());
             self.about.counters.clients = self.connections.len() as u64;
             // A descriptor is free now, so accepting may go on.

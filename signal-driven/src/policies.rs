@@ -22,15 +22,9 @@ impl Server<'_> {
     /// Before that, each is read once more: a request may have arrived in time.
     pub fn close_timed_out(&mut self) {
         while let Some(key) = self.timers.pop_expired(self.now) {
-            if self.connections[key].timer.has_expired(self.now) {
-                self.handle_event(key, READABLE);
-            }
-            match self.connections.get_mut(key) {
-                Some(late) if late.timer.has_expired(self.now) => {
-                    self.close(key);
-                }
-                Some(other) => self.timers.reschedule(key, &mut other.timer),
-                None => {}
+            self.handle_event(key, READABLE);
+            if !self.timers.is_running(key) {
+                self.close(key);
             }
         }
     }
