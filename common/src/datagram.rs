@@ -5,7 +5,7 @@ use crate::protocol::{Conversation, Fixed, Progress, Reply, Request, answer};
 
 /// The largest size of an argument, as in Redis. An argument that is longer
 /// than its datagram is incomplete anyway.
-const ARGUMENTS_MOST: usize = 512 * 1024 * 1024;
+const ARGUMENTS_MOST: u32 = 512 * 1024 * 1024;
 
 const INCOMPLETE: &str = "ERR incomplete request";
 const MALFORMED: &str = "ERR malformed request";
@@ -50,12 +50,12 @@ fn answer_all(
     about: &About,
     replies: &mut Fixed<'_>,
 ) -> Result<(), &'static str> {
-    let mut conversation = Conversation::new(0);
+    let mut conversation = Conversation::new(0, ARGUMENTS_MOST);
     let mut informed = false;
     let mut rest = datagram;
     while conversation.open && !rest.is_empty() {
         let length = Progress::default()
-            .advance(rest, ARGUMENTS_MOST)
+            .advance(rest, ARGUMENTS_MOST as usize)
             .map_err(|_| MALFORMED)?
             .ok_or(INCOMPLETE)?;
         let (request, after) = rest.split_at(length);

@@ -33,7 +33,7 @@
 //!   INFO, CONFIG GET and COMMAND tell about this service. COMMAND DOCS is
 //!   empty; COMMAND INFO shows no access categories, no tips and no commands
 //!   within others; COMMAND LIST takes no filter.
-//! - A client's name is kept up to 20 bytes.
+//! - A client's name is kept up to 16 bytes.
 //! - CLIENT SETINFO and CLIENT NO-TOUCH, new in Redis 7.2, are accepted:
 //!   client libraries begin with them.
 //! - DEBUG has SLEEP, at most a second, SPIN, and HELP. It is allowed with

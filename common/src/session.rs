@@ -17,10 +17,15 @@ use crate::protocol::{
 #[derive(Debug)]
 pub struct Session {
     conversation: Conversation,
-    max_request: usize,
-    /// The start of an incomplete request; empty between requests.
-    carried: Vec<u8>,
-    /// How far that start has been parsed. Meaningless between requests.
+    /// `None` between requests.
+    incomplete: Option<Box<Incomplete>>,
+}
+
+/// The start of a request whose rest has not arrived.
+#[derive(Debug, Default)]
+struct Incomplete {
+    bytes: Vec<u8>,
+    /// How far it has been parsed.
     progress: Progress,
 }
 
@@ -28,11 +33,10 @@ impl Session {
     /// Begins a conversation. `CLIENT ID` and HELLO report `id`; `max_request`
     /// limits the bytes of one request's arguments.
     pub fn new(id: u64, max_request: usize) -> Self {
+        let max_request = u32::try_from(max_request).unwrap_or(u32::MAX);
         Self {
-            conversation: Conversation::new(id),
-            max_request,
-            carried: Vec::new(),
-            progress: Progress::default(),
+            conversation: Conversation::new(id, max_request),
+            incomplete: None,
         }
     }
 
@@ -59,6 +63,7 @@ impl Session {
         let taken = self.take_in(input, about, output, &mut completed);
         if let Err(fault) = taken {
             self.conversation.open = false;
+            self.incomplete = None;
             let mut reply = Growing::new(output);
             fault.answer(&mut reply);
             // If there is no memory even for this, the conversation ends
@@ -74,6 +79,10 @@ impl Session {
         self.conversation.open
     }
 
+    fn max_request(&self) -> usize {
+        self.conversation.max_request as usize
+    }
+
     /// Processes input; a fault is left to `answer`.
     fn take_in(
         &mut self,
@@ -83,57 +92,58 @@ impl Session {
         completed: &mut usize,
     ) -> Result<(), Fault> {
         let mut rest = input;
-        let mut carried = mem::take(&mut self.carried);
+        let before = self.incomplete.as_deref_mut();
+        let mut start = before.map(mem::take).unwrap_or_default();
         while self.conversation.open && !rest.is_empty() {
-            if carried.is_empty() {
-                match Progress::of(rest, self.max_request) {
+            if start.bytes.is_empty() {
+                match Progress::of(rest, self.max_request()) {
                     Ok((request, length)) => {
                         self.answer_one(request, about, output, completed)?;
                         rest = &rest[length..];
                         continue;
                     }
-                    Err(progress) => self.progress = progress,
+                    Err(progress) => start.progress = progress,
                 }
             }
             let taken =
-                self.go_on(&mut carried, rest, about, output, completed)?;
+                self.go_on(&mut start, rest, about, output, completed)?;
             let Some(length) = taken else {
-                self.carried = carried;
+                **self.incomplete.get_or_insert_default() = start;
                 return Ok(());
             };
             rest = &rest[length..];
         }
+        self.incomplete = None;
         Ok(())
     }
 
     /// Continues a request that was not complete at once, in `rest` or, if it
-    /// started earlier, in `carried`. When it is complete, answers it and
-    /// returns how much of `rest` belongs to it; until then, appends to
-    /// `carried`.
+    /// started earlier, in `start`. When it is complete, answers it and returns
+    /// how much of `rest` belongs to it; until then, appends to `start`.
     #[inline(never)]
     fn go_on(
         &mut self,
-        carried: &mut Vec<u8>,
+        start: &mut Incomplete,
         rest: &[u8],
         about: &About,
         output: &mut Vec<u8>,
         completed: &mut usize,
     ) -> Result<Option<usize>, Fault> {
-        let before = carried.len();
+        let before = start.bytes.len();
         if before > 0 {
-            self.carry(carried, rest)?;
+            self.carry(start, rest)?;
         }
-        let bytes = if before > 0 { &*carried } else { rest };
-        let Some(length) = self.progress.advance(bytes, self.max_request)?
+        let bytes = if before > 0 { &start.bytes } else { rest };
+        let Some(length) = start.progress.advance(bytes, self.max_request())?
         else {
             if before == 0 {
-                self.carry(carried, rest)?;
+                self.carry(start, rest)?;
             }
             return Ok(None);
         };
         let request = Request::of(&bytes[..length]);
         self.answer_one(request, about, output, completed)?;
-        carried.clear();
+        start.bytes.clear();
         Ok(Some(length - before))
     }
 
@@ -156,20 +166,25 @@ impl Session {
 
     /// Appends everything to the start of a request that may belong to it.
     ///
-    /// Memory doubles as bytes arrive, never because a length was announced. It
+    /// Memory at most doubles as bytes arrive, however many are announced. It
     /// is allocated once per call of `receive`, because room for all of `tail`
     /// is enough for the start of a later request within it.
-    fn carry(&self, carried: &mut Vec<u8>, tail: &[u8]) -> Result<(), Fault> {
+    fn carry(&self, start: &mut Incomplete, tail: &[u8]) -> Result<(), Fault> {
+        let carried = &mut start.bytes;
         // An incomplete request is shorter than this, or it would have failed
         // already: what precedes its last line is a count, or within both
         // limits.
-        let before = self.max_request.saturating_mul(2).max(COUNT_MOST);
+        let before = self.max_request().saturating_mul(2).max(COUNT_MOST);
         let longest = before.saturating_add(LINE_MOST + 2);
         let tail = &tail[..tail.len().min(longest - carried.len())];
         let wanted = carried.len() + tail.len();
         if wanted > carried.capacity() {
-            let doubled = carried.capacity().saturating_mul(2).min(longest);
-            let more = wanted.max(doubled) - carried.len();
+            // An argument of which most has arrived is allocated once.
+            let room = match carried.capacity() {
+                0 => start.progress.announced().min(2 * wanted),
+                held => 2 * held,
+            };
+            let more = room.min(longest).max(wanted) - carried.len();
             carried.try_reserve_exact(more).map_err(|_| Fault::NoMemory)?;
         }
         carried.extend_from_slice(tail);

@@ -65,11 +65,14 @@ fn split_requests_allocate_once_a_piece() {
     for size in (1..100).chain((100..all.len()).step_by(89)) {
         let mut session = Session::new(7, MAX_REQUEST);
         output.clear();
+        let idle = counts().held;
         for piece in all.chunks(size) {
-            let before = counts().allocations;
+            let before = counts();
             session.answer(piece, &about, &mut output);
-            let allocations = counts().allocations - before;
-            assert!(allocations <= 1, "{allocations} for {size} bytes");
+            let allocations = counts().allocations - before.allocations;
+            // The first piece of a request requires a place for the others.
+            let most = if before.held == idle { 2 } else { 1 };
+            assert!(allocations <= most, "{allocations} for {size} bytes");
         }
         assert!(session.wants_input());
     }

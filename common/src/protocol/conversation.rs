@@ -8,6 +8,8 @@ use super::reply::Version;
 pub(crate) struct Conversation {
     /// The number that CLIENT ID and HELLO report.
     pub(crate) id: u64,
+    /// The most bytes that the arguments of one request may have.
+    pub(crate) max_request: u32,
     pub(crate) version: Version,
     /// False from the last reply on.
     pub(crate) open: bool,
@@ -17,9 +19,10 @@ pub(crate) struct Conversation {
 }
 
 impl Conversation {
-    pub(crate) fn new(id: u64) -> Self {
+    pub(crate) fn new(id: u64, max_request: u32) -> Self {
         Self {
             id,
+            max_request,
             version: Version::Two,
             open: true,
             debug: false,
@@ -29,7 +32,7 @@ impl Conversation {
 }
 
 /// The name that a client gave itself, cut to what fits beside the rest of a
-/// session: one that is idle holds no other memory.
+/// session in 40 bytes: one that is idle holds no other memory.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ClientName {
     bytes: [u8; Self::MOST],
@@ -37,7 +40,7 @@ pub(crate) struct ClientName {
 }
 
 impl ClientName {
-    const MOST: usize = 20;
+    const MOST: usize = 16;
 
     /// Returns `None` unless all bytes are printable and none is a blank, as in
     /// Redis, whose list of clients has blanks between fields.

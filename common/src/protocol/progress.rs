@@ -128,6 +128,12 @@ impl Progress {
         Ok(Some(self.start))
     }
 
+    /// Where the argument ends that is to come next, as far as its length is
+    /// known.
+    pub(crate) fn announced(&self) -> usize {
+        self.end
+    }
+
     /// Finds the end of an inline request.
     fn words(&mut self, bytes: &[u8]) -> Result<Option<usize>, Fault> {
         let Some(line) = self.line(bytes, b'\n', Fault::LongWords)? else {

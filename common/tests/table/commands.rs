@@ -136,7 +136,7 @@ pub(super) const ROWS: &[Row] = &[
     row("client setname, long",
         b"CLIENT SETNAME 0123456789abcdefghijklmnop\r\nCLIENT GETNAME\r\n\
           CLIENT SETNAME ''\r\n",
-        b"+OK\r\n$20\r\n0123456789abcdefghij\r\n+OK\r\n", Open),
+        b"+OK\r\n$16\r\n0123456789abcdef\r\n+OK\r\n", Open),
     row("client setname, bad", b"CLIENT SETNAME \"a\\xff\"\r\n",
         b"-ERR Client names cannot contain spaces, newlines or special \
           characters.\r\n", Open),

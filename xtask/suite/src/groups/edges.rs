@@ -2,7 +2,7 @@
 //! replies of the models and of Redis 7.0, which differ in two ways only.
 //!
 //! Redis checks the length of a line only while its end has not arrived. The
-//! models keep 20 bytes of a client's name; Redis keeps all of it.
+//! models keep 16 bytes of a client's name; Redis keeps all of it.
 
 use std::fmt;
 
@@ -256,9 +256,9 @@ pub fn names() -> Vec<Edge> {
         let reply = |kept: &str| {
             format!("+OK\r\n${}\r\n{kept}\r\n+PONG\r\n", kept.len())
         };
-        let kept = &name[..length.min(20)];
+        let kept = &name[..length.min(16)];
         let redis = reply(name).into_bytes();
         Edge { redis, ..Edge::new(stream, reply(kept)) }
     };
-    [19, 20, 21].map(edge).to_vec()
+    [15, 16, 17].map(edge).to_vec()
 }
