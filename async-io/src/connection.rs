@@ -33,12 +33,12 @@ pub struct Connection {
     end_of_file: bool,
     /// During the drain: how many of the bytes that had arrived when it began
     /// are still to be answered.
-    remaining_input: Option<usize>,
+    remaining_input: Option<u32>,
     /// Input that arrived while reading was paused, because an operation in
     /// flight cannot be held back.
-    waiting: Vec<u8>,
+    waiting: Option<Box<Buffer>>,
     /// Replies that wait until the send in flight is complete.
-    output: Vec<u8>,
+    output: Option<Box<Buffer>>,
     /// Bytes of the send in flight that the kernel has not accepted.
     sending: usize,
     pressure: BackPressure,
@@ -67,10 +67,27 @@ pub enum Outcome {
     Ended,
 }
 
+/// Input or replies, and how many bytes of them are answered or sent.
+#[derive(Default)]
+pub struct Buffer {
+    bytes: Vec<u8>,
+    done: usize,
+}
+
+impl Buffer {
+    pub fn left(&self) -> &[u8] {
+        &self.bytes[self.done..]
+    }
+
+    pub fn advance(&mut self, bytes: usize) {
+        self.done += bytes;
+    }
+}
+
 /// A pool of reply buffers. A connection takes one for its replies, and gives
 /// it back when their send is complete.
 pub struct BufferPool {
-    buffers: Vec<Vec<u8>>,
+    buffers: Vec<Box<Buffer>>,
 }
 
 impl BufferPool {
@@ -78,15 +95,16 @@ impl BufferPool {
         Self { buffers: Vec::with_capacity(SPARE_BUFFERS) }
     }
 
-    fn take(&mut self) -> Vec<u8> {
+    fn take(&mut self) -> Box<Buffer> {
         self.buffers.pop().unwrap_or_default()
     }
 
     /// Takes a buffer back. It is freed if it is large or the pool is full.
-    pub fn give_back(&mut self, mut buffer: Vec<u8>) {
-        let useful = (1..=SPARE_CAPACITY).contains(&buffer.capacity());
+    pub fn give_back(&mut self, mut buffer: Box<Buffer>) {
+        let useful = (1..=SPARE_CAPACITY).contains(&buffer.bytes.capacity());
         if useful && self.buffers.len() < SPARE_BUFFERS {
-            buffer.clear();
+            buffer.bytes.clear();
+            buffer.done = 0;
             self.buffers.push(buffer);
         }
     }
@@ -102,8 +120,8 @@ impl Connection {
             stage: Stage::Conversing,
             end_of_file: false,
             remaining_input: None,
-            waiting: Vec::new(),
-            output: Vec::new(),
+            waiting: None,
+            output: None,
             sending: 0,
             pressure: BackPressure::default(),
         }
@@ -127,13 +145,14 @@ impl Connection {
         if self.stage != Stage::Conversing {
             return Ok(());
         }
-        if self.pressure.admits_input() && self.waiting.is_empty() {
+        if self.pressure.admits_input() && self.waiting.is_none() {
             self.answer(input, pool, about);
             return Ok(());
         }
-        let room = self.waiting.try_reserve(input.len());
+        let waiting = &mut self.waiting.get_or_insert_default().bytes;
+        let room = waiting.try_reserve(input.len());
         room.map_err(|_| Errno::ENOMEM)?;
-        self.waiting.extend_from_slice(input);
+        waiting.extend_from_slice(input);
         Ok(())
     }
 
@@ -157,7 +176,7 @@ impl Connection {
         about: &mut About,
     ) -> nix::Result<Outcome> {
         self.answer_waiting(pool, about);
-        if self.end_of_file && self.waiting.is_empty() {
+        if self.end_of_file && self.waiting.is_none() {
             self.stage = Stage::Ending;
         }
         if self.stage == Stage::Ending && !self.has_output() {
@@ -173,12 +192,13 @@ impl Connection {
 
     /// Returns the replies to send next; `None` while a send is in flight. They
     /// belong to the operation that sends them until it is complete.
-    pub fn take_output(&mut self) -> Option<Vec<u8>> {
-        if self.sending > 0 || self.output.is_empty() {
+    pub fn take_output(&mut self) -> Option<Box<Buffer>> {
+        if self.sending > 0 {
             return None;
         }
-        self.sending = self.output.len();
-        Some(mem::take(&mut self.output))
+        let output = self.output.take()?;
+        self.sending = output.left().len();
+        Some(output)
     }
 
     /// True while the kernel has not accepted all replies.
@@ -197,8 +217,10 @@ impl Connection {
     /// the conversation ends. Later input is ignored. Call `on_received` with
     /// all completed receives first, because this does not count their bytes.
     pub fn begin_drain(&mut self) -> nix::Result<()> {
-        let left = unread(&self.stream)? + self.waiting.len();
-        self.remaining_input = Some(left);
+        let waiting = self.waiting.as_ref().map_or(0, |it| it.left().len());
+        let left = unread(&self.stream)? + waiting;
+        // The kernel counts in an int, and no more waits than it can hold.
+        self.remaining_input = Some(left as u32);
         if left == 0 && self.stage == Stage::Conversing {
             self.stage = Stage::Ending;
         }
@@ -220,29 +242,26 @@ impl Connection {
     }
 
     fn pending(&self) -> usize {
-        self.sending + self.output.len()
+        let waiting = self.output.as_ref().map_or(0, |it| it.left().len());
+        self.sending + waiting
     }
 
     /// Answers input that was kept, up to the high-water mark.
     fn answer_waiting(&mut self, pool: &mut BufferPool, about: &mut About) {
-        if self.waiting.is_empty() || !self.pressure.admits_input() {
+        if !self.pressure.admits_input() {
             return;
         }
-        let mut waiting = mem::take(&mut self.waiting);
-        let mut answered = 0;
-        for chunk in waiting.chunks(INPUT_CHUNK) {
+        let Some(mut waiting) = self.waiting.take() else { return };
+        while let Some(chunk) = waiting.left().chunks(INPUT_CHUNK).next() {
             if self.stage != Stage::Conversing {
                 return;
             }
             if !self.pressure.admits_input() {
-                break;
+                self.waiting = Some(waiting);
+                return;
             }
             self.answer(chunk, pool, about);
-            answered += chunk.len();
-        }
-        if answered < waiting.len() {
-            waiting.drain(..answered);
-            self.waiting = waiting;
+            waiting.done += chunk.len();
         }
     }
 
@@ -252,24 +271,24 @@ impl Connection {
         pool: &mut BufferPool,
         about: &mut About,
     ) {
-        if self.output.is_empty() {
-            self.output = pool.take();
+        let mut output = self.output.take().unwrap_or_else(|| pool.take());
+        let completed = self.session.answer(input, about, &mut output.bytes);
+        match output.bytes.is_empty() {
+            true => pool.give_back(output),
+            false => self.output = Some(output),
         }
-        let completed = self.session.answer(input, about, &mut self.output);
         if completed > 0 {
             about.counters.requests += completed as u64;
             self.timeout = Some(Timeout::Idle);
             self.is_late = false;
         }
+        let answered = input.len() as u32;
         self.remaining_input =
-            self.remaining_input.map(|left| left.saturating_sub(input.len()));
+            self.remaining_input.map(|left| left.saturating_sub(answered));
         if !self.session.wants_input() || self.remaining_input == Some(0) {
             self.stage = Stage::Ending;
         }
         self.pressure.update(self.pending());
-        if self.output.is_empty() {
-            pool.give_back(mem::take(&mut self.output));
-        }
     }
 }
 

@@ -308,7 +308,7 @@ impl<'a> Uring<'a> {
 
     /// Handles the completion of a send. After a short write, sends the rest.
     fn on_sent(&mut self, client: DefaultKey, completion: &Completion) {
-        let Some(Operation::Send { replies, sent, .. }) =
+        let Some(Operation::Send { mut replies, .. }) =
             self.operations.take_if_last(completion)
         else {
             return;
@@ -322,12 +322,12 @@ impl<'a> Uring<'a> {
             Err(errno) => (0, Err(errno)),
         };
         connection.on_sent(accepted);
-        let sent = sent + accepted;
-        if sent == replies.len() {
+        replies.advance(accepted);
+        if replies.left().is_empty() {
             self.server.pool.give_back(replies);
         } else if outcome.is_ok() && !flight.closing {
             let stream = connection.stream.as_raw_fd();
-            let rest = Operation::Send { client, replies, sent };
+            let rest = Operation::Send { client, replies };
             flight.sending = Some(self.operations.start(rest, stream));
         }
         self.apply_outcome(client, outcome);
@@ -380,7 +380,7 @@ impl<'a> Uring<'a> {
         let connection = &mut self.server.connections[client];
         if let Some(replies) = connection.take_output() {
             let stream = connection.stream.as_raw_fd();
-            let operation = Operation::Send { client, replies, sent: 0 };
+            let operation = Operation::Send { client, replies };
             self.in_flight[client].sending =
                 Some(self.operations.start(operation, stream));
         }

@@ -27,7 +27,7 @@ pub struct Connection {
     end_of_file: bool,
     /// During the drain: how many of the bytes that had arrived when it began
     /// are still to be received.
-    remaining_input: Option<usize>,
+    remaining_input: Option<u32>,
     pressure: BackPressure,
 }
 
@@ -35,9 +35,14 @@ pub struct Connection {
 /// needs to answer a request.
 pub struct Conversation {
     session: Session,
-    /// Replies that are to be sent; else empty, without memory.
-    output: Vec<u8>,
-    /// The number of bytes of `output` that the kernel has accepted.
+    /// `None` if no replies are pending.
+    output: Option<Box<Output>>,
+}
+
+/// Replies, and how many bytes of them the kernel has accepted.
+#[derive(Default)]
+struct Output {
+    replies: Vec<u8>,
     sent: usize,
 }
 
@@ -67,8 +72,7 @@ pub enum Outcome {
 
 impl Connection {
     pub fn new(stream: OwnedFd, session: Session) -> Self {
-        let conversation =
-            Conversation { session, output: Vec::new(), sent: 0 };
+        let conversation = Conversation { session, output: None };
         Self {
             stream: Arc::new(stream),
             timeout: None,
@@ -103,7 +107,7 @@ impl Connection {
 
     /// True while output is pending after a short write.
     pub fn has_output(&self) -> bool {
-        self.conversation.as_ref().is_some_and(|it| !it.output.is_empty())
+        self.conversation.as_ref().is_some_and(|it| it.pending() > 0)
     }
 
     /// Receives what has arrived. Input that is to be answered is left in
@@ -134,7 +138,7 @@ impl Connection {
             received if self.answers_input() => {
                 self.remaining_input = self
                     .remaining_input
-                    .map(|left| left.saturating_sub(received));
+                    .map(|left| left.saturating_sub(received as u32));
                 Some(received)
             }
             _ => None,
@@ -192,7 +196,8 @@ impl Connection {
         if self.remaining_input.is_some() {
             return Ok(());
         }
-        let left = unread(&self.stream)?;
+        // The kernel counts in an int.
+        let left = unread(&self.stream)? as u32;
         self.remaining_input = Some(left);
         // While a worker has the last request, `take_back` ends it.
         if left == 0 && self.stage == Stage::Conversing && !self.is_lent() {
@@ -223,35 +228,46 @@ impl Conversation {
     /// Processes input and adds the replies to the output. Returns how many
     /// requests the input has completed. This is what takes a worker's time.
     pub fn answer(&mut self, input: &[u8], about: &About) -> usize {
-        // Output that was sent before need not be kept.
-        self.output.drain(..mem::take(&mut self.sent));
-        self.session.answer(input, about, &mut self.output)
+        let output = self.output.get_or_insert_default();
+        output.forget_sent();
+        self.session.answer(input, about, &mut output.replies)
     }
 
     /// Sends what can be sent now.
     pub fn flush(&mut self, stream: &OwnedFd) -> nix::Result<()> {
+        let Some(output) = &mut self.output else { return Ok(()) };
         let stream = stream.as_raw_fd();
-        while self.sent < self.output.len() {
-            let unsent = &self.output[self.sent..];
+        while output.pending() > 0 {
+            let unsent = &output.replies[output.sent..];
             // Without MSG_NOSIGNAL, a send after a reset may also raise
             // SIGPIPE, which ends a process that does not ignore it.
             match send(stream, unsent, MsgFlags::MSG_NOSIGNAL) {
-                Ok(accepted) => self.sent += accepted,
+                Ok(accepted) => output.sent += accepted,
                 Err(Errno::EAGAIN) => break,
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno),
             }
         }
-        if self.sent == self.output.len() {
-            self.output = Vec::new();
-            self.sent = 0;
+        if output.pending() == 0 {
+            self.output = None;
         }
         Ok(())
     }
 
     /// Returns how many bytes of output are pending.
     fn pending(&self) -> usize {
-        self.output.len() - self.sent
+        self.output.as_ref().map_or(0, |output| output.pending())
+    }
+}
+
+impl Output {
+    /// Returns how many bytes are still to be sent.
+    fn pending(&self) -> usize {
+        self.replies.len() - self.sent
+    }
+
+    fn forget_sent(&mut self) {
+        self.replies.drain(..mem::take(&mut self.sent));
     }
 }
 

@@ -23,13 +23,17 @@ pub struct Connection {
     end_of_file: bool,
     /// During the drain: how many of the bytes that had arrived when it began
     /// are still to be received.
-    remaining_input: Option<usize>,
-    /// Replies that are pending after a short write; else empty, without
-    /// memory.
-    output: Vec<u8>,
-    /// The number of bytes of `output` that the kernel has accepted.
-    sent: usize,
+    remaining_input: Option<u32>,
+    /// `None` if no replies are pending.
+    output: Option<Box<Output>>,
     pressure: BackPressure,
+}
+
+/// Replies, and how many bytes of them the kernel has accepted.
+#[derive(Default)]
+struct Output {
+    replies: Vec<u8>,
+    sent: usize,
 }
 
 /// The stages of a conversation, in order.
@@ -71,12 +75,13 @@ pub enum Outcome {
 /// Buffers that all connections of a loop share, one at a time.
 pub struct Scratch {
     input: Box<[u8; INPUT_CHUNK]>,
-    output: Vec<u8>,
+    /// `None` after a connection has kept it.
+    output: Option<Box<Output>>,
 }
 
 impl Scratch {
     pub fn new() -> Self {
-        Self { input: Box::new([0; INPUT_CHUNK]), output: Vec::new() }
+        Self { input: Box::new([0; INPUT_CHUNK]), output: None }
     }
 }
 
@@ -89,8 +94,7 @@ impl Connection {
             stage: Stage::Conversing,
             end_of_file: false,
             remaining_input: None,
-            output: Vec::new(),
-            sent: 0,
+            output: None,
             pressure: BackPressure::default(),
         }
     }
@@ -106,7 +110,7 @@ impl Connection {
 
     /// True while output is pending after a short write.
     pub fn has_output(&self) -> bool {
-        !self.output.is_empty()
+        self.output.as_ref().is_some_and(|output| output.pending() > 0)
     }
 
     /// Receives what has arrived, and answers it.
@@ -164,17 +168,19 @@ impl Connection {
         if self.stage != Stage::Conversing {
             return;
         }
-        let completed = self.session.answer(input, about, &mut self.output);
+        let output = self.output.get_or_insert_default();
+        let completed = self.session.answer(input, about, &mut output.replies);
+        self.pressure.update(output.pending());
         if completed > 0 {
             about.counters.requests += completed as u64;
             self.timeout = Some(Timeout::Idle);
         }
+        let received = input.len() as u32;
         self.remaining_input =
-            self.remaining_input.map(|left| left.saturating_sub(input.len()));
+            self.remaining_input.map(|left| left.saturating_sub(received));
         if !self.session.wants_input() || self.remaining_input == Some(0) {
             self.stage = Stage::Ending;
         }
-        self.pressure.update(self.output.len() - self.sent);
     }
 
     /// Sends pending output. Returns `More` if reading was paused until now: an
@@ -182,8 +188,8 @@ impl Connection {
     pub fn on_writable(&mut self) -> nix::Result<Outcome> {
         let was_reading = self.wants_input();
         let outcome = self.flush_and_advance()?;
-        if self.output.is_empty() {
-            self.output = Vec::new();
+        if !self.has_output() {
+            self.output = None;
         }
         match outcome {
             Outcome::More if was_reading => Ok(Outcome::Drained),
@@ -194,7 +200,7 @@ impl Connection {
     /// Sends what can be sent, and moves the conversation to its next stage.
     fn flush_and_advance(&mut self) -> nix::Result<Outcome> {
         self.flush()?;
-        if self.stage == Stage::Ending && self.output.is_empty() {
+        if self.stage == Stage::Ending && !self.has_output() {
             if self.end_of_file || self.is_acknowledged() {
                 return Ok(Outcome::Ended);
             }
@@ -210,48 +216,50 @@ impl Connection {
     }
 
     fn flush(&mut self) -> nix::Result<()> {
+        let Some(output) = &mut self.output else { return Ok(()) };
         let stream = self.stream.as_raw_fd();
-        while self.sent < self.output.len() {
-            let unsent = &self.output[self.sent..];
+        while output.pending() > 0 {
+            let unsent = &output.replies[output.sent..];
             // Without MSG_NOSIGNAL, a send after a reset may also raise
             // SIGPIPE, which ends a process that does not ignore it.
             match send(stream, unsent, MsgFlags::MSG_NOSIGNAL) {
-                Ok(accepted) => self.sent += accepted,
+                Ok(accepted) => output.sent += accepted,
                 Err(Errno::EAGAIN) => break,
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno),
             }
         }
-        if self.sent == self.output.len() {
-            self.output.clear();
-            self.sent = 0;
-        }
-        self.pressure.update(self.output.len() - self.sent);
+        self.pressure.update(output.pending());
         Ok(())
     }
 
     /// A connection without pending output uses the loop's buffer, and keeps it
     /// only after a short write.
     fn borrow(&mut self, scratch: &mut Scratch) {
-        if self.output.is_empty() {
-            mem::swap(&mut self.output, &mut scratch.output);
-        } else {
-            self.output.drain(..self.sent);
-            self.sent = 0;
+        if self.output.is_none() {
+            self.output = scratch.output.take();
+        }
+        if let Some(output) = &mut self.output {
+            output.forget_sent();
         }
     }
 
     fn give_back(&mut self, scratch: &mut Scratch) {
-        if self.output.is_empty() {
-            scratch.output = mem::take(&mut self.output);
-            scratch.output.shrink_to(OUTPUT_KEPT);
+        if self.has_output() {
+            return;
+        }
+        scratch.output = self.output.take();
+        if let Some(output) = &mut scratch.output {
+            output.forget_sent();
+            output.replies.shrink_to(OUTPUT_KEPT);
         }
     }
 
     /// Starts the drain: input that has arrived by now is answered, then the
     /// conversation ends. Later input is ignored.
     pub fn begin_drain(&mut self) -> nix::Result<()> {
-        let left = unread(&self.stream)?;
+        // The kernel counts in an int.
+        let left = unread(&self.stream)? as u32;
         self.remaining_input = Some(left);
         if left == 0 && self.stage == Stage::Conversing {
             self.stage = Stage::Ending;
@@ -264,8 +272,19 @@ impl Connection {
     pub fn is_acknowledged(&self) -> bool {
         self.remaining_input.is_some()
             && self.stage != Stage::Conversing
-            && self.output.is_empty()
+            && !self.has_output()
             && unacknowledged(&self.stream) == Ok(0)
+    }
+}
+
+impl Output {
+    /// Returns how many bytes are still to be sent.
+    fn pending(&self) -> usize {
+        self.replies.len() - self.sent
+    }
+
+    fn forget_sent(&mut self) {
+        self.replies.drain(..mem::take(&mut self.sent));
     }
 }
 

@@ -174,7 +174,7 @@ struct Server<'a> {
     /// has no room for user data.
     keys: Vec<u64>,
     /// The index of each connection's entry.
-    places: SecondaryMap<DefaultKey, usize>,
+    places: SecondaryMap<DefaultKey, u32>,
     signals: SignalFd,
     /// `None` once shutdown was requested.
     listener: Option<OwnedFd>,
@@ -259,7 +259,7 @@ impl<'a> Server<'a> {
     /// Adds a connection's entry to the array, for the next wait.
     fn register(&mut self, key: DefaultKey) {
         let connection = &self.connections[key];
-        self.places.insert(key, self.polled.len());
+        self.places.insert(key, self.polled.len() as u32);
         let stream = connection.stream.as_fd();
         self.polled.push(entry(Some(stream), interest(connection)));
         self.keys.push(key.data().as_ffi());
@@ -267,11 +267,12 @@ impl<'a> Server<'a> {
 
     /// Removes a connection's entry, and moves the last entry to its index.
     fn unregister(&mut self, key: DefaultKey) {
-        let Some(place) = self.places.remove(key) else { return };
+        let Some(index) = self.places.remove(key) else { return };
+        let place = index as usize;
         self.polled.swap_remove(place);
         self.keys.swap_remove(place);
         if let Some(&moved) = self.keys.get(place) {
-            self.places.insert(KeyData::from_ffi(moved).into(), place);
+            self.places.insert(KeyData::from_ffi(moved).into(), index);
         }
     }
 
@@ -319,7 +320,7 @@ impl<'a> Server<'a> {
         if let Some(timeout) = connection.timeout.take() {
             self.timers.start(key, timeout, Instant::now());
         }
-        let place = self.places[key];
+        let place = self.places[key] as usize;
         self.polled[place].events = interest(connection).bits();
     }
 

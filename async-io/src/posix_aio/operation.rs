@@ -10,6 +10,8 @@ use slotmap::{DefaultKey, Key as _};
 
 use common::limits::INPUT_CHUNK;
 
+use crate::connection::Buffer;
+
 use super::signals::completed;
 
 /// The size of the input buffer while little arrives. An idle client has a read
@@ -40,9 +42,7 @@ pub struct Operation {
     input: Vec<u8>,
     /// True if the last read filled its buffer, so that there may be more.
     filled: bool,
-    output: Vec<u8>,
-    /// The number of bytes of `output` that the kernel has accepted.
-    sent: usize,
+    output: Box<Buffer>,
     /// Bytes received by all reads so far.
     received: u64,
 }
@@ -62,8 +62,7 @@ impl Operation {
             in_flight: None,
             input: Vec::new(),
             filled: false,
-            output: Vec::new(),
-            sent: 0,
+            output: Box::default(),
             received: 0,
         }
     }
@@ -92,16 +91,15 @@ impl Operation {
     pub fn send(
         &mut self,
         stream: &OwnedFd,
-        output: Vec<u8>,
+        output: Box<Buffer>,
     ) -> nix::Result<()> {
         self.output = output;
-        self.sent = 0;
         self.send_rest(stream)
     }
 
     /// True after a short write, or if the write was not begun.
     pub fn has_rest(&self) -> bool {
-        self.sent < self.output.len()
+        !self.output.left().is_empty()
     }
 
     pub fn send_rest(&mut self, stream: &OwnedFd) -> nix::Result<()> {
@@ -113,15 +111,21 @@ impl Operation {
         stream: &OwnedFd,
         transfer: Transfer<()>,
     ) -> nix::Result<()> {
-        let buffer = match transfer {
-            Transfer::Receive(()) => &mut self.input[..],
-            Transfer::Send(()) => &mut self.output[self.sent..],
+        let (buffer, length) = match transfer {
+            Transfer::Receive(()) => {
+                (self.input.as_mut_ptr(), self.input.len())
+            }
+            // The type of `aio_buf` is for both; a write changes nothing.
+            Transfer::Send(()) => {
+                let left = self.output.left();
+                (left.as_ptr().cast_mut(), left.len())
+            }
         };
         // SAFETY: no operation is in flight, so nothing else uses the block.
         let control = unsafe { self.control.as_mut() };
         control.aio_fildes = stream.as_raw_fd();
-        control.aio_buf = buffer.as_mut_ptr().cast();
-        control.aio_nbytes = buffer.len();
+        control.aio_buf = buffer.cast();
+        control.aio_nbytes = length;
         let control = self.control.as_ptr();
         let started = match transfer {
             // SAFETY: control block and buffer are neither moved nor freed
@@ -163,7 +167,7 @@ impl Operation {
                 Transfer::Receive(result)
             }
             Transfer::Send(()) => {
-                self.sent += result.unwrap_or(0);
+                self.output.advance(result.unwrap_or(0));
                 Transfer::Send(result)
             }
         };
@@ -177,8 +181,7 @@ impl Operation {
     }
 
     /// Takes the output buffer after a complete write.
-    pub fn take_output(&mut self) -> Vec<u8> {
-        self.sent = 0;
+    pub fn take_output(&mut self) -> Box<Buffer> {
         mem::take(&mut self.output)
     }
 

@@ -43,7 +43,7 @@ pub struct Datagrams {
     /// The number of replies in flight.
     in_flight: usize,
     /// Replies that have been sent, kept to reuse their memory.
-    free: Vec<Reply>,
+    free: Vec<Box<Reply>>,
     /// True if the last wait returned a datagram.
     has_received: bool,
     /// During the drain: how many more datagrams are answered.
@@ -146,7 +146,7 @@ impl Datagrams {
         id: u16,
         completion: &Completion,
         about: &mut About,
-    ) -> Option<Reply> {
+    ) -> Option<Box<Reply>> {
         let mut reply = self.free.pop().unwrap_or_default();
         let (left, shape) = (&mut self.remaining_input, &self.shape);
         let output = &mut self.output;

@@ -7,6 +7,8 @@ use io_uring::types::{CancelBuilder, Fd};
 use io_uring::{opcode, squeue};
 use slotmap::{DefaultKey, Key as _, SlotMap};
 
+use crate::connection::Buffer;
+
 use super::ring::{Completion, OperationKey, Ring};
 
 /// The groups of provided buffers.
@@ -24,13 +26,13 @@ pub enum Operation {
     AcceptOne,
     /// Receives from a client (multishot), into provided buffers.
     Receive { client: DefaultKey },
-    /// Sends replies, of which the kernel has accepted the first `sent` bytes.
-    Send { client: DefaultKey, replies: Vec<u8>, sent: usize },
+    /// Sends the replies that are left.
+    Send { client: DefaultKey, replies: Box<Buffer> },
     /// Receives datagrams with their source addresses (multishot), into
     /// provided buffers.
     ReceiveDatagrams { shape: Box<libc::msghdr> },
     /// Sends one datagram.
-    Reply(Reply),
+    Reply(Box<Reply>),
 }
 
 impl Operation {
@@ -53,8 +55,8 @@ impl Operation {
             Self::Receive { .. } => {
                 opcode::RecvMulti::new(fd, STREAM_BUFFERS).build()
             }
-            Self::Send { replies, sent, .. } => {
-                let unsent = &replies[*sent..];
+            Self::Send { replies, .. } => {
+                let unsent = replies.left();
                 let length = u32::try_from(unsent.len()).unwrap_or(u32::MAX);
                 opcode::Send::new(fd, unsent.as_ptr(), length)
                     .flags(libc::MSG_NOSIGNAL)
