@@ -82,9 +82,9 @@
 //! One descriptor per client, and four per loop, in `shared` three (EMFILE at
 //! RLIMIT_NOFILE, which applies to all loops together); at most 1024 loops. The
 //! accept queue of each listener holds up to `--backlog` connections; in
-//! `shared` all loops have one, and its lock. An idle client costs a quarter of
-//! a KiB here (`cargo xtask compare --full`, x86-64), and in the kernel as much
-//! as with epoll.
+//! `shared` all loops have one, and its lock. An idle client costs an eighth
+//! of a KiB here (`cargo xtask compare --full`, x86-64), and in the kernel as
+//! much as with epoll.
 //!
 //! A client on a busy loop waits there while other loops sleep, and no loop
 //! takes it over. The hash of `reuseport` ignores load, so a new client may
