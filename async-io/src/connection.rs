@@ -86,6 +86,7 @@ impl Buffer {
 
 /// A pool of reply buffers. A connection takes one for its replies, and gives
 /// it back when their send is complete.
+#[expect(clippy::vec_box, reason = "the boxes move to connections")]
 pub struct BufferPool {
     buffers: Vec<Box<Buffer>>,
 }

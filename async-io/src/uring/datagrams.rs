@@ -43,6 +43,7 @@ pub struct Datagrams {
     /// The number of replies in flight.
     in_flight: usize,
     /// Replies that have been sent, kept to reuse their memory.
+    #[expect(clippy::vec_box, reason = "the boxes move to operations")]
     free: Vec<Box<Reply>>,
     /// True if the last wait returned a datagram.
     has_received: bool,
