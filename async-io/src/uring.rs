@@ -125,6 +125,11 @@ use ring::{Buffers, Completion, OperationKey, Ring};
 /// The number of provided buffers, which all clients share, and the size of
 /// each in bytes: half a MiB together. Input longer than one buffer fills
 /// several. All of them are back in the group before the next wait.
+///
+/// There must be 33 or more: a multishot receive takes one buffer and tries 32
+/// times again before other receives have their turn (MULTISHOT_MAX_RETRY in
+/// io_uring/net.c). If it finds the group empty before that, it is re-armed
+/// ahead of those that found none, and so for ever.
 const BUFFERS: u16 = 128;
 const BUFFER_SIZE: usize = 4 * 1024;
 

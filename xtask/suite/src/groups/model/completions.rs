@@ -51,7 +51,7 @@ fn refused(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// Six million bytes arrive at once; the buffers hold one megabyte.
+/// Six million bytes arrive at once; the buffers hold half a million.
 fn few_buffers(trial: &Trial) -> Result<()> {
     let server = trial.serve()?;
     let mut clients = server.connect_many(300)?;
