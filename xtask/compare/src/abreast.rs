@@ -2,7 +2,8 @@
 //!
 //! Other work on the machine comes and goes within fractions of a second, and
 //! changes the cost of a request by more than the differences that count here.
-//! If the servers take turns of hundredths of a second, it disturbs all of them equally.
+//! If the servers take turns of hundredths of a second, it disturbs all of them
+//! equally.
 
 use std::net::{TcpStream, UdpSocket};
 use std::time::Duration;

@@ -6,10 +6,10 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use camino::Utf8Path;
-use lab::build::{self, Profile};
+use lab::examples::{self, Profile};
 use lab::model::{Clients, Model, Transport, Variant, Workspace, names};
 use lab::number::some;
-use lab::process;
+use lab::{build, process};
 use load::request::Request;
 
 use super::results::{Group, Server};
@@ -121,7 +121,7 @@ impl Contender {
     ) -> Option<Self> {
         let name = model.minimal(variant)?;
         let program =
-            build::example_program(workspace, model, &name, Profile::Release);
+            examples::program(workspace, model, &name, Profile::Release);
         Some(Self {
             title: format!("{}, minimal", model.title(variant)),
             summary: "the model without its policies".to_owned(),

@@ -33,9 +33,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use camino::{Utf8Path, Utf8PathBuf};
-use lab::build::{self, Profile};
+use lab::examples::{self, Profile};
 use lab::model::{Model, Variant, Workspace};
-use lab::{process, screen};
+use lab::{build, process, screen};
 use load::interrupt;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -390,7 +390,7 @@ fn build<'a>(
     let names: BTreeSet<_> = models.map(|it| it.name.as_str()).collect();
     build::programs(workspace, names.into_iter().chain([contender::BARE]))?;
     for (model, name) in contenders.filter_map(Contender::example) {
-        build::example(workspace, model, name, Profile::Release)?;
+        examples::build(workspace, model, name, Profile::Release)?;
     }
     Ok(())
 }

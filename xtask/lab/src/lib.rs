@@ -2,6 +2,7 @@
 //! builds and processes, and terminal output.
 
 pub mod build;
+pub mod examples;
 pub mod haproxy;
 pub mod model;
 pub mod number;

@@ -250,21 +250,6 @@ impl Model {
         flag.flat_map(|flag| [flag, clients.to_string()]).collect()
     }
 
-    /// Returns the name of the example that is a variant's minimal program,
-    /// without `.rs`: the variant's own, or for the first variant the model's.
-    pub fn minimal(&self, variant: &Variant) -> Option<String> {
-        let own = format!("minimal_{}", variant.name.replace('-', "_"));
-        let is_first = self.variants[0].name == variant.name;
-        let common = is_first.then_some("minimal".to_owned());
-        let exists = |name: &String| self.example(name).exists();
-        [Some(own), common].into_iter().flatten().find(exists)
-    }
-
-    /// Returns the path of an example's source file.
-    pub fn example(&self, name: &str) -> Utf8PathBuf {
-        self.folder.join("examples").join(format!("{name}.rs"))
-    }
-
     /// Whether `name` is the variant's title or the model's name.
     fn is_meant(&self, variant: &Variant, name: &str) -> bool {
         self.name == name || self.title(variant) == name

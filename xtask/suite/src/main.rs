@@ -31,9 +31,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Subcommand;
-use lab::build::{self, Profile};
+use lab::examples::{self, Profile};
 use lab::model::Workspace;
-use lab::{process, program};
+use lab::{build, process, program};
 use nix::sys::prctl;
 use trace::golden;
 
@@ -136,7 +136,7 @@ fn build_examples(workspace: &Workspace, steps: &[Step]) -> Result<()> {
         let Subject { model, minimal, minimal_datagrams, .. } = &**subject;
         for example in [minimal, minimal_datagrams].into_iter().flatten() {
             let name = &example.name;
-            build::example(workspace, model, name, Profile::Dev)?;
+            examples::build(workspace, model, name, Profile::Dev)?;
         }
     }
     Ok(())

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use lab::build::{self, Profile};
+use lab::build;
+use lab::examples::{self, Profile};
 use lab::model::{Clients, Model, Transport, Variant, Workspace};
 use lab::promises::Promises;
 
@@ -33,12 +34,7 @@ impl Subject {
         variant: &Variant,
     ) -> Self {
         let example = |name: String| Example {
-            program: build::example_program(
-                workspace,
-                model,
-                &name,
-                Profile::Dev,
-            ),
+            program: examples::program(workspace, model, &name, Profile::Dev),
             name,
         };
         let datagrams = Some("minimal_datagrams".to_owned());
