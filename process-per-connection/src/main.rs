@@ -48,9 +48,9 @@
 //! # System calls
 //!
 //! fcntl(2) (O_NONBLOCK), poll(2), signalfd(2) and read(2) on it, accept4(2),
-//! fork(2), waitpid(2) and kill(2) in the parent; in a child prctl(2) and those
-//! of `blocking`: recv(2), send(2), shutdown(2), setsockopt(2), recvfrom(2),
-//! sendto(2), sigaction(2), ioctl(2).
+//! fork(2), waitpid(2) and kill(2) in the parent; in a child prctl(2), _exit(2)
+//! and those of `blocking`: recv(2), send(2), shutdown(2), setsockopt(2),
+//! recvfrom(2), sendto(2), sigaction(2), ioctl(2).
 //!
 //! # Limits
 //!
@@ -93,11 +93,12 @@ mod drain;
 mod queues;
 
 use std::os::fd::{AsFd as _, OwnedFd};
-use std::process::{ExitCode, exit};
+use std::process::ExitCode;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
+use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
@@ -224,7 +225,7 @@ impl<'a> Parent<'a> {
                 self.become_child();
                 drain::set_target(stream.as_fd());
                 converse(&stream, self.config, &mut about.here());
-                exit(0)
+                end_child(0)
             }
             // The parent's descriptor of the stream is closed here.
             Ok(ForkResult::Parent { child }) => {
@@ -249,7 +250,7 @@ impl<'a> Parent<'a> {
             ForkResult::Child => {
                 self.become_child();
                 datagrams::serve(&socket, &mut self.about.clone().here());
-                exit(0)
+                end_child(0)
             }
             ForkResult::Parent { child } => self.children.add_datagrams(child),
         }
@@ -267,9 +268,17 @@ impl<'a> Parent<'a> {
         // If the parent died before prctl, no signal is sent (prctl(2)).
         let orphaned = getppid() != self.pid;
         if tied.is_err() || orphaned || drain::install().is_err() {
-            exit(1);
+            end_child(1);
         }
     }
+}
+
+/// Ends a child. exit(3) would also run what the C library and Rust do at the
+/// end of a program. A child has no use for that, and it writes to pages that
+/// the kernel must copy first.
+fn end_child(code: i32) -> ! {
+    // SAFETY: _exit ends the process, and takes a number only.
+    unsafe { libc::_exit(code) }
 }
 
 /// Converts to milliseconds, rounded up: rounded down, the loop would spin for
