@@ -18,10 +18,21 @@ use crate::accept::{accept, is_connection_error, is_resource_error};
 use crate::connection::Connection;
 use crate::{LISTENER, Server};
 
+/// Returns how many connections to accept in a round with this many events. If
+/// the listener's is the only one, there is mostly one connection, and a second
+/// accept4 would return EAGAIN. That call is expensive, because it makes a
+/// socket and a file before it looks at the accept queue (do_accept in
+/// net/socket.c). The listener is level-triggered, so the next wait reports the
+/// connections that are left, and comes at once, because the round has nothing
+/// else to do.
+pub fn accepts(events: usize) -> usize {
+    if events == 1 { 1 } else { ACCEPTS_PER_ROUND }
+}
+
 impl Server<'_> {
-    /// Accepts the connections in the accept queue, up to a limit per round.
-    pub fn accept_pending(&mut self) -> Result<()> {
-        for _ in 0..ACCEPTS_PER_ROUND {
+    /// Accepts the connections in the accept queue, `most` at most.
+    pub fn accept_pending(&mut self, most: usize) -> Result<()> {
+        for _ in 0..most {
             let Some(listener) = &self.listener else { return Ok(()) };
             let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
             match accept(listener, flags) {

@@ -19,7 +19,7 @@ use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollEvent, EpollFlags, EpollTimeout};
 use slotmap::{DefaultKey, KeyData};
 
-use common::limits::INPUT_CHUNK;
+use common::limits::{ACCEPTS_PER_ROUND, INPUT_CHUNK};
 use common::{About, Config};
 
 use crate::connection::{Conversation, receive};
@@ -113,7 +113,7 @@ impl Shared {
             }
             match events[0].data() {
                 LISTENER => self.update(|server| {
-                    server.accept_pending()?;
+                    server.accept_pending(ACCEPTS_PER_ROUND)?;
                     match server.paused_until {
                         Some(_) => Ok(()),
                         None => server.watch_listener(EpollFlags::EPOLLIN),

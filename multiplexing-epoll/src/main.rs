@@ -127,6 +127,7 @@ use common::{
     About, Clients, Config, ConnectionLimit, Model, SpareDescriptor, Timers,
 };
 
+use acceptor::accepts;
 use connection::{Connection, Outcome, Scratch, is_peer_error};
 use datagrams::Datagrams;
 use trigger::{BEHIND_INPUT, Flags, Trigger};
@@ -174,7 +175,10 @@ fn serve(config: &Config, trigger: Trigger) -> Result<()> {
         server.now = Instant::now();
         for event in &events[..ready] {
             match event.data() {
-                LISTENER => server.accept_pending()?,
+                LISTENER => {
+                    let most = accepts(ready + server.ready.len());
+                    server.accept_pending(most)?;
+                }
                 SIGNALS => server.on_signal()?,
                 DATAGRAMS => server.on_datagrams(),
                 key => {
