@@ -16,7 +16,7 @@ use nix::errno::Errno;
 use nix::sys::epoll::{
     Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout,
 };
-use nix::sys::socket::{MsgFlags, recv, send};
+use nix::sys::socket::{MsgFlags, recv, send, setsockopt, sockopt};
 
 /// Bytes per recv(2), as in the models.
 const CHUNK: usize = 16 * 1024;
@@ -43,6 +43,8 @@ fn main() -> Result<()> {
         return answer_datagrams(&reply);
     }
     let listener = TcpListener::bind("127.0.0.1:0").context("listen")?;
+    // Accepted sockets inherit it, as in the models.
+    setsockopt(&listener, sockopt::TcpNoDelay, &true)?;
     say(&format!("ready tcp={}", listener.local_addr()?))?;
     serve(&listener, request.len(), &reply)
 }
@@ -75,7 +77,6 @@ fn serve(listener: &TcpListener, request: usize, reply: &[u8]) -> Result<()> {
             let number = event.data() as usize;
             if number == listener.as_raw_fd() as usize {
                 let (stream, _) = listener.accept().context("accept")?;
-                stream.set_nodelay(true)?;
                 let number = stream.as_raw_fd();
                 epoll.add(&stream, interest(number))?;
                 let place = number as usize;
