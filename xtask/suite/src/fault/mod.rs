@@ -62,8 +62,12 @@ pub const RECEIVE: Calls = on_sockets(&[
 
 /// Every call that sends to a socket except sendmsg, which passes the filter's
 /// descriptor to the suite.
-pub const SEND: Calls =
-    on_sockets(&[libc::SYS_write, libc::SYS_writev, libc::SYS_sendto]);
+pub const SEND: Calls = on_sockets(&[
+    libc::SYS_write,
+    libc::SYS_writev,
+    libc::SYS_sendto,
+    libc::SYS_sendmmsg,
+]);
 
 /// Every call that waits: for descriptors, for a queued signal, for a
 /// completion.

@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, killpg};
 use super::super::{Resources, Witness};
 use super::expect_rest;
 use crate::PATIENCE;
-use crate::bytes::{echoes, unknowns};
+use crate::bytes::{echo, echoes, unknowns};
 use crate::case::{Case, For, Trial};
 use crate::client::{Client, REJECTION};
 use crate::fault::{self, Calls, Fault};
@@ -41,6 +41,7 @@ pub fn cases() -> Vec<Case> {
         again("faults::send_interrupted", fault::SEND, Errno::EINTR),
         again("faults::wait_interrupted", fault::WAIT, Errno::EINTR),
         Case::new("faults::datagram_out_of_memory", datagram_out_of_memory),
+        Case::new("faults::datagram_reply_dropped", datagram_reply_dropped),
         Case::serving("faults::stopped_and_continued", stopped_and_continued),
     ]
 }
@@ -172,6 +173,30 @@ fn datagram_out_of_memory(trial: &Trial) -> Result<()> {
     }
     // The message names recvfrom(2), recvmsg(2) or recvmmsg(2).
     server.stderr.wait_for("recv")?;
+    Ok(())
+}
+
+/// A reply that can't be sent at once is dropped and counted. The replies after
+/// it are sent.
+fn datagram_reply_dropped(trial: &Trial) -> Result<()> {
+    trial.needs_datagrams()?;
+    let fault = Fault::new(fault::SEND, Errno::EAGAIN);
+    let launch = trial.launch().only_udp("127.0.0.1:0");
+    let server = launch.fault(&fault).start()?;
+    let peer = server.peer()?;
+    peer.send("PING\r\n")?.expect("+PONG\r\n")?;
+    if !fault.was_asked() {
+        return Err(skip("sends without a system call that could fail"));
+    }
+    fault.affect_next(2);
+    for word in ["1", "2", "3", "4", "5"] {
+        peer.send(echo(word).0)?;
+    }
+    for word in ["3", "4", "5"] {
+        peer.expect(echo(word).1)?;
+    }
+    let dropped = peer.info()?.number("datagrams_dropped")?;
+    ensure!(dropped == 2, "it counts {dropped} dropped replies, not 2");
     Ok(())
 }
 
