@@ -273,7 +273,9 @@ impl Comparison {
                 self.contenders.iter().filter(|it| it.model().is_some());
             let titles: Vec<_> = models.map(|it| it.title.clone()).collect();
             let pairs = self.pairs.context("no pairs")?;
-            return check::judge(&self.results, &titles, &pairs);
+            let passing_on = check::passing_on(&self.workspace);
+            let results = &self.results;
+            return check::judge(results, &titles, &pairs, &passing_on);
         }
         let pairs = self.pairs.map(|pairs| pairs.results);
         let all: Vec<_> = [self.results].into_iter().chain(pairs).collect();
