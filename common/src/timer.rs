@@ -275,8 +275,8 @@ mod tests {
         assert!(timers.entries.capacity() < 10);
     }
 
-    /// What happens to one of a few clients, how many milliseconds after the
-    /// step before.
+    /// A step of one of a few clients. Each comes some milliseconds after the
+    /// one before.
     #[derive(Clone, Debug)]
     enum Step {
         Start(usize, Timeout),
