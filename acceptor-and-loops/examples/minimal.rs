@@ -7,7 +7,7 @@
 //! the program. Left out, with the function in `src` that has it: a queue that
 //! is full (`loop_with_room`), one wake-up for several clients (`Queue::push`),
 //! clients that do not read their replies (`flush`), closing in order
-//! (`flush_and_advance`), fairness (`READ_POLICY`), idle timeouts
+//! (`flush_and_advance`), fairness (`read_policy`), idle timeouts
 //! (`close_timed_out`), limits (`allows_another`) and a full descriptor table
 //! (`accept_pending`), a core for each thread (`Cores::pin`), graceful shutdown
 //! (`begin_drain`), datagrams.

@@ -9,7 +9,7 @@
 //! child (`Processes::replace`), a queue that is full (`loop_with_room`), a
 //! child without a free descriptor (`Server::reject`), clients that do not read
 //! their replies (`flush`), closing in order (`flush_and_advance`), fairness
-//! (`READ_POLICY`), idle timeouts (`close_timed_out`), limits
+//! (`read_policy`), idle timeouts (`close_timed_out`), limits
 //! (`allows_another`) and a full descriptor table (`accept_pending`), a core
 //! for each child (`Cores::pin`), graceful shutdown (`begin_drain`), datagrams.
 

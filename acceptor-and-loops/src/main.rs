@@ -136,6 +136,7 @@ mod new_clients;
 mod policies;
 mod processes;
 mod queues;
+mod readiness;
 mod shared;
 mod sockets;
 
@@ -147,21 +148,21 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use nix::errno::Errno;
 use slotmap::{DefaultKey, Key as _, KeyData, SlotMap};
 
-use common::limits::{ACCEPT_BACKOFF, ACK_POLL_INTERVAL, READ_BUDGET};
+use common::limits::{ACCEPT_BACKOFF, ACK_POLL_INTERVAL};
 use common::{About, Clients, Config, Model, Timers};
 
 use acceptor::Acceptor;
-use connection::{Connection, Outcome, ReadPolicy, Scratch, is_peer_error};
+use connection::{Connection, Outcome, Scratch, is_peer_error};
 use cores::{Cores, Flags, Kind};
 use datagrams::Datagrams;
 use drain::Supervisor;
 use hand_over::Inbox;
+use readiness::{READABLE, read_policy, reasons};
 use shared::Shared;
 use sockets::{Bound, Sockets};
 
@@ -183,13 +184,6 @@ const EVENTS_PER_WAIT: usize = 1024;
 /// is larger, because its upper half, the version, is never zero.
 const NEW_CLIENTS: Token = Token(0);
 const DATAGRAMS: Token = Token(1);
-
-/// Reads until EAGAIN, up to the read budget.
-const READ_POLICY: ReadPolicy =
-    ReadPolicy { budget: READ_BUDGET, drained_below: 0 };
-
-/// The synthetic event of a connection that mio has not reported.
-const READABLE: Interest = Interest::READABLE;
 
 fn main() -> ExitCode {
     let (config, flags) = Config::with_flags::<Flags>(&MODEL);
@@ -317,15 +311,15 @@ impl<'a> Server<'a> {
         Some(until.saturating_duration_since(Instant::now()))
     }
 
-    /// Registers a connection with mio for reading and writing, once, because a
-    /// missed edge is not repeated.
+    /// Registers a connection with mio for reading, urgent data and writing,
+    /// once, because a missed edge is not repeated.
     fn register(&mut self, key: DefaultKey) -> nix::Result<()> {
         let stream = &self.connections[key].stream;
         let token = Token(key.data().as_ffi() as usize);
-        let both = Interest::READABLE | Interest::WRITABLE;
+        let all = READABLE | Interest::WRITABLE;
         self.poll
             .registry()
-            .register(&mut SourceFd(&stream.as_raw_fd()), token, both)
+            .register(&mut SourceFd(&stream.as_raw_fd()), token, all)
             .map_err(|error| Errno::try_from(error).unwrap_or(Errno::EIO))
     }
 
@@ -342,7 +336,7 @@ impl<'a> Server<'a> {
         let over = matches!(outcome, Ok(Outcome::Ended) | Err(_));
         if !over && reasons.is_readable() {
             outcome = connection.on_readable(
-                READ_POLICY,
+                read_policy(reasons),
                 &mut self.scratch,
                 &mut self.about,
             );
@@ -420,17 +414,5 @@ fn wait(
     match poll.poll(events, timeout) {
         Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
         ended => ended.context("epoll_wait"),
-    }
-}
-
-/// Returns whether to read, to write, or both. An error or a hang-up counts as
-/// both, because the next call returns which it is.
-fn reasons(event: &Event) -> Interest {
-    let both = Interest::READABLE | Interest::WRITABLE;
-    match (event.is_readable(), event.is_writable()) {
-        _ if event.is_error() || event.is_write_closed() => both,
-        (true, true) => both,
-        (false, true) => Interest::WRITABLE,
-        (_, false) => Interest::READABLE,
     }
 }

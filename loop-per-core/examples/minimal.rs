@@ -6,7 +6,7 @@
 //! ends the program. Left out, with the function in `src` that has it: a second
 //! server at the same address (`sockets::reuseport_group`), clients that do not
 //! read their replies (`flush`), closing in order (`flush_and_advance`),
-//! fairness (`READ_POLICY`), idle timeouts (`close_timed_out`), limits
+//! fairness (`read_policy`), idle timeouts (`close_timed_out`), limits
 //! (`Shared::acquire`) and a full descriptor table (`accept_pending`), a core
 //! for each thread (`Cores::pin`), graceful shutdown (`begin_drain`),
 //! datagrams.

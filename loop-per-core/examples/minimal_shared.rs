@@ -7,7 +7,7 @@
 //! An error ends its client; an error of accept or of the wait (also EINTR)
 //! ends the program. Left out, with the function in `src` that has it: clients
 //! that do not read their replies (`flush`), closing in order
-//! (`flush_and_advance`), fairness (`READ_POLICY`), idle timeouts
+//! (`flush_and_advance`), fairness (`read_policy`), idle timeouts
 //! (`close_timed_out`), limits (`Shared::acquire`) and a full descriptor table
 //! (`accept_pending`), a core for each thread (`Cores::pin`), graceful shutdown
 //! (`begin_drain`), datagrams.
