@@ -148,27 +148,44 @@ impl<'a> Conversation<'a> {
         if completed > 0 {
             self.shared.requests.add(completed);
             self.timer.restart(Instant::now());
-        } else if self.is_late() {
-            return Err(Errno::ETIMEDOUT);
+        } else {
+            self.check_timer()?;
         }
         Ok(Some(received))
     }
 
     /// Copies what has arrived, without waiting. Returns `None` if nothing has.
+    ///
+    /// A short recv has drained the socket (epoll(7), "Questions and answers"),
+    /// so the readiness is cleared without another recv that returns EAGAIN.
+    /// EOF behind the input is not lost, because tokio never clears that. An
+    /// urgent byte would be: a recv ends before it (tcp(7)).
     fn recv_now(
         &self,
         ready: Option<Ready<'a>>,
         input: &mut [u8],
     ) -> nix::Result<Option<usize>> {
         match recv(self.stream.as_raw_fd(), input, MsgFlags::empty()) {
+            Ok(received) => {
+                if received < input.len() && !self.has_urgent_input() {
+                    clear(ready);
+                }
+                Ok(Some(received))
+            }
             Err(Errno::EAGAIN) => {
                 self.shared.empty_calls.add(1);
-                self.clear_readiness(ready)?;
-                Ok(None)
+                clear(ready);
+                self.check_timer().map(|()| None)
             }
             Err(Errno::EINTR) => Ok(None),
-            received => received.map(Some),
+            Err(errno) => Err(errno),
         }
+    }
+
+    /// True once an urgent byte was reported. That is never cleared, so from
+    /// then on only EAGAIN means that the socket is drained.
+    fn has_urgent_input(&self) -> bool {
+        self.stream.try_io(Interest::PRIORITY, |_| Ok(())).is_ok()
     }
 
     /// Sends everything. The task waits while the send buffer is full, so a
@@ -182,22 +199,15 @@ impl<'a> Conversation<'a> {
             // SIGPIPE, which ends a process that does not ignore it.
             match send(stream, &output[sent..], MsgFlags::MSG_NOSIGNAL) {
                 Ok(accepted) => sent += accepted,
-                Err(Errno::EAGAIN) => self.clear_readiness(ready)?,
+                Err(Errno::EAGAIN) => {
+                    clear(ready);
+                    self.check_timer()?;
+                }
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno),
             }
         }
         Ok(())
-    }
-
-    /// Clears the readiness after EAGAIN, so that the next `ready` waits; fails
-    /// if the timer has expired. The kernel reports an edge once, and tokio
-    /// caches it until it is cleared.
-    fn clear_readiness(&self, ready: Option<Ready<'a>>) -> nix::Result<()> {
-        if let Some(mut ready) = ready {
-            ready.clear_ready();
-        }
-        if self.is_late() { Err(Errno::ETIMEDOUT) } else { Ok(()) }
     }
 
     /// Ends the conversation so that the last replies arrive: sends a FIN, then
@@ -243,12 +253,26 @@ impl<'a> Conversation<'a> {
         Ok(self.remaining_input.is_some() && unacknowledged(stream)? == 0)
     }
 
+    /// Fails if the timer has expired.
+    fn check_timer(&self) -> nix::Result<()> {
+        if self.is_late() { Err(Errno::ETIMEDOUT) } else { Ok(()) }
+    }
+
     fn is_late(&self) -> bool {
         self.timer.has_expired(Instant::now())
     }
 
     fn set_alarm(&mut self, left: Duration) {
         self.alarm.as_mut().reset(tokio::time::Instant::now() + left);
+    }
+}
+
+/// Clears the readiness, so that the next wait ends with the next edge. The
+/// kernel reports an edge once, and tokio caches it until it is cleared; if
+/// another one came meanwhile, it is not cleared.
+fn clear(ready: Option<Ready<'_>>) {
+    if let Some(mut ready) = ready {
+        ready.clear_ready();
     }
 }
 

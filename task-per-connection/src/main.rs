@@ -34,7 +34,8 @@
 //! worker waits in epoll_wait for all sockets and queues the tasks of those
 //! that are ready; idle workers steal from that queue. So two requests of one
 //! client may be answered by different threads. The main thread only accepts
-//! connections and waits for signals.
+//! connections and waits for signals. tokio remembers that a socket is ready
+//! until the task says that it is drained, which EAGAIN or a short recv shows.
 //!
 //! Scheduling is cooperative: a task is never preempted and gives way only at
 //! an `.await`, so one that is always ready would keep its worker. Therefore a

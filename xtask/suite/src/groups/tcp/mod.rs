@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::limits::expect_rest;
+use super::limits::{expect_rest, expect_rest_for};
 use super::{Price, Resources, Witness};
 use crate::bytes::{echo, echoes, payload, unknowns};
 use crate::case::{Case, Trial};
@@ -46,6 +46,7 @@ pub fn cases() -> Vec<Case> {
         Case::serving("slow::writer", slow_writer),
         Case::new("slow::large_request_in_pieces", large_request_in_pieces),
         Case::serving("urgent::later_data_is_read", urgent_byte),
+        Case::new("urgent::then_the_server_rests", rest_after_urgent_byte),
     ];
     cases.extend(many::cases());
     cases
@@ -320,4 +321,14 @@ fn urgent_byte(server: &Server) -> Result<()> {
     server.thaw()?;
     client.expect("$6\r\nbefore\r\n$5\r\nafter\r\n")?;
     Ok(())
+}
+
+/// After an urgent byte a server may receive until EAGAIN, because a short recv
+/// doesn't mean that the socket is drained. Then it must rest.
+fn rest_after_urgent_byte(trial: &Trial) -> Result<()> {
+    let server = trial.launch().resting().start()?;
+    let mut client = server.connect()?;
+    client.ping()?.send("PIN")?.send_urgent(b'G')?;
+    client.send("\r\n")?.expect("+PONG\r\n")?;
+    expect_rest_for(&server, Duration::from_millis(100))
 }
