@@ -4,7 +4,7 @@
 //!
 //! An error ends its client; an error of accept ends the program. Left out,
 //! with the function in `src` that has it: closing in order
-//! (`Conversation::end`), idle timeouts (`set_alarm`), fairness (`converse`),
+//! (`Conversation::end`), idle timeouts (`start_timer`), fairness (`converse`),
 //! shared buffers (`worker::borrow`), limits (`accept_pending`), graceful
 //! shutdown (`serve`), datagrams.
 

@@ -4,7 +4,7 @@
 use std::mem;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::pin::{Pin, pin};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
@@ -12,18 +12,18 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::select;
 use tokio::task::{consume_budget, yield_now};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 
 use common::limits::{ACK_POLL_INTERVAL, LINGER, READ_BUDGET};
-use common::{Cause, Session, Timer, log};
+use common::{Cause, Session, log};
 
 use crate::queues::{unacknowledged, unread};
 use crate::readiness::Ready;
 use crate::shared::Shared;
 use crate::worker::{self, Worker};
 
-/// The delay of an alarm that is not needed; a `Sleep` always has one.
+/// The delay of a timer that never expires; a `Sleep` always has one.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// Serves one client from its first byte to its last.
@@ -33,12 +33,11 @@ pub async fn converse(
     id: u64,
     shutdown: CancellationToken,
 ) {
-    let (config, now) = (&shared.config, Instant::now());
+    let config = &shared.config;
     let mut conversation = Conversation {
         stream,
         session: config.session(id),
-        timer: Timer::new(config.idle_timeout, now),
-        alarm: pin!(sleep(config.idle_timeout.unwrap_or(NEVER))),
+        timer: pin!(sleep(config.idle_timeout.unwrap_or(NEVER))),
         shutdown,
         remaining_input: None,
         shared,
@@ -58,10 +57,9 @@ pub async fn converse(
 struct Conversation<'a> {
     stream: &'a AsyncFd<OwnedFd>,
     session: Session,
-    timer: Timer,
-    /// Wakes the task when `timer` expires, or earlier: a request restarts the
-    /// timer, but the alarm is rescheduled only when it fires.
-    alarm: Pin<&'a mut Sleep>,
+    /// Expires `--idle-timeout` after the last request was completed. To start
+    /// it again changes a number: tokio moves it when its old time has come.
+    timer: Pin<&'a mut Sleep>,
     shutdown: CancellationToken,
     /// During the drain: how many of the bytes that had arrived when it began
     /// are still to be received.
@@ -98,8 +96,8 @@ impl<'a> Conversation<'a> {
     }
 
     /// Phase 1: waits until the kernel reports readiness, while the worker runs
-    /// other tasks. Returns `None` when the alarm fires, and one time when
-    /// shutdown is requested.
+    /// other tasks. Returns `None` when the timer expires, and one time
+    /// when shutdown is requested.
     async fn ready(
         &mut self,
         interest: Interest,
@@ -120,11 +118,7 @@ impl<'a> Conversation<'a> {
                 self.note_drain()?;
                 Ok(None)
             }
-            () = &mut self.alarm => {
-                let left = self.timer.remaining(Instant::now());
-                self.set_alarm(left.unwrap_or(NEVER));
-                Ok(None)
-            }
+            () = &mut self.timer => Ok(None),
         }
     }
 
@@ -138,47 +132,53 @@ impl<'a> Conversation<'a> {
         output: &mut Vec<u8>,
     ) -> nix::Result<Option<usize>> {
         let received = self.recv_now(ready, &mut worker.input[..])?;
-        let Some(received @ 1..) = received else { return Ok(received) };
+        let Some(length @ 1..) = received else {
+            return self.check_timer().map(|()| received);
+        };
         self.remaining_input =
-            self.remaining_input.map(|left| left.saturating_sub(received));
+            self.remaining_input.map(|left| left.saturating_sub(length));
         mem::swap(output, &mut worker.output);
         worker.about.counters = self.shared.counters();
-        let input = &worker.input[..received];
+        let input = &worker.input[..length];
         let completed = self.session.answer(input, &worker.about, output);
         if completed > 0 {
             self.shared.requests.add(completed);
-            self.timer.restart(Instant::now());
+            let timeout = self.shared.config.idle_timeout;
+            self.start_timer(timeout.unwrap_or(NEVER));
         } else {
             self.check_timer()?;
         }
-        Ok(Some(received))
+        Ok(received)
     }
 
     /// Copies what has arrived, without waiting. Returns `None` if nothing has.
     ///
     /// A short recv has drained the socket (epoll(7), "Questions and answers"),
     /// so the readiness is cleared without another recv that returns EAGAIN.
-    /// EOF behind the input is not lost, because tokio never clears that. An
-    /// urgent byte would be: a recv ends before it (tcp(7)).
+    /// EOF behind the input is not lost, because tokio never clears that
+    /// (ScheduledIo::clear_readiness). An urgent byte would be: a recv ends
+    /// before it (tcp(7)).
     fn recv_now(
         &self,
         ready: Option<Ready<'a>>,
         input: &mut [u8],
     ) -> nix::Result<Option<usize>> {
-        match recv(self.stream.as_raw_fd(), input, MsgFlags::empty()) {
-            Ok(received) => {
-                if received < input.len() && !self.has_urgent_input() {
-                    clear(ready);
+        loop {
+            match recv(self.stream.as_raw_fd(), input, MsgFlags::empty()) {
+                Ok(received) => {
+                    if received < input.len() && !self.has_urgent_input() {
+                        clear(ready);
+                    }
+                    return Ok(Some(received));
                 }
-                Ok(Some(received))
+                Err(Errno::EAGAIN) => {
+                    self.shared.empty_calls.add(1);
+                    clear(ready);
+                    return Ok(None);
+                }
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
             }
-            Err(Errno::EAGAIN) => {
-                self.shared.empty_calls.add(1);
-                clear(ready);
-                self.check_timer().map(|()| None)
-            }
-            Err(Errno::EINTR) => Ok(None),
-            Err(errno) => Err(errno),
         }
     }
 
@@ -219,11 +219,11 @@ impl<'a> Conversation<'a> {
             return Ok(());
         }
         shutdown(self.stream.as_raw_fd(), Shutdown::Write)?;
-        self.timer.end_within(LINGER, Instant::now());
-        self.set_alarm(LINGER);
-        while !self.is_acknowledged()? && !self.is_late() {
+        let until = Instant::now() + LINGER;
+        self.start_timer(LINGER);
+        while !self.is_acknowledged()? && Instant::now() < until {
             if self.remaining_input.is_some() {
-                self.set_alarm(ACK_POLL_INTERVAL);
+                self.start_timer(ACK_POLL_INTERVAL);
             }
             let ready = self.ready(Interest::READABLE).await?;
             let discarded = worker::borrow(|worker| {
@@ -253,17 +253,16 @@ impl<'a> Conversation<'a> {
         Ok(self.remaining_input.is_some() && unacknowledged(stream)? == 0)
     }
 
-    /// Fails if the timer has expired.
+    /// Fails if the timer has expired, even if nothing has polled it since.
     fn check_timer(&self) -> nix::Result<()> {
-        if self.is_late() { Err(Errno::ETIMEDOUT) } else { Ok(()) }
+        match self.timer.deadline() <= Instant::now() {
+            true => Err(Errno::ETIMEDOUT),
+            false => Ok(()),
+        }
     }
 
-    fn is_late(&self) -> bool {
-        self.timer.has_expired(Instant::now())
-    }
-
-    fn set_alarm(&mut self, left: Duration) {
-        self.alarm.as_mut().reset(tokio::time::Instant::now() + left);
+    fn start_timer(&mut self, timeout: Duration) {
+        self.timer.as_mut().reset(Instant::now() + timeout);
     }
 }
 
