@@ -14,13 +14,12 @@ use nix::sys::socket::SockFlag;
 use tokio::io::unix::AsyncFd;
 use tokio::task::yield_now;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
 use common::limits::{ACCEPT_BACKOFF, ACCEPTS_PER_ROUND};
 use common::{Cause, ConnectionLimit, SpareDescriptor, log, reject};
 
 use crate::accept::{accept, is_connection_error, is_resource_error};
-use crate::conversation::converse;
+use crate::conversation;
 use crate::readiness::{Ready, watch};
 use crate::shared::Shared;
 
@@ -30,7 +29,6 @@ pub struct Acceptor {
     spare: SpareDescriptor,
     limit: ConnectionLimit,
     shared: Arc<Shared>,
-    shutdown: CancellationToken,
 }
 
 /// The result of a round: the resource error at which accepting pauses.
@@ -42,7 +40,6 @@ impl Acceptor {
     pub fn new(
         listener: Option<OwnedFd>,
         shared: &Arc<Shared>,
-        shutdown: &CancellationToken,
     ) -> Result<Self> {
         if let Some(listener) = &listener {
             fcntl(listener, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
@@ -53,7 +50,6 @@ impl Acceptor {
             spare: SpareDescriptor::open()?,
             limit: ConnectionLimit::new(&shared.config, 1),
             shared: Arc::clone(shared),
-            shutdown: shutdown.clone(),
         })
     }
 
@@ -128,20 +124,7 @@ impl Acceptor {
     fn serve_client(&mut self, stream: OwnedFd) -> Result<()> {
         match watch(stream) {
             Ok(stream) => {
-                let shared = Arc::clone(&self.shared);
-                // Each task has a child token, so that the tasks do not contend
-                // for one lock.
-                let shutdown = self.shutdown.child_token();
-                let id = shared.accepted.add(1);
-                let place = shared.clients.token();
-                tokio::spawn(async move {
-                    converse(&stream, &shared, id, shutdown).await;
-                    // Before the stream is closed, because a client that sees
-                    // that may connect again at once.
-                    drop(place);
-                    drop(stream);
-                    shared.departed.notify_one();
-                });
+                conversation::start(stream, Arc::clone(&self.shared));
                 Ok(())
             }
             Err(error) => {

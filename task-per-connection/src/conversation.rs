@@ -1,19 +1,22 @@
 //! One conversation in a task. It is that of `blocking`, but where that one
 //! waits in a call, this one awaits readiness and then makes the call.
 
+use std::future::{Future, poll_fn};
+use std::io;
 use std::mem;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::select;
-use tokio::task::{consume_budget, yield_now};
+use tokio::task::yield_now;
 use tokio::time::{Instant, Sleep, sleep};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use common::limits::{ACK_POLL_INTERVAL, LINGER, READ_BUDGET};
 use common::{Cause, Session, log};
@@ -26,30 +29,38 @@ use crate::worker::{self, Worker};
 /// The delay of a timer that never expires; a `Sleep` always has one.
 const NEVER: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// Serves one client from its first byte to its last.
-pub async fn converse(
-    stream: &AsyncFd<OwnedFd>,
-    shared: &Shared,
-    id: u64,
-    shutdown: CancellationToken,
-) {
-    let config = &shared.config;
-    let mut conversation = Conversation {
-        stream,
-        session: config.session(id),
-        timer: pin!(sleep(config.idle_timeout.unwrap_or(NEVER))),
-        shutdown,
-        remaining_input: None,
-        shared,
-    };
-    match conversation.converse().await {
-        Ok(()) => {}
-        Err(errno) if is_peer_error(errno) => {}
-        Err(errno) => log(
-            Cause::Conversation,
-            format_args!("a conversation failed: {errno}"),
-        ),
-    }
+/// The end of a wait: the stream is ready, or, with `None`, the timer has
+/// expired, or shutdown was requested, which ends one wait.
+type Wait<'a> = nix::Result<Option<Ready<'a>>>;
+
+/// Starts the task that serves a client from its first byte to its last.
+pub fn start(stream: AsyncFd<OwnedFd>, shared: Arc<Shared>) {
+    let id = shared.accepted.add(1);
+    let place = shared.clients.token();
+    tokio::spawn(async move {
+        let config = &shared.config;
+        let mut conversation = Conversation {
+            stream: &stream,
+            session: config.session(id),
+            timer: pin!(sleep(config.idle_timeout.unwrap_or(NEVER))),
+            shutdown: pin!(shared.shutdown.wait(id)),
+            remaining_input: None,
+            shared: &shared,
+        };
+        match conversation.converse().await {
+            Ok(()) => {}
+            Err(errno) if is_peer_error(errno) => {}
+            Err(errno) => log(
+                Cause::Conversation,
+                format_args!("a conversation failed: {errno}"),
+            ),
+        }
+        // Before the stream is closed, because a client that sees that may
+        // connect again at once.
+        drop(place);
+        drop(stream);
+        shared.departed.notify_one();
+    });
 }
 
 /// One client: its socket and its half of the protocol. There is one for each
@@ -60,10 +71,11 @@ struct Conversation<'a> {
     /// Expires `--idle-timeout` after the last request was completed. To start
     /// it again changes a number: tokio moves it when its old time has come.
     timer: Pin<&'a mut Sleep>,
-    shutdown: CancellationToken,
+    /// Completes when shutdown is requested.
+    shutdown: Pin<&'a mut WaitForCancellationFutureOwned>,
     /// During the drain: how many of the bytes that had arrived when it began
     /// are still to be received.
-    remaining_input: Option<usize>,
+    remaining_input: Option<u32>,
     shared: &'a Shared,
 }
 
@@ -71,7 +83,7 @@ impl<'a> Conversation<'a> {
     async fn converse(&mut self) -> nix::Result<()> {
         let mut turn = 0;
         while self.session.wants_input() && self.remaining_input != Some(0) {
-            let ready = self.ready(Interest::READABLE).await?;
+            let ready = self.readable().await?;
             self.note_drain()?;
             if self.remaining_input == Some(0) {
                 break;
@@ -80,46 +92,60 @@ impl<'a> Conversation<'a> {
             let received = worker::borrow(|worker| {
                 self.receive(ready, worker, &mut output)
             })?;
-            if received == Some(0) {
+            if let Some(0) = received {
                 // End of file, and everything before it is answered.
                 return Ok(());
             }
-            self.send_all(&output).await?;
-            worker::give_back(output);
             turn += received.unwrap_or(0);
+            let mut sent = 0;
+            while sent < output.len() {
+                let ready = self.writable().await?;
+                sent += self.send_now(ready, &output[sent..])?;
+            }
+            worker::give_back(output);
             if turn >= READ_BUDGET {
                 turn = 0;
                 yield_now().await;
             }
         }
-        self.end().await
+        // In a box, so that an idle client holds no room for it.
+        Box::pin(self.end()).await
     }
 
-    /// Phase 1: waits until the kernel reports readiness, while the worker runs
-    /// other tasks. Returns `None` when the timer expires, and one time
-    /// when shutdown is requested.
-    async fn ready(
+    /// Phase 1: waits until the kernel reports input, while the worker runs
+    /// other tasks.
+    fn readable(&mut self) -> impl Future<Output = Wait<'a>> {
+        poll_fn(|cx| {
+            let ready = self.stream.poll_read_ready(cx);
+            self.poll_ready(ready, cx)
+        })
+    }
+
+    /// Waits until the kernel reports room in the send buffer.
+    fn writable(&mut self) -> impl Future<Output = Wait<'a>> {
+        poll_fn(|cx| {
+            let ready = self.stream.poll_write_ready(cx);
+            self.poll_ready(ready, cx)
+        })
+    }
+
+    /// Polls what else the task waits for, if its stream is not ready. Each
+    /// that is pending keeps the task's waker, so the first of them wakes it.
+    fn poll_ready(
         &mut self,
-        interest: Interest,
-    ) -> nix::Result<Option<Ready<'a>>> {
-        // A socket that is always ready never waits below. The cooperative
-        // budget makes the task yield all the same.
-        consume_budget().await;
-        select! {
-            biased;
-            ready = self.stream.ready(interest) => {
-                // Fails only while the runtime shuts down, and this task with
-                // it.
-                Ok(ready.ok())
-            }
-            () = self.shutdown.cancelled(),
-                if self.remaining_input.is_none() =>
-            {
-                self.note_drain()?;
-                Ok(None)
-            }
-            () = &mut self.timer => Ok(None),
+        ready: Poll<io::Result<Ready<'a>>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Wait<'a>> {
+        if let Poll::Ready(ready) = ready {
+            // Fails only while the runtime shuts down, and this task with it.
+            return Poll::Ready(Ok(ready.ok()));
         }
+        if self.remaining_input.is_none()
+            && self.shutdown.as_mut().poll(cx).is_ready()
+        {
+            return Poll::Ready(self.note_drain().map(|()| None));
+        }
+        self.timer.as_mut().poll(cx).map(|()| Ok(None))
     }
 
     /// Phase 2: copies what has arrived and answers it. Returns `None` if
@@ -136,7 +162,7 @@ impl<'a> Conversation<'a> {
             return self.check_timer().map(|()| received);
         };
         self.remaining_input =
-            self.remaining_input.map(|left| left.saturating_sub(length));
+            self.remaining_input.map(|left| left.saturating_sub(length as u32));
         mem::swap(output, &mut worker.output);
         worker.about.counters = self.shared.counters();
         let input = &worker.input[..length];
@@ -188,26 +214,23 @@ impl<'a> Conversation<'a> {
         self.stream.try_io(Interest::PRIORITY, |_| Ok(())).is_ok()
     }
 
-    /// Sends everything. The task waits while the send buffer is full, so a
+    /// Sends what can be sent without waiting, and returns how many bytes. A
     /// client that reads slowly is also served slowly.
-    async fn send_all(&mut self, output: &[u8]) -> nix::Result<()> {
-        let mut sent = 0;
-        while sent < output.len() {
-            let ready = self.ready(Interest::WRITABLE).await?;
-            let stream = self.stream.as_raw_fd();
-            // Without MSG_NOSIGNAL, a send after a reset may also raise
-            // SIGPIPE, which ends a process that does not ignore it.
-            match send(stream, &output[sent..], MsgFlags::MSG_NOSIGNAL) {
-                Ok(accepted) => sent += accepted,
-                Err(Errno::EAGAIN) => {
-                    clear(ready);
-                    self.check_timer()?;
-                }
-                Err(Errno::EINTR) => {}
-                Err(errno) => return Err(errno),
+    fn send_now(
+        &self,
+        ready: Option<Ready<'a>>,
+        output: &[u8],
+    ) -> nix::Result<usize> {
+        // Without MSG_NOSIGNAL, a send after a reset may also raise
+        // SIGPIPE, which ends a process that does not ignore it.
+        match send(self.stream.as_raw_fd(), output, MsgFlags::MSG_NOSIGNAL) {
+            Err(Errno::EAGAIN) => {
+                clear(ready);
+                self.check_timer().map(|()| 0)
             }
+            Err(Errno::EINTR) => Ok(0),
+            sent => sent,
         }
-        Ok(())
     }
 
     /// Ends the conversation so that the last replies arrive: sends a FIN, then
@@ -225,7 +248,7 @@ impl<'a> Conversation<'a> {
             if self.remaining_input.is_some() {
                 self.start_timer(ACK_POLL_INTERVAL);
             }
-            let ready = self.ready(Interest::READABLE).await?;
+            let ready = self.readable().await?;
             let discarded = worker::borrow(|worker| {
                 self.recv_now(ready, &mut worker.input[..])
             })?;
@@ -239,8 +262,10 @@ impl<'a> Conversation<'a> {
     /// Once shutdown is requested, notes how much input has arrived by then.
     /// Later input is ignored.
     fn note_drain(&mut self) -> nix::Result<()> {
-        if self.remaining_input.is_none() && self.shutdown.is_cancelled() {
-            self.remaining_input = Some(unread(self.stream.get_ref())?);
+        if self.remaining_input.is_none() && self.shared.shutdown.is_requested()
+        {
+            // The kernel counts in an int.
+            self.remaining_input = Some(unread(self.stream.get_ref())? as u32);
         }
         Ok(())
     }

@@ -13,7 +13,6 @@ use tokio::io::unix::AsyncFd;
 use tokio::select;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
 
 use common::limits::{
     ACCEPT_BACKOFF, DATAGRAMS_PER_ROUND, MAX_DATAGRAM, MAX_DATAGRAM_REPLY,
@@ -28,29 +27,24 @@ use crate::worker;
 pub fn start(
     socket: Option<OwnedFd>,
     shared: &Arc<Shared>,
-    shutdown: &CancellationToken,
 ) -> Result<JoinHandle<()>> {
     if let Some(socket) = &socket {
         fcntl(socket, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
             .context("O_NONBLOCK on the datagram socket")?;
     }
     let socket = socket.map(watch).transpose().context("epoll_ctl")?;
-    let (shared, shutdown) = (Arc::clone(shared), shutdown.clone());
+    let shared = Arc::clone(shared);
     Ok(tokio::spawn(async move {
         match socket {
-            Some(socket) => serve(&socket, &shared, &shutdown).await,
-            None => shutdown.cancelled().await,
+            Some(socket) => serve(&socket, &shared).await,
+            None => shared.shutdown.wait(0).await,
         }
     }))
 }
 
 /// Answers datagrams until shutdown is requested, and then those that were
 /// queued by then.
-async fn serve(
-    socket: &AsyncFd<OwnedFd>,
-    shared: &Shared,
-    shutdown: &CancellationToken,
-) {
+async fn serve(socket: &AsyncFd<OwnedFd>, shared: &Shared) {
     let mut datagrams = Datagrams::new(socket.get_ref());
     let for_ever = async {
         while let Ok(mut ready) = socket.readable().await {
@@ -67,7 +61,7 @@ async fn serve(
         }
     };
     select! {
-        () = shutdown.cancelled() => {}
+        () = shared.shutdown.wait(0) => {}
         () = for_ever => {}
     }
     let _ = datagrams.answer_round(shared);

@@ -1,6 +1,9 @@
 //! Graceful shutdown of a program whose tasks wait for readiness: skip it on a
-//! first read. The signals are read from a descriptor, and a cancellation token
-//! notifies all tasks.
+//! first read. The signals are read from a descriptor, and cancellation tokens
+//! notify all tasks.
+
+use std::array;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result};
 use nix::errno::Errno;
@@ -10,6 +13,7 @@ use nix::sys::signal::{
 };
 use nix::sys::signalfd::{SfdFlags, SignalFd, siginfo};
 use tokio::io::unix::AsyncFd;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 /// Turns SIGTERM and SIGINT into a descriptor that is waited for like a socket.
 /// It must be called before the workers are created: they inherit the signal
@@ -67,4 +71,41 @@ fn end_at_second_signal() -> Result<()> {
 extern "C" fn on_second_signal(_: i32) {
     // SAFETY: _exit is async-signal-safe and does not return.
     unsafe { libc::_exit(1) }
+}
+
+/// The number of tokens that notify tasks of the shutdown. Each wait locks its
+/// token: workers would contend for a single one, and a token for each client
+/// would cost an idle one 136 bytes.
+const TOKENS: usize = 64;
+
+/// The request for shutdown.
+pub struct Shutdown {
+    is_requested: AtomicBool,
+    tokens: [CancellationToken; TOKENS],
+}
+
+impl Shutdown {
+    pub fn new() -> Self {
+        Self {
+            is_requested: AtomicBool::new(false),
+            tokens: array::from_fn(|_| CancellationToken::new()),
+        }
+    }
+
+    pub fn request(&self) {
+        self.is_requested.store(true, Ordering::Relaxed);
+        for token in &self.tokens {
+            token.cancel();
+        }
+    }
+
+    pub fn is_requested(&self) -> bool {
+        self.is_requested.load(Ordering::Relaxed)
+    }
+
+    /// Completes when shutdown is requested.
+    pub fn wait(&self, id: u64) -> WaitForCancellationFutureOwned {
+        let token = &self.tokens[id as usize % TOKENS];
+        token.clone().cancelled_owned()
+    }
 }

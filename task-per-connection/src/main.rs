@@ -62,12 +62,12 @@
 //! # Limits
 //!
 //! One descriptor per client (EMFILE at RLIMIT_NOFILE). An idle client costs
-//! 1.6 KiB of memory for its state machine, its timer, its cancellation token
-//! and tokio's record of its socket (`cargo xtask compare --full`,
-//! x86-64). Its registration costs 184 bytes in the kernel (EP_ITEM_COST in
-//! fs/eventpoll.c, on x86-64 with Linux 6.18), and fs.epoll.max_user_watches
-//! limits the registrations of one user (ENOSPC). At each of these limits new
-//! connections are rejected, and no other client is affected.
+//! 1.2 KiB of memory: its task, which contains the state machine and the timer,
+//! and tokio's record of its socket (`cargo xtask compare --full`, x86-64). Its
+//! registration costs 184 bytes in the kernel (EP_ITEM_COST in fs/eventpoll.c,
+//! on x86-64 with Linux 6.18), and fs.epoll.max_user_watches limits the
+//! registrations of one user (ENOSPC). At each of these limits new connections
+//! are rejected, and no other client is affected.
 //!
 //! A client counts until a worker has ended its conversation. So at
 //! `--max-connections` a new connection may be rejected although a client has
@@ -116,7 +116,6 @@ use anyhow::{Context as _, Result};
 use nix::sys::signalfd::SignalFd;
 use tokio::select;
 use tokio::time::sleep;
-use tokio_util::sync::CancellationToken;
 
 use common::{Clients, Config, Model};
 
@@ -144,10 +143,9 @@ async fn serve(config: Config, signals: SignalFd) -> Result<()> {
     let (listener, tcp) = common::listen(&config)?.unzip();
     let (socket, udp) = common::bind_datagrams(&config)?.unzip();
     let signals = watch_signals(signals).context("epoll_ctl")?;
-    let shutdown = CancellationToken::new();
     let shared = Arc::new(Shared::new(config));
-    let mut datagrams = datagrams::start(socket, &shared, &shutdown)?;
-    let mut new_clients = Acceptor::new(listener, &shared, &shutdown)?;
+    let mut datagrams = datagrams::start(socket, &shared)?;
+    let mut new_clients = Acceptor::new(listener, &shared)?;
     common::announce(tcp, udp)?;
 
     select! {
@@ -161,7 +159,7 @@ async fn serve(config: Config, signals: SignalFd) -> Result<()> {
     // The listener is closed already: `run` owned it, and its future is
     // dropped.
     drop(new_clients);
-    shutdown.cancel();
+    shared.shutdown.request();
     shared.clients.close();
     let all_have_left = async {
         shared.clients.wait().await;

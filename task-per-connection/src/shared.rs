@@ -8,12 +8,15 @@ use tokio_util::task::TaskTracker;
 
 use common::{Config, Counters};
 
+use crate::drain::Shutdown;
+
 pub struct Shared {
     pub config: Config,
     /// Counts the conversations, and can wait until the last one has ended.
     pub clients: TaskTracker,
     /// Notified when a client has left and its descriptor is closed.
     pub departed: Notify,
+    pub shutdown: Shutdown,
     pub accepted: Count,
     pub rejected: Count,
     pub requests: Count,
@@ -45,6 +48,7 @@ impl Shared {
             config,
             clients: TaskTracker::new(),
             departed: Notify::new(),
+            shutdown: Shutdown::new(),
             accepted: Count::default(),
             rejected: Count::default(),
             requests: Count::default(),
