@@ -1,4 +1,4 @@
-//! The readiness that mio reports for a connection, and how much is read for it.
+//! The readiness that mio reports for a connection, and what is read for it.
 
 use mio::Interest;
 use mio::event::Event;

@@ -161,7 +161,6 @@ use common::{
     About, Clients, Config, ConnectionLimit, Model, SpareDescriptor, Timers,
 };
 
-use acceptor::accepts;
 use connection::{Connection, Outcome, is_peer_error};
 use datagrams::Datagrams;
 use interest::{new_epoll, watch};
@@ -221,7 +220,7 @@ fn serve(config: &Config, workers: usize) -> Result<()> {
         server.now = Instant::now();
         for event in &events[..ready] {
             match event.data() {
-                LISTENER => server.accept_pending(accepts(ready))?,
+                LISTENER => server.accept_pending(acceptor::accepts(ready))?,
                 SIGNALS => server.on_signal()?,
                 DATAGRAMS => server.on_datagrams(),
                 NOTICE => {

@@ -127,7 +127,6 @@ use common::{
     About, Clients, Config, ConnectionLimit, Model, SpareDescriptor, Timers,
 };
 
-use acceptor::accepts;
 use connection::{Connection, Outcome, Scratch, is_peer_error};
 use datagrams::Datagrams;
 use trigger::{BEHIND_INPUT, Flags, Trigger};
@@ -176,7 +175,7 @@ fn serve(config: &Config, trigger: Trigger) -> Result<()> {
         for event in &events[..ready] {
             match event.data() {
                 LISTENER => {
-                    let most = accepts(ready + server.ready.len());
+                    let most = acceptor::accepts(ready + server.ready.len());
                     server.accept_pending(most)?;
                 }
                 SIGNALS => server.on_signal()?,
