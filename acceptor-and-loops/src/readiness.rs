@@ -15,14 +15,14 @@ pub const READABLE: Interest = Interest::READABLE.add(Interest::PRIORITY);
 /// Returns whether to read, to write, or both. An error or a hang-up counts as
 /// both, because the next call returns which it is.
 pub fn reasons(event: &Event) -> Interest {
-    let failed = event.is_error() || event.is_write_closed();
-    let behind_input = event.is_read_closed() || event.is_priority();
-    let read = match failed || behind_input {
+    let read = match event.is_read_closed() || event.is_priority() {
         true => READABLE,
         false => Interest::READABLE,
     };
     match (event.is_readable(), event.is_writable()) {
-        _ if failed => read | Interest::WRITABLE,
+        _ if event.is_error() || event.is_write_closed() => {
+            read | Interest::WRITABLE
+        }
         (true, true) => read | Interest::WRITABLE,
         (false, true) => Interest::WRITABLE,
         (_, false) => read,
