@@ -62,7 +62,7 @@
 //! # Limits
 //!
 //! One descriptor per client (EMFILE at RLIMIT_NOFILE). An idle client costs
-//! 1.2 KiB of memory: its task, which contains the state machine and the timer,
+//! 1.1 KiB of memory: its task, which contains the state machine and the timer,
 //! and tokio's record of its socket (`cargo xtask compare --full`, x86-64). Its
 //! registration costs 184 bytes in the kernel (EP_ITEM_COST in fs/eventpoll.c,
 //! on x86-64 with Linux 6.18), and fs.epoll.max_user_watches limits the
