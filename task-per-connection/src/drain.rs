@@ -103,7 +103,8 @@ impl Shutdown {
         self.is_requested.load(Ordering::Relaxed)
     }
 
-    /// Completes when shutdown is requested.
+    /// Completes when shutdown is requested. The number of the client, 0 for
+    /// none, chooses the token.
     pub fn wait(&self, id: u64) -> WaitForCancellationFutureOwned {
         let token = &self.tokens[id as usize % TOKENS];
         token.clone().cancelled_owned()

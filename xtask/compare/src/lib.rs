@@ -7,6 +7,7 @@ mod check;
 pub mod columns;
 pub mod contender;
 mod environment;
+mod flags;
 mod markdown;
 pub mod pairs;
 pub mod pick;
@@ -29,9 +30,8 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use camino::{Utf8Path, Utf8PathBuf};
 use lab::examples::{self, Profile};
 use lab::model::{Model, Variant, Workspace};
@@ -41,54 +41,13 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
-use contender::{Contender, contenders};
-use pairs::{Other, Pairs};
-use plan::{Order, Plan};
-use results::{Outcome, Results, Run};
-use trial::{Processors, Spans};
-use workload::Workload;
+pub use flags::Flags;
 
-/// Flags of `cargo xtask compare`.
-#[derive(Debug, clap::Args)]
-pub struct Flags {
-    /// Measure all workloads, not only the most important, with longer runs.
-    /// The command first prints how long that will take.
-    #[arg(long, conflicts_with = "check")]
-    full: bool,
-    /// Check the performance bounds: of all models against their minimal
-    /// programs, and of those with `near_bare_loop` against bare-loop and
-    /// Redis.
-    #[arg(long, conflicts_with_all = ["model", "workload"])]
-    check: bool,
-    /// Measure only what the policies cost: each model and its minimal program
-    /// in turns. --full includes that.
-    #[arg(long, conflicts_with_all = ["full", "check"])]
-    minimal: bool,
-    /// Measure each model and the program of the same name in this folder in
-    /// turns, for example that of an earlier build.
-    #[arg(long, value_name = "DIR",
-          conflicts_with_all = ["full", "check", "minimal"])]
-    baseline: Option<Utf8PathBuf>,
-    /// Measure only this model or variant, for example
-    /// `multiplexing-epoll/edge`. May be repeated.
-    #[arg(long, value_name = "MODEL", value_delimiter = ',')]
-    model: Vec<String>,
-    /// Measure only this workload. May be repeated.
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
-    workload: Vec<String>,
-    /// Don't trace the models afterwards for the page's section on how they
-    /// wait.
-    #[arg(long)]
-    no_trace: bool,
-    /// Number of runs of each measurement [default: 3; with --check 15; of
-    /// pairs 7].
-    #[arg(long, value_name = "N")]
-    runs: Option<usize>,
-    /// Length of one measurement [default: 0.6; with --full 2, with --check
-    /// 0.5; of pairs 0.3].
-    #[arg(long, value_name = "SECONDS")]
-    seconds: Option<f64>,
-}
+use contender::Contender;
+use pairs::Pairs;
+use plan::Plan;
+use results::{Outcome, Results, Run};
+use trial::Processors;
 
 const ENVIRONMENT: &str = "environment.txt";
 pub const PAGE: &str = "index.html";
@@ -104,14 +63,6 @@ pub const INTERRUPTED: u8 = 130;
 /// The fewest runs that show a spread.
 const RUNS_MIN: usize = 3;
 
-/// The shortest and longest measurement, in seconds. A shorter one would
-/// measure the start, a longer one adds no information.
-const SECONDS: (f64, f64) = (0.1, 600.0);
-
-/// The length of the warm-up before a measurement, as a fraction of it. It
-/// fills caches and buffers.
-const WARM_UP: f64 = 0.2;
-
 /// A comparison, complete or interrupted.
 #[derive(Debug)]
 pub struct Comparison {
@@ -125,7 +76,7 @@ pub struct Comparison {
     processors: Processors,
     carried_out: Result<()>,
     is_check: bool,
-    no_trace: bool,
+    traces: bool,
     _alone: Flock<File>,
 }
 
@@ -164,8 +115,8 @@ pub fn measure(flags: &Flags) -> Result<Comparison> {
         contenders: plan.map_or(Vec::new(), |plan| plan.contenders),
         processors: done.processors,
         carried_out: done.carried_out,
-        is_check: flags.check,
-        no_trace: flags.no_trace,
+        is_check: flags.is_check(),
+        traces: flags.traces(),
         _alone: done.alone,
     })
 }
@@ -211,7 +162,7 @@ impl Comparison {
     pub fn is_traced(&self) -> bool {
         let is_whole = self.carried_out.is_ok() && self.missing() == 0;
         let has_models = !self.contenders.is_empty();
-        is_whole && has_models && !self.is_check && !self.no_trace
+        is_whole && has_models && self.traces
     }
 
     /// Returns the number of runs that an interruption prevented.
@@ -294,92 +245,6 @@ fn exit_code(results: &[Results]) -> Result<ExitCode> {
         0 => Ok(ExitCode::SUCCESS),
         1 => bail!("a run failed"),
         failed => bail!("{failed} runs failed"),
-    }
-}
-
-impl Flags {
-    /// Returns the plan of the comparison; none if only pairs are measured.
-    fn plan(&self, workspace: &Workspace) -> Result<Option<Plan>> {
-        if self.minimal || self.baseline.is_some() {
-            return Ok(None);
-        }
-        let all = workload::all()?;
-        let (least, usual) = if self.check {
-            (check::RUNS_MIN, check::RUNS)
-        } else {
-            (RUNS_MIN, RUNS_MIN)
-        };
-        let seconds = match (self.full, self.check) {
-            (true, _) => 2.0,
-            (_, true) => check::SECONDS,
-            _ => 0.6,
-        };
-        let (workloads, names) = if self.check {
-            (check::workloads(all)?, check::servers(workspace))
-        } else {
-            (self.workloads(all)?, self.model.clone())
-        };
-        Ok(Some(Plan {
-            contenders: contenders(workspace, &names)?,
-            workloads,
-            runs: self.runs(least, usual)?,
-            order: if self.check { Order::Together } else { Order::Alone },
-            spans: self.spans(seconds)?,
-        }))
-    }
-
-    /// Returns the plan of the pairs, if the flags ask for them.
-    fn pairs(&self, workspace: &Workspace) -> Result<Option<(Other, Plan)>> {
-        let mut models = contenders(workspace, &self.model)?;
-        models.retain(|it| it.model().is_some());
-        let (other, contenders) = if let Some(folder) = &self.baseline {
-            (Other::Baseline, pairs::with_baseline(folder, models)?)
-        } else if self.minimal || self.check || self.full {
-            (Other::Minimal, pairs::with_minimal(workspace, models))
-        } else {
-            return Ok(None);
-        };
-        let mut names = self.workload.clone();
-        if names.is_empty() || self.full {
-            names = pairs::WORKLOADS.map(str::to_owned).to_vec();
-        }
-        let plan = Plan {
-            contenders,
-            workloads: workload::named(workload::all()?, &names)?,
-            runs: self.runs(RUNS_MIN, pairs::RUNS)?,
-            order: Order::Pairs,
-            spans: self.spans(pairs::SECONDS)?,
-        };
-        Ok(Some((other, plan)))
-    }
-
-    /// Returns the number of runs.
-    fn runs(&self, least: usize, usual: usize) -> Result<usize> {
-        let runs = self.runs.unwrap_or(usual);
-        ensure!(runs >= least, "--runs {runs}: at least {least} are required");
-        Ok(runs)
-    }
-
-    /// Returns the length of a measurement and of its warm-up.
-    fn spans(&self, usual: f64) -> Result<Spans> {
-        let seconds = self.seconds.unwrap_or(usual);
-        let (least, most) = SECONDS;
-        ensure!(
-            (least..=most).contains(&seconds),
-            "--seconds {seconds}: must be {least} to {most}"
-        );
-        Ok(Spans {
-            warm_up: Duration::from_secs_f64(seconds * WARM_UP),
-            measured: Duration::from_secs_f64(seconds),
-        })
-    }
-
-    fn workloads(&self, all: Vec<Workload>) -> Result<Vec<Workload>> {
-        if !self.workload.is_empty() {
-            return workload::named(all, &self.workload);
-        }
-        let chosen = |workload: &Workload| self.full || workload.quick;
-        Ok(all.into_iter().filter(chosen).collect())
     }
 }
 

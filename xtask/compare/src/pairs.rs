@@ -77,13 +77,18 @@ impl Other {
 pub fn with_minimal(
     workspace: &Workspace,
     models: Vec<Contender>,
-) -> Vec<Contender> {
+) -> Result<Vec<Contender>> {
     let pair = |it: Contender| {
         let (model, variant) = it.variant()?;
         let minimal = Contender::minimal(workspace, model, variant)?;
         Some([it, minimal])
     };
-    models.into_iter().filter_map(pair).flatten().collect()
+    let pairs: Vec<_> = models.into_iter().filter_map(pair).collect();
+    ensure!(
+        !pairs.is_empty(),
+        "--minimal: none of the chosen models has a minimal program of its own"
+    );
+    Ok(pairs.into_iter().flatten().collect())
 }
 
 /// Returns each chosen model, followed by that of another build. Leaves out
