@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use lab::promises::Answers;
+use lab::promises::{Answers, Promises, WaitsIn};
 
 use super::super::Resources;
 use crate::case::{Case, For, Trial};
@@ -29,6 +29,9 @@ pub fn cases() -> Vec<Case> {
         case("idle::many", many).only(For::Many),
         case("idle::beside_busy_client", beside_busy_client).only(For::Many),
         case("idle::stalled_server", stalled_server),
+        Case::new("idle::stalled_with_many_events", stalled_with_many_events)
+            .only(For::Promising(|it| it.is_one_thread() && takes_some(it)))
+            .crowd(MANY_EVENTS),
         // Where a library's threads receive, the server can't tell a late
         // thread from a silent client.
         Case::new("idle::late_read", late_read)
@@ -39,6 +42,9 @@ pub fn cases() -> Vec<Case> {
 }
 
 const HALF_A_SECOND: &str = "--idle-timeout 0.5";
+
+/// More events than one wait of any model returns, which is 1,024 at most.
+const MANY_EVENTS: usize = 1_100;
 
 /// Checks that half a second has passed, and not much more.
 fn expect_half_a_second(since: Instant) -> Result<()> {
@@ -194,6 +200,32 @@ fn stalled_server(server: &Server) -> Result<()> {
     }
     for client in &mut clients {
         client.expect_end()?;
+    }
+    Ok(())
+}
+
+/// Returns whether one wait returns a limited number of events.
+fn takes_some(promises: &Promises) -> bool {
+    matches!(promises.waits_in, WaitsIn::EpollWait | WaitsIn::Signals)
+}
+
+/// More events than a wait returns. Those that it leaves out are requests that
+/// arrived in time, too, although their clients' timers expire before the next
+/// wait.
+fn stalled_with_many_events(trial: &Trial) -> Result<()> {
+    let server = trial.serve_with("--idle-timeout 3")?;
+    let mut clients = server.connect_served(MANY_EVENTS)?;
+    server.freeze()?;
+    for client in &mut clients {
+        client.send("PING\r\n")?;
+    }
+    for client in &mut clients {
+        client.wait_until_arrived()?;
+    }
+    thread::sleep(Duration::from_millis(3_200));
+    server.thaw()?;
+    for client in &mut clients {
+        client.expect("+PONG\r\n")?;
     }
     Ok(())
 }
