@@ -68,10 +68,10 @@
 //! - One descriptor per client (EMFILE at RLIMIT_NOFILE), and about 860 bytes
 //!   of kernel memory for the receive in flight (io_kiocb, kmalloc-512 and
 //!   kmalloc-96 in slabinfo(5), on x86-64 with Linux 6.18).
-//! - 128 provided buffers for all clients. A receive that finds none ends with
-//!   ENOBUFS, and its client queues for another receive. If clients ahead of it
-//!   fill all buffers again, it goes to the end of the queue: no client is
-//!   left out, but they are not served strictly in the order of arrival.
+//! - 128 provided buffers for all clients. A client whose receive got nothing,
+//!   because others filled all buffers, has its next one armed before theirs:
+//!   no client is left out, but they are not served strictly in the order of
+//!   arrival.
 //! - Linux 6.1, for IORING_SETUP_DEFER_TASKRUN (kernel commit c0e0d6ba25f1),
 //!   and permission to use io_uring, which containers often deny. Without
 //!   either the server exits with code 77.
@@ -125,11 +125,6 @@ use ring::{Buffers, Completion, OperationKey, Ring};
 /// The number of provided buffers, which all clients share, and the size of
 /// each in bytes: half a MiB together. Input longer than one buffer fills
 /// several. All of them are back in the group before the next wait.
-///
-/// There must be 33 or more: a multishot receive takes one buffer and tries 32
-/// times again before other receives have their turn (MULTISHOT_MAX_RETRY in
-/// io_uring/net.c). If it finds the group empty before that, it is re-armed
-/// ahead of those that found none, and so for ever.
 const BUFFERS: u16 = 128;
 const BUFFER_SIZE: usize = 4 * 1024;
 
@@ -162,7 +157,10 @@ struct Uring<'a> {
     datagrams: Option<Datagrams>,
     buffers: Buffers,
     in_flight: SecondaryMap<DefaultKey, InFlight>,
-    /// Clients whose receive is to be armed, each once.
+    /// Clients whose receive is to be armed, each in one of the queues, once.
+    /// Those whose last receive got no input are first: others may have filled
+    /// all buffers.
+    to_receive_first: VecDeque<DefaultKey>,
     to_receive: VecDeque<DefaultKey>,
     /// True if shutdown was requested and the drain has not begun.
     drain_requested: bool,
@@ -176,8 +174,10 @@ struct InFlight {
     sending: Option<OperationKey>,
     /// True if the receive is being cancelled.
     cancelled: bool,
-    /// True if the client is in the queue for a receive.
+    /// True if the client is in a queue for a receive.
     queued: bool,
+    /// True if the last receive got input.
+    has_received: bool,
     /// True if the conversation has ended, and the connection is to be closed.
     closing: bool,
 }
@@ -206,6 +206,7 @@ impl<'a> Uring<'a> {
             datagrams,
             buffers,
             in_flight: SecondaryMap::new(),
+            to_receive_first: VecDeque::new(),
             to_receive: VecDeque::new(),
             drain_requested: false,
         };
@@ -242,7 +243,8 @@ impl<'a> Uring<'a> {
 
     /// Returns when the next wait must end: at once if there is more to do.
     fn next_deadline(&self) -> Option<Instant> {
-        if self.drain_requested || !self.to_receive.is_empty() {
+        let mut queues = [&self.to_receive_first, &self.to_receive].into_iter();
+        if self.drain_requested || queues.any(|queue| !queue.is_empty()) {
             return Some(self.server.now);
         }
         let datagrams = self.datagrams.as_ref();
@@ -286,6 +288,7 @@ impl<'a> Uring<'a> {
         let connection = &mut server.connections[client];
         let mut outcome = Ok(());
         if let Some(id) = completion.buffer {
+            flight.has_received = true;
             let received = completion.result.unwrap_or(0);
             let (pool, about) = (&mut server.pool, &mut server.about);
             let closing = flight.closing;
@@ -400,7 +403,10 @@ impl<'a> Uring<'a> {
         match flight.receiving {
             None if wanted && !flight.queued => {
                 flight.queued = true;
-                self.to_receive.push_back(client);
+                match flight.has_received {
+                    true => self.to_receive.push_back(client),
+                    false => self.to_receive_first.push_back(client),
+                }
             }
             Some(key) if !wanted && !flight.cancelled => {
                 flight.cancelled = true;
@@ -412,12 +418,15 @@ impl<'a> Uring<'a> {
 
     /// Arms the receives of queued clients, but no more of them than there are
     /// provided buffers. All buffers are back in the group now, so the first
-    /// client finds one. A client that finds none queues again.
+    /// receive finds one. A client whose receive finds none queues again.
     fn start_receives(&mut self) {
         for _ in 0..self.buffers.count() {
-            let Some(client) = self.to_receive.pop_front() else { break };
+            let first = self.to_receive_first.pop_front();
+            let client = first.or_else(|| self.to_receive.pop_front());
+            let Some(client) = client else { break };
             let Some(flight) = self.in_flight.get_mut(client) else { continue };
             flight.queued = false;
+            flight.has_received = false;
             let connection = &self.server.connections[client];
             if connection.wants_input() && !flight.closing {
                 let stream = connection.stream.as_raw_fd();
