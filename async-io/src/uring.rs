@@ -42,8 +42,10 @@
 //!   program re-arms it, that is, submits it again.
 //! - A receive names a *buffer group* instead of a buffer. When the kernel
 //!   copies, it picks one of the buffers that the program has provided to the
-//!   group, so an idle client holds none. If the group is empty, the receive
-//!   ends with ENOBUFS, and is re-armed when its turn comes.
+//!   group, so an idle client holds none. The kernel fills a buffer
+//!   *incrementally*: the input of one client follows that of another until the
+//!   buffer is full. If the group is empty, the receive ends with ENOBUFS, and
+//!   is re-armed when its turn comes.
 //! - A *cancel* ends an operation early. If a client does not read its replies,
 //!   the receive in flight can't be paused, so it is cancelled. Input that
 //!   arrives before the cancel takes effect is kept.
@@ -68,10 +70,11 @@
 //! - One descriptor per client (EMFILE at RLIMIT_NOFILE), and about 860 bytes
 //!   of kernel memory for the receive in flight (io_kiocb, kmalloc-512 and
 //!   kmalloc-96 in slabinfo(5), on x86-64 with Linux 6.18).
-//! - 128 provided buffers for all clients. A client whose receive got nothing,
-//!   because others filled all buffers, has its next one armed before theirs:
-//!   no client is left out, but they are not served strictly in the order of
-//!   arrival.
+//! - Provided buffers of 256 KiB for all clients, 512 KiB before Linux 6.12,
+//!   which can't fill them incrementally (io_uring_setup_buf_ring(3)). A client
+//!   whose receive got nothing, because others filled all buffers, has its
+//!   next one armed before theirs: no client is left out, but they are not
+//!   served strictly in the order of arrival.
 //! - Linux 6.1, for IORING_SETUP_DEFER_TASKRUN (kernel commit c0e0d6ba25f1),
 //!   and permission to use io_uring, which containers often deny. Without
 //!   either the server exits with code 77.
@@ -115,18 +118,26 @@ use nix::sys::signalfd::SignalFd;
 use slotmap::{DefaultKey, SecondaryMap};
 
 use common::Config;
+use common::limits::INPUT_CHUNK;
 
 use crate::connection::Outcome;
 use crate::server::Server;
 use datagrams::Datagrams;
 use operation::{Operation, Operations, STREAM_BUFFERS};
-use ring::{Buffers, Completion, OperationKey, Ring};
+use ring::{Buffers, Completion, Layout, OperationKey, Ring};
 
-/// The number of provided buffers, which all clients share, and the size of
-/// each in bytes: half a MiB together. Input longer than one buffer fills
-/// several. All of them are back in the group before the next wait.
-const BUFFERS: u16 = 128;
-const BUFFER_SIZE: usize = 4 * 1024;
+/// The provided buffers, which all clients share: 256 KiB. They are large,
+/// because input that reaches the end of one is split.
+const BUFFERS: Layout =
+    Layout { count: 4, size: 64 * 1024, flags: ring::INCREMENTAL };
+
+/// The provided buffers if the kernel can't fill them incrementally: 512 KiB.
+/// They are small and many, because each receive uses up one.
+const WHOLE_BUFFERS: Layout = Layout { count: 128, size: 4 * 1024, flags: 0 };
+
+/// The number of receives that are armed in one round. More would probably find
+/// no buffer.
+const RECEIVES_PER_ROUND: usize = 128;
 
 pub fn serve(config: &Config) -> Result<()> {
     let signals = drain::signals()?;
@@ -190,8 +201,8 @@ impl<'a> Uring<'a> {
         listener: Option<OwnedFd>,
         socket: Option<OwnedFd>,
     ) -> Result<Self> {
-        let buffers =
-            Buffers::provide(&ring, STREAM_BUFFERS, BUFFERS, BUFFER_SIZE)?;
+        let provide = |layout| Buffers::provide(&ring, STREAM_BUFFERS, layout);
+        let buffers = provide(BUFFERS).or_else(|_| provide(WHOLE_BUFFERS))?;
         let operations = Operations::new(ring);
         let datagrams = socket
             .map(|socket| Datagrams::new(socket, &operations))
@@ -289,14 +300,14 @@ impl<'a> Uring<'a> {
         let mut outcome = Ok(());
         if let Some(id) = completion.buffer {
             flight.has_received = true;
-            let received = completion.result.unwrap_or(0);
             let (pool, about) = (&mut server.pool, &mut server.about);
             let closing = flight.closing;
-            outcome =
-                self.buffers.consume(id, received, |input| match closing {
+            outcome = self.buffers.consume(id, completion, |input| {
+                input.chunks(INPUT_CHUNK).try_for_each(|chunk| match closing {
                     true => Ok(()),
-                    false => connection.on_received(input, pool, about),
-                });
+                    false => connection.on_received(chunk, pool, about),
+                })
+            });
         }
         match completion.result {
             Ok(0) => connection.on_end_of_file(),
@@ -416,11 +427,11 @@ impl<'a> Uring<'a> {
         }
     }
 
-    /// Arms the receives of queued clients, but no more of them than there are
-    /// provided buffers. All buffers are back in the group now, so the first
-    /// receive finds one. A client whose receive finds none queues again.
+    /// Arms the receives of queued clients, up to a limit. All input has been
+    /// consumed now, so the first receive finds a buffer. A client whose
+    /// receive finds none queues again.
     fn start_receives(&mut self) {
-        for _ in 0..self.buffers.count() {
+        for _ in 0..RECEIVES_PER_ROUND {
             let first = self.to_receive_first.pop_front();
             let client = first.or_else(|| self.to_receive.pop_front());
             let Some(client) = client else { break };

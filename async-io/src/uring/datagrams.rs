@@ -16,7 +16,7 @@ use common::limits::{
 use common::{About, Cause, answer_datagram, log};
 
 use super::operation::{DATAGRAM_BUFFERS, Operation, Operations, Reply};
-use super::ring::{Buffers, Completion, OperationKey};
+use super::ring::{Buffers, Completion, Layout, OperationKey};
 
 /// The size of the longest address, that of IPv6.
 const ADDRESS: usize = size_of::<libc::sockaddr_in6>();
@@ -55,12 +55,9 @@ pub struct Datagrams {
 impl Datagrams {
     pub fn new(socket: OwnedFd, operations: &Operations) -> Result<Self> {
         let size = BEFORE + MAX_DATAGRAM;
-        let buffers = Buffers::provide(
-            &operations.ring,
-            DATAGRAM_BUFFERS,
-            BUFFERS,
-            size,
-        )?;
+        let layout = Layout { count: BUFFERS, size, flags: 0 };
+        let buffers =
+            Buffers::provide(&operations.ring, DATAGRAM_BUFFERS, layout)?;
         // SAFETY: a msghdr is numbers and pointers, and may be all zeros.
         let mut shape: libc::msghdr = unsafe { mem::zeroed() };
         shape.msg_namelen = ADDRESS as libc::socklen_t;
@@ -151,8 +148,7 @@ impl Datagrams {
         let mut reply = self.free.pop().unwrap_or_default();
         let (left, shape) = (&mut self.remaining_input, &self.shape);
         let output = &mut self.output;
-        let received = completion.result.unwrap_or(0);
-        let length = self.buffers.consume(id, received, |message| {
+        let length = self.buffers.consume(id, completion, |message| {
             let Ok(message) = RecvMsgOut::parse(message, shape) else {
                 return 0;
             };

@@ -195,6 +195,9 @@ pub struct Completion {
     pub result: nix::Result<usize>,
     /// The provided buffer that holds the bytes.
     pub buffer: Option<u16>,
+    /// True if the kernel goes on in that buffer (IORING_CQE_F_BUF_MORE), so
+    /// that it is not used up.
+    pub buffer_stays: bool,
     /// True if the operation has ended (no IORING_CQE_F_MORE).
     pub last: bool,
 }
@@ -207,79 +210,103 @@ impl From<cqueue::Entry> for Completion {
             result: usize::try_from(result)
                 .map_err(|_| Errno::from_raw(-result)),
             buffer: cqueue::buffer_select(entry.flags()),
+            buffer_stays: cqueue::buffer_more(entry.flags()),
             last: !cqueue::more(entry.flags()),
         }
     }
 }
 
+/// The buffers of a group: how many, of how many bytes each, and the flags of
+/// struct io_uring_buf_reg.
+#[derive(Clone, Copy)]
+pub struct Layout {
+    pub count: u16,
+    pub size: usize,
+    pub flags: u16,
+}
+
+/// IOU_PBUF_RING_INC, which the crate io-uring does not export: a receive goes
+/// on in the buffer where the previous one has ended, whichever client that was
+/// for. Without the flag each receive uses up a buffer, however few bytes have
+/// arrived. Linux before 6.12 refuses the flag (io_uring_setup_buf_ring(3)).
+pub const INCREMENTAL: u16 = 2;
+
 /// A group of provided buffers. The kernel picks one when it copies, so an idle
 /// client holds none (io_uring_register(2), IORING_REGISTER_PBUF_RING).
 pub struct Buffers {
-    /// The size of each buffer in bytes.
-    size: usize,
-    count: u16,
+    layout: Layout,
     /// The ring of descriptions through which buffers are provided,
     /// page-aligned, as the kernel requires. The buffers follow it in memory.
     ring: NonNull<BufRingEntry>,
     slots: u16,
     /// How many buffers have been provided so far, modulo 2^16.
     tail: u16,
+    /// How many bytes of the buffer in use have been received: 0 unless the
+    /// buffers are filled incrementally.
+    filled: usize,
 }
 
 impl Buffers {
-    /// Provides `count` buffers of `size` bytes as the buffer group `group`.
-    pub fn provide(
-        ring: &Ring,
-        group: u16,
-        count: u16,
-        size: usize,
-    ) -> Result<Self> {
-        let slots = count.next_power_of_two();
+    /// Provides buffers as the buffer group `group`. Fails if the kernel does
+    /// not know a flag of the layout.
+    pub fn provide(ring: &Ring, group: u16, layout: Layout) -> Result<Self> {
+        let slots = layout.count.next_power_of_two();
         let bytes = usize::from(slots) * size_of::<BufRingEntry>()
-            + usize::from(count) * size;
-        let mut buffers =
-            Self { size, count, ring: map(bytes)?.cast(), slots, tail: 0 };
-        let address = buffers.ring.as_ptr().expose_provenance() as u64;
-        // SAFETY: the mapping has room for the slots, and is never unmapped.
-        unsafe {
-            ring.ring
-                .submitter()
-                .register_buf_ring_with_flags(address, slots, group, 0)
+            + usize::from(layout.count) * layout.size;
+        let start = map(bytes)?;
+        let address = start.as_ptr().expose_provenance() as u64;
+        // SAFETY: the mapping has room for the slots, and is unmapped only if
+        // the kernel refuses it.
+        let provided = unsafe {
+            ring.ring.submitter().register_buf_ring_with_flags(
+                address,
+                slots,
+                group,
+                layout.flags,
+            )
+        };
+        if let Err(error) = provided {
+            // SAFETY: neither the kernel nor the program uses the mapping.
+            unsafe { libc::munmap(start.as_ptr().cast(), bytes) };
+            return Err(refused("io_uring_register", &error));
         }
-        .map_err(|error| refused("io_uring_register", &error))?;
-        for id in 0..count {
+        let ring = start.cast();
+        let mut buffers = Self { layout, ring, slots, tail: 0, filled: 0 };
+        for id in 0..layout.count {
             buffers.give(id);
         }
         Ok(buffers)
     }
 
-    /// Returns the number of buffers.
-    pub fn count(&self) -> usize {
-        self.count.into()
-    }
-
-    /// Calls `look` with the bytes that the kernel has received into a buffer,
-    /// and provides the buffer again. `id` and `received` come from a
-    /// completion.
+    /// Calls `look` with the bytes that a completion has brought into the
+    /// buffer `id`, and provides the buffer again if it is used up. Completions
+    /// must come in the kernel's order: the bytes of each begin where those of
+    /// the previous one in the same buffer ended.
     pub fn consume<T>(
         &mut self,
         id: u16,
-        received: usize,
+        completion: &Completion,
         look: impl FnOnce(&[u8]) -> T,
     ) -> T {
-        assert!(id < self.count && received <= self.size);
-        let start = self.start(id);
-        // SAFETY: the buffer lies within the mapping. The kernel does not use
-        // it between its completion and `give`.
+        let received = completion.result.unwrap_or(0);
+        let room = self.layout.size - self.filled;
+        assert!(id < self.layout.count && received <= room);
+        let start = self.start(id).wrapping_add(self.filled);
+        // SAFETY: the bytes lie within the mapping. The kernel does not use
+        // them between their completion and `give`.
         let input = unsafe { slice::from_raw_parts(start, received) };
         let result = look(input);
-        self.give(id);
+        self.filled += received;
+        if !completion.buffer_stays {
+            self.filled = 0;
+            self.give(id);
+        }
         result
     }
 
     fn start(&self, id: u16) -> *mut u8 {
         let offset = usize::from(self.slots) * size_of::<BufRingEntry>()
-            + usize::from(id) * self.size;
+            + usize::from(id) * self.layout.size;
         self.ring.as_ptr().cast::<u8>().wrapping_add(offset)
     }
 
@@ -292,7 +319,7 @@ impl Buffers {
         // provided at a time, so the kernel has consumed the slot's old entry.
         let entry = unsafe { &mut *entry };
         entry.set_addr(start.expose_provenance() as u64);
-        entry.set_len(self.size as u32);
+        entry.set_len(self.layout.size as u32);
         entry.set_bid(id);
         self.tail = self.tail.wrapping_add(1);
         // SAFETY: the ring's first entry exists. The tail overlaps no field of

@@ -24,18 +24,18 @@ use handover::{receive_descriptor, send_descriptor};
 #[derive(Clone, Copy, Debug)]
 pub struct Calls {
     numbers: &'static [i64],
-    /// True if only calls on sockets count. read(2) and write(2) are used on
-    /// other descriptors too, an eventfd for example, which do not return such
-    /// errors.
-    on_sockets: bool,
+    /// Returns whether a call with one of these numbers counts.
+    counts: fn(&libc::seccomp_notif) -> bool,
 }
 
 const fn calls(numbers: &'static [i64]) -> Calls {
-    Calls { numbers, on_sockets: false }
+    Calls { numbers, counts: |_| true }
 }
 
+/// Only calls on sockets count. read(2) and write(2) are used on other
+/// descriptors too, an eventfd for example, which do not return such errors.
 const fn on_sockets(numbers: &'static [i64]) -> Calls {
-    Calls { numbers, on_sockets: true }
+    Calls { numbers, counts: is_on_a_socket }
 }
 
 /// `fork` and every other call that starts a process or a thread. glibc starts
@@ -88,6 +88,13 @@ pub const WAIT: Calls = calls(&[
 
 /// The call that creates a ring, without which there is no io_uring.
 pub const RING: Calls = calls(&[libc::SYS_io_uring_setup]);
+
+/// The call that provides a group of buffers to a ring.
+pub const PROVIDE_BUFFERS: Calls = Calls {
+    numbers: &[libc::SYS_io_uring_register],
+    // IORING_REGISTER_PBUF_RING, see io_uring_register(2).
+    counts: |call| call.data.args[1] == 22,
+};
 
 #[cfg(target_arch = "x86_64")]
 const AUDIT_ARCH: u32 = 0xc000_003e;
@@ -303,8 +310,7 @@ impl Judge {
             error: 0,
             flags: libc::SECCOMP_USER_NOTIF_FLAG_CONTINUE as u32,
         };
-        let counts = !self.fault.calls.on_sockets || is_on_a_socket(&call);
-        if counts && self.fault.is_next() {
+        if (self.fault.calls.counts)(&call) && self.fault.is_next() {
             match self.fault.effect {
                 Effect::Error(errno) => {
                     answer.flags = 0;

@@ -1,7 +1,7 @@
 //! Operations that the kernel completes: when it refuses them, and when there
 //! is no room for completions.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use lab::Unsupported;
 use lab::process::limit_signals;
 use lab::promises::WaitsIn;
@@ -12,6 +12,7 @@ use crate::case::{Case, For, Trial};
 use crate::client::Client;
 use crate::fault::{self, Fault};
 use crate::groups::Resources;
+use crate::server::Server;
 
 pub fn cases() -> Vec<Case> {
     let ring = |name: &str, body: fn(&Trial) -> Result<()>| {
@@ -24,7 +25,9 @@ pub fn cases() -> Vec<Case> {
     };
     vec![
         ring("ring::refused", refused),
-        ring("ring::more_clients_than_buffers", few_buffers),
+        ring("ring::many_clients_at_once", many_at_once),
+        ring("ring::more_input_than_buffers", few_buffers),
+        ring("ring::buffers_of_older_kernels", older_kernel),
         aio("pool::hundred_idle_clients", hundred_idle),
         // The limit is per user, so no other process may have signals queued.
         aio("queue::short_queue", short_queue).alone(),
@@ -51,9 +54,38 @@ fn refused(trial: &Trial) -> Result<()> {
     Ok(())
 }
 
-/// Six million bytes arrive at once; the buffers hold half a million.
+/// In one round so many clients are accepted that the receives of the last ones
+/// are left for the next round, which must not wait for anything else.
+fn many_at_once(trial: &Trial) -> Result<()> {
+    let server = trial.serve()?;
+    server.freeze()?;
+    let mut clients = server.connect_many(300)?;
+    server.thaw()?;
+    clients[299].ping().context("the last of 300 clients")?;
+    Ok(())
+}
+
+/// Six million bytes arrive at once; the buffers hold half a million at most.
 fn few_buffers(trial: &Trial) -> Result<()> {
     let server = trial.serve()?;
+    exhaust(&server)
+}
+
+/// The kernel refuses buffers that are filled incrementally, as it does before
+/// Linux 6.12 (io_uring_setup_buf_ring(3)). As much input as in `few_buffers`
+/// is then received in other buffers.
+fn older_kernel(trial: &Trial) -> Result<()> {
+    let fault = Fault::new(fault::PROVIDE_BUFFERS, Errno::EINVAL);
+    fault.affect_next(1);
+    // A server that ends with "unsupported" has failed here, and is no reason
+    // to skip the case.
+    let started = trial.launch().fault(&fault).start();
+    let server = started.map_err(|error| anyhow!("{error:#}"))?;
+    ensure!(fault.affected() == 1, "the server provides no buffers");
+    exhaust(&server)
+}
+
+fn exhaust(server: &Server) -> Result<()> {
     let mut clients = server.connect_many(300)?;
     for round in 0..3 {
         let words = |number| echo(payload(1_000 * round + number, 20_000));
