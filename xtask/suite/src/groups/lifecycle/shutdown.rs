@@ -33,6 +33,7 @@ pub fn cases() -> Vec<Case> {
         case("shutdown::replies_in_flight", replies_in_flight),
         case("shutdown::behind_urgent_data", behind_urgent_data),
         case("shutdown::client_keeps_sending", client_keeps_sending),
+        Case::new("shutdown::acknowledged_late", acknowledged_late),
         Case::new("shutdown::reset_before_the_end", reset_before_the_end),
         Case::new("shutdown::drain_timeout", drain_timeout),
         case("shutdown::second_signal", second_signal),
@@ -157,6 +158,16 @@ fn client_keeps_sending(server: &Server) -> Result<()> {
     server.expect_exit(0)
 }
 
+/// A client reads the rest of its replies after the signal and does not close
+/// the connection. poll(2) and epoll(7) have no event for the acknowledgement.
+fn acknowledged_late(trial: &Trial) -> Result<()> {
+    let (server, mut client) = with_unread_replies(trial)?;
+    server.signal_and_wait(Signal::SIGTERM)?;
+    let (_, replies) = unknowns(UNREAD);
+    client.expect(&replies[FIRST..])?.expect_end()?;
+    expect_end_at_once(&server)
+}
+
 /// Shutdown does not wait for a connection that was reset, though replies in
 /// its send queue will never be acknowledged.
 fn reset_before_the_end(trial: &Trial) -> Result<()> {
@@ -173,14 +184,20 @@ fn reset_before_the_end(trial: &Trial) -> Result<()> {
     expect_end_at_once(&server).context("reset after the signal")
 }
 
+/// The requests of a client that does not read: they fit into one chunk of
+/// input, and the replies exceed its window.
+const UNREAD: usize = 300;
+
+/// How many bytes of the replies it reads, to know that they are sent.
+const FIRST: usize = 100;
+
 /// Starts a server and connects a client that leaves part of its replies in the
 /// server's send queue.
 fn with_unread_replies(trial: &Trial) -> Result<(Rc<Server>, Client)> {
     let server = trial.serve_with(A_MINUTE)?;
     let mut client = Client::with_small_window(server.tcp()?)?;
-    // The requests fit into one chunk of input; the replies exceed the window.
-    let (requests, replies) = unknowns(300);
-    client.ping()?.send(&requests)?.expect(&replies[..100])?;
+    let (requests, replies) = unknowns(UNREAD);
+    client.ping()?.send(&requests)?.expect(&replies[..FIRST])?;
     Ok((server, client))
 }
 
