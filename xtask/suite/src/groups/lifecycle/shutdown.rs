@@ -18,6 +18,7 @@ use crate::PATIENCE;
 use crate::bytes::{show, unknowns};
 use crate::case::{Case, For, Trial};
 use crate::client::Client;
+use crate::fault::{self, Fault};
 use crate::load::Load;
 use crate::server::Server;
 
@@ -33,6 +34,7 @@ pub fn cases() -> Vec<Case> {
         case("shutdown::replies_in_flight", replies_in_flight),
         case("shutdown::behind_urgent_data", behind_urgent_data),
         case("shutdown::client_keeps_sending", client_keeps_sending),
+        Case::new("shutdown::input_without_end", input_without_end),
         Case::new("shutdown::acknowledged_late", acknowledged_late),
         Case::new("shutdown::reset_before_the_end", reset_before_the_end),
         Case::new("shutdown::drain_timeout", drain_timeout),
@@ -155,6 +157,29 @@ fn client_keeps_sending(server: &Server) -> Result<()> {
     let _ = client.stream.read_to_end(&mut rest);
     let pongs = rest.chunks(7).all(|reply| reply == b"+PONG\r\n");
     ensure!(pongs, "{}", show(&rest));
+    server.expect_exit(0)
+}
+
+/// A client sends without a pause, and the server finds more input whenever it
+/// looks: each call that receives begins late, so the client sends faster, and
+/// after an urgent byte a short recv doesn't mean that the socket is drained. A
+/// server that looked for the signal only where it has to wait would never end.
+fn input_without_end(trial: &Trial) -> Result<()> {
+    let fault = Fault::delay(fault::RECEIVE, Duration::from_millis(1));
+    let server = trial.launch().flags(A_MINUTE).fault(&fault).start()?;
+    let mut client = server.connect()?;
+    client.send("\r")?.send_urgent(b'\n')?.ping()?;
+    fault.on();
+    let lines = "\r\n".repeat(32_768);
+    for _ in 0..4 {
+        client.send(&lines)?;
+    }
+    server.terminate()?;
+    let asked = Instant::now();
+    while client.send(&lines).is_ok() {
+        let took = asked.elapsed();
+        ensure!(took < Duration::from_secs(3), "it still reads after {took:?}");
+    }
     server.expect_exit(0)
 }
 
