@@ -36,6 +36,7 @@ pub fn cases() -> Vec<Case> {
         // thread from a silent client.
         Case::new("idle::late_read", late_read)
             .only(For::Promising(|it| it.answers != Answers::FirstThread)),
+        Case::new("idle::input_without_requests", without_requests),
         Case::new("idle::zero_is_never", zero_is_never),
     ];
     cases.map(Case::mostly_waits).into()
@@ -245,6 +246,24 @@ fn late_read(trial: &Trial) -> Result<()> {
     client.ping()?.expect_silence(Duration::from_millis(200))?.ping()?;
     ensure!(fault.affected() == 1, "no call was late");
     Ok(())
+}
+
+/// A client that sends empty lines without a pause completes no request. It is
+/// closed, although the server finds more of them whenever it looks: each call
+/// that receives begins late, so the client sends faster.
+fn without_requests(trial: &Trial) -> Result<()> {
+    let fault = Fault::delay(fault::RECEIVE, Duration::from_millis(1));
+    let launch = trial.launch().flags(HALF_A_SECOND);
+    let server = launch.fault(&fault).start()?;
+    fault.on();
+    let lines = "\r\n".repeat(32_768);
+    let mut client = server.connect()?;
+    let started = Instant::now();
+    while client.send(&lines).is_ok() {
+        let took = started.elapsed();
+        ensure!(took < Duration::from_secs(2), "still open after {took:?}");
+    }
+    expect_half_a_second(started)
 }
 
 fn zero_is_never(trial: &Trial) -> Result<()> {
