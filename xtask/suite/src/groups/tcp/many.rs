@@ -5,10 +5,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use lab::promises::Promises;
 
 use super::super::Resources;
 use crate::bytes::{echo, payload};
 use crate::case::{Case, For, Trial};
+use crate::fault::{self, Fault};
 use crate::server::Server;
 
 pub fn cases() -> Vec<Case> {
@@ -16,6 +18,8 @@ pub fn cases() -> Vec<Case> {
         Case::new("many::interleaved", interleaved).only(For::Many).crowd(200),
         Case::new("many::in_turn", in_turn).only(For::One),
         Case::serving("many::busy_client", busy_one).only(For::Many),
+        Case::new("many::input_without_end", input_without_end)
+            .only(For::Promising(has_turns)),
         Case::serving("many::silent_clients", silent_ones)
             .only(For::Many)
             .crowd(301),
@@ -94,6 +98,54 @@ fn busy_one(server: &Server) -> Result<()> {
         busy.join()
             .unwrap_or_else(|_| anyhow::bail!("the busy client panicked"))
     })
+}
+
+/// Returns whether a thread answers several clients, which then take turns.
+fn has_turns(promises: &Promises) -> bool {
+    let many = promises.idle_kib.is_some() && promises.is_one_thread();
+    many || promises.has_loops() || promises.shares_requests()
+}
+
+/// A client always has more input waiting than a server reads at a time: each
+/// call that receives begins late, so the client sends faster. The thread that
+/// reads it gives another client its turn after 64 KiB. After an urgent byte a
+/// short recv doesn't mean that the socket is drained.
+fn input_without_end(trial: &Trial) -> Result<()> {
+    /// A recv returns 16 KiB at most, so 64 KiB are four calls. The other
+    /// client has to wait for two turns, at times for three.
+    const MOST: usize = 32;
+    /// If this process loses its CPU, the server makes more calls meanwhile. So
+    /// the median counts.
+    const ROUNDS: usize = 5;
+
+    let promises = trial.subject.promises();
+    let one_thread = match promises {
+        it if it.shares_requests() => "--workers 1",
+        it if it.has_loops() => "--loops 1",
+        _ => "",
+    };
+    let fault = Fault::delay(fault::RECEIVE, Duration::from_millis(1));
+    let server = trial.launch().flags(one_thread).fault(&fault).start()?;
+    let (mut busy, mut other) = (server.connect()?, server.connect()?);
+    other.ping()?;
+    busy.send("\r")?.send_urgent(b'\n')?.ping()?;
+    let lines = "\r\n".repeat(1 << 20);
+    busy.send(&lines)?;
+    fault.on();
+    let mut calls = [0; ROUNDS];
+    for calls in &mut calls {
+        busy.send_what_fits(lines.as_bytes())?;
+        let before = fault.affected();
+        other.ping()?;
+        *calls = fault.affected() - before;
+    }
+    fault.off();
+    calls.sort_unstable();
+    ensure!(
+        calls[ROUNDS / 2] <= MOST,
+        "calls before each reply to another client: {calls:?}"
+    );
+    Ok(())
 }
 
 /// Three hundred clients that send nothing, or half a request, cost an active
