@@ -30,7 +30,7 @@ pub fn cases() -> Vec<Case> {
         case("idle::beside_busy_client", beside_busy_client).only(For::Many),
         case("idle::stalled_server", stalled_server),
         Case::new("idle::stalled_with_many_events", stalled_with_many_events)
-            .only(For::Promising(|it| it.is_one_thread() && takes_some(it)))
+            .only(For::Promising(takes_some))
             .crowd(MANY_EVENTS),
         // Where a library's threads receive, the server can't tell a late
         // thread from a silent client.
@@ -205,16 +205,23 @@ fn stalled_server(server: &Server) -> Result<()> {
     Ok(())
 }
 
-/// Returns whether one wait returns a limited number of events.
+/// Returns whether one thread waits for many clients, and one wait returns a
+/// limited number of events.
 fn takes_some(promises: &Promises) -> bool {
-    matches!(promises.waits_in, WaitsIn::EpollWait | WaitsIn::Signals)
+    let limited =
+        matches!(promises.waits_in, WaitsIn::EpollWait | WaitsIn::Signals);
+    limited && (promises.is_one_thread() || promises.has_loops())
 }
 
 /// More events than a wait returns. Those that it leaves out are requests that
 /// arrived in time, too, although their clients' timers expire before the next
 /// wait.
 fn stalled_with_many_events(trial: &Trial) -> Result<()> {
-    let server = trial.serve_with("--idle-timeout 3")?;
+    let loops = match trial.subject.promises() {
+        it if it.has_loops() => "--loops 1",
+        _ => "",
+    };
+    let server = trial.serve_with(&format!("--idle-timeout 3 {loops}"))?;
     let mut clients = server.connect_served(MANY_EVENTS)?;
     server.freeze()?;
     for client in &mut clients {
