@@ -9,7 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use lab::process::poll_until;
+use lab::process::{poll_until, wait_readable};
+use lab::promises::{Answers, Promises, WaitsIn};
 use nix::sys::signal::{Signal, kill};
 
 use super::super::Resources;
@@ -31,6 +32,8 @@ pub fn cases() -> Vec<Case> {
         Case::new("shutdown::sigint", |t| stops_idle(t, Signal::SIGINT)),
         Case::new("shutdown::datagrams", stops_datagrams),
         case("shutdown::idle_clients_at_once", idle_clients),
+        Case::new("shutdown::idle_client_asks_late", asks_late)
+            .only(For::Promising(receives_nothing_while_idle)),
         case("shutdown::replies_in_flight", replies_in_flight),
         case("shutdown::behind_urgent_data", behind_urgent_data),
         case("shutdown::client_keeps_sending", client_keeps_sending),
@@ -94,6 +97,34 @@ fn idle_clients(server: &Server) -> Result<()> {
         client.expect_end()?;
     }
     late.expect_gone()?;
+    server.expect_exit(0)
+}
+
+/// Returns whether no call that receives may begin before the signal is noticed
+/// while clients are idle. A loop process is notified by a message, and SIGIO
+/// also reports that a reply was acknowledged.
+fn receives_nothing_while_idle(promises: &Promises) -> bool {
+    promises.waits_in.is_for_readiness()
+        && promises.waits_in != WaitsIn::Signals
+        && promises.answers != Answers::LoopProcess
+}
+
+/// A client that was idle at the signal gets no reply to a later request. A
+/// server that received once more would find it, because that call begins late.
+fn asks_late(trial: &Trial) -> Result<()> {
+    let fault = Fault::delay(fault::RECEIVE, Duration::from_millis(50));
+    let server = trial.launch().flags(A_MINUTE).fault(&fault).start()?;
+    let mut client = server.connect()?;
+    client.ping()?;
+    fault.on();
+    server.terminate()?;
+    poll_until("the drain to begin", PATIENCE, || {
+        let closed = wait_readable(&client.stream, Instant::now())?;
+        Ok(closed || fault.affected() > 0)
+    })?;
+    // The connection may be closed already.
+    let _ = client.send("PING\r\n");
+    client.expect_gone()?;
     server.expect_exit(0)
 }
 
