@@ -47,8 +47,9 @@ struct Shared {
 }
 
 impl Load {
-    /// Connects the clients, and returns when the server is at full load: each
-    /// client has been answered several times on average.
+    /// Connects the clients, one after the other is served, and returns when the
+    /// server is at full load: each client has been answered several times on
+    /// average.
     pub fn start(server: SocketAddr, clients: usize) -> Result<Self> {
         let busy = (0..clients)
             .map(|_| BusyClient::connect(server))
@@ -125,10 +126,19 @@ struct BusyClient {
 }
 
 impl BusyClient {
+    /// Connects, and waits until the server has answered. Otherwise the load
+    /// might begin before the last clients are accepted.
     fn connect(server: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect_timeout(&server, PATIENCE)
+        let mut stream = TcpStream::connect_timeout(&server, PATIENCE)
             .with_context(|| format!("connecting to {server}"))?;
         stream.set_nodelay(true).context("TCP_NODELAY")?;
+        stream.set_read_timeout(Some(PATIENCE)).context("SO_RCVTIMEO")?;
+        let mut seen = [0; REPLY.len()];
+        stream
+            .write_all(b"PING\r\n")
+            .and_then(|()| stream.read_exact(&mut seen))
+            .context("the first PING of a busy client")?;
+        ensure!(seen == REPLY.as_bytes(), "the first reply is {seen:?}");
         stream.set_nonblocking(true).context("O_NONBLOCK")?;
         Ok(Self { stream, received: 0, answered: 0 })
     }
