@@ -193,8 +193,8 @@ pub struct Completion {
     pub key: OperationKey,
     /// A number of bytes, a descriptor, or an error.
     pub result: nix::Result<usize>,
-    /// The provided buffer that holds the bytes; `None` if there are none, as at
-    /// the end of file (io_recv in io_uring/net.c).
+    /// The provided buffer that holds the bytes; `None` if there are none, as
+    /// at the end of file (io_recv in io_uring/net.c).
     pub buffer: Option<u16>,
     /// True if the kernel goes on in that buffer (IORING_CQE_F_BUF_MORE), so
     /// that it is not used up.

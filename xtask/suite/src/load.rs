@@ -47,9 +47,9 @@ struct Shared {
 }
 
 impl Load {
-    /// Connects the clients, one after the other is served, and returns when the
-    /// server is at full load: each client has been answered several times on
-    /// average.
+    /// Connects the clients, each once the one before is served, and returns
+    /// when the server is at full load: each client has been answered several
+    /// times on average.
     pub fn start(server: SocketAddr, clients: usize) -> Result<Self> {
         let busy = (0..clients)
             .map(|_| BusyClient::connect(server))

@@ -47,7 +47,7 @@ const TIMES: usize = 20;
 /// seconds, because other programs slow down both alike.
 const ROUNDS: usize = 10;
 
-/// The same where each client has a thread or process while it stays, so that
+/// How often where each client has a thread or process while it stays, so that
 /// the kernel decides who is next. Mostly no round passes, but once in 25
 /// runs 13 did in thread-per-connection, and 20 in process-per-connection.
 const SCHEDULED_ROUNDS: usize = 50;
