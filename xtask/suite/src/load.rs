@@ -47,13 +47,32 @@ struct Shared {
 }
 
 impl Load {
-    /// Connects the clients, each once the one before is served, and returns
-    /// when the server is at full load: each client has been answered several
-    /// times on average.
+    /// Connects the clients, and returns when the server is at full load: each
+    /// client has been answered several times on average.
     pub fn start(server: SocketAddr, clients: usize) -> Result<Self> {
-        let busy = (0..clients)
-            .map(|_| BusyClient::connect(server))
-            .collect::<Result<Vec<_>>>()?;
+        Self::of(BusyClient::connect_all(server, clients)?)
+    }
+
+    /// Like `start`, but each client is answered once before the load begins,
+    /// so that none of them still waits to be accepted.
+    pub fn start_served(server: SocketAddr, clients: usize) -> Result<Self> {
+        let mut busy = BusyClient::connect_all(server, clients)?;
+        for client in &mut busy {
+            client.ask(b"PING\r\n")?;
+        }
+        poll_until("all first replies to busy clients", PATIENCE, || {
+            for client in &mut busy {
+                if client.received < REPLY.len() {
+                    ensure!(client.hear(REPLY.as_bytes())?, "closed too early");
+                }
+            }
+            Ok(busy.iter().all(|client| client.received == REPLY.len()))
+        })?;
+        Self::of(busy)
+    }
+
+    fn of(busy: Vec<BusyClient>) -> Result<Self> {
+        let clients = busy.len();
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
         let thread = thread::spawn(move || run(busy, &theirs));
@@ -126,19 +145,14 @@ struct BusyClient {
 }
 
 impl BusyClient {
-    /// Connects, and waits until the server has answered. Otherwise the load
-    /// might begin before the last clients are accepted.
+    fn connect_all(server: SocketAddr, clients: usize) -> Result<Vec<Self>> {
+        (0..clients).map(|_| Self::connect(server)).collect()
+    }
+
     fn connect(server: SocketAddr) -> Result<Self> {
-        let mut stream = TcpStream::connect_timeout(&server, PATIENCE)
+        let stream = TcpStream::connect_timeout(&server, PATIENCE)
             .with_context(|| format!("connecting to {server}"))?;
         stream.set_nodelay(true).context("TCP_NODELAY")?;
-        stream.set_read_timeout(Some(PATIENCE)).context("SO_RCVTIMEO")?;
-        let mut seen = [0; REPLY.len()];
-        stream
-            .write_all(b"PING\r\n")
-            .and_then(|()| stream.read_exact(&mut seen))
-            .context("the first PING of a busy client")?;
-        ensure!(seen == REPLY.as_bytes(), "the first reply is {seen:?}");
         stream.set_nonblocking(true).context("O_NONBLOCK")?;
         Ok(Self { stream, received: 0, answered: 0 })
     }

@@ -8,7 +8,6 @@ use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use lab::promises::WaitsIn;
 use nix::sys::signal::Signal;
 
 use crate::case::{Case, For, Trial};
@@ -47,20 +46,11 @@ const TIMES: usize = 20;
 /// seconds, because other programs slow down both alike.
 const ROUNDS: usize = 10;
 
-/// How often where each client has a thread or process while it stays, so that
-/// the kernel decides who is next. Mostly no round passes, but once in 25
-/// runs 13 did in thread-per-connection, and 20 in process-per-connection.
-const SCHEDULED_ROUNDS: usize = 50;
-
 /// Checks that what began in round `before` of the load did not have to wait
 /// for the busy clients.
-fn expect_a_turn(trial: &Trial, load: &Load, before: usize) -> Result<()> {
-    let most = match trial.subject.promises().waits_in {
-        WaitsIn::Receive => SCHEDULED_ROUNDS,
-        _ => ROUNDS,
-    };
+fn expect_a_turn(load: &Load, before: usize) -> Result<()> {
     let rounds = load.rounds() - before;
-    ensure!(rounds <= most, "it took {rounds} rounds of the busy clients");
+    ensure!(rounds <= ROUNDS, "it took {rounds} rounds of the busy clients");
     Ok(())
 }
 
@@ -137,7 +127,7 @@ fn accept(trial: &Trial) -> Result<()> {
         let name = || format!("new client {number}");
         client.expect("+PONG\r\n").with_context(name)?;
     }
-    expect_a_turn(trial, &load, before)?;
+    expect_a_turn(&load, before)?;
     load.leave()
 }
 
@@ -154,7 +144,7 @@ fn datagram(trial: &Trial) -> Result<()> {
         peer.expect("+PONG\r\n")
             .with_context(|| format!("datagram {number}"))?;
     }
-    expect_a_turn(trial, &load, before)?;
+    expect_a_turn(&load, before)?;
     load.leave()
 }
 
@@ -173,7 +163,10 @@ fn idle_timeout(trial: &Trial) -> Result<()> {
 
 fn each_other(trial: &Trial) -> Result<()> {
     let server = trial.serve()?;
-    let fewest = load(&server)?.fewest(FAIR_ROUNDS)?;
+    // Whether new clients have their turn is the case `accept`.
+    let clients = server.clients(CLIENTS);
+    let load = Load::start_served(server.tcp()?, clients)?;
+    let fewest = load.fewest(FAIR_ROUNDS)?;
     let least = (FAIR_ROUNDS / 3).div_ceil(loops(trial));
     ensure!(
         fewest >= least,
